@@ -1,0 +1,63 @@
+# Sets itself up from nothing: its own .venv, exact pins, quick when repeated.
+PYTHON ?= python3
+DEVICE ?= cpu
+CONFIG ?= jobs/configs/quickstart.yaml
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+# pip is told of wheels on disk by a variable that uv does not read. Where none are given, the
+# CPU build of torch comes from PyTorch's own index.
+UV := UV_FIND_LINKS="$(PIP_FIND_LINKS)" $(BIN)/uv pip install -q --python $(BIN)/python
+TORCH := $(if $(and $(filter cpu,$(DEVICE)),$(if $(PIP_FIND_LINKS),,1)),--torch-backend cpu)
+OVERRIDES := $(if $(filter cpu,$(DEVICE)),--override requirements/overrides.txt)
+
+.PHONY: setup setup-dev quickstart test test-unit lint format bench soak clean
+
+quickstart: setup
+	$(BIN)/forkdiv study --config $(CONFIG)
+
+test: setup-dev lint
+	$(BIN)/python -m pytest -m "not soak"
+
+test-unit: setup-dev
+	$(BIN)/python -m pytest -m "not stack and not soak" -q
+
+lint: setup-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup-dev
+	$(BIN)/python -m tests.bench
+
+# Repeated kills, every seed, the report in a real browser.
+soak: setup-dev
+	tests/soak/install
+	$(BIN)/python -m pytest -m soak
+
+setup: .venv/.$(DEVICE)-ready
+setup-dev: .venv/.dev-ready
+
+.venv/.uv-$(UV_VERSION):
+	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info[:2] <= (3, 12) else \
+	  "forkdiv needs Python 3.11 or 3.12, $(PYTHON) is %d.%d; run make PYTHON=python3.11" % sys.version_info[:2])'
+	@echo "setting up .venv"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION)
+	touch $@
+
+.venv/.$(DEVICE)-ready: .venv/.uv-$(UV_VERSION) requirements/$(DEVICE).txt requirements/overrides.txt pyproject.toml
+	@echo "installing the pinned packages ($(DEVICE)): a minute or two after the downloads"
+	$(UV) --compile-bytecode $(TORCH) $(OVERRIDES) -r requirements/$(DEVICE).txt
+	$(UV) --no-deps --no-build-isolation -e .
+	touch $@
+
+.venv/.dev-ready: .venv/.$(DEVICE)-ready requirements/dev.txt
+	$(UV) --compile-bytecode --no-deps -r requirements/dev.txt
+	touch $@
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build *.egg-info

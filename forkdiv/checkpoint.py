@@ -1,0 +1,108 @@
+"""A Hugging Face checkpoint folder, judged by its files alone: no torch, no loading."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from forkdiv.errors import UserError, refuse
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint and the fingerprint that requests name it by."""
+
+    path: Path
+    fingerprint: str
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """A user's own folder, identified by its content.
+
+    Raises UserError where it is missing, incomplete or no causal language model.
+    """
+    config = read_config(path)
+    architectures = config.get("architectures") or []
+    if not any(name.endswith("ForCausalLM") for name in architectures):
+        raise refuse(
+            f"the checkpoint {path} is no causal language model",
+            architectures or "no architecture in config.json",
+            "an architecture ending in ForCausalLM",
+            "name another checkpoint",
+        )
+    weights = sorted(path.glob("*.safetensors"))
+    if not weights:
+        raise refuse(
+            f"the checkpoint {path} has no weights",
+            ", ".join(sorted(file.name for file in path.iterdir())),
+            "*.safetensors files",
+            "export it with save_pretrained(safe_serialization=True)",
+        )
+    if not (path / "tokenizer.json").is_file():
+        raise refuse(
+            f"the checkpoint {path} has no tokenizer",
+            "no tokenizer.json",
+            "a fast tokenizer beside the weights",
+            "save the tokenizer into the same folder",
+        )
+    return Checkpoint(path.resolve(), _content_digest(path, weights))
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The folder's config.json. Raises UserError where there is none."""
+    if not path.is_dir():
+        raise refuse(
+            "the checkpoint does not exist",
+            path,
+            "a Hugging Face folder (config.json, *.safetensors, tokenizer.json)",
+            "check the path, or build one with `forkdiv pretrain`",
+        )
+    try:
+        config: dict[str, Any] = json.loads((path / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise refuse(
+            f"the checkpoint {path} has no readable config.json",
+            str(error),
+            "a Hugging Face folder",
+            "export it again",
+        ) from error
+    return config
+
+
+def check_vocabulary(path: Path, words: list[str]) -> None:
+    """Refuse a word-level checkpoint that does not know every word of the task."""
+    try:
+        tokenizer = json.loads((path / "tokenizer.json").read_text())
+    except ValueError as error:
+        raise UserError(f"{path}/tokenizer.json is no JSON: {error}; export it again") from error
+    if tokenizer["model"]["type"] != "WordLevel":
+        return  # subword tokenizers spell any word
+    unknown = sorted(set(words) - set(tokenizer["model"]["vocab"]))
+    if unknown:
+        raise refuse(
+            f"the checkpoint {path} does not know every word of the task",
+            " ".join(unknown),
+            "a checkpoint built for this task's settings",
+            "lower task.names, or rebuild the base with `forkdiv pretrain`",
+        )
+
+
+def same_shape(path: Path, other: Path) -> bool:
+    """Whether one engine can hold both: equal configs but for notes about where they came from."""
+    notes = {"_name_or_path", "transformers_version", "dtype", "torch_dtype"}
+    configs = [read_config(folder) for folder in (path, other)]
+    first, second = ({k: v for k, v in config.items() if k not in notes} for config in configs)
+    return first == second
+
+
+def _content_digest(path: Path, weights: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in [path / "config.json", path / "tokenizer.json", *weights]:
+        digest.update(file.name.encode())
+        with file.open("rb") as handle:
+            while block := handle.read(2**22):
+                digest.update(block)
+    return digest.hexdigest()[:32]

@@ -1,0 +1,216 @@
+"""One warm vLLM engine: checkpoints are swapped into it, proved, and sampled.
+
+The proof of a swap never takes the engine's word: its next-token log-probabilities on fixed
+prompts must equal those of a transformers forward pass over the saved files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from forkdiv.checkpoint import Checkpoint, same_shape
+from forkdiv.config import DecoderConfig, EngineConfig
+from forkdiv.errors import InvalidResult, UserError
+
+if TYPE_CHECKING:
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+# Largest accepted difference of a log-probability, over tokens of at least 1e-6. In float32
+# the two agree to about 1e-5; the wrong weights of an unmended swap differ by 0.1 and more.
+PROOF_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.2}
+PROOF_FLOOR = math.log(1e-6)
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """What an engine is built from: one model shape, one dtype, and prompts to prove swaps by."""
+
+    shape_of: Path
+    dtype: str
+    device: str
+    config: EngineConfig
+    proof_prompts: tuple[tuple[int, ...], ...]
+    mend_tied_embeddings: bool = True
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """One response out of the engine."""
+
+    token_ids: tuple[int, ...]
+    text: str
+    finish: str
+
+
+def environment(spec: EngineSpec) -> dict[str, str]:
+    """Variables that must be set before vLLM is imported."""
+    shared = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
+    if spec.device == "gpu":
+        return shared
+    # without a size vLLM takes a share of the whole machine's memory
+    return shared | {"VLLM_CPU_KVCACHE_SPACE": str(spec.config.kv_cache_gib)}
+
+
+class WarmEngine:
+    """A started engine. All methods belong to one event loop."""
+
+    def __init__(self, spec: EngineSpec) -> None:
+        self.spec = spec
+        self.swaps: list[dict[str, Any]] = []
+        self._llm: AsyncLLM = _start(spec)
+        self._tokenizer = self._llm.get_tokenizer()
+        self._loaded: Checkpoint | None = None
+        self._in_flight = 0
+        self._idle = asyncio.Condition()
+        self._gate = asyncio.Lock()
+        self._texts: dict[tuple[int, ...], str] = {}
+
+    async def sample(
+        self, checkpoint: Checkpoint, prompt: str, n: int, seed: int, decoder: DecoderConfig
+    ) -> list[Sampled]:
+        """`n` responses to `prompt` from `checkpoint`; response i is drawn with seed + i.
+
+        Raises InvalidResult where the swap to the checkpoint cannot be proved.
+        """
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        parameters = SamplingParams(
+            n=n,
+            seed=seed,
+            temperature=decoder.temperature,
+            top_p=decoder.top_p,
+            top_k=decoder.top_k or -1,
+            max_tokens=decoder.max_new_tokens,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        async with self._holding(checkpoint):
+            final = await self._generate({"prompt": prompt}, parameters)
+        outputs = sorted(final.outputs, key=lambda output: output.index)
+        if len(outputs) != n:
+            raise InvalidResult(f"asked for {n} samples, the engine returned {len(outputs)}")
+        return [self._sampled(output) for output in outputs]
+
+    async def alive(self) -> None:
+        """Raises where the engine's processes are dead."""
+        await self._llm.check_health()
+
+    def close(self) -> None:
+        self._llm.shutdown()
+
+    @asynccontextmanager
+    async def _holding(self, checkpoint: Checkpoint) -> AsyncIterator[None]:
+        """Keep `checkpoint` loaded for the block. First come, first served, so that requests
+        for one checkpoint cannot starve those for another."""
+        async with self._gate:
+            if self._loaded != checkpoint:
+                async with self._idle:
+                    await self._idle.wait_for(lambda: self._in_flight == 0)
+                await self._swap(checkpoint)
+            self._in_flight += 1
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+            async with self._idle:
+                self._idle.notify_all()
+
+    async def _swap(self, checkpoint: Checkpoint) -> None:
+        if not same_shape(checkpoint.path, self.spec.shape_of):
+            raise UserError(
+                f"the checkpoint {checkpoint.path} has another architecture than this engine: "
+                f"got its config.json; allowed: that of {self.spec.shape_of}; "
+                f"start a sampler for its shape"
+            )
+        self._loaded = None  # whatever fails below, the old name no longer holds
+        started = time.perf_counter()
+        expected = asyncio.get_running_loop().run_in_executor(
+            None, _expected, checkpoint.path, self.spec.proof_prompts
+        )
+        await self._llm.pause_generation(mode="wait", clear_cache=True)
+        await self._llm.collective_rpc(
+            "forkdiv_swap", args=(str(checkpoint.path), self.spec.mend_tied_embeddings)
+        )
+        await self._llm.resume_generation()
+        error = await self._proof_error(await expected)
+        seconds = time.perf_counter() - started
+        self.swaps.append(
+            {"checkpoint": checkpoint.fingerprint, "error": error, "seconds": seconds}
+        )
+        tolerance = PROOF_TOLERANCE[self.spec.dtype]
+        if not error <= tolerance:  # NaN fails too
+            raise InvalidResult(
+                f"the swap to {checkpoint.path} is not proved: the engine's log-probabilities "
+                f"differ from the saved files' by {error:.3g}, allowed {tolerance:g}"
+            )
+        self._loaded = checkpoint
+
+    async def _proof_error(self, expected: Sequence[np.ndarray]) -> float:
+        from vllm import SamplingParams
+
+        parameters = SamplingParams(max_tokens=1, temperature=0.0, logprobs=-1, detokenize=False)
+        worst = 0.0
+        for prompt, want in zip(self.spec.proof_prompts, expected, strict=True):
+            final = await self._generate({"prompt_token_ids": list(prompt)}, parameters)
+            entries = final.outputs[0].logprobs[0]
+            got = np.array([entries[token].logprob for token in range(len(want))])
+            likely = want > PROOF_FLOOR
+            difference = np.abs(got[likely] - want[likely])
+            worst = float(np.max(np.append(difference, worst)))  # np.max keeps a NaN
+        return worst
+
+    async def _generate(self, prompt: Any, parameters: Any) -> Any:
+        final = None
+        async for output in self._llm.generate(prompt, parameters, request_id=uuid.uuid4().hex):
+            final = output
+        assert final is not None and final.finished
+        return final
+
+    def _sampled(self, output: Any) -> Sampled:
+        ids = tuple(output.token_ids)
+        if output.finish_reason == "stop" and ids and ids[-1] == self._tokenizer.eos_token_id:
+            ids = ids[:-1]
+        if ids not in self._texts:
+            if len(self._texts) > 100_000:
+                self._texts.clear()
+            # special tokens stay visible: a response with one in it must not read as correct
+            self._texts[ids] = self._tokenizer.decode(list(ids), skip_special_tokens=False)
+        return Sampled(ids, self._texts[ids], output.finish_reason)
+
+
+def _start(spec: EngineSpec) -> AsyncLLM:
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    arguments = AsyncEngineArgs(
+        model=str(spec.shape_of),
+        dtype=spec.dtype,
+        tensor_parallel_size=spec.config.tensor_parallel,
+        max_num_seqs=spec.config.max_num_seqs,
+        enforce_eager=spec.config.enforce_eager,
+        generation_config="vllm",  # else the checkpoint's own top-p and top-k would apply
+        block_size=32 if spec.device == "cpu" else None,  # CPU's 128 never caches short prompts
+        max_logprobs=-1,  # the proof reads whole distributions
+        logprobs_mode="raw_logprobs",
+        enable_log_requests=False,
+        disable_log_stats=True,
+        worker_extension_cls="forkdiv.engine_worker.SwapExtension",
+    )
+    return AsyncLLM.from_engine_args(arguments)
+
+
+def _expected(path: Path, prompts: Sequence[Sequence[int]]) -> list[np.ndarray]:
+    from forkdiv.model import next_token_logprobs
+
+    return next_token_logprobs(path, prompts)

@@ -1,0 +1,91 @@
+"""Exact probabilities of a correct response, where a task enumerates its solutions.
+
+The sum over solutions of the teacher-forced probability under the saved checkpoint: what the
+sampled pass@k must agree with.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from forkdiv.artifacts import Artifact, Store
+from forkdiv.checkpoint import Checkpoint
+from forkdiv.config import DecoderConfig, EvalConfig, GraphBranchingConfig
+from forkdiv.coverage import Floats
+from forkdiv.fingerprint import Identity
+from forkdiv.records import Problem
+from forkdiv.tasks import build
+
+PROBABILITIES = "probabilities.json"
+
+
+def identity(
+    task: GraphBranchingConfig, config: EvalConfig, checkpoint: Checkpoint, decoder: DecoderConfig
+) -> Identity:
+    knobs = {
+        "task": task,
+        "split": config.split,
+        "problems": config.problems,
+        "temperature": decoder.temperature,
+        "dtype": decoder.dtype,
+    }
+    return Identity("exact", knobs, {"checkpoint": checkpoint.fingerprint})
+
+
+def obtain(
+    store: Store,
+    task: GraphBranchingConfig,
+    config: EvalConfig,
+    problems: Sequence[Problem],
+    checkpoint: Checkpoint,
+    decoder: DecoderConfig,
+) -> Artifact:
+    """Each problem's probability of a correct response under `decoder`.
+
+    Raises ValueError for a decoder that truncates: its distribution is not the model's.
+    """
+    if decoder.truncates:
+        raise ValueError(f"no exact probabilities under a truncating decoder: {decoder}")
+
+    def make(folder: Path) -> None:
+        values = probabilities(task, problems, checkpoint, decoder)
+        (folder / PROBABILITIES).write_text(json.dumps(values.tolist()))
+
+    return store.obtain(identity(task, config, checkpoint, decoder), make)
+
+
+def read(artifact: Artifact) -> Floats:
+    return np.asarray(json.loads((artifact.path / PROBABILITIES).read_text()))
+
+
+def probabilities(
+    task: GraphBranchingConfig,
+    problems: Sequence[Problem],
+    checkpoint: Checkpoint,
+    decoder: DecoderConfig,
+) -> Floats:
+    """Float64 of shape (problems,)."""
+    import torch
+
+    from forkdiv.model import load_model, load_tokenizer, response_probabilities
+
+    solver = build(task)
+    traces = [solver.solutions(problem) for problem in problems]
+    pairs = [
+        (problem.prompt, trace.text)
+        for problem, solutions in zip(problems, traces, strict=True)
+        for trace in solutions
+    ]
+    dtype = torch.bfloat16 if decoder.dtype == "bfloat16" else torch.float32
+    values = response_probabilities(
+        load_model(checkpoint.path, dtype),
+        load_tokenizer(checkpoint.path),
+        pairs,
+        [decoder.temperature],
+    )[:, 0]
+    starts = np.cumsum([0, *(len(solutions) for solutions in traces[:-1])])
+    return np.asarray(np.add.reduceat(values, starts))

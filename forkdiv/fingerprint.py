@@ -1,0 +1,100 @@
+"""Fingerprints: what decides a result, hashed. Equal fingerprints promise equal inputs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import metadata
+from typing import Any
+
+from pydantic import BaseModel
+
+# Raised by hand when a stage is mended so that its old results no longer hold.
+STAGE_VERSIONS = {
+    "dataset": 1,
+    "start": 1,
+    "train": 1,
+    "samples": 1,
+    "verdicts": 1,
+    "exact": 1,
+    "study": 1,
+}
+
+# Libraries whose release can change a stage's numbers.
+STAGE_LIBRARIES = {
+    "dataset": ("pyarrow",),
+    "start": ("torch", "transformers"),
+    "train": ("torch", "transformers", "deepspeed"),
+    "samples": ("torch", "vllm"),
+    "exact": ("torch", "transformers"),
+    "study": ("numpy", "scipy"),
+}
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What one result follows from: its stage, config values and the results it was made of."""
+
+    stage: str
+    config: Mapping[str, Any]
+    parents: Mapping[str, str] = field(default_factory=dict)
+
+    def describe(self) -> dict[str, Any]:
+        """The hashed content, as plain JSON values."""
+        libraries = {name: library_version(name) for name in STAGE_LIBRARIES.get(self.stage, ())}
+        return {
+            "stage": self.stage,
+            "version": STAGE_VERSIONS[self.stage],
+            "config": canonical(self.config),
+            "parents": dict(sorted(self.parents.items())),
+            "libraries": libraries,
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """32 hexadecimal digits."""
+        text = json.dumps(self.describe(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def canonical(value: Any) -> Any:
+    """`value` as plain JSON values. Refuses what has no stable form instead of calling str().
+
+    Raises TypeError for objects and ValueError for NaN and infinities.
+    """
+    if isinstance(value, BaseModel):
+        return canonical(value.model_dump())
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"a fingerprint takes finite numbers, got {value}")
+        # 1 and 1.0 arrive from different YAML spellings of one setting
+        return int(value) if value.is_integer() and abs(value) < 2**53 else value
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise TypeError(f"a fingerprint takes mappings with text keys, got {list(value)}")
+        return {key: canonical(value[key]) for key in sorted(value)}
+    if isinstance(value, list | tuple):
+        return [canonical(item) for item in value]
+    raise TypeError(
+        f"a fingerprint takes plain values, got {type(value).__name__}: {value!r}; "
+        "pass what identifies it (a content hash, a number, a name) instead"
+    )
+
+
+@cache
+def library_version(name: str) -> str:
+    """The release, without the build tag: `2.13.0+cpu` and `2.13.0+cu130` are one release."""
+    for distribution in (name, f"{name}-cpu"):
+        try:
+            return metadata.version(distribution).partition("+")[0]
+        except metadata.PackageNotFoundError:
+            continue
+    raise metadata.PackageNotFoundError(f"{name} is not installed; run `make setup`")

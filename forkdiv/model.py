@@ -1,0 +1,166 @@
+"""Models and tokenizers: tiny presets, Hugging Face folders, probabilities of given responses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    LlamaConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+from forkdiv.errors import refuse
+
+END, PAD, UNKNOWN = "<eos>", "<pad>", "<unk>"
+
+# name: (layers, hidden, heads, feed-forward). Llama blocks with tied embeddings, as most small
+# published models have, so that every trap of tied weights is met here first. Not Qwen2:
+# AutoTokenizer of transformers 5 puts Qwen's own pre-tokenizer over any tokenizer.json found
+# beside a qwen2 config.json, and the words of a word-level vocabulary fall apart silently.
+PRESETS = {"tiny-llama": (4, 128, 4, 320), "micro-llama": (2, 64, 2, 128)}
+CONTEXT = 512
+
+
+def word_tokenizer(vocabulary: Sequence[str]) -> PreTrainedTokenizerFast:
+    """A word-level tokenizer over `vocabulary`: labels, node names and single signs."""
+    words = {word: i for i, word in enumerate([PAD, END, UNKNOWN, *vocabulary])}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token=UNKNOWN))
+    pieces = pre_tokenizers.Split(Regex(r"[a-z]+:|[a-z][0-9]*|."), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pieces])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, unk_token=UNKNOWN
+    )
+
+
+def new_model(preset: str, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
+    """A model of random weights. Raises UserError for an unknown preset."""
+    if preset not in PRESETS:
+        raise refuse("unknown model preset", preset, ", ".join(PRESETS), "set pretrain.preset")
+    layers, hidden, heads, feed_forward = PRESETS[preset]
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=feed_forward,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    torch.manual_seed(seed)
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    # no sampling defaults travel with a checkpoint: the decoder alone decides
+    model.generation_config = GenerationConfig(
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
+    return model
+
+
+def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    return tokenizer
+
+
+def load_model(path: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """Load safetensors only; missing or unexpected tensors are an error, not a warning."""
+    loaded, info = AutoModelForCausalLM.from_pretrained(
+        path,
+        dtype=dtype,
+        local_files_only=True,
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    wrong = {kind: sorted(info[kind]) for kind in ("missing_keys", "unexpected_keys") if info[kind]}
+    wrong |= (
+        {"mismatched_keys": sorted(map(str, info["mismatched_keys"]))}
+        if info["mismatched_keys"]
+        else {}
+    )
+    if wrong:
+        raise refuse(
+            f"the checkpoint {path} does not hold its model's tensors",
+            wrong,
+            "exactly the tensors of its config.json",
+            "export it again",
+        )
+    model: PreTrainedModel = loaded
+    return model
+
+
+def next_token_logprobs(path: Path, prompts: Sequence[Sequence[int]]) -> list[np.ndarray]:
+    """Log-probabilities of every next token after each prompt, from the saved files alone.
+
+    One float64 array of shape (vocabulary,) per prompt; float32 arithmetic in the model.
+    """
+    model = load_model(path).eval()
+    with torch.inference_mode():
+        logits = [model(torch.tensor([list(prompt)])).logits[0, -1] for prompt in prompts]
+    return [torch.log_softmax(row.double(), dim=-1).numpy() for row in logits]
+
+
+def response_probabilities(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[tuple[str, str]],
+    temperatures: Sequence[float],
+    batch_size: int = 256,
+) -> np.ndarray:
+    """Teacher-forced probability of each (prompt, response), its end token included.
+
+    Returns float64 of shape (pairs, temperatures). Temperature 0 is greedy: 1 where every
+    token is the most likely one, else 0.
+    """
+    model.eval()
+    encoded = [encode(tokenizer, prompt, response) for prompt, response in pairs]
+    out = np.empty((len(pairs), len(temperatures)))
+    for first in range(0, len(encoded), batch_size):
+        part = encoded[first : first + batch_size]
+        out[first : first + len(part)] = _batch_probabilities(model, part, temperatures)
+    return out
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, response: str
+) -> tuple[list[int], list[int]]:
+    """Token ids of prompt and response apart; the response ends with the end token."""
+    head: list[int] = tokenizer(prompt)["input_ids"]
+    tail: list[int] = tokenizer(response, add_special_tokens=False)["input_ids"]
+    return head, [*tail, tokenizer.eos_token_id]
+
+
+def _batch_probabilities(
+    model: PreTrainedModel,
+    encoded: Sequence[tuple[list[int], list[int]]],
+    temperatures: Sequence[float],
+) -> np.ndarray:
+    width = max(len(head) + len(tail) for head, tail in encoded)
+    # right padding: a causal model's answer does not depend on what comes after
+    ids = torch.zeros((len(encoded), width), dtype=torch.long)
+    mask = torch.zeros((len(encoded), width), dtype=torch.bool)
+    for row, (head, tail) in enumerate(encoded):
+        ids[row, : len(head) + len(tail)] = torch.tensor(head + tail)
+        mask[row, len(head) : len(head) + len(tail)] = True
+    with torch.inference_mode():
+        logits = model(ids).logits[:, :-1].double()
+    targets, wanted = ids[:, 1:], mask[:, 1:]
+    columns = []
+    for temperature in temperatures:
+        if temperature == 0:
+            steps = torch.where(logits.argmax(-1) == targets, 0.0, -torch.inf).double()
+        else:
+            steps = torch.log_softmax(logits / temperature, dim=-1)
+            steps = steps.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+        columns.append(torch.where(wanted, steps, 0.0).sum(-1).exp())
+    return torch.stack(columns, dim=-1).numpy()

@@ -1,0 +1,79 @@
+"""Everything that can be refused is refused here, before any work starts."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+from forkdiv.artifacts import check_writable
+from forkdiv.checkpoint import Checkpoint, check_vocabulary, open_checkpoint, read_config
+from forkdiv.config import PlaceConfig, StudyConfig
+from forkdiv.errors import refuse
+from forkdiv.tasks import build
+from forkdiv.tasks.base import Task
+
+
+def check(study: StudyConfig) -> Checkpoint:
+    """All checks for a verb that samples or fine-tunes; returns the base.
+
+    Raises UserError for the first thing found wrong.
+    """
+    task = build(study.task)
+    base = check_checkpoint(study.base, task)
+    check_lengths(study, task)
+    task.heldout(study.eval.split, study.eval.problems)  # refuses what the task cannot supply
+    check_writable(study.place.root, study.place.min_free_mib)
+    check_ports(study.place)
+    return base
+
+
+def check_checkpoint(path: Path, task: Task) -> Checkpoint:
+    checkpoint = open_checkpoint(path)
+    check_vocabulary(path, task.vocabulary())
+    return checkpoint
+
+
+def check_lengths(study: StudyConfig, task: Task) -> None:
+    """Refuse settings under which no correct answer could be given."""
+    longest = task.longest_response()
+    if study.decoder.max_new_tokens < longest:
+        raise refuse(
+            "no correct response fits into decoder.max_new_tokens",
+            study.decoder.max_new_tokens,
+            f"at least {longest} for this task",
+            "raise decoder.max_new_tokens",
+        )
+    context = read_config(study.base).get("max_position_embeddings")
+    prompt = task.heldout(study.eval.split, 2)[0].prompt
+    # words are a lower bound of tokens: what fails here cannot fit
+    needed = len(prompt.split()) + study.decoder.max_new_tokens
+    if context is not None and needed > context:
+        raise refuse(
+            f"prompt and response do not fit the context of {study.base}",
+            f"at least {needed} tokens",
+            f"at most {context}",
+            "lower decoder.max_new_tokens or the size of the task",
+        )
+
+
+def joins(place: PlaceConfig) -> str | None:
+    """The address of the Ray to join, or None where one is started. RAY_ADDRESS is set in jobs."""
+    return place.ray_address or os.environ.get("RAY_ADDRESS") or None
+
+
+def check_ports(place: PlaceConfig) -> None:
+    """Refuse a dashboard port that is taken."""
+    if joins(place) or not place.dashboard:
+        return
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", place.dashboard_port))
+        except OSError as error:
+            raise refuse(
+                "the port for Ray's dashboard is in use",
+                place.dashboard_port,
+                "a free port",
+                "set place.dashboard_port to another one, or place.dashboard=false",
+            ) from error

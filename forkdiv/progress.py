@@ -1,0 +1,71 @@
+"""What is going on, as lines in a file: any process of a study appends, the foreground prints.
+
+A file, since the workers of a study are other processes, maybe on other nodes, and share
+nothing but the output folder. One `write` of one short line is atomic for local appends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Appends events to `path`; `who` names the trial or stage that speaks."""
+
+    path: Path
+    who: str = "study"
+
+    def __call__(self, message: str) -> None:
+        line = json.dumps({"time": round(time.time(), 2), "who": self.who, "message": message})
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab", buffering=0) as file:
+            file.write(line.encode() + b"\n")
+
+    def named(self, who: str) -> Progress:
+        return Progress(self.path, who)
+
+
+class Follower:
+    """Shows the lines that come to a progress file while the `with` block runs."""
+
+    def __init__(self, path: Path, show: Callable[[str], None], every: float = 0.5) -> None:
+        self._path, self._show, self._every = path, show, every
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True, name="progress")
+
+    def __enter__(self) -> Follower:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.touch()
+        self._position = os.path.getsize(self._path)  # earlier runs have been shown
+        self._began = time.time()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._drain()
+
+    def _follow(self) -> None:
+        while not self._stop.wait(self._every):
+            self._drain()
+
+    def _drain(self) -> None:
+        with self._path.open("rb") as file:
+            file.seek(self._position)
+            for raw in file:
+                if not raw.endswith(b"\n"):
+                    break  # still being written
+                self._position += len(raw)
+                event = json.loads(raw)
+                seconds = max(int(event["time"] - self._began), 0)
+                self._show(
+                    f"{seconds // 60:3d}:{seconds % 60:02d}  {event['who']}: {event['message']}"
+                )

@@ -1,0 +1,247 @@
+"""k completions of every problem, each kept under its own key, so that more extend what is there.
+
+A sample set is the samples of one checkpoint under one decoder: a folder of Parquet parts that
+grows. Every sample has its own seed and is stored with all that is needed to score it again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from forkdiv.artifacts import Store, publish_file, write_text
+from forkdiv.checkpoint import Checkpoint
+from forkdiv.config import DecoderConfig, EvalConfig, GraphBranchingConfig
+from forkdiv.errors import InvalidResult
+from forkdiv.fingerprint import Identity
+from forkdiv.progress import Progress
+from forkdiv.records import Completion, Problem
+
+# A sampler gives response i of a request the seed base + i. torch's CPU generator keeps the
+# low 32 bits of a seed only, so seeds must differ there: 2^20 problems of 4,096 samples each.
+SEED_STRIDE = 4096
+SEED_SPACE = 2**32
+REQUESTS_PER_PART = 64
+SCHEMA = pa.schema(
+    [
+        ("problem_id", pa.string()),
+        ("sample_index", pa.int32()),
+        ("seed", pa.int64()),
+        ("subset", pa.string()),
+        ("prompt", pa.string()),
+        ("text", pa.string()),
+        ("token_ids", pa.list_(pa.int32())),
+        ("finish", pa.string()),
+        ("facts", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """`n` samples of one problem; sample first_index + i is drawn with seed + i."""
+
+    problem: Problem
+    first_index: int
+    n: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Response:
+    """What a sampler returned for one request: (token ids, text, finish) of each sample."""
+
+    request: Request
+    samples: Sequence[tuple[Sequence[int], str, str]]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A request that failed for good, after retries: its samples do not exist."""
+
+    request: Request
+    message: str
+
+
+class SamplerClient(Protocol):
+    """Draws samples from a named checkpoint, answering requests in any order."""
+
+    def sample(
+        self, checkpoint: Checkpoint, decoder: DecoderConfig, requests: Iterable[Request]
+    ) -> Iterator[Response | Failed]: ...
+
+
+@dataclass(frozen=True)
+class SampleSet:
+    """All samples of one checkpoint under one decoder, so far, and what failed this time."""
+
+    identity: Identity
+    path: Path
+    failed: tuple[Failed, ...] = ()
+
+    def completions(self, problems: Sequence[Problem], n: int) -> Iterator[Completion]:
+        """The first `n` samples of each problem; raises KeyError where one is missing that
+        is not among the failed."""
+        wanted = {problem.id for problem in problems}
+        found: dict[tuple[str, int], Completion] = {}
+        failed = {
+            (one.request.problem.id, one.request.first_index + i)
+            for one in self.failed
+            for i in range(one.request.n)
+        }
+        columns = ["problem_id", "sample_index", "seed", "text", "token_ids", "finish"]
+        for part in sorted(self.path.glob("part-*.parquet")):
+            for row in pq.read_table(part, columns=columns).to_pylist():
+                if row["problem_id"] in wanted and row["sample_index"] < n:
+                    row["token_ids"] = tuple(row["token_ids"])
+                    found[row["problem_id"], row["sample_index"]] = Completion(**row)
+        for problem in problems:
+            for index in range(n):
+                if (problem.id, index) not in failed:
+                    yield found[problem.id, index]
+
+    def require_complete(self) -> None:
+        """Raise InvalidResult where requests failed for good."""
+        if self.failed:
+            lost = sum(one.request.n for one in self.failed)
+            raise InvalidResult(f"{lost} samples could not be drawn: {self.failed[0].message}")
+
+    def held(self) -> dict[str, set[int]]:
+        """The sample indices there are, by problem."""
+        held: dict[str, set[int]] = {}
+        for part in self.path.glob("part-*.parquet"):
+            keys = pq.read_table(part, columns=["problem_id", "sample_index"]).to_pydict()
+            for problem_id, index in zip(keys["problem_id"], keys["sample_index"], strict=True):
+                held.setdefault(problem_id, set()).add(index)
+        return held
+
+
+def identity(
+    task: GraphBranchingConfig, config: EvalConfig, checkpoint: Checkpoint, decoder: DecoderConfig
+) -> Identity:
+    """How many problems and samples is left out: more of them extend the same set."""
+    return Identity(
+        "samples",
+        {"task": task, "split": config.split, "seed": config.seed, "decoder": decoder},
+        {"checkpoint": checkpoint.fingerprint},
+    )
+
+
+def obtain(
+    store: Store,
+    what: Identity,
+    problems: Sequence[Problem],
+    n: int,
+    checkpoint: Checkpoint,
+    decoder: DecoderConfig,
+    sampler: SamplerClient,
+    progress: Progress,
+) -> SampleSet:
+    """The sample set with at least `n` samples of each problem; only missing ones are drawn."""
+    with store.growing(what, progress) as path:
+        samples = SampleSet(what, path)
+        for stale in path.glob(".part-*"):
+            stale.unlink()
+        requests = list(_missing(samples, problems, n))
+        if requests:
+            if not (path / "identity.json").exists():
+                write_text(path / "identity.json", json.dumps(what.describe(), indent=1))
+            failed = _draw(samples, requests, checkpoint, decoder, sampler, progress)
+            samples = replace(samples, failed=failed)
+    return samples
+
+
+def _draw(
+    samples: SampleSet,
+    requests: list[Request],
+    checkpoint: Checkpoint,
+    decoder: DecoderConfig,
+    sampler: SamplerClient,
+    progress: Progress,
+) -> tuple[Failed, ...]:
+    total = sum(request.n for request in requests)
+    done = 0
+    rows: list[dict[str, object]] = []
+    waiting = 0
+    failed: list[Failed] = []
+    for response in sampler.sample(checkpoint, decoder, requests):
+        if isinstance(response, Failed):
+            failed.append(response)
+            progress(f"failed for good: {response.message}")
+            continue
+        rows.extend(_rows(response))
+        waiting += 1
+        if waiting == REQUESTS_PER_PART:
+            done += _write_part(samples.path, rows)
+            rows, waiting = [], 0
+            progress(f"sampled {done}/{total}")
+    done += _write_part(samples.path, rows)
+    progress(f"sampled {done}/{total}")
+    return tuple(failed)
+
+
+def seed_of(what: Identity, ordinal: int, index: int) -> int:
+    """The seed of sample `index` of the problem at `ordinal`: never twice within a set.
+
+    Sets start at different offsets, so that two of them hardly ever share a seed; where they
+    do, the two draws belong to different distributions.
+    """
+    if not 0 <= index < SEED_STRIDE or not 0 <= ordinal < SEED_SPACE // SEED_STRIDE:
+        raise ValueError(f"no seed for problem {ordinal}, sample {index}: allowed 2^20 and 4,096")
+    offset = int(hashlib.sha256(what.fingerprint.encode()).hexdigest(), 16)
+    return (offset + ordinal * SEED_STRIDE + index) % SEED_SPACE
+
+
+def _missing(samples: SampleSet, problems: Sequence[Problem], n: int) -> Iterator[Request]:
+    held = samples.held()
+    for ordinal, problem in enumerate(problems):
+        have = held.get(problem.id, set())
+        first = 0
+        while first < n:
+            if first in have:
+                first += 1
+                continue
+            stop = first
+            # a run of seeds must not wrap around where base + i would leave the 32 bits
+            while (
+                stop < n
+                and stop not in have
+                and not (stop > first and seed_of(samples.identity, ordinal, stop) == 0)
+            ):
+                stop += 1
+            seed = seed_of(samples.identity, ordinal, first)
+            yield Request(problem, first, stop - first, seed)
+            first = stop
+
+
+def _rows(response: Response) -> Iterator[dict[str, object]]:
+    request = response.request
+    for i, (token_ids, text, finish) in enumerate(response.samples):
+        yield {
+            "problem_id": request.problem.id,
+            "sample_index": request.first_index + i,
+            "seed": request.seed + i,
+            "subset": request.problem.subset,
+            "prompt": request.problem.prompt,
+            "text": text,
+            "token_ids": list(token_ids),
+            "finish": finish,
+            "facts": json.dumps(request.problem.facts),
+        }
+
+
+def _write_part(path: Path, rows: list[dict[str, object]]) -> int:
+    if rows:
+        name = f"part-{uuid.uuid4().hex}.parquet"
+        aside = path / f".{name}"
+        pq.write_table(pa.Table.from_pylist(rows, SCHEMA), aside, compression="zstd")
+        publish_file(aside, path / name)
+    return len(rows)

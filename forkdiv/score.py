@@ -1,0 +1,224 @@
+"""Verdicts in a process that can be killed; errors kept apart from wrong answers.
+
+The grader is this module run as a program: it reads one JSON line per chunk of responses and
+answers with one line of verdicts. A verifier that hangs or takes its process down costs its
+own response a second try and then an error verdict, never a wrong answer, and no other
+response anything.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from forkdiv.artifacts import Artifact, Store, write_text
+from forkdiv.config import GraphBranchingConfig
+from forkdiv.fingerprint import Identity
+from forkdiv.records import Completion, Finish, Outcome, Problem, Verdict
+from forkdiv.sample import Failed, SampleSet
+from forkdiv.tasks import build
+
+CHUNK = 512
+TRIES = 2
+SECONDS_PER_CHUNK = 60.0
+COUNTS = "counts.json"
+
+
+@dataclass
+class ProblemCounts:
+    """What became of one problem's samples; `wrong_by` counts wrong ones by their reason."""
+
+    problem_id: str
+    subset: str
+    n: int = 0
+    correct: int = 0
+    wrong: int = 0
+    truncated: int = 0
+    unparsable: int = 0
+    error: int = 0
+    wrong_by: dict[str, int] = field(default_factory=dict)
+    first_error: str = ""
+
+    def add(self, verdict: Verdict, times: int = 1) -> None:
+        self.n += times
+        outcome = verdict.outcome.value
+        setattr(self, outcome, getattr(self, outcome) + times)
+        if verdict.outcome is Outcome.WRONG:
+            self.wrong_by[verdict.detail] = self.wrong_by.get(verdict.detail, 0) + times
+        if verdict.outcome is Outcome.ERROR and not self.first_error:
+            self.first_error = verdict.detail
+
+
+def identity(samples: Identity, problems: int, n: int) -> Identity:
+    return Identity("verdicts", {"problems": problems, "n": n}, {"samples": samples.fingerprint})
+
+
+def obtain(
+    store: Store,
+    task: GraphBranchingConfig,
+    problems: Sequence[Problem],
+    n: int,
+    samples: SampleSet,
+) -> list[ProblemCounts]:
+    """Counts per problem for the first `n` samples of each, graded where not graded yet.
+
+    Counts with errors in them are returned but not published: the next run tries again.
+    """
+    what = identity(samples.identity, len(problems), n)
+    if found := store.find(what):
+        return read(found)
+    counts = count(task, problems, samples.completions(problems, n), samples.failed)
+    if not any(one.error for one in counts):
+        rows = json.dumps([asdict(one) for one in counts])
+        store.obtain(what, lambda folder: write_text(folder / COUNTS, rows))
+    return counts
+
+
+def read(artifact: Artifact) -> list[ProblemCounts]:
+    rows = json.loads((artifact.path / COUNTS).read_text())
+    return [ProblemCounts(**row) for row in rows]
+
+
+def count(
+    task: GraphBranchingConfig,
+    problems: Sequence[Problem],
+    completions: Iterable[Completion],
+    failed: Iterable[Failed] = (),
+) -> list[ProblemCounts]:
+    """Grade every completion and count the verdicts by problem, in the problems' order."""
+    by_id = {problem.id: problem for problem in problems}
+    counts = {problem.id: ProblemCounts(problem.id, problem.subset) for problem in problems}
+    finished: Counter[tuple[str, str]] = Counter()  # equal responses are graded once
+    for one in completions:
+        if one.finish == Finish.LENGTH:
+            counts[one.problem_id].add(Verdict(Outcome.TRUNCATED))
+        else:
+            finished[one.problem_id, one.text] += 1
+    with Grader(task) as grader:
+        verdicts = grader.grade([(by_id[problem_id], text) for problem_id, text in finished])
+    for (problem_id, _), times, verdict in zip(finished, finished.values(), verdicts, strict=True):
+        counts[problem_id].add(verdict, times)
+    for one in failed:
+        verdict = Verdict(Outcome.ERROR, None, one.message)
+        counts[one.request.problem.id].add(verdict, one.request.n)
+    return list(counts.values())
+
+
+class Grader:
+    """A grading process, restarted when it hangs or dies."""
+
+    def __init__(
+        self,
+        task: GraphBranchingConfig,
+        seconds: float = SECONDS_PER_CHUNK,
+        command: Sequence[str] = (sys.executable, "-m", "forkdiv.score"),
+    ) -> None:
+        self._task, self._seconds, self._command = task, seconds, command
+        self._process: subprocess.Popen[bytes] | None = None
+        self._buffer = b""
+
+    def __enter__(self) -> Grader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self._stop()
+
+    def grade(self, pairs: Sequence[tuple[Problem, str]]) -> list[Verdict]:
+        """One verdict per (problem, response text), in order."""
+        verdicts: list[Verdict] = []
+        for first in range(0, len(pairs), CHUNK):
+            verdicts.extend(self._grade(pairs[first : first + CHUNK], TRIES))
+        return verdicts
+
+    def _grade(self, pairs: Sequence[tuple[Problem, str]], tries: int) -> list[Verdict]:
+        try:
+            return self._ask(pairs)
+        except _GraderLost as lost:
+            self._stop()
+            if len(pairs) > 1:  # find the one that did it; all others get their verdict
+                middle = len(pairs) // 2
+                return self._grade(pairs[:middle], tries) + self._grade(pairs[middle:], tries)
+            if tries > 1:
+                return self._grade(pairs, tries - 1)
+            return [Verdict(Outcome.ERROR, None, str(lost))]
+
+    def _ask(self, pairs: Sequence[tuple[Problem, str]]) -> list[Verdict]:
+        process = self._process or self._start()
+        assert process.stdin and process.stdout
+        line = json.dumps([[asdict(problem), text] for problem, text in pairs]).encode()
+        try:
+            process.stdin.write(line + b"\n")
+            process.stdin.flush()
+        except BrokenPipeError as error:
+            raise _GraderLost("the grading process died") from error
+        answer = json.loads(self._read_line(process))
+        return [Verdict(Outcome(outcome), text, detail) for outcome, text, detail in answer]
+
+    def _read_line(self, process: subprocess.Popen[bytes]) -> bytes:
+        assert process.stdout
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ)
+            while b"\n" not in self._buffer:
+                if not selector.select(self._seconds):
+                    raise _GraderLost(f"the grader gave no answer within {self._seconds:g} s")
+                block = os.read(process.stdout.fileno(), 2**20)
+                if not block:
+                    raise _GraderLost(f"the grading process ended with status {process.wait()}")
+                self._buffer += block
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self._buffer = b""
+        self._process = subprocess.Popen(
+            [*self._command, self._task.model_dump_json()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        return self._process
+
+    def _stop(self) -> None:
+        if self._process:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+
+class _GraderLost(Exception):
+    """The grading process hung or died on the chunk it was given."""
+
+
+def _serve_verdicts() -> None:
+    task = build(GraphBranchingConfig.model_validate_json(sys.argv[1]))
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a verifier prints must not look like a verdict
+    for line in sys.stdin.buffer:
+        verdicts = [_verdict(task, Problem(**problem), text) for problem, text in json.loads(line)]
+        answers.write(json.dumps(verdicts).encode() + b"\n")
+        answers.flush()
+
+
+def _verdict(task: Any, problem: Problem, text: str) -> tuple[str, str | None, str]:
+    try:
+        verdict = task.verify(problem, text)
+    except Exception as error:
+        return Outcome.ERROR, None, f"{type(error).__name__}: {error}"
+    return verdict.outcome, verdict.answer, verdict.detail
+
+
+if __name__ == "__main__":
+    _serve_verdicts()

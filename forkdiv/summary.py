@@ -1,0 +1,67 @@
+"""What a study found, as the plain JSON that its table, report and other tools read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from forkdiv.artifacts import commit, versions
+from forkdiv.checkpoint import Checkpoint
+from forkdiv.config import StudyConfig
+from forkdiv.errors import InvalidResult
+from forkdiv.fingerprint import Identity
+
+
+def identity(study: StudyConfig, base: Checkpoint) -> Identity:
+    """The whole study without its name and place, so that it is the same wherever it runs."""
+    config = study.model_dump(exclude={"name", "place", "base", "checkpoint", "pretrain"})
+    return Identity("study", config, {"base": base.fingerprint})
+
+
+def assemble(
+    study: StudyConfig,
+    fingerprint: str,
+    trials: Sequence[Sequence[dict[str, Any]]],
+    seconds: Mapping[str, float],
+) -> dict[str, Any]:
+    """The summary of a study from the cells of its trials."""
+    cells = [cell for trial in trials for cell in trial]
+    return {
+        "study": study.name,
+        "fingerprint": fingerprint,
+        "commit": commit(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "settings": study.model_dump(mode="json", exclude={"place", "pretrain", "checkpoint"}),
+        "confidence": study.eval.confidence,
+        "base": [cell for cell in cells if cell["fork_density"] is None],
+        "cells": [cell for cell in cells if cell["fork_density"] is not None],
+        "seconds": {stage: round(value, 1) for stage, value in seconds.items()},
+        "versions": versions(),
+    }
+
+
+def metrics(summary: Mapping[str, Any]) -> dict[str, float]:
+    """The study's own headline numbers for MLflow: the worst change at the largest k."""
+    changes = [
+        cell["delta_to_base"][max(cell["delta_to_base"], key=int)]["value"]
+        for cell in summary["cells"]
+        if cell["subset"] == "all" and cell["delta_to_base"]
+    ]
+    worst = {"largest_loss_at_max_k": min(changes)} if changes else {}
+    return worst | {f"seconds_{stage}": value for stage, value in summary["seconds"].items()}
+
+
+def check(summary: Mapping[str, Any]) -> None:
+    """Raise InvalidResult where a cell is invalid or sampled and exact values disagree."""
+    wrong = []
+    for cell in [*summary["base"], *summary["cells"]]:
+        density = cell["fork_density"]
+        name = f"{'base' if density is None else f'density {density:g}'} T={cell['temperature']:g}"
+        if not cell["valid"]:
+            wrong.append(f"{name} {cell['subset']}: {cell['errors']} samples without a verdict")
+        elif cell["agreement"] and not cell["agreement"]["agrees"]:
+            z, k = cell["agreement"]["worst_z"], cell["agreement"]["at_k"]
+            wrong.append(f"{name} {cell['subset']}: sampled pass@{k} is {z:.1f} errors off exact")
+    if wrong:
+        raise InvalidResult("do not trust these cells: " + "; ".join(wrong))

@@ -1,0 +1,25 @@
+"""What a person sees: lines and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+# wide enough for a whole row where output goes to a file: cut numbers are worse than long lines
+_console = Console(highlight=False, soft_wrap=True)
+
+
+def say(message: str) -> None:
+    _console.print(message, markup=False)
+
+
+def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> None:
+    table = Table(title=title, title_justify="left")
+    for i, name in enumerate(header):
+        table.add_column(name, justify="left" if i == 3 else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    wide = _console if _console.is_terminal else Console(width=200, highlight=False)
+    wide.print(table)

@@ -1,0 +1,142 @@
+"""MLflow: one parent run per study, one child per trial. The only import of mlflow.
+
+A run is found again by its tag, so that a trial that is repeated after a kill writes into the
+run it had, and one that is finished is left as it is. Metric names hold no `@`: MLflow refuses
+it, so pass@8 is `pass_at_8`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from forkdiv.config import PlaceConfig
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from mlflow import MlflowClient
+
+EXPERIMENT = "forkdiv"
+STUDY_TAG, TRIAL_TAG = "forkdiv.study", "forkdiv.trial"
+PARENT_TAG, NAME_TAG = "mlflow.parentRunId", "mlflow.runName"
+METRICS_AT_ONCE = 900  # the server takes up to 1,000
+
+
+def uri(place: PlaceConfig) -> str:
+    """The tracking URI: absolute, since every worker has a working directory of its own."""
+    return place.mlflow_uri or f"sqlite:///{place.root.resolve() / 'mlflow.db'}"
+
+
+@dataclass(frozen=True)
+class Tracker:
+    """Writes to one tracking store. One writer per run, everything in batches."""
+
+    uri: str
+    artifacts: Path | None  # where the artifacts of a sqlite store go; a server has its own
+
+    @classmethod
+    def of(cls, place: PlaceConfig) -> Tracker:
+        own = None if place.mlflow_uri else place.root.resolve() / "mlartifacts"
+        return cls(uri(place), own)
+
+    def study(self, fingerprint: str, name: str, params: Mapping[str, float | str]) -> str:
+        """The study's parent run: found by its fingerprint, or created. Returns its id."""
+        client = self._client()
+        experiment = self._experiment(client)
+        found = self._find(client, experiment, STUDY_TAG, fingerprint)
+        if found:
+            return str(found.info.run_id)
+        tags = {STUDY_TAG: fingerprint, NAME_TAG: name}
+        run = client.create_run(experiment, tags=tags)
+        self._params(client, run.info.run_id, params)
+        return str(run.info.run_id)
+
+    def trial(
+        self,
+        parent: str,
+        fingerprint: str,
+        name: str,
+        params: Mapping[str, float | str],
+        metrics: Mapping[str, float],
+        history: Sequence[Mapping[str, float]],
+        figures: Mapping[str, Figure],
+    ) -> str:
+        """Write one trial, once. `history` rows are training metrics with their `step`."""
+        client = self._client()
+        experiment = self._experiment(client)
+        # the tag holds the parent too: two studies may share a trial, and each shows it
+        key = f"{parent}/{fingerprint}"
+        run = self._find(client, experiment, TRIAL_TAG, key)
+        if run and run.info.status == "FINISHED":
+            return str(run.info.run_id)
+        if run is None:
+            tags = {PARENT_TAG: parent, TRIAL_TAG: key, NAME_TAG: name}
+            run = client.create_run(experiment, tags=tags)
+        run_id = str(run.info.run_id)
+        self._params(client, run_id, params)
+        self._metrics(client, run_id, metrics, history)
+        for file, figure in figures.items():
+            client.log_figure(run_id, figure, file)
+        client.set_terminated(run_id)
+        return run_id
+
+    def finish(self, parent: str, metrics: Mapping[str, float], files: Sequence[Path]) -> None:
+        """Close the study's run with its headline numbers and the report as artifacts, once."""
+        client = self._client()
+        if client.get_run(parent).info.status == "FINISHED":
+            return
+        self._metrics(client, parent, metrics, [])
+        for file in files:
+            client.log_artifact(parent, str(file), "figures" if file.suffix == ".png" else None)
+        client.set_terminated(parent)
+
+    def experiment_id(self) -> str:
+        return self._experiment(self._client())
+
+    def _client(self) -> MlflowClient:
+        import mlflow
+        from mlflow import MlflowClient
+
+        mlflow.set_tracking_uri(self.uri)
+        return MlflowClient(self.uri)
+
+    def _experiment(self, client: MlflowClient) -> str:
+        found = client.get_experiment_by_name(EXPERIMENT)
+        if found:
+            return str(found.experiment_id)
+        location = self.artifacts.as_uri() if self.artifacts else None
+        return str(client.create_experiment(EXPERIMENT, artifact_location=location))
+
+    @staticmethod
+    def _find(client: MlflowClient, experiment: str, tag: str, value: str) -> Any:
+        found = client.search_runs([experiment], f"tags.`{tag}` = '{value}'", max_results=1)
+        return found[0] if found else None
+
+    @staticmethod
+    def _params(client: MlflowClient, run_id: str, params: Mapping[str, float | str]) -> None:
+        from mlflow.entities import Param
+
+        client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
+
+    @staticmethod
+    def _metrics(
+        client: MlflowClient,
+        run_id: str,
+        metrics: Mapping[str, float],
+        history: Sequence[Mapping[str, float]],
+    ) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        rows = [Metric(key, value, now, 0) for key, value in metrics.items()]
+        rows += [
+            Metric(key, value, now, int(row["step"]))
+            for row in history
+            for key, value in row.items()
+            if key != "step"
+        ]
+        for first in range(0, len(rows), METRICS_AT_ONCE):
+            client.log_batch(run_id, metrics=rows[first : first + METRICS_AT_ONCE])

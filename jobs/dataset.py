@@ -1,0 +1,25 @@
+"""The SFT dataset of one setting, and its card.
+
+forkdiv dataset dataset.fork_density=0.25 dataset.examples=800
+"""
+
+from __future__ import annotations
+
+import json
+
+from forkdiv import cli, dataset
+from forkdiv.artifacts import Store, check_writable
+from forkdiv.config import StudyConfig
+from forkdiv.terminal import say
+
+
+def run(study: StudyConfig) -> None:
+    check_writable(study.place.root, study.place.min_free_mib)
+    store = Store(study.place.root.resolve() / "store")
+    made = dataset.obtain_sft(store, study.task, study.dataset, say)
+    say(json.dumps(dataset.read_card(made.path), indent=1))
+    say(f"dataset: {made.path / dataset.EXAMPLES}")
+
+
+if __name__ == "__main__":
+    cli.run_job("dataset")

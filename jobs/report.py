@@ -1,0 +1,39 @@
+"""The report of a finished study, written again from its summary.
+
+forkdiv report --config jobs/configs/quickstart.yaml
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from forkdiv import cli, report
+from forkdiv.artifacts import check_writable
+from forkdiv.config import StudyConfig
+from forkdiv.errors import refuse
+from forkdiv.terminal import say
+from tuning.study import SUMMARY, folder
+
+
+def run(study: StudyConfig) -> None:
+    path = folder(study) / SUMMARY
+    if not path.is_file():
+        raise refuse(
+            "there is no finished study of this name",
+            path,
+            "a study whose sweep has finished",
+            "run `forkdiv study` or `forkdiv sweep` first, or set name and place.root",
+        )
+    check_writable(study.place.root, study.place.min_free_mib)
+    say(f"report: {write_report(study, json.loads(path.read_text()))}")
+
+
+def write_report(study: StudyConfig, done: dict[str, Any]) -> Path:
+    """The report's page, in the study's folder."""
+    return report.write(done, folder(study))
+
+
+if __name__ == "__main__":
+    cli.run_job("report")

@@ -1,0 +1,44 @@
+"""Sample one checkpoint (`checkpoint=DIR`, else the base) on the held-out problems.
+
+forkdiv sample checkpoint=runs/store/train/…/epoch-0004 decoder.temperature=0.7
+"""
+
+from __future__ import annotations
+
+from forkdiv import cli, preflight, sample
+from forkdiv.artifacts import Store
+from forkdiv.config import StudyConfig
+from forkdiv.progress import Follower, Progress
+from forkdiv.tasks import build
+from forkdiv.terminal import say
+from tuning.study import folder
+
+
+def run(study: StudyConfig) -> None:
+    from forkdiv.serve import ServeSampler
+    from tuning import session
+
+    base = preflight.check(study)
+    task = build(study.task)
+    checkpoint = preflight.check_checkpoint(study.checkpoint, task) if study.checkpoint else base
+    problems = task.heldout(study.eval.split, study.eval.problems)
+    what = sample.identity(study.task, study.eval, checkpoint, study.decoder)
+    progress = Progress(folder(study) / "progress.jsonl", "sample")
+    with Follower(progress.path, say), session.running(study.place):
+        with session.sampler(study, base) as app:
+            samples = sample.obtain(
+                Store(study.place.root.resolve() / "store"),
+                what,
+                problems,
+                study.eval.samples,
+                checkpoint,
+                study.decoder,
+                ServeSampler(app, study.place.engine),
+                progress,
+            )
+    say(f"samples: {samples.path}")
+    samples.require_complete()
+
+
+if __name__ == "__main__":
+    cli.run_job("sample")

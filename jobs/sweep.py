@@ -1,0 +1,23 @@
+"""Every trial of the grid, and the summary; no report.
+
+forkdiv sweep --config jobs/configs/quickstart.yaml sweep.temperature=[0.5,1.0]
+"""
+
+from __future__ import annotations
+
+from forkdiv import cli, preflight, report, summary
+from forkdiv.config import StudyConfig
+from forkdiv.terminal import say, show_table
+from tuning.study import SUMMARY, conduct, folder
+
+
+def run(study: StudyConfig) -> None:
+    base = preflight.check(study)
+    done = conduct(study, base, say)
+    show_table(*report.table(done), title=f"{study.name}: pass@k and its change to the base")
+    say(f"summary: {folder(study) / SUMMARY}")
+    summary.check(done)
+
+
+if __name__ == "__main__":
+    cli.run_job("sweep")

@@ -1,0 +1,1 @@
+"""Sweeps: what varies, one trial, and Ray Tune over trials."""

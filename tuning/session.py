@@ -1,0 +1,77 @@
+"""A Ray to run on, and the sampler on it: joined where one is named, else started for the study."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import ray
+from ray import serve as ray_serve
+from tokenizers import Tokenizer
+
+from forkdiv import serve
+from forkdiv.checkpoint import Checkpoint
+from forkdiv.config import PlaceConfig, StudyConfig
+from forkdiv.engine import EngineSpec
+from forkdiv.preflight import joins
+from forkdiv.tasks import build
+
+PROOF_PROMPTS = 4
+
+
+@contextmanager
+def running(place: PlaceConfig) -> Iterator[None]:
+    """A connected Ray for the block. One that was started here is bound to loopback and ends."""
+    address = joins(place)
+    if address:
+        ray.init(address=address, log_to_driver=False, ignore_reinit_error=False)
+    else:
+        # explicit, since the default has changed between releases; loopback keeps others out
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1" if place.dashboard else "0")
+        ray.init(
+            num_cpus=place.num_cpus,
+            include_dashboard=place.dashboard,
+            dashboard_host="127.0.0.1",
+            dashboard_port=place.dashboard_port,
+            _node_ip_address="127.0.0.1",
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def sampler(study: StudyConfig, base: Checkpoint) -> Iterator[str]:
+    """The sampler's application for the block, starting in the background; yields its name."""
+    spec = engine_spec(study, base)
+    existed = serve.exists(spec)
+    name = serve.deploy(spec)
+    try:
+        yield name
+    finally:
+        if not existed:
+            ray_serve.delete(name)
+
+
+def engine_spec(study: StudyConfig, base: Checkpoint) -> EngineSpec:
+    """One engine for the base and all that is trained from it; proved on validation prompts."""
+    prompts = [p.prompt for p in build(study.task).heldout("validation", PROOF_PROMPTS)]
+    return EngineSpec(
+        shape_of=base.path,
+        dtype=study.decoder.dtype,
+        device=study.place.device,
+        config=study.place.engine,
+        proof_prompts=tuple(tuple(ids) for ids in _token_ids(base.path, prompts)),
+    )
+
+
+def _token_ids(path: Path, prompts: list[str]) -> list[list[int]]:
+    # the tokenizers library alone: transformers would take two seconds to import
+    tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
+    return [tokenizer.encode(prompt).ids for prompt in prompts]

@@ -1,0 +1,103 @@
+"""A whole study: every point of the grid, then its summary; nothing that is done is done again."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from forkdiv import summary
+from forkdiv.artifacts import Store, write_text
+from forkdiv.checkpoint import Checkpoint
+from forkdiv.config import StudyConfig
+from forkdiv.errors import InvalidResult
+from forkdiv.fingerprint import canonical
+from forkdiv.progress import Follower, Progress
+from forkdiv.track import Tracker
+
+SUMMARY = "summary.json"
+
+
+def folder(study: StudyConfig) -> Path:
+    """Where the study's results lie for people: a view of what is in the store."""
+    return study.place.root.resolve() / study.name
+
+
+def conduct(study: StudyConfig, base: Checkpoint, show: Callable[[str], None]) -> dict[str, Any]:
+    """The study's summary, found where it is done, else made; also written to its folder.
+
+    Raises InvalidResult where trials failed. Cells that are invalid are in the summary and
+    keep it from being published, so that the next run tries them again.
+    """
+    what = summary.identity(study, base)
+    store = Store(study.place.root.resolve() / "store")
+    study = study.model_copy(update={"base": base.path})
+    found = store.find(what)
+    if found:
+        show("this study is done; its results are read, not made again")
+        done: dict[str, Any] = json.loads((found.path / SUMMARY).read_text())
+    else:
+        done = _conduct(study, base, what.fingerprint, show)
+        if _trusted(done):
+            text = json.dumps(done)
+            store.obtain(what, lambda path: write_text(path / SUMMARY, text))
+    folder(study).mkdir(parents=True, exist_ok=True)
+    write_text(folder(study) / SUMMARY, json.dumps(done, indent=1))
+    return done
+
+
+def parent_run(study: StudyConfig, fingerprint: str) -> str:
+    """The study's run in MLflow, created where it does not exist."""
+    return Tracker.of(study.place).study(fingerprint, study.name, _flat(study))
+
+
+def _conduct(
+    study: StudyConfig, base: Checkpoint, fingerprint: str, show: Callable[[str], None]
+) -> dict[str, Any]:
+    # after the checks and the look into the store: Ray's imports take seconds
+    from tuning import session, sweep
+
+    started = time.perf_counter()
+    progress = Progress(folder(study) / "progress.jsonl")
+    seconds: dict[str, float] = {}
+    with Follower(progress.path, show):
+        progress("starting Ray")
+        with session.running(study.place):
+            seconds["ray"] = time.perf_counter() - started
+            with session.sampler(study, base) as sampler:
+                progress("the sampler starts in the background; preparing MLflow")
+                parent = parent_run(study, fingerprint)
+                seconds["mlflow"] = time.perf_counter() - started - seconds["ray"]
+                swept = time.perf_counter()
+                trials = sweep.run(study, folder(study), sampler, parent, fingerprint, progress)
+                seconds["sweep"] = time.perf_counter() - swept
+    for trial in trials:
+        for stage, passed in trial.seconds.items():
+            seconds[f"sweep.{stage}"] = seconds.get(f"sweep.{stage}", 0.0) + passed
+    seconds["total"] = time.perf_counter() - started
+    return summary.assemble(study, fingerprint, [trial.cells for trial in trials], seconds)
+
+
+def _trusted(done: dict[str, Any]) -> bool:
+    try:
+        summary.check(done)
+    except InvalidResult:
+        return False
+    return True
+
+
+def _flat(study: StudyConfig) -> dict[str, str]:
+    """The study's settings as MLflow params, dotted."""
+    flat: dict[str, str] = {}
+
+    def walk(prefix: str, node: Any) -> None:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                walk(f"{prefix}.{key}" if prefix else key, value)
+        else:
+            flat[prefix] = json.dumps(node) if isinstance(node, list) else str(node)
+
+    walk("", canonical(study.model_dump(exclude={"place", "pretrain", "base", "checkpoint"})))
+    return flat

@@ -1,0 +1,166 @@
+"""Ray Tune over the points of a study: a trial each, one after the other on a small machine."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from forkdiv.artifacts import Store, write_text
+from forkdiv.config import StudyConfig
+from forkdiv.errors import InvalidResult
+from forkdiv.progress import Progress
+from forkdiv.track import Tracker
+from tuning.space import Point, points
+from tuning.trial import Line, TrialResult
+
+# A trial waits for workers and replicas and hardly computes: next to no CPU of its own, or
+# trials that hold every CPU would wait for ever for their own workers.
+TRIAL_CPUS = 0.01
+
+
+def run(
+    study: StudyConfig,
+    folder: Path,
+    sampler: str,
+    parent: str,
+    fingerprint: str,
+    progress: Progress,
+) -> list[TrialResult]:
+    """Walk every point of the study's grid; results in the grid's order.
+
+    Raises InvalidResult naming the trials that failed after the others have finished: what
+    they made is kept, and the next run starts there.
+    """
+    grid = points(study)
+    results = folder / "trials"
+    results.mkdir(parents=True, exist_ok=True)
+    setting = {
+        "study": study.model_dump(mode="json"),
+        "sampler": sampler,
+        "parent": parent,
+        "results": str(results.resolve()),
+        "progress": str(progress.path.resolve()),
+    }
+    tuner = tune.Tuner(
+        tune.with_resources(tune.with_parameters(trial, setting=setting), {"CPU": TRIAL_CPUS}),
+        param_space={"point": tune.grid_search([asdict(point) for point in grid])},
+        tune_config=tune.TuneConfig(
+            metric="pass_at_1",
+            mode="max",
+            max_concurrent_trials=study.place.max_concurrent_trials,
+            reuse_actors=True,  # a trial's imports cost as much as its sampling
+            trial_name_creator=lambda t: _file_name(Point(**t.config["point"])),
+            trial_dirname_creator=lambda t: (
+                f"{_file_name(Point(**t.config['point']))}-{t.trial_id}"
+            ),
+        ),
+        run_config=tune.RunConfig(
+            name=f"{study.name}-{fingerprint[:8]}",
+            storage_path=str((study.place.root / "tune").resolve()),
+            failure_config=tune.FailureConfig(max_failures=study.place.max_failures),
+            verbose=1,
+        ),
+    )
+    outcome = tuner.fit()
+    if outcome.errors:
+        failed = "; ".join(_last_line(error) for error in outcome.errors)
+        raise InvalidResult(
+            f"{outcome.num_errors} of {len(grid)} trials failed, the others are kept: {failed}"
+        )
+    return [_read(results / f"{_file_name(point)}.json") for point in grid]
+
+
+def trial(config: dict[str, Any], setting: dict[str, Any]) -> None:
+    """What Tune runs in its actor: the line for one point, written to MLflow and to a file."""
+    from forkdiv.report import curve_figure
+    from forkdiv.serve import ServeSampler
+
+    study = StudyConfig.model_validate(setting["study"])
+    point = Point(**config["point"])
+    progress = Progress(Path(setting["progress"]), point.name)
+    store = Store(study.place.root.resolve() / "store")
+    client = ServeSampler(setting["sampler"], study.place.engine)
+    result = Line(study, store, client, progress).walk(point)
+    metrics = headline_metrics(result.cells)
+    Tracker.of(study.place).trial(
+        parent=setting["parent"],
+        fingerprint=result.fingerprint,
+        name=point.name,
+        params=params(study, point),
+        metrics=metrics,
+        history=result.history,
+        figures={"pass_at_k.png": curve_figure(result.cells, point.name)},
+    )
+    write_text(Path(setting["results"]) / f"{_file_name(point)}.json", json.dumps(asdict(result)))
+    progress(_sentence(metrics))
+    tune.report(metrics)
+
+
+def headline_metrics(cells: list[dict[str, Any]]) -> dict[str, float]:
+    """Flat numbers under the same names in every run: all problems plain, subsets by prefix.
+
+    MLflow's comparison views need equal keys; a metric that does not hold in a run (the
+    difference of the base to itself) is left out, not made zero.
+    """
+    metrics: dict[str, float] = {}
+    for cell in cells:
+        prefix = "" if cell["subset"] == "all" else f"{cell['subset']}_"
+        for k, interval in cell["pass_at"].items():
+            if interval is not None:
+                metrics[f"{prefix}pass_at_{k}"] = interval["value"]
+        for k, interval in cell["delta_to_base"].items():
+            metrics[f"{prefix}delta_pass_at_{k}"] = interval["value"]
+        for k, value in cell["exact_pass_at"].items():
+            metrics[f"{prefix}exact_pass_at_{k}"] = value
+        for count in ("truncated", "unparsable", "errors"):
+            metrics[f"{prefix}{count}"] = cell[count]
+        metrics[f"{prefix}valid"] = float(cell["valid"])
+    return metrics
+
+
+def params(study: StudyConfig, point: Point) -> dict[str, float | str]:
+    """Numeric and flat, the effective decoder among them; the base has no fork density."""
+    knobs: dict[str, float | str] = {
+        "temperature": point.temperature,
+        "seed": point.seed,
+        "top_p": study.decoder.top_p,
+        "top_k": study.decoder.top_k,
+        "samples": study.eval.samples,
+        "problems": study.eval.problems,
+        "tuned": int(point.fork_density is not None),
+    }
+    if point.fork_density is not None:
+        knobs |= {
+            "fork_density": point.fork_density,
+            "direction": study.dataset.direction,
+            "examples": study.dataset.examples,
+            "epochs": study.sft.epochs,
+            "learning_rate": study.sft.learning_rate,
+        }
+    return knobs
+
+
+def _sentence(metrics: dict[str, float]) -> str:
+    ks = sorted(int(key.removeprefix("pass_at_")) for key in metrics if key.startswith("pass_at_"))
+    if not ks:
+        return "done, but invalid: samples or verdicts are missing"
+    shown = ", ".join(f"pass@{k} {metrics[f'pass_at_{k}']:.3f}" for k in sorted({ks[0], ks[-1]}))
+    return f"done: {shown}"
+
+
+def _file_name(point: Point) -> str:
+    return point.name.replace(" ", "_").replace("=", "")
+
+
+def _read(path: Path) -> TrialResult:
+    data = json.loads(path.read_text())
+    return TrialResult(**data | {"point": Point(**data["point"])})
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,150 @@
+"""The line, walked once: dataset, train, sample, score, coverage, for one point of the grid.
+
+Every stage finds its result by fingerprint where it exists, so a trial that differs from an
+earlier one in the temperature only starts at sampling.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from forkdiv import dataset, exact, sample, score, train
+from forkdiv.artifacts import Artifact, Store
+from forkdiv.cell import cells
+from forkdiv.checkpoint import Checkpoint, open_checkpoint
+from forkdiv.config import StudyConfig
+from forkdiv.coverage import Floats
+from forkdiv.fingerprint import Identity
+from forkdiv.progress import Progress
+from forkdiv.records import Problem
+from forkdiv.sample import SamplerClient
+from forkdiv.score import ProblemCounts
+from forkdiv.tasks import build
+from tuning.space import Point, at
+
+
+@dataclass
+class TrialResult:
+    """A point's cells and where they came from; plain values, so that it crosses processes."""
+
+    point: Point
+    fingerprint: str
+    cells: list[dict[str, Any]]
+    checkpoint: str
+    train: str | None = None
+    history: list[dict[str, float]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Line:
+    """The stages, bound to one study, store and sampler."""
+
+    study: StudyConfig
+    store: Store
+    sampler: SamplerClient
+    progress: Progress
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def walk(self, point: Point) -> TrialResult:
+        """All stages for `point`. Raises InvalidResult or what Ray Train raises."""
+        self.seconds = {}
+        study = at(self.study, point)
+        base = open_checkpoint(study.base)
+        run = None if point.fork_density is None else self.trained(study, base)
+        checkpoint = base if run is None else train.last(run)
+        return self.compared(study, point, base, checkpoint, run)
+
+    def compared(
+        self,
+        study: StudyConfig,
+        point: Point,
+        base: Checkpoint,
+        checkpoint: Checkpoint,
+        run: Artifact | None,
+    ) -> TrialResult:
+        """Sample and score `checkpoint`, and the base under the same decoder to compare with."""
+        problems = build(study.task).heldout(study.eval.split, study.eval.problems)
+        counts, samples = self.evaluated(study, problems, checkpoint)
+        own = checkpoint.fingerprint == base.fingerprint
+        theirs = None if own else self.evaluated(study, problems, base)[0]
+        with self._timed("exact"):
+            p = self.known(study, problems, checkpoint)
+        return TrialResult(
+            point=point,
+            fingerprint=score.identity(samples, len(problems), study.eval.samples).fingerprint,
+            cells=cells(_knobs(point), counts, theirs, p, study.eval),
+            checkpoint=checkpoint.fingerprint,
+            train=run.fingerprint if run else None,
+            history=_history(run) if run else [],
+            seconds=self.seconds,
+        )
+
+    def trained(self, study: StudyConfig, base: Checkpoint) -> Artifact:
+        with self._timed("dataset"):
+            data = dataset.obtain_sft(self.store, study.task, study.dataset, self.progress)
+        with self._timed("train"):
+            return train.obtain(self.store, data, base, study.sft, study.place, self.progress)
+
+    def evaluated(
+        self, study: StudyConfig, problems: list[Problem], checkpoint: Checkpoint
+    ) -> tuple[list[ProblemCounts], Identity]:
+        n = study.eval.samples
+        what = sample.identity(study.task, study.eval, checkpoint, study.decoder)
+        with self._timed("sample"):
+            samples = sample.obtain(
+                self.store,
+                what,
+                problems,
+                n,
+                checkpoint,
+                study.decoder,
+                self.sampler,
+                self.progress,
+            )
+        with self._timed("score"):
+            return score.obtain(self.store, study.task, problems, n, samples), what
+
+    def known(
+        self, study: StudyConfig, problems: list[Problem], checkpoint: Checkpoint
+    ) -> Floats | None:
+        """Exact probabilities, or None where the decoder's distribution is not the model's."""
+        if study.decoder.truncates:
+            return None
+        found = exact.obtain(
+            self.store, study.task, study.eval, problems, checkpoint, study.decoder
+        )
+        return exact.read(found)
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            passed = time.perf_counter() - started
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + passed
+
+
+def _knobs(point: Point) -> dict[str, Any]:
+    return {
+        "fork_density": point.fork_density,
+        "temperature": point.temperature,
+        "seed": point.seed,
+    }
+
+
+def _history(run: Artifact) -> list[dict[str, float]]:
+    return [
+        {
+            "step": row["step"],
+            "train_loss": row["loss"],
+            "learning_rate": row["learning_rate"],
+            "grad_norm": row["grad_norm"],
+        }
+        for row in train.read_log(run.path)
+    ]
