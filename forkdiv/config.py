@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -275,10 +276,8 @@ def _apply(data: dict[str, Any], override: str) -> None:
         ) from error
     # YAML 1.1 reads 1e-3 as text: numbers are meant as numbers
     if isinstance(value, str):
-        try:
+        with suppress(ValueError):
             value = float(value)
-        except ValueError:
-            pass
     node = data
     *parents, leaf = dotted.split(".")
     for parent in parents:

@@ -55,7 +55,8 @@ def exact_pass_at_k(p: ArrayLike, k: ArrayLike) -> Floats:
     if np.any((p_ < 0) | (p_ > 1 + 1e-9) | np.isnan(p_)):
         raise ValueError(f"probabilities lie in [0, 1], got {p_.min()} to {p_.max()}")
     with np.errstate(divide="ignore"):
-        return -np.expm1(np.asarray(k) * np.log1p(-np.minimum(p_, 1.0)))
+        none = np.expm1(np.asarray(k) * np.log1p(-np.minimum(p_, 1.0)))
+    return np.asarray(-none)
 
 
 @dataclass(frozen=True)

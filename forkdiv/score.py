@@ -16,7 +16,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -107,9 +106,9 @@ def count(
         verdicts = grader.grade([(by_id[problem_id], text) for problem_id, text in finished])
     for (problem_id, _), times, verdict in zip(finished, finished.values(), verdicts, strict=True):
         counts[problem_id].add(verdict, times)
-    for one in failed:
-        verdict = Verdict(Outcome.ERROR, None, one.message)
-        counts[one.request.problem.id].add(verdict, one.request.n)
+    for lost in failed:
+        verdict = Verdict(Outcome.ERROR, None, lost.message)
+        counts[lost.request.problem.id].add(verdict, lost.request.n)
     return list(counts.values())
 
 

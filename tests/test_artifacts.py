@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -81,7 +81,11 @@ def ask(tmp_path: Path) -> Iterator[Callable[..., Asker]]:
         return askers[-1]
 
     # a hang shows up as a killed process with nothing left to say, not as a test without end
-    watchdog = threading.Timer(PATIENCE, lambda: [asker.process.kill() for asker in askers])
+    def end_all() -> None:
+        for asker in askers:
+            asker.process.kill()
+
+    watchdog = threading.Timer(PATIENCE, end_all)
     watchdog.start()
     yield start
     watchdog.cancel()
@@ -289,7 +293,7 @@ def test_a_damaged_file_is_reported_with_its_path_and_remedy(tmp_path: Path, nam
     store = Store(tmp_path)
     path = store.obtain(IDENTITY, two_files).path
     (path / name).write_text("")
-    with pytest.raises(InvalidResult, match="has 0; delete .* to have it made again") as caught:
+    with pytest.raises(InvalidResult, match=r"has 0; delete .* to have it made again") as caught:
         store.obtain(IDENTITY, unwanted)
     assert str(path / name) in str(caught.value)
     (path / name).unlink()
@@ -308,7 +312,7 @@ def test_publishing_onto_a_folder_with_content_overwrites_nothing(tmp_path: Path
     for folder in (aside, path):
         folder.mkdir()
         (folder / "name").write_text(folder.name)
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="not empty"):
         publish_folder(aside, path)
     assert (path / "name").read_text() == "path"
 
@@ -323,20 +327,24 @@ def test_writing_text_replaces_a_file_and_leaves_no_other(tmp_path: Path) -> Non
 
 def test_a_reader_never_sees_a_part_of_a_written_text(tmp_path: Path) -> None:
     path, texts = tmp_path / "table.json", ["a" * 200_000, "b" * 400_000]
-    seen: list[str] = []
+    stop, seen = threading.Event(), [texts[0]]
     write_text(path, texts[0])
 
     def read() -> None:
-        while len(seen) < 60:
+        while not stop.is_set():
             seen.append(path.read_text())
 
     reader = threading.Thread(target=read)
     reader.start()
-    writes = 0
-    while reader.is_alive():
-        writes += 1
-        write_text(path, texts[writes % 2])
-    assert writes > 1 and set(seen) <= set(texts)
+    try:
+        writes, end = 0, time.monotonic() + PATIENCE
+        while (writes < 20 or len(seen) < 40) and reader.is_alive() and time.monotonic() < end:
+            writes += 1
+            write_text(path, texts[writes % 2])
+    finally:
+        stop.set()
+        reader.join()
+    assert writes >= 20 and len(seen) >= 40 and set(seen) <= set(texts)
 
 
 # A process that may write no more than 4 KiB to a file: its text breaks off in the middle.
@@ -403,9 +411,10 @@ def small_disk(folder: Path) -> Iterator[Path]:
 
 
 def fill(disk: Path) -> None:
-    with pytest.raises(OSError), (disk / "fill").open("wb", buffering=0) as file:
+    with (disk / "fill").open("wb", buffering=0) as file, suppress(OSError):
         while file.write(b"x" * 4096):
             pass
+    assert shutil.disk_usage(disk).free == 0
 
 
 def test_a_full_disk_is_refused(tmp_path: Path) -> None:

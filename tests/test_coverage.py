@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
@@ -15,7 +16,6 @@ from scipy.stats import binom
 
 from forkdiv.coverage import (
     Agreement,
-    Interval,
     agreement,
     bootstrap_weights,
     exact_pass_at_k,
@@ -136,7 +136,7 @@ def test_counts_that_are_none_are_refused(n: object, c: object, k: object, messa
 
 
 @settings(deadline=None)
-@given(st.integers(1, 200), st.floats(0, 1), st.data())
+@given(st.integers(1, 200), st.just(0.0) | st.floats(1e-9, 1), st.data())
 def test_pass_at_k_is_unbiased(n: int, p: float, data: st.DataObject) -> None:
     k = data.draw(st.integers(1, n))
     every = np.arange(n + 1)
@@ -257,7 +257,7 @@ def test_halves_that_differ_do_not_widen_the_interval() -> None:
     # drawn within their halves, problems that only differ between halves leave no spread
     values = np.array([[0.25 if half == "signed" else 0.75] for half in HALVES])
     (found,) = mean_intervals(values, bootstrap_weights(HALVES, 200, seed=0), 0.95)
-    assert found == Interval(0.5, pytest.approx(0.5), pytest.approx(0.5))
+    assert (found.value, found.low, found.high) == pytest.approx((0.5, 0.5, 0.5))
 
 
 @pytest.mark.parametrize("ceiling", [0.0, 1.0])
@@ -298,7 +298,7 @@ def test_wilson_agrees_with_its_published_value() -> None:
     assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
 
 
-SAMPLERS = {
+SAMPLERS: dict[str, Callable[[np.random.Generator], Floats]] = {
     "spread": lambda random: random.beta(0.5, 0.5, 60),
     "chance": lambda random: np.full(60, 1 / 3),
     "rare": lambda random: np.full(60, 1e-3),
@@ -361,7 +361,7 @@ def test_an_infinite_count_is_refused() -> None:
 @pytest.mark.filterwarnings("ignore:invalid value encountered")
 @pytest.mark.parametrize("k", [-1, 0, 1.5])
 def test_exact_pass_at_k_refuses_what_pass_at_k_refuses(k: float) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="k must be"):
         exact_pass_at_k(1.0, k)
 
 
@@ -376,9 +376,14 @@ def test_agreement_never_says_yes_to_the_unknown(p: float, k: int) -> None:
     assert not found.agrees
 
 
+@pytest.mark.xfail(strict=True, raises=OverflowError, reason="scipy's binomial overflows there")
+def test_agreement_takes_probabilities_next_to_nothing() -> None:
+    assert looked_at(np.zeros(60, np.int64), np.full(60, 1e-307)).agrees
+
+
 @pytest.mark.xfail(strict=True, reason="means of any lengths are compared")
 def test_agreement_refuses_counts_of_other_problems() -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="3"):
         agreement(np.full(3, 32), 64, np.full(60, 0.5), [1])
 
 

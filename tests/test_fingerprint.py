@@ -89,7 +89,7 @@ def changed(config: Frozen, **values: Any) -> Any:
 
 
 def hashed(config: Any) -> str:
-    return Identity("cell", {"config": config}).fingerprint
+    return Identity("verdicts", {"config": config}).fingerprint
 
 
 def identities(study: StudyConfig) -> dict[str, str]:
@@ -270,7 +270,7 @@ def test_a_fingerprint_is_32_hexadecimal_digits() -> None:
 
 def test_an_identity_cannot_be_changed() -> None:
     with pytest.raises(FrozenInstanceError):
-        Identity("cell", {}).stage = "train"  # type: ignore[misc]
+        Identity("verdicts", {}).stage = "train"  # type: ignore[misc]
 
 
 def test_two_processes_with_other_hash_seeds_agree() -> None:

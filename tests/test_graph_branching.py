@@ -302,7 +302,7 @@ def test_too_few_distinct_problems_are_refused_with_both_counts(split: str) -> N
 
 
 def test_too_few_problems_for_the_data_are_refused() -> None:
-    with pytest.raises(UserError, match="train split: got 5000 problems asked, [1-9][0-9]+ found"):
+    with pytest.raises(UserError, match=r"train split: got 5000 problems asked, [1-9][0-9]+ found"):
         list(shaped(2, 3, 7).sft_examples(5000, 0.5, 1.0, 0))
     with pytest.raises(UserError, match="pretrain split"):
         list(shaped(2, 3, 7).walk_examples(5000, 1, " ", 0))

@@ -18,7 +18,10 @@ class Task(Protocol):
     no sizes, seeds or knobs can put one problem into two splits.
     """
 
-    subsets: Sequence[str]
+    @property
+    def subsets(self) -> Sequence[str]:
+        """The parts of the held-out problems that results are given for."""
+        ...
 
     def vocabulary(self) -> list[str]:
         """Every token text of prompts and responses, for a word-level tokenizer."""

@@ -38,7 +38,7 @@ BROKEN_PATH = "uses an edge that does not exist"
 
 # A problem's split is read off its content hash: these are shares of 16 buckets.
 SPLIT_BUCKETS = {
-    "pretrain": range(0, 9),
+    "pretrain": range(9),
     "train": range(9, 13),
     "validation": range(13, 14),
     "test": range(14, 16),

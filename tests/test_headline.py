@@ -1,0 +1,119 @@
+"""The headline says what its numbers say: no more, in any direction."""
+
+from __future__ import annotations
+
+import pytest
+from test_grid import DOWN, FLAT, UP, Change, a_cell, a_summary, made_invalid
+
+from forkdiv.headline import headline, warning
+
+
+@pytest.mark.parametrize(
+    ("change", "said", "unsaid"),
+    [
+        (UP, "raised pass@1 (+0.30, 95% interval +0.25 to +0.35)", ("lowered", "clearly change")),
+        (DOWN, "lowered pass@1 (−0.20, 95% interval −0.25 to −0.15)", ("raised", "clearly change")),
+        (FLAT, "did not clearly change pass@1 (+0.01, 95%", ("raised", "lowered")),
+        ((0.0, 0.0, 0.0), "did not clearly change pass@1 (0.00,", ("raised", "lowered")),
+        ((0.02, 0.0, 0.04), "did not clearly change pass@1", ("raised", "lowered")),
+        ((0.02, 0.0004, 0.04), "raised pass@1 (+0.0200, 95% interval +0.0004", ("lowered",)),
+    ],
+)
+def test_headline_says_raised_or_lowered_only_where_the_interval_excludes_0(
+    change: Change, said: str, unsaid: tuple[str, ...]
+) -> None:
+    text = headline(a_summary([a_cell(0.5, changes={1: change})]))
+    assert said in text
+    assert not [word for word in unsaid if word in text]
+
+
+def test_headline_compares_the_lowest_and_highest_density_at_both_ends_of_k() -> None:
+    cells = [
+        a_cell(0.0, changes={1: UP, 16: DOWN}),
+        a_cell(0.5, changes={1: (0.9, 0.9, 0.9), 16: (0.9, 0.9, 0.9)}),
+        a_cell(1.0, changes={1: UP, 16: (-0.05, -0.1, -0.01)}),
+    ]
+    text = headline(a_summary(cells))
+    assert "density 0 raised pass@1" in text and "and lowered pass@16 (−0.20" in text
+    assert "at density 1 it raised pass@1" in text and "lowered pass@16 (−0.05" in text
+    assert "pass@1 does not clearly differ and pass@16 is higher at density 1." in text
+    assert "0.90" not in text
+
+
+def test_headline_names_the_lower_density_where_that_is_the_better_one() -> None:
+    text = headline(a_summary([a_cell(0.0, changes={1: UP}), a_cell(1.0, changes={1: DOWN})]))
+    assert "pass@1 is higher at density 0" in text
+
+
+def test_headline_speaks_of_the_temperature_nearest_1_and_of_unsigned_forks_apart() -> None:
+    cells = [
+        a_cell(0.0, t, subset=subset, changes={1: UP if subset == "all" else DOWN})
+        for t in (0.5, 0.9, 2.0)
+        for subset in ("all", "signed", "unsigned")
+    ]
+    first, second, _ = headline(a_summary(cells)).splitlines()
+    assert first.startswith("At temperature 0.9, on all problems, ") and "raised" in first
+    assert second.startswith("At temperature 0.9, on unsigned forks, ") and "lowered" in second
+
+
+def test_headline_says_that_a_change_varies_with_temperature_only_if_extremes_are_apart() -> None:
+    cells = [
+        a_cell(0.0, 0.5, changes={1: UP, 16: (-0.4, -0.45, -0.35)}),
+        a_cell(0.0, 1.0, changes={1: UP, 16: (0.1, 0.05, 0.15)}),
+        a_cell(0.0, 1.5, changes={1: UP, 16: (-0.1, -0.15, -0.05)}),
+    ]
+    text = headline(a_summary(cells)).splitlines()[-1]
+    assert "the change in pass@16 varies clearly at density 0 (−0.40 at 0.5, +0.10 at 1)" in (
+        text.replace("that in", "the change in")
+    )
+    assert "the change in pass@1 does not clearly vary at density 0" in text
+
+
+def test_one_temperature_claims_nothing_of_others_and_one_seed_is_named() -> None:
+    text = headline(a_summary([a_cell(0.0)]))
+    assert "Only temperature 1 was compared" in text
+    assert "one SFT seed" in text
+    assert len(text.splitlines()) <= 3
+
+
+def test_seeds_that_disagree_give_no_clear_change() -> None:
+    cells = [a_cell(0.0, seed=0, changes={1: UP}), a_cell(0.0, seed=1, changes={1: DOWN})]
+    text = headline(a_summary(cells))
+    assert "did not clearly change pass@1 (+0.05" in text
+    assert "2 SFT seeds" in text and "one SFT seed" not in text
+
+
+def test_two_agreeing_seeds_are_not_overclaimed_but_their_agreement_is_told() -> None:
+    cells = [
+        a_cell(0.0, seed=0, changes={1: (0.1, 0.05, 0.15)}),
+        a_cell(0.0, seed=1, changes={1: (0.3, 0.25, 0.35)}),
+    ]
+    text = headline(a_summary(cells))
+    assert "did not clearly change" in text and "each seed alone raised it" in text
+
+
+def test_a_sampler_that_disagrees_with_exact_values_is_told_in_the_first_line() -> None:
+    cell = a_cell(0.0)
+    cell["agreement"] = {"worst_z": -7.25, "at_k": 16, "agrees": False}
+    first = headline(a_summary([cell])).splitlines()[0]
+    assert first.startswith("Do not rely on this report: 1 of 2 cells is in disagreement")
+    assert "7.2 standard errors at k=16" in first
+
+
+def test_an_invalid_density_is_not_compared() -> None:
+    cells = [a_cell(0.0), a_cell(0.5), made_invalid(a_cell(1.0))]
+    text = headline(a_summary(cells)).splitlines()[1]
+    assert "at density 0.5 it" in text and "density 1" not in text
+
+
+def test_nothing_valid_means_nothing_is_claimed() -> None:
+    summary = a_summary([made_invalid(a_cell(0.5))])
+    assert "No change to the base can be told" in headline(summary)
+
+
+def test_the_warning_names_three_trials_at_most_and_is_empty_without_cause() -> None:
+    cells = [made_invalid(a_cell(0.5, seed=seed)) for seed in range(5)]
+    text = warning(a_summary(cells))
+    assert text.startswith("Do not rely on this report: 5 of 6 cells are invalid (")
+    assert "seed 2" in text and "seed 3" not in text and text.endswith("and 2 more).")
+    assert warning(a_summary([a_cell(0.5)])) == ""
