@@ -36,7 +36,7 @@ class Artifact:
 
     @property
     def seconds(self) -> float:
-        """Wall time it took to make, over all attempts of the process that published it."""
+        """Wall time of the attempt that published it; work of killed ones is not in it."""
         return float(self.record["seconds"])
 
 
@@ -47,11 +47,20 @@ class Store:
     root: Path
 
     def find(self, identity: Identity) -> Artifact | None:
-        """The published artifact, or None. Raises InvalidResult where its files are damaged."""
+        """The published artifact, or None.
+
+        Raises InvalidResult where a file is missing or has another size than when published;
+        reading every byte of every checkpoint at every look would cost more than it finds.
+        """
         path = self._path(identity)
         if not (path / RECORD).is_file():
             return None
-        record = json.loads((path / RECORD).read_text())
+        try:
+            record = json.loads((path / RECORD).read_text())
+        except ValueError as error:
+            raise InvalidResult(
+                f"{path / RECORD} is damaged ({error}); delete {path} to have it made again"
+            ) from error
         for name, size in record["files"].items():
             found = (path / name).stat().st_size if (path / name).is_file() else None
             if found != size:
@@ -99,6 +108,8 @@ class Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         for stale in path.parent.glob(f".{path.name}.*"):  # ours alone: we hold the lease
             shutil.rmtree(stale)
+        if path.exists():  # without its record it is nothing, and would be in the way
+            shutil.rmtree(path)
         aside = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}"
         aside.mkdir()
         started = time.time()
@@ -116,7 +127,7 @@ class Store:
         return Artifact(path, record)
 
     def _record(self, identity: Identity, folder: Path, started: float) -> dict[str, Any]:
-        files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+        files = [f for f in sorted(folder.rglob("*")) if f.is_file() and f != folder / RECORD]
         return {
             "fingerprint": identity.fingerprint,
             "identity": identity.describe(),
@@ -151,9 +162,11 @@ class Store:
 def write_text(path: Path, text: str) -> None:
     """Write a file so that a crash leaves the old one or the new one, never a part."""
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    with aside.open("w", encoding="utf-8") as file:
-        file.write(text)
-    publish_file(aside, path)
+    try:
+        aside.write_text(text, encoding="utf-8")
+        publish_file(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def publish_file(aside: Path, path: Path) -> None:
@@ -182,8 +195,10 @@ def check_writable(root: Path, min_free_mib: int) -> None:
     try:
         root.mkdir(parents=True, exist_ok=True)
         probe = root / f".probe-{uuid.uuid4().hex[:8]}"
-        probe.write_bytes(b"forkdiv")
-        probe.unlink()
+        try:
+            probe.write_bytes(b"forkdiv")
+        finally:
+            probe.unlink(missing_ok=True)
         free = shutil.disk_usage(root).free // 2**20
     except OSError as error:
         raise refuse(

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from forkdiv.errors import UserError, refuse
+from forkdiv.errors import refuse
+
+# What decides a checkpoint's answers beside its weights. Not generation_config.json: its
+# sampling defaults are never used here.
+SMALL_FILES = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+)
 
 
 @dataclass(frozen=True)
@@ -26,7 +36,9 @@ def open_checkpoint(path: Path) -> Checkpoint:
     """
     config = read_config(path)
     architectures = config.get("architectures") or []
-    if not any(name.endswith("ForCausalLM") for name in architectures):
+    if not isinstance(architectures, list) or not any(
+        str(name).endswith("ForCausalLM") for name in architectures
+    ):
         raise refuse(
             f"the checkpoint {path} is no causal language model",
             architectures or "no architecture in config.json",
@@ -41,6 +53,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
             "*.safetensors files",
             "export it with save_pretrained(safe_serialization=True)",
         )
+    _check_shards(path)
     if not (path / "tokenizer.json").is_file():
         raise refuse(
             f"the checkpoint {path} has no tokenizer",
@@ -61,7 +74,9 @@ def read_config(path: Path) -> dict[str, Any]:
             "check the path, or build one with `forkdiv pretrain`",
         )
     try:
-        config: dict[str, Any] = json.loads((path / "config.json").read_text())
+        config = json.loads((path / "config.json").read_text())
+        if not isinstance(config, dict):
+            raise ValueError(f"config.json holds a {type(config).__name__}")
     except (OSError, ValueError) as error:
         raise refuse(
             f"the checkpoint {path} has no readable config.json",
@@ -75,12 +90,17 @@ def read_config(path: Path) -> dict[str, Any]:
 def check_vocabulary(path: Path, words: list[str]) -> None:
     """Refuse a word-level checkpoint that does not know every word of the task."""
     try:
-        tokenizer = json.loads((path / "tokenizer.json").read_text())
-    except ValueError as error:
-        raise UserError(f"{path}/tokenizer.json is no JSON: {error}; export it again") from error
-    if tokenizer["model"]["type"] != "WordLevel":
-        return  # subword tokenizers spell any word
-    unknown = sorted(set(words) - set(tokenizer["model"]["vocab"]))
+        model = json.loads((path / "tokenizer.json").read_text())["model"]
+        if model["type"] != "WordLevel":
+            return  # subword tokenizers spell any word
+        unknown = sorted(set(words) - set(model["vocab"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise refuse(
+            f"the checkpoint {path} has no readable tokenizer",
+            f"tokenizer.json: {type(error).__name__} {error}",
+            "a fast tokenizer beside the weights",
+            "save the tokenizer into the same folder",
+        ) from error
     if unknown:
         raise refuse(
             f"the checkpoint {path} does not know every word of the task",
@@ -98,10 +118,32 @@ def same_shape(path: Path, other: Path) -> bool:
     return first == second
 
 
+def _check_shards(path: Path) -> None:
+    """Refuse weights in parts of which one is missing."""
+    for index in path.glob("*.safetensors.index.json"):
+        try:
+            shards = set(json.loads(index.read_text())["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise refuse(
+                f"the checkpoint {path} has no readable {index.name}",
+                f"{type(error).__name__} {error}",
+                "a weight_map from tensors to files",
+                "export it again",
+            ) from error
+        missing = sorted(shard for shard in shards if not (path / shard).is_file())
+        if missing:
+            raise refuse(
+                f"the checkpoint {path} is incomplete",
+                f"no {', '.join(missing)}",
+                f"all files that {index.name} names",
+                "copy or export it again",
+            )
+
+
 def _content_digest(path: Path, weights: list[Path]) -> str:
     digest = hashlib.sha256()
-    for file in [path / "config.json", path / "tokenizer.json", *weights]:
-        digest.update(file.name.encode())
+    for file in [*(path / name for name in SMALL_FILES if (path / name).is_file()), *weights]:
+        digest.update(f"{file.name} {file.stat().st_size} ".encode())
         with file.open("rb") as handle:
             while block := handle.read(2**22):
                 digest.update(block)

@@ -62,7 +62,9 @@ def _add(to: typer.Typer, verb: str, about: str) -> None:
 
 def _run(verb: str, config: Path | None, overrides: list[str], traceback: bool) -> None:
     from forkdiv.config import load
+    from forkdiv.terminal import quiet_libraries
 
+    quiet_libraries()
     try:
         study = load(config, overrides)
         job: Any = importlib.import_module(f"jobs.{verb}")

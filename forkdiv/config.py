@@ -30,14 +30,27 @@ class Frozen(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _no_booleans_for_numbers(cls, data: Any) -> Any:
-        """YAML's `yes` would silently become 1 where a number is meant."""
-        if isinstance(data, Mapping):
-            for key, value in data.items():
-                field = cls.model_fields.get(str(key))
-                if isinstance(value, bool) and field and field.annotation in (int, float):
-                    raise ValueError(f"{key} takes a number, got {value}")
-        return data
+    def _plain_values(cls, data: Any) -> Any:
+        """YAML's `yes` would silently become 1 where a number is meant; an empty section is one
+        that sets nothing."""
+        if not isinstance(data, Mapping):
+            return data
+        for key, value in data.items():
+            field = cls.model_fields.get(str(key))
+            several = value if isinstance(value, list | tuple) else [value]
+            if field and field.annotation is not bool and any(isinstance(v, bool) for v in several):
+                raise ValueError(
+                    f"{key} is no yes or no: got {value}; allowed: a number, or what its type says; "
+                    f"correct {key} in the config"
+                )
+        empty = {key for key, value in data.items() if value is None and cls._is_section(str(key))}
+        return {key: value for key, value in data.items() if key not in empty}
+
+    @classmethod
+    def _is_section(cls, key: str) -> bool:
+        field = cls.model_fields.get(key)
+        kind = field.annotation if field else None
+        return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 class GraphBranchingConfig(Frozen):
@@ -77,8 +90,8 @@ class SftConfig(Frozen):
     batch_size: int = Field(32, ge=1)
     learning_rate: float = Field(1e-3, gt=0, allow_inf_nan=False)
     warmup_share: float = Field(0.05, ge=0, lt=1)
-    weight_decay: float = Field(0.0, ge=0)
-    grad_clip: float = Field(1.0, gt=0)
+    weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False)
+    grad_clip: float = Field(1.0, gt=0, allow_inf_nan=False)
     dtype: Literal["float32", "bfloat16"] = "float32"
     seed: Seed = 0
 
@@ -95,7 +108,7 @@ class SftConfig(Frozen):
 class PretrainConfig(Frozen):
     """A base model from random weights, on random walks that heed neither sign nor target."""
 
-    preset: str = "tiny-llama"
+    preset: Literal["tiny-llama", "micro-llama"] = "tiny-llama"
     examples: int = Field(64_000, ge=1)
     walks: int = Field(6, ge=1)
     seed: Seed = 0
@@ -184,7 +197,7 @@ class PlaceConfig(Frozen):
     root: Path = Path("runs")
     device: Literal["cpu", "gpu"] = "cpu"
     workers: int = Field(2, ge=1)
-    cpus_per_worker: float = Field(0.5, gt=0)
+    cpus_per_worker: float = Field(0.5, gt=0, allow_inf_nan=False)
     zero_stage: Literal[0, 1, 2, 3] = 1
     max_failures: int = Field(2, ge=0)
     max_concurrent_trials: int = Field(1, ge=1)
@@ -239,16 +252,18 @@ def load(path: Path | None, overrides: Sequence[str] = ()) -> StudyConfig:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise refuse(
             "the config cannot be read", path, "a readable YAML file", f"check --config ({error})"
         ) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date like 2024-13-45
         problem = " ".join(str(error).split())
         raise refuse(
             "the config is not YAML", path, "key: value lines", f"mend it: {problem}"
         ) from error
+    if data is None:
+        return {}
     if not isinstance(data, dict):
         raise refuse(
             "the config is no mapping",
@@ -270,21 +285,23 @@ def _apply(data: dict[str, Any], override: str) -> None:
         )
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise refuse(
             f"the value of {dotted} is not YAML", repr(text), "a YAML value", "quote it"
         ) from error
-    # YAML 1.1 reads 1e-3 as text: numbers are meant as numbers
+    # YAML 1.1 reads 1e-3 as text: numbers are meant as numbers, unless they are quoted
     if isinstance(value, str):
         with suppress(ValueError):
-            value = float(value)
+            value = float(text)
     node = data
     *parents, leaf = dotted.split(".")
     for parent in parents:
-        child = node.setdefault(parent, {})
+        child = node.get(parent) or {}
         if not isinstance(child, dict):
             raise refuse(f"{dotted} reaches into a value", override, "a section", f"set {parent}")
-        node = child
+        # a copy: where the file used a YAML alias, two sections are one dict
+        node[parent] = dict(child)
+        node = node[parent]
     node[leaf] = value
 
 

@@ -13,6 +13,9 @@ from scipy.stats import binom, norm
 
 Floats = NDArray[np.float64]
 
+# Below this spread over problems a bootstrap's width says nothing: all sit at one end.
+NO_SPREAD = 1e-3
+
 
 def pass_at_k(n: ArrayLike, c: ArrayLike, k: ArrayLike) -> Floats:
     """Unbiased estimate of the chance that at least one of k samples is correct.
@@ -51,11 +54,11 @@ def pass_at_k(n: ArrayLike, c: ArrayLike, k: ArrayLike) -> Floats:
 
 def exact_pass_at_k(p: ArrayLike, k: ArrayLike) -> Floats:
     """1 - (1-p)^k for known probabilities `p` of a correct response; the two broadcast."""
-    p_ = np.asarray(p, dtype=np.float64)
-    if np.any((p_ < 0) | (p_ > 1 + 1e-9) | np.isnan(p_)):
-        raise ValueError(f"probabilities lie in [0, 1], got {p_.min()} to {p_.max()}")
+    p_, k_ = _probabilities(p), _counts("k", k)
+    if np.any(k_ < 1):
+        raise ValueError(f"k must be at least 1, got {k_.min()}")
     with np.errstate(divide="ignore"):
-        none = np.expm1(np.asarray(k) * np.log1p(-np.minimum(p_, 1.0)))
+        none = np.expm1(k_ * np.log1p(-p_))
     return np.asarray(-none)
 
 
@@ -90,14 +93,16 @@ def mean_intervals(values: Floats, weights: Floats, confidence: float) -> list[I
     """Percentile bootstrap limits for the mean over problems of each column.
 
     `values` has shape (problems, ks). Where all problems agree at 0 or 1 the bootstrap has no
-    width; the Wilson limit stands in for it there.
+    width of its own; the Wilson limits stand in for it there.
     """
     means = values.mean(axis=0)
-    low, high = _percentiles(weights @ values, confidence)
+    # clipped: weights that sum to 1 but for rounding may leave the range by an ulp
+    low, high = _percentiles(np.clip(weights @ values, 0.0, 1.0), confidence)
     out = []
     for column, mean in enumerate(means):
-        if np.ptp(values[:, column]) == 0:
-            low[column], high[column] = wilson(float(mean), len(values), confidence)
+        if np.ptp(values[:, column]) < NO_SPREAD:
+            below, above = wilson(float(mean), len(values), confidence)
+            low[column], high[column] = min(low[column], below), max(high[column], above)
         out.append(Interval(float(mean), float(low[column]), float(high[column])))
     return out
 
@@ -113,12 +118,13 @@ def paired_differences(
     if tuned.shape != base.shape:
         raise ValueError(f"paired values need equal shapes, got {tuned.shape} and {base.shape}")
     difference = tuned - base
-    low, high = _percentiles(weights @ difference, confidence)
+    low, high = _percentiles(np.clip(weights @ difference, -1.0, 1.0), confidence)
     out = []
     for column, mean in enumerate(difference.mean(axis=0)):
-        if np.ptp(difference[:, column]) == 0:
+        if np.ptp(difference[:, column]) < NO_SPREAD:
             means = float(tuned[:, column].mean()), float(base[:, column].mean())
-            low[column], high[column] = _newcombe(*means, len(tuned), confidence)
+            below, above = _newcombe(*means, len(tuned), confidence)
+            low[column], high[column] = min(low[column], below), max(high[column], above)
         out.append(Interval(float(mean), float(low[column]), float(high[column])))
     return out
 
@@ -128,7 +134,10 @@ def wilson(share: float, n: int, confidence: float) -> tuple[float, float]:
     z = norm.ppf(0.5 + confidence / 2)
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return float(max(centre - half, 0.0)), float(min(centre + half, 1.0))
+    # at the ends the limits are exact; rounding would leave them an ulp inside
+    low = 0.0 if share <= 0 else float(max(centre - half, 0.0))
+    high = 1.0 if share >= 1 else float(min(centre + half, 1.0))
+    return low, high
 
 
 @dataclass(frozen=True)
@@ -149,9 +158,18 @@ def agreement(
     estimate is summed over every possible c. The limit leaves room for a few hundred looks.
     One sample's weight in the mean is granted on top, since a normal limit misjudges
     differences of less than one event.
+
+    Raises ValueError where counts, probabilities or k do not fit together.
     """
+    p = _probabilities(p)
+    if len(counts) != len(p) or max(ks) > n:
+        raise ValueError(
+            f"agreement needs a probability per problem and k up to n, got {len(counts)} counts, "
+            f"{len(p)} probabilities, k up to {max(ks)} of n={n}"
+        )
+    p = np.where(p < 1e-290, 0.0, p)  # scipy's binomial overflows next to the smallest doubles
     possible = np.arange(n + 1)
-    chances = binom.pmf(possible[None, :], n, np.clip(p, 0.0, 1.0)[:, None])
+    chances = binom.pmf(possible[None, :], n, p[:, None])
     worst = Agreement(0.0, int(ks[0]), True)
     for k in ks:
         estimates = pass_at_k(n, possible, k)
@@ -160,16 +178,25 @@ def agreement(
         one_event = min(1.0, k / n) / len(p)
         error = max(float(np.sqrt(variance.sum())) / len(p), one_event)
         z = float((pass_at_k(n, counts, k).mean() - expected.mean()) / error)
-        if abs(z) > abs(worst.worst_z):
+        if not abs(z) <= abs(worst.worst_z):
             worst = Agreement(z, int(k), abs(z) <= limit)
     return worst
 
 
 def _counts(name: str, value: ArrayLike) -> NDArray[np.int64]:
     array = np.asarray(value)
-    if array.dtype.kind not in "iuf" or np.any(array != np.floor(array)) or np.any(array < 0):
+    whole = array.dtype.kind in "iuf" and np.all(np.isfinite(array) & (array == np.floor(array)))
+    if not whole or np.any(array < 0):
         raise ValueError(f"{name} must be whole numbers of at least 0, got {value!r}")
     return array.astype(np.int64)
+
+
+def _probabilities(p: ArrayLike) -> Floats:
+    """`p` as float64; sums of float32 steps may pass 1 by rounding and are cut there."""
+    array = np.asarray(p, dtype=np.float64)
+    if not np.all((array >= 0) & (array <= 1 + 1e-6)):
+        raise ValueError(f"probabilities lie in [0, 1], got {array.min()} to {array.max()}")
+    return np.minimum(array, 1.0)
 
 
 def _percentiles(replicates: Floats, confidence: float) -> tuple[Floats, Floats]:

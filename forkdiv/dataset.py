@@ -30,12 +30,17 @@ SCHEMA = pa.schema(
 
 
 def sft_identity(task: GraphBranchingConfig, config: DatasetConfig) -> Identity:
-    return Identity("dataset", {"task": task, "sft": config})
+    return Identity("dataset", {"task": _task(task), "sft": config})
 
 
-def walks_identity(task: GraphBranchingConfig, config: PretrainConfig) -> Identity:
+def walks_identity(task: GraphBranchingConfig, config: PretrainConfig, separator: str) -> Identity:
     knobs = {"examples": config.examples, "walks": config.walks, "seed": config.seed}
-    return Identity("dataset", {"task": task, "walks": knobs})
+    return Identity("dataset", {"task": _task(task), "walks": knobs | {"separator": separator}})
+
+
+def _task(task: GraphBranchingConfig) -> dict[str, Any]:
+    """Without the task's seed, which draws held-out problems only."""
+    return task.model_dump(exclude={"seed"})
 
 
 def obtain_sft(
@@ -60,17 +65,22 @@ def obtain_walks(
     store: Store, task: GraphBranchingConfig, config: PretrainConfig, separator: str
 ) -> Artifact:
     """The random walks a base model learns from; `separator` is the model's end token."""
-    identity = walks_identity(task, config)
+    identity = walks_identity(task, config, separator)
 
     def make(folder: Path) -> None:
         examples = build(task).walk_examples(config.examples, config.walks, separator, config.seed)
-        write(folder, examples, identity)
+        write(folder, examples, identity, separator)
 
     return store.obtain(identity, make)
 
 
-def write(folder: Path, examples: Iterable[Example], identity: Identity) -> None:
-    """Stream `examples` into `folder` as Parquet, with a card that counts what is in it."""
+def write(
+    folder: Path, examples: Iterable[Example], identity: Identity, separator: str = " "
+) -> None:
+    """Stream `examples` into `folder` as Parquet, with a card that counts what is in it.
+
+    `separator` is what stands between several walks of one response.
+    """
     counts: Counter[str] = Counter()
     response_words = forks = 0
     problems: set[str] = set()
@@ -81,7 +91,7 @@ def write(folder: Path, examples: Iterable[Example], identity: Identity) -> None
             for row in part:
                 counts[f"{row.subset}/{row.direction}"] += 1
                 forks += row.forks
-                response_words += len(row.response.split())
+                response_words += len(row.response.replace(separator, " ").split())
                 problems.add(row.problem_id)
     card = {
         "fingerprint": identity.fingerprint,

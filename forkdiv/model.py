@@ -17,8 +17,11 @@ from transformers import (
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
+from transformers.utils.logging import disable_progress_bar
 
 from forkdiv.errors import refuse
+
+disable_progress_bar()  # a bar per loaded checkpoint would drown the study's own progress
 
 END, PAD, UNKNOWN = "<eos>", "<pad>", "<unk>"
 

@@ -168,6 +168,7 @@ def _draw(
     progress: Progress,
 ) -> tuple[Failed, ...]:
     total = sum(request.n for request in requests)
+    progress(f"sampling {total} responses at temperature {decoder.temperature:g}")
     done = 0
     rows: list[dict[str, object]] = []
     waiting = 0

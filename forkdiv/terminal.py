@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -9,6 +10,12 @@ from rich.table import Table
 
 # wide enough for a whole row where output goes to a file: cut numbers are worse than long lines
 _console = Console(highlight=False, soft_wrap=True)
+
+
+def quiet_libraries() -> None:
+    """Leave warnings and errors of the libraries, so that progress can be read between them."""
+    for name in ("ray.serve", "mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def say(message: str) -> None:

@@ -27,6 +27,7 @@ from forkdiv.progress import Progress
 
 LOG = "log.jsonl"
 LOG_EVERY_STEPS = 5
+SHOW_EVERY_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,13 @@ def obtain(
     what = identity(data, start, config)
 
     def make(folder: Path) -> None:
+        progress(f"fine-tuning: starting {place.workers} workers")
         workspace = store.workspace(what)
         _run(workspace, data, start, config, place, progress)
-        for saved in sorted((workspace / "checkpoints").iterdir()):
-            saved.rename(folder / saved.name)
+        for epoch in sorted(saved_epochs(config)):
+            # linked, not moved: whatever fails before publishing, the workspace stays whole
+            name = _folder_name(epoch)
+            shutil.copytree(workspace / "checkpoints" / name, folder / name, copy_function=os.link)
         shutil.copyfile(workspace / LOG, folder / LOG)
 
     return store.obtain(what, make, progress)
@@ -110,6 +114,10 @@ def learning_rate(step: int, steps: int, config: SftConfig) -> float:
 
 def saved_epochs(config: SftConfig) -> set[int]:
     return {*config.save_epochs, config.epochs}
+
+
+def _folder_name(epoch: int) -> str:
+    return f"epoch-{epoch:04d}"
 
 
 def _run(
@@ -196,7 +204,7 @@ def train_worker(job: dict[str, Any]) -> None:
         if at + 1 == len(plan) or plan[at + 1].epoch != batch.epoch:
             meter.flush()
             if batch.epoch in saved_epochs(config):
-                _export(engine, tokenizer, workspace / "checkpoints" / f"epoch-{batch.epoch:04d}")
+                _export(engine, tokenizer, workspace / "checkpoints" / _folder_name(batch.epoch))
             _report(engine, batch, meter)
 
 
@@ -332,6 +340,7 @@ class _Meter:
         self._tokens = 0
         self._pending: tuple[Any, Any, dict[str, Any]] | None = None
         self._since = time.perf_counter()
+        self._show_after = 0.0
         self.loss = math.nan
 
     def step(self, batch: Batch, loss: Any, tokens: int, engine: Any) -> None:
@@ -370,10 +379,12 @@ class _Meter:
         handle, mean, row = self._pending
         handle.wait()
         self._pending = None
+        now = time.perf_counter()
         self.loss = float(mean)
         if self._log.rank == 0:
             self._log.event("step", loss=self.loss, **row)
-        if self._progress:
+        if self._progress and (now >= self._show_after or row["step"] == self._steps):
+            self._show_after = now + SHOW_EVERY_S
             self._progress(
                 f"training step {row['step']}/{self._steps} "
                 f"(epoch {row['epoch']}/{self._config.epochs}), loss {self.loss:.4f}"

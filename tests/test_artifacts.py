@@ -425,7 +425,6 @@ def test_a_full_disk_is_refused(tmp_path: Path) -> None:
             check_writable(disk, min_free_mib=0)
 
 
-@pytest.mark.xfail(strict=True, reason="the probe stays where writing to it fails")
 def test_a_refused_disk_is_left_as_it_was(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk") as disk:
         fill(disk)
@@ -434,20 +433,17 @@ def test_a_refused_disk_is_left_as_it_was(tmp_path: Path) -> None:
         assert everything(disk) == ["fill"]
 
 
-@pytest.mark.xfail(strict=True, reason="write_text leaves its aside file behind")
 def test_a_text_that_breaks_off_leaves_no_other_file(tmp_path: Path) -> None:
     assert break_off(tmp_path / "card.json") == 3
     assert everything(tmp_path) == []
 
 
-@pytest.mark.xfail(strict=True, raises=OSError, reason="publishing fails after the whole build")
 def test_a_folder_without_its_record_is_made_again(tmp_path: Path) -> None:
     store = Store(tmp_path)
     (store.obtain(IDENTITY, two_files).path / "record.json").unlink()
     assert store.obtain(IDENTITY, two_files).path.is_dir()
 
 
-@pytest.mark.xfail(strict=True, raises=json.JSONDecodeError, reason="the record is trusted")
 def test_a_damaged_record_is_reported_like_any_damaged_file(tmp_path: Path) -> None:
     store = Store(tmp_path)
     (store.obtain(IDENTITY, two_files).path / "record.json").write_text("")
@@ -455,7 +451,6 @@ def test_a_damaged_record_is_reported_like_any_damaged_file(tmp_path: Path) -> N
         store.find(IDENTITY)
 
 
-@pytest.mark.xfail(strict=True, raises=InvalidResult, reason="its old size is recorded")
 def test_a_build_that_writes_a_record_of_its_own_is_refused_or_sound(tmp_path: Path) -> None:
     store = Store(tmp_path)
     made = store.obtain(IDENTITY, lambda folder: write_text(folder / "record.json", "mine"))

@@ -169,7 +169,7 @@ def test_a_subword_tokenizer_knows_every_word(folder: Path) -> None:
 
 def test_a_tokenizer_that_is_no_json_is_refused(folder: Path) -> None:
     (folder / "tokenizer.json").write_text("{")
-    assert "no JSON" in refusal(lambda: check_vocabulary(folder, ["a"]))
+    assert "no readable tokenizer" in refusal(lambda: check_vocabulary(folder, ["a"]))
 
 
 def test_shapes_are_the_same_but_for_notes(folder: Path, tmp_path: Path) -> None:
@@ -180,7 +180,6 @@ def test_shapes_are_the_same_but_for_notes(folder: Path, tmp_path: Path) -> None
     assert not same_shape(folder, other)
 
 
-@pytest.mark.xfail(strict=True, reason="the index is not read: any shard passes for all of them")
 def test_a_missing_shard_is_refused(folder: Path) -> None:
     shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
     (folder / "model.safetensors").rename(folder / shards[0])
@@ -189,14 +188,12 @@ def test_a_missing_shard_is_refused(folder: Path) -> None:
     assert shards[1] in refused(folder)
 
 
-@pytest.mark.xfail(strict=True, raises=AttributeError, reason="config.json is taken for a mapping")
 @pytest.mark.parametrize("content", ["[]", '{"architectures": [3]}'])
 def test_a_config_of_another_form_is_refused(folder: Path, content: str) -> None:
     (folder / "config.json").write_text(content)
     refused(folder)
 
 
-@pytest.mark.xfail(strict=True, raises=(OSError, KeyError), reason="only bad JSON is caught")
 @pytest.mark.parametrize("content", [None, "{}"])
 def test_a_vocabulary_that_cannot_be_read_is_refused(folder: Path, content: str | None) -> None:
     (folder / "tokenizer.json").unlink()
@@ -205,7 +202,6 @@ def test_a_vocabulary_that_cannot_be_read_is_refused(folder: Path, content: str 
     refusal(lambda: check_vocabulary(folder, ["a"]))
 
 
-@pytest.mark.xfail(strict=True, reason="only config.json, tokenizer.json and weights are hashed")
 def test_the_digest_changes_with_the_end_token_of_the_tokenizer(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text('{"eos_token": "<eos>"}')
     before = open_checkpoint(folder).fingerprint

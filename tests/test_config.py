@@ -32,7 +32,7 @@ REFUSED = {
     "sft.learning_rate=inf": ("sft.learning_rate", "got inf", "finite"),
     "sft.warmup_share=1": ("sft.warmup_share", "got 1", "less than 1"),
     "sft.dtype=float16": ("sft.dtype", "got 'float16'", "'float32' or 'bfloat16'"),
-    "sft.grad_clip=nan": ("sft.grad_clip", "got nan", "greater than 0"),
+    "sft.grad_clip=nan": ("sft.grad_clip", "got nan", "finite"),
     "decoder.temperature=-1": ("decoder.temperature", "got -1", "greater than or equal to 0"),
     "decoder.temperature=nan": ("decoder.temperature", "got nan", "finite"),
     "decoder.temperature=inf": ("decoder.temperature", "got inf", "finite"),
@@ -127,7 +127,6 @@ def test_the_number_of_further_errors_is_said() -> None:
         "sft:\n  epochs: !!python/object:os.system x\n": ("not YAML", "constructor"),
         "\x00": ("not YAML", "special characters"),
         "1: 2": ("got 1", "keys should be strings"),
-        "sft:\n": ("sft", "got None", "SftConfig"),
         "sft: {epoch: 3}": ("sft.epoch", "got 3", "did you mean epochs?"),
     }.items(),
 )
@@ -227,22 +226,18 @@ def test_every_shipped_config_parses(path: Path) -> None:
     assert load(path).name
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="yaml raises a plain ValueError here")
 def test_an_impossible_date_is_refused_like_other_bad_yaml() -> None:
     refusal(None, "name=2024-13-45")
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="yaml raises a plain ValueError here")
 def test_an_impossible_date_in_a_file_is_refused_like_other_bad_yaml(tmp_path: Path) -> None:
     refusal(written(tmp_path, "name: 2024-13-45"))
 
 
-@pytest.mark.xfail(strict=True, raises=UserError, reason="quoted digits are turned into a float")
 def test_quoted_digits_stay_text() -> None:
     assert load(None, ["name='2026'"]).name == "2026"
 
 
-@pytest.mark.xfail(strict=True, reason="the two sections are one dict, and the override is in both")
 def test_an_override_changes_only_its_own_section_where_the_file_has_an_alias(
     tmp_path: Path,
 ) -> None:
@@ -251,13 +246,11 @@ def test_an_override_changes_only_its_own_section_where_the_file_has_an_alias(
     assert (study.sft.epochs, study.pretrain.sft.epochs) == (8, 1)
 
 
-@pytest.mark.xfail(strict=True, reason="`or {}` takes every falsy document for an empty file")
 @pytest.mark.parametrize("text", ["[]", "0", "false"])
 def test_a_falsy_document_is_no_mapping(tmp_path: Path, text: str) -> None:
     assert "no mapping" in refusal(written(tmp_path, text))
 
 
-@pytest.mark.xfail(strict=True, reason="only plain int and float fields are looked at")
 @pytest.mark.parametrize(
     "override", ["place.num_cpus=yes", "sft.save_epochs=[yes]", "sweep.temperature=[no]"]
 )
@@ -265,7 +258,10 @@ def test_a_boolean_is_no_number_in_lists_and_optional_fields(override: str) -> N
     refusal(None, override)
 
 
-@pytest.mark.xfail(strict=True, reason="only checked when the fingerprint is made")
 @pytest.mark.parametrize("override", ["sft.weight_decay=inf", "sft.grad_clip=inf"])
 def test_an_infinite_training_knob_is_refused(override: str) -> None:
     assert "finite" in refusal(None, override)
+
+
+def test_an_empty_section_sets_nothing(tmp_path: Path) -> None:
+    assert load(written(tmp_path, "sft:\nname: mine\n")) == load(None, ["name=mine"])

@@ -350,14 +350,12 @@ def test_a_certain_sampler_agrees_without_a_division_by_zero() -> None:
         assert looked_at(np.array([0, 64, 64]), p) == Agreement(0.0, 1, True)
 
 
-@pytest.mark.xfail(strict=True, reason="infinity is cast to a whole number: c=inf gives 1.0")
 @pytest.mark.filterwarnings("ignore:invalid value encountered")
 def test_an_infinite_count_is_refused() -> None:
     with pytest.raises(ValueError, match="c must be whole numbers"):
         pass_at_k(5, math.inf, 1)
 
 
-@pytest.mark.xfail(strict=True, reason="k is not looked at")
 @pytest.mark.filterwarnings("ignore:invalid value encountered")
 @pytest.mark.parametrize("k", [-1, 0, 1.5])
 def test_exact_pass_at_k_refuses_what_pass_at_k_refuses(k: float) -> None:
@@ -365,7 +363,6 @@ def test_exact_pass_at_k_refuses_what_pass_at_k_refuses(k: float) -> None:
         exact_pass_at_k(1.0, k)
 
 
-@pytest.mark.xfail(strict=True, reason="NaN compares false, so the worst z stays at 0")
 @pytest.mark.filterwarnings("ignore:pass@k is undefined")
 @pytest.mark.parametrize(("p", "k"), [(math.nan, 1), (0.5, 128)])
 def test_agreement_never_says_yes_to_the_unknown(p: float, k: int) -> None:
@@ -376,25 +373,21 @@ def test_agreement_never_says_yes_to_the_unknown(p: float, k: int) -> None:
     assert not found.agrees
 
 
-@pytest.mark.xfail(strict=True, raises=OverflowError, reason="scipy's binomial overflows there")
 def test_agreement_takes_probabilities_next_to_nothing() -> None:
     assert looked_at(np.zeros(60, np.int64), np.full(60, 1e-307)).agrees
 
 
-@pytest.mark.xfail(strict=True, reason="means of any lengths are compared")
 def test_agreement_refuses_counts_of_other_problems() -> None:
     with pytest.raises(ValueError, match="3"):
         agreement(np.full(3, 32), 64, np.full(60, 0.5), [1])
 
 
-@pytest.mark.xfail(strict=True, reason="a ceiling is only seen where all are equal")
 def test_exact_values_close_to_the_ceiling_have_a_width_too() -> None:
     values = exact_pass_at_k(np.linspace(0.05, 0.4, 100), 256)[:, None]
     (found,) = mean_intervals(values, bootstrap_weights(HALVES, 200, seed=0), 0.95)
     assert found.high - found.low > 0.001
 
 
-@pytest.mark.xfail(strict=True, reason="rounding leaves the limits an ulp inside 0 and 1")
 def test_wilson_limits_hold_the_value_they_are_for() -> None:
     for n in range(1, 200):
         assert wilson(0.0, n, 0.95)[0] == 0.0 and wilson(1.0, n, 0.95)[1] == 1.0

@@ -103,7 +103,7 @@ def identities(study: StudyConfig) -> dict[str, str]:
     start = Checkpoint(study.place.root / "base", "base")
     return {
         "sft data": sft_data.fingerprint,
-        "walks": walks_identity(study.task, study.pretrain).fingerprint,
+        "walks": walks_identity(study.task, study.pretrain, "<eos>").fingerprint,
         "training": train.identity(data, start, study.sft).fingerprint,
         "decoder": hashed(study.decoder),
     }
@@ -127,14 +127,15 @@ def test_every_identity_field_changes_the_fingerprint(kind: type[Frozen], field:
 def test_every_knob_of_the_walks_changes_their_fingerprint(field: str) -> None:
     config = PretrainConfig()
     other = changed(config, **{field: getattr(config, field) + 1})
-    first, second = walks_identity(ROOM, config), walks_identity(ROOM, other)
+    first, second = (walks_identity(ROOM, c, "<eos>") for c in (config, other))
     assert first.fingerprint != second.fingerprint
 
 
 def test_how_a_base_is_trained_leaves_its_walks_alone() -> None:
     config = PretrainConfig()
     other = changed(config, sft=SftConfig(epochs=3), preset="micro-llama")
-    assert walks_identity(ROOM, config).fingerprint == walks_identity(ROOM, other).fingerprint
+    first, second = (walks_identity(ROOM, c, "<eos>") for c in (config, other))
+    assert first.fingerprint == second.fingerprint
 
 
 @pytest.mark.parametrize("field", OTHER_PLACES)

@@ -628,7 +628,6 @@ def test_build_gives_the_task_of_its_config() -> None:
     assert task.subsets == ("signed", "unsigned")
 
 
-@pytest.mark.xfail(strict=True, reason="only a response that begins at the goal is read backwards")
 def test_a_reverse_path_from_another_end_is_a_real_path_with_other_ends() -> None:
     prompt = seen(PROBLEMS[0].prompt)
     wrong = next(child for child in PROBLEMS[0].facts["fork"] if child != prompt.right)

@@ -49,8 +49,6 @@ def run(
         tune.with_resources(tune.with_parameters(trial, setting=setting), {"CPU": TRIAL_CPUS}),
         param_space={"point": tune.grid_search([asdict(point) for point in grid])},
         tune_config=tune.TuneConfig(
-            metric="pass_at_1",
-            mode="max",
             max_concurrent_trials=study.place.max_concurrent_trials,
             reuse_actors=True,  # a trial's imports cost as much as its sampling
             trial_name_creator=lambda t: _file_name(Point(**t.config["point"])),
@@ -97,7 +95,7 @@ def trial(config: dict[str, Any], setting: dict[str, Any]) -> None:
     )
     write_text(Path(setting["results"]) / f"{_file_name(point)}.json", json.dumps(asdict(result)))
     progress(_sentence(metrics))
-    tune.report(metrics)
+    tune.report(_shown_by_tune(metrics))
 
 
 def headline_metrics(cells: list[dict[str, Any]]) -> dict[str, float]:
@@ -142,6 +140,18 @@ def params(study: StudyConfig, point: Point) -> dict[str, float | str]:
             "learning_rate": study.sft.learning_rate,
         }
     return knobs
+
+
+def _shown_by_tune(metrics: dict[str, float]) -> dict[str, float]:
+    """The few numbers that fit Tune's table and its dashboards; MLflow has all of them."""
+    ks = sorted(int(key.removeprefix("pass_at_")) for key in metrics if key.startswith("pass_at_"))
+    names = ["valid"] + [
+        f"{prefix}{kind}_{k}"
+        for k in sorted({*ks[:1], *ks[-1:]})
+        for prefix in ("", "unsigned_")
+        for kind in ("pass_at", "delta_pass_at")
+    ]
+    return {name: metrics[name] for name in names if name in metrics}
 
 
 def _sentence(metrics: dict[str, float]) -> str:

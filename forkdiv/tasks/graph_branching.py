@@ -141,10 +141,10 @@ class GraphBranching:
         answer = " ".join(nodes)
         start, target = problem.facts["start"], problem.facts["target"]
         edges = {tuple(edge) for edge in problem.facts["edges"]}
-        forward = nodes[::-1] if nodes[0] == target else nodes
-        if any(step not in edges for step in pairwise(forward)):
+        real = [way for way in (nodes, nodes[::-1]) if edges.issuperset(pairwise(way))]
+        if not real:
             return Verdict(Outcome.WRONG, answer, BROKEN_PATH)
-        if (forward[0], forward[-1]) != (start, target):
+        if all((way[0], way[-1]) != (start, target) for way in real):
             return Verdict(Outcome.WRONG, answer, OTHER_ENDS)
         return Verdict(Outcome.CORRECT, answer)
 
