@@ -1,0 +1,88 @@
+"""Toy stand-ins for nouns of other machines: a sampler of known probabilities, and answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from forkdiv.checkpoint import Checkpoint
+from forkdiv.config import DecoderConfig, GraphBranchingConfig
+from forkdiv.records import Finish, Problem
+from forkdiv.sample import Failed, Request, Response
+from forkdiv.tasks import build
+from forkdiv.tasks.graph_branching import node_names
+
+TASK = GraphBranchingConfig()
+NAMES = node_names(TASK.names)
+
+UNREADABLE = "a <unk> b"
+
+
+def right(problem: Problem) -> str:
+    """A correct answer, forward."""
+    return build(TASK).solutions(problem)[0].text
+
+
+def other_end(problem: Problem) -> str:
+    """A real path from the start, along an arm that does not reach the target."""
+    following = {a: b for a, b in problem.facts["edges"] if a != problem.facts["start"]}
+    for first in problem.facts["fork"]:
+        path = [problem.facts["start"], first]
+        while path[-1] in following:
+            path.append(following[path[-1]])
+        if path[-1] != problem.facts["target"]:
+            return " ".join(path)
+    raise AssertionError("every arm reaches the target")
+
+
+def broken(problem: Problem) -> str:
+    """Start and target, and no edge between them."""
+    return f"{problem.facts['start']} {problem.facts['target']}"
+
+
+@dataclass
+class FakeSampler:
+    """Answers correctly with probability `chance(checkpoint, problem)`, else at another end.
+
+    A response follows from its checkpoint, temperature, problem and seed alone. `fails` picks
+    requests that fail for good; after `dies_after` responses the sampler raises.
+    """
+
+    chance: Callable[[Checkpoint, Problem], float] = lambda checkpoint, problem: 0.5
+    fails: Callable[[Request], bool] = lambda request: False
+    dies_after: int | None = None
+    delay_s: float = 0.0
+    asked: list[Request] = field(default_factory=list)
+
+    def sample(
+        self, checkpoint: Checkpoint, decoder: DecoderConfig, requests: Iterable[Request]
+    ) -> Iterator[Response | Failed]:
+        for answered, request in enumerate(requests):
+            if answered == self.dies_after:
+                raise ConnectionError("the sampler died")
+            time.sleep(self.delay_s)
+            self.asked.append(request)
+            if self.fails(request):
+                yield Failed(request, "the replica is gone")
+            else:
+                yield Response(request, self._draw(checkpoint, decoder, request))
+
+    @property
+    def drawn(self) -> int:
+        """Samples asked for so far."""
+        return sum(request.n for request in self.asked)
+
+    def _draw(
+        self, checkpoint: Checkpoint, decoder: DecoderConfig, request: Request
+    ) -> Sequence[tuple[Sequence[int], str, str]]:
+        problem = request.problem
+        good, bad = right(problem), other_end(problem)
+        samples = []
+        for seed in range(request.seed, request.seed + request.n):
+            name = f"{checkpoint.fingerprint}/{decoder.temperature}/{problem.id}/{seed}"
+            text = good if Random(name).random() < self.chance(checkpoint, problem) else bad
+            ids = [NAMES.index(node) for node in text.split()]
+            samples.append((ids, text, Finish.STOP.value))
+        return samples

@@ -1,0 +1,143 @@
+"""Cells: numbers only where every sample has a verdict, changes only against the same problems."""
+
+from __future__ import annotations
+
+import json
+from math import comb
+from typing import Any
+
+import numpy as np
+import pytest
+
+from forkdiv.cell import cells
+from forkdiv.config import EvalConfig
+from forkdiv.errors import InvalidResult
+from forkdiv.score import ProblemCounts
+from forkdiv.tasks.graph_branching import BROKEN_PATH, OTHER_ENDS
+
+N = 8
+CONFIG = EvalConfig(problems=4, samples=N, k=(1, 4), bootstrap=200)
+KNOBS = {"fork_density": 0.5, "temperature": 1.0, "seed": 0}
+
+
+def counts(correct: list[int], **more: Any) -> list[ProblemCounts]:
+    """Problems by turns signed and unsigned, the rest of each one's samples wrong."""
+    return [
+        ProblemCounts(
+            f"p{i}",
+            ("signed", "unsigned")[i % 2],
+            n=N,
+            correct=c,
+            wrong=N - c,
+            wrong_by={OTHER_ENDS: N - c} if c < N else {},
+            **more,
+        )
+        for i, c in enumerate(correct)
+    ]
+
+
+def by_subset(
+    tuned: list[ProblemCounts],
+    base: list[ProblemCounts] | None = None,
+    exact: list[float] | None = None,
+) -> dict[str, dict[str, Any]]:
+    made = cells(KNOBS, tuned, base, None if exact is None else np.array(exact), CONFIG)
+    assert json.loads(json.dumps(made, allow_nan=False)) == made
+    return {cell["subset"]: cell for cell in made}
+
+
+def pass_at(c: int, k: int) -> float:
+    return 1 - comb(N - c, k) / comb(N, k)
+
+
+def test_each_subset_and_all_of_them_get_a_cell_with_its_own_problems() -> None:
+    made = by_subset(counts([8, 2, 6, 0]))
+    assert list(made) == ["signed", "unsigned", "all"]
+    assert [made[s]["n_problems"] for s in made] == [2, 2, 4]
+    for k in (1, 4):
+        signed, unsigned = pass_at(8, k) + pass_at(6, k), pass_at(2, k) + pass_at(0, k)
+        values = [made[s]["pass_at"][str(k)]["value"] for s in made]
+        assert values == pytest.approx([signed / 2, unsigned / 2, (signed + unsigned) / 4])
+    assert all(cell.items() >= KNOBS.items() for cell in made.values())
+
+
+def test_an_interval_holds_its_value() -> None:
+    for cell in by_subset(counts([8, 2, 6, 0]), counts([3, 3, 2, 2])).values():
+        for interval in [*cell["pass_at"].values(), *cell["delta_to_base"].values()]:
+            assert interval["low"] <= interval["value"] <= interval["high"]
+
+
+def test_the_base_has_no_change_and_a_tuned_cell_has_one_at_every_k() -> None:
+    base = counts([4, 2, 4, 2])
+    assert all(cell["delta_to_base"] == {} for cell in by_subset(base).values())
+    tuned = by_subset(counts([8, 2, 6, 0]), base)
+    for k in (1, 4):
+        change = pass_at(2, k) + pass_at(0, k) - 2 * pass_at(2, k)
+        assert tuned["unsigned"]["delta_to_base"][str(k)]["value"] == pytest.approx(change / 2)
+
+
+def test_a_base_of_other_problems_or_another_order_is_refused() -> None:
+    tuned = counts([8, 2, 6, 0])
+    for base in (tuned[::-1], tuned[:2], [*tuned[:3], ProblemCounts("q", "unsigned", n=N)]):
+        with pytest.raises(InvalidResult, match="different problems"):
+            cells(KNOBS, tuned, base, None, CONFIG)
+
+
+@pytest.mark.parametrize("side", ["tuned", "base"])
+def test_an_error_on_either_side_leaves_a_cell_without_numbers(side: str) -> None:
+    tuned, base = counts([8, 2, 6, 0]), counts([4, 2, 4, 2])
+    hurt = (tuned if side == "tuned" else base)[1]
+    hurt.wrong -= 1
+    hurt.error += 1
+    made = by_subset(tuned, base, [0.5] * 4)
+    for subset in ("unsigned", "all"):
+        cell = made[subset]
+        assert (cell["valid"], cell["errors"]) == (False, 1)
+        assert cell["pass_at"] == {"1": None, "4": None}
+        assert cell["delta_to_base"] == cell["best_case_pass_at"] == cell["exact_pass_at"] == {}
+        assert cell["agreement"] is None
+    assert made["signed"]["valid"] and made["signed"]["pass_at"]["4"] is not None
+
+
+def test_in_the_best_case_every_unread_answer_was_correct() -> None:
+    tuned = counts([4, 2, 4, 2])
+    tuned[0].wrong, tuned[0].truncated = 1, 3
+    tuned[1].wrong, tuned[1].truncated, tuned[1].unparsable = 0, 2, 4
+    made = by_subset(tuned)
+    for k in (1, 4):
+        best = (pass_at(7, k) + pass_at(8, k) + pass_at(4, k) + pass_at(2, k)) / 4
+        plain = (2 * pass_at(4, k) + 2 * pass_at(2, k)) / 4
+        assert made["all"]["best_case_pass_at"][str(k)] == pytest.approx(best)
+        assert made["all"]["pass_at"][str(k)]["value"] == pytest.approx(plain)
+    assert (made["all"]["truncated"], made["all"]["unparsable"]) == (5, 4)
+
+
+def test_wrong_answers_are_split_by_where_they_were_lost() -> None:
+    tuned = counts([8, 2, 6, 0])
+    tuned[3].wrong_by = {OTHER_ENDS: 5, BROKEN_PATH: 3}
+    made = by_subset(tuned)
+    assert made["all"]["lost"] == {"other_ends": 6 + 2 + 5, "broken_path": 3}
+    assert made["signed"]["lost"] == {"other_ends": 2, "broken_path": 0}
+
+
+def test_exact_values_are_those_of_the_subsets_own_problems() -> None:
+    p = [1.0, 0.25, 0.75, 0.0]
+    made = by_subset(counts([8, 2, 6, 0]), None, p)
+    for subset, mine in {"signed": [1.0, 0.75], "unsigned": [0.25, 0.0], "all": p}.items():
+        for k in (1, 4):
+            expected = sum(1 - (1 - one) ** k for one in mine) / len(mine)
+            assert made[subset]["exact_pass_at"][str(k)] == pytest.approx(expected)
+        assert made[subset]["agreement"]["agrees"] is True
+
+
+def test_samples_that_exact_values_rule_out_do_not_agree() -> None:
+    config = EvalConfig(problems=40, samples=64, k=(1, 64), bootstrap=100)
+    tuned = [ProblemCounts(f"p{i}", "signed", n=64, correct=64) for i in range(40)]
+    cell = cells(KNOBS, tuned, None, np.full(40, 0.3), config)[-1]
+    assert cell["agreement"]["agrees"] is False
+    assert cell["agreement"]["worst_z"] > 5
+
+
+def test_without_exact_values_a_cell_says_so() -> None:
+    cell = by_subset(counts([8, 2, 6, 0]))["all"]
+    assert (cell["exact_pass_at"], cell["agreement"]) == ({}, None)

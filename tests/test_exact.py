@@ -1,0 +1,125 @@
+"""Exact probabilities equal what an enumeration of every likely response finds."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fakes import TASK
+
+from forkdiv import exact
+from forkdiv.artifacts import Store
+from forkdiv.checkpoint import Checkpoint, open_checkpoint
+from forkdiv.config import DecoderConfig, EvalConfig
+from forkdiv.model import load_model, load_tokenizer
+from forkdiv.records import Outcome, Problem
+from forkdiv.tasks import build
+
+BASE = Path(__file__).parents[1] / "forkdiv/base/graph-d3-l3"
+PROBLEMS = build(TASK).heldout("test", 4)
+CONFIG = EvalConfig(problems=4, samples=4)
+NEGLIGIBLE = 1e-5
+
+
+@cache
+def base() -> Checkpoint:
+    return open_checkpoint(BASE)
+
+
+def enumerated(problem: Problem, temperature: float) -> tuple[float, float]:
+    """The mass of correct responses, and the mass of all that was too unlikely to follow.
+
+    Walks the tree of all token sequences, judging each finished one by its text alone.
+    """
+    model, tokenizer = load_model(BASE).eval(), load_tokenizer(BASE)
+    task = build(TASK)
+    prompt = tokenizer(problem.prompt)["input_ids"]
+    open_paths: list[tuple[list[int], float]] = [([], 1.0)]
+    correct = 0.0
+    finished = 0.0
+    for _ in range(task.longest_response()):
+        with torch.inference_mode():
+            ids = torch.tensor([prompt + path for path, _ in open_paths])
+            logits = model(ids).logits[:, -1].double()
+        steps = torch.softmax(logits / temperature, dim=-1).numpy()
+        following: list[tuple[list[int], float]] = []
+        for (path, mass), step in zip(open_paths, steps, strict=True):
+            for token, share in enumerate(step):
+                p = mass * float(share)
+                if token == tokenizer.eos_token_id:
+                    finished += p
+                    text = tokenizer.decode(path)
+                    if task.verify(problem, text).outcome is Outcome.CORRECT:
+                        correct += p
+                elif p > NEGLIGIBLE:
+                    following.append(([*path, token], p))
+        open_paths = following
+        if not open_paths:
+            break
+    return correct, 1 - finished
+
+
+@pytest.mark.parametrize("temperature", [0.7, 1.0, 1.3])
+def test_exact_values_are_the_mass_of_all_correct_responses(temperature: float) -> None:
+    decoder = DecoderConfig(temperature=temperature)
+    values = exact.probabilities(TASK, PROBLEMS, base(), decoder)
+    assert values.shape == (4,)
+    for problem, value in zip(PROBLEMS, values, strict=True):
+        correct, unknown = enumerated(problem, temperature)
+        assert correct - 1e-5 <= value <= correct + unknown + 1e-5
+        assert unknown < 0.03  # else the bounds would say nothing
+
+
+def test_exact_values_differ_between_temperatures() -> None:
+    cold, hot = (
+        exact.probabilities(TASK, PROBLEMS, base(), DecoderConfig(temperature=t))
+        for t in (0.3, 3.0)
+    )
+    assert np.all(np.abs(cold - hot) > 0.01)
+
+
+def test_at_temperature_0_exact_is_whether_greedy_decoding_is_correct() -> None:
+    problems = build(TASK).heldout("test", 24)
+    values = exact.probabilities(TASK, problems, base(), DecoderConfig(temperature=0))
+    model, tokenizer = load_model(BASE).eval(), load_tokenizer(BASE)
+    greedy = []
+    for problem in problems:
+        ids = tokenizer(problem.prompt, return_tensors="pt")["input_ids"]
+        out = model.generate(
+            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=16
+        )
+        text = tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
+        greedy.append(build(TASK).verify(problem, text).outcome is Outcome.CORRECT)
+    assert values.tolist() == [float(right) for right in greedy]
+    assert 0 < sum(greedy) < len(greedy)
+
+
+@pytest.mark.parametrize("cut", [{"top_p": 0.95}, {"top_k": 5}])
+def test_a_decoder_that_truncates_is_refused(tmp_path: Path, cut: dict[str, float]) -> None:
+    decoder = DecoderConfig.model_validate(cut)
+    with pytest.raises(ValueError, match="truncating decoder"):
+        exact.obtain(Store(tmp_path), TASK, CONFIG, PROBLEMS, base(), decoder)
+
+
+def test_exact_values_are_made_once_and_read_back_to_the_last_bit(tmp_path: Path) -> None:
+    store, decoder = Store(tmp_path), DecoderConfig()
+    made = exact.obtain(store, TASK, CONFIG, PROBLEMS, base(), decoder)
+    found = exact.obtain(store, TASK, CONFIG, PROBLEMS, base(), decoder)
+    assert made == found
+    expected = exact.probabilities(TASK, PROBLEMS, base(), decoder)
+    assert exact.read(found).tolist() == expected.tolist()
+
+
+def test_how_many_samples_and_how_long_they_may_be_is_no_identity_of_exact_values() -> None:
+    def of(config: EvalConfig, decoder: DecoderConfig) -> str:
+        return exact.identity(TASK, config, base(), decoder).fingerprint
+
+    plain = of(CONFIG, DecoderConfig())
+    more = EvalConfig(problems=4, samples=64, seed=3)
+    assert plain == of(more, DecoderConfig(max_new_tokens=64))
+    assert plain != of(CONFIG, DecoderConfig(temperature=0.9))
+    assert plain != of(CONFIG, DecoderConfig(dtype="bfloat16"))
+    assert plain != of(EvalConfig(problems=6, samples=4), DecoderConfig())

@@ -1,0 +1,233 @@
+"""Models and tokenizers: what is saved is what is loaded, and the shipped base is what it claims."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fakes import TASK
+from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from forkdiv import exact
+from forkdiv.checkpoint import open_checkpoint
+from forkdiv.config import DecoderConfig, GraphBranchingConfig
+from forkdiv.errors import UserError
+from forkdiv.model import (
+    PRESETS,
+    encode,
+    load_model,
+    load_tokenizer,
+    new_model,
+    next_token_logprobs,
+    response_probabilities,
+    word_tokenizer,
+)
+from forkdiv.tasks import build
+from forkdiv.tasks.graph_branching import node_names
+
+BASE = Path(__file__).parents[1] / "forkdiv/base/graph-d3-l3"
+HELDOUT = build(TASK).heldout("test", 100)
+SOME_TENSOR = "model.layers.0.mlp.up_proj.weight"
+
+Tensors = dict[str, torch.Tensor]
+
+
+@cache
+def loaded() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    return load_model(BASE), load_tokenizer(BASE)
+
+
+@cache
+def arm_probabilities(temperature: float) -> np.ndarray:
+    """Shape (held-out problems, arms): each arm walked to its end, forward."""
+    model, tokenizer = loaded()
+    pairs = []
+    for problem in HELDOUT:
+        following = dict(tuple(edge) for edge in problem.facts["edges"])
+        for node in problem.facts["fork"]:
+            path = [problem.facts["start"], node]
+            while path[-1] in following:
+                path.append(following[path[-1]])
+            pairs.append((problem.prompt, " ".join(path)))
+    values = response_probabilities(model, tokenizer, pairs, [temperature])
+    return values.reshape(len(HELDOUT), TASK.degree)
+
+
+def broken(tmp_path: Path, change: Callable[[Tensors], object]) -> Path:
+    """A copy of the shipped base with other tensors in it."""
+    folder = tmp_path / "broken"
+    shutil.copytree(BASE, folder)
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize("names", [16, 60])
+def test_a_saved_tokenizer_gives_the_same_ids_when_it_is_loaded_beside_its_model(
+    tmp_path: Path, names: int
+) -> None:
+    task = build(GraphBranchingConfig(names=names))
+    tokenizer = word_tokenizer(task.vocabulary())
+    new_model("micro-llama", tokenizer, 0).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    again = AutoTokenizer.from_pretrained(tmp_path, local_files_only=True)
+    for problem in task.heldout("test", 20):
+        for text in (problem.prompt, *(trace.text for trace in task.solutions(problem))):
+            ids = tokenizer(text)["input_ids"]
+            assert again(text)["input_ids"] == ids
+            assert tokenizer.unk_token_id not in ids
+            assert tokenizer.eos_token_id not in ids
+            marked = text.replace(">", " > ").replace("!", " ! ")
+            assert again.decode(ids).split() == marked.split()
+
+
+def test_the_trap_that_rules_out_qwen2_is_still_there(tmp_path: Path) -> None:
+    tokenizer = word_tokenizer(build(TASK).vocabulary())
+    new_model("micro-llama", tokenizer, 0).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config |= {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    prompt = HELDOUT[0].prompt
+    again = AutoTokenizer.from_pretrained(tmp_path, local_files_only=True)
+    assert again(prompt)["input_ids"] != tokenizer(prompt)["input_ids"]
+
+
+def test_every_word_of_a_task_is_one_token_and_a_strange_one_is_unknown() -> None:
+    vocabulary = build(GraphBranchingConfig(names=60)).vocabulary()
+    tokenizer = word_tokenizer(vocabulary)
+    ids = [tokenizer(word)["input_ids"] for word in vocabulary]
+    assert sorted(i for (i,) in ids) == list(range(3, 3 + len(vocabulary)))
+    assert tokenizer("z9")["input_ids"] == [tokenizer.unk_token_id]
+
+
+def test_a_response_ends_with_the_end_token_and_a_prompt_does_not() -> None:
+    _, tokenizer = loaded()
+    prompt, response = encode(tokenizer, "start: a goal: b path:", "a b")
+    assert tokenizer.decode(response) == "a b <eos>"
+    assert tokenizer.eos_token_id not in prompt
+    assert prompt + response[:-1] == tokenizer("start: a goal: b path: a b")["input_ids"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("missing", lambda tensors: tensors.pop(SOME_TENSOR)),
+        ("unexpected", lambda tensors: tensors.update({"model.odd.weight": torch.zeros(2)})),
+    ],
+)
+def test_weights_that_are_not_exactly_the_models_are_refused(
+    tmp_path: Path, kind: str, change: Callable[[Tensors], Any]
+) -> None:
+    with pytest.raises(UserError, match=f"does not hold its model's tensors.*{kind}_keys"):
+        load_model(broken(tmp_path, change))
+
+
+def test_a_tensor_of_another_shape_does_not_load(tmp_path: Path) -> None:
+    folder = broken(tmp_path, lambda tensors: tensors.update({SOME_TENSOR: torch.zeros(3, 128)}))
+    with pytest.raises((UserError, RuntimeError)):
+        load_model(folder)
+
+
+def test_half_a_file_of_weights_does_not_load(tmp_path: Path) -> None:
+    folder = broken(tmp_path, lambda tensors: None)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
+    with pytest.raises(Exception, match="incomplete"):
+        load_model(folder)
+
+
+def test_pickled_weights_are_never_read(tmp_path: Path) -> None:
+    folder = broken(tmp_path, lambda tensors: None)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(OSError, match="safetensors"):
+        load_model(folder)
+
+
+def test_a_preset_of_no_such_name_is_refused() -> None:
+    with pytest.raises(UserError, match="unknown model preset: got tiny-qwen; allowed: tiny-llama"):
+        new_model("tiny-qwen", word_tokenizer(["a"]), 0)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_new_model_follows_from_its_seed_and_carries_no_sampling_defaults(
+    preset: str, tmp_path: Path
+) -> None:
+    tokenizer = word_tokenizer(build(TASK).vocabulary())
+    first, same, other = (new_model(preset, tokenizer, seed).state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(first[name], same[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+    new_model(preset, tokenizer, 0).save_pretrained(tmp_path)
+    defaults = json.loads((tmp_path / "generation_config.json").read_text())
+    assert defaults.keys() <= {"eos_token_id", "pad_token_id", "transformers_version"}
+    again = load_model(tmp_path).state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+def test_probabilities_do_not_depend_on_batches_or_padding() -> None:
+    model, tokenizer = loaded()
+    names = node_names(TASK.names)
+    pairs = [(p.prompt, " ".join(names[: 1 + i % 9])) for i, p in enumerate(HELDOUT[:12])]
+    pairs += [("path:", "a b"), (HELDOUT[0].prompt, build(TASK).solutions(HELDOUT[0])[0].text)]
+    whole = response_probabilities(model, tokenizer, pairs, [1.0, 0.7, 0.0])
+    assert whole.shape == (14, 3) and whole.dtype == np.float64
+    for batch_size in (1, 5):
+        parts = response_probabilities(model, tokenizer, pairs, [1.0, 0.7, 0.0], batch_size)
+        np.testing.assert_allclose(np.log(parts[:, :2]), np.log(whole[:, :2]), atol=2e-4)
+        assert parts[:, 2].tolist() == whole[:, 2].tolist()
+
+
+def test_a_probability_is_the_product_of_its_next_token_probabilities() -> None:
+    model, tokenizer = loaded()
+    problem = HELDOUT[1]
+    text = build(TASK).solutions(problem)[0].text
+    prompt, response = encode(tokenizer, problem.prompt, text)
+    prefixes = [prompt + response[:i] for i in range(len(response))]
+    steps = next_token_logprobs(BASE, prefixes)
+    total = sum(step[token] for step, token in zip(steps, response, strict=True))
+    (value,) = response_probabilities(model, tokenizer, [(problem.prompt, text)], [1.0])[:, 0]
+    assert np.log(value) == pytest.approx(total, abs=1e-4)
+    assert all(np.exp(step).sum() == pytest.approx(1) for step in steps)
+
+
+def test_the_shipped_base_is_small_and_holds_no_pickle() -> None:
+    files = [file for file in BASE.iterdir() if file.is_file()]
+    assert sum(file.stat().st_size for file in files) < 4 * 10**6
+    assert {file.suffix for file in files} == {".json", ".safetensors"}
+    assert load_tokenizer(BASE).get_vocab().keys() >= set(build(TASK).vocabulary())
+
+
+def test_the_shipped_base_walks_real_paths() -> None:
+    real = arm_probabilities(1.0).sum(axis=1)
+    assert real.mean() >= 0.95
+
+
+@pytest.mark.parametrize("subset", ["signed", "unsigned"])
+def test_the_shipped_base_is_right_by_chance_and_covers_every_problem(subset: str) -> None:
+    problems = [problem for problem in HELDOUT if problem.subset == subset]
+    p = exact.probabilities(TASK, problems, open_checkpoint(BASE), DecoderConfig())
+    assert len(problems) == 50
+    assert p.mean() == pytest.approx(1 / TASK.degree, abs=0.03)
+    assert (1 - (1 - p) ** 64).mean() >= 0.99
+    assert p.min() > 0.1
+
+
+def test_the_shipped_base_heeds_neither_sign_nor_target() -> None:
+    shares = arm_probabilities(1.0) / arm_probabilities(1.0).sum(axis=1, keepdims=True)
+    assert shares.mean(axis=0) == pytest.approx([1 / 3] * 3, abs=0.03)
+    right = [
+        problem.facts["fork"].index(build(TASK).solutions(problem)[0].text.split()[1])
+        for problem in HELDOUT
+    ]
+    chosen = shares[np.arange(len(HELDOUT)), right]
+    assert chosen.mean() == pytest.approx(1 / 3, abs=0.03)

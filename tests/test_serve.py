@@ -1,0 +1,201 @@
+"""The sampler on real Ray Serve and real vLLM: swaps proved, answers from the right weights."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from ray import serve as ray_serve
+from safetensors.torch import load_file, save_file
+
+from forkdiv import serve
+from forkdiv.checkpoint import Checkpoint, open_checkpoint
+from forkdiv.config import DecoderConfig, PlaceConfig, StudyConfig
+from forkdiv.engine import PROOF_TOLERANCE, EngineSpec
+from forkdiv.model import load_model, load_tokenizer
+from forkdiv.records import Problem
+from forkdiv.sample import Failed, Request, Response
+from forkdiv.tasks import build
+from tests.stack import BASE
+from tuning.session import engine_spec, running
+
+pytestmark = pytest.mark.stack
+
+STUDY = StudyConfig(base=BASE)
+GREEDY = DecoderConfig(temperature=0.0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_session() -> Iterator[None]:
+    with running(PlaceConfig(dashboard=False, num_cpus=2)):
+        yield
+
+
+@pytest.fixture(scope="module")
+def spec() -> EngineSpec:
+    return engine_spec(STUDY, open_checkpoint(BASE))
+
+
+@pytest.fixture(scope="module")
+def sampler(spec: EngineSpec) -> Iterator[serve.ServeSampler]:
+    name = serve.deploy(spec)
+    yield serve.ServeSampler(name, spec.config)
+    ray_serve.delete(name)
+
+
+@pytest.fixture(scope="module")
+def problems() -> list[Problem]:
+    return build(STUDY.task).heldout("test", 12)
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """The base with noise on every weight: the same shape, other answers."""
+    folder = tmp_path_factory.mktemp("checkpoints") / "other"
+    return disturbed(folder, scale=0.05)
+
+
+def disturbed(folder: Path, scale: float) -> Checkpoint:
+    shutil.copytree(BASE, folder)
+    torch.manual_seed(1)
+    state = load_file(BASE / "model.safetensors")
+    noisy = {name: value + scale * torch.randn_like(value) for name, value in state.items()}
+    save_file(noisy, folder / "model.safetensors", metadata={"format": "pt"})
+    return open_checkpoint(folder)
+
+
+def greedy_text(checkpoint: Checkpoint, problem: Problem, tokens: int) -> str:
+    """What transformers generates from the saved files, one most likely token at a time."""
+    model, tokenizer = load_model(checkpoint.path).eval(), load_tokenizer(checkpoint.path)
+    ids = tokenizer(problem.prompt)["input_ids"]
+    start = len(ids)
+    with torch.inference_mode():
+        while len(ids) < start + tokens:
+            token = int(model(torch.tensor([ids])).logits[0, -1].argmax())
+            if token == tokenizer.eos_token_id:
+                break
+            ids.append(token)
+    return str(tokenizer.decode(ids[start:]))
+
+
+def texts(answers: Iterator[Response | Failed]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for answer in answers:
+        assert isinstance(answer, Response), answer
+        found[answer.request.problem.id] = [text for _, text, _ in answer.samples]
+    return found
+
+
+def requests(problems: list[Problem], n: int) -> list[Request]:
+    return [Request(problem, 0, n, 4096 * i) for i, problem in enumerate(problems)]
+
+
+def test_the_proof_fails_where_the_tied_embedding_mend_is_switched_off(
+    spec: EngineSpec, problems: list[Problem], other: Checkpoint
+) -> None:
+    broken = replace(spec, mend_tied_embeddings=False)
+    name = serve.deploy(broken)
+    try:
+        client = serve.ServeSampler(name, broken.config.model_copy(update={"max_failures": 0}))
+        # the weights it started with are right, mended or not
+        first = list(client.sample(open_checkpoint(BASE), GREEDY, requests(problems[:1], 1)))
+        assert isinstance(first[0], Response)
+        second = list(client.sample(other, GREEDY, requests(problems[:1], 1)))
+        assert isinstance(second[0], Failed)
+        assert "not proved" in second[0].message
+        swaps = serve.wait(name, 10).swaps.remote().result()
+        assert swaps[0]["error"] < PROOF_TOLERANCE["float32"]
+        assert swaps[-1]["error"] > 100 * PROOF_TOLERANCE["float32"]
+    finally:
+        ray_serve.delete(name)
+
+
+def test_requests_for_two_checkpoints_at_once_are_answered_from_the_right_weights(
+    sampler: serve.ServeSampler, problems: list[Problem], other: Checkpoint
+) -> None:
+    base = open_checkpoint(BASE)
+    found: dict[str, dict[str, list[str]]] = {}
+
+    def ask(checkpoint: Checkpoint) -> None:
+        answers = sampler.sample(checkpoint, GREEDY, requests(problems, 2))
+        found[checkpoint.fingerprint] = texts(answers)
+
+    threads = [threading.Thread(target=ask, args=(one,)) for one in (base, other)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for checkpoint in (base, other):
+        for problem in problems:
+            want = greedy_text(checkpoint, problem, GREEDY.max_new_tokens)
+            assert found[checkpoint.fingerprint][problem.id] == [want, want]
+    assert found[base.fingerprint] != found[other.fingerprint]
+
+
+def test_each_sample_has_its_own_seed_and_the_same_seed_gives_the_same_sample(
+    sampler: serve.ServeSampler, problems: list[Problem]
+) -> None:
+    base, decoder = open_checkpoint(BASE), DecoderConfig(temperature=1.0)
+    whole = texts(sampler.sample(base, decoder, [Request(problems[0], 0, 64, 1000)]))
+    late = texts(sampler.sample(base, decoder, [Request(problems[0], 40, 24, 1040)]))
+    (first,), (last) = whole.values(), next(iter(late.values()))
+    assert first[40:] == last
+    assert len(set(first)) >= 3  # the base walks every arm
+
+
+def test_a_checkpoint_of_another_shape_is_refused_and_the_others_are_still_served(
+    sampler: serve.ServeSampler, problems: list[Problem], tmp_path: Path
+) -> None:
+    folder = tmp_path / "wider"
+    shutil.copytree(BASE, folder)
+    config = (folder / "config.json").read_text()
+    changed = config.replace('"intermediate_size": 320', '"intermediate_size": 640')
+    assert changed != config
+    (folder / "config.json").write_text(changed)
+    wider = Checkpoint(folder, "wider")
+    (refused,) = list(sampler.sample(wider, GREEDY, requests(problems[:1], 1)))
+    assert isinstance(refused, Failed)
+    assert "another architecture" in refused.message
+    assert texts(sampler.sample(open_checkpoint(BASE), GREEDY, requests(problems[:1], 1)))
+
+
+def test_weights_that_are_not_numbers_are_never_sampled(
+    sampler: serve.ServeSampler, problems: list[Problem], tmp_path: Path
+) -> None:
+    broken = disturbed(tmp_path / "nan", scale=float("nan"))
+    (refused,) = list(sampler.sample(broken, GREEDY, requests(problems[:1], 1)))
+    assert isinstance(refused, Failed)
+    assert texts(sampler.sample(open_checkpoint(BASE), GREEDY, requests(problems[:1], 1)))
+
+
+def test_sampling_goes_on_after_the_engine_is_killed(
+    sampler: serve.ServeSampler, problems: list[Problem]
+) -> None:
+    decoder = DecoderConfig(temperature=1.0)
+    many = [Request(problems[i % 12], 64 * i, 64, 4096 * i) for i in range(300)]
+    answers = sampler.sample(open_checkpoint(BASE), decoder, many)
+    got = [next(answers)]
+    os.kill(engine_process().pid, signal.SIGKILL)
+    got += list(answers)
+    assert all(isinstance(one, Response) for one in got), [g for g in got if isinstance(g, Failed)]
+    starts = sorted(one.request.first_index for one in got)
+    assert starts == [64 * i for i in range(300)]
+
+
+def engine_process() -> psutil.Process:
+    """vLLM's engine among the processes that descend from this test."""
+    found = [
+        process
+        for process in psutil.Process().children(recursive=True)
+        if "EngineCore" in " ".join(process.cmdline())
+    ]
+    assert len(found) == 1, found
+    return found[0]

@@ -1,0 +1,155 @@
+"""Fine-tuning on real Ray Train workers with DeepSpeed in each."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from forkdiv import dataset, train
+from forkdiv.artifacts import Artifact, Store
+from forkdiv.checkpoint import open_checkpoint
+from forkdiv.config import DatasetConfig, GraphBranchingConfig, PlaceConfig, SftConfig
+from forkdiv.model import load_model
+from forkdiv.pretrain import obtain_start
+from forkdiv.progress import Progress
+from tests.stack import BASE
+
+pytestmark = pytest.mark.stack
+
+TASK = GraphBranchingConfig()
+EPOCHS = 12  # seconds of training: Ray Train learns of a reported checkpoint every two
+SFT = SftConfig(epochs=EPOCHS, save_epochs=(1,), batch_size=16)
+PLACE = PlaceConfig(dashboard=False, num_cpus=2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_session() -> Iterator[None]:
+    from tuning.session import running
+
+    with running(PLACE):
+        yield
+
+
+def tuned(root: Path, sft: SftConfig = SFT, place: PlaceConfig = PLACE) -> Artifact:
+    store = Store(root)
+    data = dataset.obtain_sft(store, TASK, DatasetConfig(examples=72, fork_density=0.5))
+    progress = Progress(root / "progress.jsonl")
+    return train.obtain(store, data, open_checkpoint(BASE), sft, place, progress)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    return tuned(tmp_path_factory.mktemp("undisturbed"))
+
+
+def weights(run: Artifact, epoch: int) -> dict[str, torch.Tensor]:
+    folder = train.checkpoints(run)[epoch].path
+    return dict(load_file(folder / "model.safetensors"))
+
+
+def largest_difference(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
+    assert a.keys() == b.keys()
+    return max(float((a[name] - b[name]).abs().max()) for name in a)
+
+
+def test_the_chosen_epochs_and_the_last_are_saved(undisturbed: Artifact) -> None:
+    assert list(train.checkpoints(undisturbed)) == [1, EPOCHS]
+
+
+def test_a_checkpoint_is_an_ordinary_hugging_face_folder(undisturbed: Artifact) -> None:
+    folder = train.last(undisturbed).path
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    ids = tokenizer("edges: a>b start: a goal: b path:", return_tensors="pt")
+    assert tokenizer.unk_token_id not in ids["input_ids"]
+    assert model(**ids).logits.shape[-1] == len(tokenizer)
+    assert not list(folder.glob("*.bin"))
+
+
+def test_fine_tuning_moves_the_weights_and_lowers_the_loss(undisturbed: Artifact) -> None:
+    assert largest_difference(weights(undisturbed, 1), weights(undisturbed, EPOCHS)) > 1e-4
+    base = dict(load_model(BASE).state_dict())
+    tuned_weights = weights(undisturbed, EPOCHS)
+    assert max(float((base[n] - tuned_weights[n]).abs().max()) for n in tuned_weights) > 1e-3
+    log = train.read_log(undisturbed.path)
+    assert log[-1]["loss"] < 0.8 * log[0]["loss"]
+
+
+def test_every_step_is_in_the_log_with_its_learning_rate(undisturbed: Artifact) -> None:
+    log = train.read_log(undisturbed.path)
+    # 72 examples in batches of 16 are 5 steps an epoch, logged at the fifth
+    steps = [5 * epoch for epoch in range(1, EPOCHS + 1)]
+    assert [(row["step"], row["epoch"]) for row in log] == [(s, s // 5) for s in steps]
+    want = [train.learning_rate(step, steps[-1], SFT) for step in steps]
+    assert [row["learning_rate"] for row in log] == pytest.approx(want)
+
+
+def test_a_killed_worker_is_retried_from_its_last_checkpoint_to_the_same_weights(
+    undisturbed: Artifact, tmp_path: Path
+) -> None:
+    killed: list[int] = []
+    killer = threading.Thread(target=kill_a_worker_after_an_epoch, args=(tmp_path, killed))
+    killer.start()
+    run = tuned(tmp_path)
+    killer.join()
+    assert killed, "no worker was killed, so this test has shown nothing"
+    said = (tmp_path / "progress.jsonl").read_text()
+    assert "resuming after epoch" in said
+    for epoch in (1, EPOCHS):
+        assert largest_difference(weights(run, epoch), weights(undisturbed, epoch)) == 0.0
+    losses = [[row["loss"] for row in train.read_log(one.path)] for one in (run, undisturbed)]
+    assert losses[0] == losses[1]
+
+
+def kill_a_worker_after_an_epoch(root: Path, killed: list[int]) -> None:
+    """Wait until Ray Train knows of a checkpoint, then kill -9 the process of rank 1."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        logs = list(root.glob("work/train/*/log.jsonl"))
+        lines = logs[0].read_text().splitlines(keepends=True) if logs else []
+        rows = [json.loads(line) for line in lines if line.endswith("\n")]
+        pids = [row["pid"] for row in rows if row["event"] == "worker" and row["rank"] == 1]
+        snapshots = root.glob("work/train/*/ray/run/checkpoint_manager_snapshot.json")
+        if pids and any("checkpoint_2" in snapshot.read_text() for snapshot in snapshots):
+            os.kill(pids[0], signal.SIGKILL)
+            killed.append(pids[0])
+            return
+        time.sleep(0.005)
+
+
+def test_zero_stage_and_workers_are_place_and_give_the_same_model(
+    undisturbed: Artifact, tmp_path: Path
+) -> None:
+    place = PLACE.model_copy(update={"zero_stage": 3, "workers": 1})
+    run = tuned(tmp_path, place=place)
+    assert run.fingerprint == undisturbed.fingerprint
+    # another order of the same float32 sums
+    assert largest_difference(weights(run, EPOCHS), weights(undisturbed, EPOCHS)) < 2e-3
+    names = load_file(train.last(run).path / "model.safetensors").keys()
+    assert names == weights(undisturbed, EPOCHS).keys()
+
+
+def test_a_shorter_rebuild_of_the_base_learns_from_random_weights(tmp_path: Path) -> None:
+    from forkdiv.config import PretrainConfig
+
+    store = Store(tmp_path)
+    sft = SftConfig(epochs=1, batch_size=64, learning_rate=2e-3)
+    config = PretrainConfig(examples=64 * 150, walks=6, sft=sft)
+    start, end_token = obtain_start(store, TASK, config)
+    walks = dataset.obtain_walks(store, TASK, config, end_token)
+    progress = Progress(tmp_path / "progress.jsonl")
+    run = train.obtain(store, walks, start, sft, PLACE, progress)
+    losses = [row["loss"] for row in train.read_log(run.path)]
+    assert losses[0] > 2.0  # random weights over 16 names: log(16) = 2.8 per name
+    assert losses[-1] < 1.4
+    assert sum(losses[-3:]) / 3 < 0.6 * losses[0]

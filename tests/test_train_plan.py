@@ -1,0 +1,217 @@
+"""The plan of a fine-tuning run: which rows make which step, and what each rank computes of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fakes import TASK
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forkdiv import dataset, train
+from forkdiv.artifacts import Artifact, Store
+from forkdiv.checkpoint import Checkpoint
+from forkdiv.config import DatasetConfig, SftConfig, StudyConfig, load
+from forkdiv.model import encode, new_model, word_tokenizer
+from forkdiv.tasks import build
+
+Rows = list[tuple[list[int], list[int]]]
+
+TOKENIZER = word_tokenizer(build(TASK).vocabulary())
+
+
+def plan(examples: int, **config: Any) -> list[train.Batch]:
+    return list(train.batches(examples, SftConfig.model_validate(config)))
+
+
+def order(batches: list[train.Batch], epoch: int) -> list[int]:
+    return [row for batch in batches if batch.epoch == epoch for row in batch.rows]
+
+
+@given(st.integers(1, 60), st.integers(1, 20), st.integers(1, 4), st.integers(0, 9))
+def test_every_example_comes_once_an_epoch(
+    examples: int, batch_size: int, epochs: int, seed: int
+) -> None:
+    batches = plan(examples, batch_size=batch_size, epochs=epochs, seed=seed)
+    for epoch in range(1, epochs + 1):
+        assert Counter(order(batches, epoch)) == Counter(range(examples))
+        sizes = [len(batch.rows) for batch in batches if batch.epoch == epoch]
+        assert sizes[:-1] == [batch_size] * (len(sizes) - 1)
+        assert 0 < sizes[-1] <= batch_size
+    assert [batch.step for batch in batches] == list(range(1, len(batches) + 1))
+
+
+def test_a_short_last_batch_is_kept() -> None:
+    sizes = [len(batch.rows) for batch in plan(70, batch_size=32, epochs=2)]
+    assert sizes == [32, 32, 6, 32, 32, 6]
+
+
+def test_the_order_follows_from_the_seed_and_changes_with_it_and_with_the_epoch() -> None:
+    one, same, other = (plan(64, epochs=2, seed=seed) for seed in (0, 0, 1))
+    assert one == same
+    assert order(one, 1) != order(one, 2)
+    assert order(one, 1) != order(other, 1)
+    assert order(one, 1) != list(range(64))
+
+
+def test_more_epochs_begin_with_the_same_steps() -> None:
+    few, many = plan(50, epochs=2), plan(50, epochs=5)
+    assert many[: len(few)] == few
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 100, 1000])
+@pytest.mark.parametrize("warmup", [0.0, 0.05, 0.5])
+def test_the_learning_rate_rises_then_falls_and_is_never_zero(steps: int, warmup: float) -> None:
+    config = SftConfig(learning_rate=1e-3, warmup_share=warmup)
+    rates = [train.learning_rate(step, steps, config) for step in range(1, steps + 1)]
+    assert all(0 < rate <= 1e-3 for rate in rates)
+    top = rates.index(max(rates))
+    assert top + 1 <= max(warmup * steps + 1, 1)
+    assert rates[: top + 1] == sorted(rates[: top + 1])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+
+
+def test_the_learning_rate_without_warm_up_is_a_half_cosine() -> None:
+    config = SftConfig(learning_rate=2.0, warmup_share=0)
+    rates = [train.learning_rate(step, 4, config) for step in (1, 2, 3, 4)]
+    assert rates == pytest.approx([2.0, 1.7071068, 1.0, 0.2928932])
+
+
+def test_the_last_epoch_is_always_saved() -> None:
+    assert train.saved_epochs(SftConfig(epochs=8)) == {8}
+    assert train.saved_epochs(SftConfig(epochs=8, save_epochs=(2, 4))) == {2, 4, 8}
+    assert train.saved_epochs(SftConfig(epochs=8, save_epochs=(8, 2))) == {2, 8}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Artifact:
+    return dataset.obtain_sft(Store(tmp_path), TASK, DatasetConfig(examples=8))
+
+
+def test_where_a_run_takes_place_is_no_identity(data: Artifact) -> None:
+    places = [
+        "place.workers=4",
+        "place.zero_stage=3",
+        "place.device=gpu",
+        "place.max_failures=9",
+        "place.cpus_per_worker=2",
+    ]
+    studies = [load(None), *(load(None, [place]) for place in places)]
+
+    def of(study: StudyConfig, path: str) -> str:
+        return train.identity(data, Checkpoint(Path(path), "s"), study.sft).fingerprint
+
+    assert len({of(study, f"/somewhere/{i}") for i, study in enumerate(studies)}) == 1
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "sft.epochs=5",
+        "sft.batch_size=16",
+        "sft.learning_rate=0.002",
+        "sft.seed=1",
+        "sft.dtype=bfloat16",
+        "sft.save_epochs=[2]",
+    ],
+)
+def test_what_decides_a_run_is_its_identity(data: Artifact, override: str) -> None:
+    start = Checkpoint(Path("start"), "s")
+    plain, changed = load(None).sft, load(None, [override]).sft
+    assert train.identity(data, start, plain) != train.identity(data, start, changed)
+    other = train.identity(data, Checkpoint(Path("start"), "t"), plain)
+    assert train.identity(data, start, plain).fingerprint != other.fingerprint
+
+
+class OneRank:
+    """As much of a DeepSpeed engine as computing a loss asks for."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def __call__(self, ids: torch.Tensor) -> Any:
+        return self.model(ids)
+
+
+def mixed_rows(count: int) -> Rows:
+    """Prompts and responses of different lengths."""
+    task = build(TASK)
+    rows = []
+    for i, problem in enumerate(task.heldout("train", count)):
+        words = problem.prompt.split()
+        prompt = " ".join(words[: 1 + i % 3] + words[-5:])
+        response = " ".join(task.solutions(problem)[0].text.split()[: 1 + i % 4])
+        rows.append(encode(TOKENIZER, prompt, response))
+    return rows
+
+
+def gradient(model: Any, loss: torch.Tensor) -> dict[str, torch.Tensor]:
+    model.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def full_batch_loss(model: Any, rows: Rows) -> torch.Tensor:
+    """The mean over all response tokens, row by row without padding."""
+    losses = []
+    for prompt, response in rows:
+        logits = model(torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1]
+        steps = torch.log_softmax(logits.double(), dim=-1)
+        losses += [-steps[i, token] for i, token in enumerate(response)]
+    return torch.stack(losses).mean()
+
+
+@pytest.mark.parametrize(
+    ("count", "world"), [(8, 1), (8, 2), (7, 2), (8, 4), (3, 4), (1, 2), (1, 4), (5, 3)]
+)
+def test_averaged_over_ranks_loss_and_gradient_are_those_of_the_whole_batch(
+    count: int, world: int
+) -> None:
+    rows = mixed_rows(count)
+    assert count == 1 or len({len(prompt) + len(response) for prompt, response in rows}) > 1
+    model = new_model("micro-llama", TOKENIZER, 0)
+    whole = full_batch_loss(model, rows)
+    expected = gradient(model, whole)
+    parts, gradients = [], []
+    for rank in range(world):
+        loss, tokens = train._loss(OneRank(model), rows, rank, world)
+        assert tokens == sum(len(response) for _, response in rows)
+        parts.append(loss.item())
+        gradients.append(gradient(model, loss))
+    assert sum(parts) / world == pytest.approx(whole.item(), rel=1e-5)
+    for name, value in expected.items():
+        averaged = torch.stack([part[name] for part in gradients]).mean(dim=0)
+        torch.testing.assert_close(averaged, value, rtol=1e-4, atol=1e-6)
+
+
+def test_a_rank_without_rows_steps_along_on_nothing() -> None:
+    model = new_model("micro-llama", TOKENIZER, 0)
+    loss, _ = train._loss(OneRank(model), mixed_rows(2), rank=3, world=4)
+    assert loss.item() == 0
+    assert all(not grad.any() for grad in gradient(model, loss).values())
+
+
+def test_a_log_keeps_the_last_row_of_a_step_that_was_repeated(tmp_path: Path) -> None:
+    lines = [
+        '{"event": "worker", "step": 0}',
+        '{"event": "step", "step": 5, "loss": 2.0}',
+        '{"event": "step", "step": 10, "loss": 1.5}',
+        '{"event": "worker", "step": 0}',
+        '{"event": "step", "step": 5, "loss": 1.9}',
+    ]
+    (tmp_path / train.LOG).write_text("\n".join(lines) + "\n")
+    assert [(row["step"], row["loss"]) for row in train.read_log(tmp_path)] == [(5, 1.9), (10, 1.5)]
+
+
+def test_checkpoints_come_in_the_order_of_their_epochs(tmp_path: Path) -> None:
+    for epoch in (16, 2, 4):
+        (tmp_path / f"epoch-{epoch:04d}").mkdir()
+    run = Artifact(tmp_path, {"fingerprint": "f"})
+    assert list(train.checkpoints(run)) == [2, 4, 16]
+    assert train.last(run) == Checkpoint(tmp_path / "epoch-0016", "f-epoch-0016")
