@@ -10,8 +10,8 @@ import asyncio
 import math
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +52,20 @@ class Sampled:
     finish: str
 
 
+class EngineDead(Exception):
+    """vLLM's processes are gone; only another engine can answer."""
+
+
+@contextmanager
+def _as_dead() -> Iterator[None]:
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    try:
+        yield
+    except EngineDeadError as error:
+        raise EngineDead(str(error)) from error
+
+
 def environment(spec: EngineSpec) -> dict[str, str]:
     """Variables that must be set before vLLM is imported."""
     shared = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
@@ -80,13 +94,17 @@ class WarmEngine:
     ) -> list[Sampled]:
         """`n` responses to `prompt` from `checkpoint`; response i is drawn with seed + i.
 
-        Raises InvalidResult where the swap to the checkpoint cannot be proved.
+        At temperature 0 all are the one greedy response, which vLLM gives once only.
+
+        Raises InvalidResult where the swap to the checkpoint cannot be proved, EngineDead
+        where vLLM's processes are gone.
         """
+        greedy = decoder.temperature == 0
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
         parameters = SamplingParams(
-            n=n,
+            n=1 if greedy else n,
             seed=seed,
             temperature=decoder.temperature,
             top_p=decoder.top_p,
@@ -97,14 +115,15 @@ class WarmEngine:
         )
         async with self._holding(checkpoint):
             final = await self._generate({"prompt": prompt}, parameters)
-        outputs = sorted(final.outputs, key=lambda output: output.index)
+        outputs = sorted(final.outputs, key=lambda output: output.index) * (n if greedy else 1)
         if len(outputs) != n:
             raise InvalidResult(f"asked for {n} samples, the engine returned {len(outputs)}")
         return [self._sampled(output) for output in outputs]
 
     async def alive(self) -> None:
-        """Raises where the engine's processes are dead."""
-        await self._llm.check_health()
+        """Raises EngineDead where the engine's processes are gone."""
+        with _as_dead():
+            await self._llm.check_health()
 
     def close(self) -> None:
         self._llm.shutdown()
@@ -138,11 +157,12 @@ class WarmEngine:
         expected = asyncio.get_running_loop().run_in_executor(
             None, _expected, checkpoint.path, self.spec.proof_prompts
         )
-        await self._llm.pause_generation(mode="wait", clear_cache=True)
-        await self._llm.collective_rpc(
-            "forkdiv_swap", args=(str(checkpoint.path), self.spec.mend_tied_embeddings)
-        )
-        await self._llm.resume_generation()
+        with _as_dead():
+            await self._llm.pause_generation(mode="wait", clear_cache=True)
+            await self._llm.collective_rpc(
+                "forkdiv_swap", args=(str(checkpoint.path), self.spec.mend_tied_embeddings)
+            )
+            await self._llm.resume_generation()
         error = await self._proof_error(await expected)
         seconds = time.perf_counter() - started
         self.swaps.append(
@@ -167,13 +187,18 @@ class WarmEngine:
             got = np.array([entries[token].logprob for token in range(len(want))])
             likely = want > PROOF_FLOOR
             difference = np.abs(got[likely] - want[likely])
-            worst = float(np.max(np.append(difference, worst)))  # np.max keeps a NaN
+            # weights that are not numbers make no token likely, and must not pass for that
+            broken = np.isnan(want).any() or np.isnan(got).any()
+            worst = math.nan if broken else max(worst, float(difference.max()))
+            if broken:
+                break
         return worst
 
     async def _generate(self, prompt: Any, parameters: Any) -> Any:
         final = None
-        async for output in self._llm.generate(prompt, parameters, request_id=uuid.uuid4().hex):
-            final = output
+        with _as_dead():
+            async for output in self._llm.generate(prompt, parameters, uuid.uuid4().hex):
+                final = output
         assert final is not None and final.finished
         return final
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -18,7 +19,7 @@ from ray.serve.schema import ApplicationStatus
 
 from forkdiv.checkpoint import Checkpoint
 from forkdiv.config import DecoderConfig, EngineConfig
-from forkdiv.engine import EngineSpec, WarmEngine, environment
+from forkdiv.engine import EngineDead, EngineSpec, WarmEngine, environment
 from forkdiv.errors import InvalidResult
 from forkdiv.sample import Failed, Request, Response
 
@@ -41,9 +42,14 @@ class Sampler:
     ) -> list[tuple[tuple[int, ...], str, str]]:
         """`n` samples as (token ids, text, finish); see `WarmEngine.sample`."""
         path, fingerprint = checkpoint
-        sampled = await self._engine.sample(
-            Checkpoint(Path(path), fingerprint), prompt, n, seed, DecoderConfig(**decoder)
-        )
+        try:
+            sampled = await self._engine.sample(
+                Checkpoint(Path(path), fingerprint), prompt, n, seed, DecoderConfig(**decoder)
+            )
+        except EngineDead:
+            # A replica without its engine must not go on failing requests until Serve's next
+            # health check: gone at once, it is replaced, and requests wait for the new one.
+            os._exit(1)
         return [(one.token_ids, one.text, one.finish) for one in sampled]
 
     async def swaps(self) -> list[dict[str, Any]]:

@@ -1,0 +1,175 @@
+"""The command line: help at once, and one line for whatever is wrong with the input."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from forkdiv.cli import VERBS
+
+ROOT = Path(__file__).parents[1]
+BASE = ROOT / "forkdiv/base/graph-d3-l3"
+SECONDS_FOR_HELP = 1.0
+HEAVY = {"torch", "ray", "mlflow", "vllm", "deepspeed", "transformers"}
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+HELP = """
+import sys
+sys.argv = ["forkdiv", *sys.argv[1:]]
+from forkdiv.cli import main
+try:
+    main()
+finally:
+    print("LOADED", *sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+
+
+def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Run:
+    """`python -m jobs.study` with an output folder of its own."""
+
+    def run(*settings: str) -> subprocess.CompletedProcess[str]:
+        place = [f"place.root={tmp_path / 'runs'}", "place.dashboard=false", f"base={BASE}"]
+        return run_python("-m", "jobs.study", *place, *settings)
+
+    return run
+
+
+def refusal(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("forkdiv: ")
+    assert "Traceback" not in lines[0]
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("sft.epoch=8", "did you mean epochs?"),
+        ("sft.epochs=many", "sft.epochs: got 'many'"),
+        ("task.degree=1", "task.degree: got 1"),
+        ("eval.k=[128]", "k=128 needs at least that many samples, got samples=64"),
+        ("decoder.temperature=-1", "decoder.temperature: got -1"),
+        ("decoder.max_new_tokens=4", "allowed: at least 5"),
+        ("base=/no/such/checkpoint", "the checkpoint does not exist: got /no/such/checkpoint"),
+        ("place.root=/proc/forkdiv", "cannot be written: got /proc/forkdiv"),
+        ("place.min_free_mib=1000000000000", "nearly full"),
+        ("sft.batch_size=3", "does not divide over place.workers=2"),
+        ("epochs", "an override is no key=value: got 'epochs'"),
+    ],
+)
+def test_a_bad_setting_ends_with_one_line_and_status_2(
+    study: Run, tmp_path: Path, setting: str, told: str
+) -> None:
+    assert told in refusal(study(setting))
+    assert list(tmp_path.glob("runs/*")) == []
+
+
+def test_a_config_file_that_is_not_there_ends_with_one_line(study: Run) -> None:
+    assert "/no/such.yaml" in refusal(study("--config", "/no/such.yaml"))
+
+
+def test_a_checkpoint_that_writes_no_text_is_refused(study: Run, tmp_path: Path) -> None:
+    bert = tmp_path / "bert"
+    shutil.copytree(BASE, bert)
+    config = {"architectures": ["BertForMaskedLM"], "model_type": "bert"}
+    (bert / "config.json").write_text(json.dumps(config))
+    told = refusal(study(f"base={bert}"))
+    assert "is no causal language model: got ['BertForMaskedLM']" in told
+
+
+def test_a_port_in_use_is_refused(study: Run) -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        port = server.getsockname()[1]
+        told = refusal(study("place.dashboard=true", f"place.dashboard_port={port}"))
+    assert f"got {port};" in told
+
+
+def test_a_report_without_a_study_is_refused(tmp_path: Path) -> None:
+    done = run_python("-m", "jobs.report", f"place.root={tmp_path}", "name=never")
+    told = refusal(done)
+    assert "there is no finished study of this name" in told and "forkdiv study" in told
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_console_script_and_the_module_refuse_alike(tmp_path: Path) -> None:
+    settings = [f"place.root={tmp_path}", "name=never"]
+    module = run_python("-m", "jobs.report", *settings)
+    script = run_python("-c", HELP, "report", *settings)
+    assert script.returncode == module.returncode == 2
+    assert script.stderr == module.stderr
+
+
+def test_traceback_shows_where_an_error_arose(tmp_path: Path) -> None:
+    done = run_python("-m", "jobs.report", "--traceback", f"place.root={tmp_path}", "name=never")
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr and "UserError" in done.stderr
+
+
+def test_a_verb_does_what_it_says_and_ends_with_status_0(tmp_path: Path) -> None:
+    settings = [f"place.root={tmp_path}", "dataset.examples=12", "dataset.fork_density=0.25"]
+    done = run_python("-m", "jobs.dataset", *settings)
+    assert (done.returncode, done.stderr) == (0, "")
+    card, _, path = done.stdout.rpartition("dataset: ")
+    assert json.loads(card)["by_subset_and_direction"] == {
+        "signed/forward": 9,
+        "unsigned/forward": 3,
+    }
+    assert Path(path.strip()).is_file()
+
+
+def test_help_names_every_verb() -> None:
+    done = run_python("-c", HELP, "--help")
+    assert all(verb in done.stdout and about in done.stdout for verb, about in VERBS.items())
+
+
+def test_every_verb_has_a_job_that_runs_it() -> None:
+    jobs = {path.stem for path in (ROOT / "jobs").glob("*.py")} - {"__init__"}
+    assert jobs == set(VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_answers_at_once(verb: str) -> None:
+    best = float("inf")
+    for _ in range(3):  # the best, since another process may have had the CPU
+        started = time.perf_counter()
+        done = run_python("-c", HELP, verb, "--help")
+        best = min(best, time.perf_counter() - started)
+        assert done.returncode == 0 and VERBS[verb] in done.stdout
+        if best < SECONDS_FOR_HELP:
+            break
+    assert best < SECONDS_FOR_HELP
+    assert HEAVY.isdisjoint(done.stdout.partition("LOADED")[2].split())
+
+
+def test_a_refusal_loads_nothing_heavy(tmp_path: Path) -> None:
+    done = run_python("-c", HELP, "study", f"place.root={tmp_path}", "base=/no/such")
+    assert done.returncode == 2
+    assert HEAVY.isdisjoint(done.stdout.partition("LOADED")[2].split())
