@@ -17,6 +17,7 @@ from pydantic import BaseModel
 STAGE_VERSIONS = {
     "dataset": 1,
     "start": 1,
+    "base": 1,
     "train": 1,
     "samples": 1,
     "verdicts": 1,

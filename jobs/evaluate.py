@@ -25,7 +25,7 @@ def run(study: StudyConfig) -> None:
     from forkdiv.serve import ServeSampler
     from tuning import session
 
-    base = preflight.check(study)
+    study, base = session.reachable(study, preflight.check(study))
     given = (
         preflight.check_checkpoint(study.checkpoint, build(study.task))
         if study.checkpoint

@@ -18,7 +18,7 @@ def run(study: StudyConfig) -> None:
     from forkdiv.serve import ServeSampler
     from tuning import session
 
-    base = preflight.check(study)
+    study, base = session.reachable(study, preflight.check(study))
     task = build(study.task)
     checkpoint = preflight.check_checkpoint(study.checkpoint, task) if study.checkpoint else base
     problems = task.heldout(study.eval.split, study.eval.problems)

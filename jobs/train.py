@@ -16,7 +16,7 @@ from tuning.study import folder
 def run(study: StudyConfig) -> None:
     from tuning import session
 
-    base = preflight.check(study)
+    study, base = session.reachable(study, preflight.check(study))
     store = Store(study.place.root.resolve() / "store")
     progress = Progress(folder(study) / "progress.jsonl", "train")
     with Follower(progress.path, say), session.running(study.place):

@@ -23,6 +23,9 @@ HEAVY = {"torch", "ray", "mlflow", "vllm", "deepspeed", "transformers"}
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
+# what the console script `forkdiv` runs
+MAIN = "import sys; from forkdiv.cli import main; sys.exit(main())"
+
 HELP = """
 import sys
 sys.argv = ["forkdiv", *sys.argv[1:]]
@@ -71,16 +74,10 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
     ("setting", "told"),
     [
         ("sft.epoch=8", "did you mean epochs?"),
-        ("sft.epochs=many", "sft.epochs: got 'many'"),
-        ("task.degree=1", "task.degree: got 1"),
-        ("eval.k=[128]", "k=128 needs at least that many samples, got samples=64"),
-        ("decoder.temperature=-1", "decoder.temperature: got -1"),
         ("decoder.max_new_tokens=4", "allowed: at least 5"),
         ("base=/no/such/checkpoint", "the checkpoint does not exist: got /no/such/checkpoint"),
         ("place.root=/proc/forkdiv", "cannot be written: got /proc/forkdiv"),
         ("place.min_free_mib=1000000000000", "nearly full"),
-        ("sft.batch_size=3", "does not divide over place.workers=2"),
-        ("epochs", "an override is no key=value: got 'epochs'"),
     ],
 )
 def test_a_bad_setting_ends_with_one_line_and_status_2(
@@ -88,6 +85,25 @@ def test_a_bad_setting_ends_with_one_line_and_status_2(
 ) -> None:
     assert told in refusal(study(setting))
     assert list(tmp_path.glob("runs/*")) == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("sft.epochs=many", "sft.epochs: got 'many'"),
+        ("task.degree=1", "task.degree: got 1"),
+        ("eval.k=[128]", "k=128 needs at least that many samples, got samples=64"),
+        ("decoder.temperature=-1", "decoder.temperature: got -1"),
+        ("sft.batch_size=3", "does not divide over place.workers=2"),
+        ("epochs", "an override is no key=value: got 'epochs'"),
+    ],
+)
+def test_a_setting_that_no_study_can_have_ends_with_one_line_and_status_2(
+    tmp_path: Path, setting: str, told: str
+) -> None:
+    done = run_python("-c", MAIN, "study", f"place.root={tmp_path}", setting)
+    assert told in refusal(done)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_config_file_that_is_not_there_ends_with_one_line(study: Run) -> None:
@@ -122,7 +138,7 @@ def test_a_report_without_a_study_is_refused(tmp_path: Path) -> None:
 def test_the_console_script_and_the_module_refuse_alike(tmp_path: Path) -> None:
     settings = [f"place.root={tmp_path}", "name=never"]
     module = run_python("-m", "jobs.report", *settings)
-    script = run_python("-c", HELP, "report", *settings)
+    script = run_python("-c", MAIN, "report", *settings)
     assert script.returncode == module.returncode == 2
     assert script.stderr == module.stderr
 

@@ -1,4 +1,4 @@
-"""Models and tokenizers: what is saved is what is loaded, and the shipped base is what it claims."""
+"""Models and tokenizers: what is saved is what is loaded; the shipped base is what it claims."""
 
 from __future__ import annotations
 

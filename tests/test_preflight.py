@@ -120,6 +120,7 @@ def test_no_port_is_asked_for_without_a_dashboard_or_on_a_running_ray(
 
 def test_a_port_whose_last_connection_still_lingers_is_free(tmp_path: Path) -> None:
     with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         server.bind(("127.0.0.1", 0))
         server.listen()
         port = server.getsockname()[1]

@@ -133,9 +133,7 @@ def all_keys_in_order(n: int) -> list[tuple[str, int]]:
     return [(problem.id, index) for problem in PROBLEMS[:2] for index in range(n)]
 
 
-Places = st.tuples(
-    st.integers(0, SEED_SPACE // SEED_STRIDE - 1), st.integers(0, SEED_STRIDE - 1)
-)
+Places = st.tuples(st.integers(0, SEED_SPACE // SEED_STRIDE - 1), st.integers(0, SEED_STRIDE - 1))
 
 
 @given(Places, Places, st.text("0123456789abcdef", min_size=1))
@@ -199,11 +197,14 @@ def test_a_request_never_runs_past_the_32_bits(
             seed = seed_of(what, place[request.problem.id], request.first_index + i)
             assert request.seed + i == seed < SEED_SPACE
     last = [(r.first_index, r.n) for r in sampler.asked if r.problem == problems[ordinal]]
-    assert last == {
-        "nothing": [(0, index), (index, 3)],
-        "up to the wrap": [(index, 3)],
-        "past the wrap": [(index + 1, 2)],
-    }[held]
+    assert (
+        last
+        == {
+            "nothing": [(0, index), (index, 3)],
+            "up to the wrap": [(index, 3)],
+            "past the wrap": [(index + 1, 2)],
+        }[held]
+    )
 
 
 def test_a_sampler_that_dies_leaves_whole_parts_and_the_next_run_draws_the_rest(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from fakes import FakeSampler
 
-from forkdiv import exact, sample, summary
+from forkdiv import exact, sample, score, summary
 from forkdiv.artifacts import Store
 from forkdiv.checkpoint import Checkpoint, open_checkpoint
 from forkdiv.config import DecoderConfig, StudyConfig, load
@@ -38,6 +38,13 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     model.model.norm.weight.data *= 1.3
     model.save_pretrained(folder)
     return open_checkpoint(folder)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory, tuned: Checkpoint) -> list[TrialResult]:
+    """The base's trial and a tuned one's, at temperature 0.7."""
+    line = a_line(tmp_path_factory.mktemp("results"), FakeSampler())
+    return [line.walk(Point(None, 0.7, 0)), compared(line, Point(0.5, 0.7, 0), tuned)]
 
 
 @cache
@@ -138,7 +145,7 @@ def test_samples_of_another_model_are_found_out(tmp_path: Path) -> None:
     sampler = FakeSampler(chance=lambda checkpoint, problem: 0.9)
     line = a_line(tmp_path, sampler, "eval.samples=64", "eval.problems=20")
     result = line.walk(Point(None, 1.0, 0))
-    with pytest.raises(InvalidResult, match="base T=1 all: sampled pass@1 is .* off exact"):
+    with pytest.raises(InvalidResult, match=r"base T=1 all: sampled pass@1 is .* off exact"):
         summary.check(summary.assemble(line.study, "f", [result.cells], {}))
 
 
@@ -169,27 +176,32 @@ def test_failed_samples_make_the_cell_invalid_and_the_next_trial_mends_it(
     assert lucky.drawn == 16 and all(c["valid"] for c in result.cells)
 
 
-def test_a_result_crosses_processes_as_json(tmp_path: Path, tuned: Checkpoint) -> None:
-    result = compared(a_line(tmp_path, FakeSampler()), Point(0.5, 1.0, 0), tuned)
-    plain = asdict(result)
-    assert json.loads(json.dumps(plain, allow_nan=False)) == plain
-    assert result.seconds.keys() == {"sample", "score", "exact"}
+def test_a_result_crosses_processes_as_json(results: list[TrialResult]) -> None:
+    for result in results:
+        plain = asdict(result)
+        assert json.loads(json.dumps(plain, allow_nan=False)) == plain
+        assert result.seconds.keys() == {"sample", "score", "exact"}
 
 
-def test_metrics_are_flat_numbers_whose_names_mlflow_takes(
-    tmp_path: Path, tuned: Checkpoint
-) -> None:
-    line = a_line(tmp_path, FakeSampler())
-    tuned_metrics = headline_metrics(compared(line, Point(0.5, 1.0, 0), tuned).cells)
-    base_metrics = headline_metrics(line.walk(Point(None, 1.0, 0)).cells)
-    for metrics in (tuned_metrics, base_metrics):
+def test_metrics_are_flat_numbers_whose_names_mlflow_takes(results: list[TrialResult]) -> None:
+    of_base, of_tuned = (headline_metrics(result.cells) for result in results)
+    for metrics in (of_base, of_tuned):
         assert all(isinstance(value, int | float) for value in metrics.values())
         assert all(name.replace("_", "").isalnum() for name in metrics)
-    only_tuned = tuned_metrics.keys() - base_metrics.keys()
-    assert only_tuned and all("delta" in name for name in only_tuned)
-    assert {"unsigned_pass_at_8", "signed_exact_pass_at_1", "delta_pass_at_8"} <= only_tuned | (
-        base_metrics.keys()
-    )
+    only_tuned = of_tuned.keys() - of_base.keys()
+    assert {"delta_pass_at_8", "signed_delta_pass_at_1"} <= only_tuned
+    assert all("delta" in name for name in only_tuned)
+    assert {"pass_at_8", "unsigned_pass_at_1", "signed_exact_pass_at_1"} <= of_base.keys()
+
+
+def test_a_trial_is_sampled_at_its_points_temperature(
+    results: list[TrialResult], tuned: Checkpoint
+) -> None:
+    study = load(None, SETTINGS)
+    for result, checkpoint in zip(results, (base(), tuned), strict=True):
+        what = sample.identity(study.task, study.eval, checkpoint, DecoderConfig(temperature=0.7))
+        assert result.fingerprint == score.identity(what, 10, 8).fingerprint
+        assert {cell["temperature"] for cell in result.cells} == {0.7}
 
 
 def test_params_hold_the_effective_decoder_and_the_base_has_no_density() -> None:
@@ -198,15 +210,3 @@ def test_params_hold_the_effective_decoder_and_the_base_has_no_density() -> None
     assert (ours["temperature"], ours["top_p"], ours["tuned"]) == (0.7, 0.9, 1)
     assert theirs["tuned"] == 0 and "fork_density" not in theirs
     assert all(isinstance(value, int | float) for value in [*ours.values(), *theirs.values()])
-
-
-def test_the_sampler_is_asked_with_the_points_temperature(
-    tmp_path: Path, tuned: Checkpoint
-) -> None:
-    line = a_line(tmp_path, FakeSampler())
-    result = compared(line, Point(0.5, 0.7, 0), tuned)
-    what = sample.identity(
-        line.study.task, line.study.eval, tuned, DecoderConfig(temperature=0.7)
-    )
-    assert line.store.root.joinpath("samples", what.fingerprint).is_dir()
-    assert result.cells[0]["temperature"] == 0.7

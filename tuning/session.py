@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,13 +13,16 @@ from ray import serve as ray_serve
 from tokenizers import Tokenizer
 
 from forkdiv import serve
+from forkdiv.artifacts import Store
 from forkdiv.checkpoint import Checkpoint
 from forkdiv.config import PlaceConfig, StudyConfig
 from forkdiv.engine import EngineSpec
+from forkdiv.fingerprint import Identity
 from forkdiv.preflight import joins
 from forkdiv.tasks import build
 
 PROOF_PROMPTS = 4
+CHECKPOINT = "checkpoint"
 
 
 @contextmanager
@@ -44,6 +48,24 @@ def running(place: PlaceConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def reachable(study: StudyConfig, base: Checkpoint) -> tuple[StudyConfig, Checkpoint]:
+    """The study with its base where every node can read it.
+
+    On a cluster the driver's folder is not the workers': the base is copied into the store,
+    once. Its fingerprint is that of its content and stays the same.
+    """
+    if joins(study.place):
+        store = Store(study.place.root.resolve() / "store")
+        what = Identity("base", {}, {"content": base.fingerprint})
+        held = store.obtain(what, lambda folder: _copy(base.path, folder))
+        base = Checkpoint(held.path / CHECKPOINT, base.fingerprint)
+    return study.model_copy(update={"base": base.path}), base
+
+
+def _copy(path: Path, folder: Path) -> None:
+    shutil.copytree(path, folder / CHECKPOINT)
 
 
 @contextmanager

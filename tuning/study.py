@@ -34,7 +34,6 @@ def conduct(study: StudyConfig, base: Checkpoint, show: Callable[[str], None]) -
     """
     what = summary.identity(study, base)
     store = Store(study.place.root.resolve() / "store")
-    study = study.model_copy(update={"base": base.path})
     found = store.find(what)
     if found:
         show("this study is done; its results are read, not made again")
@@ -60,6 +59,7 @@ def _conduct(
     # after the checks and the look into the store: Ray's imports take seconds
     from tuning import session, sweep
 
+    study, base = session.reachable(study, base)
     started = time.perf_counter()
     progress = Progress(folder(study) / "progress.jsonl")
     seconds: dict[str, float] = {}

@@ -1,0 +1,184 @@
+"""A whole study on the real stack: killed, taken up again, and looked at as its user would."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from forkdiv.coverage import pass_at_k
+from tests.stack import BASE, kill_when, run, said
+
+pytestmark = pytest.mark.stack
+
+GRID = ("sweep.fork_density=[0.0,1.0]", "sweep.temperature=[0.7,1.0]")
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study that was killed while it fine-tuned, run again to its end, and once more."""
+
+    root: Path
+    before_kill: list[dict[str, Any]]
+    output: str
+    again: str
+    again_seconds: float
+
+    @property
+    def folder(self) -> Path:
+        return self.root / "micro"
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.folder / "summary.json").read_text())
+        return found
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
+    root = tmp_path_factory.mktemp("runs")
+    before = kill_when("study", root, GRID, lambda events: said(events, "training step") > 0)
+    output = run("study", root, *GRID).stdout
+    summary = (root / "micro" / "summary.json").read_text()
+    started = time.monotonic()
+    again = run("study", root, *GRID).stdout
+    seconds = time.monotonic() - started
+    assert (root / "micro" / "summary.json").read_text() == summary
+    yield Study(root, before, output, again, seconds)
+
+
+def test_a_killed_study_goes_on_where_it_was(study: Study) -> None:
+    assert said(study.before_kill, "done: pass@1") >= 2  # the base at both temperatures
+    fingerprints = [path.name for path in (study.root / "store" / "train").iterdir()]
+    assert len(fingerprints) == 2
+    samples = list((study.root / "store" / "samples").iterdir())
+    assert len(samples) == 6  # three checkpoints at two temperatures
+    for folder in samples:
+        keys = Counter(
+            (row["problem_id"], row["sample_index"])
+            for part in folder.glob("part-*.parquet")
+            for row in pq.read_table(part).to_pylist()
+        )
+        assert set(keys.values()) == {1}
+        assert len(keys) == 20 * 8
+
+
+def test_each_density_is_trained_once_whatever_the_temperatures(study: Study) -> None:
+    started = said(
+        [json.loads(x) for x in (study.folder / "progress.jsonl").read_text().splitlines()],
+        "fine-tuning: starting",
+    )
+    assert started == 3  # two densities, and one of them once more after the kill
+
+
+def test_a_second_run_finds_its_work_done(study: Study) -> None:
+    assert "results are read, not made again" in study.again
+    assert study.again_seconds < 60
+    tables = [text.partition("micro: pass@k")[2] for text in (study.output, study.again)]
+    assert tables[0] == tables[1]
+    assert tables[0].count("│") > 100
+
+
+def test_the_summary_has_the_cells_and_keys_that_others_read(study: Study) -> None:
+    summary = study.summary
+    assert {"study", "fingerprint", "base", "cells", "seconds", "versions"} <= summary.keys()
+    places = [(c["fork_density"], c["temperature"], c["subset"]) for c in summary["cells"]]
+    subsets = ("signed", "unsigned", "all")
+    assert sorted(places) == sorted((d, t, s) for d in (0, 1) for t in (0.7, 1.0) for s in subsets)
+    assert len(summary["base"]) == 6
+    for cell in [*summary["base"], *summary["cells"]]:
+        assert cell["n_problems"] == (20 if cell["subset"] == "all" else 10)
+        assert cell["n_samples"] == 8
+        assert cell["valid"]
+        assert list(cell["pass_at"]) == ["1", "2", "4", "8"]
+        for interval in cell["pass_at"].values():
+            assert interval["low"] <= interval["value"] <= interval["high"]
+        assert cell["exact_pass_at"].keys() == cell["pass_at"].keys()
+        assert cell["agreement"]["agrees"]
+    for cell in summary["cells"]:
+        theirs = next(
+            base
+            for base in summary["base"]
+            if (base["temperature"], base["subset"]) == (cell["temperature"], cell["subset"])
+        )
+        for k, change in cell["delta_to_base"].items():
+            want = cell["pass_at"][k]["value"] - theirs["pass_at"][k]["value"]
+            assert change["value"] == pytest.approx(want, abs=1e-12)
+
+
+def test_the_stored_samples_alone_give_the_numbers_of_the_summary(study: Study) -> None:
+    """Nothing but the Parquet is used: verdicts follow from its facts, pass@k from them."""
+    found = []
+    for folder in (study.root / "store" / "samples").iterdir():
+        rows = [r for p in folder.glob("part-*.parquet") for r in pq.read_table(p).to_pylist()]
+        correct: Counter[str] = Counter()
+        for row in rows:
+            facts, nodes = json.loads(row["facts"]), row["text"].split()
+            edges = {tuple(edge) for edge in facts["edges"]}
+            right = any(
+                way[:1] == [facts["start"]]
+                and way[-1:] == [facts["target"]]
+                and all(step in edges for step in zip(way, way[1:], strict=False))
+                for way in (nodes, nodes[::-1])
+            )
+            correct[row["problem_id"]] += right and row["finish"] == "stop"
+        counts = [correct[problem] for problem in {row["problem_id"] for row in rows}]
+        found.append(tuple(pass_at_k(8, counts, k).mean() for k in (1, 8)))
+    cells = [c for c in [*study.summary["base"], *study.summary["cells"]] if c["subset"] == "all"]
+    want = [(c["pass_at"]["1"]["value"], c["pass_at"]["8"]["value"]) for c in cells]
+    assert sorted(found) == [pytest.approx(pair) for pair in sorted(want)]
+
+
+def test_mlflow_holds_one_parent_and_a_child_for_each_trial(study: Study) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{study.root / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("forkdiv")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    assert len(parents) == 1
+    assert len(children) == 6
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    metrics = {
+        frozenset(m for m in run.data.metrics if m.startswith("pass_at")) for run in children
+    }
+    assert metrics == {frozenset({"pass_at_1", "pass_at_2", "pass_at_4", "pass_at_8"})}
+    for run_ in children:
+        assert float(run_.data.params["temperature"]) in (0.7, 1.0)
+        assert [f.path for f in client.list_artifacts(run_.info.run_id)] == ["pass_at_k.png"]
+    stored = {f.path for f in client.list_artifacts(parents[0].info.run_id)}
+    assert {"report.html", "summary.json", "figures"} <= stored
+    tuned = [run_ for run_ in children if run_.data.params["tuned"] == "1"]
+    assert len(tuned) == 4
+    loss = client.get_metric_history(tuned[0].info.run_id, "train_loss")
+    assert [one.step for one in loss] == [2, 4]
+
+
+def test_the_output_shows_progress_a_table_and_where_to_look(study: Study) -> None:
+    for text in ("sampling 160 responses", "done: pass@1", "pass@8", "report: ", "mlflow ui"):
+        assert text in study.output
+    page = study.folder / "report.html"
+    assert str(page) in study.output
+    assert "http" not in page.read_text().replace("http://www.w3.org", "")
+
+
+def test_the_study_folder_and_store_hold_no_half_written_files(study: Study) -> None:
+    stale = [p for p in study.root.rglob(".*") if "tune" not in p.relative_to(study.root).parts[0]]
+    assert stale == []
+
+
+def test_more_samples_extend_what_is_there(study: Study) -> None:
+    """Eight samples a problem are there; twelve draw only the other four, of their own seeds."""
+    folders = {p.name for p in (study.root / "store" / "samples").iterdir()}
+    done = run("sample", study.root, f"checkpoint={BASE}", "eval.samples=12")
+    assert "sampling 80 responses" in done.stdout
+    assert {p.name for p in (study.root / "store" / "samples").iterdir()} == folders
