@@ -19,7 +19,7 @@ test: setup-dev lint
 	$(BIN)/python -m pytest -m "not soak"
 
 test-unit: setup-dev
-	$(BIN)/python -m pytest -m "not stack and not soak" -q
+	$(BIN)/python -m pytest -m "not stack and not soak" -q -n 2
 
 lint: setup-dev
 	$(BIN)/ruff check .

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from forkdiv.errors import UserError, refuse
 
@@ -40,7 +40,7 @@ class Frozen(BaseModel):
             several = value if isinstance(value, list | tuple) else [value]
             if field and field.annotation is not bool and any(isinstance(v, bool) for v in several):
                 raise ValueError(
-                    f"{key} is no yes or no: got {value}; allowed: a number, or what its type says; "
+                    f"{key} is no yes or no: got {value}; allowed: a number, or its own type; "
                     f"correct {key} in the config"
                 )
         empty = {key for key, value in data.items() if value is None and cls._is_section(str(key))}
@@ -191,10 +191,15 @@ class EngineConfig(Frozen):
     max_failures: int = Field(3, ge=0)  # of one request, before the cell becomes invalid
 
 
+def _absolute(path: Path) -> Path:
+    """Ray's workers have working directories of their own: a path is fixed where it is read."""
+    return path.absolute()
+
+
 class PlaceConfig(Frozen):
     """Where it runs. Nothing here changes a fingerprint."""
 
-    root: Path = Path("runs")
+    root: Annotated[Path, AfterValidator(_absolute)] = Field(Path("runs"), validate_default=True)
     device: Literal["cpu", "gpu"] = "cpu"
     workers: int = Field(2, ge=1)
     cpus_per_worker: float = Field(0.5, gt=0, allow_inf_nan=False)

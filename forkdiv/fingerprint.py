@@ -62,6 +62,17 @@ class Identity:
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+def stages() -> dict[str, Any]:
+    """Version and libraries of every stage: what a result made of all of them depends on."""
+    return {
+        stage: {
+            "version": version,
+            "libraries": {n: library_version(n) for n in STAGE_LIBRARIES.get(stage, ())},
+        }
+        for stage, version in STAGE_VERSIONS.items()
+    }
+
+
 def canonical(value: Any) -> Any:
     """`value` as plain JSON values. Refuses what has no stable form instead of calling str().
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
@@ -78,13 +79,21 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
 
 def load_model(path: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     """Load safetensors only; missing or unexpected tensors are an error, not a warning."""
-    loaded, info = AutoModelForCausalLM.from_pretrained(
-        path,
-        dtype=dtype,
-        local_files_only=True,
-        use_safetensors=True,
-        output_loading_info=True,
-    )
+    try:
+        loaded, info = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=dtype,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (RuntimeError, OSError, SafetensorError) as error:
+        raise refuse(
+            f"the checkpoint {path} cannot be loaded",
+            " ".join(str(error).split())[:300],
+            "whole safetensors files of its config.json's shapes",
+            "copy or export it again",
+        ) from error
     wrong = {kind: sorted(info[kind]) for kind in ("missing_keys", "unexpected_keys") if info[kind]}
     wrong |= (
         {"mismatched_keys": sorted(map(str, info["mismatched_keys"]))}

@@ -7,7 +7,13 @@ import socket
 from pathlib import Path
 
 from forkdiv.artifacts import check_writable
-from forkdiv.checkpoint import Checkpoint, check_vocabulary, open_checkpoint, read_config
+from forkdiv.checkpoint import (
+    Checkpoint,
+    check_vocabulary,
+    open_checkpoint,
+    read_config,
+    same_shape,
+)
 from forkdiv.config import PlaceConfig, StudyConfig
 from forkdiv.errors import refuse
 from forkdiv.tasks import build
@@ -22,15 +28,34 @@ def check(study: StudyConfig) -> Checkpoint:
     task = build(study.task)
     base = check_checkpoint(study.base, task)
     check_lengths(study, task)
-    task.heldout(study.eval.split, study.eval.problems)  # refuses what the task cannot supply
+    # both refuse what the task cannot supply; only small tasks can run out of graphs
+    task.heldout(study.eval.split, study.eval.problems)
+    if task.distinct("train") < 20 * study.dataset.examples:
+        data = study.dataset
+        for _ in task.sft_examples(data.examples, data.fork_density, data.direction, data.seed):
+            pass
     check_writable(study.place.root, study.place.min_free_mib)
     check_ports(study.place)
     return base
 
 
 def check_checkpoint(path: Path, task: Task) -> Checkpoint:
+    """Refuse a folder that is no checkpoint, or one that does not know the task's words."""
     checkpoint = open_checkpoint(path)
     check_vocabulary(path, task.vocabulary())
+    return checkpoint
+
+
+def check_beside(path: Path, base: Checkpoint, task: Task) -> Checkpoint:
+    """As `check_checkpoint`, for one that shares the base's engine."""
+    checkpoint = check_checkpoint(path, task)
+    if not same_shape(path, base.path):
+        raise refuse(
+            f"the checkpoint {path} has another architecture than the base",
+            "another config.json",
+            f"that of {base.path}",
+            "set base to the model it was tuned from",
+        )
     return checkpoint
 
 

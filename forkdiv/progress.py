@@ -64,7 +64,10 @@ class Follower:
                 if not raw.endswith(b"\n"):
                     break  # still being written
                 self._position += len(raw)
-                event = json.loads(raw)
+                try:
+                    event = json.loads(raw)
+                except ValueError:
+                    continue  # torn by a writer that was killed in the middle of a line
                 seconds = max(int(event["time"] - self._began), 0)
                 self._show(
                     f"{seconds // 60:3d}:{seconds % 60:02d}  {event['who']}: {event['message']}"

@@ -173,20 +173,30 @@ def _draw(
     rows: list[dict[str, object]] = []
     waiting = 0
     failed: list[Failed] = []
-    for response in sampler.sample(checkpoint, decoder, requests):
-        if isinstance(response, Failed):
-            failed.append(response)
-            progress(f"failed for good: {response.message}")
-            continue
-        rows.extend(_rows(response))
-        waiting += 1
-        if waiting == REQUESTS_PER_PART:
-            done += _write_part(samples.path, rows)
-            rows, waiting = [], 0
-            progress(f"sampled {done}/{total}")
-    done += _write_part(samples.path, rows)
+    try:
+        for response in sampler.sample(checkpoint, decoder, requests):
+            answer = _checked(response)
+            if isinstance(answer, Failed):
+                failed.append(answer)
+                progress(f"failed for good: {answer.message}")
+                continue
+            rows.extend(_rows(answer))
+            waiting += 1
+            if waiting == REQUESTS_PER_PART:
+                done += _write_part(samples.path, rows)
+                rows, waiting = [], 0
+                progress(f"sampled {done}/{total}")
+    finally:  # also what came before a sampler broke off
+        done += _write_part(samples.path, rows)
     progress(f"sampled {done}/{total}")
     return tuple(failed)
+
+
+def _checked(answer: Response | Failed) -> Response | Failed:
+    if isinstance(answer, Response) and len(answer.samples) != answer.request.n:
+        wrong = f"asked for {answer.request.n} samples, got {len(answer.samples)}"
+        return Failed(answer.request, wrong)
+    return answer
 
 
 def seed_of(what: Identity, ordinal: int, index: int) -> int:

@@ -1,7 +1,7 @@
 """Verdicts in a process that can be killed; errors kept apart from wrong answers.
 
 The grader is this module run as a program: it reads one JSON line per chunk of responses and
-answers with one line of verdicts. A verifier that hangs or takes its process down costs its
+answers with one line per response. A verifier that hangs or takes its process down costs its
 own response a second try and then an error verdict, never a wrong answer, and no other
 response anything.
 """
@@ -11,10 +11,13 @@ from __future__ import annotations
 import json
 import os
 import selectors
+import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Any
@@ -28,7 +31,7 @@ from forkdiv.tasks import build
 
 CHUNK = 512
 TRIES = 2
-SECONDS_PER_CHUNK = 60.0
+SECONDS_PER_RESPONSE = 30.0
 COUNTS = "counts.json"
 
 
@@ -118,7 +121,7 @@ class Grader:
     def __init__(
         self,
         task: GraphBranchingConfig,
-        seconds: float = SECONDS_PER_CHUNK,
+        seconds: float = SECONDS_PER_RESPONSE,
         command: Sequence[str] = (sys.executable, "-m", "forkdiv.score"),
     ) -> None:
         self._task, self._seconds, self._command = task, seconds, command
@@ -139,33 +142,36 @@ class Grader:
     def grade(self, pairs: Sequence[tuple[Problem, str]]) -> list[Verdict]:
         """One verdict per (problem, response text), in order."""
         verdicts: list[Verdict] = []
-        for first in range(0, len(pairs), CHUNK):
-            verdicts.extend(self._grade(pairs[first : first + CHUNK], TRIES))
+        failures = 0  # of the response that is next
+        while len(verdicts) < len(pairs):
+            at = len(verdicts)
+            got, lost = self._ask(pairs[at : at + CHUNK])
+            verdicts += got
+            if lost is None:
+                continue
+            self._stop()
+            failures = 1 if got else failures + 1
+            if failures == TRIES:
+                verdicts.append(Verdict(Outcome.ERROR, None, lost))
+                failures = 0
         return verdicts
 
-    def _grade(self, pairs: Sequence[tuple[Problem, str]], tries: int) -> list[Verdict]:
-        try:
-            return self._ask(pairs)
-        except _GraderLost as lost:
-            self._stop()
-            if len(pairs) > 1:  # find the one that did it; all others get their verdict
-                middle = len(pairs) // 2
-                return self._grade(pairs[:middle], tries) + self._grade(pairs[middle:], tries)
-            if tries > 1:
-                return self._grade(pairs, tries - 1)
-            return [Verdict(Outcome.ERROR, None, str(lost))]
-
-    def _ask(self, pairs: Sequence[tuple[Problem, str]]) -> list[Verdict]:
+    def _ask(self, pairs: Sequence[tuple[Problem, str]]) -> tuple[list[Verdict], str | None]:
+        """The verdicts that came, and why no more did: the first without one is the culprit."""
         process = self._process or self._start()
-        assert process.stdin and process.stdout
         line = json.dumps([[asdict(problem), text] for problem, text in pairs]).encode()
-        try:
-            process.stdin.write(line + b"\n")
-            process.stdin.flush()
-        except BrokenPipeError as error:
-            raise _GraderLost("the grading process died") from error
-        answer = json.loads(self._read_line(process))
-        return [Verdict(Outcome(outcome), text, detail) for outcome, text, detail in answer]
+        # from a thread: a grader that has stopped reading must not stop this process too
+        writer = threading.Thread(target=_write, args=(process, line + b"\n"), daemon=True)
+        writer.start()
+        verdicts: list[Verdict] = []
+        while len(verdicts) < len(pairs):
+            try:
+                outcome, answer, detail = json.loads(self._read_line(process))
+            except _GraderLost as lost:
+                return verdicts, str(lost)
+            verdicts.append(Verdict(Outcome(outcome), answer, detail))
+        writer.join()
+        return verdicts, None
 
     def _read_line(self, process: subprocess.Popen[bytes]) -> bytes:
         assert process.stdout
@@ -187,18 +193,33 @@ class Grader:
             [*self._command, self._task.model_dump_json()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            start_new_session=True,  # what a verifier starts can be ended with it
         )
         return self._process
 
     def _stop(self) -> None:
-        if self._process:
-            self._process.kill()
-            self._process.communicate()
-            self._process = None
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            assert pipe
+            with suppress(BrokenPipeError):
+                pipe.close()
 
 
 class _GraderLost(Exception):
-    """The grading process hung or died on the chunk it was given."""
+    """The grading process hung or died on the response it was at."""
+
+
+def _write(process: subprocess.Popen[bytes], line: bytes) -> None:
+    assert process.stdin
+    # where the process is gone, the reading side says so
+    with suppress(BrokenPipeError, ValueError):
+        process.stdin.write(line)
+        process.stdin.flush()
 
 
 def _serve_verdicts() -> None:
@@ -206,9 +227,10 @@ def _serve_verdicts() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a verifier prints must not look like a verdict
     for line in sys.stdin.buffer:
-        verdicts = [_verdict(task, Problem(**problem), text) for problem, text in json.loads(line)]
-        answers.write(json.dumps(verdicts).encode() + b"\n")
-        answers.flush()
+        for problem, text in json.loads(line):
+            verdict = _verdict(task, Problem(**problem), text)
+            answers.write(json.dumps(verdict).encode() + b"\n")
+            answers.flush()
 
 
 def _verdict(task: Any, problem: Problem, text: str) -> tuple[str, str | None, str]:

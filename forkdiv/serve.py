@@ -20,7 +20,7 @@ from ray.serve.schema import ApplicationStatus
 from forkdiv.checkpoint import Checkpoint
 from forkdiv.config import DecoderConfig, EngineConfig
 from forkdiv.engine import EngineDead, EngineSpec, WarmEngine, environment
-from forkdiv.errors import InvalidResult
+from forkdiv.errors import InvalidResult, UserError
 from forkdiv.sample import Failed, Request, Response
 
 POLL_S = 0.5
@@ -176,7 +176,7 @@ class ServeSampler:
 def _final(error: Exception) -> bool:
     """An unproved swap or a checkpoint of another shape fails the same way again."""
     cause = getattr(error, "cause", None)
-    return isinstance(cause, InvalidResult)
+    return isinstance(cause, InvalidResult | UserError)
 
 
 def _cause(error: Exception) -> str:

@@ -10,13 +10,13 @@ from forkdiv.artifacts import commit, versions
 from forkdiv.checkpoint import Checkpoint
 from forkdiv.config import StudyConfig
 from forkdiv.errors import InvalidResult
-from forkdiv.fingerprint import Identity
+from forkdiv.fingerprint import Identity, stages
 
 
 def identity(study: StudyConfig, base: Checkpoint) -> Identity:
     """The whole study without its name and place, so that it is the same wherever it runs."""
     config = study.model_dump(exclude={"name", "place", "base", "checkpoint", "pretrain"})
-    return Identity("study", config, {"base": base.fingerprint})
+    return Identity("study", config | {"stages": stages()}, {"base": base.fingerprint})
 
 
 def assemble(
@@ -54,10 +54,16 @@ def metrics(summary: Mapping[str, Any]) -> dict[str, float]:
 
 def check(summary: Mapping[str, Any]) -> None:
     """Raise InvalidResult where a cell is invalid or sampled and exact values disagree."""
+    check_cells([*summary["base"], *summary["cells"]])
+
+
+def check_cells(cells: Sequence[Mapping[str, Any]], untuned: str = "base ") -> None:
+    """As `check`, for cells alone; `untuned` names those without a fork density."""
     wrong = []
-    for cell in [*summary["base"], *summary["cells"]]:
+    for cell in cells:
         density = cell["fork_density"]
-        name = f"{'base' if density is None else f'density {density:g}'} T={cell['temperature']:g}"
+        who = untuned if density is None else f"density {density:g} "
+        name = f"{who}T={cell['temperature']:g}"
         if not cell["valid"]:
             wrong.append(f"{name} {cell['subset']}: {cell['errors']} samples without a verdict")
         elif cell["agreement"] and not cell["agreement"]["agrees"]:

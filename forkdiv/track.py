@@ -8,10 +8,13 @@ it, so pass@8 is `pass_at_8`.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
 
 from forkdiv.config import PlaceConfig
 
@@ -27,7 +30,7 @@ METRICS_AT_ONCE = 900  # the server takes up to 1,000
 
 def uri(place: PlaceConfig) -> str:
     """The tracking URI: absolute, since every worker has a working directory of its own."""
-    return place.mlflow_uri or f"sqlite:///{place.root.resolve() / 'mlflow.db'}"
+    return place.mlflow_uri or f"sqlite:///{place.root / 'mlflow.db'}"
 
 
 @dataclass(frozen=True)
@@ -39,32 +42,36 @@ class Tracker:
 
     @classmethod
     def of(cls, place: PlaceConfig) -> Tracker:
-        own = None if place.mlflow_uri else place.root.resolve() / "mlartifacts"
+        own = None if place.mlflow_uri else place.root / "mlartifacts"
         return cls(uri(place), own)
 
     def study(self, fingerprint: str, name: str, params: Mapping[str, float | str]) -> str:
         """The study's parent run: found by its fingerprint, or created. Returns its id."""
-        client = self._client()
-        experiment = self._experiment(client)
-        found = self._find(client, experiment, STUDY_TAG, fingerprint)
-        if found:
-            return str(found.info.run_id)
-        tags = {STUDY_TAG: fingerprint, NAME_TAG: name}
-        run = client.create_run(experiment, tags=tags)
-        self._params(client, run.info.run_id, params)
-        return str(run.info.run_id)
+        with self._alone():
+            client = self._client()
+            experiment = self._experiment(client)
+            found = self._find(client, experiment, STUDY_TAG, fingerprint)
+            if found:
+                return str(found.info.run_id)
+            tags = {STUDY_TAG: fingerprint, NAME_TAG: name}
+            run = client.create_run(experiment, tags=tags)
+            self._params(client, run.info.run_id, params)
+            return str(run.info.run_id)
 
     def trial(
         self,
         parent: str,
         fingerprint: str,
         name: str,
-        params: Mapping[str, float | str],
+        params: Mapping[str, float],
+        tags: Mapping[str, str],
+        started: float,
         metrics: Mapping[str, float],
         history: Sequence[Mapping[str, float]],
         figures: Mapping[str, Figure],
     ) -> str:
-        """Write one trial, once. `history` rows are training metrics with their `step`."""
+        """Write one trial, once. `history` rows are training metrics with their `step`;
+        `started` is in seconds since the epoch."""
         client = self._client()
         experiment = self._experiment(client)
         # the tag holds the parent too: two studies may share a trial, and each shows it
@@ -73,8 +80,10 @@ class Tracker:
         if run and run.info.status == "FINISHED":
             return str(run.info.run_id)
         if run is None:
-            tags = {PARENT_TAG: parent, TRIAL_TAG: key, NAME_TAG: name}
-            run = client.create_run(experiment, tags=tags)
+            own = {PARENT_TAG: parent, TRIAL_TAG: key, NAME_TAG: name}
+            run = client.create_run(
+                experiment, start_time=int(started * 1000), tags={**tags, **own}
+            )
         run_id = str(run.info.run_id)
         self._params(client, run_id, params)
         self._metrics(client, run_id, metrics, history)
@@ -95,6 +104,17 @@ class Tracker:
 
     def experiment_id(self) -> str:
         return self._experiment(self._client())
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Two processes that make one sqlite file, or one parent run, at once would both fail
+        or make two. A server has one writer of its own."""
+        if self.artifacts is None:
+            yield
+            return
+        self.artifacts.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.artifacts.parent / ".mlflow.lock"):
+            yield
 
     def _client(self) -> MlflowClient:
         import mlflow

@@ -15,7 +15,7 @@ from forkdiv.terminal import say
 
 def run(study: StudyConfig) -> None:
     check_writable(study.place.root, study.place.min_free_mib)
-    store = Store(study.place.root.resolve() / "store")
+    store = Store(study.place.root / "store")
     made = dataset.obtain_sft(store, study.task, study.dataset, say)
     say(json.dumps(dataset.read_card(made.path), indent=1))
     say(f"dataset: {made.path / dataset.EXAMPLES}")

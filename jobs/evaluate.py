@@ -9,8 +9,9 @@ The checkpoint is `checkpoint=DIR`, else the one that `train` makes of the same 
 from __future__ import annotations
 
 import json
+from typing import Any
 
-from forkdiv import cli, preflight, report, summary
+from forkdiv import cli, preflight, summary
 from forkdiv.artifacts import Store, write_text
 from forkdiv.config import StudyConfig
 from forkdiv.progress import Follower, Progress
@@ -25,30 +26,48 @@ def run(study: StudyConfig) -> None:
     from forkdiv.serve import ServeSampler
     from tuning import session
 
-    study, base = session.reachable(study, preflight.check(study))
-    given = (
-        preflight.check_checkpoint(study.checkpoint, build(study.task))
-        if study.checkpoint
-        else None
-    )
+    base = preflight.check(study)
+    task = build(study.task)
+    given = preflight.check_beside(study.checkpoint, base, task) if study.checkpoint else None
+    study, base = session.reachable(study, base)
     progress = Progress(folder(study) / "progress.jsonl", "evaluate")
-    store = Store(study.place.root.resolve() / "store")
-    point = Point(study.dataset.fork_density, study.decoder.temperature, study.sft.seed)
+    store = Store(study.place.root / "store")
     with Follower(progress.path, say), session.running(study.place):
         with session.sampler(study, base) as app:
             line = Line(study, store, ServeSampler(app, study.place.engine), progress)
+            point = Point(study.dataset.fork_density, study.decoder.temperature, study.sft.seed)
             if given:
-                point = Point(None, study.decoder.temperature, study.sft.seed)
-                result = line.compared(study, point, base, given, None)
+                alone = Point(None, study.decoder.temperature, study.sft.seed)
+                result = line.compared(study, alone, base, given, None)
             else:
                 result = line.walk(point)
-    what = summary.identity(study, base).fingerprint
-    done = summary.assemble(study, what, [result.cells], result.seconds)
+    name = str(given.path) if given else point.name
+    found = {"checkpoint": name, "base": str(base.path), "cells": result.cells}
     path = folder(study) / "evaluation.json"
-    write_text(path, json.dumps(done, indent=1))
-    show_table(*report.table(done), title=f"{given.path if given else point.name}")
+    write_text(path, json.dumps(found | {"seconds": result.seconds}, indent=1))
+    show_table(*_table(result.cells), title=f"{name}: pass@k (change to the base)")
     say(f"evaluation: {path}")
-    summary.check(done)
+    summary.check_cells(result.cells, untuned="")
+
+
+def _table(cells: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    ks = list(cells[0]["pass_at"])
+    rows = [
+        [
+            cell["subset"],
+            *(_entry(cell, k) for k in ks),
+            str(cell["truncated"] + cell["unparsable"]),
+        ]
+        for cell in cells
+    ]
+    return ["subset", *(f"pass@{k}" for k in ks), "cut or unreadable"], rows
+
+
+def _entry(cell: dict[str, Any], k: str) -> str:
+    value, change = cell["pass_at"][k], cell["delta_to_base"].get(k)
+    if value is None:
+        return "invalid"
+    return f"{value['value']:.3f}" + (f" ({change['value']:+.3f})" if change else "")
 
 
 if __name__ == "__main__":

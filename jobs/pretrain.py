@@ -28,7 +28,7 @@ def run(study: StudyConfig) -> None:
         )
     check_writable(study.place.root, study.place.min_free_mib)
     preflight.check_ports(study.place)
-    store = Store(study.place.root.resolve() / "store")
+    store = Store(study.place.root / "store")
     progress = Progress(folder(study) / "progress.jsonl", "pretrain")
     config = study.pretrain
     with Follower(progress.path, say):

@@ -20,14 +20,14 @@ def run(study: StudyConfig) -> None:
 
     study, base = session.reachable(study, preflight.check(study))
     task = build(study.task)
-    checkpoint = preflight.check_checkpoint(study.checkpoint, task) if study.checkpoint else base
+    checkpoint = preflight.check_beside(study.checkpoint, base, task) if study.checkpoint else base
     problems = task.heldout(study.eval.split, study.eval.problems)
     what = sample.identity(study.task, study.eval, checkpoint, study.decoder)
     progress = Progress(folder(study) / "progress.jsonl", "sample")
     with Follower(progress.path, say), session.running(study.place):
         with session.sampler(study, base) as app:
             samples = sample.obtain(
-                Store(study.place.root.resolve() / "store"),
+                Store(study.place.root / "store"),
                 what,
                 problems,
                 study.eval.samples,

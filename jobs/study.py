@@ -25,7 +25,7 @@ def run(study: StudyConfig) -> None:
     say(report.headline(done))
     say(f"report: {page}")
     say(f"compare the trials in MLflow: mlflow ui --backend-store-uri {tracker.uri} --port 5000")
-    say(f"  then open http://127.0.0.1:5000/#/experiments/{tracker.experiment_id()}")
+    say(f"  then open http://127.0.0.1:5000/#/experiments/{tracker.experiment_id()}/runs")
     summary.check(done)
 
 

@@ -17,7 +17,7 @@ def run(study: StudyConfig) -> None:
     from tuning import session
 
     study, base = session.reachable(study, preflight.check(study))
-    store = Store(study.place.root.resolve() / "store")
+    store = Store(study.place.root / "store")
     progress = Progress(folder(study) / "progress.jsonl", "train")
     with Follower(progress.path, say), session.running(study.place):
         data = dataset.obtain_sft(store, study.task, study.dataset, progress)

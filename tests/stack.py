@@ -1,4 +1,4 @@
-"""What tests on the real stack share: settings of a study that takes a minute, and its processes."""
+"""What tests on the real stack share: a study that takes a minute, run as its user would."""
 
 from __future__ import annotations
 

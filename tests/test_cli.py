@@ -106,8 +106,9 @@ def test_a_setting_that_no_study_can_have_ends_with_one_line_and_status_2(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_config_file_that_is_not_there_ends_with_one_line(study: Run) -> None:
-    assert "/no/such.yaml" in refusal(study("--config", "/no/such.yaml"))
+def test_a_config_file_that_is_not_there_ends_with_one_line() -> None:
+    done = run_python("-c", MAIN, "study", "--config", "/no/such.yaml")
+    assert "the config cannot be read: got /no/such.yaml" in refusal(done)
 
 
 def test_a_checkpoint_that_writes_no_text_is_refused(study: Run, tmp_path: Path) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from test_grid import a_cell, grid_summary
 
 from forkdiv.figures import curve_figure, figures
+from tests.test_grid import a_cell, grid_summary
 
 
 def test_heat_map_cells_show_the_numbers_of_the_summary() -> None:

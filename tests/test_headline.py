@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from test_grid import DOWN, FLAT, UP, Change, a_cell, a_summary, made_invalid
 
 from forkdiv.headline import headline, warning
+from tests.test_grid import DOWN, FLAT, UP, Change, a_cell, a_summary, made_invalid
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ ALLOWED = {
     "deepspeed": ("forkdiv/train.py",),
 }
 
-PURE = ["coverage", "report", "records", "config", "tasks", "cell", "summary", "dataset"]
+PURE = ["coverage", "report", "records", "config", "tasks", "cell"]
 
 
 def imported(path: str) -> set[str]:

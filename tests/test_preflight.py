@@ -81,7 +81,6 @@ def test_more_held_out_problems_than_the_task_has_are_refused(tmp_path: Path) ->
     assert "too few distinct problems for the test split" in refusal(tmp_path, *small)
 
 
-@pytest.mark.xfail(strict=True, reason="known: only held-out problems are drawn beforehand")
 def test_more_training_problems_than_the_task_has_are_refused(tmp_path: Path) -> None:
     small = ["task.names=7", "task.degree=2", "eval.problems=20", "dataset.examples=2000"]
     assert "too few distinct problems for the train split" in refusal(tmp_path, *small)

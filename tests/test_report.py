@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_grid import DOWN, FLAT, a_cell, a_summary, grid_summary, made_invalid
 
 from forkdiv import report
+from tests.test_grid import DOWN, FLAT, a_cell, a_summary, grid_summary, made_invalid
 
 
 class Page(HTMLParser):

@@ -17,7 +17,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from fakes import TASK, FakeSampler
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,6 +30,7 @@ from forkdiv.progress import Progress
 from forkdiv.records import Problem
 from forkdiv.sample import REQUESTS_PER_PART, SEED_SPACE, SEED_STRIDE, SampleSet, seed_of
 from forkdiv.tasks import build
+from tests.fakes import TASK, FakeSampler
 
 CHECKPOINT = Checkpoint(Path("nowhere"), "c" * 32)
 DECODER = DecoderConfig()
@@ -41,8 +41,8 @@ MANY = build(TASK).heldout("test", 200)
 SLOW = """
 import sys
 from pathlib import Path
-from fakes import FakeSampler
-from test_sample import MANY, obtained
+from tests.fakes import FakeSampler
+from tests.test_sample import MANY, obtained
 from forkdiv.artifacts import Store
 
 obtained(Store(Path(sys.argv[1])), FakeSampler(delay_s=0.01), MANY, 3)
@@ -222,10 +222,9 @@ def test_a_sampler_that_dies_leaves_whole_parts_and_the_next_run_draws_the_rest(
 
 
 def test_a_killed_process_leaves_every_key_to_be_drawn_exactly_once(store: Store) -> None:
-    here = Path(__file__).parent
     process = subprocess.Popen(
         [sys.executable, "-c", SLOW, str(store.root)],
-        env={**os.environ, "PYTHONPATH": f"{here}:{here.parent}"},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
     )
     samples = SampleSet(WHAT, store.root / "samples" / WHAT.fingerprint)
     deadline = time.monotonic() + 30

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-from fakes import TASK
-
 from forkdiv import dataset, train
 from forkdiv.artifacts import Artifact
 from forkdiv.checkpoint import Checkpoint
 from forkdiv.config import StudyConfig, load
 from forkdiv.tasks import build
+from tests.fakes import TASK
 from tuning.space import Point, at, points
 
 GRID = [
@@ -52,7 +50,6 @@ def test_the_names_of_a_grid_are_distinct() -> None:
     assert "density=0.5 T=1.3 seed=3" in names
 
 
-@pytest.mark.xfail(strict=True, reason="known: names keep six digits, results are kept by name")
 def test_points_that_differ_in_the_seventh_digit_have_names_of_their_own() -> None:
     study = load(None, ["sweep.fork_density=[0.3333333,0.3333334]"])
     names = [point.name for point in points(study)]
@@ -93,7 +90,6 @@ def test_a_temperature_trains_nothing_and_a_density_or_a_seed_does() -> None:
     assert train_fingerprint(at(study, Point(0.5, 0.7, 3))) != plain
 
 
-@pytest.mark.xfail(strict=True, reason="known: `at` puts sft.seed over dataset.seed")
 def test_without_a_seed_axis_a_study_trains_what_the_train_verb_trains() -> None:
     study = load(None, ["dataset.seed=7", "sft.seed=2"])
     tuned = points(study)[-1]

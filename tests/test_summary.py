@@ -76,7 +76,6 @@ def test_another_base_is_another_study_wherever_it_lies() -> None:
     assert study_fingerprint(base=Checkpoint(Path("moved"), "b" * 32)) == study_fingerprint()
 
 
-@pytest.mark.xfail(strict=True, reason="known: a study hashes its own version and libraries only")
 @pytest.mark.parametrize("stage", ["dataset", "train", "samples", "verdicts", "exact"])
 def test_a_mended_stage_makes_a_finished_study_run_again(
     stage: str, monkeypatch: pytest.MonkeyPatch

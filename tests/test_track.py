@@ -16,7 +16,7 @@ from forkdiv.track import EXPERIMENT, PARENT_TAG, Tracker
 pytestmark = pytest.mark.stack
 
 ROOT = Path(__file__).parents[1]
-PARAMS: dict[str, float | str] = {"temperature": 0.7, "seed": 0, "fork_density": 0.5}
+PARAMS: dict[str, float] = {"temperature": 0.7, "seed": 0, "fork_density": 0.5}
 METRICS = {"pass_at_1": 0.5, "pass_at_64": 0.875, "delta_pass_at_64": -0.125}
 HISTORY = [{"step": step, "train_loss": 1 / step} for step in (5, 10, 15)]
 
@@ -59,6 +59,8 @@ def write(tracker: Tracker, parent: str, fingerprint: str, **more: Any) -> str:
         "fingerprint": fingerprint,
         "name": "density=0.5 T=0.7",
         "params": PARAMS,
+        "tags": {"decoder.top_p": "0.95"},
+        "started": 1_700_000_000.25,
         "metrics": METRICS,
         "history": HISTORY,
         "figures": {"pass_at_k.png": figure},
@@ -89,6 +91,8 @@ def test_a_trial_is_a_child_with_its_numbers_its_curve_and_its_figure(tracker: T
     assert children(tracker, parent) == [run_id]
     assert run.data.tags[PARENT_TAG] == parent
     assert (run.info.run_name, run.info.status) == ("density=0.5 T=0.7", "FINISHED")
+    assert run.data.tags["decoder.top_p"] == "0.95"
+    assert run.info.start_time == 1_700_000_000_250 < run.info.end_time
     assert {name: float(text) for name, text in run.data.params.items()} == PARAMS
     assert run.data.metrics == METRICS | {"train_loss": 1 / 15}
     assert not any("@" in name for name in run.data.metrics)
@@ -129,7 +133,6 @@ def test_a_long_training_is_written_whole(tracker: Tracker) -> None:
     assert len(client(tracker).get_metric_history(run_id, "train_loss")) == 2000
 
 
-@pytest.mark.xfail(strict=True, reason="known: with ZeRO stage 0 DeepSpeed has no gradient norm")
 def test_a_training_without_gradient_norms_is_written(tracker: Tracker) -> None:
     parent = tracker.study("4" * 32, "study", {})
     write(tracker, parent, "t1", history=[{"step": 5, "train_loss": 1.0, "grad_norm": None}])
@@ -175,7 +178,6 @@ def test_a_server_keeps_its_own_artifacts() -> None:
     assert tracker == Tracker("http://127.0.0.1:5000", None)
 
 
-@pytest.mark.xfail(strict=True, reason="known: MLflow's migrations race on a new sqlite file")
 def test_two_processes_that_start_one_study_at_once_share_its_run(tmp_path: Path) -> None:
     askers = [
         subprocess.Popen(

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from fakes import TASK
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +17,7 @@ from forkdiv.checkpoint import Checkpoint
 from forkdiv.config import DatasetConfig, SftConfig, StudyConfig, load
 from forkdiv.model import encode, new_model, word_tokenizer
 from forkdiv.tasks import build
+from tests.fakes import TASK
 
 Rows = list[tuple[list[int], list[int]]]
 

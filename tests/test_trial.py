@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import FakeSampler
 
 from forkdiv import exact, sample, score, summary
 from forkdiv.artifacts import Store
@@ -21,8 +20,9 @@ from forkdiv.model import load_model
 from forkdiv.progress import Progress
 from forkdiv.records import Problem
 from forkdiv.tasks import build
+from tests.fakes import FakeSampler
 from tuning.space import Point, at
-from tuning.sweep import headline_metrics, params
+from tuning.sweep import headline_metrics, params, tags
 from tuning.trial import Line, TrialResult
 
 BASE = Path(__file__).parents[1] / "forkdiv/base/graph-d3-l3"
@@ -41,9 +41,14 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory, tuned: Checkpoint) -> list[TrialResult]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("finished")
+
+
+@pytest.fixture(scope="module")
+def results(finished: Path, tuned: Checkpoint) -> list[TrialResult]:
     """The base's trial and a tuned one's, at temperature 0.7."""
-    line = a_line(tmp_path_factory.mktemp("results"), FakeSampler())
+    line = a_line(finished, FakeSampler())
     return [line.walk(Point(None, 0.7, 0)), compared(line, Point(0.5, 0.7, 0), tuned)]
 
 
@@ -99,27 +104,25 @@ def test_the_base_is_sampled_once_for_its_own_trial_and_every_tuned_one(
 
 
 def test_a_trial_that_is_repeated_draws_nothing_and_says_the_same(
-    tmp_path: Path, tuned: Checkpoint
+    finished: Path, results: list[TrialResult], tuned: Checkpoint
 ) -> None:
-    first = compared(a_line(tmp_path, FakeSampler()), Point(0.5, 1.0, 0), tuned)
     sampler = FakeSampler()
-    again = compared(a_line(tmp_path, sampler), Point(0.5, 1.0, 0), tuned)
+    again = compared(a_line(finished, sampler), Point(0.5, 0.7, 0), tuned)
     assert sampler.asked == []
-    assert (again.cells, again.fingerprint) == (first.cells, first.fingerprint)
+    assert (again.cells, again.fingerprint) == (results[1].cells, results[1].fingerprint)
 
 
 def test_more_samples_or_problems_draw_what_is_missing_only(
-    tmp_path: Path, tuned: Checkpoint
+    finished: Path, results: list[TrialResult]
 ) -> None:
-    point = Point(0.5, 1.0, 0)
-    compared(a_line(tmp_path, FakeSampler()), point, tuned)
+    point = Point(None, 0.7, 0)
     sampler = FakeSampler()
-    result = compared(a_line(tmp_path, sampler, "eval.samples=12"), point, tuned)
-    assert sampler.drawn == 2 * 10 * 4
+    longer = a_line(finished, sampler, "eval.samples=12").walk(point)
+    assert sampler.drawn == 10 * 4
     sampler = FakeSampler()
-    wider = a_line(tmp_path, sampler, "eval.samples=12", "eval.problems=20")
-    assert compared(wider, point, tuned).fingerprint != result.fingerprint
-    assert sampler.drawn == 2 * 10 * 12
+    wider = a_line(finished, sampler, "eval.samples=12", "eval.problems=20").walk(point)
+    assert sampler.drawn == 10 * 12
+    assert len({results[0].fingerprint, longer.fingerprint, wider.fingerprint}) == 3
 
 
 def test_samples_of_the_models_own_chances_agree_with_exact_values(
@@ -204,9 +207,17 @@ def test_a_trial_is_sampled_at_its_points_temperature(
         assert {cell["temperature"] for cell in result.cells} == {0.7}
 
 
-def test_params_hold_the_effective_decoder_and_the_base_has_no_density() -> None:
-    study = load(None, [*SETTINGS, "decoder.top_p=0.9", "decoder.temperature=0.5"])
-    ours, theirs = params(study, Point(0.5, 0.7, 1)), params(study, Point(None, 0.7, 1))
-    assert (ours["temperature"], ours["top_p"], ours["tuned"]) == (0.7, 0.9, 1)
-    assert theirs["tuned"] == 0 and "fork_density" not in theirs
-    assert all(isinstance(value, int | float) for value in [*ours.values(), *theirs.values()])
+def test_params_are_the_axes_as_numbers_and_the_base_has_no_density() -> None:
+    assert params(Point(0.5, 0.7, 1)).items() >= {"fork_density": 0.5, "temperature": 0.7}.items()
+    assert "fork_density" not in params(Point(None, 0.7, 1))
+    values = [*params(Point(0.5, 0.7, 1)).values(), *params(Point(None, 0.7, 1)).values()]
+    assert all(isinstance(value, int | float) for value in values)
+
+
+def test_tags_hold_the_effective_decoder() -> None:
+    study = load(
+        None, [*SETTINGS, "decoder.top_p=0.9", "decoder.temperature=0.5", "sweep.seed=[1]"]
+    )
+    held = tags(at(study, Point(0.25, 0.7, 1)))
+    assert (held["decoder.top_p"], held["decoder.temperature"]) == ("0.9", "0.7")
+    assert (held["dataset.fork_density"], held["sft.seed"]) == ("0.25", "1")

@@ -36,6 +36,7 @@ def running(place: PlaceConfig) -> Iterator[None]:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
         os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1" if place.dashboard else "0")
         ray.init(
+            address="local",  # the default joins whatever `ray start` last left on this machine
             num_cpus=place.num_cpus,
             include_dashboard=place.dashboard,
             dashboard_host="127.0.0.1",
@@ -57,7 +58,7 @@ def reachable(study: StudyConfig, base: Checkpoint) -> tuple[StudyConfig, Checkp
     once. Its fingerprint is that of its content and stays the same.
     """
     if joins(study.place):
-        store = Store(study.place.root.resolve() / "store")
+        store = Store(study.place.root / "store")
         what = Identity("base", {}, {"content": base.fingerprint})
         held = store.obtain(what, lambda folder: _copy(base.path, folder))
         base = Checkpoint(held.path / CHECKPOINT, base.fingerprint)

@@ -19,9 +19,15 @@ class Point:
     @property
     def name(self) -> str:
         if self.fork_density is None:
-            return f"base T={self.temperature:g}"
+            return f"base T={_short(self.temperature)}"
         seed = f" seed={self.seed}" if self.seed else ""
-        return f"density={self.fork_density:g} T={self.temperature:g}{seed}"
+        return f"density={_short(self.fork_density)} T={_short(self.temperature)}{seed}"
+
+
+def _short(value: float) -> str:
+    """As short as can be without giving two values one name."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
 
 
 def points(study: StudyConfig) -> list[Point]:
@@ -38,14 +44,16 @@ def at(study: StudyConfig, point: Point) -> StudyConfig:
     """The study with the point's values in the stages they belong to, and no axes left.
 
     A sweep's seed varies what fine-tuning may vary by chance: which training problems are
-    drawn and in which order they come. Held-out problems stay the same.
+    drawn and in which order they come; without that axis both keep their own seeds. Held-out
+    problems stay the same.
     """
     update: dict[str, Any] = {
         "decoder": study.decoder.model_copy(update={"temperature": point.temperature}),
         "sweep": type(study.sweep)(),
     }
+    seed = {"seed": point.seed} if study.sweep.seed else {}
     if point.fork_density is not None:
-        knobs = {"fork_density": point.fork_density, "seed": point.seed}
+        knobs = {"fork_density": point.fork_density, **seed}
         update["dataset"] = study.dataset.model_copy(update=knobs)
-        update["sft"] = study.sft.model_copy(update={"seed": point.seed})
+        update["sft"] = study.sft.model_copy(update=seed)
     return study.model_copy(update=update)

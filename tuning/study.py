@@ -23,7 +23,7 @@ SUMMARY = "summary.json"
 
 def folder(study: StudyConfig) -> Path:
     """Where the study's results lie for people: a view of what is in the store."""
-    return study.place.root.resolve() / study.name
+    return study.place.root / study.name
 
 
 def conduct(study: StudyConfig, base: Checkpoint, show: Callable[[str], None]) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def conduct(study: StudyConfig, base: Checkpoint, show: Callable[[str], None]) -
     keep it from being published, so that the next run tries them again.
     """
     what = summary.identity(study, base)
-    store = Store(study.place.root.resolve() / "store")
+    store = Store(study.place.root / "store")
     found = store.find(what)
     if found:
         show("this study is done; its results are read, not made again")

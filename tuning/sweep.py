@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from forkdiv.config import StudyConfig
 from forkdiv.errors import InvalidResult
 from forkdiv.progress import Progress
 from forkdiv.track import Tracker
-from tuning.space import Point, points
+from tuning.space import Point, at, points
 from tuning.trial import Line, TrialResult
 
 # A trial waits for workers and replicas and hardly computes: next to no CPU of its own, or
@@ -80,7 +81,8 @@ def trial(config: dict[str, Any], setting: dict[str, Any]) -> None:
     study = StudyConfig.model_validate(setting["study"])
     point = Point(**config["point"])
     progress = Progress(Path(setting["progress"]), point.name)
-    store = Store(study.place.root.resolve() / "store")
+    started = time.time()
+    store = Store(study.place.root / "store")
     client = ServeSampler(setting["sampler"], study.place.engine)
     result = Line(study, store, client, progress).walk(point)
     metrics = headline_metrics(result.cells)
@@ -88,7 +90,9 @@ def trial(config: dict[str, Any], setting: dict[str, Any]) -> None:
         parent=setting["parent"],
         fingerprint=result.fingerprint,
         name=point.name,
-        params=params(study, point),
+        params=params(point),
+        tags=tags(at(study, point)),
+        started=started,
         metrics=metrics,
         history=result.history,
         figures={"pass_at_k.png": curve_figure(result.cells, point.name)},
@@ -120,26 +124,27 @@ def headline_metrics(cells: list[dict[str, Any]]) -> dict[str, float]:
     return metrics
 
 
-def params(study: StudyConfig, point: Point) -> dict[str, float | str]:
-    """Numeric and flat, the effective decoder among them; the base has no fork density."""
-    knobs: dict[str, float | str] = {
+def params(point: Point) -> dict[str, float]:
+    """What varies, as numbers: MLflow's comparison opens with the first few parameters, and
+    constants would fill its axes. The base has no fork density."""
+    knobs: dict[str, float] = {
         "temperature": point.temperature,
         "seed": point.seed,
-        "top_p": study.decoder.top_p,
-        "top_k": study.decoder.top_k,
-        "samples": study.eval.samples,
-        "problems": study.eval.problems,
         "tuned": int(point.fork_density is not None),
     }
     if point.fork_density is not None:
-        knobs |= {
-            "fork_density": point.fork_density,
-            "direction": study.dataset.direction,
-            "examples": study.dataset.examples,
-            "epochs": study.sft.epochs,
-            "learning_rate": study.sft.learning_rate,
-        }
+        knobs["fork_density"] = point.fork_density
     return knobs
+
+
+def tags(study: StudyConfig) -> dict[str, str]:
+    """What was in force without varying, the effective decoder first of all."""
+    settings = {"decoder": study.decoder, "dataset": study.dataset, "sft": study.sft}
+    return {
+        f"{section}.{key}": str(value)
+        for section, config in settings.items()
+        for key, value in config.model_dump(mode="json").items()
+    }
 
 
 def _shown_by_tune(metrics: dict[str, float]) -> dict[str, float]:

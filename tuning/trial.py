@@ -139,12 +139,11 @@ def _knobs(point: Point) -> dict[str, Any]:
 
 
 def _history(run: Artifact) -> list[dict[str, float]]:
+    names = {"step": "step", "loss": "train_loss"} | {
+        name: name for name in ("learning_rate", "grad_norm", "response_tokens_per_s")
+    }
+    # ZeRO stage 0 in float32 measures no gradient norm
     return [
-        {
-            "step": row["step"],
-            "train_loss": row["loss"],
-            "learning_rate": row["learning_rate"],
-            "grad_norm": row["grad_norm"],
-        }
+        {shown: row[name] for name, shown in names.items() if row[name] is not None}
         for row in train.read_log(run.path)
     ]

@@ -27,6 +27,10 @@ class Task(Protocol):
         """Every token text of prompts and responses, for a word-level tokenizer."""
         ...
 
+    def distinct(self, split: str) -> int:
+        """About how many different problems the split has."""
+        ...
+
     def heldout(self, split: str, count: int) -> list[Problem]:
         """`count` problems, the same for every dataset setting, `subsets` in equal parts."""
         ...

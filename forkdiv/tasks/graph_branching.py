@@ -15,6 +15,7 @@ arm away by position.
 from __future__ import annotations
 
 import hashlib
+import math
 import string
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -93,6 +94,12 @@ class GraphBranching:
 
     def longest_response(self) -> int:
         return self.config.length + 2
+
+    def distinct(self, split: str) -> int:
+        """Ways to name the nodes, the order of the arms aside, times the split's share."""
+        degree, length = self.config.degree, self.config.length
+        graphs = math.perm(self.config.names, degree * length + 1) // math.factorial(degree)
+        return graphs * len(SPLIT_BUCKETS[split]) // 16
 
     def heldout(self, split: str, count: int) -> list[Problem]:
         """Half signed, half unsigned, no graph twice; a longer list begins with the shorter."""
