@@ -19,12 +19,12 @@ from forkdiv.tasks import build
 from forkdiv.terminal import say, show_table
 from tuning.space import Point
 from tuning.study import folder
-from tuning.trial import Line
 
 
 def run(study: StudyConfig) -> None:
     from forkdiv.serve import ServeSampler
     from tuning import session
+    from tuning.trial import Line
 
     base = preflight.check(study)
     task = build(study.task)
