@@ -226,6 +226,8 @@ def _start(spec: EngineSpec) -> AsyncLLM:
         enforce_eager=spec.config.enforce_eager,
         generation_config="vllm",  # else the checkpoint's own top-p and top-k would apply
         block_size=32 if spec.device == "cpu" else None,  # CPU's 128 never caches short prompts
+        # on CPU the variable above says it; on a GPU the default would take nine tenths of it
+        kv_cache_memory_bytes=spec.config.kv_cache_gib * 2**30 if spec.device == "gpu" else None,
         max_logprobs=-1,  # the proof reads whole distributions
         logprobs_mode="raw_logprobs",
         enable_log_requests=False,

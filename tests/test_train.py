@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ray
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -22,7 +25,7 @@ from forkdiv.config import DatasetConfig, GraphBranchingConfig, PlaceConfig, Sft
 from forkdiv.model import load_model
 from forkdiv.pretrain import obtain_start
 from forkdiv.progress import Progress
-from tests.stack import BASE
+from tests.stack import BASE, clean_environment
 
 pytestmark = pytest.mark.stack
 
@@ -60,6 +63,19 @@ def weights(run: Artifact, epoch: int) -> dict[str, torch.Tensor]:
 def largest_difference(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
     assert a.keys() == b.keys()
     return max(float((a[name] - b[name]).abs().max()) for name in a)
+
+
+def test_the_ray_that_is_started_here_turns_away_whoever_has_no_token() -> None:
+    """Ray listens on every interface, and its ports run code for whoever they let in."""
+    address = ray.get_runtime_context().gcs_address
+    ask = f"import ray; ray.init({address!r}); print('let in')"
+    environment = clean_environment() | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "f" * 64}
+    done = subprocess.run(
+        [sys.executable, "-c", ask], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode != 0
+    assert "let in" not in done.stdout
+    assert "nauthenticated" in done.stderr or "InvalidAuthToken" in done.stderr
 
 
 def test_the_chosen_epochs_and_the_last_are_saved(undisturbed: Artifact) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,13 +28,12 @@ CHECKPOINT = "checkpoint"
 
 @contextmanager
 def running(place: PlaceConfig) -> Iterator[None]:
-    """A connected Ray for the block. One that was started here is bound to loopback and ends."""
+    """A connected Ray for the block. One that was started here takes a token and ends."""
     address = joins(place)
     if address:
         ray.init(address=address, log_to_driver=False, ignore_reinit_error=False)
     else:
-        # explicit, since the default has changed between releases; loopback keeps others out
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        _require_token()
         os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1" if place.dashboard else "0")
         ray.init(
             address="local",  # the default joins whatever `ray start` last left on this machine
@@ -41,7 +41,6 @@ def running(place: PlaceConfig) -> Iterator[None]:
             include_dashboard=place.dashboard,
             dashboard_host="127.0.0.1",
             dashboard_port=place.dashboard_port,
-            _node_ip_address="127.0.0.1",
             log_to_driver=False,
             logging_level="ERROR",
         )
@@ -49,6 +48,22 @@ def running(place: PlaceConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def dashboard(place: PlaceConfig) -> str | None:
+    """Where to watch a Ray that was started here, and the token it asks for."""
+    if joins(place) or not place.dashboard:
+        return None
+    token = os.environ.get("RAY_AUTH_TOKEN")
+    asks = f", its token: {token}" if token else ""
+    return f"Ray's dashboard: http://127.0.0.1:{place.dashboard_port}{asks}"
+
+
+def _require_token() -> None:
+    """Ray listens on every interface, and whoever reaches it may run code: no token, no entry."""
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    if os.environ["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN_PATH" not in os.environ:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 def reachable(study: StudyConfig, base: Checkpoint) -> tuple[StudyConfig, Checkpoint]:

@@ -14,7 +14,6 @@ from forkdiv.checkpoint import Checkpoint
 from forkdiv.config import StudyConfig
 from forkdiv.errors import InvalidResult
 from forkdiv.fingerprint import canonical
-from forkdiv.preflight import joins
 from forkdiv.progress import Follower, Progress
 from forkdiv.track import Tracker
 
@@ -66,8 +65,8 @@ def _conduct(
     with Follower(progress.path, show):
         progress("starting Ray")
         with session.running(study.place):
-            if study.place.dashboard and not joins(study.place):
-                progress(f"Ray's dashboard: http://127.0.0.1:{study.place.dashboard_port}")
+            if where := session.dashboard(study.place):
+                show(where)  # not into the progress file: it holds a token
             seconds["ray"] = time.perf_counter() - started
             with session.sampler(study, base) as sampler:
                 progress("the sampler starts in the background; preparing MLflow")
