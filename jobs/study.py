@@ -6,6 +6,9 @@ ray job submit --working-dir . -- python -m jobs.study --config jobs/configs/qui
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 from forkdiv import cli, preflight, report, summary
 from forkdiv.config import StudyConfig
 from forkdiv.terminal import say, show_table
@@ -24,7 +27,8 @@ def run(study: StudyConfig) -> None:
     show_table(*report.table(done), title=f"{study.name}: pass@k and its change to the base")
     say(report.headline(done))
     say(f"report: {page}")
-    say(f"compare the trials in MLflow: mlflow ui --backend-store-uri {tracker.uri} --port 5000")
+    mlflow = Path(sys.executable).with_name("mlflow")
+    say(f"compare the trials in MLflow: {mlflow} ui --backend-store-uri {tracker.uri} --port 5000")
     say(f"  then open http://127.0.0.1:5000/#/experiments/{tracker.experiment_id()}/runs")
     summary.check(done)
 
