@@ -60,9 +60,13 @@ def dashboard(place: PlaceConfig) -> str | None:
 
 
 def _require_token() -> None:
-    """Ray listens on every interface, and whoever reaches it may run code: no token, no entry."""
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    if os.environ["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN_PATH" not in os.environ:
+    """Ray listens on every interface, and whoever reaches it may run code: no token, no entry.
+
+    RAY_AUTH_MODE itself is left to Ray, which turns tokens on for a cluster that it starts, and
+    reads the variable too early for it to be set here. Without a token in the environment it
+    would write one into the home directory.
+    """
+    if "RAY_AUTH_TOKEN_PATH" not in os.environ:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 

@@ -21,7 +21,7 @@ from tests.stack import BASE, ROOT, clean_environment, run
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 
 QUICKSTART = ROOT / "jobs" / "configs" / "quickstart.yaml"
-KILLS = 6
+KILLS = 4
 
 
 def quickstart(root: Path, *overrides: str) -> list[str]:
