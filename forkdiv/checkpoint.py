@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from forkdiv.errors import refuse
+from forkdiv.errors import UserError, refuse
 
 # What decides a checkpoint's answers beside its weights. Not generation_config.json: its
 # sampling defaults are never used here.
@@ -95,12 +95,7 @@ def check_vocabulary(path: Path, words: list[str]) -> None:
             return  # subword tokenizers spell any word
         unknown = sorted(set(words) - set(model["vocab"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise refuse(
-            f"the checkpoint {path} has no readable tokenizer",
-            f"tokenizer.json: {type(error).__name__} {error}",
-            "a fast tokenizer beside the weights",
-            "save the tokenizer into the same folder",
-        ) from error
+        raise _no_tokenizer(path, error) from error
     if unknown:
         raise refuse(
             f"the checkpoint {path} does not know every word of the task",
@@ -111,11 +106,43 @@ def check_vocabulary(path: Path, words: list[str]) -> None:
 
 
 def same_shape(path: Path, other: Path) -> bool:
-    """Whether one engine can hold both: equal configs but for notes about where they came from."""
-    notes = {"_name_or_path", "transformers_version", "dtype", "torch_dtype"}
-    configs = [read_config(folder) for folder in (path, other)]
-    first, second = ({k: v for k, v in config.items() if k not in notes} for config in configs)
+    """Whether one engine can hold both: equal configs, and equal words for equal tokens."""
+    return _same_config(path, other) and _words(path) == _words(other)
+
+
+def _same_config(path: Path, other: Path) -> bool:
+    first, second = (read_config(folder) for folder in (path, other))
+    if first == second:
+        return True
+    # Each release of transformers writes its own form of the same config: read both by one.
+    from transformers import AutoConfig
+
+    notes = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache"}
+    normal = [
+        AutoConfig.from_pretrained(folder, local_files_only=True).to_dict()
+        for folder in (path, other)
+    ]
+    first, second = ({k: v for k, v in config.items() if k not in notes} for config in normal)
     return first == second
+
+
+def _words(path: Path) -> tuple[Any, dict[str, int]]:
+    """The vocabulary and the added tokens with their ids; the file's form may differ."""
+    try:
+        tokenizer = json.loads((path / "tokenizer.json").read_text())
+        added = {token["content"]: token["id"] for token in tokenizer.get("added_tokens", [])}
+        return tokenizer["model"]["vocab"], added
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _no_tokenizer(path, error) from error
+
+
+def _no_tokenizer(path: Path, error: Exception) -> UserError:
+    return refuse(
+        f"the checkpoint {path} has no readable tokenizer",
+        f"tokenizer.json: {type(error).__name__} {error}",
+        "a fast tokenizer beside the weights",
+        "save the tokenizer into the same folder",
+    )
 
 
 def _check_shards(path: Path) -> None:

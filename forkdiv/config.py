@@ -18,13 +18,31 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from forkdiv.errors import UserError, refuse
 
 Density = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
-Temperature = Annotated[float, Field(ge=0.0, le=100.0, allow_inf_nan=False)]
+
+
+def _sampled_as_asked(temperature: float) -> float:
+    """vLLM raises anything between to 0.01, with a warning only."""
+    if 0 < temperature < 0.01:
+        raise ValueError(
+            f"got {temperature}; allowed: 0 (greedy), or 0.01 and more: "
+            "vLLM samples anything between at 0.01; correct the temperature"
+        )
+    return temperature
+
+
+Temperature = Annotated[
+    float, Field(ge=0.0, le=100.0, allow_inf_nan=False), AfterValidator(_sampled_as_asked)
+]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
+RESERVED_NAMES = ("store", "tune", "mlartifacts")  # folders under place.root
+
+
 class Frozen(BaseModel):
-    """Immutable; unknown keys and numbers given as other types are refused."""
+    """Immutable; unknown keys and values of other types are refused. Text that spells a number
+    is one, since YAML 1.1 reads 1e-3 as text."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
@@ -229,6 +247,15 @@ class StudyConfig(Frozen):
     eval: EvalConfig = EvalConfig()
     sweep: SweepConfig = SweepConfig()
     place: PlaceConfig = PlaceConfig()
+
+    @model_validator(mode="after")
+    def _name_is_free(self) -> Self:
+        if self.name in RESERVED_NAMES:
+            raise ValueError(
+                f"name={self.name} is a folder of forkdiv's own; allowed: any but "
+                f"{', '.join(RESERVED_NAMES)}; choose another name"
+            )
+        return self
 
     @model_validator(mode="after")
     def _workers_divide_batches(self) -> Self:

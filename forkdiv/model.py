@@ -111,12 +111,14 @@ def load_model(path: Path, dtype: torch.dtype = torch.float32) -> PreTrainedMode
     return model
 
 
-def next_token_logprobs(path: Path, prompts: Sequence[Sequence[int]]) -> list[np.ndarray]:
+def next_token_logprobs(
+    path: Path, prompts: Sequence[Sequence[int]], dtype: str = "float32"
+) -> list[np.ndarray]:
     """Log-probabilities of every next token after each prompt, from the saved files alone.
 
-    One float64 array of shape (vocabulary,) per prompt; float32 arithmetic in the model.
+    One float64 array of shape (vocabulary,) per prompt; the model computes in `dtype`.
     """
-    model = load_model(path).eval()
+    model = load_model(path, getattr(torch, dtype)).eval()
     with torch.inference_mode():
         logits = [model(torch.tensor([list(prompt)])).logits[0, -1] for prompt in prompts]
     return [torch.log_softmax(row.double(), dim=-1).numpy() for row in logits]

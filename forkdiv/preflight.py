@@ -20,11 +20,18 @@ from forkdiv.tasks import build
 from forkdiv.tasks.base import Task
 
 
-def check(study: StudyConfig) -> Checkpoint:
+def check(study: StudyConfig, takes_checkpoint: bool = False) -> Checkpoint:
     """All checks for a verb that samples or fine-tunes; returns the base.
 
     Raises UserError for the first thing found wrong.
     """
+    if study.checkpoint and not takes_checkpoint:
+        raise refuse(
+            "this verb trains its own checkpoints",
+            f"checkpoint={study.checkpoint}",
+            "checkpoint with `sample` and `evaluate` only",
+            "drop it, or set base to start from it",
+        )
     task = build(study.task)
     base = check_checkpoint(study.base, task)
     check_lengths(study, task)
@@ -51,8 +58,8 @@ def check_beside(path: Path, base: Checkpoint, task: Task) -> Checkpoint:
     checkpoint = check_checkpoint(path, task)
     if not same_shape(path, base.path):
         raise refuse(
-            f"the checkpoint {path} has another architecture than the base",
-            "another config.json",
+            f"the checkpoint {path} has another architecture or tokenizer than the base",
+            "another config.json or tokenizer.json",
             f"that of {base.path}",
             "set base to the model it was tuned from",
         )

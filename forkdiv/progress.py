@@ -28,9 +28,6 @@ class Progress:
         with self.path.open("ab", buffering=0) as file:
             file.write(line.encode() + b"\n")
 
-    def named(self, who: str) -> Progress:
-        return Progress(self.path, who)
-
 
 class Follower:
     """Shows the lines that come to a progress file while the `with` block runs."""

@@ -31,6 +31,7 @@ from forkdiv.tasks import build
 
 CHUNK = 512
 TRIES = 2
+GIVE_UP = 8
 SECONDS_PER_RESPONSE = 30.0
 COUNTS = "counts.json"
 
@@ -143,17 +144,22 @@ class Grader:
         """One verdict per (problem, response text), in order."""
         verdicts: list[Verdict] = []
         failures = 0  # of the response that is next
+        errors = 0  # responses lost one after the other
         while len(verdicts) < len(pairs):
             at = len(verdicts)
             got, lost = self._ask(pairs[at : at + CHUNK])
             verdicts += got
+            errors = 0 if got else errors
             if lost is None:
                 continue
             self._stop()
             failures = 1 if got else failures + 1
             if failures == TRIES:
                 verdicts.append(Verdict(Outcome.ERROR, None, lost))
-                failures = 0
+                failures, errors = 0, errors + 1
+            if errors == GIVE_UP:  # it is the grader, not the responses
+                rest = Verdict(Outcome.ERROR, None, f"the grader keeps failing: {lost}")
+                verdicts += [rest] * (len(pairs) - len(verdicts))
         return verdicts
 
     def _ask(self, pairs: Sequence[tuple[Problem, str]]) -> tuple[list[Verdict], str | None]:

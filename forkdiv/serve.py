@@ -24,6 +24,7 @@ from forkdiv.errors import InvalidResult, UserError
 from forkdiv.sample import Failed, Request, Response
 
 POLL_S = 0.5
+REPLICA_CPUS = 0.1
 
 
 class Sampler:
@@ -61,24 +62,17 @@ class Sampler:
         await self._engine.alive()
 
 
-def name_of(spec: EngineSpec) -> str:
-    """Studies that need the same engine share one application."""
-    text = json.dumps(asdict(spec), sort_keys=True, default=str)
-    return f"forkdiv-sampler-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-
-
-def exists(spec: EngineSpec) -> bool:
-    """Whether the application is there already, up or still starting."""
-    return name_of(spec) in serve.status().applications
-
-
 def deploy(spec: EngineSpec) -> str:
-    """Start the application where it is not there yet; returns its name without waiting."""
-    name = name_of(spec)
+    """Start an application of this driver's own; returns its name without waiting.
+
+    Its own, since on a shared cluster the first study to end would take the sampler of the
+    others with it, and one that runs older code would go on answering.
+    """
     # no HTTP proxy: the study talks through handles, and a port fewer is a port fewer in use
     serve.start(proxy_location="Disabled", logging_config={"log_level": "WARNING"})
-    if exists(spec):
-        return name
+    text = json.dumps(asdict(spec), sort_keys=True, default=str)
+    own = ray.get_runtime_context().get_job_id()
+    name = f"forkdiv-sampler-{own}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     config = spec.config
     gpus = config.tensor_parallel if spec.device == "gpu" else 0
     deployment = serve.deployment(
@@ -88,7 +82,7 @@ def deploy(spec: EngineSpec) -> str:
         # requests above the engine's own batch wait in it, so that it never runs dry
         max_ongoing_requests=2 * config.requests_in_flight,
         ray_actor_options={
-            "num_cpus": 0.1,
+            "num_cpus": REPLICA_CPUS,
             "num_gpus": gpus,
             "runtime_env": {"env_vars": environment(spec)},
         },
@@ -130,7 +124,7 @@ class ServeSampler:
         self, checkpoint: Checkpoint, decoder: DecoderConfig, requests: Iterable[Request]
     ) -> Iterator[Response | Failed]:
         handle = wait(self.app, self.config.start_timeout_s)
-        todo = iter(requests)
+        doomed: list[str] = []  # what fails every request of this checkpoint alike
         flying: deque[tuple[Request, DeploymentResponse, int]] = deque()
 
         def send(request: Request, failures: int) -> None:
@@ -143,18 +137,24 @@ class ServeSampler:
             )
             flying.append((request, answer, failures))
 
-        for request in todo:
+        for request in requests:
+            if doomed:
+                yield Failed(request, doomed[0])
+                continue
             send(request, 0)
             if len(flying) < self.config.requests_in_flight * self.config.replicas:
                 continue
-            if answered := self._receive(flying, send):
+            if answered := self._receive(flying, send, doomed):
                 yield answered
         while flying:
-            if answered := self._receive(flying, send):
+            if answered := self._receive(flying, send, doomed):
                 yield answered
 
     def _receive(
-        self, flying: deque[tuple[Request, DeploymentResponse, int]], send: Any
+        self,
+        flying: deque[tuple[Request, DeploymentResponse, int]],
+        send: Any,
+        doomed: list[str],
     ) -> Response | Failed | None:
         """The oldest answer; a failed request goes to the end of the line, up to a limit."""
         request, answer, failures = flying.popleft()
@@ -162,11 +162,13 @@ class ServeSampler:
             samples = answer.result(timeout_s=self.config.request_timeout_s)
         except (ray.exceptions.RayError, TimeoutError) as error:
             if failures >= self.config.max_failures or _final(error):
-                return Failed(
-                    request,
+                message = (
                     f"sampling problem {request.problem.id} failed {failures + 1} times; "
-                    f"the last error: {_cause(error)}",
+                    f"the last error: {_cause(error)}"
                 )
+                if _final(error):
+                    doomed.append(message)
+                return Failed(request, message)
             wait(self.app, self.config.start_timeout_s)
             send(request, failures + 1)
             return None

@@ -57,6 +57,15 @@ def check(summary: Mapping[str, Any]) -> None:
     check_cells([*summary["base"], *summary["cells"]])
 
 
+def trusted(summary: Mapping[str, Any]) -> bool:
+    """Whether `check` has nothing to say."""
+    try:
+        check(summary)
+    except InvalidResult:
+        return False
+    return True
+
+
 def check_cells(cells: Sequence[Mapping[str, Any]], untuned: str = "base ") -> None:
     """As `check`, for cells alone; `untuned` names those without a fork density."""
     wrong = []

@@ -67,11 +67,13 @@ class Tracker:
         tags: Mapping[str, str],
         started: float,
         metrics: Mapping[str, float],
+        valid: bool,
         history: Sequence[Mapping[str, float]],
         figures: Mapping[str, Figure],
     ) -> str:
-        """Write one trial, once. `history` rows are training metrics with their `step`;
-        `started` is in seconds since the epoch."""
+        """Write one trial, once; an invalid one ends as failed and is written again when it is
+        repeated. `history` rows are training metrics with their `step`; `started` is in
+        seconds since the epoch."""
         client = self._client()
         experiment = self._experiment(client)
         # the tag holds the parent too: two studies may share a trial, and each shows it
@@ -89,18 +91,21 @@ class Tracker:
         self._metrics(client, run_id, metrics, history)
         for file, figure in figures.items():
             client.log_figure(run_id, figure, file)
-        client.set_terminated(run_id)
+        client.set_terminated(run_id, "FINISHED" if valid else "FAILED")
         return run_id
 
-    def finish(self, parent: str, metrics: Mapping[str, float], files: Sequence[Path]) -> None:
-        """Close the study's run with its headline numbers and the report as artifacts, once."""
+    def finish(
+        self, parent: str, metrics: Mapping[str, float], files: Sequence[Path], valid: bool
+    ) -> None:
+        """Close the study's run with its headline numbers and the report as artifacts: once,
+        or again where it was invalid."""
         client = self._client()
         if client.get_run(parent).info.status == "FINISHED":
             return
         self._metrics(client, parent, metrics, [])
         for file in files:
             client.log_artifact(parent, str(file), "figures" if file.suffix == ".png" else None)
-        client.set_terminated(parent)
+        client.set_terminated(parent, "FINISHED" if valid else "FAILED")
 
     def experiment_id(self) -> str:
         return self._experiment(self._client())
@@ -156,7 +161,7 @@ class Tracker:
             Metric(key, value, now, int(row["step"]))
             for row in history
             for key, value in row.items()
-            if key != "step"
+            if key != "step" and value is not None  # a step may lack a measure
         ]
         for first in range(0, len(rows), METRICS_AT_ONCE):
             client.log_batch(run_id, metrics=rows[first : first + METRICS_AT_ONCE])

@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -59,7 +60,8 @@ def obtain(
 
     def make(folder: Path) -> None:
         progress(f"fine-tuning: starting {place.workers} workers")
-        workspace = store.workspace(what)
+        # by the shards' layout: DeepSpeed resumes with no other number of workers or stage
+        workspace = store.workspace(what) / f"w{place.workers}-z{place.zero_stage}-{place.device}"
         _run(workspace, data, start, config, place, progress)
         for epoch in sorted(saved_epochs(config)):
             # linked, not moved: whatever fails before publishing, the workspace stays whole
@@ -88,8 +90,12 @@ def last(run: Artifact) -> Checkpoint:
 
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The run's log, one row a logged step; of a step that a retry repeated, the last row."""
-    rows = [json.loads(line) for line in (path / LOG).read_text().splitlines()]
-    by_step = {row["step"]: row for row in rows if row["event"] == "step"}
+    by_step = {}
+    for line in (path / LOG).read_text().splitlines():
+        with suppress(json.JSONDecodeError):  # a line torn by a kill
+            row = json.loads(line)
+            if row["event"] == "step":
+                by_step[row["step"]] = row
     return [by_step[step] for step in sorted(by_step)]
 
 
@@ -132,7 +138,7 @@ def _run(
     from ray.train.torch import TorchConfig, TorchTrainer
 
     workspace = workspace.resolve()  # Ray's workers change directory
-    (workspace / "checkpoints").mkdir(exist_ok=True)
+    (workspace / "checkpoints").mkdir(parents=True, exist_ok=True)
     gpu = place.device == "gpu"
     resources = {"CPU": place.cpus_per_worker} | ({"GPU": 1.0} if gpu else {})
     TorchTrainer(

@@ -26,10 +26,11 @@ def run(study: StudyConfig) -> None:
     from tuning import session
     from tuning.trial import Line
 
-    base = preflight.check(study)
+    base = preflight.check(study, takes_checkpoint=True)
     task = build(study.task)
     given = preflight.check_beside(study.checkpoint, base, task) if study.checkpoint else None
     study, base = session.reachable(study, base)
+    given = session.shared(study.place, given) if given else None
     progress = Progress(folder(study) / "progress.jsonl", "evaluate")
     store = Store(study.place.root / "store")
     with Follower(progress.path, say), session.running(study.place):

@@ -18,9 +18,11 @@ def run(study: StudyConfig) -> None:
     from forkdiv.serve import ServeSampler
     from tuning import session
 
-    study, base = session.reachable(study, preflight.check(study))
+    base = preflight.check(study, takes_checkpoint=True)
     task = build(study.task)
     checkpoint = preflight.check_beside(study.checkpoint, base, task) if study.checkpoint else base
+    study, base = session.reachable(study, base)
+    checkpoint = session.shared(study.place, checkpoint)
     problems = task.heldout(study.eval.split, study.eval.problems)
     what = sample.identity(study.task, study.eval, checkpoint, study.decoder)
     progress = Progress(folder(study) / "progress.jsonl", "sample")

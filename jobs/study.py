@@ -23,7 +23,9 @@ def run(study: StudyConfig) -> None:
     page = write_report(study, done)
     tracker = Tracker.of(study.place)
     files = [page, page.with_name("summary.json"), *sorted(page.parent.glob("figures/*.png"))]
-    tracker.finish(parent_run(study, done["fingerprint"]), summary.metrics(done), files)
+    tracker.finish(
+        parent_run(study, done["fingerprint"]), summary.metrics(done), files, summary.trusted(done)
+    )
     show_table(*report.table(done), title=f"{study.name}: pass@k and its change to the base")
     say(report.headline(done))
     say(f"report: {page}")

@@ -34,7 +34,7 @@ def follow(path: Path, lines: list[str]) -> Follower:
 def test_a_line_names_who_speaks(tmp_path: Path) -> None:
     progress = Progress(tmp_path / "new" / "progress.jsonl")
     progress("begins")
-    progress.named("density=0 T=1")("trains")
+    Progress(progress.path, "density=0 T=1")("trains")
     assert spoken(progress.path) == [("study", "begins"), ("density=0 T=1", "trains")]
 
 

@@ -24,7 +24,7 @@ from tests.fakes import TASK, UNREADABLE, FakeSampler, broken, other_end, right
 PROBLEMS = build(TASK).heldout("test", 4)
 FIRST = PROBLEMS[0]
 CHECKPOINT = Checkpoint(Path("nowhere"), "c" * 32)
-SECONDS = 1.5  # for a chunk, the start of the grading process (0.5 s) included
+SECONDS = 3.0  # for a chunk, the start of the grading process (0.5 s) included
 
 # forkdiv.score's own loop around a verifier that does what the response says.
 HOSTILE = """

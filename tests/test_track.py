@@ -62,6 +62,7 @@ def write(tracker: Tracker, parent: str, fingerprint: str, **more: Any) -> str:
         "tags": {"decoder.top_p": "0.95"},
         "started": 1_700_000_000.25,
         "metrics": METRICS,
+        "valid": True,
         "history": HISTORY,
         "figures": {"pass_at_k.png": figure},
     }
@@ -145,8 +146,8 @@ def test_a_finished_study_keeps_its_first_numbers_and_its_files(
     files = [tmp_path / "report.html", tmp_path / "pass_at_k.png"]
     for file in files:
         file.write_text("content")
-    tracker.finish(parent, {"largest_loss_at_max_k": -0.25}, files)
-    tracker.finish(parent, {"largest_loss_at_max_k": -0.5}, files)
+    tracker.finish(parent, {"largest_loss_at_max_k": -0.25}, files, valid=True)
+    tracker.finish(parent, {"largest_loss_at_max_k": -0.5}, files, valid=True)
     run = client(tracker).get_run(parent)
     assert run.info.status == "FINISHED"
     assert run.data.metrics == {"largest_loss_at_max_k": -0.25}
@@ -154,6 +155,23 @@ def test_a_finished_study_keeps_its_first_numbers_and_its_files(
     assert sorted(top) == ["figures", "report.html"]
     inner = client(tracker).list_artifacts(parent, "figures")
     assert [file.path for file in inner] == ["figures/pass_at_k.png"]
+
+
+def test_what_was_invalid_is_written_again_until_it_is_valid(
+    tracker: Tracker, tmp_path: Path
+) -> None:
+    parent = tracker.study("6" * 32, "study", {})
+    first = write(tracker, parent, "t", metrics={"valid": 0.0}, valid=False)
+    tracker.finish(parent, {"largest_loss_at_max_k": -0.9}, [], valid=False)
+    assert client(tracker).get_run(first).info.status == "FAILED"
+    assert write(tracker, parent, "t", metrics={"valid": 1.0, "pass_at_1": 0.5}) == first
+    tracker.finish(parent, {"largest_loss_at_max_k": -0.1}, [], valid=True)
+    run = client(tracker).get_run(first)
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["valid"] == 1.0
+    assert run.data.metrics["pass_at_1"] == 0.5
+    whole = client(tracker).get_run(parent)
+    assert (whole.info.status, whole.data.metrics["largest_loss_at_max_k"]) == ("FINISHED", -0.1)
 
 
 def test_artifacts_lie_under_the_output_folder_whatever_the_working_directory(

@@ -18,11 +18,15 @@ from forkdiv.artifacts import Store
 from forkdiv.checkpoint import Checkpoint
 from forkdiv.config import PlaceConfig, StudyConfig
 from forkdiv.engine import EngineSpec
+from forkdiv.errors import refuse
 from forkdiv.fingerprint import Identity
 from forkdiv.preflight import joins
 from forkdiv.tasks import build
 
 PROOF_PROMPTS = 4
+# A trial waits for workers and replicas and hardly computes: next to no CPU of its own, or
+# trials that hold every CPU would wait for ever for their own workers.
+TRIAL_CPUS = 0.01
 CHECKPOINT = "checkpoint"
 
 
@@ -45,9 +49,32 @@ def running(place: PlaceConfig) -> Iterator[None]:
             logging_level="ERROR",
         )
     try:
+        if not address:  # a cluster may grow; this machine does not
+            _check_room(place)
         yield
     finally:
         ray.shutdown()
+
+
+def _check_room(place: PlaceConfig) -> None:
+    """Refuse what would wait for ever for CPUs or GPUs that this machine does not have."""
+    trials = place.max_concurrent_trials
+    gpu = place.device == "gpu"
+    needs = {
+        "CPU": trials * (place.workers * place.cpus_per_worker + TRIAL_CPUS)
+        + place.engine.replicas * serve.REPLICA_CPUS,
+        "GPU": gpu
+        * (trials * place.workers + place.engine.replicas * place.engine.tensor_parallel),
+    }
+    has = ray.cluster_resources()
+    for kind, needed in needs.items():
+        if needed > has.get(kind, 0.0):
+            raise refuse(
+                f"this machine has too few {kind}s for the settings of place",
+                f"{needed:g} needed",
+                f"at most {has.get(kind, 0.0):g}",
+                "lower place.workers, place.cpus_per_worker or place.max_concurrent_trials",
+            )
 
 
 def dashboard(place: PlaceConfig) -> str | None:
@@ -76,12 +103,17 @@ def reachable(study: StudyConfig, base: Checkpoint) -> tuple[StudyConfig, Checkp
     On a cluster the driver's folder is not the workers': the base is copied into the store,
     once. Its fingerprint is that of its content and stays the same.
     """
-    if joins(study.place):
-        store = Store(study.place.root / "store")
-        what = Identity("base", {}, {"content": base.fingerprint})
-        held = store.obtain(what, lambda folder: _copy(base.path, folder))
-        base = Checkpoint(held.path / CHECKPOINT, base.fingerprint)
+    base = shared(study.place, base)
     return study.model_copy(update={"base": base.path}), base
+
+
+def shared(place: PlaceConfig, checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint where every node can read it; see `reachable`."""
+    if not joins(place):
+        return checkpoint
+    what = Identity("base", {}, {"content": checkpoint.fingerprint})
+    held = Store(place.root / "store").obtain(what, lambda folder: _copy(checkpoint.path, folder))
+    return Checkpoint(held.path / CHECKPOINT, checkpoint.fingerprint)
 
 
 def _copy(path: Path, folder: Path) -> None:
@@ -91,14 +123,11 @@ def _copy(path: Path, folder: Path) -> None:
 @contextmanager
 def sampler(study: StudyConfig, base: Checkpoint) -> Iterator[str]:
     """The sampler's application for the block, starting in the background; yields its name."""
-    spec = engine_spec(study, base)
-    existed = serve.exists(spec)
-    name = serve.deploy(spec)
+    name = serve.deploy(engine_spec(study, base))
     try:
         yield name
     finally:
-        if not existed:
-            ray_serve.delete(name)
+        ray_serve.delete(name)
 
 
 def engine_spec(study: StudyConfig, base: Checkpoint) -> EngineSpec:

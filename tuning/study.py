@@ -12,7 +12,6 @@ from forkdiv import summary
 from forkdiv.artifacts import Store, write_text
 from forkdiv.checkpoint import Checkpoint
 from forkdiv.config import StudyConfig
-from forkdiv.errors import InvalidResult
 from forkdiv.fingerprint import canonical
 from forkdiv.progress import Follower, Progress
 from forkdiv.track import Tracker
@@ -39,9 +38,10 @@ def conduct(study: StudyConfig, base: Checkpoint, show: Callable[[str], None]) -
         done: dict[str, Any] = json.loads((found.path / SUMMARY).read_text())
     else:
         done = _conduct(study, base, what.fingerprint, show)
-        if _trusted(done):
+        if summary.trusted(done):
             text = json.dumps(done)
             store.obtain(what, lambda path: write_text(path / SUMMARY, text))
+    done["study"] = study.name  # a study that is found may have been made under another name
     folder(study).mkdir(parents=True, exist_ok=True)
     write_text(folder(study) / SUMMARY, json.dumps(done, indent=1))
     return done
@@ -80,14 +80,6 @@ def _conduct(
             seconds[f"sweep.{stage}"] = seconds.get(f"sweep.{stage}", 0.0) + passed
     seconds["total"] = time.perf_counter() - started
     return summary.assemble(study, fingerprint, [trial.cells for trial in trials], seconds)
-
-
-def _trusted(done: dict[str, Any]) -> bool:
-    try:
-        summary.check(done)
-    except InvalidResult:
-        return False
-    return True
 
 
 def _flat(study: StudyConfig) -> dict[str, str]:

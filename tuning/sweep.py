@@ -15,12 +15,9 @@ from forkdiv.config import StudyConfig
 from forkdiv.errors import InvalidResult
 from forkdiv.progress import Progress
 from forkdiv.track import Tracker
+from tuning.session import TRIAL_CPUS
 from tuning.space import Point, at, points
 from tuning.trial import Line, TrialResult
-
-# A trial waits for workers and replicas and hardly computes: next to no CPU of its own, or
-# trials that hold every CPU would wait for ever for their own workers.
-TRIAL_CPUS = 0.01
 
 
 def run(
@@ -37,7 +34,8 @@ def run(
     they made is kept, and the next run starts there.
     """
     grid = points(study)
-    results = folder / "trials"
+    # by fingerprint: another study of this name must not be read for this one
+    results = folder / "trials" / fingerprint
     results.mkdir(parents=True, exist_ok=True)
     setting = {
         "study": study.model_dump(mode="json"),
@@ -94,6 +92,7 @@ def trial(config: dict[str, Any], setting: dict[str, Any]) -> None:
         tags=tags(at(study, point)),
         started=started,
         metrics=metrics,
+        valid=all(cell["valid"] for cell in result.cells),
         history=result.history,
         figures={"pass_at_k.png": curve_figure(result.cells, point.name)},
     )

@@ -142,8 +142,4 @@ def _history(run: Artifact) -> list[dict[str, float]]:
     names = {"step": "step", "loss": "train_loss"} | {
         name: name for name in ("learning_rate", "grad_norm", "response_tokens_per_s")
     }
-    # ZeRO stage 0 in float32 measures no gradient norm
-    return [
-        {shown: row[name] for name, shown in names.items() if row[name] is not None}
-        for row in train.read_log(run.path)
-    ]
+    return [{shown: row[name] for name, shown in names.items()} for row in train.read_log(run.path)]
