@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import time
 from collections import deque
@@ -68,6 +69,8 @@ def deploy(spec: EngineSpec) -> str:
     Its own, since on a shared cluster the first study to end would take the sampler of the
     others with it, and one that runs older code would go on answering.
     """
+    # Serve sets its own level on import; its notes would stand between the study's lines
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     # no HTTP proxy: the study talks through handles, and a port fewer is a port fewer in use
     serve.start(proxy_location="Disabled", logging_config={"log_level": "WARNING"})
     text = json.dumps(asdict(spec), sort_keys=True, default=str)

@@ -14,7 +14,7 @@ _console = Console(highlight=False, soft_wrap=True)
 
 def quiet_libraries() -> None:
     """Leave warnings and errors of the libraries, so that progress can be read between them."""
-    for name in ("ray.serve", "mlflow", "alembic"):
+    for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
