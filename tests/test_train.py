@@ -131,11 +131,11 @@ def kill_a_worker_after_an_epoch(root: Path, killed: list[int]) -> None:
     """Wait until Ray Train knows of a checkpoint, then kill -9 the process of rank 1."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
-        logs = list(root.glob("work/train/*/log.jsonl"))
+        logs = list(root.glob("work/train/*/*/log.jsonl"))
         lines = logs[0].read_text().splitlines(keepends=True) if logs else []
         rows = [json.loads(line) for line in lines if line.endswith("\n")]
         pids = [row["pid"] for row in rows if row["event"] == "worker" and row["rank"] == 1]
-        snapshots = root.glob("work/train/*/ray/run/checkpoint_manager_snapshot.json")
+        snapshots = root.glob("work/train/*/*/ray/run/checkpoint_manager_snapshot.json")
         if pids and any("checkpoint_2" in snapshot.read_text() for snapshot in snapshots):
             os.kill(pids[0], signal.SIGKILL)
             killed.append(pids[0])
