@@ -118,7 +118,7 @@ class Tracker:
             yield
             return
         self.artifacts.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.artifacts.parent / ".mlflow.lock"):
+        with FileLock(self.artifacts.parent / "mlflow.lock"):
             yield
 
     def _client(self) -> MlflowClient:
