@@ -57,8 +57,9 @@ def test_a_study_killed_again_and_again_ends_with_the_same_checkpoints_and_keys(
 ) -> None:
     small = ("sweep.fork_density=[0.0,1.0]", "sweep.temperature=[1.0]", "sft.save_epochs=[2]")
     run_whole(tmp_path / "undisturbed", small)
-    chance = random.Random(time.time_ns())
-    say(f"seed of the kills: {chance.getstate()[1][0]}")
+    seed = time.time_ns()
+    say(f"seed of the kills: {seed}")
+    chance = random.Random(seed)
     for _ in range(KILLS):
         process = subprocess.Popen(
             quickstart(tmp_path / "killed", *small),
