@@ -33,7 +33,7 @@ SHOW_EVERY_S = 3.0
 
 @dataclass(frozen=True)
 class Batch:
-    """Which examples make one optimizer step, and how many response tokens they have."""
+    """Which examples make one optimizer step; epochs and steps count from 1."""
 
     epoch: int
     step: int
