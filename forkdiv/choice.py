@@ -1,0 +1,42 @@
+"""The letter that a response to a multiple-choice question settles on, A to J.
+
+    So (A) and (C) cannot be. The answer is **B**, since ...
+
+What the response states decides: its last box and its last "the answer is". Where it states
+nothing, its last line does if it is a choice and nothing else, or else the choice in bold.
+Letters count only in upper case: "a" is an article, and so is "A" before a word.
+"""
+
+from __future__ import annotations
+
+import re
+
+from forkdiv.latex import has_box, last_box, plain, without_fonts
+from forkdiv.numerals import Unreadable
+
+_ENDS = r"(?=\s*(?:[^\w\s'\u2019]|\n|$))"
+_IS = r"(?:is|would\s+be|must\s+be)\b\W*"
+_STATED = re.compile(
+    rf"\b(?i:answer\b\W*(?:{_IS})?|(?:option|choice)\s+{_IS})(?i:(?:option|choice)\b\W*)?"
+    rf"([A-J])(?:{_ENDS}|(?=\s+(?i:or|and|because|since|as|which)\b))"
+    rf"(?P<second>[^\w.\n]*(?i:(?:or|and)\b)?[^\w.\n]*[A-J]{_ENDS})?"
+)
+_LABEL = re.compile(r"\W*(?i:(?:option|choice|answer)\b\W*)?([A-J])(?:\W*|[).:]+\s*\S.*)")
+_BOLD = re.compile(r"\*\*\W*([A-J])(?:[).:][^*\n]*)?\W*\*\*")
+
+
+def read_choice(text: str) -> str:
+    """The letter. Raises Unreadable for no choice, and for several of equal weight."""
+    boxed = _LABEL.fullmatch(plain(last_box(text))) if has_box(text) else None
+    text = without_fonts(text)
+    stated = list(_STATED.finditer(text))[-1:]
+    letters = {match[1] for match in (boxed, *stated) if match}
+    if any(match["second"] for match in stated):
+        raise Unreadable("several choices")
+    last_line = text.rstrip().rpartition("\n")[2]
+    if not letters and (alone := _LABEL.fullmatch(last_line)):
+        letters = {alone[1]}
+    letters = letters or set(_BOLD.findall(text))
+    if len(letters) != 1:
+        raise Unreadable("several choices" if letters else "no choice")
+    return letters.pop()

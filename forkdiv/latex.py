@@ -1,0 +1,54 @@
+"""What little of LaTeX graders need: the last box of a text, and its content as plain text."""
+
+from __future__ import annotations
+
+import re
+
+from forkdiv import numerals
+from forkdiv.boxed import every_box
+from forkdiv.numerals import Unreadable
+
+_FONT = re.compile(r"\\(?:text(?:bf|it|rm)?|math(?:bf|it|rm)|mbox|operatorname)\s*\{([^{}]*)\}")
+_SPACE = re.compile(r"\\[,;:! ]|\\q?quad(?![A-Za-z])|\\(?:left|right)(?![A-Za-z])|~|\$")
+
+
+def has_box(text: str) -> bool:
+    return bool(every_box(text))
+
+
+def last_box(text: str) -> str:
+    """The content of the last \\boxed{} or \\fbox{}, its braces balanced.
+
+    Raises Unreadable where there is none or the last one is not closed.
+    """
+    boxes = every_box(text)
+    if not boxes:
+        raise Unreadable("no \\boxed{}")
+    if boxes[-1] is None:
+        raise Unreadable("an unclosed \\boxed{}")
+    return boxes[-1]
+
+
+def without_fonts(text: str) -> str:
+    """`\\text{B}` and its kin as what they show."""
+    return _FONT.sub(r"\1", text)
+
+
+def plain(text: str) -> str:
+    """One way to write a text that is not a number: without fonts, spacing, dollars, a last stop.
+
+    Spaces stay where they part two words, so that `1 2` is not 12.
+    """
+    text = text.replace("\\$", "")
+    text = _SPACE.sub(" ", re.sub(r"\\[dt]frac(?![A-Za-z])", r"\\frac", without_fonts(text)))
+    words = " ".join(re.sub(r"\\([%#&])", r"\1", text).split()).removesuffix(".")
+    return re.sub(r"(?<!\w) | (?!\w)", "", words)
+
+
+def value_or_text(content: str) -> str:
+    """A number as its value, anything else as plain text; digits with an E stay digits."""
+    try:
+        number = numerals.whole(without_fonts(content), e_notation=False)
+    except Unreadable:
+        number = None
+    return plain(content) if number is None else str(number)

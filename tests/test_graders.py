@@ -1,0 +1,358 @@
+"""Graders: what is equal, what is not, what is no answer; and a failure is never a verdict."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from forkdiv.errors import UserError
+from forkdiv.graders import GRADERS, AnswerGrader, Canary, build_grader
+from forkdiv.records import Outcome, Verdict
+
+ROOT = Path(__file__).parents[1]
+CORRECT, WRONG, UNPARSABLE = Outcome.CORRECT, Outcome.WRONG, Outcome.UNPARSABLE
+BUILT = {name: build_grader(name) for name in GRADERS}
+BY_VALUE = {"numeric": "{}", "boxed": "\\boxed{{{}}}", "hash": "#### {}"}  # how they are answered
+LETTERS = st.sampled_from("ABCDEFGHIJ")
+
+values = st.fractions(max_denominator=10**6) | st.integers(-(10**30), 10**30).map(Fraction)
+
+
+def outcome(name: str, answer: str, text: str) -> Outcome:
+    return BUILT[name].grade(answer, text).outcome
+
+
+# --- all graders --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "canary"),
+    [(name, canary) for name, grader in BUILT.items() for canary in grader.canaries],
+)
+def test_every_canary_of_every_grader_holds(name: str, canary: Canary) -> None:
+    answer, text, expected = canary
+    verdict = BUILT[name].grade(answer, text)
+    assert verdict.outcome is expected
+    assert (verdict.answer is None) == (expected is UNPARSABLE)
+    assert bool(verdict.detail) == (expected is not CORRECT)
+    if expected is CORRECT:
+        assert verdict.answer == BUILT[name].reference(answer)
+
+
+@pytest.mark.parametrize("name", GRADERS)
+def test_canaries_cover_every_outcome(name: str) -> None:
+    assert BUILT[name].name == name
+    assert {expected for *_, expected in BUILT[name].canaries} == {CORRECT, WRONG, UNPARSABLE}
+
+
+@settings(max_examples=200, deadline=None)
+@given(name=st.sampled_from(sorted(set(GRADERS) - {"math"})), text=st.text(max_size=60))
+def test_any_response_gets_a_verdict_with_one_of_few_details(name: str, text: str) -> None:
+    verdict = BUILT[name].grade("A" if name == "choice" else "18", text)
+    details = {
+        WRONG: {"another answer"},
+        CORRECT: {""},
+        UNPARSABLE: {
+            *("empty", "no number", "no ####", "no number after ####", "no choice"),
+            *("several numbers after ####", "several choices", "no \\boxed{}"),
+            *("an unclosed \\boxed{}", "an empty \\boxed{}", "a fraction over zero"),
+            *("a number too long to compare", "a number with a power or a subscript"),
+        },
+    }
+    assert verdict.detail in details[verdict.outcome]
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("exact", "  "), ("numeric", "7A"), ("numeric", "two"), ("numeric", "1/0"),
+        ("numeric", "18 dollars"), ("numeric", "2^{10}"), ("hash", "#### 7A"), ("hash", ""),
+        ("boxed", " $ "), ("boxed", "so \\boxed{14"), ("boxed", "\\boxed{}"), ("choice", "K"),
+        ("choice", "AB"), ("choice", "b"), ("math", ""), ("math", "Paris"),
+        ("math", "\\frac{1}{0}"),
+    ],
+)  # fmt: skip
+def test_a_reference_that_cannot_be_read_is_refused_with_a_reason(name: str, answer: str) -> None:
+    with pytest.raises(ValueError, match=r"\w+ \w+|empty"):
+        BUILT[name].reference(answer)
+    with pytest.raises(ValueError, match=r"\w+ \w+|empty"):
+        BUILT[name].grade(answer, "The answer is #### \\boxed{5}")
+
+
+def test_graders_load_without_the_mathematics() -> None:
+    code = "import sys, forkdiv.graders as g; g.build_grader('boxed'); print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert "forkdiv.graders" in loaded
+    assert not loaded & {"sympy", "math_verify", "latex2sympy2_extended"}
+
+
+@pytest.mark.parametrize("name", ["Exact", "", "maths"])
+def test_an_unknown_grader_is_refused_with_those_that_are_allowed(name: str) -> None:
+    with pytest.raises(UserError, match=r"exact, numeric, boxed, hash, choice, math or package"):
+        build_grader(name)
+
+
+# --- exact, numeric, hash, boxed ----------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(text=st.text(min_size=1))
+def test_a_text_is_exactly_itself_and_nothing_longer(text: str) -> None:
+    assume(text.strip())
+    assert outcome("exact", text, f"\n {text}\t") is CORRECT
+    assert outcome("exact", text, text + " x") is WRONG
+    assert outcome("exact", text, f"x {text}") is WRONG
+
+
+@pytest.mark.parametrize("name", BY_VALUE)
+@settings(deadline=None)
+@given(value=values)
+def test_a_value_is_equal_to_itself_in_every_form(name: str, value: Fraction) -> None:
+    for reference in forms(value):
+        canonical = BUILT[name].reference(reference)
+        assert canonical == str(value)
+        for form in forms(value):
+            verdict = BUILT[name].grade(reference, "so it is " + BY_VALUE[name].format(form))
+            assert verdict == Verdict(CORRECT, canonical)
+
+
+@pytest.mark.parametrize("name", BY_VALUE)
+@settings(deadline=None)
+@given(value=values, other=values)
+def test_a_different_value_is_never_correct(name: str, value: Fraction, other: Fraction) -> None:
+    others = {other, -value, value / 10, value + Fraction(1, 10**40)}
+    for one in others - {value}:
+        for form in forms(one):
+            assert outcome(name, str(value), BY_VALUE[name].format(form)) is WRONG
+
+
+def forms(value: Fraction) -> list[str]:
+    """Ways to write one value."""
+    written = [str(value), f"{value.numerator} / {value.denominator}", f"{value}."]
+    sign = "-" if value < 0 else ""
+    top, bottom = abs(value.numerator), value.denominator
+    written += [f"{sign}\\dfrac{{{top}}}{{{bottom}}}", f"{sign}{top:,}/{bottom:,}"]
+    if bottom == 1:
+        written += [f"{sign}${top:,}.00", f"{value}.0", f"\\${sign}{top:,}", f"{value}%"]
+        written += [f"{sign}{top:,}".replace(",", "{,}"), f"\u2212{top}" if sign else f"+{top}"]
+        written += [f"{value * 1000} \\times 10^{{-3}}"]
+    return written
+
+
+@pytest.mark.parametrize(
+    ("text", "last"),
+    {
+        "10 - 3 = 7 apples": "7",
+        "9-3": "3",
+        "x = - 3.": "-3",
+        "the area is 20 m^2, or 20 m^{2}": "20",
+        "5 km/h": "5",
+        "H2O and x_1 and x_{12} make 4 of CO2": "4",
+        "1,2,3": "3",
+        "10,20,300": "300",
+        "$.50": "1/2",
+        "1.2e-3": "3/2500",
+        "3\\times4=12": "12",
+        "v1.2.3 gives 8.": "8",
+        "答案是18。": "18",
+    }.items(),
+)
+def test_the_last_number_of_a_text_is_found(text: str, last: str) -> None:
+    assert BUILT["numeric"].grade("99", text).answer == last
+
+
+@pytest.mark.parametrize("text", ["2^{10}", "143_{12}", "1/0", "9" * 2000, "1e5000", "", "x^2"])
+def test_what_is_no_plain_number_is_unparsable_at_the_end_of_a_text(text: str) -> None:
+    assert outcome("numeric", "10", f"first {text}") is UNPARSABLE
+
+
+def test_digits_of_other_bases_are_text() -> None:
+    for answer, other in (("7A", "A7"), ("BB", "bb"), ("1E2", "100"), ("A0", "A")):
+        assert BUILT["boxed"].reference(answer) == answer
+        assert outcome("boxed", answer, f"\\boxed{{\\text{{{answer}}}}}") is CORRECT
+        assert outcome("boxed", answer, f"\\boxed{{{other}}}") is WRONG
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    {
+        "x+1": "\\boxed{ x + 1 }",
+        "(1,2)": "\\boxed{\\left( 1,\\, 2 \\right)}",
+        "\\{1,2\\}": "\\boxed{\\{1, 2\\}}",
+        "\\frac{x}{y}": "\\boxed{$\\dfrac{x}{y}$.}",
+        "New York": "\\boxed{\\mathrm{New  York}}",
+        "\\text{even}": "\\boxed{\\boxed{even}}",
+        "\\sqrt{\\frac{1}{2}}": "\\fbox{\\sqrt{\\tfrac{1}{2}}} and }",
+        "so \\boxed{5}": "\\boxed{4}, no \\boxed{5}",
+    }.items(),
+)
+def test_boxed_text_is_compared_without_its_dress(answer: str, text: str) -> None:
+    assert outcome("boxed", answer, text) is CORRECT
+
+
+@settings(deadline=None)
+@given(
+    content=st.recursive(
+        st.sampled_from(["a", "1", "b c", "\\{", "\\}", "\\pi"]),
+        lambda inner: st.lists(inner, max_size=4).map(lambda parts: f"{{{' '.join(parts)}}}"),
+    )
+)
+def test_a_box_ends_at_its_own_brace(content: str) -> None:
+    text = f"\\boxed{{0}} \\boxed{{{content}}} }} {{"
+    assert BUILT["boxed"].grade("z", text).answer == BUILT["boxed"].reference(content)
+
+
+# --- choice -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        "The answer is ({}).", "Answer: {}", "**Answer:** {}) Paris", "**Final answer: {}**",
+        "the correct option is {}.", "The best choice is ({}), since A fits.", "\\boxed{{{}}}",
+        "The answer is $\\boxed{{\\text{{({})}}}}$.", "{}", "({})", "**{}**", "Because.\n\n{}.",
+        "Because.\n{}) Paris", "I take **{}** here", "The answer is not (A), the answer is ({})",
+        "The answer is {} because I said so.", "answer is **option {}**", "The answer is\n{}\n",
+        "The answer is \\textbf{{({})}}. A and I were close.",
+    ],
+)  # fmt: skip
+@settings(max_examples=20, deadline=None)
+@given(letter=LETTERS, other=LETTERS)
+def test_a_choice_is_read_in_the_ways_models_state_it(way: str, letter: str, other: str) -> None:
+    text = way.format(letter)
+    assert BUILT["choice"].grade(letter, text) == Verdict(CORRECT, letter)
+    expected = CORRECT if other == letter else WRONG
+    assert outcome("choice", f"({other})", text) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "detail"),
+    {
+        "The answer is A or B.": "several choices",
+        "The answer is (A) and (C)": "several choices",
+        "Answer: A, B": "several choices",
+        "The answer is A. So \\boxed{B}": "several choices",
+        "**A** or **B**, who knows": "several choices",
+        "The answer is a number": "no choice",
+        "The answer is A number": "no choice",
+        "The answer is I think 5": "no choice",
+        "A good question": "no choice",
+        "\\boxed{42}": "no choice",
+        "": "no choice",
+    }.items(),
+)
+def test_no_choice_and_several_are_unparsable(text: str, detail: str) -> None:
+    assert BUILT["choice"].grade("A", text) == Verdict(UNPARSABLE, None, detail)
+
+
+# --- math ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "text", "expected"),
+    [
+        ("\\sqrt{8}", "\\boxed{2\\sqrt{2}}", CORRECT),
+        ("(x+1)^2", "\\boxed{x^2+2x+1}", CORRECT),
+        ("\\frac{1}{2}", "The final answer is $0.5$.", CORRECT),
+        ("18", "\\boxed{18 \\text{ dollars}}", CORRECT),
+        ("\\{1,2\\}", "\\boxed{\\{2,1\\}}", CORRECT),
+        ("(x+1)^2", "\\boxed{x^2+1}", WRONG),
+        ("10000000", "\\boxed{10000001}", WRONG),
+        ("5", "\\boxed{\\frac{1}{0}}", WRONG),
+        ("5", "\\boxed{\\frac{1}{}", UNPARSABLE),
+        ("5", "", UNPARSABLE),
+    ],
+)
+def test_math_knows_equivalent_forms(answer: str, text: str, expected: Outcome) -> None:
+    assert outcome("math", answer, text) is expected
+
+
+def test_mathematics_that_takes_too_long_is_a_failure_and_no_wrong_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("forkdiv.graders.MATH_SECONDS", 1)
+    with pytest.raises(TimeoutError, match="more than 1 s"):
+        BUILT["math"].grade("5", "\\boxed{9^{9^{9}}}")
+    assert outcome("math", "5", "\\boxed{5}") is CORRECT
+
+
+def test_off_the_main_thread_math_raises_instead_of_scoring_nothing() -> None:
+    raised: list[Exception] = []
+
+    def grade() -> None:
+        try:
+            BUILT["math"].grade("1/2", "\\boxed{0.5}")
+        except Exception as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=grade)
+    thread.start()
+    thread.join()
+    assert [str(error) for error in raised] == [
+        "the grader `math` works only on a process's main thread"
+    ]
+    assert isinstance(raised[0], RuntimeError)
+
+
+# --- a user's function --------------------------------------------------------------------------
+
+OWN = """
+from forkdiv.records import Outcome, Verdict
+canaries = [("a", "xa", "correct"), ("a", "b", Outcome.WRONG)]
+def ends(answer, text): return text.endswith(answer)
+def says(answer, text): return Verdict(Outcome.UNPARSABLE, None, "as I say")
+def counts(answer, text): return text.count(answer)
+def fails(answer, text): raise KeyError(answer)
+def one(answer): return True
+def three(answer, text, more): return True
+number = 3
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a module of a user's; a fresh one, since modules are kept."""
+    name = f"own_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text(OWN)
+    (tmp_path / "broken_one.py").write_text("def f(:")
+    (tmp_path / "odd_canaries.py").write_text("canaries = [1]\ndef f(a, b): return True")
+    monkeypatch.syspath_prepend(tmp_path)
+    return name
+
+
+def test_a_users_function_grades_by_what_it_returns(own: str) -> None:
+    ends: AnswerGrader = build_grader(f"{own}:ends")
+    assert ends.name == f"{own}:ends"
+    assert ends.canaries == (("a", "xa", CORRECT), ("a", "b", WRONG))
+    assert ends.reference("a") == "a"
+    assert ends.grade("a", "ba") == Verdict(CORRECT, "a")
+    assert ends.grade("a", "ab") == Verdict(WRONG, None, "another answer")
+    says = build_grader(f"{own}:says")
+    assert says.grade("a", "b") == Verdict(UNPARSABLE, None, "as I say")
+
+
+def test_a_users_function_that_fails_or_answers_something_else_raises(own: str) -> None:
+    with pytest.raises(TypeError, match="gave 1, which is neither a bool nor a Verdict"):
+        build_grader(f"{own}:counts").grade("a", "a")
+    with pytest.raises(KeyError):
+        build_grader(f"{own}:fails").grade("a", "a")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["{}:one", "{}:three", "{}:number", "{}:missing", "{}:", ":f", "no_such_module:f", ".x:f",
+     "broken_one:f", "odd_canaries:f"],
+)  # fmt: skip
+def test_what_is_no_such_function_is_refused_before_anything_runs(own: str, name: str) -> None:
+    with pytest.raises(UserError, match=r"this grader cannot be used: got .*; allowed: package"):
+        build_grader(name.format(own))
