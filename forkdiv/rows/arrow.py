@@ -1,0 +1,113 @@
+"""Parquet files and datasets saved by Hugging Face `datasets`, read in batches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from forkdiv.errors import refuse
+from forkdiv.rows.file import NOT_UTF8, Broken, Record, RowFile, no_rows, one_line, unreadable
+
+ROWS_AT_ONCE = 1024
+Records = Callable[[Sequence[str]], Iterator[Record | Broken]]
+
+
+def read_parquet(path: Path) -> RowFile:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            names, count = file.schema_arrow.names, file.metadata.num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise unreadable(path, one_line(error)) from error
+
+    def records(wanted: Sequence[str]) -> Iterator[Record | Broken]:
+        with pq.ParquetFile(path) as file:
+            yield from _batched(path, file.iter_batches(ROWS_AT_ONCE, columns=list(wanted)))
+
+    return _columnar(path, names, count, records)
+
+
+def read_saved(path: Path) -> RowFile:
+    """A folder that `save_to_disk` wrote: one dataset, or several of which only one is there."""
+    if (path / "dataset_dict.json").exists():
+        return read_saved(path / _only_split(path))
+    if not (path / "state.json").exists():
+        raise unreadable(path, "datasets did not save this folder: it has no state.json")
+    import datasets
+    import pyarrow as pa
+
+    try:
+        saved = datasets.load_from_disk(str(path))
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        raise unreadable(path, f"{type(error).__name__}: {one_line(error)}") from error
+
+    def records(wanted: Sequence[str]) -> Iterator[Record | Broken]:
+        tables = saved.select_columns(list(wanted)).with_format("arrow").iter(ROWS_AT_ONCE)
+        yield from _batched(path, (batch for table in tables for batch in table.to_batches()))
+
+    return _columnar(path, saved.column_names, saved.num_rows, records)
+
+
+def saved_files(path: Path) -> list[Path]:
+    """The files that hold a saved dataset's rows; its folder may hold caches as well."""
+    if (path / "dataset_dict.json").exists():
+        return saved_files(path / _only_split(path))
+    try:
+        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        data = [path / part["filename"] for part in state["_data_files"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise unreadable(path, f"state.json: {type(error).__name__}: {one_line(error)}") from error
+    return [path / "state.json", path / "dataset_info.json", *data]
+
+
+def _only_split(path: Path) -> str:
+    try:
+        splits = json.loads((path / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise unreadable(path, f"dataset_dict.json: {one_line(error)}") from error
+    if len(splits) != 1:
+        raise refuse(
+            "a file of the task holds several datasets",
+            f"{path} with {', '.join(splits) or 'none'}",
+            "one split, which is a folder of its own",
+            "name one of them" + "".join(f", {path / name}" for name in splits[:1]),
+        )
+    return str(splits[0])
+
+
+def _columnar(path: Path, names: Sequence[str], count: int, records: Records) -> RowFile:
+    if not count:
+        raise no_rows(path)
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise unreadable(path, f"it names the column {twice[0]!r} twice")
+    return RowFile("row", tuple(names), records)
+
+
+def _batched(path: Path, batches: Iterable[Any]) -> Iterator[Record | Broken]:
+    """The rows of Arrow record batches, in order."""
+    import pyarrow as pa
+
+    number = 0
+    try:
+        for batch in batches:
+            for row in _rows(batch):
+                number += 1
+                yield Broken(number, row) if isinstance(row, str) else Record(number, row)
+    except (pa.ArrowException, OSError) as error:
+        raise unreadable(path, f"after row {number}: {one_line(error)}") from error
+
+
+def _rows(batch: Any) -> list[dict[str, Any] | str]:
+    """Each row's values, or why it has none."""
+    try:
+        rows: list[dict[str, Any] | str] = batch.to_pylist()
+    except ValueError as error:  # text that is not UTF-8, a time that Python has no value for
+        if batch.num_rows == 1:
+            return [NOT_UTF8 if isinstance(error, UnicodeDecodeError) else one_line(error)]
+        return [row for at in range(batch.num_rows) for row in _rows(batch.slice(at, 1))]
+    return rows

@@ -1,0 +1,202 @@
+"""A file's rows, checked: those that can be used, and of every other one where and why."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from forkdiv.errors import UserError, refuse
+from forkdiv.rows.arrow import read_parquet, read_saved, saved_files
+from forkdiv.rows.columns import Row, Unusable, find_columns, to_row
+from forkdiv.rows.file import Broken, RowFile, quoted, unreadable
+from forkdiv.rows.text import read_csv, read_json, read_jsonl
+from forkdiv.task_config import ColumnsConfig
+
+READERS: Mapping[str, Callable[[Path], RowFile]] = {
+    "jsonl": read_jsonl,
+    "json": read_json,
+    "csv": read_csv,
+    "parquet": read_parquet,
+    "datasets": read_saved,
+}
+SUFFIXES = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".parquet": "parquet",
+    ".csv": "csv",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that cannot be used. `line` counts from 1, in the file's unit."""
+
+    file: str
+    line: int
+    reason: str
+    unit: str = "line"
+
+
+@dataclass(frozen=True)
+class RowsRead:
+    """What became of a file's rows; `columns` are those that were read.
+
+    `file` is the file's name without its folders: what is written down here ends in dataset
+    cards, which are the same wherever the file lies.
+    """
+
+    file: str
+    unit: str
+    columns: ColumnsConfig
+    rows: tuple[Row, ...]
+    problems: tuple[BadRow, ...]
+    blank: int = 0
+
+    @property
+    def total(self) -> int:
+        """Rows of the file; blank lines are none."""
+        return len(self.rows) + len(self.problems)
+
+    def report(self, limit: int = 5) -> str:
+        """One line: how many rows cannot be used, and where and why the first `limit`."""
+        shown = [f"{self.unit} {bad.line}: {bad.reason}" for bad in self.problems[:limit]]
+        more = len(self.problems) - len(shown)
+        shown += [f"and {more:,} more"] if more else []
+        listed = f": {self.file} {'; '.join(shown)}" if shown else ""
+        return f"{len(self.problems):,} of {self.total:,} rows cannot be used{listed}"
+
+    @property
+    def skipped(self) -> str:
+        """What was left out, for a dataset's card; empty where nothing was."""
+        lines = f"{self.blank:,} blank lines of {self.file} hold no row" if self.blank else ""
+        rows = f"left out: {self.report()}" if self.problems else ""
+        return "; ".join(part for part in (rows, lines) if part)
+
+
+def read_rows(
+    path: Path, format: str, columns: ColumnsConfig, optional: frozenset[str] = frozenset()
+) -> RowsRead:
+    """Every row of the file, usable or not, in order.
+
+    `format` is `auto` or a key of `READERS`; columns that are `optional` may be named and
+    missing. Raises UserError where the file is missing, empty or unreadable, or its columns
+    cannot be told.
+    """
+    file = _open(path, _format(path, format))
+    found = find_columns(file.columns, columns, path, optional)
+    wanted = list(dict.fromkeys(name for name in found.model_dump().values() if name))
+    rows: list[Row] = []
+    bad: dict[int, str] = {}
+    repeats = _Repeats(file.unit, has_ids=found.id is not None)
+    for record in file.records(wanted):
+        if isinstance(record, Broken):
+            bad[record.line] = record.reason
+            continue
+        try:
+            row = to_row(record, found)
+            repeats.check(row)
+        except Unusable as reason:
+            bad[record.line] = str(reason)
+        else:
+            rows.append(row)
+    problems = tuple(BadRow(path.name, line, why, file.unit) for line, why in bad.items())
+    return RowsRead(path.name, file.unit, found, tuple(rows), problems, file.blank)
+
+
+def leave_out(read: RowsRead, reasons: Mapping[int, str]) -> RowsRead:
+    """The same with the rows at these lines among the problems."""
+    bad = [BadRow(read.file, line, reason, read.unit) for line, reason in reasons.items()]
+    rows = tuple(row for row in read.rows if row.line not in reasons)
+    problems = sorted([*read.problems, *bad], key=lambda one: one.line)
+    return replace(read, rows=rows, problems=tuple(problems))
+
+
+def require_good(reads: Sequence[RowsRead], on_bad_row: str) -> None:
+    """Raises UserError for rows that cannot be used, unless `on_bad_row` is `skip`, and for a
+    file that has no others."""
+    bad = [read for read in reads if read.problems]
+    if bad and on_bad_row != "skip":
+        raise refuse(
+            "the task's data has rows that cannot be used",
+            "; ".join(read.report() for read in bad),
+            "files in which every row can be",
+            "mend them, or leave them out with task.on_bad_row=skip",
+        )
+    for read in reads:
+        if not read.rows:
+            raise refuse(
+                "a file of the task has no row that can be used",
+                read.report(),
+                "at least one",
+                "mend it or correct task.columns",
+            )
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, or of all that hold a saved dataset's rows."""
+    files = saved_files(path) if path.is_dir() else [path]
+    whole = hashlib.sha256()
+    for file in files:
+        try:
+            with file.open("rb") as opened:
+                whole.update(hashlib.file_digest(opened, "sha256").digest())
+        except OSError as error:
+            raise unreadable(path, str(error)) from error
+    return whole.hexdigest()
+
+
+class _Repeats:
+    """Finds rows that say nothing new, and ids that name two rows."""
+
+    def __init__(self, unit: str, has_ids: bool) -> None:
+        self._unit, self._has_ids = unit, has_ids
+        self._texts: dict[tuple[str, str | None, str | None], int] = {}
+        self._ids: dict[str, int] = {}
+
+    def check(self, row: Row) -> None:
+        """Raises Unusable. Equal prompts with different completions are solutions of one
+        problem; the same pair twice would count twice in training."""
+        text = (row.prompt, row.completion, None if row.completion else row.answer)
+        if text in self._texts:
+            raise Unusable(f"repeats {self._unit} {self._texts[text]}")
+        if self._has_ids and row.id in self._ids:
+            raise Unusable(f"has the id {quoted(row.id)} of {self._unit} {self._ids[row.id]}")
+        self._texts[text] = row.line
+        self._ids[row.id] = row.line
+
+
+def _open(path: Path, format: str) -> RowFile:
+    try:
+        return READERS[format](path)
+    except OSError as error:
+        raise unreadable(path, str(error)) from error
+
+
+def _format(path: Path, format: str) -> str:
+    if not path.exists():
+        raise refuse("a file of the task is missing", path, "an existing one", "correct the path")
+    if format == "auto":
+        found = "datasets" if path.is_dir() else SUFFIXES.get(path.suffix.lower())
+        if found is None:
+            raise _unknown_format(path)
+        return found
+    if path.is_dir() != (format == "datasets"):
+        raise refuse(
+            f"task.format={format} does not fit",
+            f"{'a folder' if path.is_dir() else 'a file'}, {path}",
+            "a folder" if format == "datasets" else "a file",
+            "correct the path or task.format",
+        )
+    return format
+
+
+def _unknown_format(path: Path) -> UserError:
+    return refuse(
+        "the format of a file of the task is unknown",
+        path,
+        f"{', '.join(SUFFIXES)}, or a folder saved by datasets",
+        "rename it or set task.format",
+    )

@@ -1,0 +1,645 @@
+"""Files of rows: every row comes out of every format, or is named with its line and the reason."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from forkdiv.conversation import MARK, unpack
+from forkdiv.errors import UserError
+from forkdiv.rows.checked import RowsRead, digest, leave_out, read_rows, require_good
+from forkdiv.rows.columns import prompt_id
+from forkdiv.task_config import ColumnsConfig
+
+Rows = Sequence[Mapping[str, Any]]
+USUAL = ColumnsConfig()
+ROWS = [
+    {"id": "a", "question": "2+2?", "solution": "It is 4", "answer": "4", "subset": "easy"},
+    {"id": "b", "question": "3·3, “quoted”?", "solution": "9,\n9", "answer": "9", "subset": "hard"},
+    {"id": "c", "question": "7-9?\r\n", "solution": '"-2"', "answer": "-2", "subset": "easy"},
+]
+
+
+def write_jsonl(folder: Path, rows: Rows) -> Path:
+    path = folder / "data.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def write_json(folder: Path, rows: Rows) -> Path:
+    path = folder / "data.json"
+    path.write_text(json.dumps(rows, ensure_ascii=False, indent=1), encoding="utf-8")
+    return path
+
+
+def write_csv(folder: Path, rows: Rows) -> Path:
+    path = folder / "data.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def write_parquet(folder: Path, rows: Rows) -> Path:
+    path = folder / "data.parquet"
+    pq.write_table(pa.Table.from_pylist(list(rows)), path, row_group_size=2)
+    return path
+
+
+def write_saved(folder: Path, rows: Rows) -> Path:
+    import datasets
+
+    path = folder / "saved"
+    datasets.Dataset.from_list(list(rows)).save_to_disk(path)
+    return path
+
+
+WRITERS: dict[str, Callable[[Path, Rows], Path]] = {
+    "jsonl": write_jsonl,
+    "json": write_json,
+    "csv": write_csv,
+    "parquet": write_parquet,
+    "datasets": write_saved,
+}
+TYPED = ("jsonl", "json", "parquet", "datasets")  # formats that know more than text
+UNITS = {"jsonl": "line", "json": "item", "csv": "line", "parquet": "row", "datasets": "row"}
+
+
+def read(path: Path, **named: str) -> RowsRead:
+    return read_rows(path, "auto", ColumnsConfig(**named))
+
+
+def lines(tmp_path: Path, *parts: str | bytes) -> RowsRead:
+    """What becomes of a JSONL file of these lines."""
+    path = tmp_path / "data.jsonl"
+    encoded = [part.encode() if isinstance(part, str) else part for part in parts]
+    path.write_bytes(b"\n".join(encoded))
+    return read(path)
+
+
+def reasons(found: RowsRead) -> dict[int, str]:
+    return {bad.line: bad.reason for bad in found.problems}
+
+
+GOOD = '{"prompt": "2+2?", "completion": "4"}'
+
+# --- rows that can be used ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format", WRITERS)
+@pytest.mark.parametrize("named", [False, True], ids=["auto", "named"])
+def test_every_format_gives_the_same_rows(tmp_path: Path, format: str, named: bool) -> None:
+    path = WRITERS[format](tmp_path, ROWS)
+    found = read_rows(path, format if named else "auto", USUAL)
+    assert found.problems == ()
+    assert [(row.id, row.prompt, row.completion, row.answer, row.subset) for row in found.rows] == [
+        tuple(row.values()) for row in ROWS
+    ]
+    assert found.columns == ColumnsConfig(
+        prompt="question", completion="solution", answer="answer", id="id", subset="subset"
+    )
+    assert (found.unit, found.file, found.total) == (UNITS[format], path.name, 3)
+
+
+texts = st.text(st.characters(codec="utf-8"), max_size=20).map(lambda text: text + "x")
+tables = st.lists(
+    st.fixed_dictionaries({"prompt": texts, "completion": texts, "answer": texts}),
+    min_size=1,
+    max_size=6,
+    unique_by=lambda row: row["prompt"],
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(tables)
+def test_any_text_reads_back_from_every_format(table: list[dict[str, str]]) -> None:
+    for write in WRITERS.values():
+        with tempfile.TemporaryDirectory() as folder:
+            found = read(write(Path(folder), table))
+        assert found.problems == ()
+        for row, written in zip(found.rows, table, strict=True):
+            assert unpack(row.prompt) == [{"role": "user", "content": written["prompt"]}]
+            assert (row.completion, row.answer) == (written["completion"], written["answer"])
+            assert row.id == prompt_id(row.prompt)
+
+
+def test_more_rows_than_a_batch_keep_their_numbers(tmp_path: Path) -> None:
+    rows = [{"prompt": f"{i}?", "completion": str(i)} for i in range(1, 2501)]
+    rows[2400]["completion"] = ""
+    for write in (write_parquet, write_saved):
+        found = read(write(tmp_path, rows))
+        assert [row.line for row in found.rows] == [*range(1, 2401), *range(2402, 2501)]
+        assert reasons(found) == {2401: "empty completion"}
+
+
+@pytest.mark.parametrize("format", TYPED)
+def test_conversations_read_the_same_from_every_format(tmp_path: Path, format: str) -> None:
+    turns = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "2+2?"},
+        {"role": "assistant", "content": "4"},
+    ]
+    asked = [{"role": "user", "content": "3+3?"}]
+    rows = [{"messages": turns, "answer": "4"}, {"messages": asked, "answer": "6"}]
+    found = read(WRITERS[format](tmp_path, rows))
+    assert [unpack(row.prompt) for row in found.rows] == [turns[:-1], asked]
+    assert [row.completion for row in found.rows] == ["4", None]
+
+
+def test_csv_holds_conversations_as_json(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]
+    found = read(write_csv(tmp_path, [{"messages": json.dumps(turns)}, {"messages": "2+2?"}]))
+    assert [(row.prompt, row.completion) for row in found.rows] == [("2+2?", "4")]
+    assert reasons(found) == {3: "messages is text that is no JSON"}
+
+
+def test_a_prompt_that_begins_with_the_mark_of_conversations_stays_text(tmp_path: Path) -> None:
+    found = read(write_jsonl(tmp_path, [{"prompt": MARK + "[]", "completion": "x"}]))
+    assert unpack(found.rows[0].prompt) == [{"role": "user", "content": MARK + "[]"}]
+
+
+@pytest.mark.parametrize("format", TYPED)
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [(18, "18"), (18.0, "18"), (-0.5, "-0.5"), (2**62, str(2**62)), (1e-7, "0.0000001")],
+)
+def test_a_number_is_an_answer(tmp_path: Path, format: str, answer: float, text: str) -> None:
+    found = read(WRITERS[format](tmp_path, [{"id": answer, "prompt": "?", "answer": answer}]))
+    assert [(row.answer, row.id) for row in found.rows] == [(text, text)]
+
+
+@pytest.mark.parametrize(
+    ("spelled", "text"),
+    [("1" * 5000, "1" * 5000), ("18.50", "18.50"), ("1e400", "1E+400"), ("1.5e3", "1500")],
+)
+def test_a_json_number_is_never_rounded(tmp_path: Path, spelled: str, text: str) -> None:
+    found = lines(tmp_path, f'{{"prompt": "?", "answer": {spelled}}}')
+    assert [row.answer for row in found.rows] == [text]
+
+
+def test_decimals_of_parquet_are_numbers(tmp_path: Path) -> None:
+    found = read(write_parquet(tmp_path, [{"prompt": "?", "answer": Decimal("3.50")}]))
+    assert [row.answer for row in found.rows] == ["3.50"]
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
+    for write in (write_jsonl, write_json, write_csv):
+        path = write(tmp_path, ROWS)
+        before = read(path)
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+        assert read(path) == before
+
+
+def test_blank_lines_are_no_rows_but_are_counted(tmp_path: Path) -> None:
+    found = lines(tmp_path, GOOD, "", "  \t", '{"prompt": "3+3?", "completion": ""}', "")
+    assert (len(found.rows), found.blank, found.total) == (1, 2, 2)
+    assert reasons(found) == {4: "empty completion"}
+    assert found.skipped.endswith("; 2 blank lines of data.jsonl hold no row")
+    path = tmp_path / "data.csv"
+    path.write_text("prompt,completion\n\n2+2?,4\n\n")
+    assert (len(read(path).rows), read(path).blank, read(path).skipped) == (
+        1, 2, "2 blank lines of data.csv hold no row",
+    )  # fmt: skip
+
+
+def test_a_line_ends_at_a_line_feed_alone(tmp_path: Path) -> None:
+    text = "a\u2028b\x0bc\u0085d"  # what str.splitlines would split
+    row = json.dumps({"prompt": text, "completion": "x"}, ensure_ascii=False)
+    found = lines(tmp_path, row + "\r", GOOD)
+    assert [row.prompt for row in found.rows] == [text, "2+2?"]
+
+
+def test_a_csv_field_may_be_longer_than_the_csv_modules_limit(tmp_path: Path) -> None:
+    usual = csv.field_size_limit()
+    found = read(write_csv(tmp_path, [{"prompt": "2+2?", "completion": "x" * (usual + 1)}]))
+    assert len(found.rows[0].completion or "") == usual + 1
+    assert csv.field_size_limit() == usual
+
+
+# --- rows that cannot ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("{", "is broken JSON: Expecting property name enclosed in double quotes at character 2"),
+        (f"{GOOD} x", "is broken JSON: Extra data at character 39"),
+        (b'{"prompt": "\xff"}', "is not UTF-8 at byte 13"),
+        ("[1]", "is a list, not an object"),
+        ("null", "is null, not an object"),
+        ("12", "is a number, not an object"),
+        ("[" * 100_000, "is broken JSON: Nested too deeply at character 1"),
+        ("1e99999999999999999999", "is broken JSON: A number out of all bounds at character 1"),
+        ('{"completion": "4"}', "has no column 'prompt'"),
+        ('{"prompt": "3?"}', "has no column 'completion'"),
+        ('{"prompt": "3?", "prompt": "4?"}', "is an object that names the key 'prompt' twice"),
+        ('{"prompt": null, "completion": "4"}', "the prompt is null, not text"),
+        ('{"prompt": 3, "completion": "4"}', "the prompt is a number, not text"),
+        ('{"prompt": true, "completion": "4"}', "the prompt is true or false, not text"),
+        ('{"prompt": "3?", "completion": ["4"]}', "the completion is a list, not text"),
+        ('{"prompt": "3?", "completion": {"a": 4}}', "the completion is an object, not text"),
+        ('{"prompt": "3?", "completion": {"a": 4, "a": 5}}', "the completion is an object that "
+         "names the key 'a' twice, not text"),
+        ('{"prompt": " ", "completion": "4"}', "empty prompt"),
+        ('{"prompt": "3?", "completion": "\\n"}', "empty completion"),
+        ('{"prompt": "3?\\ud800", "completion": "4"}', "the prompt has half of a character pair "
+         "at 3"),
+        (GOOD, "repeats line 1"),
+    ],
+)  # fmt: skip
+def test_a_broken_line_is_named_and_the_others_are_read(
+    tmp_path: Path, line: str | bytes, reason: str
+) -> None:
+    found = lines(tmp_path, GOOD, line, '{"prompt": "5?", "completion": "5"}')
+    assert [row.line for row in found.rows] == [1, 3]
+    assert reasons(found) == {2: reason}
+    assert found.report() == f"1 of 3 rows cannot be used: data.jsonl line 2: {reason}"
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("null", "the answer is null, not text or a number"),
+        ("true", "the answer is true or false, not text or a number"),
+        ("[4]", "the answer is a list, not text or a number"),
+        ("NaN", "the answer is nan, not a number"),
+        ("-Infinity", "the answer is -inf, not a number"),
+        ('""', "empty answer"),
+    ],
+)
+def test_what_is_no_answer_is_named(tmp_path: Path, answer: str, reason: str) -> None:
+    good = '{"prompt": "2?", "answer": 2}'
+    found = lines(tmp_path, good, f'{{"prompt": "3?", "answer": {answer}}}')
+    assert (len(found.rows), reasons(found)) == (1, {2: reason})
+
+
+def test_a_conversation_without_answer_is_named(tmp_path: Path) -> None:
+    asked = {"messages": [{"role": "user", "content": "2?"}]}
+    told = {"messages": [*asked["messages"], {"role": "assistant", "content": "2"}]}
+    wrong = {"messages": [{"role": "user", "content": 2}]}
+    rows: list[dict[str, Any]] = [asked, told, wrong]
+    found = read(write_jsonl(tmp_path, rows))
+    assert reasons(found) == {
+        1: "ends with the user's message and has no answer",
+        3: "message 1 has a content that is a number, not text",
+    }
+
+
+@pytest.mark.parametrize("format", ["json", "parquet", "datasets"])
+def test_other_formats_name_their_bad_rows_too(tmp_path: Path, format: str) -> None:
+    rows: list[dict[str, Any]] = [
+        {"id": "a", "prompt": "2?", "completion": "2", "answer": 2.0},
+        {"id": "b", "prompt": None, "completion": "2", "answer": 2.0},
+        {"id": "c", "prompt": "3?", "completion": "", "answer": 3.0},
+        {"id": "d", "prompt": "4?", "completion": "4", "answer": float("nan")},
+        {"id": "a", "prompt": "5?", "completion": "5", "answer": 5.0},
+        {"id": "f", "prompt": "2?", "completion": "2", "answer": 2.0},
+        {"id": None, "prompt": "6?", "completion": "6", "answer": 6.0},
+    ]
+    unit = UNITS[format]
+    assert reasons(read(WRITERS[format](tmp_path, rows))) == {
+        2: "the prompt is null, not text",
+        3: "empty completion",
+        4: "the answer is nan, not a number",
+        5: f"has the id 'a' of {unit} 1",
+        6: f"repeats {unit} 1",
+        7: "the id is null, not text or a number",
+    }
+
+
+@pytest.mark.parametrize("format", TYPED)
+def test_a_column_of_another_type_is_named_in_each_row(tmp_path: Path, format: str) -> None:
+    path = WRITERS[format](tmp_path, [{"prompt": i, "answer": [i]} for i in range(2)])
+    assert set(reasons(read(path)).values()) == {"the prompt is a number, not text"}
+    if format in ("parquet", "datasets"):
+        table = pa.table({"prompt": [b"2?"], "answer": ["2"]})
+        pq.write_table(table, tmp_path / "bytes.parquet")
+        found = read(tmp_path / "bytes.parquet")
+        assert reasons(found) == {1: "the prompt is of type bytes, not text"}
+
+
+def test_text_of_parquet_that_is_not_utf8_is_named_and_the_others_are_read(tmp_path: Path) -> None:
+    raw = pa.array([b"2?", b"\xff?", b"4?"], pa.binary())
+    prompts = pa.StringArray.from_buffers(3, raw.buffers()[1], raw.buffers()[2])
+    pq.write_table(pa.table({"prompt": prompts, "answer": ["2", "3", "4"]}), tmp_path / "d.parquet")
+    found = read(tmp_path / "d.parquet")
+    assert ([row.line for row in found.rows], reasons(found)) == ([1, 3], {2: "is not UTF-8"})
+
+
+def test_a_row_of_csv_is_named_by_its_first_line(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_bytes(
+        b"prompt,completion,note\n"  # 1
+        b'"2\n+\n2?",4,\n'  # 2 to 4
+        b"3?,3\n"  # 5: a field short
+        b"4?,4,a,b\n"  # 6: one too many
+        b"5?,\xff,\n"  # 7
+        b'6?,"6"6,\n'  # 8
+        b"7?,,\n"  # 9
+        b"8?,8,\n"  # 10
+    )
+    found = read(path)
+    assert [row.line for row in found.rows] == [2, 10]
+    assert reasons(found) == {
+        5: "has 2 fields, the header 3",
+        6: "has 4 fields, the header 3",
+        7: "is not UTF-8",
+        8: "is broken CSV: ',' expected after '\"'",
+        9: "empty completion",
+    }
+
+
+SPELLED = rb'{ } " "prompt" "2?" : , [ ] 1 null NaN \ \ud800 {"prompt":"2?","answer":2}'.split()
+pieces = st.sampled_from([*SPELLED, b" ", b"\r", b"\xff", b"\xe2", b"\x00"])
+anything = st.lists(pieces | st.binary(max_size=3), max_size=8).map(b"".join)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(anything.filter(lambda line: b"\n" not in line), max_size=5))
+def test_every_line_of_jsonl_is_a_row_a_bad_row_or_blank(more: list[bytes]) -> None:
+    good = [b'{"prompt": "5?", "answer": 5}', b'{"prompt": "6?", "answer": 6}']
+    with tempfile.TemporaryDirectory() as folder:
+        found = lines(Path(folder), good[0], *more, good[1], b"")
+    assert found.total + found.blank == len(more) + 2
+    assert {row.prompt for row in found.rows} >= {"5?", "6?"}
+    numbers = [row.line for row in found.rows] + [bad.line for bad in found.problems]
+    assert len(set(numbers)) == len(numbers)
+
+
+@settings(max_examples=300, deadline=None)
+@given(anything)
+def test_whatever_bytes_a_csv_file_holds_no_row_is_lost(more: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "data.csv"
+        path.write_bytes(b"prompt,answer\n5?,5\n" + more + b"\n6?,6\n")
+        try:
+            found = read(path)
+        except UserError as refused:
+            if "opens a quote that never closes" not in str(refused):  # all rows from there on
+                raise
+            return
+    assert [row.prompt for row in found.rows][:1] == ["5?"]
+    swallowed = any("6?" in row.prompt + (row.answer or "") for row in found.rows)
+    assert swallowed or found.problems
+
+
+def test_equal_prompts_with_other_completions_are_rows_of_their_own(tmp_path: Path) -> None:
+    rows = [{"prompt": "2?", "completion": text} for text in ("two", "2", "II", "2")]
+    found = read(write_jsonl(tmp_path, rows))
+    assert len({row.id for row in found.rows}) == 1
+    assert ([row.line for row in found.rows], reasons(found)) == ([1, 2, 3], {4: "repeats line 2"})
+
+
+def test_equal_prompts_without_completions_repeat_when_their_answers_do(tmp_path: Path) -> None:
+    rows = [{"prompt": "2?", "answer": text} for text in ("2", "two", "2")]
+    assert reasons(read(write_jsonl(tmp_path, rows))) == {3: "repeats line 1"}
+
+
+def test_an_id_names_one_row(tmp_path: Path) -> None:
+    rows = [{"id": i % 2, "prompt": f"{i}?", "answer": i} for i in range(3)]
+    assert reasons(read(write_jsonl(tmp_path, rows))) == {3: "has the id '0' of line 1"}
+
+
+# --- columns ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prompt", ["prompt", "Question", "PROBLEM", "instruction", " input"])
+@pytest.mark.parametrize("completion", ["completion", "Response", "solution", "OUTPUT"])
+@pytest.mark.parametrize("answer", ["answer", "Target", "label"])
+def test_columns_are_found_by_their_usual_names(
+    tmp_path: Path, prompt: str, completion: str, answer: str
+) -> None:
+    (row,) = read(write_jsonl(tmp_path, [{answer: "4", completion: "It is 4", prompt: "2?"}])).rows
+    assert (row.prompt, row.completion, row.answer) == ("2?", "It is 4", "4")
+
+
+def test_named_columns_are_read_and_no_others_take_their_place(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path, [{"question": "no", "q": "2?", "a": "2", "answer": "no"}])
+    (row,) = read(path, prompt="q", completion="a", answer="answer").rows
+    assert (row.prompt, row.completion, row.answer) == ("2?", "2", "no")
+
+
+def test_a_column_of_completions_may_be_named_for_the_answers_too(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path, [{"prompt": "2?", "how": "#### 2", "answer": "no"}])
+    (row,) = read(path, completion="how", answer="how").rows
+    assert (row.completion, row.answer) == ("#### 2", None)
+
+
+def test_a_column_that_is_named_for_one_thing_is_not_found_for_another(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path, [{"question": "2?", "answer": "2"}])
+    (row,) = read(path, completion="answer").rows
+    assert (row.completion, row.answer) == ("2", None)
+
+
+def test_messages_take_the_place_of_a_prompt_unless_one_is_named(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "2?"}, {"role": "assistant", "content": "2"}]
+    path = write_jsonl(tmp_path, [{"prompt": "3?", "completion": "3", "messages": turns}])
+    assert [row.prompt for row in read(path).rows] == ["2?"]
+    assert [row.prompt for row in read(path, prompt="prompt").rows] == ["3?"]
+
+
+@pytest.mark.parametrize("format", WRITERS)
+def test_a_named_column_that_no_row_has_is_one_refusal(tmp_path: Path, format: str) -> None:
+    path = WRITERS[format](tmp_path, ROWS)
+    wrong = r"task.columns.prompt is no column of .*got 'questoin'; allowed: 'id', 'question', "
+    with pytest.raises(UserError, match=wrong):
+        read(path, prompt="questoin")
+
+
+def test_a_named_column_that_one_row_lacks_is_a_bad_row(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path, [{"q": "2?", "answer": 2}, {"answer": 3}])
+    assert reasons(read(path, prompt="q")) == {2: "has no column 'q'"}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"text": "2?"}, r"hold a prompt: got the columns 'text'; .* set task\.columns\.prompt"),
+        ({"text": "2?", "answer": "2"}, r"set task\.columns\.prompt or task\.columns\.messages"),
+        ({"prompt": "2?", "gold": "2"}, r"hold a completion or an answer: .* 'prompt', 'gold'"),
+        (
+            {"instruction": "add", "input": "2, 2", "output": "4"},
+            r"several columns .* the prompt: got 'instruction', 'input'; .* task\.columns\.prompt",
+        ),
+        ({"prompt": "2?", "answer": "2", "Answer": "3"}, r"got 'answer', 'Answer'"),
+    ],
+)
+def test_columns_that_cannot_be_told_are_refused(
+    tmp_path: Path, row: dict[str, str], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        read(write_jsonl(tmp_path, [row]))
+
+
+def test_messages_and_a_prompt_cannot_both_be_named() -> None:
+    with pytest.raises(ValueError, match=r"drop one of task\.columns"):
+        ColumnsConfig(messages="messages", prompt="question")
+
+
+# --- files --------------------------------------------------------------------------------------
+
+FILES: dict[str, tuple[str, bytes, str]] = {
+    "empty": ("a.jsonl", b"", "is empty"),
+    "blank": ("a.jsonl", b"\n \n", "is empty"),
+    "empty csv": ("a.csv", b"", "is empty"),
+    "a header alone": ("a.csv", b"prompt,answer\n", "is empty"),
+    "empty json": ("a.json", b" ", "is empty"),
+    "no items": ("a.json", b"[]", "is empty"),
+    "unknown suffix": ("a.txt", b"x", r"format of a file of the task is unknown.*\.jsonl"),
+    "no suffix": ("a", b"x", "set task.format"),
+    "one object": ("a.json", b'{"data": []}', "holds an object, not a list .*task.format=jsonl"),
+    "lines": ("a.json", b'{"a": 1}\n{"a": 2}', r"line 2 is broken JSON: Extra data.*format=jsonl"),
+    "broken json": ("a.json", b'[{"a": 1},\n\n{"a" 2}]', "line 3 is broken JSON: Expecting ':'"),
+    "bytes": ("a.json", b'[{"a": 1},\n{"a": "\xff"}]', "line 2 is not UTF-8"),
+    "utf-16": ("a.jsonl", '{"a": 1}'.encode("utf-16"), "UTF-16"),
+    "utf-16 csv": ("a.csv", "a,b".encode("utf-16"), "UTF-16"),
+    "all broken": ("a.jsonl", b"x\ny\n", "no row of it can be read; line 1 is broken JSON"),
+    "open quote": ("a.csv", b'prompt,answer\n2?,"2\n3?,3\n', "line 2 opens a quote that never"),
+    "header twice": ("a.csv", b"answer,answer\n1,2\n", "names the column 'answer' twice"),
+    "header bytes": ("a.csv", b"answer,\xff\n1,2\n", "its header is not UTF-8"),
+    "broken header": ("a.csv", b'"a"b,c\n1,2\n', "its header is broken CSV"),
+    "no parquet": ("a.parquet", b"not parquet at all", "cannot be read"),
+    "empty file of parquet": ("a.parquet", b"", "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_cannot_be_read_is_one_refusal(tmp_path: Path, name: str) -> None:
+    file, content, message = FILES[name]
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(UserError, match=message) as refused:
+        read(tmp_path / file)
+    assert str(tmp_path / file) in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"missing: got .*nowhere\.jsonl; .* correct the path"):
+        read(tmp_path / "nowhere.jsonl")
+
+
+def test_a_file_is_no_folder_and_a_folder_no_file(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path, ROWS)
+    with pytest.raises(UserError, match=r"task\.format=datasets does not fit: got a file"):
+        read_rows(path, "datasets", USUAL)
+    with pytest.raises(UserError, match=r"task\.format=csv does not fit: got a folder"):
+        read_rows(tmp_path, "csv", USUAL)
+    with pytest.raises(UserError, match="datasets did not save this folder"):
+        read(tmp_path)
+
+
+def test_columns_of_parquet_of_one_name_are_refused(tmp_path: Path) -> None:
+    table = pa.table([pa.array(["2?"]), pa.array(["3?"])], names=["prompt", "prompt"])
+    pq.write_table(table, tmp_path / "twice.parquet")
+    with pytest.raises(UserError, match="names the column 'prompt' twice"):
+        read(tmp_path / "twice.parquet")
+
+
+def test_parquet_without_rows_is_empty_and_a_cut_one_unreadable(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path, ROWS)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20])
+    with pytest.raises(UserError, match="cannot be read"):
+        read(path)
+    path.write_bytes(whole[:8] + b"\xff" * 200 + whole[208:])
+    with pytest.raises(UserError, match=r"cannot be read: got .* after row 0"):
+        read(path)
+    pq.write_table(pa.Table.from_pylist(ROWS).slice(0, 0), path)
+    with pytest.raises(UserError, match="is empty"):
+        read(path)
+
+
+def test_of_several_saved_datasets_one_must_be_named(tmp_path: Path) -> None:
+    import datasets
+
+    table = datasets.Dataset.from_list(ROWS)
+    datasets.DatasetDict({"train": table, "test": table}).save_to_disk(tmp_path / "both")
+    with pytest.raises(UserError, match=r"several datasets: got .* with train, test; .*both/train"):
+        read(tmp_path / "both")
+    assert len(read(tmp_path / "both" / "test").rows) == 3
+    datasets.DatasetDict({"train": table}).save_to_disk(tmp_path / "single")
+    assert read(tmp_path / "single").rows == read(tmp_path / "both" / "train").rows
+    assert digest(tmp_path / "single") == digest(tmp_path / "single" / "train")
+
+
+def test_a_saved_selection_gives_the_rows_selected(tmp_path: Path) -> None:
+    import datasets
+
+    datasets.Dataset.from_list(ROWS).select([2, 0]).save_to_disk(tmp_path / "some")
+    assert [row.id for row in read(tmp_path / "some").rows] == ["c", "a"]
+
+
+def test_a_damaged_saved_dataset_is_refused(tmp_path: Path) -> None:
+    path = write_saved(tmp_path, ROWS)
+    data = next(path.glob("*.arrow"))
+    data.write_bytes(b"\xff" * 64)
+    with pytest.raises(UserError, match=r"cannot be read: got .*saved"):
+        read(path)
+    (path / "state.json").write_text("{}")
+    for broken in (read, digest):
+        with pytest.raises(UserError, match=r"cannot be read: got .*saved"):
+            broken(path)
+
+
+def test_a_digest_is_of_the_content_alone(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for format, write in WRITERS.items():
+        path = write(tmp_path, ROWS)
+        moved = Path(shutil.move(path, tmp_path / "a" / f"moved-{format}"))
+        before = digest(moved)
+        if moved.is_dir():  # a cache that datasets wrote says nothing of the rows
+            (moved / "cache-1.arrow").write_bytes(b"x")
+        assert digest(moved) == before
+        data = next(moved.glob("data*")) if moved.is_dir() else moved
+        data.write_bytes(data.read_bytes() + b" ")
+        assert digest(moved) != before
+
+
+# --- what is done about bad rows ----------------------------------------------------------------
+
+
+def test_a_report_lists_the_first_and_counts_the_rest(tmp_path: Path) -> None:
+    found = lines(tmp_path, GOOD, *["{}"] * 1300)
+    assert found.report(limit=2) == (
+        "1,300 of 1,301 rows cannot be used: data.jsonl line 2: has no column 'prompt'; "
+        "line 3: has no column 'prompt'; and 1,298 more"
+    )
+
+
+def test_bad_rows_stop_a_study_unless_they_may_be_left_out(tmp_path: Path) -> None:
+    found = lines(tmp_path, GOOD, "{}")
+    with pytest.raises(UserError, match=r"data\.jsonl line 2: .*set|mend them, or leave them out"):
+        require_good([found], "refuse")
+    require_good([found], "skip")
+    assert found.skipped == f"left out: {found.report()}"
+    clean = lines(tmp_path, GOOD)
+    require_good([clean], "refuse")
+    assert (clean.skipped, clean.report()) == ("", "0 of 1 rows cannot be used")
+
+
+def test_a_file_without_any_good_row_is_refused_either_way(tmp_path: Path) -> None:
+    found = lines(tmp_path, '{"prompt": "", "answer": 2}')
+    with pytest.raises(UserError, match="no row that can be used"):
+        require_good([found], "skip")
+
+
+def test_rows_left_out_later_are_reported_in_order(tmp_path: Path) -> None:
+    found = lines(tmp_path, GOOD, "{}", '{"prompt": "3?", "completion": "3"}')
+    fewer = leave_out(found, {1: "too easy"})
+    assert [row.line for row in fewer.rows] == [3]
+    assert reasons(fewer) == {1: "too easy", 2: "has no column 'prompt'"}
+    assert [bad.line for bad in fewer.problems] == [1, 2]
+    assert fewer.total == found.total == 3
