@@ -1,0 +1,250 @@
+"""The files of an audit: JSON for other tools, tables, and one page that needs no network."""
+
+from __future__ import annotations
+
+import csv
+import json
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from forkdiv.artifacts import publish_file, write_text
+from forkdiv.audit import Audit
+from forkdiv.audit_samples import MEANINGS, SYMBOLS, samples
+from forkdiv.audit_text import WAY_TITLES, lead, limits, lookalike_sentences, worst
+from forkdiv.fork_stats import CONTEXT, word_at
+from forkdiv.site import Site
+
+SUMMARY, FORKS, EXAMPLES, PAGE = "audit.json", "forks.parquet", "examples.csv", "audit.html"
+ROWS_AT_ONCE = 4096
+SCHEMA = pa.schema(
+    [
+        ("way", pa.string()),
+        ("row", pa.int64()),
+        ("problem_id", pa.string()),
+        ("subset", pa.string()),
+        ("mode", pa.string()),
+        ("fork", pa.string()),
+        ("at", pa.int64()),
+        ("word", pa.int64()),
+        ("before", pa.string()),
+        ("taken", pa.string()),
+        ("branches", pa.list_(pa.string())),
+        ("shown", pa.list_(pa.int64())),  # responses that take each of `branches`
+        ("right", pa.list_(pa.bool_())),  # null where nothing is known of right and wrong
+        ("chance", pa.list_(pa.float64())),  # the model's; null where it is below the least
+        ("signed", pa.bool_()),
+        ("entropy", pa.float64()),
+        ("coverage", pa.float64()),
+        ("under_covered", pa.bool_()),
+    ]
+)
+
+
+RATES = {
+    "tree": {
+        "precision": "precision",
+        "recall": "recall, all forks",
+        "recall_several_solutions": "recall, problems with several solutions",
+        "recall_two_shown": "recall, forks with two branches shown",
+    },
+    "model": {
+        "precision": "precision",
+        "recall": "recall, all forks",
+        "recall_unsigned": "recall, unsigned forks",
+        "recall_signed": "recall, signed forks",
+    },
+}
+NUMBERS = (
+    ("responses read", ("examples",)),
+    ("forks passed, over all of them", ("sites",)),
+    ("different forks (prompt and beginning)", ("forks",)),
+    ("forks per response", ("forks_per_example",)),
+    ("forks per 100 words", ("forks_per_100_words",)),
+    ("forks per 100 tokens of the model", ("forks_per_100_tokens",)),
+    ("share without a sign (fork density)", ("fork_density",)),
+    ("branches known per fork", ("mean_branches",)),
+    ("branches shown per fork", ("mean_shown",)),
+    ("forks with several right, or likely, branches", ("coverage", "defined")),
+    ("of these under-covered", ("coverage", "under_covered")),
+    ("share of these branches shown, from the same beginning", ("coverage", "mean")),
+    ("share shown, anywhere in the problem", ("coverage_in_problem", "mean")),
+    ("responses that take a branch which leads astray", ("astray",)),
+)
+
+Table = tuple[list[str], list[list[str]]]
+
+
+def write(audit: Audit, folder: Path) -> Path:
+    """Write `audit.json`, `forks.parquet` (a row for each fork of each example), `examples.csv`
+    (a row for each example) and `audit.html`, each aside and renamed. Returns the page's path.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(audit.summary, indent=1, allow_nan=False)
+    _write_forks(audit, folder / FORKS)
+    _write_examples(audit, folder / EXAMPLES)
+    write_text(folder / PAGE, _page(audit))
+    write_text(folder / SUMMARY, text)
+    return folder / PAGE
+
+
+def _write_forks(audit: Audit, path: Path) -> None:
+    rows = (
+        {"way": way, **_row(site, audit)} for way, one in audit.found.items() for site in one.sites
+    )
+    with _aside(path) as aside, pq.ParquetWriter(aside, SCHEMA, compression="zstd") as writer:
+        while part := list(islice(rows, ROWS_AT_ONCE)):
+            writer.write_table(pa.Table.from_pylist(part, SCHEMA))
+
+
+def _row(site: Site, audit: Audit) -> dict[str, Any]:
+    example = audit.examples[site.row]
+    branches = list(dict.fromkeys((*site.branches, *site.shown)))
+    chances = dict(zip(site.branches, site.chances or (), strict=False))
+    return {
+        "row": site.row,
+        "problem_id": site.problem_id,
+        "subset": example.subset,
+        "mode": example.mode,
+        "fork": site.fork,
+        "at": site.at,
+        "word": word_at(example.response, site.at),
+        "before": example.response[max(site.at - CONTEXT, 0) : site.at],
+        "taken": site.taken,
+        "branches": branches,
+        "shown": [site.shown.get(branch, 0) for branch in branches],
+        "right": None if site.valid is None else [branch in site.valid for branch in branches],
+        "chance": [chances.get(branch) for branch in branches] if site.chances else None,
+        "signed": site.signed,
+        "entropy": site.entropy,
+        "coverage": site.coverage,
+        "under_covered": site.under_covered,
+    }
+
+
+def _write_examples(audit: Audit, path: Path) -> None:
+    forks, open_forks, unsigned = Counter[Any](), Counter[Any](), Counter[int]()
+    for way, one in audit.found.items():
+        for site in one.sites:
+            forks[way, site.row] += 1
+            open_forks[way, site.row] += site.under_covered
+            unsigned[site.row] += site.signed is False
+    header = ["row", "problem_id", "subset", "mode", "words"]
+    for way in audit.found:
+        header += [f"{way}_forks", f"{way}_under_covered"]
+        header += ["exact_unsigned"] if way == "exact" else []
+    with _aside(path) as aside, aside.open("w", encoding="utf-8", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(header)
+        for row, example in enumerate(audit.examples):
+            values: list[Any] = [row, example.problem_id, example.subset, example.mode]
+            values.append(len(example.response.split()))
+            for way, one in audit.found.items():
+                known = row in one.read  # empty where this way can say nothing
+                values += [forks[way, row], open_forks[way, row]] if known else ["", ""]
+                if way == "exact":
+                    values.append(unsigned[row] if known else "")
+            writer.writerow(values)
+
+
+@contextmanager
+def _aside(path: Path) -> Iterator[Path]:
+    """A path to write to, which gets its name when all is written."""
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        yield aside
+        publish_file(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _page(audit: Audit) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    summary = audit.summary
+    config = summary["settings"]
+    passed = {way: one for way, one in summary["ways"].items() if one["sites"]}
+    return environment.get_template("audit.html.j2").render(
+        summary=summary,
+        lead=lead(summary),
+        tables=_tables(summary),
+        titles=WAY_TITLES,
+        histograms={way: _histogram(one) for way, one in passed.items()},
+        tenths={way: _tenths(one) for way, one in passed.items()},
+        worst=worst(summary),
+        lookalikes=lookalike_sentences(summary),
+        samples=samples(audit.examples, audit.found, config["shown"], config["min_probability"]),
+        symbols=[(kind, SYMBOLS[kind], MEANINGS[kind]) for kind in SYMBOLS],
+        files=(FORKS, EXAMPLES, SUMMARY),
+    )
+
+
+def _tables(summary: Mapping[str, Any]) -> dict[str, Table]:
+    """Header and rows of each table; those that compare only where there is something to."""
+    ways, against = summary["ways"], summary["against_exact"]
+    tables: dict[str, Table] = {
+        "numbers": (["", *(WAY_TITLES[way] for way in ways)], _numbers(ways)),
+        "groups": (
+            ["positions", "flagged", "of", "mean entropy (nats)"],
+            [
+                [" ".join(filter(None, (one["what"], one["text"], one["mode"]))), *_counts(one)]
+                for one in summary["lookalikes"]
+            ],
+        ),
+    }
+    for way, titles in RATES.items():
+        if way in against:
+            rows = [[title, limits(against[way][name])] for name, title in titles.items()]
+            tables[way] = ([WAY_TITLES[way], ""], rows)
+    if "model" in against:
+        header = ["position", "flagged", "of", "mean entropy (nats)"]
+        rows = [[one["kind"], *_counts(one)] for one in against["model"]["kinds"]]
+        tables["kinds"] = (header, rows)
+    return tables
+
+
+def _counts(one: Mapping[str, Any]) -> list[str]:
+    return [f"{one['flagged']:,}", f"{one['of']:,}", f"{one['mean_entropy']:.3f}"]
+
+
+def _numbers(ways: Mapping[str, Any]) -> list[list[str]]:
+    """One row per number, one column per way; numbers that no way has are left out."""
+    rows = [[title, *(_cell(_at(one, keys)) for one in ways.values())] for title, keys in NUMBERS]
+    return [row for row in rows if any(row[1:])]
+
+
+def _at(numbers: Any, keys: tuple[str, ...]) -> Any:
+    for key in keys:
+        numbers = None if numbers is None else numbers[key]
+    return numbers
+
+
+def _cell(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.2f}"
+
+
+def _histogram(numbers: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """Forks by the number of branches shown; from 8 on together."""
+    counts: Counter[int] = Counter()
+    for shown, forks in numbers["shown_histogram"].items():
+        counts[min(int(shown), 8)] += forks
+    return [(f"{n}{'+' if n == 8 else ''}", counts[n]) for n in range(1, max(counts) + 1)]
+
+
+def _tenths(numbers: Mapping[str, Any]) -> list[tuple[str, int]]:
+    return [(f"{tenth}", count) for tenth, count in enumerate(numbers["places"]["tenths"], 1)]

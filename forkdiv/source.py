@@ -1,0 +1,72 @@
+"""Which data a verb is about: a file of the user's, a dataset of ours, or that of the settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from forkdiv import dataset
+from forkdiv.artifacts import Store
+from forkdiv.config import StudyConfig
+from forkdiv.errors import refuse
+from forkdiv.records import Example
+from forkdiv.task_config import FileConfig, task_adapter
+from forkdiv.tasks import build
+from forkdiv.tasks.own_data import UNGRADED, OwnData
+
+
+def named(study: StudyConfig) -> StudyConfig:
+    """The study with the task of the data that `data` names: a dataset folder of forkdiv's knows
+    its own, any other file is read with the columns and the grader that the settings give,
+    or without a grader."""
+    if study.data is None:
+        return study
+    if folder := _ours(study.data):
+        task = _task_of(folder)
+    elif study.task.kind == "file":
+        task = study.task.model_copy(update={"train": study.data, "test": None})
+    else:
+        task = FileConfig(train=study.data, grader=UNGRADED)
+    return study.model_copy(update={"task": task})
+
+
+def examples(
+    study: StudyConfig, on_wait: Callable[[str], None] = lambda message: None
+) -> Iterable[Example]:
+    """The examples of a study that `named` returned."""
+    if study.data is None:
+        store = Store(study.place.root / "store")
+        return dataset.stream(dataset.obtain_sft(store, study.task, study.dataset, on_wait).path)
+    if folder := _ours(study.data):
+        return dataset.stream(folder)
+    # every row of a file, not the share that a study would train on
+    task = build(study.task)
+    assert isinstance(task, OwnData)
+    return task.lessons()
+
+
+def _ours(path: Path) -> Path | None:
+    """The folder of a dataset that forkdiv wrote, if it is one."""
+    folder = path if path.is_dir() else path.parent
+    inside = path.is_dir() or path.name == dataset.EXAMPLES
+    whole = (folder / dataset.CARD).is_file() and (folder / dataset.EXAMPLES).is_file()
+    return folder if inside and whole else None
+
+
+def _task_of(folder: Path) -> FileConfig:
+    try:
+        task = dataset.read_card(folder)["task"]
+        if task["kind"] == "file":
+            return FileConfig(train=folder / dataset.EXAMPLES, grader=task["grader"])
+        made: FileConfig = task_adapter.validate_python(task)
+    except (KeyError, TypeError, json.JSONDecodeError, ValidationError) as error:
+        raise refuse(
+            f"the card of the dataset {folder} cannot be read",
+            " ".join(f"{type(error).__name__} {error}".split())[:200],
+            f"{dataset.CARD} as forkdiv wrote it",
+            "make the dataset again, or name the Parquet file under another name",
+        ) from error
+    return made

@@ -1,0 +1,63 @@
+"""How the figures look, and a figure as SVG to stand in a page."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import Any
+
+import matplotlib
+from markupsafe import Markup, escape
+from matplotlib.figure import Figure
+
+# a row of pictures under its title, each with its caption
+Panels = list[tuple[str, list[tuple[str, Markup]]]]
+
+STYLE: Any = {  # Any: releases of matplotlib disagree on the type of its keys
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 4.5,
+    "savefig.dpi": 160,
+}
+
+
+def svg(figure: Figure, prefix: str, label: str) -> Markup:
+    """The figure as SVG to stand in a page beside others: own ids, scaled by its viewBox.
+
+    `label` is what a screen reader says; an empty one leaves the picture out for it.
+    """
+    buffer = io.StringIO()
+    nothing = {"Creator": None, "Date": None, "Format": None, "Type": None}
+    style: Any = {"svg.fonttype": "none", "svg.hashsalt": prefix}
+    with matplotlib.rc_context(style):
+        figure.savefig(buffer, format="svg", metadata=nothing, transparent=True)
+    text = buffer.getvalue()
+    box = re.search(r'viewBox="([^"]+)"', text)
+    assert box, "matplotlib wrote an SVG without a viewBox"
+    body = text[text.index(">", box.end()) + 1 :]
+    body = re.sub(r"<style.*?</style>", "", body, flags=re.DOTALL)  # would rule the whole page
+    body = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", body)
+    spoken = f'role="img" aria-label="{escape(label)}"' if label else 'aria-hidden="true"'
+    # narrower than its points, the text of a wide figure could not be read: it scrolls instead
+    least = f"min-width: {float(box.group(1).split()[2]):.0f}px"
+    return Markup(f'<svg viewBox="{box.group(1)}" style="{least}" {spoken}>{body.strip()}')
+
+
+def cut(name: str, most: int = 36) -> str:
+    """A name short enough for a title or a legend."""
+    one_line = " ".join(name.split()) or "(no name)"
+    return one_line if len(one_line) <= most else f"{one_line[: most - 1].rstrip()}…"
+
+
+def merged(panels: Panels) -> Panels:
+    """Rows of one picture each become one row."""
+    if len(panels) < 2 or any(len(row) != 1 for _, row in panels):
+        return panels
+    return [(panels[0][1][0][0], [(title, row[0][1]) for title, row in panels])]

@@ -1,0 +1,40 @@
+"""Where the decision points of a dataset are, how dense, and which are under-covered.
+
+forkdiv audit --data FILE                        # your own file, or a dataset folder of forkdiv's
+forkdiv audit --config jobs/configs/quickstart.yaml dataset.fork_density=0.25
+forkdiv audit --data FILE audit.model=CHECKPOINT  # also where that model is unsure
+"""
+
+from __future__ import annotations
+
+from forkdiv import cli, source
+from forkdiv.artifacts import check_writable
+from forkdiv.config import StudyConfig
+from forkdiv.tasks import build
+from forkdiv.terminal import say
+from tuning.space import check_data
+from tuning.study import folder
+
+
+def run(study: StudyConfig) -> None:
+    from forkdiv.audit import audit, summary_lines, write
+
+    study = source.named(study.model_copy(update={"sweep": type(study.sweep)()}))
+    if study.data is None:
+        check_data(study)
+    check_writable(study.place.root, study.place.min_free_mib)
+    # of a task of ours the base reads the words; of other data only a model that was named
+    own = study.task.kind != "file"
+    base = study.base if own else None
+    device = "cuda" if study.place.device == "gpu" else "cpu"
+    done = audit(
+        build(study.task), source.examples(study, say), study.audit, study.prompt, base, device
+    )
+    for line in summary_lines(done):
+        say(line)
+    page = write(done, folder(study) / "audit")
+    say(f"page: {page}")
+
+
+if __name__ == "__main__":
+    cli.run_job("audit")

@@ -1,0 +1,66 @@
+"""Which data a verb is about: the settings' own, a dataset folder of ours, or a user's file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from forkdiv import dataset, source
+from forkdiv.artifacts import Store
+from forkdiv.config import DatasetConfig, StudyConfig, load
+from forkdiv.errors import UserError
+from forkdiv.task_config import FileConfig, GraphBranchingConfig
+from forkdiv.tasks import build
+
+TASK = GraphBranchingConfig(valid=2)
+
+
+def study(root: Path, *settings: str) -> StudyConfig:
+    return source.named(load(None, [f"place.root={root}", *settings]))
+
+
+@pytest.fixture
+def ours(tmp_path: Path) -> Path:
+    config = DatasetConfig(examples=20, branch_coverage=2)
+    return dataset.obtain_sft(Store(tmp_path / "store"), TASK, config).path
+
+
+@pytest.fixture
+def theirs(tmp_path: Path) -> Path:
+    path = tmp_path / "sums.jsonl"
+    lines = [{"question": f"What is {n} + 1?", "solution": f"{n} + 1 = {n + 1}"} for n in range(40)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_without_a_file_it_is_the_data_of_the_settings(tmp_path: Path) -> None:
+    of_settings = study(tmp_path, "dataset.examples=7", "dataset.fork_density=1")
+    found = list(source.examples(of_settings))
+    assert found == list(build(of_settings.task).sft_examples(of_settings.dataset))
+
+
+@pytest.mark.parametrize("name", ["", dataset.EXAMPLES])
+def test_a_dataset_of_ours_brings_its_own_task(tmp_path: Path, ours: Path, name: str) -> None:
+    of_folder = study(tmp_path, f"data={ours / name}")
+    assert of_folder.task == TASK
+    assert list(source.examples(of_folder)) == dataset.read(ours)
+
+
+def test_a_users_file_is_read_whole_with_the_grader_of_the_settings(
+    tmp_path: Path, theirs: Path
+) -> None:
+    of_file = study(tmp_path, f"data={theirs}", "task={kind: file, grader: numeric, test: x}")
+    assert isinstance(of_file.task, FileConfig)
+    assert (of_file.task.train, of_file.task.grader) == (theirs, "numeric")
+    whole = study(tmp_path, f"data={theirs}")
+    assert len(list(source.examples(whole))) == 40
+
+
+def test_a_card_that_is_damaged_is_refused_with_its_folder(tmp_path: Path, ours: Path) -> None:
+    card = json.loads((ours / dataset.CARD).read_text())
+    for text in ("{", json.dumps({**card, "task": {"kind": "nothing"}}), "{}"):
+        (ours / dataset.CARD).write_text(text)
+        with pytest.raises(UserError, match="card of the dataset"):
+            study(tmp_path, f"data={ours}")
