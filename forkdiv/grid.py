@@ -1,8 +1,8 @@
 """The cells of a study's summary, found by their place, and estimates over their seeds.
 
-A summary holds one cell per fork density, temperature, seed and subset of the problems, and the
-same for the base model. Where a study has several SFT seeds, an estimate is their mean; its
-limits add the spread of the seeds (Student's t) to the interval of one seed.
+A summary holds one cell per setting of the data, temperature, seed and subset of the problems,
+and the same for the base model. Where a study has several SFT seeds, an estimate is their mean;
+its limits add the spread of the seeds (Student's t) to the interval of one seed.
 """
 
 from __future__ import annotations
@@ -13,12 +13,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
+
+from forkdiv.setting import CATEGORIES, Setting, title
 
 Cell = dict[str, Any]
+Place = tuple[Setting | None, float, str]  # None: the base; temperature; subset
+TunedPlace = tuple[Setting, float, str]
 
-SUBSETS = ("all", "signed", "unsigned")
-SUBSET_TITLES = {"all": "all problems", "signed": "signed forks", "unsigned": "unsigned forks"}
+ALL = "all"
+ROUNDING = 1e-9
+_SUBSET_TITLES = {
+    ALL: "all problems",
+    "signed": "signed forks",
+    "unsigned": "unsigned forks",
+}
 
 
 @dataclass(frozen=True)
@@ -34,9 +43,6 @@ class Estimate:
     def direction(self) -> int:
         """1 or -1 where the limits exclude 0, else 0."""
         return direction_of(self.low, self.high)
-
-    def overlaps(self, other: Estimate) -> bool:
-        return self.low <= other.high and other.low <= self.high
 
     def digits(self, least: int) -> int:
         """As many as keep a limit that excludes 0 from being printed as 0."""
@@ -54,32 +60,50 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Grid:
-    """The cells of a summary, found by their place; `densities` leaves out the base."""
+    """The cells of a summary, the base first, and where they are; `settings` leaves out the base.
 
+    `ks` are those that every valid cell has. `places` holds the cells of a place, one per seed.
+    """
+
+    axes: tuple[str, ...]
     cells: Sequence[Cell]
     confidence: float
-    densities: tuple[float, ...]
+    settings: tuple[Setting, ...]
     temperatures: tuple[float, ...]
     subsets: tuple[str, ...]
     seeds: tuple[int, ...]
     ks: tuple[int, ...]
+    places: Mapping[Place, Sequence[Cell]]
 
     @classmethod
     def of(cls, summary: Mapping[str, Any]) -> Grid:
-        tuned, cells = summary["cells"], [*summary["base"], *summary["cells"]]
-        measured = [
-            {int(k) for k in cell["pass_at"] if estimate(cell, "pass_at", int(k))} for cell in cells
-        ]
-        shared = set.intersection(*kept) if (kept := [ks for ks in measured if ks]) else set()
-        present = {cell["subset"] for cell in cells}
+        axes, cells = tuple(summary["axes"]), [*summary["base"], *summary["cells"]]
+        subsets = subsets_of(cells)
+        keys = [(Setting.of(c, axes), c["temperature"], c["subset"]) for c in cells]
+        # the base first, then by setting, temperature, seed and subset
+        order = sorted(
+            range(len(cells)),
+            key=lambda i: (
+                keys[i][0] is not None,
+                keys[i][0] or Setting((), ()),
+                keys[i][1],
+                cells[i]["seed"],
+                subsets.index(keys[i][2]),
+            ),
+        )
+        places: dict[Place, list[Cell]] = {}
+        for i in order:
+            places.setdefault(keys[i], []).append(cells[i])
         return cls(
-            cells=cells,
+            axes=axes,
+            cells=[cells[i] for i in order],
             confidence=summary["confidence"],
-            densities=tuple(sorted({cell["fork_density"] for cell in tuned})),
+            settings=tuple(sorted({setting for setting, _, _ in keys if setting})),
             temperatures=tuple(sorted({cell["temperature"] for cell in cells})),
-            subsets=tuple(subset for subset in SUBSETS if subset in present),
-            seeds=tuple(sorted({cell["seed"] for cell in tuned})),
-            ks=tuple(sorted(shared)),
+            subsets=subsets,
+            seeds=tuple(sorted({cell["seed"] for cell in summary["cells"]})),
+            ks=_shared_ks(cells),
+            places=places,
         )
 
     @property
@@ -92,41 +116,80 @@ class Grid:
         """The confidence in words."""
         return f"{self.confidence * 100:g}%"
 
-    def at(self, density: float | None, temperature: float, subset: str) -> list[Cell]:
-        """The cells of one place, one per seed."""
-        wanted = (density, temperature, subset)
+    @property
+    def is_scale(self) -> bool:
+        """Whether the settings lie on one axis of numbers, so that it has two ends."""
+        return len(self.axes) == 1 and self.axes[0] not in CATEGORIES
+
+    @property
+    def columns(self) -> list[str]:
+        """What tells a cell apart: one column per axis, then temperature, seed and subset."""
         return [
-            cell
-            for cell in self.cells
-            if (cell["fork_density"], cell["temperature"], cell["subset"]) == wanted
+            *(map(title, self.axes) if self.axes else ["model"]),
+            "temperature",
+            "seed",
+            "subset",
         ]
 
+    def row(self, cell: Cell) -> list[str]:
+        """A cell's texts under `columns`; the base has no values along the axes."""
+        setting = Setting.of(cell, self.axes)
+        first = [*(setting.texts or ["tuned"])] if setting else ["base", *[""] * len(self.axes[1:])]
+        return [*first, f"{cell['temperature']:g}", str(cell["seed"]), cell["subset"]]
+
+    def at(self, setting: Setting | None, temperature: float, subset: str) -> Sequence[Cell]:
+        """The cells of one place, one per seed."""
+        return self.places.get((setting, temperature, subset), [])
+
     def pass_at(
-        self, density: float | None, temperature: float, subset: str, k: int
+        self, setting: Setting | None, temperature: float, subset: str, k: int
     ) -> Estimate | None:
         """pass@k over the seeds of one place."""
-        found = self._over_seeds(self.at(density, temperature, subset), "pass_at", k)
+        found = self._over_seeds(self.at(setting, temperature, subset), "pass_at", k)
         return found and Estimate(found.value, max(found.low, 0.0), min(found.high, 1.0))
 
-    def change(self, density: float, temperature: float, subset: str, k: int) -> Estimate | None:
-        """The difference of pass@k to the base over the seeds of one place."""
-        return self._over_seeds(self.at(density, temperature, subset), "delta_to_base", k)
+    def change(
+        self, setting: Setting, temperature: float, subset: str, k: int, among: int = 1
+    ) -> Estimate | None:
+        """The difference of pass@k to the base over the seeds of one place. Where it was chosen
+        for its size `among` several, its limits hold for all of those at once (Bonferroni)."""
+        return self._over_seeds(self.at(setting, temperature, subset), "delta_to_base", k, among)
 
-    def _over_seeds(self, cells: Iterable[Cell], field: str, k: int) -> Estimate | None:
+    def differ(self, one: TunedPlace, other: TunedPlace, k: int, among: int = 1) -> bool:
+        """Whether the changes of two places are clearly apart: their limits must not overlap,
+        and where they were chosen as extremes `among` several pairs, the limits of their
+        difference must exclude 0 for all those pairs at once. False where one is unknown."""
+        found = [
+            (alone, at_once)
+            for place in (one, other)
+            if (alone := self.change(*place, k)) and (at_once := self.change(*place, k, among))
+        ]
+        if len(found) < 2:
+            return False
+        (low, low_at_once), (high, high_at_once) = sorted(found, key=lambda pair: pair[0].value)
+        touching = (low.high - low.value) + (high.value - high.low)
+        joint = math.hypot(low_at_once.high - low.value, high.value - high_at_once.low)
+        return high.value - low.value > max(touching, joint) + ROUNDING
+
+    def _over_seeds(
+        self, cells: Iterable[Cell], field: str, k: int, among: int = 1
+    ) -> Estimate | None:
         found = [entry for cell in cells if (entry := estimate(cell, field, k))]
         if not found:
             return None
-        directions = tuple(direction_of(one.low, one.high) for one in found)
-        if len(found) == 1:
-            return Estimate(found[0].value, found[0].low, found[0].high, directions)
+        tail = (0.5 - self.confidence / 2) / among
+        wider = float(ndtri(1 - tail) / ndtri(0.5 + self.confidence / 2))
         values = np.array([one.value for one in found])
-        mean = float(values.mean())
-        t = float(stdtrit(len(found) - 1, 0.5 + self.confidence / 2))
-        spread = t * float(values.std(ddof=1)) / math.sqrt(len(found))
+        below = wider * np.array([one.value - one.low for one in found])
+        above = wider * np.array([one.high - one.value for one in found])
+        directions = tuple(map(direction_of, values - below, values + above))
         # crossed: problems are shared, so their part does not shrink with more seeds
-        below = math.hypot(spread, float(np.mean([one.value - one.low for one in found])))
-        above = math.hypot(spread, float(np.mean([one.high - one.value for one in found])))
-        return Estimate(mean, max(mean - below, -1.0), min(mean + above, 1.0), directions)
+        down, up, mean = float(below.mean()), float(above.mean()), float(values.mean())
+        if len(found) > 1:
+            t = float(stdtrit(len(found) - 1, 1 - tail))
+            spread = t * float(values.std(ddof=1)) / math.sqrt(len(found))
+            down, up = math.hypot(spread, down), math.hypot(spread, up)
+        return Estimate(mean, max(mean - down, -1.0), min(mean + up, 1.0), directions)
 
 
 def estimate(cell: Cell, field: str, k: int) -> Estimate | None:
@@ -142,30 +205,33 @@ def estimate(cell: Cell, field: str, k: int) -> Estimate | None:
 
 def direction_of(low: float, high: float) -> int:
     """1 or -1 where the limits exclude 0, else 0; rounding errors do not count."""
-    return (low > 1e-9) - (high < -1e-9)
+    return int(low > ROUNDING) - int(high < -ROUNDING)
 
 
-def place(cell: Cell) -> list[str]:
-    """Density, temperature, seed and subset of a cell, in words."""
-    density = cell["fork_density"]
-    first = "base" if density is None else f"{density:g}"
-    return [first, f"{cell['temperature']:g}", str(cell["seed"]), cell["subset"]]
+def nearest_1(temperatures: Iterable[float]) -> float:
+    """The temperature that a study is read at first."""
+    return min(temperatures, key=lambda temperature: (abs(temperature - 1), temperature))
 
 
-def ordered(cells: Iterable[Cell]) -> list[Cell]:
-    """The base first, then by density, temperature, seed and subset."""
-    return sorted(
-        cells,
-        key=lambda cell: (
-            -1.0 if cell["fork_density"] is None else cell["fork_density"],
-            cell["temperature"],
-            cell["seed"],
-            SUBSETS.index(cell["subset"]),
-        ),
-    )
+def subsets_of(cells: Iterable[Cell]) -> tuple[str, ...]:
+    """In the order in which they appear, `all` first."""
+    found = dict.fromkeys(cell["subset"] for cell in cells)
+    return tuple(sorted(found, key=lambda subset: subset != ALL))
+
+
+def subset_title(subset: str) -> str:
+    return _SUBSET_TITLES.get(subset, subset)
 
 
 def signed(value: float, digits: int = 3) -> str:
     """A change with its sign; 0 has none."""
     rounded = round(value, digits) or 0.0
     return f"{rounded:{'+' if rounded else ''}.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _shared_ks(cells: Iterable[Cell]) -> tuple[int, ...]:
+    measured = [
+        {int(k) for k in cell["pass_at"] if estimate(cell, "pass_at", int(k))} for cell in cells
+    ]
+    kept = [ks for ks in measured if ks]
+    return tuple(sorted(set.intersection(*kept))) if kept else ()

@@ -1,104 +1,27 @@
-"""Estimates over seeds claim no more than the seeds and the problems allow.
-
-Also makes the summaries that the tests of headline, figures and report read.
-"""
+"""Estimates over seeds claim no more than the seeds and the problems allow."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import norm, t
 
-from forkdiv.grid import Estimate, Grid, ordered, place, signed
-
-Change = tuple[float, float, float]
-UP, DOWN, FLAT = (0.3, 0.25, 0.35), (-0.2, -0.25, -0.15), (0.01, -0.02, 0.04)
-
-
-def a_cell(
-    density: float | None,
-    temperature: float = 1.0,
-    seed: int = 0,
-    subset: str = "all",
-    changes: Mapping[int, Change] | None = None,
-) -> dict[str, Any]:
-    changes = changes or {1: UP, 16: DOWN}
-    ends = {1: 0.4, 4: 0.5, 16: 0.6}
-    ks = sorted({1, *changes}) if 4 not in changes else sorted(changes)
-    moved = {k: ends.get(k, 0.5) + (0.0 if density is None else changes[k][0]) for k in ks}
-    deltas = {} if density is None else changes
-    return {
-        "fork_density": density,
-        "temperature": temperature,
-        "seed": seed,
-        "subset": subset,
-        "n_problems": 100,
-        "n_samples": 16,
-        "truncated": 3,
-        "unparsable": 2,
-        "errors": 0,
-        "valid": True,
-        "pass_at": {
-            str(k): {"value": value, "low": max(value - 0.05, 0), "high": min(value + 0.05, 1)}
-            for k, value in moved.items()
-        },
-        "delta_to_base": {
-            str(k): {"value": value, "low": low, "high": high}
-            for k, (value, low, high) in deltas.items()
-        },
-        "exact_pass_at": {str(k): value for k, value in moved.items()},
-        "agreement": {"worst_z": 1.2, "at_k": 1, "agrees": True},
-        "best_case_pass_at": {str(k): value + 0.01 for k, value in moved.items()},
-        "lost": {"other_ends": 700, "broken_path": 12},
-    }
+from forkdiv.grid import Estimate, Grid, nearest_1, signed, subset_title
+from forkdiv.setting import Setting
+from tests.summaries import FLAT, UP, Change, a_cell, a_summary, grid_summary, made_invalid
 
 
-def a_summary(
-    cells: Sequence[dict[str, Any]], base: Sequence[dict[str, Any]] | None = None, study: str = "s"
-) -> dict[str, Any]:
-    if base is None:
-        places = sorted({(cell["temperature"], cell["subset"]) for cell in cells})
-        ks = {int(k): FLAT for k in cells[0]["pass_at"]} if cells else {1: FLAT}
-        base = [a_cell(None, t, subset=subset, changes=ks) for t, subset in places]
-    return {
-        "study": study,
-        "fingerprint": "f" * 64,
-        "commit": None,
-        "created": "2026-01-01T00:00:00+00:00",
-        "settings": {"task": {"kind": "graph_branching"}, "sweep": {"seed": [0]}},
-        "seconds": {"train": 12.5},
-        "versions": {"numpy": "2.0", "vllm": None},
-        "confidence": 0.95,
-        "base": list(base),
-        "cells": list(cells),
-    }
-
-
-def made_invalid(cell: dict[str, Any]) -> dict[str, Any]:
-    cell = copy.deepcopy(cell)
-    cell.update(valid=False, errors=4, agreement=None, exact_pass_at={})
-    for field in ("pass_at", "delta_to_base"):
-        cell[field] = {k: {"value": None, "low": None, "high": None} for k in cell[field]}
-    cell["best_case_pass_at"] = dict.fromkeys(cell["best_case_pass_at"])
-    return cell
-
-
-def grid_summary(subsets: Sequence[str] = ("all", "unsigned")) -> dict[str, Any]:
-    cells = [
-        a_cell(density, temperature, subset=subset, changes={1: UP, 4: FLAT, 16: DOWN})
-        for density in (0.0, 0.5)
-        for temperature in (0.7, 1.0)
-        for subset in subsets
-    ]
-    return a_summary(cells)
+def density(value: float) -> Setting:
+    return Setting(("fork_density",), (value,))
 
 
 def test_limits_over_seeds_hold_both_their_spread_and_the_problems() -> None:
     changes = [(0.28, 0.23, 0.33), (0.30, 0.25, 0.35), (0.32, 0.27, 0.37)]
     cells = [a_cell(0.0, seed=seed, changes={1: one}) for seed, one in enumerate(changes)]
-    found = Grid.of(a_summary(cells)).change(0.0, 1.0, "all", 1)
+    found = Grid.of(a_summary(cells)).change(density(0.0), 1.0, "all", 1)
     assert found is not None
     half = (0.05**2 + (4.302653 * 0.02 / 3**0.5) ** 2) ** 0.5
     assert (found.value, found.low, found.high) == pytest.approx((0.3, 0.3 - half, 0.3 + half))
@@ -107,14 +30,14 @@ def test_limits_over_seeds_hold_both_their_spread_and_the_problems() -> None:
 def test_estimates_of_one_seed_are_its_own_and_hold_no_invalid_cell() -> None:
     cells = [a_cell(0.0, changes={1: UP}), made_invalid(a_cell(0.5, changes={1: UP}))]
     grid = Grid.of(a_summary(cells))
-    assert grid.change(0.0, 1.0, "all", 1) == Estimate(*UP, directions=(1,))
-    assert grid.change(0.5, 1.0, "all", 1) is None
-    assert grid.change(0.0, 2.0, "all", 1) is None
+    assert grid.change(density(0.0), 1.0, "all", 1) == Estimate(*UP, directions=(1,))
+    assert grid.change(density(0.5), 1.0, "all", 1) is None
+    assert grid.change(density(0.0), 2.0, "all", 1) is None
 
 
 def test_pass_at_k_over_seeds_stays_between_0_and_1() -> None:
     cells = [a_cell(0.0, seed=seed, changes={1: (d, d, d)}) for seed, d in enumerate((-0.4, 0.6))]
-    found = Grid.of(a_summary(cells)).pass_at(0.0, 1.0, "all", 1)
+    found = Grid.of(a_summary(cells)).pass_at(density(0.0), 1.0, "all", 1)
     assert found is not None
     assert (found.value, found.low, found.high) == (0.5, 0.0, 1.0)
 
@@ -146,12 +69,149 @@ def test_cells_are_ordered_base_first() -> None:
         a_cell(0.5, subset="unsigned"),
         a_cell(0.5),
         a_cell(0.25, 2.0),
-        a_cell(None, 2.0),
     ]
-    assert [place(cell) for cell in ordered(cells)] == [
+    grid = Grid.of(a_summary(cells, base=[a_cell(None, 2.0)]))
+    assert grid.columns == ["fork density", "temperature", "seed", "subset"]
+    assert [grid.row(cell) for cell in grid.cells] == [
         ["base", "2", "0", "all"],
         ["0.25", "2", "0", "all"],
         ["0.5", "1", "0", "all"],
         ["0.5", "1", "0", "unsigned"],
         ["0.5", "1", "1", "all"],
     ]
+
+
+def test_several_axes_have_a_column_each_and_the_base_is_named_in_the_first() -> None:
+    grid = Grid.of(
+        grid_summary(("all",), {"direction": (1.0, 0.0), "branch_coverage": (2, 1)}, [1])
+    )
+    assert grid.columns[:3] == ["direction", "branch coverage", "temperature"]
+    assert [grid.row(cell)[:2] for cell in grid.cells] == [
+        ["base", ""],
+        *(["0", "1"], ["0", "2"], ["1", "1"], ["1", "2"]),
+    ]
+
+
+def test_a_study_without_any_axis_tells_base_and_tuned_apart() -> None:
+    grid = Grid.of(a_summary([a_cell({})]))
+    assert grid.columns[0] == "model"
+    assert [grid.row(cell)[0] for cell in grid.cells] == ["base", "tuned"]
+    assert [one.label for one in grid.settings] == ["tuned"]
+
+
+def test_subsets_stand_in_the_order_of_the_cells_after_all_problems() -> None:
+    cells = [a_cell(0.5, subset=subset) for subset in ("zebra", "signed", "all", "apple")]
+    grid = Grid.of(a_summary(cells))
+    assert grid.subsets == ("all", "zebra", "signed", "apple")
+    assert [subset_title(subset) for subset in grid.subsets] == [
+        *("all problems", "zebra", "signed forks", "apple")
+    ]
+    assert [cell["subset"] for cell in grid.cells[:4]] == list(grid.subsets)
+
+
+def test_the_temperature_nearest_1_is_the_lower_of_two_as_near() -> None:
+    assert nearest_1([0.5, 1.5, 2.0]) == 0.5
+    assert nearest_1([0.5, 1.25, 2.0]) == 1.25
+
+
+def test_only_one_axis_of_numbers_is_a_scale() -> None:
+    def is_scale(**axes: Any) -> bool:
+        return Grid.of(grid_summary(("all",), axes, [1])).is_scale
+
+    assert is_scale(fork_density=(0.0, 1.0))
+    assert is_scale(branch_coverage=(1, 2, 3))
+    assert not is_scale(structure=("data-level", "problem-level"))
+    assert not is_scale(fork_density=(0.0, 1.0), direction=(0.0, 1.0))
+    assert not Grid.of(a_summary([a_cell({})])).is_scale
+
+
+def grid_of(*seeds: Change) -> Grid:
+    """Fork density 0 whose seeds changed pass@1 so."""
+    return Grid.of(
+        a_summary([a_cell(0.0, seed=i, changes={1: one}) for i, one in enumerate(seeds)])
+    )
+
+
+def change(grid: Grid, among: int = 1) -> Estimate:
+    found = grid.change(density(0.0), 1.0, "all", 1, among)
+    assert found
+    return found
+
+
+def differ(one: Change, other: Change, among: int = 1) -> bool:
+    cells = [a_cell(0.0, changes={1: one}), a_cell(1.0, changes={1: other})]
+    places = (density(0.0), 1.0, "all"), (density(1.0), 1.0, "all")
+    return Grid.of(a_summary(cells)).differ(*places, 1, among)
+
+
+def test_a_chosen_change_has_limits_that_hold_for_all_it_was_chosen_among() -> None:
+    half = norm.ppf(0.975) * 0.1
+    grid = grid_of((0.3, 0.3 - half, 0.3 + half))
+    wide = norm.ppf(1 - 0.025 / 9) * 0.1
+    found = change(grid, 9)
+    assert (found.value, found.low, found.high) == pytest.approx((0.3, 0.3 - wide, 0.3 + wide))
+    assert (change(grid).direction, found.direction) == (1, 1)
+    assert (change(grid, 40).direction, change(grid, 40).directions) == (0, (0,))
+
+
+def test_the_spread_of_few_seeds_widens_by_students_t() -> None:
+    values = (0.28, 0.3, 0.32)
+    found = change(grid_of(*((value, value, value) for value in values)), 9)
+    assert found.high - 0.3 == pytest.approx(t.ppf(1 - 0.025 / 9, 2) * 0.02 / 3**0.5)
+
+
+def test_two_changes_whose_limits_touch_do_not_differ() -> None:
+    low = (0.0, -0.1, 0.1)
+    assert not differ(low, (0.25, 0.1, 0.4))
+    assert differ(low, (0.25, 0.11, 0.4)) and differ((0.25, 0.11, 0.4), low)
+
+
+def test_extremes_of_many_must_be_further_apart_than_a_pair() -> None:
+    low = (0.0, -0.1, 0.1)
+    assert differ(low, (0.21, 0.11, 0.31))
+    assert not differ(low, (0.21, 0.11, 0.31), among=276)
+    assert differ(low, (0.5, 0.4, 0.6), among=276)
+
+
+def test_a_change_that_is_not_known_differs_from_none() -> None:
+    places = (density(0.0), 1.0, "all"), (density(1.0), 1.0, "all")
+    cells = [a_cell(0.0), made_invalid(a_cell(1.0))]
+    assert not Grid.of(a_summary(cells)).differ(*places, 1)
+
+
+changes = st.tuples(*[st.floats(-1, 1)] * 3).map(
+    lambda three: (sorted(three)[1], min(three), max(three))
+)
+
+
+@given(changes, changes, st.integers(1, 300))
+def test_a_choice_among_more_never_makes_a_claim_easier(
+    one: Change, other: Change, among: int
+) -> None:
+    alone, wider = change(grid_of(one, other)), change(grid_of(one, other), among)
+    assert wider.low <= alone.low + 1e-9 and wider.high >= alone.high - 1e-9
+    assert differ(one, other, among) <= differ(one, other)
+    assert differ(one, other, among) == differ(other, one, among)
+
+
+@given(st.lists(changes, min_size=1, max_size=4))
+def test_a_change_lies_between_its_limits_and_within_what_a_change_can_be(
+    seeds: list[Change],
+) -> None:
+    found = change(grid_of(*seeds))
+    assert -1 <= found.low <= found.value + 1e-12 and found.value - 1e-12 <= found.high <= 1
+    assert len(found.directions) == len(seeds)
+
+
+def test_changes_of_every_place_are_those_of_its_cells() -> None:
+    summary = grid_summary(("all", "x"), {"direction": (0.0, 1.0), "structure": ("data-level",)})
+    for number, cell in enumerate(summary["cells"]):
+        cell["delta_to_base"]["4"] = dict(zip(("value", "low", "high"), FLAT, strict=True))
+        cell["delta_to_base"]["4"]["value"] = number / 1000
+    grid = Grid.of(summary)
+    for number, cell in enumerate(summary["cells"]):
+        setting = Setting.of(cell, grid.axes)
+        assert setting
+        found = grid.change(setting, cell["temperature"], cell["subset"], 4)
+        assert found is not None
+        assert found.value == number / 1000

@@ -13,7 +13,16 @@ from typing import Any
 import pytest
 
 from forkdiv import report
-from tests.test_grid import DOWN, FLAT, a_cell, a_summary, grid_summary, made_invalid
+from tests.summaries import (
+    BROKEN_PATH,
+    DOWN,
+    FLAT,
+    OTHER_ENDS,
+    a_cell,
+    a_summary,
+    grid_summary,
+    made_invalid,
+)
 
 
 class Page(HTMLParser):
@@ -117,9 +126,82 @@ def test_table_has_one_row_per_cell_with_the_numbers_of_the_summary() -> None:
 
 def test_the_page_tells_losses_by_kind_and_the_best_case(tmp_path: Path) -> None:
     text = report.write(a_summary([a_cell(0.5)]), tmp_path).read_text()
-    for said in ("wrong: another end", "wrong: broken path", "at best", "0.710", "1,600", "700"):
+    for said in (OTHER_ENDS, BROKEN_PATH, "at best", "0.710", "1,600", "700"):
         assert said in text
     assert "agrees with its exact value in 2 of 2 cells" in text
+
+
+def test_notes_on_the_data_stand_before_the_figures_and_only_where_there_are_some(
+    tmp_path: Path,
+) -> None:
+    summary = a_summary([a_cell(0.5)])
+    assert "Notes on the data" not in report.write(summary, tmp_path).read_text()
+    summary["notes"] = ["12 rows were left out", "<b>odd</b> & rows"]
+    text = report.write(summary, tmp_path).read_text()
+    assert "<li>12 rows were left out</li>" in text
+    assert "<li>&lt;b&gt;odd&lt;/b&gt; &amp; rows</li>" in text
+    assert text.index("Notes on the data") < text.index("<h2>pass@k</h2>")
+
+
+def test_how_responses_are_told_has_a_section_only_where_they_differ(tmp_path: Path) -> None:
+    cell = a_cell(0.5)
+    assert (
+        "By how the response is told" not in report.write(a_summary([cell]), tmp_path).read_text()
+    )
+    one = {"pass_at": {"1": {"value": 0.123, "problems": 77}}}
+    cell["modes"] = {"forward": {"share": 0.75, **one}, "reverse": {"share": 0.2, **one}}
+    text = report.write(a_summary([cell]), tmp_path).read_text()
+    section = text.split("By how the response is told")[1].split("<h2>")[0]
+    for said in ("forward, reverse", "conditional on the mode that the model itself chose"):
+        assert said in section
+    for said in ("Choosing the mode is a decision of its own", "needs k samples of that mode"):
+        assert said in section
+    assert re.findall(r"<td[^>]*>(0\.750|0\.123|77|forward)</td>", section) == [
+        *("forward", "0.750", "0.123", "77", "0.123", "77")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("axes", "said", "unsaid"),
+    [
+        (
+            {"fork_density": (0.0, 1.0)},
+            ["<b>Fork density</b> is", "<b>unsigned</b>"],
+            ["Direction"],
+        ),
+        (
+            {"fork_density": (0.0, 0.5, 1.0), "direction": (0.0, 0.5, 1.0)},
+            ["<b>Fork density</b> is", "<b>Direction</b> is", "direction 0.5, temperature 1"],
+            ["Structure"],
+        ),
+        (
+            {"structure": ("data-level", "problem-level")},
+            ["<b>Structure</b> is", "problem-level"],
+            ["<b>fork</b>"],
+        ),
+        (
+            {"branch_coverage": (1, 2), "synthesis": ("none", "samples")},
+            ["<b>Branch coverage</b> is", "<b>Synthesis</b> is", "<b>fork</b>"],
+            ["<b>unsigned</b>"],
+        ),
+    ],
+)
+def test_the_page_explains_the_axes_that_the_study_varies(
+    axes: dict[str, Any], said: list[str], unsaid: list[str], tmp_path: Path
+) -> None:
+    page = report.write(grid_summary(("all",), axes, (1.0,)), tmp_path).read_text()
+    assert not [one for one in said if one not in page]
+    assert not [one for one in unsaid if one in page]
+
+
+def test_texts_of_the_data_cannot_become_markup(tmp_path: Path) -> None:
+    evil = "<script>$\\frac$"
+    cells = [a_cell({"structure": "data-level"}, subset=one) for one in ("all", evil)]
+    cells[1]["lost"] = {evil: 3}
+    cells[1]["modes"] = {evil: {"share": 0.5, "pass_at": {}}}
+    text = report.write(a_summary(cells), tmp_path).read_text()
+    assert "<script" not in text
+    assert text.count("&lt;script&gt;") > 5
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from matplotlib import image
 
 from forkdiv import report
-from tests.test_grid import grid_summary
+from tests.summaries import grid_summary
 
 pytestmark = pytest.mark.soak
 

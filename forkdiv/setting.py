@@ -1,0 +1,107 @@
+"""A setting: what the fine-tuning data of one model were like, along the axes a study varies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import total_ordering
+from typing import Any, Literal, get_args, get_origin
+
+from forkdiv.config import DATA_AXES, DatasetConfig
+
+Value = float | int | str | None
+
+# the allowed texts of an axis of texts, in their order; an axis of numbers has none
+CATEGORIES: dict[str, tuple[str, ...]] = {
+    axis: get_args(kind)
+    for axis in DATA_AXES
+    if get_origin(kind := DatasetConfig.model_fields[axis].annotation) is Literal
+}
+_SYNTHESIS = {
+    "none": "no synthesis",
+    "enumerator": "synthesis from the enumerator",
+    "samples": "synthesis from samples",
+}
+
+
+@total_ordering
+@dataclass(frozen=True)
+class Setting:
+    """`values` along `axes`. Settings of the same axes sort axis by axis: numbers by size, texts
+    in the order in which the config lists them, an unset value first."""
+
+    axes: tuple[str, ...]
+    values: tuple[Value, ...]
+
+    @classmethod
+    def of(cls, cell: Mapping[str, Any], axes: Sequence[str]) -> Setting | None:
+        """The setting of a cell; None for the base, which has none."""
+        return cls(tuple(axes), tuple(cell[axis] for axis in axes)) if cell["tuned"] else None
+
+    def __lt__(self, other: Setting) -> bool:
+        return self._rank < other._rank
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The values alone, one text per axis."""
+        return tuple(_short(value) for value in self.values)
+
+    @property
+    def label(self) -> str:
+        """As in `fork density 0.5, direction 0` or `problem-level`; `tuned` without any axis."""
+        parts = [
+            text
+            if axis == "structure"
+            else f"{title(axis)}{': ' * (axis in CATEGORIES) or ' '}{text}"
+            for axis, text in zip(self.axes, self.texts, strict=True)
+        ]
+        return ", ".join(parts) or "tuned"
+
+    @property
+    def phrase(self) -> str:
+        """What follows `fine-tuning`: `at fork density 0.5 and direction 0 with problem-level
+        diversity`; empty without any axis."""
+        pairs = list(zip(self.axes, self.texts, strict=True))
+        at = [f"{title(axis)} {text}" for axis, text in pairs if axis not in CATEGORIES]
+        kinds = [_in_words(axis, text) for axis, text in pairs if axis in CATEGORIES]
+        said = [f"{word} {_listed(some)}" for word, some in (("at", at), ("with", kinds)) if some]
+        return " ".join(said)
+
+    def along(self, axes: Sequence[str]) -> Setting:
+        """The same setting, told by some of its axes."""
+        kept = [self.values[self.axes.index(axis)] for axis in axes]
+        return Setting(tuple(axes), tuple(kept))
+
+    @property
+    def _rank(self) -> tuple[tuple[bool, float], ...]:
+        return tuple(
+            (False, 0.0)
+            if value is None
+            else (True, float(CATEGORIES[axis].index(value) if isinstance(value, str) else value))
+            for axis, value in zip(self.axes, self.values, strict=True)
+        )
+
+
+def title(axis: str) -> str:
+    """An axis in words."""
+    return axis.replace("_", " ")
+
+
+def _short(value: Value) -> str:
+    """As short as can be without giving two values one name."""
+    if value is None:
+        return "unset"
+    if isinstance(value, str):
+        return value
+    value = value or 0  # -0.0 is no other value
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
+
+
+def _in_words(axis: str, text: str) -> str:
+    return f"{text} diversity" if axis == "structure" else _SYNTHESIS.get(text, f"{axis} {text}")
+
+
+def _listed(texts: Sequence[str]) -> str:
+    *most, last = texts
+    return f"{', '.join(most)} and {last}" if most else last

@@ -1,0 +1,163 @@
+"""The tables of a study: headers and rows of texts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from forkdiv.grid import Cell, Grid, estimate, nearest_1, signed
+
+Row = list[str]
+
+TEXT_COLUMNS = ("model", "structure", "synthesis", "subset", "mode")  # to be aligned left
+MOST_REASONS = 8  # a grader's reasons may be free text
+OPEN_ROWS = 12  # a table that a page shows at once
+
+
+@dataclass(frozen=True)
+class Table:
+    header: Row
+    rows: list[Row]
+
+    @property
+    def is_short(self) -> bool:
+        return len(self.rows) <= OPEN_ROWS
+
+
+@dataclass(frozen=True)
+class Losses(Table):
+    """`touched` counts the cells that have errors, truncated and unparsable answers."""
+
+    touched: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Agreements(Table):
+    """`agree` counts the cells that do; `worst` is the largest difference in standard errors."""
+
+    agree: int
+    worst: str
+
+
+@dataclass(frozen=True)
+class Modes(Table):
+    """`first` holds the rows of all problems at the temperature nearest 1; `names` the modes."""
+
+    first: list[Row]
+    names: list[str]
+
+
+def numbers(grid: Grid) -> Table:
+    """pass@k and its change to the base: one row per cell, base first."""
+    header = list(grid.columns)
+    for k in grid.ends:
+        header += [f"pass@{k}", f"change at {k}"]
+    rows = []
+    for cell in grid.cells:
+        row = grid.row(cell)
+        for k in grid.ends:
+            change = estimate(cell, "delta_to_base", k)
+            row += [_pass_at(cell, k), "{} ({})".format(*change.parts(3)) if change else ""]
+        rows.append([*row, str(cell["truncated"]), str(cell["unparsable"])])
+    return Table([*header, "truncated", "unparsable"], rows)
+
+
+def losses(grid: Grid) -> Losses:
+    """Answers that were not correct, by reason, and pass@k had the unread ones been correct.
+
+    The most frequent reasons have a column each, the others share one.
+    """
+    unread = ("errors", "truncated", "unparsable")
+    total: Counter[str] = Counter()
+    for cell in grid.cells:
+        total.update(cell["lost"])
+    kinds = sorted(total, key=lambda reason: (-total[reason], reason))
+    kept, others = kinds[:MOST_REASONS], kinds[MOST_REASONS:]
+    more = [f"{len(others)} other reasons"] if others else []
+    header = [*grid.columns, "answers", *unread, *kept, *more]
+    for k in grid.ends:
+        header += [f"pass@{k}", "at best"]
+    rows = []
+    for cell in grid.cells:
+        counts = [cell["n_problems"] * cell["n_samples"], *(cell[kind] for kind in unread)]
+        counts += [cell["lost"].get(reason, 0) for reason in kept]
+        counts += [sum(cell["lost"].get(reason, 0) for reason in others)] if others else []
+        row = [*grid.row(cell), *(f"{count:,}" for count in counts)]
+        for k in grid.ends:
+            best = cell["best_case_pass_at"].get(str(k)) if cell["valid"] else None
+            row += [_pass_at(cell, k), "" if best is None else f"{best:.3f}"]
+        rows.append(row)
+    touched = {kind: sum(1 for cell in grid.cells if cell[kind]) for kind in unread}
+    return Losses(header, rows, touched)
+
+
+def agreements(grid: Grid) -> Agreements:
+    """Sampled beside exact pass@k, for the cells where both are known."""
+    header = list(grid.columns)
+    for k in grid.ends:
+        header += [f"sampled pass@{k}", f"exact pass@{k}"]
+    rows, agree, worst = [], 0, 0.0
+    for cell in grid.cells:
+        found = cell["agreement"]
+        if not found:
+            continue
+        agree += bool(found["agrees"])
+        worst = max(worst, abs(found["worst_z"]))
+        row = grid.row(cell)
+        for k in grid.ends:
+            exact = cell["exact_pass_at"].get(str(k))
+            row += [_pass_at(cell, k), "" if exact is None else f"{exact:.3f}"]
+        z = f"{signed(found['worst_z'], 1)} s.e. at k={found['at_k']}"
+        rows.append([*row, z, "yes" if found["agrees"] else "NO"])
+    return Agreements([*header, "largest difference", "agrees"], rows, agree, f"{worst:.1f}")
+
+
+def modes(grid: Grid) -> Modes | None:
+    """pass@k given how a response is told; None where every response is told alike."""
+    told = [cell for cell in grid.cells if cell["modes"]]
+    if all(_is_alike(cell) for cell in told):
+        return None
+    header = [*grid.columns, "mode", "share of samples"]
+    ks = _mode_ks(grid, told)
+    for k in ks:
+        header += [f"pass@{k} given the mode", f"problems with {k} or more"]
+    rows, first = [], []
+    near = nearest_1(cell["temperature"] for cell in told)
+    for cell in told:
+        for name, mode in cell["modes"].items():
+            row = [*grid.row(cell), name, f"{mode['share']:.3f}"]
+            for k in ks:
+                entry = mode["pass_at"].get(str(k))
+                row += [f"{entry['value']:.3f}", str(entry["problems"])] if entry else ["none", "0"]
+            rows.append(row)
+            if cell["temperature"] == near and cell["subset"] == grid.subsets[0]:
+                first.append(row)
+    names = list(dict.fromkeys(name for cell in told for name in cell["modes"]))
+    return Modes(header, rows, first, names)
+
+
+def _is_alike(cell: Cell) -> bool:
+    """Whether all samples of a cell are told in one mode; rounding errors do not count."""
+    return len(cell["modes"]) == 1 and all(
+        mode["share"] > 1 - 1e-9 for mode in cell["modes"].values()
+    )
+
+
+def _mode_ks(grid: Grid, told: list[Cell]) -> list[int]:
+    """The ends, and between them the largest k at which most modes still rest on at least half
+    of their cell's problems: no problem has as many samples of each mode as of both."""
+    behind = {
+        k: [
+            2 * mode["pass_at"].get(str(k), {"problems": 0})["problems"] >= cell["n_problems"]
+            for cell in told
+            for mode in cell["modes"].values()
+        ]
+        for k in grid.ks
+    }
+    between = [k for k, enough in behind.items() if 2 * sum(enough) > len(enough)]
+    return sorted({*grid.ends, *between[-1:]})
+
+
+def _pass_at(cell: Cell, k: int) -> str:
+    value = estimate(cell, "pass_at", k)
+    return f"{value.value:.3f}" if value else "invalid"
