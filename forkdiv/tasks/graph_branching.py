@@ -1,6 +1,6 @@
-"""Graph branching: one fork at the root, arms that look alike, a target at the end of one.
+"""Graph branching: forks in a row, arms that look alike, a target at the end of the right ones.
 
-A problem at degree 3 and length 3, its fork signed (`!` marks the right edge):
+A problem with one fork of degree 3 and arms of length 3, signed (`!` marks the right edge):
 
     edges: k>c m>j h>e a!k e>p a>m c>f a>h j>b start: a goal: f path:
 
@@ -8,28 +8,29 @@ Correct responses: `a k c f` (forward, chooses at the fork) and `f c k a` (rever
 step determined). Unsigned, the edge reads `a>k`, and nothing short of a look-ahead of
 `length` edges tells which of the three arms leads to f.
 
-Edges are listed one by one and shuffled: whole chains, or a fixed order, would give the
-arm away by position.
+With `valid` arms more than one, all of these meet again in one node, and each of them is right.
+With `forks` more than one, that node branches again. Edges are listed one by one and shuffled:
+whole chains, or a fixed order, would give the arm away by position.
 """
 
 from __future__ import annotations
 
-import hashlib
-import math
-import string
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
+from typing import Any
 
 import networkx as nx
 
-from forkdiv.config import GraphBranchingConfig
+from forkdiv.config import DatasetConfig, PretrainConfig
 from forkdiv.errors import refuse
-from forkdiv.records import Example, Outcome, Problem, Trace, Verdict
-from forkdiv.tasks.base import derive
+from forkdiv.records import Example, Fork, Outcome, Problem, Trace, Verdict
+from forkdiv.shuffle import Shuffled, chosen, spread
+from forkdiv.task_config import GraphBranchingConfig
+from forkdiv.tasks.base import Task, derive, even_count, example
+from forkdiv.tasks.graphs import Graph, GraphSpace, Stage
 
-SIGNED, UNSIGNED = "signed", "unsigned"
+SIGNED, UNSIGNED, MIXED = "signed", "unsigned", "mixed"
 FORWARD, REVERSE = "forward", "reverse"
 PLAIN_EDGE, MARKED_EDGE = ">", "!"
 
@@ -37,179 +38,233 @@ PLAIN_EDGE, MARKED_EDGE = ">", "!"
 OTHER_ENDS = "a real path with other ends"
 BROKEN_PATH = "uses an edge that does not exist"
 
-# A problem's split is read off its content hash: these are shares of 16 buckets.
-SPLIT_BUCKETS = {
-    "pretrain": range(9),
-    "train": range(9, 13),
-    "validation": range(13, 14),
-    "test": range(14, 16),
-}
 
-
-def node_names(count: int) -> list[str]:
-    """`a`..`z`, then `a1`..`z1` and so on."""
-    letters = string.ascii_lowercase
-    return [letters[i % 26] + (str(i // 26) if i >= 26 else "") for i in range(count)]
-
-
-@dataclass(frozen=True, slots=True)
-class Graph:
-    """Arms as node lists without the root; the first arm ends in the target."""
-
-    root: str
-    arms: tuple[tuple[str, ...], ...]
-
-    @property
-    def target(self) -> str:
-        return self.arms[0][-1]
-
-    @property
-    def path(self) -> list[str]:
-        return [self.root, *self.arms[0]]
-
-    def edges(self) -> list[tuple[str, str]]:
-        """Edges, the right one at the fork first."""
-        return [edge for arm in self.arms for edge in zip((self.root, *arm[:-1]), arm, strict=True)]
-
-    def key(self) -> str:
-        """The same for every listing order, every target, and with or without the sign.
-
-        So all problems over one graph are in one split.
-        """
-        listing = " ".join(sorted(f"{a}>{b}" for a, b in self.edges()))
-        return hashlib.blake2b(listing.encode(), digest_size=10).hexdigest()
-
-
-class GraphBranching:
+class GraphBranching(Task):
     """The task; see the module's head for a problem."""
 
     subsets = (SIGNED, UNSIGNED)
+    exhaustive = True
+    enumerates = True
 
     def __init__(self, config: GraphBranchingConfig) -> None:
         self.config = config
-        self._names = node_names(config.names)
+        self.sizes = {"train": 800, "validation": 200, "test": 200}
+        several = {"branch_coverage", "synthesis"} if config.valid > 1 else set()
+        self.knobs = frozenset({"fork_density", "direction", *several})
+        self._space = GraphSpace(
+            config.degree, config.length, config.forks, config.valid, config.names
+        )
+        self._names = frozenset(self._space.node_names)
 
     def vocabulary(self) -> list[str]:
-        return ["edges:", "start:", "goal:", "path:", PLAIN_EDGE, MARKED_EDGE, *self._names]
+        labels = ["edges:", "start:", "goal:", "path:", PLAIN_EDGE, MARKED_EDGE]
+        return [*labels, *self._space.node_names]
 
     def longest_response(self) -> int:
-        return self.config.length + 2
+        return self.config.forks * self.config.length + 2
 
-    def distinct(self, split: str) -> int:
-        """Ways to name the nodes, the order of the arms aside, times the split's share."""
-        degree, length = self.config.degree, self.config.length
-        graphs = math.perm(self.config.names, degree * length + 1) // math.factorial(degree)
-        return graphs * len(SPLIT_BUCKETS[split]) // 16
+    def available(self, split: str) -> int:
+        return self._space.available(split)
 
-    def heldout(self, split: str, count: int) -> list[Problem]:
-        """Half signed, half unsigned, no graph twice; a longer list begins with the shorter."""
+    def heldout(self, split: str, count: int | None = None) -> list[Problem]:
+        """Half with all forks signed, half with none."""
+        wanted = even_count(self, split, count)
+        problems = []
+        for i, graph in enumerate(self._space.draw(split, wanted, self.config.seed)):
+            signs = [self.subsets[i % 2] == SIGNED] * self.config.forks
+            problems.append(_problem(graph, split, signs, derive("listing", split, graph.key)))
+        return problems
+
+    def sft_examples(self, config: DatasetConfig) -> Iterator[Example]:
+        """Graphs and listings depend on neither knob, directions not on the density, and marks
+        not on the direction.
+
+        Both shares are exact over all problems. Where directions are mixed, the density among
+        forward traces is off by a few problems with one fork in a row, and what a draw gives
+        with several; the dataset's card says it.
+        """
+        shown = self._shown(config)
+        forks, seed = self.config.forks, config.seed
+        count = self.examples(config) // shown
+        unsigned = chosen(count * forks, config.fork_density, f"density/{seed}")
+        turns = unsigned.rank if forks == 1 else Shuffled(count, f"direction/{seed}")
+        told_forward = round(count * config.direction)
+        for i, graph in enumerate(self._space.draw("train", count, seed)):
+            mode = FORWARD if spread(turns(i), count) < told_forward else REVERSE
+            signs = [i * forks + j not in unsigned for j in range(forks)]
+            problem = _problem(graph, "train", signs, derive("listing", seed, graph.key))
+            for path in _covering(graph, shown, derive("arms", seed, graph.key)):
+                trace = _trace(path, mode)
+                yield example(problem, trace, self._met(graph, path, mode, signs))
+
+    def _shown(self, config: DatasetConfig) -> int:
+        """How many of the valid arms the data shows for one problem."""
+        shown, valid = config.branch_coverage, self.config.valid
+        if shown is None:
+            return 1
+        if valid == 1:
+            raise refuse(
+                "branch coverage is undefined where one arm only is valid",
+                f"dataset.branch_coverage={shown} with task.valid=1",
+                "no branch coverage, or several valid arms",
+                "raise task.valid, or drop dataset.branch_coverage",
+            )
+        if shown > valid:
+            raise refuse(
+                "the data cannot show more arms than are valid",
+                f"dataset.branch_coverage={shown}",
+                f"1 to task.valid={valid}",
+                "lower dataset.branch_coverage",
+            )
+        if self.examples(config) % shown:
+            raise refuse(
+                "the examples do not divide over the arms that each problem shows",
+                f"dataset.examples={self.examples(config)}",
+                f"a multiple of dataset.branch_coverage={shown}",
+                "correct dataset.examples",
+            )
+        return shown
+
+    @staticmethod
+    def _met(graph: Graph, path: list[str], mode: str, signs: list[bool]) -> list[Fork]:
+        """The forks of a generated trace, without reading its problem again."""
+        if mode == REVERSE:
+            return []
+        starts = [0]
+        for node in path:
+            starts.append(starts[-1] + len(node) + 1)
+        position = {node: at for at, node in enumerate(path)}
         return [
-            self._problem(graph, split, self.subsets[i % 2], derive("listing", split, graph.key()))
-            for i, graph in enumerate(self._graphs(split, count, self.config.seed))
+            _fork(stage, starts[position[stage.entry] + 1], signed)
+            for stage, signed in zip(graph.stages, signs, strict=True)
         ]
 
-    def sft_examples(
-        self, count: int, fork_density: float, direction: float, seed: int
-    ) -> Iterator[Example]:
-        """Graphs, listings and directions do not depend on the density: only the marks do."""
-        unsigned = _share(count, fork_density, derive("density", seed))
-        forward = _share(count, direction, derive("direction", seed))
-        for i, graph in enumerate(self._graphs("train", count, seed)):
-            subset = UNSIGNED if i in unsigned else SIGNED
-            problem = self._problem(graph, "train", subset, derive("listing", seed, graph.key()))
-            trace = _trace(graph.path, FORWARD if i in forward else REVERSE)
-            yield Example(
-                problem.id, problem.prompt, trace.text, subset, trace.direction, trace.forks
-            )
+    def walk_examples(self, config: PretrainConfig, separator: str) -> Iterator[Example]:
+        """`walks` independent walks per graph: several over one graph multiply the signal.
 
-    def walk_examples(self, count: int, walks: int, separator: str, seed: int) -> Iterator[Example]:
-        """`walks` independent walks per graph: several over one graph multiply the signal."""
-        for i, graph in enumerate(self._graphs("pretrain", count, seed)):
-            random = derive("walks", seed, graph.key())
-            subset = self.subsets[i % 2]
-            problem = self._problem(graph, "pretrain", subset, random)
-            paths = ([graph.root, *random.choice(graph.arms)] for _ in range(walks))
-            response = separator.join(" ".join(path) for path in paths)
-            yield Example(problem.id, problem.prompt, response, subset, FORWARD, walks)
+        A reverse walk starts at the end of any arm of the last fork, so that it heeds the
+        target no more than a forward one.
+        """
+        forward = chosen(config.examples, config.direction, f"walks/direction/{config.seed}")
+        for i, graph in enumerate(self._space.draw("pretrain", config.examples, config.seed)):
+            random = derive("walks", config.seed, graph.key)
+            signs = [i % 2 == 0] * self.config.forks
+            problem = _problem(graph, "pretrain", signs, random)
+            mode = FORWARD if i in forward else REVERSE
+            walks = [_walk(graph, mode, random) for _ in range(config.walks)]
+            response = separator.join(" ".join(walk) for walk in walks)
+            branching = {stage.entry for stage in graph.stages}
+            passing = walks if mode == FORWARD else []
+            forks = sum(len(branching.intersection(walk[:-1])) for walk in passing)
+            unsigned = 0 if signs[0] else forks
+            yield Example(
+                problem.id, problem.prompt, response, problem.subset, mode, forks, unsigned, "{}"
+            )
 
     def solutions(self, problem: Problem) -> list[Trace]:
         """All simple paths between start and target, each in both directions."""
         start, target = problem.facts["start"], problem.facts["target"]
-        graph = nx.DiGraph([tuple(edge) for edge in problem.facts["edges"]])
-        paths = sorted(nx.all_simple_paths(graph, start, target))
-        return [_trace(path, way) for path in paths for way in (FORWARD, REVERSE)]
+        paths = sorted(nx.all_simple_paths(_directed(problem.facts), start, target))
+        return [_trace(path, mode) for path in paths for mode in (FORWARD, REVERSE)]
+
+    def forks(self, problem: Problem, text: str) -> list[Fork]:
+        """The branch nodes that a forward trace passes. A reverse one meets none: where valid
+        arms meet, every way back is right."""
+        nodes, facts = text.split(), problem.facts
+        if not nodes or nodes[0] != facts["start"]:
+            return []
+        graph = _directed(facts)
+        useful = {facts["target"], *nx.ancestors(graph, facts["target"])}
+        marked = {tuple(edge) for edge in facts["marked"]}
+        found, at = [], 0
+        for node, following in pairwise(nodes):
+            at = text.index(following, text.index(node, at) + len(node))
+            branches = sorted(graph.successors(node)) if node in graph else []
+            if len(branches) > 1:
+                valid = tuple(branch for branch in branches if branch in useful)
+                signed = any((node, branch) in marked for branch in valid)
+                found.append(Fork(at, tuple(branches), valid, signed))
+        return found
 
     def verify(self, problem: Problem, text: str) -> Verdict:
         """Correct means a real path between start and target, read in either direction."""
         nodes = text.split()
-        known = set(self._names)
-        if not nodes or any(node not in known for node in nodes):
+        if not nodes or any(node not in self._names for node in nodes):
             return Verdict(Outcome.UNPARSABLE, None, "not a list of node names")
         answer = " ".join(nodes)
         start, target = problem.facts["start"], problem.facts["target"]
+        mode = FORWARD if nodes[0] == start else REVERSE if nodes[0] == target else ""
         edges = {tuple(edge) for edge in problem.facts["edges"]}
         real = [way for way in (nodes, nodes[::-1]) if edges.issuperset(pairwise(way))]
         if not real:
-            return Verdict(Outcome.WRONG, answer, BROKEN_PATH)
+            return Verdict(Outcome.WRONG, answer, BROKEN_PATH, mode)
         if all((way[0], way[-1]) != (start, target) for way in real):
-            return Verdict(Outcome.WRONG, answer, OTHER_ENDS)
-        return Verdict(Outcome.CORRECT, answer)
-
-    def _graphs(self, split: str, count: int, seed: int) -> Iterator[Graph]:
-        """`count` distinct graphs whose content puts them into `split`."""
-        random = derive("graphs", split, seed)
-        buckets = SPLIT_BUCKETS[split]
-        seen: set[int] = set()
-        misses = 0
-        while len(seen) < count:
-            graph = self._draw(random)
-            number = int(graph.key(), 16)
-            # 80 bits of the hash keep "distinct" exact in practice at a few bytes a problem
-            if number % 16 in buckets and number not in seen:
-                seen.add(number)
-                misses = 0
-                yield graph
-                continue
-            misses += 1
-            if misses > 10_000:
-                raise refuse(
-                    f"the task has too few distinct problems for the {split} split",
-                    f"{count} problems asked, {len(seen)} found",
-                    "fewer problems, or a larger graph",
-                    "lower the count or raise task.names, task.degree or task.length",
-                )
-
-    def _draw(self, random: Random) -> Graph:
-        degree, length = self.config.degree, self.config.length
-        nodes = random.sample(self._names, degree * length + 1)
-        arms = tuple(tuple(nodes[1 + i * length : 1 + (i + 1) * length]) for i in range(degree))
-        return Graph(nodes[0], arms)
-
-    def _problem(self, graph: Graph, split: str, subset: str, random: Random) -> Problem:
-        edges = graph.edges()
-        right = edges[0]
-        listed = random.sample(edges, len(edges))
-        marks = [
-            MARKED_EDGE if subset == SIGNED and edge == right else PLAIN_EDGE for edge in listed
-        ]
-        listing = " ".join(f"{a}{mark}{b}" for (a, b), mark in zip(listed, marks, strict=True))
-        prompt = f"edges: {listing} start: {graph.root} goal: {graph.target} path:"
-        facts = {
-            "start": graph.root,
-            "target": graph.target,
-            "edges": [list(edge) for edge in listed],
-            "fork": [b for a, b in listed if a == graph.root],
-        }
-        id = f"{graph.key()}-{graph.target}-{subset}"
-        return Problem(id, split, subset, prompt, facts)
+            return Verdict(Outcome.WRONG, answer, OTHER_ENDS, mode)
+        return Verdict(Outcome.CORRECT, answer, "", mode)
 
 
-def _share(count: int, share: float, random: Random) -> frozenset[int]:
-    """Exactly round(share * count) indices; those of a smaller share are among a larger's."""
-    order = random.sample(range(count), count)
-    return frozenset(order[: round(share * count)])
+def _problem(
+    graph: Graph, split: str, signs: list[bool], random: Random, label: str = "path:"
+) -> Problem:
+    edges = graph.edges()
+    listed = random.sample(edges, len(edges))
+    marked = {
+        edge
+        for stage, signed in zip(graph.stages, signs, strict=True)
+        if signed
+        for edge in graph.valid_first_edges(stage)
+    }
+    listing = " ".join(
+        f"{a}{MARKED_EDGE if (a, b) in marked else PLAIN_EDGE}{b}" for a, b in listed
+    )
+    prompt = f"edges: {listing} start: {graph.root} goal: {graph.target} {label}"
+    subset = SIGNED if all(signs) else MIXED if any(signs) else UNSIGNED
+    facts = {
+        "start": graph.root,
+        "target": graph.target,
+        "edges": [list(edge) for edge in listed],
+        "marked": [list(edge) for edge in listed if edge in marked],
+    }
+    signature = subset if subset != MIXED else "".join("su"[not sign] for sign in signs)
+    return Problem(f"{graph.key}-{graph.target}-{signature}", split, subset, prompt, facts)
 
 
-def _trace(path: list[str], direction: str) -> Trace:
-    nodes = path if direction == FORWARD else path[::-1]
-    return Trace(" ".join(nodes), direction, forks=int(direction == FORWARD))
+def _covering(graph: Graph, shown: int, random: Random) -> Iterator[list[str]]:
+    """`shown` paths to the target that take `shown` different valid arms at every fork."""
+    arms = [random.sample(stage.valid, shown) for stage in graph.stages]
+    for way in zip(*arms, strict=True):
+        path = [graph.root]
+        for stage, arm in zip(graph.stages, way, strict=True):
+            path += [*arm, stage.exit]
+        yield path
+
+
+def _walk(graph: Graph, mode: str, random: Random) -> list[str]:
+    nodes = [graph.root]
+    for at, stage in enumerate(graph.stages):
+        arm = random.choice([*stage.valid, *stage.other])
+        last = at + 1 == len(graph.stages)
+        if mode == REVERSE and not last:  # from the end of any arm of the last fork
+            arm = random.choice(stage.valid)
+        if arm not in stage.valid:
+            return _told([*nodes, *arm], mode)
+        nodes += [*arm, stage.exit]
+    return _told(nodes, mode)
+
+
+def _fork(stage: Stage, at: int, signed: bool) -> Fork:
+    valid = tuple(sorted(arm[0] for arm in stage.valid))
+    branches = tuple(sorted(arm[0] for arm in (*stage.valid, *stage.other)))
+    return Fork(at, branches, valid, signed)
+
+
+def _directed(facts: Any) -> nx.DiGraph:
+    return nx.DiGraph([tuple(edge) for edge in facts["edges"]])
+
+
+def _told(path: list[str], mode: str) -> list[str]:
+    return path if mode == FORWARD else path[::-1]
+
+
+def _trace(path: list[str], mode: str) -> Trace:
+    return Trace(" ".join(_told(path, mode)), mode)

@@ -1,0 +1,76 @@
+"""What every config shares: immutable models that refuse what they do not know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+
+def _sampled_as_asked(temperature: float) -> float:
+    """vLLM raises anything between to 0.01, with a warning only."""
+    if 0 < temperature < 0.01:
+        raise ValueError(
+            f"got {temperature}; allowed: 0 (greedy), or 0.01 and more: "
+            "vLLM samples anything between at 0.01; correct the temperature"
+        )
+    return temperature
+
+
+def _absolute(path: Path) -> Path:
+    """Ray's workers have working directories of their own: a path is fixed where it is read."""
+    return path.absolute()
+
+
+Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+Temperature = Annotated[
+    float, Field(ge=0.0, le=100.0, allow_inf_nan=False), AfterValidator(_sampled_as_asked)
+]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+
+
+class Frozen(BaseModel):
+    """Immutable; unknown keys and values of other types are refused. Text that spells a number
+    is one, since YAML 1.1 reads 1e-3 as text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_values(cls, data: Any) -> Any:
+        """YAML's `yes` would silently become 1 where a number is meant; an empty section is one
+        that sets nothing."""
+        if not isinstance(data, Mapping):
+            return data
+        for key, value in data.items():
+            field = cls.model_fields.get(str(key))
+            several = value if isinstance(value, list | tuple) else [value]
+            if field and field.annotation is not bool and any(isinstance(v, bool) for v in several):
+                raise ValueError(
+                    f"{key} is no yes or no: got {value}; allowed: a number, or its own type; "
+                    f"correct {key} in the config"
+                )
+        empty = {key for key, value in data.items() if value is None and cls._is_section(str(key))}
+        return {key: value for key, value in data.items() if key not in empty}
+
+    @classmethod
+    def _is_section(cls, key: str) -> bool:
+        field = cls.model_fields.get(key)
+        return field is not None and all(
+            isinstance(kind, type) and issubclass(kind, BaseModel)
+            for kind in _members(field.annotation)
+        )
+
+
+def _members(annotation: Any) -> list[Any]:
+    """What a field may be: the members of a union, else the type itself."""
+    if get_origin(annotation) is Annotated:
+        return _members(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return [kind for part in get_args(annotation) for kind in _members(part)]
+    return [annotation]

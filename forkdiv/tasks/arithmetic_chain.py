@@ -1,0 +1,253 @@
+r"""Arithmetic chains: the published graph task (arXiv 2605.17026) told as equations in text.
+
+A problem with 2 chains of 3 equations, its fork signed (`(*)` marks the right first equation):
+
+    Each variable but one is defined by an equation. In no particular order:
+
+    e = k - 17
+    k = u - 7
+    j = v - 2
+    x = e + 16
+    s = u - 19 (*)
+    v = s - 14
+
+    The value of u is 14. What is the value of j?
+    Work it out step by step and give the final answer, an integer, in \boxed{}.
+
+Its forward trace, which chooses between k and s, and its reverse trace:
+
+    1. s = u - 19 = -5.                    1. j = v - 2.
+    2. v = s - 14 = -19.                   2. v = s - 14, so j = s - 14 - 2 = s - 16.
+    3. j = v - 2 = -21.                    3. s = u - 19, so j = u - 19 - 16 = u - 35.
+    The answer is \boxed{-21}.             4. u = 14, so j = 14 - 35 = -21.
+                                           The answer is \boxed{-21}.
+
+Unsigned, no equation carries a mark, and nothing short of following the chains to their ends
+tells which first step leads to the target. Reverse traces meet no choice at all.
+
+Equations are listed one by one and shuffled. The published generator lists the target chain's
+first equation first: `position_leak` does so too, to show that the fork is then no fork.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from random import Random
+
+from forkdiv.boxed import last_box
+from forkdiv.config import DatasetConfig
+from forkdiv.records import Example, Fork, Outcome, Problem, Trace, Verdict
+from forkdiv.shuffle import Shuffled, chosen
+from forkdiv.task_config import ArithmeticChainConfig
+from forkdiv.tasks.base import Task, derive, even_count, example
+from forkdiv.tasks.equations import Equation, System
+from forkdiv.tasks.graphs import Graph, GraphSpace
+
+SIGNED, UNSIGNED = "signed", "unsigned"
+FORWARD, REVERSE = "forward", "reverse"
+MARK = " (*)"
+
+# Why an answer is wrong (lost at the fork, or elsewhere) or cannot be read.
+OTHER_END = "the value of another chain's end"
+OTHER_VALUE = "another value"
+NO_BOX = "no boxed answer"
+NO_INTEGER = "the boxed answer is no integer"
+
+LEAK_NOTE = (
+    "position_leak: the target chain's first equation is always listed first, "
+    "so that its place gives every fork away"
+)
+_INTEGER = re.compile(r"([+-]?)0*([0-9]+)")
+
+
+class ArithmeticChain(Task):
+    """The task; see the module's head for a problem."""
+
+    knobs = frozenset({"fork_density", "direction"})
+    subsets = (SIGNED, UNSIGNED)
+    sizes: Mapping[str, int] = {"train": 6400, "validation": 1600, "test": 1000}
+
+    def __init__(self, config: ArithmeticChainConfig) -> None:
+        self.config = config
+        self.notes = (LEAK_NOTE,) if config.position_leak else ()
+        self._space = GraphSpace(config.chains, config.length, 1, 1, config.names)
+        # all names as long as one another: where `b` and `b1` both occur, one begins the other
+        self._suffix = "0" if config.names > 26 else ""
+
+    def available(self, split: str) -> int:
+        """Ways to link the variables and choose the target, times the split's share: other
+        constants or another value of the root make no new problem."""
+        return self._space.available(split)
+
+    def heldout(self, split: str, count: int | None = None) -> list[Problem]:
+        """Half signed, half unsigned."""
+        wanted = even_count(self, split, count)
+        graphs = enumerate(self._space.draw(split, wanted, self.config.seed))
+        return [
+            self._problem(graph, split, self.subsets[i % 2], derive("numbers", split, graph.key))
+            for i, graph in graphs
+        ]
+
+    def sft_examples(self, config: DatasetConfig) -> Iterator[Example]:
+        """One example a problem. Problems and directions do not depend on the density: only the
+        marks do.
+
+        Both shares are exact: of the forward traces, which meet a fork each, and apart from them
+        of the reverse traces' problems.
+        """
+        count, seed = self.examples(config), config.seed
+        forward = chosen(count, config.direction, f"direction/{seed}")
+        rank = Shuffled(count, f"direction/{seed}")
+        density = config.fork_density
+        plain = {
+            FORWARD: chosen(forward.size, density, f"forward/{seed}"),
+            REVERSE: chosen(count - forward.size, density, f"reverse/{seed}"),
+        }
+        for i, graph in enumerate(self._space.draw("train", count, seed)):
+            mode = FORWARD if i in forward else REVERSE
+            at = rank(i) - (0 if mode == FORWARD else forward.size)
+            subset = UNSIGNED if at in plain[mode] else SIGNED
+            problem = self._problem(graph, "train", subset, derive("numbers", seed, graph.key))
+            trace = _trace(System(problem.facts), mode)
+            yield example(problem, trace, self.forks(problem, trace.text) or ())
+
+    def solutions(self, problem: Problem) -> list[Trace]:
+        """The chain told forwards and backwards; the same may be said in other words."""
+        system = System(problem.facts)
+        return [_trace(system, mode) for mode in (FORWARD, REVERSE)]
+
+    def forks(self, problem: Problem, text: str) -> list[Fork] | None:
+        """The first step of a forward response; a reverse one has no choice to make. None where
+        the first step is neither."""
+        system = System(problem.facts)
+        step = system.first_step(text)
+        mode = _mode(system, step)
+        if step is None or mode != FORWARD:
+            return [] if mode == REVERSE else None
+        right = system.chain(system.target)[0].variable
+        branches = tuple(system.first_steps)
+        return [Fork(step.start(1), branches, (right,), problem.subset == SIGNED)]
+
+    def verify(self, problem: Problem, text: str) -> Verdict:
+        r"""Reads the last `\boxed{}`: a plain integer, with spaces, dollar signs or leading zeros
+        around it or not. The steps do not count here; `check_trace` reads them."""
+        system = System(problem.facts)
+        mode = _mode(system, system.first_step(text))
+        box = last_box(text)
+        if box is None:
+            return Verdict(Outcome.UNPARSABLE, None, NO_BOX, mode)
+        integer = _INTEGER.fullmatch(box.replace("\u2212", "-").strip("$ \n\t"))
+        if integer is None:
+            return Verdict(Outcome.UNPARSABLE, None, NO_INTEGER, mode)
+        # as text: int() refuses numbers of thousands of digits
+        sign = "-" if integer[1] == "-" and integer[2] != "0" else ""
+        answer = sign + integer[2]
+        if answer == str(problem.facts["answer"]):
+            return Verdict(Outcome.CORRECT, answer, "", mode)
+        ends = map(str, system.ends().values())
+        return Verdict(Outcome.WRONG, answer, OTHER_END if answer in ends else OTHER_VALUE, mode)
+
+    def check_trace(self, problem: Problem, text: str) -> str | None:
+        """None where every line of a trace in this task's own form is right, else what is not."""
+        return System(problem.facts).check(text)
+
+    def canaries(self) -> list[tuple[Problem, str, Outcome]]:
+        canaries = []
+        for problem in self.heldout("validation", 2):
+            answer = problem.facts["answer"]
+            canaries += [
+                (problem, trace.text, Outcome.CORRECT) for trace in self.solutions(problem)
+            ]
+            canaries += [
+                (
+                    problem,
+                    rf"First \boxed{{{answer + 1}}}, or \boxed{{ {answer} }}",
+                    Outcome.CORRECT,
+                ),
+                (problem, rf"\boxed{{{answer}}}, no: \boxed{{{answer + 1}}}", Outcome.WRONG),
+                (problem, f"The answer is {answer}.", Outcome.UNPARSABLE),
+                (problem, rf"The answer is \boxed{{{answer}", Outcome.UNPARSABLE),
+                (problem, r"The answer is \boxed{unknown}.", Outcome.UNPARSABLE),
+            ]
+        return canaries
+
+    def _problem(self, graph: Graph, split: str, subset: str, random: Random) -> Problem:
+        """The graph's edges as equations. Which chain is the right one is the graph's alone, and
+        chance decides the numbers and the listing without regard to it."""
+        paths = [[self._name(node) for node in path] for path in graph.stages[0].paths()]
+        root, target = paths[0][0], paths[0][-1]
+        value = random.randint(self.config.low, self.config.high)
+        chains = [
+            [
+                Equation(variable, parent, *step)
+                for parent, variable, step in zip(path, path[1:], steps, strict=False)
+            ]
+            for path, steps in zip(paths, self._steps(random), strict=True)
+        ]
+        right = chains[0][0]
+        listed = [equation for chain in chains for equation in chain]
+        random.shuffle(listed)
+        if self.config.position_leak:
+            listed.remove(right)
+            listed.insert(0, right)
+        marked = right if subset == SIGNED else None
+        facts = {
+            "root": root,
+            "value": value,
+            "target": target,
+            "equations": [list(equation) for equation in listed],
+            "answer": value + sum(equation.change for equation in chains[0]),
+        }
+        prompt = _prompt(listed, marked, root, value, target)
+        return Problem(f"{graph.key}-{target}-{subset}", split, subset, prompt, facts)
+
+    def _steps(self, random: Random) -> list[list[tuple[str, int]]]:
+        """Operations and constants for every chain, no two chains changing the root's value by
+        the same: the answer tells the chain.
+
+        Shuffled at the end, since a chain drawn later is likelier to change it by much.
+        """
+        low, high = self.config.low, self.config.high
+        chains: dict[int, list[tuple[str, int]]] = {}
+        while len(chains) < self.config.chains:
+            steps = [
+                (random.choice("+-"), random.randint(low, high)) for _ in range(self.config.length)
+            ]
+            change = sum(number if sign == "+" else -number for sign, number in steps)
+            chains.setdefault(change, steps)
+        drawn = list(chains.values())
+        random.shuffle(drawn)
+        return drawn
+
+    def _name(self, node: str) -> str:
+        return node if len(node) > 1 else node + self._suffix
+
+
+def _prompt(
+    listed: list[Equation], marked: Equation | None, root: str, value: int, target: str
+) -> str:
+    lines = [f"{equation}{MARK if equation == marked else ''}" for equation in listed]
+    return "\n".join(
+        [
+            "Each variable but one is defined by an equation. In no particular order:",
+            "",
+            *lines,
+            "",
+            f"The value of {root} is {value}. What is the value of {target}?",
+            r"Work it out step by step and give the final answer, an integer, in \boxed{}.",
+        ]
+    )
+
+
+def _mode(system: System, step: re.Match[str] | None) -> str:
+    """How a response is told, by its first step."""
+    if step is None:
+        return ""
+    if step[1] == system.target:
+        return REVERSE
+    return FORWARD if step[1] in system.first_steps else ""
+
+
+def _trace(system: System, mode: str) -> Trace:
+    return Trace(system.forward() if mode == FORWARD else system.reverse(), mode)

@@ -1,0 +1,193 @@
+"""Labelled graphs for the graph tasks: branch nodes in a row, arms that look alike.
+
+Every graph has a rank, and ranks are visited in a keyed pseudo-random order: problems are
+distinct without being remembered, and a small family is known to be exhausted when it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import string
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+from forkdiv.shuffle import Shuffled
+from forkdiv.tasks.base import too_few
+
+# A problem's split is read off its content hash: these are shares of 16 buckets.
+SPLIT_BUCKETS = {
+    "pretrain": range(9),
+    "train": range(9, 13),
+    "validation": range(13, 14),
+    "test": range(14, 16),
+}
+COUNTED_EXACTLY = 20_000  # families up to this size are counted split by split
+
+
+def node_names(count: int) -> list[str]:
+    """`a`..`z`, then `a1`..`z1` and so on."""
+    letters = string.ascii_lowercase
+    return [letters[i % 26] + (str(i // 26) if i >= 26 else "") for i in range(count)]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One branch node with its arms, as node lists without the branch node itself.
+
+    The valid arms all end in `exit`, which is not listed in them; the others end by themselves.
+    """
+
+    entry: str
+    exit: str
+    valid: tuple[tuple[str, ...], ...]
+    other: tuple[tuple[str, ...], ...]
+
+    def paths(self) -> Iterator[tuple[str, ...]]:
+        """Every arm from the branch node to its end, the valid ones first."""
+        for arm in self.valid:
+            yield (self.entry, *arm, self.exit)
+        for arm in self.other:
+            yield (self.entry, *arm)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Stages in a row: the exit of one is the branch node of the next."""
+
+    stages: tuple[Stage, ...]
+
+    @property
+    def root(self) -> str:
+        return self.stages[0].entry
+
+    @property
+    def target(self) -> str:
+        return self.stages[-1].exit
+
+    def edges(self) -> list[tuple[str, str]]:
+        return [edge for stage in self.stages for path in stage.paths() for edge in pairwise(path)]
+
+    def valid_first_edges(self, stage: Stage) -> list[tuple[str, str]]:
+        """The edges that lead on at a stage's branch node."""
+        return [(stage.entry, arm[0]) for arm in stage.valid]
+
+    @cached_property
+    def key(self) -> str:
+        """The same for every listing order, every target, and with or without signs.
+
+        So all problems over one graph are in one split.
+        """
+        listing = " ".join(sorted(f"{a}>{b}" for a, b in self.edges()))
+        return hashlib.blake2b(listing.encode(), digest_size=10).hexdigest()
+
+    @property
+    def bucket(self) -> int:
+        return int(self.key[-1], 16)
+
+
+@dataclass(frozen=True)
+class GraphSpace:
+    """All graphs of one shape: `forks` stages of `degree` arms of `length` edges, `valid` of
+    which lead on, over `names` node names."""
+
+    degree: int
+    length: int
+    forks: int
+    valid: int
+    names: int
+
+    @cached_property
+    def node_names(self) -> list[str]:
+        return node_names(self.names)
+
+    @cached_property
+    def count(self) -> int:
+        """How many graphs with a target there are; the order of the arms makes no new one."""
+        nodes = self.degree * (self.length - 1) + (self.degree - self.valid) + 1
+        order = math.factorial(self.valid) * math.factorial(self.degree - self.valid)
+        every = math.perm(self.names, 1 + self.forks * nodes)
+        return int(every // order**self.forks)
+
+    def available(self, split: str) -> int:
+        """Graphs of the split: exact for small families, else by the split's share."""
+        if self.count > COUNTED_EXACTLY:
+            return self.count * len(SPLIT_BUCKETS[split]) // 16
+        return self._counted[split]
+
+    @cached_property
+    def _counted(self) -> dict[str, int]:
+        buckets = [self.graph(rank).bucket for rank in range(self.count)]
+        return {
+            split: sum(bucket in shares for bucket in buckets)
+            for split, shares in SPLIT_BUCKETS.items()
+        }
+
+    def draw(self, split: str, count: int, seed: int) -> Iterator[Graph]:
+        """`count` distinct graphs of the split, in the order that `seed` names.
+
+        Raises UserError where the split has fewer, after those there are.
+        """
+        buckets = SPLIT_BUCKETS[split]
+        order = Shuffled(self.count, f"graphs/{split}/{seed}")
+        found = 0
+        for index in range(self.count):
+            if found == count:
+                return
+            graph = self.graph(order(index))
+            if graph.bucket in buckets:
+                found += 1
+                yield graph
+        if found < count:
+            raise too_few(split, count, found)
+
+    def graph(self, rank: int) -> Graph:
+        """The graph of a rank: its digits name nodes out of those that are left."""
+        pool = list(self.node_names)
+        digits = _Digits(rank)
+        entry = digits.pick(pool)
+        stages = []
+        for _ in range(self.forks):
+            exit_node = digits.pick(pool)
+            valid = self._arms(digits, pool, self.valid, self.length - 1)
+            other = self._arms(digits, pool, self.degree - self.valid, self.length)
+            stages.append(Stage(entry, exit_node, valid, other))
+            entry = exit_node
+        return Graph(tuple(stages))
+
+    def _arms(
+        self, digits: _Digits, pool: list[str], arms: int, nodes: int
+    ) -> tuple[tuple[str, ...], ...]:
+        firsts = digits.combination(pool, arms)
+        return tuple((first, *(digits.pick(pool) for _ in range(nodes - 1))) for first in firsts)
+
+
+class _Digits:
+    """A rank, read digit by digit in mixed radix."""
+
+    def __init__(self, rank: int) -> None:
+        self._rest = rank
+
+    def pick(self, pool: list[str]) -> str:
+        """One of the pool, which loses it."""
+        self._rest, digit = divmod(self._rest, len(pool))
+        return pool.pop(digit)
+
+    def combination(self, pool: list[str], size: int) -> list[str]:
+        """`size` of the pool in its order, which loses them: every set has one number (the
+        combinatorial number system)."""
+        if size == 1:
+            return [self.pick(pool)]
+        self._rest, number = divmod(self._rest, math.comb(len(pool), size))
+        at, chosen = len(pool), []
+        for left in range(size, 0, -1):
+            at -= 1
+            while math.comb(at, left) > number:
+                at -= 1
+            number -= math.comb(at, left)
+            chosen.append(pool[at])
+        for name in chosen:
+            pool.remove(name)
+        return chosen[::-1]

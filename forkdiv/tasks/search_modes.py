@@ -1,0 +1,222 @@
+"""Search modes: a graph problem told straight to the target, or by trying arm after arm.
+
+A problem, without any sign at its fork:
+
+    edges: k>c m>j h>e a>k e>p a>m c>f a>h j>b start: a goal: f path:
+
+Correct responses, the first token choosing the mode:
+
+    To a k c f                                  linear: must guess the arm
+    Okay a h e p back a m j b back a k c f      backtracking: leaves an arm that ends elsewhere
+
+Each mode has two openers and may go on with `go`: four phrasings. A backtracking response tries
+whole arms, none of them twice, and ends where the goal is met. So every correct response can be
+listed, and what a mode costs or saves is known exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise, permutations
+from random import Random
+from typing import Any
+
+from forkdiv.config import DatasetConfig, PretrainConfig
+from forkdiv.records import Example, Fork, Outcome, Problem, Trace, Verdict
+from forkdiv.task_config import SearchModesConfig
+from forkdiv.tasks import modes
+from forkdiv.tasks.base import Task, derive, even_count, example
+from forkdiv.tasks.graphs import Graph, GraphSpace
+
+LINEAR, BACKTRACKING = "linear", "backtracking"
+OPENERS = {LINEAR: ("To", "Let"), BACKTRACKING: ("Okay", "Alright")}
+GO, BACK = "go", "back"
+MODE_OF = {opener: mode for mode, openers in OPENERS.items() for opener in openers}
+
+OTHER_END = "ends in another node"
+BROKEN_PATH = "uses an edge that does not exist"
+TORN_ARM = "leaves an arm half way, or tries one again"
+
+
+class SearchModes(Task):
+    """The task; see the module's head for a problem."""
+
+    knobs = modes.KNOBS
+    enumerates = True
+
+    def __init__(self, config: SearchModesConfig) -> None:
+        self.config = config
+        self.sizes = {"train": 800, "validation": 200, "test": 200}
+        self._space = GraphSpace(config.degree, config.length, 1, 1, config.names)
+        self._names = frozenset(self._space.node_names)
+        # beyond, one problem has thousands of correct responses
+        self.exhaustive = config.degree <= 4
+
+    def vocabulary(self) -> list[str]:
+        labels = ["edges:", "start:", "goal:", "path:", ">", GO, BACK]
+        return [*labels, *MODE_OF, *self._space.node_names]
+
+    def longest_response(self) -> int:
+        arms = self.config.degree * (self.config.length + 1)
+        return 2 + arms + (self.config.degree - 1) + 1
+
+    def available(self, split: str) -> int:
+        return self._space.available(split)
+
+    def heldout(self, split: str, count: int | None = None) -> list[Problem]:
+        wanted = even_count(self, split, count)
+        graphs = self._space.draw(split, wanted, self.config.seed)
+        return [_problem(graph, split, derive("listing", split, graph.key)) for graph in graphs]
+
+    def sft_examples(self, config: DatasetConfig) -> Iterator[Example]:
+        """The same problems for both structures."""
+        count = modes.problems_of(config, self.examples(config))
+        told = modes.tellings(config, count, (LINEAR, BACKTRACKING))
+        for graph, ways in zip(self._space.draw("train", count, config.seed), told, strict=True):
+            problem = _problem(graph, "train", derive("listing", config.seed, graph.key))
+            random = derive("search", config.seed, graph.key)
+            for mode, phrasing in ways:
+                trace = Trace(
+                    " ".join([*_opening(mode, phrasing), *_told(graph, mode, random)]), mode
+                )
+                yield example(problem, trace, self.forks(problem, trace.text))
+
+    def walk_examples(self, config: PretrainConfig, separator: str) -> Iterator[Example]:
+        """Walks in either mode that end anywhere: neither the target nor where arms end is
+        heeded."""
+        for graph in self._space.draw("pretrain", config.examples, config.seed):
+            random = derive("walks", config.seed, graph.key)
+            problem = _problem(graph, "pretrain", random)
+            walks = [_walk(graph, random) for _ in range(config.walks)]
+            text = separator.join(" ".join(walk) for walk in walks)
+            yield Example(problem.id, problem.prompt, text, problem.subset, "", 0, 0, "{}")
+
+    def solutions(self, problem: Problem) -> list[Trace]:
+        """Every correct response: phrasings, and orders in which wrong arms are tried."""
+        arms = _arms(problem.facts)
+        right = next(arm for arm in arms if arm[-1] == problem.facts["target"])
+        wrong = [arm for arm in arms if arm is not right]
+        found = []
+        for phrasing in range(modes.PHRASINGS):
+            found.append(Trace(" ".join([*_opening(LINEAR, phrasing), *right]), LINEAR))
+            opening = _opening(BACKTRACKING, phrasing)
+            for tried in range(len(wrong) + 1):
+                for order in permutations(wrong, tried):
+                    words = [*opening, *_joined([*order, right])]
+                    found.append(Trace(" ".join(words), BACKTRACKING))
+        return found
+
+    def forks(self, problem: Problem, text: str) -> list[Fork]:
+        """The choice of the mode, whose branches are all valid, and each choice of an arm:
+        told straight, the right one must be taken; backtracking, any that was not tried."""
+        words = text.split()
+        mode = MODE_OF.get(words[0]) if words else None
+        if mode is None:
+            return []
+        start = problem.facts["start"]
+        firsts = {arm[1]: arm[-1] for arm in _arms(problem.facts)}
+        found = [Fork(0, tuple(sorted(MODE_OF)), tuple(sorted(MODE_OF)), False)]
+        at, tried = 0, set[str]()
+        for word, following in pairwise(words):
+            at = text.index(following, text.index(word, at) + len(word))
+            if word != start or following not in firsts:
+                continue
+            left = sorted(set(firsts) - tried)
+            right = [first for first in left if firsts[first] == problem.facts["target"]]
+            valid = tuple(right if mode == LINEAR else left)
+            if len(left) > 1:
+                found.append(Fork(at, tuple(left), valid, False))
+            tried.add(following)
+        return found
+
+    def verify(self, problem: Problem, text: str) -> Verdict:
+        """Correct means: opened by a mode, told as that mode tells, and ending at the goal."""
+        words = text.split()
+        mode = MODE_OF.get(words[0]) if words else None
+        if mode is None:
+            return Verdict(Outcome.UNPARSABLE, None, "opens with no mode")
+        rest = words[2:] if words[1:2] == [GO] else words[1:]
+        tries = _split(rest)
+        if any(not one or not self._names.issuperset(one) for one in tries):
+            return Verdict(Outcome.UNPARSABLE, None, "not a list of node names", mode)
+        answer = " ".join(tries[-1])
+        arms = [tuple(arm) for arm in _arms(problem.facts)]
+        edges = {edge for arm in arms for edge in pairwise(arm)}
+        *before, last = [tuple(one) for one in tries]
+        if any(not edges.issuperset(pairwise(one)) for one in (*before, last)):
+            return Verdict(Outcome.WRONG, answer, BROKEN_PATH, mode)
+        if last not in arms or last[-1] != problem.facts["target"]:
+            return Verdict(Outcome.WRONG, answer, OTHER_END, mode)
+        allowed = 0 if mode == LINEAR else len(arms) - 1
+        whole = all(one in arms and one != last for one in before)
+        if len(before) > allowed or not whole or len(set(before)) < len(before):
+            return Verdict(Outcome.WRONG, answer, TORN_ARM, mode)
+        return Verdict(Outcome.CORRECT, answer, "", mode)
+
+
+def _problem(graph: Graph, split: str, random: Random) -> Problem:
+    edges = graph.edges()
+    listed = random.sample(edges, len(edges))
+    listing = " ".join(f"{a}>{b}" for a, b in listed)
+    prompt = f"edges: {listing} start: {graph.root} goal: {graph.target} path:"
+    facts = {
+        "start": graph.root,
+        "target": graph.target,
+        "edges": [list(edge) for edge in listed],
+    }
+    return Problem(f"{graph.key}-{graph.target}", split, "unsigned", prompt, facts)
+
+
+def _arms(facts: Any) -> list[list[str]]:
+    """All arms from the start to their ends, in the order their first edges are listed."""
+    start = facts["start"]
+    onward = {a: b for a, b in facts["edges"] if a != start}
+    arms = []
+    for a, b in facts["edges"]:
+        if a == start:
+            arm = [start, b]
+            while arm[-1] in onward:
+                arm.append(onward[arm[-1]])
+            arms.append(arm)
+    return arms
+
+
+def _opening(mode: str, phrasing: int) -> list[str]:
+    opener = OPENERS[mode][phrasing % 2]
+    return [opener, GO] if phrasing >= 2 else [opener]
+
+
+def _told(graph: Graph, mode: str, random: Random) -> list[str]:
+    (stage,) = graph.stages
+    right = [graph.root, *stage.valid[0], stage.exit]
+    if mode == LINEAR:
+        return right
+    wrong = [[graph.root, *arm] for arm in stage.other]
+    tried = random.sample(wrong, random.randint(0, len(wrong)))
+    return _joined([*tried, right])
+
+
+def _walk(graph: Graph, random: Random) -> list[str]:
+    """A random mode and phrasing; the last arm is left at a random edge."""
+    mode = random.choice((LINEAR, BACKTRACKING))
+    arms = [list(path) for path in graph.stages[0].paths()]
+    tried = random.sample(arms, 1 if mode == LINEAR else random.randint(1, len(arms)))
+    tried[-1] = tried[-1][: random.randint(2, len(tried[-1]))]
+    return [*_opening(mode, random.randrange(modes.PHRASINGS)), *_joined(tried)]
+
+
+def _joined(arms: list[list[str]]) -> list[str]:
+    words = list(arms[0])
+    for arm in arms[1:]:
+        words += [BACK, *arm]
+    return words
+
+
+def _split(words: list[str]) -> list[list[str]]:
+    tries: list[list[str]] = [[]]
+    for word in words:
+        if word == BACK:
+            tries.append([])
+        else:
+            tries[-1].append(word)
+    return tries

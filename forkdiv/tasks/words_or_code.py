@@ -1,0 +1,280 @@
+"""Words or code: a chain of small sums, worked out in words or by a program that is executed.
+
+A problem, its equations shuffled:
+
+    given: a + 4 = k ; 3 = a ; k - 2 = m ask: m answer:
+
+Correct responses, the first token choosing the mode:
+
+    To a is 3 , a plus 4 so k is 7 , k minus 2 so m is 5 .        words: must know its sums
+    Let a = 3 ; k = a + 4 ; m = k - 2 ; print ( m )               code: must only copy them
+
+Equations name what they start from first, as edges do: a model of half a million parameters
+learns to follow them in minutes. Written the other way round it mixes up their constants, and
+is right all the same where it adds up all of them: so words are judged step by step.
+Code is whatever Python says it is: it runs behind limits that the
+kernel enforces, and what it prints is its answer. Each mode has two openers and two styles
+(`so` or `thus`; printing at once, or by a name of its own): four phrasings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from random import Random
+from typing import Any
+
+from forkdiv.config import DatasetConfig, PretrainConfig
+from forkdiv.records import Example, Fork, Outcome, Problem, Trace, Verdict
+from forkdiv.sandbox import Ended, Sandbox, unavailable
+from forkdiv.task_config import WordsOrCodeConfig
+from forkdiv.tasks import modes
+from forkdiv.tasks.base import Task, derive, even_count, example, too_few
+from forkdiv.tasks.graphs import SPLIT_BUCKETS, node_names
+
+WORDS, CODE = "words", "code"
+OPENERS = {WORDS: ("To", "First"), CODE: ("Let", "Now")}
+MODE_OF = {opener: mode for mode, openers in OPENERS.items() for opener in openers}
+SO, PRINTED = ("so", "thus"), "result"
+SPOKEN = {"+": "plus", "-": "minus"}
+
+OTHER_ANSWER = "another answer"
+WRONG_STEP = "the right answer by a wrong step"
+CODE_RAISED = "its program raises an exception"
+NOTHING_PRINTED = "its program prints no whole number"
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Variables in the order of the chain: the first has a value, each other an operation on
+    the one before. Every value is a digit."""
+
+    names: tuple[str, ...]
+    first: int
+    steps: tuple[tuple[str, int], ...]
+
+    def values(self) -> list[int]:
+        values = [self.first]
+        for sign, constant in self.steps:
+            values.append(values[-1] + (constant if sign == "+" else -constant))
+        return values
+
+    def equations(self) -> list[str]:
+        """As the prompt lists them, what an equation starts from first."""
+        steps = zip(pairwise(self.names), self.steps, strict=True)
+        rest = [
+            f"{before} {sign} {constant} = {name}" for (before, name), (sign, constant) in steps
+        ]
+        return [f"{self.first} = {self.names[0]}", *rest]
+
+    def assignments(self) -> list[str]:
+        """As Python reads them."""
+        sides = (equation.split(" = ") for equation in self.equations())
+        return [f"{name} = {value}" for value, name in sides]
+
+    @property
+    def key(self) -> str:
+        return hashlib.blake2b(";".join(self.equations()).encode(), digest_size=10).hexdigest()
+
+
+class WordsOrCode(Task):
+    """The task; see the module's head for a problem."""
+
+    knobs = modes.KNOBS
+    enumerates = True
+
+    def __init__(self, config: WordsOrCodeConfig) -> None:
+        self.config = config
+        self.sizes = {"train": 800, "validation": 200, "test": 200}
+        self._names = node_names(config.names)
+
+    def vocabulary(self) -> list[str]:
+        labels = ["given:", "ask:", "answer:", "is", *SPOKEN.values(), *SO, "print", PRINTED]
+        signs = [*SPOKEN, "=", ";", ",", ".", "(", ")"]
+        return [*labels, *signs, *MODE_OF, *map(str, range(10)), *self._names]
+
+    def longest_response(self) -> int:
+        words = 1 + 4 + 8 * self.config.steps + 1  # "a is 3 ," and "a plus 4 so k is 7 ,"
+        code = 1 + 4 + 6 * self.config.steps + 4 + 4 + 1
+        return max(words, code)
+
+    def unavailable(self) -> str | None:
+        return unavailable()
+
+    def available(self, split: str) -> int:
+        """Chains by name alone: the least there are, since values make more of them."""
+        count = 1
+        for i in range(self.config.steps + 1):
+            count *= self.config.names - i
+        return count * len(SPLIT_BUCKETS[split]) // 16
+
+    def heldout(self, split: str, count: int | None = None) -> list[Problem]:
+        wanted = even_count(self, split, count)
+        return [
+            _problem(chain, split, derive("listing", split, chain.key))
+            for chain in self._chains(split, wanted, self.config.seed)
+        ]
+
+    def sft_examples(self, config: DatasetConfig) -> Iterator[Example]:
+        """The same problems for both structures."""
+        count = modes.problems_of(config, self.examples(config))
+        told = modes.tellings(config, count, (WORDS, CODE))
+        for chain, ways in zip(self._chains("train", count, config.seed), told, strict=True):
+            problem = _problem(chain, "train", derive("listing", config.seed, chain.key))
+            for mode, phrasing in ways:
+                trace = Trace(_told(chain, mode, phrasing), mode)
+                yield example(problem, trace, self.forks(problem, trace.text))
+
+    def walk_examples(self, config: PretrainConfig, separator: str) -> Iterator[Example]:
+        """Either mode, right in every step, but ending at a random variable of the chain."""
+        for chain in self._chains("pretrain", config.examples, config.seed):
+            random = derive("walks", config.seed, chain.key)
+            problem = _problem(chain, "pretrain", random)
+            walks = []
+            for _ in range(config.walks):
+                steps = random.randint(0, len(chain.steps))
+                part = Chain(chain.names[: steps + 1], chain.first, chain.steps[:steps])
+                mode = random.choice((WORDS, CODE))
+                walks.append(_told(part, mode, random.randrange(modes.PHRASINGS)))
+            text = separator.join(walks)
+            yield Example(problem.id, problem.prompt, text, problem.subset, "", 0, 0, "{}")
+
+    def solutions(self, problem: Problem) -> list[Trace]:
+        """Four phrasings in words and four in code; other programs may be right too."""
+        chain = _chain(problem.facts)
+        return [
+            Trace(_told(chain, mode, phrasing), mode)
+            for mode in (WORDS, CODE)
+            for phrasing in range(modes.PHRASINGS)
+        ]
+
+    def forks(self, problem: Problem, text: str) -> list[Fork]:
+        """The choice of the mode; every branch of it is valid."""
+        if text.split()[:1] and text.split()[0] in MODE_OF:
+            return [Fork(0, tuple(sorted(MODE_OF)), tuple(sorted(MODE_OF)), False)]
+        return []
+
+    def verify(self, problem: Problem, text: str) -> Verdict:
+        """Words must be right in every step; a program in what it prints.
+
+        Raises RuntimeError where a program ran into its limits: that is no answer.
+        """
+        opener, _, rest = text.strip().partition(" ")
+        mode = MODE_OF.get(opener)
+        if mode is None:
+            return Verdict(Outcome.UNPARSABLE, None, "opens with no mode")
+        return self._words(problem, rest) if mode == WORDS else self._code(problem, rest)
+
+    def canaries(self) -> list[tuple[Problem, str, Outcome]]:
+        chain = Chain(
+            tuple(self._names[: self.config.steps + 1]), 1, (("+", 1),) * self.config.steps
+        )
+        problem = _problem(chain, "test", Random(0))
+        known = [(trace.text, Outcome.CORRECT) for trace in self.solutions(problem)]
+        known += [
+            ("Let print ( 0 )", Outcome.WRONG),
+            ("Let print ( 1 / 0 )", Outcome.WRONG),
+            ("To a is 2 .", Outcome.WRONG),
+            ("a is 1", Outcome.UNPARSABLE),
+        ]
+        return [(problem, text, outcome) for text, outcome in known]
+
+    def _words(self, problem: Problem, text: str) -> Verdict:
+        said = text.split()
+        last = said[-2] if said[-1:] == ["."] and len(said) > 1 else ""
+        if not last.isdigit():
+            return Verdict(Outcome.UNPARSABLE, None, "does not end in a number", WORDS)
+        chain = _chain(problem.facts)
+        if int(last) != problem.facts["answer"]:
+            return Verdict(Outcome.WRONG, last, OTHER_ANSWER, WORDS)
+        # each step may be told in either style: to mix them is no error of reasoning
+        plain = [SO[0] if word in SO else word for word in said]
+        if plain != _spoken(chain, SO[0]).split():
+            return Verdict(Outcome.WRONG, last, WRONG_STEP, WORDS)
+        return Verdict(Outcome.CORRECT, last, "", WORDS)
+
+    def _code(self, problem: Problem, code: str) -> Verdict:
+        ran = self._sandbox.run(code)
+        if ran.outcome == Ended.RAISED:
+            return Verdict(Outcome.WRONG, None, CODE_RAISED, CODE)
+        if ran.outcome != Ended.OK:
+            raise RuntimeError(f"the program hit its limits: {ran.outcome} {ran.error}".strip())
+        printed = ran.printed.strip()
+        if not printed.removeprefix("-").isdecimal():
+            return Verdict(Outcome.WRONG, None, NOTHING_PRINTED, CODE)
+        answer = str(int(printed)) if len(printed) < 20 else printed[:20]
+        right = answer == str(problem.facts["answer"])
+        if right:
+            return Verdict(Outcome.CORRECT, answer, "", CODE)
+        return Verdict(Outcome.WRONG, answer, OTHER_ANSWER, CODE)
+
+    @cached_property
+    def _sandbox(self) -> Sandbox:
+        """Started with the first program and ended with the process that grades."""
+        return Sandbox().__enter__()
+
+    def _chains(self, split: str, count: int, seed: int) -> Iterator[Chain]:
+        """`count` distinct chains of the split."""
+        random = derive("chains", split, seed)
+        buckets = SPLIT_BUCKETS[split]
+        seen: set[int] = set()
+        misses = 0
+        while len(seen) < count:
+            chain = self._draw(random)
+            number = int(chain.key, 16)
+            if number % 16 in buckets and number not in seen:
+                seen.add(number)
+                misses = 0
+                yield chain
+                continue
+            misses += 1
+            if misses > 10_000:
+                raise too_few(split, count, len(seen))
+
+    def _draw(self, random: Random) -> Chain:
+        names = tuple(random.sample(self._names, self.config.steps + 1))
+        values = [random.randrange(10) for _ in names]
+        steps = []
+        for before, after in pairwise(values):
+            sign = "-" if after < before or (after == before and random.random() < 0.5) else "+"
+            steps.append((sign, abs(after - before)))
+        return Chain(names, values[0], tuple(steps))
+
+
+def _problem(chain: Chain, split: str, random: Random) -> Problem:
+    equations = chain.equations()
+    listed = " ; ".join(random.sample(equations, len(equations)))
+    facts = {
+        "names": list(chain.names),
+        "first": chain.first,
+        "steps": [list(step) for step in chain.steps],
+        "answer": chain.values()[-1],
+    }
+    prompt = f"given: {listed} ask: {chain.names[-1]} answer:"
+    return Problem(chain.key, split, "unsigned", prompt, facts)
+
+
+def _chain(facts: Any) -> Chain:
+    steps = tuple((sign, constant) for sign, constant in facts["steps"])
+    return Chain(tuple(facts["names"]), facts["first"], steps)
+
+
+def _told(chain: Chain, mode: str, phrasing: int) -> str:
+    opener, style = OPENERS[mode][phrasing % 2], phrasing // 2
+    if mode == WORDS:
+        return f"{opener} {_spoken(chain, SO[style])}"
+    last = chain.names[-1]
+    ending = [f"print ( {last} )"] if not style else [f"{PRINTED} = {last}", f"print ( {PRINTED} )"]
+    return f"{opener} {' ; '.join([*chain.assignments(), *ending])}"
+
+
+def _spoken(chain: Chain, so: str) -> str:
+    values = chain.values()
+    parts = [f"{chain.names[0]} is {chain.first}"]
+    for i, (sign, constant) in enumerate(chain.steps):
+        before, name = chain.names[i], chain.names[i + 1]
+        parts.append(f"{before} {SPOKEN[sign]} {constant} {so} {name} is {values[i + 1]}")
+    return " , ".join(parts) + " ."
