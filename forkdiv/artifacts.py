@@ -52,7 +52,7 @@ class Store:
         Raises InvalidResult where a file is missing or has another size than when published;
         reading every byte of every checkpoint at every look would cost more than it finds.
         """
-        path = self._path(identity)
+        path = self.path(identity)
         if not (path / RECORD).is_file():
             return None
         try:
@@ -92,7 +92,7 @@ class Store:
     @contextmanager
     def growing(self, identity: Identity, on_wait: Callable[[str], None]) -> Iterator[Path]:
         """A folder that is added to in atomic parts, by one process at a time."""
-        path = self._path(identity)
+        path = self.path(identity)
         with self._lease(identity, on_wait):
             path.mkdir(parents=True, exist_ok=True)
             yield path
@@ -104,7 +104,7 @@ class Store:
         return path
 
     def _make(self, identity: Identity, build: Callable[[Path], None]) -> Artifact:
-        path = self._path(identity)
+        path = self.path(identity)
         path.parent.mkdir(parents=True, exist_ok=True)
         for stale in path.parent.glob(f".{path.name}.*"):  # ours alone: we hold the lease
             shutil.rmtree(stale)
@@ -139,7 +139,8 @@ class Store:
             "versions": versions(),
         }
 
-    def _path(self, identity: Identity) -> Path:
+    def path(self, identity: Identity) -> Path:
+        """Where the artifact lies once it is published."""
         return self.root / identity.stage / identity.fingerprint
 
     @contextmanager

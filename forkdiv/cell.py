@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -14,7 +15,6 @@ from forkdiv.config import EvalConfig
 from forkdiv.coverage import Floats
 from forkdiv.errors import InvalidResult
 from forkdiv.score import ProblemCounts
-from forkdiv.tasks.graph_branching import BROKEN_PATH, OTHER_ENDS
 
 ALL = "all"
 
@@ -28,13 +28,14 @@ def cells(
 ) -> list[dict[str, Any]]:
     """One cell per subset and one for all, as plain JSON values.
 
-    `knobs` (fork_density, temperature, seed) name the cells. `base` has the same problems in
-    the same order; None where these are the base's own cells. A cell with an error verdict on
-    either side is invalid and carries no numbers.
+    `knobs` (tuned, the data axes, temperature, seed) name the cells. `base` has the same
+    problems in the same order; None where these are the base's own cells. A cell with an error
+    verdict on either side is invalid and carries no numbers.
     """
     if base is not None and [c.problem_id for c in base] != [c.problem_id for c in counts]:
         raise InvalidResult("base and tuned were sampled on different problems")
-    subsets = [*dict.fromkeys(one.subset for one in counts), ALL]
+    subsets = list(dict.fromkeys(one.subset for one in counts))
+    subsets = [*subsets, ALL] if len(subsets) > 1 else [ALL]  # one part is the whole
     return [_cell(knobs, subset, counts, base, exact, config) for subset in subsets]
 
 
@@ -59,10 +60,8 @@ def _cell(
         "unparsable": sum(one.unparsable for one in mine),
         "errors": errors,
         "valid": errors == 0,
-        "lost": {
-            "other_ends": sum(one.wrong_by.get(OTHER_ENDS, 0) for one in mine),
-            "broken_path": sum(one.wrong_by.get(BROKEN_PATH, 0) for one in mine),
-        },
+        "lost": _reasons(mine),
+        "modes": {},
         "pass_at": {str(k): None for k in config.ks},
         "delta_to_base": {},
         "best_case_pass_at": {},
@@ -77,6 +76,7 @@ def _cell(
     )
     means = coverage.mean_intervals(values, weights, config.confidence)
     cell["pass_at"] = _by_k(config.ks, means)
+    cell["modes"] = _by_mode(mine, config.ks)
     cell["best_case_pass_at"] = {
         str(k): float(mean)
         for k, mean in zip(config.ks, _pass_at(mine, config.ks, True).mean(0), strict=True)
@@ -106,6 +106,38 @@ def _pass_at(
     if best_case:
         c = c + np.array([one.truncated + one.unparsable for one in counts])
     return coverage.pass_at_k(n[:, None], c[:, None], np.array(ks))
+
+
+def _reasons(counts: Sequence[ProblemCounts]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for one in counts:
+        total.update(one.wrong_by)
+    return dict(sorted(total.items()))
+
+
+def _by_mode(counts: Sequence[ProblemCounts], ks: Sequence[int]) -> dict[str, dict[str, Any]]:
+    """Results given how a response is told, over the problems with k samples told that way.
+
+    Given its number, the samples of one mode are exchangeable draws of the model's responses in
+    that mode, so the usual estimator holds for them.
+    """
+    modes = sorted({mode for one in counts for mode in one.by_mode})
+    samples = sum(one.n for one in counts)
+    found = {}
+    for mode in modes:
+        n, c = np.array([one.by_mode.get(mode, (0, 0)) for one in counts]).T
+        enough = {k: n >= k for k in ks if (n >= k).any()}
+        found[mode] = {
+            "share": float(n.sum() / samples),
+            "pass_at": {
+                str(k): {
+                    "value": float(coverage.pass_at_k(n[has], c[has], np.array(k)).mean()),
+                    "problems": int(has.sum()),
+                }
+                for k, has in enough.items()
+            },
+        }
+    return found
 
 
 def _by_k(ks: Sequence[int], intervals: Sequence[coverage.Interval]) -> dict[str, dict[str, float]]:

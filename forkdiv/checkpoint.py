@@ -88,11 +88,19 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def check_vocabulary(path: Path, words: list[str]) -> None:
-    """Refuse a word-level checkpoint that does not know every word of the task."""
+    """Refuse a word-level checkpoint that does not know every word of the task; no `words` is a
+    task in plain language, which has no list of them."""
     try:
         model = json.loads((path / "tokenizer.json").read_text())["model"]
         if model["type"] != "WordLevel":
             return  # subword tokenizers spell any word
+        if not words:
+            raise refuse(
+                f"the checkpoint {path} knows only the words it was built for",
+                f"{len(model['vocab'])} words, for a task in plain language",
+                "a checkpoint with a subword tokenizer",
+                "set base to a Hugging Face model",
+            )
         unknown = sorted(set(words) - set(model["vocab"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _no_tokenizer(path, error) from error

@@ -6,6 +6,7 @@ Heavy imports come after parsing, so that `--help` answers at once.
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,12 +15,16 @@ import typer
 
 from forkdiv.errors import InvalidResult, UserError
 
+DATA_VERBS = ("audit", "synthesize")  # those that take --data FILE
+
 VERBS = {
     "study": "Run a whole study: the sweep, its table, its report.",
     "sweep": "Run every trial of the grid (fork density × temperature × seed).",
     "report": "Write the report of a finished study again.",
     "pretrain": "Build a base model from random walks.",
     "dataset": "Write the SFT dataset of one setting and show its card.",
+    "audit": "Find the decision points of a dataset and what it shows of them.",
+    "synthesize": "Add solutions to a dataset where its forks are under-covered.",
     "train": "Fine-tune the base on one setting's dataset.",
     "sample": "Sample one checkpoint on the held-out problems.",
     "evaluate": "Sample and score one checkpoint against the base.",
@@ -45,19 +50,34 @@ def run_job(verb: str) -> None:
     single()
 
 
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="key=value", help="Settings, e.g. sft.epochs=8 name=mine."),
+]
+Config = Annotated[Path | None, typer.Option(help="A YAML file of settings; see jobs/configs/.")]
+Traceback = Annotated[bool, typer.Option(help="Show where an error arose.")]
+Data = Annotated[
+    Path | None,
+    typer.Option(help="A file of your own, or a dataset folder of forkdiv's; short for data=FILE."),
+]
+
+
 def _add(to: typer.Typer, verb: str, about: str) -> None:
-    @to.command(verb, help=about)
-    def command(
-        overrides: Annotated[
-            list[str] | None,
-            typer.Argument(metavar="key=value", help="Settings, e.g. sft.epochs=8 name=mine."),
-        ] = None,
-        config: Annotated[
-            Path | None, typer.Option(help="A YAML file of settings; see jobs/configs/.")
-        ] = None,
-        traceback: Annotated[bool, typer.Option(help="Show where an error arose.")] = False,
+    def plain(
+        overrides: Overrides = None, config: Config = None, traceback: Traceback = False
     ) -> None:
         _run(verb, config, overrides or [], traceback)
+
+    def with_data(
+        overrides: Overrides = None,
+        data: Data = None,
+        config: Config = None,
+        traceback: Traceback = False,
+    ) -> None:
+        named = [f"data={json.dumps(str(data))}"] if data else []
+        _run(verb, config, [*(overrides or []), *named], traceback)
+
+    to.command(verb, help=about)(with_data if verb in DATA_VERBS else plain)
 
 
 def _run(verb: str, config: Path | None, overrides: list[str], traceback: bool) -> None:

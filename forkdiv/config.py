@@ -13,91 +13,103 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from forkdiv.errors import UserError, refuse
-
-Density = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
-
-
-def _sampled_as_asked(temperature: float) -> float:
-    """vLLM raises anything between to 0.01, with a warning only."""
-    if 0 < temperature < 0.01:
-        raise ValueError(
-            f"got {temperature}; allowed: 0 (greedy), or 0.01 and more: "
-            "vLLM samples anything between at 0.01; correct the temperature"
-        )
-    return temperature
-
-
-Temperature = Annotated[
-    float, Field(ge=0.0, le=100.0, allow_inf_nan=False), AfterValidator(_sampled_as_asked)
-]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-
+from forkdiv.frozen import AbsolutePath, Frozen, Name, Seed, Share, Temperature
+from forkdiv.task_config import DEFAULT_KIND, TASK_CONFIGS, GraphBranchingConfig, TaskConfig
 
 RESERVED_NAMES = ("store", "tune", "mlartifacts")  # folders under place.root
 
-
-class Frozen(BaseModel):
-    """Immutable; unknown keys and values of other types are refused. Text that spells a number
-    is one, since YAML 1.1 reads 1e-3 as text."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _plain_values(cls, data: Any) -> Any:
-        """YAML's `yes` would silently become 1 where a number is meant; an empty section is one
-        that sets nothing."""
-        if not isinstance(data, Mapping):
-            return data
-        for key, value in data.items():
-            field = cls.model_fields.get(str(key))
-            several = value if isinstance(value, list | tuple) else [value]
-            if field and field.annotation is not bool and any(isinstance(v, bool) for v in several):
-                raise ValueError(
-                    f"{key} is no yes or no: got {value}; allowed: a number, or its own type; "
-                    f"correct {key} in the config"
-                )
-        empty = {key for key, value in data.items() if value is None and cls._is_section(str(key))}
-        return {key: value for key, value in data.items() if key not in empty}
-
-    @classmethod
-    def _is_section(cls, key: str) -> bool:
-        field = cls.model_fields.get(key)
-        kind = field.annotation if field else None
-        return isinstance(kind, type) and issubclass(kind, BaseModel)
+# The knobs of the data that a sweep may vary, in the order results are named by.
+DATA_AXES = ("fork_density", "direction", "branch_coverage", "structure", "synthesis")
 
 
-class GraphBranchingConfig(Frozen):
-    """The graph task: `degree` arms of `length` edges; `names` node names to draw from."""
+class PromptConfig(Frozen):
+    """How a problem becomes the text a model sees, the same for training and sampling.
 
-    kind: Literal["graph_branching"] = "graph_branching"
-    degree: int = Field(3, ge=2, le=64)
-    length: int = Field(3, ge=3, le=64)  # with shorter arms the first node sits next to the goal
-    names: int = Field(16, ge=7, le=2600)
-    seed: Seed = 0
+    `raw` is the problem's own text; `plain` puts it into `text`, where {prompt} stands for it;
+    `chat` applies the tokenizer's chat template, once, with `system` before it where set.
+    """
+
+    template: Literal["raw", "plain", "chat"] = "raw"
+    text: str = "### Instruction:\n{prompt}\n\n### Response:\n"
+    system: str | None = None
 
     @model_validator(mode="after")
-    def _names_suffice(self) -> Self:
-        needed = self.degree * self.length + 1
-        if self.names < needed:
+    def _holds_the_prompt(self) -> Self:
+        if self.text.count("{prompt}") != 1:
             raise ValueError(
-                f"names={self.names} is too few for degree={self.degree} and "
-                f"length={self.length}; allowed: at least {needed}; raise task.names"
+                f"text={self.text!r} must hold {{prompt}} once; allowed: any text around it; "
+                "correct prompt.text"
+            )
+        if self.system is not None and self.template != "chat":
+            raise ValueError(
+                f"system={self.system!r} needs a chat template; allowed: prompt.template=chat; "
+                "set it, or write the text into prompt.text"
             )
         return self
 
 
 class DatasetConfig(Frozen):
-    """The SFT data. `direction` is the share of forward traces, 1.0 all forward."""
+    """The SFT data. Which knobs a task reads is the task's; one it does not read is refused.
 
-    examples: int = Field(800, ge=1)
-    fork_density: Density = 0.5
-    direction: Density = 1.0
+    `fork_density` is the share of the forks that are unsigned, over those that responses meet.
+    `direction` is the share of forward traces, 1.0 all forward. `branch_coverage` is how many
+    of the valid branches the data shows for one problem (None: one). `structure` is how modes
+    are spread: data-level shows each problem in one mode, problem-level in every mode, with
+    `solutions` responses to a problem either way. `synthesis` repairs low branch coverage
+    before training, from the task's enumerator or from verified samples of the base, within
+    the same number of examples. `examples` None is the task's own number.
+    """
+
+    examples: int | None = Field(None, ge=1)
+    fork_density: Share = 0.5
+    direction: Share = 1.0
+    branch_coverage: int | None = Field(None, ge=1)
+    structure: Literal["data-level", "problem-level"] = "problem-level"
+    solutions: int = Field(2, ge=2, le=8)
+    mode_share: Share = 0.5
+    synthesis: Literal["none", "enumerator", "samples"] = "none"
     seed: Seed = 0
+
+    @classmethod
+    def knobs(cls) -> frozenset[str]:
+        """What shapes the data, beside how much of it and which draw."""
+        return frozenset(cls.model_fields) - {"examples", "seed"}
+
+
+class SynthesisConfig(Frozen):
+    """Data synthesis at decision points: `samples` draws from each under-covered fork under
+    `temperature`, of which the verifier keeps the correct ones. `budget` is the most examples
+    that there may be afterwards (None: as many as before). Where the task does not know its
+    forks, they are the `forks_per_problem` places at which the base is least sure."""
+
+    budget: int | None = Field(None, ge=1)
+    samples: int = Field(16, ge=1, le=4096)
+    forks_per_problem: int = Field(1, ge=1)
+    temperature: Temperature = 1.0
+    max_new_tokens: int = Field(64, ge=1)
+    seed: Seed = 0
+
+
+class AuditConfig(Frozen):
+    """Where the forks of a dataset are, and by which ways to find them.
+
+    `exact` asks the task, `tree` compares several solutions to one prompt, `model` takes the
+    positions at which the next-token entropy of `model` is above `quantile` of all response
+    positions (0.8: the forking tokens of arXiv 2506.01939) or, where set, above `min_entropy`
+    nats; its branches are the tokens with at least `min_probability`. Empty `ways` are all
+    that apply. `limit` examples are read at most.
+    """
+
+    ways: tuple[Literal["exact", "tree", "model"], ...] = ()
+    model: AbsolutePath | None = None
+    quantile: float = Field(0.8, ge=0, lt=1)
+    min_entropy: float | None = Field(None, ge=0)
+    min_probability: float = Field(0.05, gt=0, lt=1)
+    limit: int | None = Field(None, ge=1)
+    shown: int = Field(20, ge=1, le=500)  # sample texts on the page
 
 
 class SftConfig(Frozen):
@@ -124,11 +136,13 @@ class SftConfig(Frozen):
 
 
 class PretrainConfig(Frozen):
-    """A base model from random weights, on random walks that heed neither sign nor target."""
+    """A base model from random weights, on random walks that heed neither sign nor target;
+    `direction` is the share of problems whose walks go forward."""
 
     preset: Literal["tiny-llama", "micro-llama"] = "tiny-llama"
     examples: int = Field(64_000, ge=1)
     walks: int = Field(6, ge=1)
+    direction: Share = 1.0
     seed: Seed = 0
     sft: SftConfig = SftConfig(epochs=1, batch_size=64, learning_rate=2e-3)
 
@@ -149,10 +163,11 @@ class DecoderConfig(Frozen):
 
 
 class EvalConfig(Frozen):
-    """Held-out problems and samples of each. `k` empty means 1, 2, 4 ... and `samples`."""
+    """Held-out problems (None: the task's own number) and samples of each. `k` empty means
+    1, 2, 4 ... and `samples`."""
 
     split: Literal["validation", "test"] = "test"
-    problems: int = Field(200, ge=2)
+    problems: int | None = Field(None, ge=1)
     samples: int = Field(64, ge=1, le=4096)
     k: tuple[Annotated[int, Field(ge=1)], ...] = ()
     seed: Seed = 0
@@ -167,8 +182,6 @@ class EvalConfig(Frozen):
                 f"k={beyond[0]} needs at least that many samples, got samples={self.samples}; "
                 f"allowed: k up to samples; raise eval.samples or drop the k"
             )
-        if self.problems % 2:
-            raise ValueError(f"problems={self.problems} must be even: half signed, half unsigned")
         return self
 
     @property
@@ -182,7 +195,11 @@ class EvalConfig(Frozen):
 class SweepConfig(Frozen):
     """The axes of the grid; an empty axis takes the value of its own stage."""
 
-    fork_density: tuple[Density, ...] = ()
+    fork_density: tuple[Share, ...] = ()
+    direction: tuple[Share, ...] = ()
+    branch_coverage: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    structure: tuple[Literal["data-level", "problem-level"], ...] = ()
+    synthesis: tuple[Literal["none", "enumerator", "samples"], ...] = ()
     temperature: tuple[Temperature, ...] = ()
     seed: tuple[Seed, ...] = ()
 
@@ -209,15 +226,10 @@ class EngineConfig(Frozen):
     max_failures: int = Field(3, ge=0)  # of one request, before the cell becomes invalid
 
 
-def _absolute(path: Path) -> Path:
-    """Ray's workers have working directories of their own: a path is fixed where it is read."""
-    return path.absolute()
-
-
 class PlaceConfig(Frozen):
     """Where it runs. Nothing here changes a fingerprint."""
 
-    root: Annotated[Path, AfterValidator(_absolute)] = Field(Path("runs"), validate_default=True)
+    root: AbsolutePath = Field(Path("runs"), validate_default=True)
     device: Literal["cpu", "gpu"] = "cpu"
     workers: int = Field(2, ge=1)
     cpus_per_worker: float = Field(0.5, gt=0, allow_inf_nan=False)
@@ -234,14 +246,19 @@ class PlaceConfig(Frozen):
 
 
 class StudyConfig(Frozen):
-    """One study: everything that any verb needs, each verb reading its part."""
+    """One study: everything that any verb needs, each verb reading its part. With `base` null
+    the base is the one that `pretrain` describes, built where it does not exist yet."""
 
     name: Name = "study"
-    task: GraphBranchingConfig = GraphBranchingConfig()
-    base: Path = Path("forkdiv/base/graph-d3-l3")
+    task: TaskConfig = GraphBranchingConfig()
+    prompt: PromptConfig = PromptConfig()
+    base: Path | None = Path("forkdiv/base/graph-d3-l3")
     checkpoint: Path | None = None  # sample or evaluate this one instead of training one
+    data: AbsolutePath | None = None  # audit or synthesize this file or dataset, not `dataset`'s
     pretrain: PretrainConfig = PretrainConfig()
     dataset: DatasetConfig = DatasetConfig()
+    synthesis: SynthesisConfig = SynthesisConfig()
+    audit: AuditConfig = AuditConfig()
     sft: SftConfig = SftConfig()
     decoder: DecoderConfig = DecoderConfig()
     eval: EvalConfig = EvalConfig()
@@ -339,12 +356,16 @@ def _apply(data: dict[str, Any], override: str) -> None:
 
 def _one_line(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
+    where = ".".join(_path(first["loc"]))
     came = first.get("input")
     more = error.error_count() - 1
     tail = f" (and {more} more)" if more else ""
     if first["type"] == "extra_forbidden":
-        return _unknown_key(where, came) + tail
+        return _unknown_key(first["loc"], came) + tail
+    if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        kind = came.get("kind") if isinstance(came, Mapping) else came
+        allowed = ", ".join(TASK_CONFIGS)
+        return f"{where}.kind: unknown task, got {kind!r}; allowed: {allowed}; correct it{tail}"
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         return f"{where + ': ' if where else ''}{message}{tail}"
@@ -353,14 +374,26 @@ def _one_line(error: ValidationError) -> str:
     return f"{where}: got {came_text!r}; allowed: {allowed}; correct {where} in the config{tail}"
 
 
-def _unknown_key(where: str, came: object) -> str:
-    *parents, leaf = where.split(".")
+def _path(loc: Sequence[int | str]) -> list[str]:
+    """The dotted path as the user writes it: without the kind that pydantic puts after `task`."""
+    parts = [str(part) for part in loc]
+    if len(parts) > 1 and parts[0] == "task" and parts[1] in TASK_CONFIGS:
+        del parts[1]
+    return parts
+
+
+def _unknown_key(loc: Sequence[int | str], came: object) -> str:
+    *parents, leaf = _path(loc)
     model: type[BaseModel] = StudyConfig
-    for parent in parents:
+    for at, parent in enumerate(parents):
+        if at == 0 and parent == "task":
+            model = TASK_CONFIGS[str(loc[1]) if len(loc) > 2 else DEFAULT_KIND]
+            continue
         annotation = model.model_fields[parent].annotation
         assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
         model = annotation
     known = list(model.model_fields)
+    where = ".".join([*parents, leaf])
     close = difflib.get_close_matches(leaf, known, n=1)
     hint = f"did you mean {close[0]}?" if close else "remove it"
     return f"{where}: unknown key, got {came!r}; allowed: {', '.join(known)}; {hint}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, fields
 from itertools import islice
 from pathlib import Path
@@ -14,96 +14,141 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from forkdiv.artifacts import Artifact, Store
-from forkdiv.config import DatasetConfig, GraphBranchingConfig, PretrainConfig
+from forkdiv.config import DatasetConfig, PretrainConfig
 from forkdiv.fingerprint import Identity, canonical
 from forkdiv.records import Example
-from forkdiv.tasks import build
+from forkdiv.task_config import TaskConfig
+from forkdiv.tasks import build, described
 
 EXAMPLES, CARD = "examples.parquet", "card.json"
 ROWS_AT_ONCE = 4096
+COUNTS = ("forks", "unsigned_forks")
 SCHEMA = pa.schema(
-    [
-        (field.name, pa.int32() if field.name == "forks" else pa.string())
-        for field in fields(Example)
-    ]
+    [(field.name, pa.int32() if field.name in COUNTS else pa.string()) for field in fields(Example)]
 )
 
 
-def sft_identity(task: GraphBranchingConfig, config: DatasetConfig) -> Identity:
-    return Identity("dataset", {"task": _task(task), "sft": config})
+def sft_identity(task: TaskConfig, config: DatasetConfig) -> Identity:
+    """Only what the task reads of the config: a knob of another task changes nothing."""
+    made = build(task)
+    knobs = {knob: getattr(config, knob) for knob in made.knobs - {"synthesis"}}
+    own = {"examples": made.examples(config), "seed": config.seed}
+    return Identity("dataset", {"task": _without_seed(task), "sft": knobs | own})
 
 
-def walks_identity(task: GraphBranchingConfig, config: PretrainConfig, separator: str) -> Identity:
-    knobs = {"examples": config.examples, "walks": config.walks, "seed": config.seed}
-    return Identity("dataset", {"task": _task(task), "walks": knobs | {"separator": separator}})
+def walks_identity(task: TaskConfig, config: PretrainConfig, separator: str) -> Identity:
+    names = ("examples", "walks", "direction", "seed")
+    knobs = {name: getattr(config, name) for name in names}
+    return Identity(
+        "dataset", {"task": _without_seed(task), "walks": knobs | {"separator": separator}}
+    )
 
 
-def _task(task: GraphBranchingConfig) -> dict[str, Any]:
+def _without_seed(task: TaskConfig) -> dict[str, Any]:
     """Without the task's seed, which draws held-out problems only."""
-    return task.model_dump(exclude={"seed"})
+    own: dict[str, Any] = canonical(described(task))
+    del own["seed"]
+    return own
 
 
 def obtain_sft(
     store: Store,
-    task: GraphBranchingConfig,
+    task: TaskConfig,
     config: DatasetConfig,
     on_wait: Callable[[str], None] = lambda message: None,
 ) -> Artifact:
-    """The SFT dataset for these knobs, made where it does not exist yet."""
+    """The SFT dataset for these knobs, made where it does not exist yet; before any synthesis."""
     identity = sft_identity(task, config)
+    made = build(task)
 
     def make(folder: Path) -> None:
-        examples = build(task).sft_examples(
-            config.examples, config.fork_density, config.direction, config.seed
-        )
-        write(folder, examples, identity)
+        write(folder, made.sft_examples(config), identity, task)
 
     return store.obtain(identity, make, on_wait)
 
 
 def obtain_walks(
-    store: Store, task: GraphBranchingConfig, config: PretrainConfig, separator: str
+    store: Store, task: TaskConfig, config: PretrainConfig, separator: str
 ) -> Artifact:
-    """The random walks a base model learns from; `separator` is the model's end token."""
+    """What a base model learns from; `separator` is the model's end token."""
     identity = walks_identity(task, config, separator)
 
     def make(folder: Path) -> None:
-        examples = build(task).walk_examples(config.examples, config.walks, separator, config.seed)
-        write(folder, examples, identity, separator)
+        write(folder, build(task).walk_examples(config, separator), identity, task, separator)
 
     return store.obtain(identity, make)
 
 
 def write(
-    folder: Path, examples: Iterable[Example], identity: Identity, separator: str = " "
+    folder: Path,
+    examples: Iterable[Example],
+    identity: Identity,
+    task: TaskConfig,
+    separator: str = " ",
+    more: Mapping[str, Any] | None = None,
 ) -> None:
     """Stream `examples` into `folder` as Parquet, with a card that counts what is in it.
 
-    `separator` is what stands between several walks of one response.
+    `separator` is what stands between several walks of one response. Memory stays flat: the
+    examples of one problem follow one another, so that problems are counted where they change.
     """
-    counts: Counter[str] = Counter()
-    response_words = forks = 0
-    problems: set[str] = set()
+    tally = _Tally(separator)
     rows = iter(examples)
     with pq.ParquetWriter(folder / EXAMPLES, SCHEMA, compression="zstd") as writer:
         while part := list(islice(rows, ROWS_AT_ONCE)):
             writer.write_table(pa.Table.from_pylist([asdict(row) for row in part], SCHEMA))
             for row in part:
-                counts[f"{row.subset}/{row.direction}"] += 1
-                forks += row.forks
-                response_words += len(row.response.replace(separator, " ").split())
-                problems.add(row.problem_id)
+                tally.add(row)
     card = {
         "fingerprint": identity.fingerprint,
+        "task": _without_seed(task),
         "knobs": canonical(identity.config),
-        "examples": sum(counts.values()),
-        "distinct_problems": len(problems),
-        "by_subset_and_direction": dict(sorted(counts.items())),
-        "forks": forks,
-        "forks_per_100_response_words": round(100 * forks / max(response_words, 1), 3),
-        "licence": "Apache-2.0 (generated by forkdiv)",
+        **tally.counts(),
+        **(more or {}),
+        "notes": list(build(task).notes),
+        "licence": build(task).licence,
     }
     (folder / CARD).write_text(json.dumps(card, indent=1))
+
+
+class _Tally:
+    """What a card counts, row by row."""
+
+    def __init__(self, separator: str) -> None:
+        self._separator = separator
+        self._kinds: Counter[str] = Counter()
+        self._problem: str | None = None
+        self._problems = self._words = self._forks = self._unsigned = 0
+
+    def add(self, row: Example) -> None:
+        mode = row.mode or "unknown"
+        self._kinds[f"{row.subset}/{mode}"] += 1
+        self._forks += row.forks
+        self._unsigned += row.unsigned_forks
+        self._words += len(row.response.replace(self._separator, " ").split())
+        if row.problem_id != self._problem:
+            self._problem = row.problem_id
+            self._problems += 1
+
+    def counts(self) -> dict[str, Any]:
+        modes: Counter[str] = Counter()
+        for kind, count in self._kinds.items():
+            modes[kind.rpartition("/")[2]] += count
+        total = sum(self._kinds.values())
+        return {
+            "examples": total,
+            "distinct_problems": self._problems,
+            "examples_per_problem": round(total / max(self._problems, 1), 3),
+            "by_subset_and_mode": dict(sorted(self._kinds.items())),
+            "mode_shares": {
+                mode: round(count / max(total, 1), 6) for mode, count in sorted(modes.items())
+            },
+            "forks": self._forks,
+            "unsigned_forks": self._unsigned,
+            "fork_density": round(self._unsigned / self._forks, 6) if self._forks else None,
+            "response_words": self._words,
+            "forks_per_100_response_words": round(100 * self._forks / max(self._words, 1), 3),
+        }
 
 
 def read(folder: Path) -> list[Example]:

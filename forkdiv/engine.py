@@ -12,14 +12,14 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from forkdiv.checkpoint import Checkpoint, same_shape
-from forkdiv.config import DecoderConfig, EngineConfig
+from forkdiv.config import DecoderConfig, EngineConfig, PromptConfig
 from forkdiv.errors import InvalidResult, UserError
 from forkdiv.records import Finish
 
@@ -43,6 +43,7 @@ class EngineSpec:
     device: str
     config: EngineConfig
     proof_prompts: tuple[tuple[int, ...], ...]
+    prompt: PromptConfig = field(default_factory=PromptConfig)
     mend_tied_embeddings: bool = True
 
 
@@ -85,7 +86,8 @@ class WarmEngine:
         self.spec = spec
         self.swaps: list[dict[str, Any]] = []
         self._llm: AsyncLLM = _start(spec)
-        self._tokenizer = self._llm.get_tokenizer()
+        self._tokenizer = _tokenizer(spec.shape_of)
+        self._ids: dict[tuple[str, str], list[int]] = {}
         self._loaded: Checkpoint | None = None
         self._in_flight = 0
         self._idle = asyncio.Condition()
@@ -93,19 +95,28 @@ class WarmEngine:
         self._texts: dict[tuple[int, ...], str] = {}
 
     async def sample(
-        self, checkpoint: Checkpoint, prompt: str, n: int, seed: int, decoder: DecoderConfig
+        self,
+        checkpoint: Checkpoint,
+        prompt: str,
+        n: int,
+        seed: int,
+        decoder: DecoderConfig,
+        prefix: str = "",
     ) -> list[Sampled]:
-        """`n` responses to `prompt` from `checkpoint`; response i is drawn with seed + i.
+        """`n` responses to `prompt` from `checkpoint`; response i is drawn with seed + i. They
+        go on from `prefix`, the beginning of a response, which is not in what is returned.
 
         At temperature 0 all are the one greedy response, which vLLM gives once only.
 
         Raises InvalidResult where the swap to the checkpoint cannot be proved, EngineDead
         where vLLM's processes are gone.
         """
-        greedy = decoder.temperature == 0
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
+        from forkdiv.prompting import response_ids
+
+        greedy = decoder.temperature == 0
         parameters = SamplingParams(
             n=1 if greedy else n,
             seed=seed,
@@ -117,11 +128,13 @@ class WarmEngine:
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         async with self._holding(checkpoint):
-            final = await self._generate({"prompt": prompt}, parameters)
+            ids = self._prompt_ids(prompt, prefix)
+            final = await self._generate({"prompt_token_ids": ids}, parameters)
         outputs = sorted(final.outputs, key=lambda output: output.index) * (n if greedy else 1)
         if len(outputs) != n:
             raise InvalidResult(f"asked for {n} samples, the engine returned {len(outputs)}")
-        return [self._sampled(output) for output in outputs]
+        before = response_ids(self._tokenizer, prefix) if prefix else []
+        return [self._sampled(output, tuple(before)) for output in outputs]
 
     async def alive(self) -> None:
         """Raises EngineDead where the engine's processes are gone."""
@@ -205,18 +218,36 @@ class WarmEngine:
         assert final is not None and final.finished
         return final
 
-    def _sampled(self, output: Any) -> Sampled:
+    def _prompt_ids(self, prompt: str, prefix: str) -> list[int]:
+        """Kept: every checkpoint and decoder of a study asks with the same prompts."""
+        from forkdiv.prompting import prompt_ids
+
+        if len(self._ids) > 100_000:
+            self._ids.clear()
+        key = (prompt, prefix)
+        if key not in self._ids:
+            self._ids[key] = prompt_ids(self._tokenizer, prompt, self.spec.prompt, prefix)
+        return self._ids[key]
+
+    def _sampled(self, output: Any, before: tuple[int, ...]) -> Sampled:
         if output.finish_reason not in (Finish.STOP, Finish.LENGTH):
             raise InvalidResult(f"the engine gave up on a sample: {output.finish_reason}")
         ids = tuple(output.token_ids)
         if output.finish_reason == "stop" and ids and ids[-1] == self._tokenizer.eos_token_id:
             ids = ids[:-1]
+        # as the text goes on after its prefix: whether a space stands between is the tokenizer's
+        text = self._text(before + ids)
+        if before:
+            text = text.removeprefix(self._text(before))
+        return Sampled(ids, text, output.finish_reason)
+
+    def _text(self, ids: tuple[int, ...]) -> str:
         if ids not in self._texts:
             if len(self._texts) > 100_000:
                 self._texts.clear()
             # special tokens stay visible: a response with one in it must not read as correct
             self._texts[ids] = self._tokenizer.decode(list(ids), skip_special_tokens=False)
-        return Sampled(ids, self._texts[ids], output.finish_reason)
+        return self._texts[ids]
 
 
 def _start(spec: EngineSpec) -> AsyncLLM:
@@ -240,6 +271,13 @@ def _start(spec: EngineSpec) -> AsyncLLM:
         worker_extension_cls="forkdiv.engine_worker.SwapExtension",
     )
     return AsyncLLM.from_engine_args(arguments)
+
+
+def _tokenizer(path: Path) -> Any:
+    """Loaded as training loads it, so that both turn a prompt into the same ids."""
+    from forkdiv.model import load_tokenizer
+
+    return load_tokenizer(path)
 
 
 def _expected(path: Path, prompts: Sequence[Sequence[int]], dtype: str) -> list[np.ndarray]:

@@ -14,22 +14,30 @@ import numpy as np
 
 from forkdiv.artifacts import Artifact, Store
 from forkdiv.checkpoint import Checkpoint
-from forkdiv.config import DecoderConfig, EvalConfig, GraphBranchingConfig
+from forkdiv.config import DecoderConfig, EvalConfig, PromptConfig
 from forkdiv.coverage import Floats
 from forkdiv.fingerprint import Identity
 from forkdiv.records import Problem
-from forkdiv.tasks import build
+from forkdiv.task_config import TaskConfig
+from forkdiv.tasks import build, described
 
+RAW = PromptConfig()
 PROBABILITIES = "probabilities.json"
 
 
 def identity(
-    task: GraphBranchingConfig, config: EvalConfig, checkpoint: Checkpoint, decoder: DecoderConfig
+    task: TaskConfig,
+    config: EvalConfig,
+    problems: int,
+    checkpoint: Checkpoint,
+    decoder: DecoderConfig,
+    prompt: PromptConfig,
 ) -> Identity:
     knobs = {
-        "task": task,
+        "task": described(task),
         "split": config.split,
-        "problems": config.problems,
+        "problems": problems,
+        "prompt": prompt,
         "temperature": decoder.temperature,
         "dtype": decoder.dtype,
     }
@@ -38,11 +46,12 @@ def identity(
 
 def obtain(
     store: Store,
-    task: GraphBranchingConfig,
+    task: TaskConfig,
     config: EvalConfig,
     problems: Sequence[Problem],
     checkpoint: Checkpoint,
     decoder: DecoderConfig,
+    prompt: PromptConfig = RAW,
 ) -> Artifact:
     """Each problem's probability of a correct response under `decoder`.
 
@@ -52,10 +61,11 @@ def obtain(
         raise ValueError(f"no exact probabilities under a truncating decoder: {decoder}")
 
     def make(folder: Path) -> None:
-        values = probabilities(task, problems, checkpoint, decoder)
+        values = probabilities(task, problems, checkpoint, decoder, prompt)
         (folder / PROBABILITIES).write_text(json.dumps(values.tolist()))
 
-    return store.obtain(identity(task, config, checkpoint, decoder), make)
+    what = identity(task, config, len(problems), checkpoint, decoder, prompt)
+    return store.obtain(what, make)
 
 
 def read(artifact: Artifact) -> Floats:
@@ -63,17 +73,21 @@ def read(artifact: Artifact) -> Floats:
 
 
 def probabilities(
-    task: GraphBranchingConfig,
+    task: TaskConfig,
     problems: Sequence[Problem],
     checkpoint: Checkpoint,
     decoder: DecoderConfig,
+    prompt: PromptConfig = RAW,
 ) -> Floats:
-    """Float64 of shape (problems,)."""
+    """Float64 of shape (problems,). Raises ValueError where the task cannot list every correct
+    response."""
     import torch
 
     from forkdiv.model import load_model, load_tokenizer, response_probabilities
 
     solver = build(task)
+    if not solver.exhaustive:
+        raise ValueError(f"{task.kind} does not list every correct response")
     traces = [solver.solutions(problem) for problem in problems]
     pairs = [
         (problem.prompt, trace.text)
@@ -86,6 +100,7 @@ def probabilities(
         load_tokenizer(checkpoint.path),
         pairs,
         [decoder.temperature],
+        prompt,
     )[:, 0]
     starts = np.cumsum([0, *(len(solutions) for solutions in traces[:-1])])
     return np.asarray(np.add.reduceat(values, starts))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,33 +21,44 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
+from forkdiv.config import PromptConfig
 from forkdiv.errors import refuse
+from forkdiv.prompting import encode
 
 disable_progress_bar()  # a bar per loaded checkpoint would drown the study's own progress
 
-END, PAD, UNKNOWN = "<eos>", "<pad>", "<unk>"
+PAD, UNKNOWN = "<pad>", "<unk>"
 
 # name: (layers, hidden, heads, feed-forward). Llama blocks with tied embeddings, as most small
 # published models have, so that every trap of tied weights is met here first. Not Qwen2:
 # AutoTokenizer of transformers 5 puts Qwen's own pre-tokenizer over any tokenizer.json found
 # beside a qwen2 config.json, and the words of a word-level vocabulary fall apart silently.
 PRESETS = {"tiny-llama": (4, 128, 4, 320), "micro-llama": (2, 64, 2, 128)}
-CONTEXT = 512
 
 
-def word_tokenizer(vocabulary: Sequence[str]) -> PreTrainedTokenizerFast:
-    """A word-level tokenizer over `vocabulary`: labels, node names and single signs."""
-    words = {word: i for i, word in enumerate([PAD, END, UNKNOWN, *vocabulary])}
+def word_tokenizer(vocabulary: Sequence[str], end: str) -> PreTrainedTokenizerFast:
+    """A word-level tokenizer over `vocabulary` and the end token; of words that begin alike
+    the longest is taken."""
+    words = {word: i for i, word in enumerate([PAD, end, UNKNOWN, *vocabulary])}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token=UNKNOWN))
-    pieces = pre_tokenizers.Split(Regex(r"[a-z]+:|[a-z][0-9]*|."), "isolated")
+    longest_first = sorted(vocabulary, key=len, reverse=True)
+    # what only begins like a word is none: it is taken whole, so that it shows as one unknown
+    known = "|".join(
+        re.escape(word) + ("(?![A-Za-z0-9])" if word[-1].isalnum() else "")
+        for word in longest_first
+    )
+    pieces = pre_tokenizers.Split(Regex(f"{known}|[A-Za-z0-9]+|."), "isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pieces])
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, unk_token=UNKNOWN
+        tokenizer_object=tokenizer, eos_token=end, pad_token=PAD, unk_token=UNKNOWN
     )
 
 
-def new_model(preset: str, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
-    """A model of random weights. Raises UserError for an unknown preset."""
+def new_model(
+    preset: str, tokenizer: PreTrainedTokenizerBase, seed: int, context: int = 512
+) -> PreTrainedModel:
+    """A model of random weights that reads `context` tokens. Raises UserError for an unknown
+    preset."""
     if preset not in PRESETS:
         raise refuse("unknown model preset", preset, ", ".join(PRESETS), "set pretrain.preset")
     layers, hidden, heads, feed_forward = PRESETS[preset]
@@ -57,7 +69,7 @@ def new_model(preset: str, tokenizer: PreTrainedTokenizerBase, seed: int) -> Pre
         num_hidden_layers=layers,
         num_attention_heads=heads,
         num_key_value_heads=heads,
-        max_position_embeddings=CONTEXT,
+        max_position_embeddings=context,
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
@@ -129,6 +141,7 @@ def response_probabilities(
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[tuple[str, str]],
     temperatures: Sequence[float],
+    prompt_config: PromptConfig | None = None,
     batch_size: int = 256,
 ) -> np.ndarray:
     """Teacher-forced probability of each (prompt, response), its end token included.
@@ -137,21 +150,13 @@ def response_probabilities(
     token is the most likely one, else 0.
     """
     model.eval()
-    encoded = [encode(tokenizer, prompt, response) for prompt, response in pairs]
+    config = prompt_config or PromptConfig()
+    encoded = [encode(tokenizer, prompt, response, config) for prompt, response in pairs]
     out = np.empty((len(pairs), len(temperatures)))
     for first in range(0, len(encoded), batch_size):
         part = encoded[first : first + batch_size]
         out[first : first + len(part)] = _batch_probabilities(model, part, temperatures)
     return out
-
-
-def encode(
-    tokenizer: PreTrainedTokenizerBase, prompt: str, response: str
-) -> tuple[list[int], list[int]]:
-    """Token ids of prompt and response apart; the response ends with the end token."""
-    head: list[int] = tokenizer(prompt)["input_ids"]
-    tail: list[int] = tokenizer(response, add_special_tokens=False)["input_ids"]
-    return head, [*tail, tokenizer.eos_token_id]
 
 
 def _batch_probabilities(

@@ -6,7 +6,7 @@ import os
 import socket
 from pathlib import Path
 
-from forkdiv.artifacts import check_writable
+from forkdiv.artifacts import Store, check_writable
 from forkdiv.checkpoint import (
     Checkpoint,
     check_vocabulary,
@@ -16,8 +16,10 @@ from forkdiv.checkpoint import (
 )
 from forkdiv.config import PlaceConfig, StudyConfig
 from forkdiv.errors import refuse
+from forkdiv.pretrain import CONTEXT, planned_base
+from forkdiv.prompting import check_template
 from forkdiv.tasks import build
-from forkdiv.tasks.base import Task
+from forkdiv.tasks.base import Task, too_few
 
 
 def check(study: StudyConfig, takes_checkpoint: bool = False) -> Checkpoint:
@@ -33,16 +35,38 @@ def check(study: StudyConfig, takes_checkpoint: bool = False) -> Checkpoint:
             "drop it, or set base to start from it",
         )
     task = build(study.task)
-    base = check_checkpoint(study.base, task)
-    check_lengths(study, task)
-    # both refuse what the task cannot supply; only small tasks can run out of graphs
-    task.heldout(study.eval.split, study.eval.problems)
-    if task.distinct("train") < 20 * study.dataset.examples:
-        data = study.dataset
-        for _ in task.sft_examples(data.examples, data.fork_density, data.direction, data.seed):
-            pass
+    base = check_base(study, task)
+    check_lengths(study, base.path, task)
+    task.heldout(study.eval.split, study.eval.problems)  # refuses what the task cannot supply
     check_writable(study.place.root, study.place.min_free_mib)
     check_ports(study.place)
+    return base
+
+
+def check_base(study: StudyConfig, task: Task) -> Checkpoint:
+    """The base: a folder that is there, or the one that `pretrain` will make."""
+    if reason := task.unavailable():
+        raise refuse(
+            "this task cannot run on this machine",
+            reason,
+            "a machine that offers what is missing",
+            "run it elsewhere, or choose another task",
+        )
+    if study.base is None:
+        base = planned_base(Store(study.place.root / "store"), study.task, study.pretrain)
+        needed = (study.pretrain.examples, task.available("pretrain"))
+        if needed[0] > needed[1]:
+            raise too_few("pretrain", *needed)
+        if study.prompt.template != "raw":
+            raise refuse(
+                "a base model of our own knows the words of its task only",
+                f"prompt.template={study.prompt.template} with base=null",
+                "prompt.template=raw, or a base of your own",
+                "drop prompt.template",
+            )
+        return base
+    base = check_checkpoint(study.base, task)
+    check_template(study.base, study.prompt)
     return base
 
 
@@ -66,23 +90,24 @@ def check_beside(path: Path, base: Checkpoint, task: Task) -> Checkpoint:
     return checkpoint
 
 
-def check_lengths(study: StudyConfig, task: Task) -> None:
+def check_lengths(study: StudyConfig, base: Path, task: Task) -> None:
     """Refuse settings under which no correct answer could be given."""
     longest = task.longest_response()
-    if study.decoder.max_new_tokens < longest:
+    if longest and study.decoder.max_new_tokens < longest:
         raise refuse(
             "no correct response fits into decoder.max_new_tokens",
             study.decoder.max_new_tokens,
             f"at least {longest} for this task",
             "raise decoder.max_new_tokens",
         )
-    context = read_config(study.base).get("max_position_embeddings")
-    prompt = task.heldout(study.eval.split, 2)[0].prompt
+    own = study.base is None
+    context = CONTEXT if own else read_config(base).get("max_position_embeddings")
+    prompt = task.heldout(study.eval.split, study.eval.problems)[0].prompt
     # words are a lower bound of tokens: what fails here cannot fit
     needed = len(prompt.split()) + study.decoder.max_new_tokens
     if context is not None and needed > context:
         raise refuse(
-            f"prompt and response do not fit the context of {study.base}",
+            f"prompt and response do not fit the context of {base}",
             f"at least {needed} tokens",
             f"at most {context}",
             "lower decoder.max_new_tokens or the size of the task",

@@ -1,31 +1,65 @@
-"""Where a base model starts from: random weights and a tokenizer for the task's words."""
+"""The base model: random weights and a tokenizer for the task's words, then random walks."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from forkdiv import dataset, train
 from forkdiv.artifacts import Store
 from forkdiv.checkpoint import Checkpoint
-from forkdiv.config import GraphBranchingConfig, PretrainConfig
+from forkdiv.config import PlaceConfig, PretrainConfig
+from forkdiv.errors import refuse
 from forkdiv.fingerprint import Identity
+from forkdiv.progress import Progress
+from forkdiv.task_config import TaskConfig
 from forkdiv.tasks import build
 
+CONTEXT = 512  # tokens that our own models read
+END = "<eos>"  # the end token of our own tokenizers
 
-def obtain_start(
-    store: Store, task: GraphBranchingConfig, config: PretrainConfig
-) -> tuple[Checkpoint, str]:
-    """A checkpoint of random weights, and its end token."""
-    from forkdiv.model import END, new_model, word_tokenizer
 
-    vocabulary = build(task).vocabulary()
-    what = Identity(
-        "start", {"preset": config.preset, "seed": config.seed, "vocabulary": vocabulary}
-    )
+def planned_base(store: Store, task: TaskConfig, config: PretrainConfig) -> Checkpoint:
+    """The base that `config` describes, by name, whether or not it is there yet.
+
+    Raises UserError for a task that has no base of its own.
+    """
+    if not build(task).vocabulary():
+        raise refuse(
+            "this task is in plain language and has no base model to build",
+            "base=null",
+            "a Hugging Face folder",
+            "set base to a checkpoint",
+        )
+    start = _start_identity(task, config).fingerprint
+    walks = dataset.walks_identity(task, config, END).fingerprint
+    return train.planned(store, train.identity(walks, start, config.sft), config.sft)
+
+
+def obtain_base(
+    store: Store, task: TaskConfig, config: PretrainConfig, place: PlaceConfig, progress: Progress
+) -> Checkpoint:
+    """The base that `config` describes, trained on a running Ray where it does not exist yet."""
+    start = obtain_start(store, task, config)
+    progress(f"drawing {config.examples} examples of {config.walks} walks for a base model")
+    walks = dataset.obtain_walks(store, task, config, END)
+    return train.last(train.obtain(store, walks, start, config.sft, place, progress))
+
+
+def obtain_start(store: Store, task: TaskConfig, config: PretrainConfig) -> Checkpoint:
+    """A checkpoint of random weights."""
+    from forkdiv.model import new_model, word_tokenizer
 
     def make(folder: Path) -> None:
-        tokenizer = word_tokenizer(vocabulary)
-        new_model(config.preset, tokenizer, config.seed).save_pretrained(folder)
+        tokenizer = word_tokenizer(build(task).vocabulary(), END)
+        new_model(config.preset, tokenizer, config.seed, CONTEXT).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
-    made = store.obtain(what, make)
-    return Checkpoint(made.path, made.fingerprint), END
+    made = store.obtain(_start_identity(task, config), make)
+    return Checkpoint(made.path, made.fingerprint)
+
+
+def _start_identity(task: TaskConfig, config: PretrainConfig) -> Identity:
+    vocabulary = build(task).vocabulary()
+    return Identity(
+        "start", {"preset": config.preset, "seed": config.seed, "vocabulary": vocabulary}
+    )

@@ -21,23 +21,45 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """One correct response to a problem, and whether it meets the fork."""
+    """One correct response to a problem. `mode` is how it is told: forward or reverse, linear or
+    backtracking, words or code."""
 
     text: str
-    direction: str
-    forks: int
+    mode: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """A decision point of one response: a branch node at which it must choose.
+
+    `at` is the offset, in characters of the response, of the first character that the choice
+    decides. `branches` are the texts of the plausible next steps, `valid` those of them that
+    can still end in a correct answer. `signed` says whether something local in the prompt
+    tells them apart.
+    """
+
+    at: int
+    branches: tuple[str, ...]
+    valid: tuple[str, ...]
+    signed: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One row of a fine-tuning dataset: the loss falls on `response` only."""
+    """One row of a fine-tuning dataset: the loss falls on `response` only.
+
+    Examples of one problem follow one another. `forks` counts the response's decision points,
+    `unsigned_forks` those without a sign; `facts` is the problem's, as JSON.
+    """
 
     problem_id: str
     prompt: str
     response: str
     subset: str
-    direction: str
+    mode: str
     forks: int
+    unsigned_forks: int
+    facts: str
 
 
 class Finish(StrEnum):
@@ -71,8 +93,10 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The outcome for one response. `answer` is its canonical form where it parses."""
+    """The outcome for one response. `answer` is its canonical form where it parses; `detail`
+    says why it is wrong or unreadable, in one of a few fixed texts; `mode` how it is told."""
 
     outcome: Outcome
     answer: str | None = None
     detail: str = ""
+    mode: str = ""

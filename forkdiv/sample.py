@@ -19,11 +19,13 @@ import pyarrow.parquet as pq
 
 from forkdiv.artifacts import Store, publish_file, write_text
 from forkdiv.checkpoint import Checkpoint
-from forkdiv.config import DecoderConfig, EvalConfig, GraphBranchingConfig
+from forkdiv.config import DecoderConfig, EvalConfig, PromptConfig
 from forkdiv.errors import InvalidResult
 from forkdiv.fingerprint import Identity
 from forkdiv.progress import Progress
 from forkdiv.records import Completion, Problem
+from forkdiv.task_config import TaskConfig
+from forkdiv.tasks import described
 
 # A sampler gives response i of a request the seed base + i. torch's CPU generator keeps the
 # low 32 bits of a seed only, so seeds must differ there: 2^20 problems of 4,096 samples each.
@@ -47,12 +49,14 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Request:
-    """`n` samples of one problem; sample first_index + i is drawn with seed + i."""
+    """`n` samples of one problem; sample first_index + i is drawn with seed + i. Samples go on
+    from `prefix`, the beginning of a response, and are returned without it."""
 
     problem: Problem
     first_index: int
     n: int
     seed: int
+    prefix: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,12 +129,17 @@ class SampleSet:
 
 
 def identity(
-    task: GraphBranchingConfig, config: EvalConfig, checkpoint: Checkpoint, decoder: DecoderConfig
+    task: TaskConfig,
+    config: EvalConfig,
+    checkpoint: Checkpoint,
+    decoder: DecoderConfig,
+    prompt: PromptConfig,
 ) -> Identity:
     """How many problems and samples is left out: more of them extend the same set."""
+    held = {"task": described(task), "split": config.split, "seed": config.seed}
     return Identity(
         "samples",
-        {"task": task, "split": config.split, "seed": config.seed, "decoder": decoder},
+        held | {"decoder": decoder, "prompt": prompt},
         {"checkpoint": checkpoint.fingerprint},
     )
 

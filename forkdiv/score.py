@@ -23,10 +23,10 @@ from types import TracebackType
 from typing import Any
 
 from forkdiv.artifacts import Artifact, Store, write_text
-from forkdiv.config import GraphBranchingConfig
 from forkdiv.fingerprint import Identity
 from forkdiv.records import Completion, Finish, Outcome, Problem, Verdict
 from forkdiv.sample import Failed, SampleSet
+from forkdiv.task_config import TaskConfig, task_adapter
 from forkdiv.tasks import build
 
 CHUNK = 512
@@ -38,7 +38,8 @@ COUNTS = "counts.json"
 
 @dataclass
 class ProblemCounts:
-    """What became of one problem's samples; `wrong_by` counts wrong ones by their reason."""
+    """What became of one problem's samples; `wrong_by` counts wrong ones by their reason,
+    `by_mode` all and correct ones by how they are told."""
 
     problem_id: str
     subset: str
@@ -49,6 +50,7 @@ class ProblemCounts:
     unparsable: int = 0
     error: int = 0
     wrong_by: dict[str, int] = field(default_factory=dict)
+    by_mode: dict[str, tuple[int, int]] = field(default_factory=dict)
     first_error: str = ""
 
     def add(self, verdict: Verdict, times: int = 1) -> None:
@@ -57,6 +59,10 @@ class ProblemCounts:
         setattr(self, outcome, getattr(self, outcome) + times)
         if verdict.outcome is Outcome.WRONG:
             self.wrong_by[verdict.detail] = self.wrong_by.get(verdict.detail, 0) + times
+        if verdict.mode:
+            told, right = self.by_mode.get(verdict.mode, (0, 0))
+            correct = times if verdict.outcome is Outcome.CORRECT else 0
+            self.by_mode[verdict.mode] = (told + times, right + correct)
         if verdict.outcome is Outcome.ERROR and not self.first_error:
             self.first_error = verdict.detail
 
@@ -67,7 +73,7 @@ def identity(samples: Identity, problems: int, n: int) -> Identity:
 
 def obtain(
     store: Store,
-    task: GraphBranchingConfig,
+    task: TaskConfig,
     problems: Sequence[Problem],
     n: int,
     samples: SampleSet,
@@ -88,11 +94,13 @@ def obtain(
 
 def read(artifact: Artifact) -> list[ProblemCounts]:
     rows = json.loads((artifact.path / COUNTS).read_text())
+    for row in rows:
+        row["by_mode"] = {mode: tuple(counts) for mode, counts in row["by_mode"].items()}
     return [ProblemCounts(**row) for row in rows]
 
 
 def count(
-    task: GraphBranchingConfig,
+    task: TaskConfig,
     problems: Sequence[Problem],
     completions: Iterable[Completion],
     failed: Iterable[Failed] = (),
@@ -121,11 +129,12 @@ class Grader:
 
     def __init__(
         self,
-        task: GraphBranchingConfig,
+        task: TaskConfig,
         seconds: float = SECONDS_PER_RESPONSE,
         command: Sequence[str] = (sys.executable, "-m", "forkdiv.score"),
     ) -> None:
         self._task, self._seconds, self._command = task, seconds, command
+        self._canaries = build(task).canaries()
         self._process: subprocess.Popen[bytes] | None = None
         self._buffer = b""
 
@@ -164,7 +173,15 @@ class Grader:
 
     def _ask(self, pairs: Sequence[tuple[Problem, str]]) -> tuple[list[Verdict], str | None]:
         """The verdicts that came, and why no more did: the first without one is the culprit."""
-        process = self._process or self._start()
+        try:
+            process = self._process or self._start()
+        except _GraderLost as lost:
+            return [], str(lost)
+        return self._exchange(process, pairs)
+
+    def _exchange(
+        self, process: subprocess.Popen[bytes], pairs: Sequence[tuple[Problem, str]]
+    ) -> tuple[list[Verdict], str | None]:
         line = json.dumps([[asdict(problem), text] for problem, text in pairs]).encode()
         # from a thread: a grader that has stopped reading must not stop this process too
         writer = threading.Thread(target=_write, args=(process, line + b"\n"), daemon=True)
@@ -172,10 +189,10 @@ class Grader:
         verdicts: list[Verdict] = []
         while len(verdicts) < len(pairs):
             try:
-                outcome, answer, detail = json.loads(self._read_line(process))
+                outcome, *rest = json.loads(self._read_line(process))
             except _GraderLost as lost:
                 return verdicts, str(lost)
-            verdicts.append(Verdict(Outcome(outcome), answer, detail))
+            verdicts.append(Verdict(Outcome(outcome), *rest))
         writer.join()
         return verdicts, None
 
@@ -201,7 +218,21 @@ class Grader:
             stdout=subprocess.PIPE,
             start_new_session=True,  # what a verifier starts can be ended with it
         )
+        self._try_canaries(self._process)
         return self._process
+
+    def _try_canaries(self, process: subprocess.Popen[bytes]) -> None:
+        """A grader that is broken in this process would judge everything alike, and wrongly."""
+        pairs = [(problem, text) for problem, text, _ in self._canaries]
+        verdicts, lost = self._exchange(process, pairs)
+        if lost:
+            raise _GraderLost(f"{lost}, on a response of known verdict")
+        for (problem, text, outcome), verdict in zip(self._canaries, verdicts, strict=True):
+            if verdict.outcome is not outcome:
+                raise _GraderLost(
+                    f"the grader is broken: it calls {text!r} {verdict.outcome} "
+                    f"({verdict.detail}) where {problem.facts} makes it {outcome}"
+                )
 
     def _stop(self) -> None:
         process, self._process = self._process, None
@@ -229,7 +260,7 @@ def _write(process: subprocess.Popen[bytes], line: bytes) -> None:
 
 
 def _serve_verdicts() -> None:
-    task = build(GraphBranchingConfig.model_validate_json(sys.argv[1]))
+    task = build(task_adapter.validate_json(sys.argv[1]))
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a verifier prints must not look like a verdict
     for line in sys.stdin.buffer:
@@ -239,12 +270,12 @@ def _serve_verdicts() -> None:
             answers.flush()
 
 
-def _verdict(task: Any, problem: Problem, text: str) -> tuple[str, str | None, str]:
+def _verdict(task: Any, problem: Problem, text: str) -> tuple[str, str | None, str, str]:
     try:
         verdict = task.verify(problem, text)
     except Exception as error:
-        return Outcome.ERROR, None, f"{type(error).__name__}: {error}"
-    return verdict.outcome, verdict.answer, verdict.detail
+        return Outcome.ERROR, None, f"{type(error).__name__}: {error}", ""
+    return verdict.outcome, verdict.answer, verdict.detail, verdict.mode
 
 
 if __name__ == "__main__":

@@ -41,12 +41,18 @@ class Sampler:
         n: int,
         seed: int,
         decoder: dict[str, Any],
+        prefix: str = "",
     ) -> list[tuple[tuple[int, ...], str, str]]:
         """`n` samples as (token ids, text, finish); see `WarmEngine.sample`."""
         path, fingerprint = checkpoint
         try:
             sampled = await self._engine.sample(
-                Checkpoint(Path(path), fingerprint), prompt, n, seed, DecoderConfig(**decoder)
+                Checkpoint(Path(path), fingerprint),
+                prompt,
+                n,
+                seed,
+                DecoderConfig(**decoder),
+                prefix,
             )
         except EngineDead:
             # A replica without its engine must not go on failing requests until Serve's next
@@ -137,6 +143,7 @@ class ServeSampler:
                 request.n,
                 request.seed,
                 decoder.model_dump(),
+                request.prefix,
             )
             flying.append((request, answer, failures))
 

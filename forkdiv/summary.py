@@ -8,24 +8,32 @@ from typing import Any
 
 from forkdiv.artifacts import commit, versions
 from forkdiv.checkpoint import Checkpoint
-from forkdiv.config import StudyConfig
+from forkdiv.config import DATA_AXES, StudyConfig
 from forkdiv.errors import InvalidResult
 from forkdiv.fingerprint import Identity, stages
+from forkdiv.tasks import build, described
+
+NOT_IDENTITY = {"name", "place", "base", "checkpoint", "pretrain", "audit", "data"}
 
 
 def identity(study: StudyConfig, base: Checkpoint) -> Identity:
     """The whole study without its name and place, so that it is the same wherever it runs."""
-    config = study.model_dump(exclude={"name", "place", "base", "checkpoint", "pretrain"})
-    return Identity("study", config | {"stages": stages()}, {"base": base.fingerprint})
+    config = study.model_dump(exclude={"task", *NOT_IDENTITY})
+    return Identity(
+        "study",
+        config | {"task": described(study.task), "stages": stages()},
+        {"base": base.fingerprint},
+    )
 
 
 def assemble(
     study: StudyConfig,
     fingerprint: str,
+    axes: Sequence[str],
     trials: Sequence[Sequence[dict[str, Any]]],
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
-    """The summary of a study from the cells of its trials."""
+    """The summary of a study from the cells of its trials; `axes` are the data axes it varies."""
     cells = [cell for trial in trials for cell in trial]
     return {
         "study": study.name,
@@ -34,8 +42,10 @@ def assemble(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "settings": study.model_dump(mode="json", exclude={"place", "pretrain", "checkpoint"}),
         "confidence": study.eval.confidence,
-        "base": [cell for cell in cells if cell["fork_density"] is None],
-        "cells": [cell for cell in cells if cell["fork_density"] is not None],
+        "axes": list(axes),
+        "notes": list(build(study.task).notes),
+        "base": [cell for cell in cells if not cell["tuned"]],
+        "cells": [cell for cell in cells if cell["tuned"]],
         "seconds": {stage: round(value, 1) for stage, value in seconds.items()},
         "versions": versions(),
     }
@@ -67,11 +77,11 @@ def trusted(summary: Mapping[str, Any]) -> bool:
 
 
 def check_cells(cells: Sequence[Mapping[str, Any]], untuned: str = "base ") -> None:
-    """As `check`, for cells alone; `untuned` names those without a fork density."""
+    """As `check`, for cells alone; `untuned` names those of no tuned model."""
     wrong = []
     for cell in cells:
-        density = cell["fork_density"]
-        who = untuned if density is None else f"density {density:g} "
+        data = [f"{axis} {cell[axis]}" for axis in DATA_AXES if cell[axis] is not None]
+        who = " ".join([*(data or ["tuned"]), ""]) if cell["tuned"] else untuned
         name = f"{who}T={cell['temperature']:g}"
         if not cell["valid"]:
             wrong.append(f"{name} {cell['subset']}: {cell['errors']} samples without a verdict")

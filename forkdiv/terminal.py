@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Literal
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+WORDS = ("subset", "structure", "synthesis", "model", "name")  # columns that hold no numbers
 # wide enough for a whole row where output goes to a file: cut numbers are worse than long lines
 _console = Console(highlight=False, soft_wrap=True)
 
@@ -24,9 +27,10 @@ def say(message: str) -> None:
 
 def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> None:
     table = Table(title=title, title_justify="left")
-    for i, name in enumerate(header):
-        table.add_column(name, justify="left" if i == 3 else "right", no_wrap=True)
+    for name in header:
+        justify: Literal["left", "right"] = "left" if name in WORDS else "right"
+        table.add_column(escape(name), justify=justify, no_wrap=True)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))  # a name of the user's may look like markup
     wide = _console if _console.is_terminal else Console(width=200, highlight=False)
     wide.print(table)

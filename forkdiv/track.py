@@ -63,7 +63,7 @@ class Tracker:
         parent: str,
         fingerprint: str,
         name: str,
-        params: Mapping[str, float],
+        params: Mapping[str, float | str],
         tags: Mapping[str, str],
         started: float,
         metrics: Mapping[str, float],

@@ -6,15 +6,11 @@ published everything lives in its workspace, which outlives a kill; Ray Train re
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -22,29 +18,20 @@ from typing import Any
 from forkdiv import dataset
 from forkdiv.artifacts import Artifact, Store, publish_folder
 from forkdiv.checkpoint import Checkpoint
-from forkdiv.config import PlaceConfig, SftConfig
+from forkdiv.config import PlaceConfig, PromptConfig, SftConfig
 from forkdiv.fingerprint import Identity
 from forkdiv.progress import Progress
+from forkdiv.train_log import LOG, Batch, Meter, TrainLog
 
-LOG = "log.jsonl"
-LOG_EVERY_STEPS = 5
-SHOW_EVERY_S = 3.0
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Which examples make one optimizer step; epochs and steps count from 1."""
-
-    epoch: int
-    step: int
-    rows: tuple[int, ...]
+RAW = PromptConfig()
 
 
-def identity(data: Artifact, start: Checkpoint, config: SftConfig) -> Identity:
-    """Workers, ZeRO stage and device are left out: they are where, not what."""
-    return Identity(
-        "train", {"sft": config}, {"dataset": data.fingerprint, "start": start.fingerprint}
-    )
+def identity(data: str, start: str, config: SftConfig, prompt: PromptConfig = RAW) -> Identity:
+    """Of the run that fine-tunes checkpoint `start` on dataset `data`, both by fingerprint.
+
+    Workers, ZeRO stage and device are left out: they are where, not what.
+    """
+    return Identity("train", {"sft": config, "prompt": prompt}, {"dataset": data, "start": start})
 
 
 def obtain(
@@ -54,15 +41,25 @@ def obtain(
     config: SftConfig,
     place: PlaceConfig,
     progress: Progress,
+    prompt: PromptConfig = RAW,
 ) -> Artifact:
     """The trained run, made by Ray Train where it does not exist yet."""
-    what = identity(data, start, config)
+    what = identity(data.fingerprint, start.fingerprint, config, prompt)
 
     def make(folder: Path) -> None:
         progress(f"fine-tuning: starting {place.workers} workers")
         # by the shards' layout: DeepSpeed resumes with no other number of workers or stage
         workspace = store.workspace(what) / f"w{place.workers}-z{place.zero_stage}-{place.device}"
-        _run(workspace, data, start, config, place, progress)
+        job = {
+            "workspace": str(workspace.resolve()),  # Ray's workers change directory
+            "data": str(data.path.resolve()),
+            "start": str(start.path.resolve()),
+            "sft": config.model_dump(mode="json"),
+            "prompt": prompt.model_dump(mode="json"),
+            "zero_stage": place.zero_stage,
+            "progress": (str(progress.path.resolve()), progress.who),
+        }
+        _run(job, place)
         for epoch in sorted(saved_epochs(config)):
             # linked, not moved: whatever fails before publishing, the workspace stays whole
             name = _folder_name(epoch)
@@ -83,20 +80,15 @@ def checkpoints(run: Artifact) -> dict[int, Checkpoint]:
     }
 
 
+def planned(store: Store, run: Identity, config: SftConfig) -> Checkpoint:
+    """The checkpoint at the run's end, before it is made."""
+    name = _folder_name(config.epochs)
+    return Checkpoint(store.path(run) / name, f"{run.fingerprint}-{name}")
+
+
 def last(run: Artifact) -> Checkpoint:
     """The checkpoint at the run's end."""
     return list(checkpoints(run).values())[-1]
-
-
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """The run's log, one row a logged step; of a step that a retry repeated, the last row."""
-    by_step = {}
-    for line in (path / LOG).read_text().splitlines():
-        with suppress(json.JSONDecodeError):  # a line torn by a kill
-            row = json.loads(line)
-            if row["event"] == "step":
-                by_step[row["step"]] = row
-    return [by_step[step] for step in sorted(by_step)]
 
 
 def batches(examples: int, config: SftConfig) -> Iterator[Batch]:
@@ -126,31 +118,17 @@ def _folder_name(epoch: int) -> str:
     return f"epoch-{epoch:04d}"
 
 
-def _run(
-    workspace: Path,
-    data: Artifact,
-    start: Checkpoint,
-    config: SftConfig,
-    place: PlaceConfig,
-    progress: Progress,
-) -> None:
+def _run(job: dict[str, Any], place: PlaceConfig) -> None:
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    workspace = workspace.resolve()  # Ray's workers change directory
+    workspace = Path(job["workspace"])
     (workspace / "checkpoints").mkdir(parents=True, exist_ok=True)
     gpu = place.device == "gpu"
     resources = {"CPU": place.cpus_per_worker} | ({"GPU": 1.0} if gpu else {})
     TorchTrainer(
         train_worker,
-        train_loop_config={
-            "workspace": str(workspace),
-            "data": str(data.path.resolve()),
-            "start": str(start.path.resolve()),
-            "sft": config.model_dump(mode="json"),
-            "zero_stage": place.zero_stage,
-            "progress": (str(progress.path.resolve()), progress.who),
-        },
+        train_loop_config=job,
         scaling_config=ScalingConfig(
             num_workers=place.workers, use_gpu=gpu, resources_per_worker=resources
         ),
@@ -175,19 +153,24 @@ def train_worker(job: dict[str, Any]) -> None:
     import torch
     from ray import train
 
-    from forkdiv.model import encode, load_model, load_tokenizer
+    from forkdiv.model import load_model, load_tokenizer
+    from forkdiv.prompting import encode
 
     config = SftConfig.model_validate(job["sft"])
+    prompt = PromptConfig.model_validate(job["prompt"])
     workspace = Path(job["workspace"])
     context = train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     path, who = job["progress"]
     progress = Progress(Path(path), who)
-    log = _Log(workspace / LOG, rank)
+    log = TrainLog(workspace / LOG, rank)
     log.event("worker", step=0, rank=rank, pid=os.getpid())
 
     tokenizer = load_tokenizer(Path(job["start"]))
-    rows = [encode(tokenizer, e.prompt, e.response) for e in dataset.stream(Path(job["data"]))]
+    rows = [
+        encode(tokenizer, one.prompt, one.response, prompt)
+        for one in dataset.stream(Path(job["data"]))
+    ]
     torch.manual_seed(config.seed)
     dtype = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
     engine = _engine(load_model(Path(job["start"]), dtype), config, job["zero_stage"], world)
@@ -196,7 +179,7 @@ def train_worker(job: dict[str, Any]) -> None:
         progress(f"resuming after epoch {done}")
 
     plan = list(batches(len(rows), config))
-    meter = _Meter(log, progress if rank == 0 else None, config, len(plan))
+    meter = Meter(log, progress if rank == 0 else None, config, len(plan))
     engine.train()
     for at, batch in enumerate(plan):
         if batch.epoch <= done:
@@ -289,7 +272,7 @@ def _resume(engine: Any) -> int:
     return int(state["epoch"])
 
 
-def _report(engine: Any, batch: Batch, meter: _Meter) -> None:
+def _report(engine: Any, batch: Batch, meter: Meter) -> None:
     """Hand the resumable state to Ray Train; every rank writes its own shard."""
     from ray import train
 
@@ -319,83 +302,3 @@ def _export(engine: Any, tokenizer: Any, path: Path) -> None:
         tokenizer.save_pretrained(aside)
         publish_folder(aside, path)
     dist.barrier()
-
-
-class _Log:
-    """The run's log file; rank 0 logs the steps, every rank its process."""
-
-    def __init__(self, path: Path, rank: int) -> None:
-        self._path, self.rank = path, rank
-
-    def event(self, event: str, **values: Any) -> None:
-        line = json.dumps({"event": event, "time": round(time.time(), 3), **values})
-        with self._path.open("ab", buffering=0) as file:
-            file.write(line.encode() + b"\n")
-
-
-class _Meter:
-    """Loss over all ranks, without any rank waiting for it.
-
-    The sum over ranks is started after a few steps and read a few steps later, when it has
-    long arrived; only the end of an epoch, where the ranks meet anyway, waits.
-    """
-
-    def __init__(self, log: _Log, progress: Progress | None, config: SftConfig, steps: int) -> None:
-        self._log, self._progress, self._config, self._steps = log, progress, config, steps
-        self._losses: list[Any] = []
-        self._tokens = 0
-        self._pending: tuple[Any, Any, dict[str, Any]] | None = None
-        self._since = time.perf_counter()
-        self._show_after = 0.0
-        self.loss = math.nan
-
-    def step(self, batch: Batch, loss: Any, tokens: int, engine: Any) -> None:
-        self._losses.append(loss)
-        self._tokens += tokens
-        self._last = (batch, engine)
-        if len(self._losses) == LOG_EVERY_STEPS:
-            self._start()
-
-    def flush(self) -> None:
-        if self._losses:
-            self._start()
-        self._finish()
-
-    def _start(self) -> None:
-        import torch
-        import torch.distributed as dist
-
-        self._finish()
-        batch, engine = self._last
-        mean = torch.stack(self._losses).mean() / dist.get_world_size()
-        seconds = time.perf_counter() - self._since
-        row = {
-            "step": batch.step,
-            "epoch": batch.epoch,
-            "learning_rate": engine.optimizer.param_groups[0]["lr"],
-            "grad_norm": _number(engine.get_global_grad_norm()),
-            "response_tokens_per_s": round(self._tokens / seconds, 1),
-        }
-        self._pending = (dist.all_reduce(mean, async_op=True), mean, row)
-        self._losses, self._tokens, self._since = [], 0, time.perf_counter()
-
-    def _finish(self) -> None:
-        if self._pending is None:
-            return
-        handle, mean, row = self._pending
-        handle.wait()
-        self._pending = None
-        now = time.perf_counter()
-        self.loss = float(mean)
-        if self._log.rank == 0:
-            self._log.event("step", loss=self.loss, **row)
-        if self._progress and (now >= self._show_after or row["step"] == self._steps):
-            self._show_after = now + SHOW_EVERY_S
-            self._progress(
-                f"training step {row['step']}/{self._steps} "
-                f"(epoch {row['epoch']}/{self._config.epochs}), loss {self.loss:.4f}"
-            )
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)

@@ -11,9 +11,11 @@ from forkdiv import cli, dataset
 from forkdiv.artifacts import Store, check_writable
 from forkdiv.config import StudyConfig
 from forkdiv.terminal import say
+from tuning.space import check_data
 
 
 def run(study: StudyConfig) -> None:
+    check_data(study)
     check_writable(study.place.root, study.place.min_free_mib)
     store = Store(study.place.root / "store")
     made = dataset.obtain_sft(store, study.task, study.dataset, say)

@@ -17,7 +17,7 @@ from forkdiv.config import StudyConfig
 from forkdiv.progress import Follower, Progress
 from forkdiv.tasks import build
 from forkdiv.terminal import say, show_table
-from tuning.space import Point
+from tuning.space import Point, check_data, single
 from tuning.study import folder
 
 
@@ -27,19 +27,22 @@ def run(study: StudyConfig) -> None:
     from tuning.trial import Line
 
     base = preflight.check(study, takes_checkpoint=True)
+    study = study.model_copy(update={"sweep": type(study.sweep)()})
+    point = single(study)
     task = build(study.task)
     given = preflight.check_beside(study.checkpoint, base, task) if study.checkpoint else None
-    study, base = session.reachable(study, base)
-    given = session.shared(study.place, given) if given else None
+    if given is None:
+        check_data(study)
     progress = Progress(folder(study) / "progress.jsonl", "evaluate")
     store = Store(study.place.root / "store")
     with Follower(progress.path, say), session.running(study.place):
+        study, base = session.prepared(study, base, progress)
+        given = session.shared(study.place, given) if given else None
         with session.sampler(study, base) as app:
-            line = Line(study, store, ServeSampler(app, study.place.engine), progress)
-            point = Point(study.dataset.fork_density, study.decoder.temperature, study.sft.seed)
+            line = Line(study, base, store, ServeSampler(app, study.place.engine), progress)
             if given:
-                alone = Point(None, study.decoder.temperature, study.sft.seed)
-                result = line.compared(study, alone, base, given, None)
+                alone = Point(study.decoder.temperature, study.sft.seed, tuned=False)
+                result = line.compared(study, alone, given, None)
             else:
                 result = line.walk(point)
     name = str(given.path) if given else point.name

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import shutil
 
-from forkdiv import cli, dataset, preflight, train
-from forkdiv.artifacts import Store, check_writable, publish_folder
+from forkdiv import cli, preflight
+from forkdiv.artifacts import check_writable, publish_folder
 from forkdiv.checkpoint import open_checkpoint
 from forkdiv.config import StudyConfig
 from forkdiv.errors import refuse
-from forkdiv.pretrain import obtain_start
 from forkdiv.progress import Follower, Progress
+from forkdiv.tasks import build
 from forkdiv.terminal import say
 from tuning.study import folder
 
@@ -28,18 +28,14 @@ def run(study: StudyConfig) -> None:
         )
     check_writable(study.place.root, study.place.min_free_mib)
     preflight.check_ports(study.place)
-    store = Store(study.place.root / "store")
+    study = study.model_copy(update={"base": None})
+    planned = preflight.check_base(study, build(study.task))
     progress = Progress(folder(study) / "progress.jsonl", "pretrain")
-    config = study.pretrain
-    with Follower(progress.path, say):
-        start, end_token = obtain_start(store, study.task, config)
-        progress(f"drawing {config.examples} examples of {config.walks} walks")
-        walks = dataset.obtain_walks(store, study.task, config, end_token)
-        with session.running(study.place):
-            made = train.obtain(store, walks, start, config.sft, study.place, progress)
+    with Follower(progress.path, say), session.running(study.place):
+        _, made = session.prepared(study, planned, progress)
     aside = target.with_name(".base")
     shutil.rmtree(aside, ignore_errors=True)
-    shutil.copytree(train.last(made).path, aside)
+    shutil.copytree(made.path, aside)
     publish_folder(aside, target)
     say(f"base model: {target} ({open_checkpoint(target).fingerprint})")
     say(f"judge it: forkdiv evaluate base={target} checkpoint={target}")

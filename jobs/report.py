@@ -27,7 +27,15 @@ def run(study: StudyConfig) -> None:
             "run `forkdiv study` or `forkdiv sweep` first, or set name and place.root",
         )
     check_writable(study.place.root, study.place.min_free_mib)
-    say(f"report: {write_report(study, json.loads(path.read_text()))}")
+    done = json.loads(path.read_text())
+    if "axes" not in done:
+        raise refuse(
+            "the study was summarised by an older forkdiv",
+            f"{path} of {done.get('created')}",
+            "a summary of this version",
+            "run `forkdiv study` again",
+        )
+    say(f"report: {write_report(study, done)}")
 
 
 def write_report(study: StudyConfig, done: dict[str, Any]) -> Path:

@@ -21,12 +21,12 @@ def run(study: StudyConfig) -> None:
     base = preflight.check(study, takes_checkpoint=True)
     task = build(study.task)
     checkpoint = preflight.check_beside(study.checkpoint, base, task) if study.checkpoint else base
-    study, base = session.reachable(study, base)
-    checkpoint = session.shared(study.place, checkpoint)
     problems = task.heldout(study.eval.split, study.eval.problems)
-    what = sample.identity(study.task, study.eval, checkpoint, study.decoder)
     progress = Progress(folder(study) / "progress.jsonl", "sample")
     with Follower(progress.path, say), session.running(study.place):
+        study, base = session.prepared(study, base, progress)
+        checkpoint = session.shared(study.place, checkpoint) if study.checkpoint else base
+        what = sample.identity(study.task, study.eval, checkpoint, study.decoder, study.prompt)
         with session.sampler(study, base) as app:
             samples = sample.obtain(
                 Store(study.place.root / "store"),

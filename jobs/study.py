@@ -14,11 +14,13 @@ from forkdiv.config import StudyConfig
 from forkdiv.terminal import say, show_table
 from forkdiv.track import Tracker
 from jobs.report import write_report
+from tuning.space import check_data
 from tuning.study import conduct, parent_run
 
 
 def run(study: StudyConfig) -> None:
     base = preflight.check(study)
+    check_data(study)
     done = conduct(study, base, say)
     page = write_report(study, done)
     tracker = Tracker.of(study.place)

@@ -8,11 +8,13 @@ from __future__ import annotations
 from forkdiv import cli, preflight, report, summary
 from forkdiv.config import StudyConfig
 from forkdiv.terminal import say, show_table
+from tuning.space import check_data
 from tuning.study import SUMMARY, conduct, folder
 
 
 def run(study: StudyConfig) -> None:
     base = preflight.check(study)
+    check_data(study)
     done = conduct(study, base, say)
     show_table(*report.table(done), title=f"{study.name}: pass@k and its change to the base")
     say(f"summary: {folder(study) / SUMMARY}")

@@ -5,23 +5,34 @@ forkdiv train dataset.fork_density=0.5 sft.epochs=8 sft.save_epochs=[2,4]
 
 from __future__ import annotations
 
-from forkdiv import cli, dataset, preflight, train
+from contextlib import nullcontext
+
+from forkdiv import cli, preflight, train
 from forkdiv.artifacts import Store
 from forkdiv.config import StudyConfig
 from forkdiv.progress import Follower, Progress
 from forkdiv.terminal import say
+from tuning.space import check_data
 from tuning.study import folder
 
 
 def run(study: StudyConfig) -> None:
+    from forkdiv.serve import ServeSampler
     from tuning import session
+    from tuning.trial import Line
 
-    study, base = session.reachable(study, preflight.check(study))
+    base = preflight.check(study)
+    study = study.model_copy(update={"sweep": type(study.sweep)()})
+    check_data(study)
     store = Store(study.place.root / "store")
     progress = Progress(folder(study) / "progress.jsonl", "train")
     with Follower(progress.path, say), session.running(study.place):
-        data = dataset.obtain_sft(store, study.task, study.dataset, progress)
-        made = train.obtain(store, data, base, study.sft, study.place, progress)
+        study, base = session.prepared(study, base, progress)
+        # only data that is synthesised from samples needs the sampler
+        draws = study.dataset.synthesis == "samples"
+        with session.sampler(study, base) if draws else nullcontext("") as app:
+            line = Line(study, base, store, ServeSampler(app, study.place.engine), progress)
+            made = line.trained(study)
     for epoch, checkpoint in train.checkpoints(made).items():
         say(f"epoch {epoch}: {checkpoint.path}")
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from random import Random
 
 from forkdiv.checkpoint import Checkpoint
-from forkdiv.config import DecoderConfig, GraphBranchingConfig
+from forkdiv.config import DecoderConfig
 from forkdiv.records import Finish, Problem
 from forkdiv.sample import Failed, Request, Response
+from forkdiv.task_config import GraphBranchingConfig, TaskConfig
 from forkdiv.tasks import build
-from forkdiv.tasks.graph_branching import node_names
+from forkdiv.tasks.graphs import node_names
 
 TASK = GraphBranchingConfig()
 NAMES = node_names(TASK.names)
@@ -28,8 +29,10 @@ def right(problem: Problem) -> str:
 def other_end(problem: Problem) -> str:
     """A real path from the start, along an arm that does not reach the target."""
     following = {a: b for a, b in problem.facts["edges"] if a != problem.facts["start"]}
-    for first in problem.facts["fork"]:
-        path = [problem.facts["start"], first]
+    for tail, first in problem.facts["edges"]:
+        if tail != problem.facts["start"]:
+            continue
+        path = [tail, first]
         while path[-1] in following:
             path.append(following[path[-1]])
         if path[-1] != problem.facts["target"]:
@@ -86,3 +89,41 @@ class FakeSampler:
             ids = [NAMES.index(node) for node in text.split()]
             samples.append((ids, text, Finish.STOP.value))
         return samples
+
+
+@dataclass
+class ContinuingSampler:
+    """Goes on from a request's prefix: with probability `chance` along a right way, else along a
+    wrong arm, to nowhere, or past the token limit. What it draws follows from the seed alone.
+    """
+
+    task: TaskConfig
+    chance: float = 0.5
+    fails: Callable[[Request], bool] = lambda request: False
+    shuffled: bool = False
+    short: int = 0
+    asked: list[Request] = field(default_factory=list)
+    decoders: list[DecoderConfig] = field(default_factory=list)
+
+    def sample(
+        self, checkpoint: Checkpoint, decoder: DecoderConfig, requests: Iterable[Request]
+    ) -> Iterator[Response | Failed]:
+        self.decoders.append(decoder)
+        self.asked += requests
+        order = Random(1).sample(self.asked, len(self.asked)) if self.shuffled else self.asked
+        for request in order:
+            if self.fails(request):
+                yield Failed(request, "the replica is gone")
+            else:
+                seeds = range(request.seed, request.seed + request.n - self.short)
+                yield Response(request, [self._draw(request, seed) for seed in seeds])
+
+    def _draw(self, request: Request, seed: int) -> tuple[Sequence[int], str, str]:
+        random, prefix = Random(f"{request.problem.id}/{seed}"), request.prefix
+        solutions = build(self.task).solutions(request.problem)
+        right = [one.text for one in solutions if one.text.startswith(prefix)]
+        text = random.choice(right)[len(prefix) :]
+        if random.random() < self.chance:
+            return (), text, Finish.STOP
+        wrong = [(" a a", Finish.STOP), (" ?", Finish.STOP), (text, Finish.LENGTH)]
+        return (), *random.choice(wrong)

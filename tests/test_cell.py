@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from math import comb
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from forkdiv.cell import cells
 from forkdiv.config import EvalConfig
@@ -17,7 +20,7 @@ from forkdiv.tasks.graph_branching import BROKEN_PATH, OTHER_ENDS
 
 N = 8
 CONFIG = EvalConfig(problems=4, samples=N, k=(1, 4), bootstrap=200)
-KNOBS = {"fork_density": 0.5, "temperature": 1.0, "seed": 0}
+KNOBS = {"tuned": True, "fork_density": 0.5, "structure": None, "temperature": 1.0, "seed": 0}
 
 
 def counts(correct: list[int], **more: Any) -> list[ProblemCounts]:
@@ -116,8 +119,88 @@ def test_wrong_answers_are_split_by_where_they_were_lost() -> None:
     tuned = counts([8, 2, 6, 0])
     tuned[3].wrong_by = {OTHER_ENDS: 5, BROKEN_PATH: 3}
     made = by_subset(tuned)
-    assert made["all"]["lost"] == {"other_ends": 6 + 2 + 5, "broken_path": 3}
-    assert made["signed"]["lost"] == {"other_ends": 2, "broken_path": 0}
+    assert made["all"]["lost"] == {OTHER_ENDS: 6 + 2 + 5, BROKEN_PATH: 3}
+    assert made["signed"]["lost"] == {OTHER_ENDS: 2}
+    assert list(made["all"]["lost"]) == sorted(made["all"]["lost"])
+
+
+def test_where_all_problems_are_of_one_kind_there_is_one_cell() -> None:
+    alike = [replace(one, subset="base 9") for one in counts([8, 2, 6, 0])]
+    made = by_subset(alike)
+    assert list(made) == ["all"] and made["all"]["n_problems"] == 4
+
+
+# --- how a response is told ---------------------------------------------------------------------
+
+MODES = ("linear", "backtracking")
+
+
+def told(rows: list[dict[str, tuple[int, int]]]) -> list[ProblemCounts]:
+    """Problems with all and correct samples by mode; what is left of `N` was cut off."""
+    made = []
+    for i, by_mode in enumerate(rows):
+        n, c = (sum(both[j] for both in by_mode.values()) for j in (0, 1))
+        one = ProblemCounts(f"p{i}", "signed", n=N, correct=c, wrong=n - c, truncated=N - n)
+        made.append(replace(one, by_mode=by_mode))
+    return made
+
+
+@st.composite
+def tellings(draw: st.DrawFn) -> dict[str, tuple[int, int]]:
+    linear = draw(st.integers(0, N))
+    found = {}
+    for mode, n in zip(MODES, (linear, draw(st.integers(0, N - linear))), strict=True):
+        if n:
+            found[mode] = (n, draw(st.integers(0, n)))
+    return found
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(tellings(), min_size=1, max_size=6))
+def test_results_given_a_mode_are_those_of_the_samples_told_that_way(
+    rows: list[dict[str, tuple[int, int]]],
+) -> None:
+    cell = by_subset(told(rows))["all"]
+    assert set(cell["modes"]) == {mode for row in rows for mode in row}
+    for mode, result in cell["modes"].items():
+        mine = [row.get(mode, (0, 0)) for row in rows]
+        assert result["share"] == pytest.approx(sum(n for n, _ in mine) / (N * len(rows)))
+        ks = [k for k in CONFIG.ks if any(n >= k for n, _ in mine)]
+        assert list(result["pass_at"]) == [str(k) for k in ks]
+        for k in ks:
+            enough = [(n, c) for n, c in mine if n >= k]
+            value = sum(1 - comb(n - c, k) / comb(n, k) for n, c in enough) / len(enough)
+            assert result["pass_at"][str(k)]["value"] == pytest.approx(value)
+            assert result["pass_at"][str(k)]["problems"] == len(enough)
+
+
+def test_where_all_is_told_one_way_the_mode_has_the_cells_own_results() -> None:
+    rows = [{"linear": (N, c)} for c in (8, 2, 6, 0)]
+    cell = by_subset(told(rows))["all"]
+    assert cell["modes"]["linear"]["share"] == 1
+    for k in ("1", "4"):
+        value = cell["pass_at"][k]["value"]
+        assert cell["modes"]["linear"]["pass_at"][k] == {
+            "value": pytest.approx(value),
+            "problems": 4,
+        }
+
+
+def test_a_subset_has_the_modes_of_its_own_problems() -> None:
+    rows = told([{"linear": (8, 8)}, {"backtracking": (8, 2)}])
+    made = by_subset([rows[0], replace(rows[1], subset="unsigned")])
+    assert set(made["signed"]["modes"]) == {"linear"}
+    assert set(made["unsigned"]["modes"]) == {"backtracking"}
+    assert {mode: one["share"] for mode, one in made["all"]["modes"].items()} == {
+        "linear": 0.5,
+        "backtracking": 0.5,
+    }
+
+
+def test_an_invalid_cell_has_no_results_by_mode() -> None:
+    rows = told([{"linear": (8, 8)}, {"linear": (7, 2)}])
+    rows[1].truncated, rows[1].error = 0, 1
+    assert by_subset(rows)["all"]["modes"] == {}
 
 
 def test_exact_values_are_those_of_the_subsets_own_problems() -> None:

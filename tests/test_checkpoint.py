@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from forkdiv.checkpoint import check_vocabulary, open_checkpoint, read_config, same_shape
-from forkdiv.config import GraphBranchingConfig
 from forkdiv.errors import UserError
+from forkdiv.task_config import GraphBranchingConfig
 from forkdiv.tasks import build
 
 CONFIG = {"architectures": ["LlamaForCausalLM"], "hidden_size": 128, "model_type": "llama"}

@@ -155,7 +155,7 @@ def test_a_verb_does_what_it_says_and_ends_with_status_0(tmp_path: Path) -> None
     done = run_python("-m", "jobs.dataset", *settings)
     assert (done.returncode, done.stderr) == (0, "")
     card, _, path = done.stdout.rpartition("dataset: ")
-    assert json.loads(card)["by_subset_and_direction"] == {
+    assert json.loads(card)["by_subset_and_mode"] == {
         "signed/forward": 9,
         "unsigned/forward": 3,
     }

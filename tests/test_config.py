@@ -7,8 +7,19 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from forkdiv.config import DecoderConfig, EvalConfig, Frozen, StudyConfig, load
+from forkdiv.config import (
+    DATA_AXES,
+    DatasetConfig,
+    DecoderConfig,
+    EvalConfig,
+    PromptConfig,
+    StudyConfig,
+    SweepConfig,
+    load,
+)
 from forkdiv.errors import UserError
+from forkdiv.frozen import Frozen
+from forkdiv.task_config import TASK_CONFIGS, FileConfig, GraphBranchingConfig, task_adapter
 
 CONFIGS = sorted((Path(__file__).parents[1] / "jobs" / "configs").glob("*.y*ml"))
 
@@ -17,7 +28,33 @@ REFUSED = {
     "task.degree=1": ("task.degree", "got 1;", "greater than or equal to 2"),
     "task.length=2": ("task.length", "got 2;", "greater than or equal to 3"),
     "task.names=9": ("task", "names=9", "at least 10", "raise task.names"),
-    "task.kind=maze": ("task.kind", "got 'maze'", "graph_branching"),
+    "task.kind=maze": ("task.kind", "got 'maze'", "graph_branching, arithmetic_chain", "file"),
+    "task.kind=3": ("task.kind", "got 3", "graph_branching"),
+    "task.valid=0": ("task.valid", "got 0", "greater than or equal to 1"),
+    "task.valid=3": ("task", "valid=3 of degree=3", "fewer than degree", "lower task.valid"),
+    "task.forks=2": ("task", "names=16", "forks=2", "at least 19", "raise task.names"),
+    "task={kind: words_or_code, steps: 9}": ("task.steps", "got 9", "less than or equal to 8"),
+    "task={kind: counterfactual_arithmetic, bases: [7, 7]}": ("task", "[7, 7]", "each once"),
+    "task={kind: counterfactual_arithmetic, bases: [yes]}": ("bases", "got [True]"),
+    "task={kind: file, test: a, columns: {messages: m, prompt: p}}": (
+        "task.columns",
+        "messages='m'",
+        "messages alone, or prompt and completion",
+    ),
+    "prompt.template=jinja": ("prompt.template", "got 'jinja'", "'raw', 'plain' or 'chat'"),
+    "prompt.text=Question": ("prompt", "text='Question'", "{prompt} once", "prompt.text"),
+    "prompt.text='{prompt} {prompt}'": ("prompt", "must hold {prompt} once"),
+    "prompt.system=Hello": ("prompt", "system='Hello'", "prompt.template=chat"),
+    "dataset.branch_coverage=0": ("dataset.branch_coverage", "got 0", "greater than or equal to 1"),
+    "dataset.structure=mixed": ("dataset.structure", "'mixed'", "'data-level' or 'problem-level'"),
+    "dataset.solutions=1": ("dataset.solutions", "got 1", "greater than or equal to 2"),
+    "dataset.synthesis=some": ("dataset.synthesis", "'none', 'enumerator' or 'samples'"),
+    "synthesis.budget=0": ("synthesis.budget", "got 0", "greater than or equal to 1"),
+    "synthesis.temperature=0.001": ("synthesis.temperature", "0.001", "0.01 and more"),
+    "audit.quantile=1": ("audit.quantile", "got 1", "less than 1"),
+    "audit.ways=[magic]": ("audit.ways.0", "got 'magic'", "'exact', 'tree' or 'model'"),
+    "sweep.branch_coverage=[1, 0]": ("sweep.branch_coverage.1", "got 0"),
+    "sweep.structure=[data-level, data-level]": ("sweep", "structure names a value twice"),
     "task.seed=-1": ("task.seed", "got -1", "greater than or equal to 0"),
     "task.seed=4294967296": ("task.seed", "got 4294967296", "less than 4294967296"),
     "dataset.examples=0": ("dataset.examples", "got 0", "greater than or equal to 1"),
@@ -44,7 +81,7 @@ REFUSED = {
     "eval.k=[1, 128]": ("eval", "k=128", "samples=64", "k up to samples"),
     "eval.k=[0]": ("eval.k.0", "got 0", "greater than or equal to 1"),
     "eval.k=8": ("eval.k", "got 8", "tuple"),
-    "eval.problems=7": ("eval", "problems=7", "even"),
+    "eval.problems=0": ("eval.problems", "got 0", "greater than or equal to 1"),
     "eval.split=train": ("eval.split", "got 'train'", "'validation' or 'test'"),
     "eval.confidence=1": ("eval.confidence", "got 1", "less than 1"),
     "sweep.seed=[1, 2, 1]": ("sweep", "seed names a value twice", "[1, 2, 1]"),
@@ -62,6 +99,7 @@ REFUSED = {
     "place.engine.replicas=0": ("place.engine.replicas", "got 0", "greater than or equal to 1"),
     "name=../escape": ("name", "got '../escape'", "pattern"),
     "name=": ("name", "got None", "string"),
+    "name=store": ("name=store", "folder of forkdiv's own", "choose another name"),
     "base=3": ("base", "got 3", "path"),
     "sft=3": ("sft", "got 3", "SftConfig"),
     "sft=[1]": ("sft", "got [1]", "SftConfig"),
@@ -74,6 +112,11 @@ MISSPELT = {
     "datasets.examples=3": ("datasets", "did you mean dataset?"),
     "place.engine.replica=2": ("place.engine.replica", "did you mean replicas?"),
     "pretrain.sft.batchsize=2": ("pretrain.sft.batchsize", "did you mean batch_size?"),
+    "task.degre=3": ("task.degre:", "did you mean degree?"),
+    "task={kind: words_or_code, step: 3}": ("task.step:", "did you mean steps?"),
+    "task={kind: words_or_code, degree: 3}": ("task.degree:", "allowed: kind, steps, names, seed"),
+    "task={kind: file, test: a, columns: {promt: p}}": ("task.columns.promt", "mean prompt?"),
+    "prompt.tempalte=raw": ("prompt.tempalte", "did you mean template?"),
     "zzzzz=1": ("zzzzz", "remove it"),
     ".name=x": ("unknown key", "remove it"),
 }
@@ -196,7 +239,7 @@ def test_every_stage_of_a_study_is_frozen() -> None:
     study = StudyConfig()
     stages = [getattr(study, name) for name in StudyConfig.model_fields]
     frozen = [study, *(stage for stage in stages if isinstance(stage, Frozen))]
-    assert len(frozen) == 9
+    assert len(frozen) == 12
     for config in frozen:
         field = next(iter(type(config).model_fields))
         with pytest.raises(ValidationError, match="frozen"):
@@ -224,6 +267,13 @@ def test_configs_are_shipped() -> None:
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_every_shipped_config_parses(path: Path) -> None:
     assert load(path).name
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_a_shipped_base_that_a_config_names_is_there(path: Path) -> None:
+    base = load(path).base
+    if base and base.parts[0] == "forkdiv":  # else it is built, or the user's own
+        assert (path.parents[2] / base / "config.json").is_file()
 
 
 def test_an_impossible_date_is_refused_like_other_bad_yaml() -> None:
@@ -263,5 +313,86 @@ def test_an_infinite_training_knob_is_refused(override: str) -> None:
     assert "finite" in refusal(None, override)
 
 
-def test_an_empty_section_sets_nothing(tmp_path: Path) -> None:
-    assert load(written(tmp_path, "sft:\nname: mine\n")) == load(None, ["name=mine"])
+@pytest.mark.parametrize(
+    "section",
+    [
+        "sft",
+        "prompt",
+        "dataset",
+        "sweep",
+        "place",
+        "task",
+    ],
+)
+def test_an_empty_section_sets_nothing(tmp_path: Path, section: str) -> None:
+    assert load(written(tmp_path, f"{section}:\nname: mine\n")) == load(None, ["name=mine"])
+
+
+# --- tasks --------------------------------------------------------------------------------------
+
+A_TASK = {
+    kind: {"kind": kind} | ({"test": "a.jsonl"} if kind == "file" else {}) for kind in TASK_CONFIGS
+}
+
+
+@pytest.mark.parametrize("kind", TASK_CONFIGS)
+def test_a_task_is_the_config_of_its_kind_and_survives_json(kind: str) -> None:
+    task = StudyConfig.model_validate({"task": A_TASK[kind]}).task
+    assert type(task) is TASK_CONFIGS[kind] and task.kind == kind
+    assert task_adapter.validate_json(task.model_dump_json()) == task
+    study = StudyConfig(task=task)
+    assert StudyConfig.model_validate(study.model_dump(mode="json")) == study
+
+
+def test_a_task_without_a_kind_is_graph_branching() -> None:
+    assert load(None, ["task={degree: 4, names: 20}"]).task == GraphBranchingConfig(
+        degree=4, names=20
+    )
+
+
+@pytest.mark.parametrize("override", ["task=3", "task=[]", "task={kind: }"])
+def test_what_is_no_task_is_refused_with_the_kinds_there_are(override: str) -> None:
+    message = refusal(None, override)
+    assert "graph_branching" in message and "discriminator" not in message
+
+
+@pytest.mark.parametrize(
+    ("shape", "nodes"),
+    [({}, 10), ({"valid": 2}, 9), ({"forks": 2}, 19), ({"degree": 4, "valid": 3, "forks": 2}, 21)],
+)
+def test_a_graph_task_takes_as_few_names_as_it_has_nodes(shape: dict[str, int], nodes: int) -> None:
+    assert GraphBranchingConfig.model_validate(shape | {"names": nodes}).nodes == nodes
+    with pytest.raises(ValidationError, match=f"at least {nodes}"):
+        GraphBranchingConfig.model_validate(shape | {"names": nodes - 1})
+
+
+def test_a_file_is_named_by_an_absolute_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    task = load(None, ["task={kind: file, train: data/a.jsonl}"]).task
+    assert isinstance(task, FileConfig) and task.train == tmp_path / "data" / "a.jsonl"
+
+
+# --- data and prompts ---------------------------------------------------------------------------
+
+
+def test_every_data_axis_is_a_knob_of_the_data_and_an_axis_of_the_sweep() -> None:
+    assert set(DATA_AXES) <= DatasetConfig.knobs() & set(SweepConfig.model_fields)
+    assert set(SweepConfig.model_fields) == {*DATA_AXES, "temperature", "seed"}
+
+
+def test_no_number_of_examples_or_problems_is_the_tasks_own() -> None:
+    study = load(None, ["dataset.examples=", "eval.problems="])
+    assert (study.dataset.examples, study.eval.problems) == (None, None)
+    assert study == StudyConfig()
+
+
+def test_no_base_is_the_one_that_pretrain_describes() -> None:
+    assert load(None, ["base=null"]).base is None
+    assert StudyConfig().base is not None
+
+
+def test_a_system_text_is_taken_with_a_chat_template() -> None:
+    prompt = load(None, ["prompt={template: chat, system: Be brief.}"]).prompt
+    assert prompt == PromptConfig(template="chat", system="Be brief.")

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,14 @@ import forkdiv
 import forkdiv.errors
 from forkdiv import dataset
 from forkdiv.artifacts import Artifact, Store
-from forkdiv.config import DatasetConfig, GraphBranchingConfig, PretrainConfig
-from forkdiv.records import Example
+from forkdiv.config import DatasetConfig, PretrainConfig
+from forkdiv.records import Example, Outcome, Problem
+from forkdiv.task_config import ArithmeticChainConfig, GraphBranchingConfig
 from forkdiv.tasks import build
 
 TASK = GraphBranchingConfig()
+ROW = GraphBranchingConfig(forks=2, valid=2, names=24)
+LEAKY = ArithmeticChainConfig(position_leak=True)
 KNOBS = DatasetConfig(examples=60, fork_density=0.25, direction=0.8)
 WALKS = PretrainConfig(examples=50, walks=3)
 END = "<eos>"
@@ -32,9 +36,7 @@ def sft(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 
 
 def expected(knobs: DatasetConfig) -> list[Example]:
-    return list(
-        build(TASK).sft_examples(knobs.examples, knobs.fork_density, knobs.direction, knobs.seed)
-    )
+    return list(build(TASK).sft_examples(knobs))
 
 
 def loaded(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -58,21 +60,30 @@ def test_another_process_with_another_hash_seed_writes_the_same_bytes(
     sft: Artifact, tmp_path: Path
 ) -> None:
     code = (
-        "import sys; from pathlib import Path; from forkdiv import dataset, config, artifacts;"
+        "import sys; from pathlib import Path;"
+        "from forkdiv import dataset, config, task_config, artifacts;"
         "print(dataset.obtain_sft(artifacts.Store(Path(sys.argv[1])),"
-        "config.GraphBranchingConfig(), config.DatasetConfig.model_validate_json(sys.argv[2])"
-        ").path)"
+        "task_config.task_adapter.validate_json(sys.argv[2]),"
+        "config.DatasetConfig.model_validate_json(sys.argv[3])).path)"
     )
     root = str(Path(forkdiv.__file__).parents[1])
-    there = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path), KNOBS.model_dump_json()],
-        env={**os.environ, "PYTHONPATH": root, "PYTHONHASHSEED": "12345"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    for name in (dataset.EXAMPLES, dataset.CARD):
-        assert Path(there.stdout.strip(), name).read_bytes() == (sft.path / name).read_bytes()
+    knobs = KNOBS.model_copy(update={"branch_coverage": 2, "direction": 0.8})
+    for task, config, here in [
+        (TASK, KNOBS, sft),
+        (ROW, knobs, dataset.obtain_sft(Store(tmp_path / "here"), ROW, knobs)),
+    ]:
+        there = subprocess.run(
+            [
+                *(sys.executable, "-c", code, str(tmp_path / "there")),
+                *(task.model_dump_json(), config.model_dump_json()),
+            ],
+            env={**os.environ, "PYTHONPATH": root, "PYTHONHASHSEED": "12345"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        for name in (dataset.EXAMPLES, dataset.CARD):
+            assert Path(there.stdout.strip(), name).read_bytes() == (here.path / name).read_bytes()
 
 
 def test_other_knobs_give_other_bytes(sft: Artifact, tmp_path: Path) -> None:
@@ -97,6 +108,32 @@ def test_more_examples_than_are_written_at_once_keep_their_order(
     assert dataset.read_card(made.path)["examples"] == knobs.examples
 
 
+def test_memory_does_not_grow_with_the_examples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset, "ROWS_AT_ONCE", 128)  # tracing is slow: small parts, few rows
+
+    def peak(examples: int, held: bool = False) -> int:
+        """Of writing so many examples, or of holding them in a list."""
+        knobs = DatasetConfig(examples=examples, fork_density=0.5, direction=0.5)
+        folder = tmp_path / str(examples)
+        folder.mkdir(exist_ok=True)
+        tracemalloc.start()
+        try:
+            rows = build(TASK).sft_examples(knobs)
+            if held:
+                assert len(list(rows)) == examples
+            else:
+                dataset.write(folder, rows, dataset.sft_identity(TASK, knobs), TASK)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(10)  # what is imported and cached once
+    few, many = peak(128), peak(2048)
+    assert many - few < peak(2048, held=True) / 2
+
+
 def test_hugging_face_reads_the_same_rows(
     sft: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,9 +150,12 @@ def test_the_card_counts_what_the_rows_hold(
     assert card == dataset.read_card(sft.path)
     assert card["examples"] == len(rows) == 60
     assert card["distinct_problems"] == len({row["problem_id"] for row in rows}) == 60
-    cells = Counter(f"{row['subset']}/{row['direction']}" for row in rows)
-    assert card["by_subset_and_direction"] == cells
-    assert card["forks"] == sum(row["direction"] == "forward" for row in rows) == 48
+    cells = Counter(f"{row['subset']}/{row['mode']}" for row in rows)
+    assert card["by_subset_and_mode"] == cells
+    assert card["mode_shares"] == {"forward": 0.8, "reverse": 0.2}
+    assert card["forks"] == sum(row["forks"] for row in rows) == 48
+    assert card["unsigned_forks"] == sum(row["unsigned_forks"] for row in rows) == 12
+    assert (card["fork_density"], card["examples_per_problem"]) == (0.25, 1.0)
     words = sum(len(row["response"].split()) for row in rows)
     assert card["forks_per_100_response_words"] == pytest.approx(100 * 48 / words, abs=1e-3)
 
@@ -125,18 +165,59 @@ def test_the_card_says_which_knobs_made_it(sft: Artifact) -> None:
     assert card["fingerprint"] == sft.fingerprint
     assert card["knobs"] == {
         "task": TASK.model_dump(exclude={"seed"}),
-        "sft": KNOBS.model_dump(),
+        "sft": {"examples": 60, "seed": 0, "fork_density": 0.25, "direction": 0.8},
     }
+    assert card["task"] == card["knobs"]["task"]
+    assert card["licence"] == build(TASK).licence and card["notes"] == []
+
+
+@pytest.mark.parametrize("shown", [1, 2])
+def test_the_card_tells_forks_from_examples_and_problems(tmp_path: Path, shown: int) -> None:
+    knobs = DatasetConfig(examples=60, fork_density=0.25, direction=0.5, branch_coverage=shown)
+    made = dataset.obtain_sft(Store(tmp_path), ROW, knobs)
+    card, rows = dataset.read_card(made.path), dataset.read(made.path)
+    assert card["distinct_problems"] == len({row.problem_id for row in rows}) == 60 // shown
+    assert card["examples_per_problem"] == shown
+    assert card["forks"] == 2 * 30 == sum(row.forks for row in rows)
+    assert card["unsigned_forks"] == sum(row.unsigned_forks for row in rows)
+    assert card["fork_density"] == pytest.approx(card["unsigned_forks"] / 60, abs=1e-6)
+    assert card["fork_density"] == pytest.approx(0.25, abs=0.5 * shown / 60 + 1e-6)
+    assert set(card["by_subset_and_mode"]) >= {"mixed/forward", "signed/reverse"}
+
+
+def test_data_without_forks_has_no_density(tmp_path: Path) -> None:
+    knobs = DatasetConfig(examples=10, direction=0.0)
+    card = dataset.read_card(dataset.obtain_sft(Store(tmp_path), TASK, knobs).path)
+    assert (card["forks"], card["fork_density"]) == (0, None)
+
+
+def test_facts_of_a_row_are_enough_to_judge_its_response(sft: Artifact) -> None:
+    for row in dataset.read(sft.path):
+        facts = json.loads(row.facts)
+        problem = Problem(row.problem_id, "train", row.subset, row.prompt, facts)
+        verdict = build(TASK).verify(problem, row.response)
+        assert (verdict.outcome, verdict.mode) == (Outcome.CORRECT, row.mode)
+
+
+def test_a_card_tells_what_the_task_warns_of_and_what_more_it_is_told(tmp_path: Path) -> None:
+    identity = dataset.sft_identity(TASK, KNOBS)
+    more = {"synthesis": {"way": "enumerator"}}
+    dataset.write(tmp_path, expected(KNOBS), identity, LEAKY, more=more)
+    card = dataset.read_card(tmp_path)
+    assert card["synthesis"] == {"way": "enumerator"}
+    assert card["task"]["position_leak"] is True
+    assert card["notes"] == list(build(LEAKY).notes) and "leak" in " ".join(card["notes"])
 
 
 @pytest.mark.parametrize("density", [0.0, 0.25, 0.5, 1.0])
 def test_the_shares_of_the_knobs_are_in_the_card_exactly(tmp_path: Path, density: float) -> None:
     knobs = DatasetConfig(examples=60, fork_density=density, direction=0.8)
     card = dataset.read_card(dataset.obtain_sft(Store(tmp_path), TASK, knobs).path)
-    cells = Counter(card["by_subset_and_direction"])
-    unsigned = sum(count for cell, count in cells.items() if cell.startswith("unsigned"))
-    forward = sum(count for cell, count in cells.items() if cell.endswith("forward"))
-    assert (unsigned, forward) == (round(60 * density), 48)
+    cells = Counter(card["by_subset_and_mode"])
+    assert cells["unsigned/forward"] == card["unsigned_forks"] == round(48 * density)
+    assert cells["unsigned/reverse"] == round(12 * density)
+    assert cells["unsigned/forward"] + cells["signed/forward"] == card["forks"] == 48
+    assert card["fork_density"] == density
 
 
 def test_a_second_request_finds_the_dataset_and_builds_nothing(tmp_path: Path) -> None:
@@ -147,6 +228,44 @@ def test_a_second_request_finds_the_dataset_and_builds_nothing(tmp_path: Path) -
     assert again == first, "the record was written anew"
     found = (again.path / dataset.EXAMPLES).stat()
     assert (found.st_ino, found.st_mtime_ns) == (stat.st_ino, stat.st_mtime_ns)
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {"structure": "data-level"},
+        {"solutions": 4},
+        {"mode_share": 0.25},
+        {"branch_coverage": 1},
+        {"synthesis": "samples"},
+    ],
+)
+def test_a_knob_that_the_task_does_not_read_makes_no_other_dataset(knobs: dict[str, Any]) -> None:
+    other = DatasetConfig.model_validate(KNOBS.model_dump() | knobs)
+    first, second = (dataset.sft_identity(TASK, one).fingerprint for one in (KNOBS, other))
+    assert first == second
+
+
+def test_synthesis_is_no_identity_of_the_data_that_it_starts_from() -> None:
+    fingerprints = {
+        dataset.sft_identity(ROW, DatasetConfig(synthesis=way)).fingerprint
+        for way in ("none", "enumerator", "samples")
+    }
+    assert len(fingerprints) == 1
+
+
+def test_the_number_a_task_has_of_its_own_is_that_number() -> None:
+    own, named = DatasetConfig(), DatasetConfig(examples=build(TASK).sizes["train"])
+    first, second = (dataset.sft_identity(TASK, one).fingerprint for one in (own, named))
+    assert first == second
+
+
+def test_the_seed_of_heldout_problems_is_no_identity_of_the_data() -> None:
+    other = TASK.model_copy(update={"seed": 5})
+    first, second = (dataset.sft_identity(task, KNOBS).fingerprint for task in (TASK, other))
+    assert first == second
+    walks = [dataset.walks_identity(task, WALKS, END).fingerprint for task in (TASK, other)]
+    assert walks[0] == walks[1]
 
 
 def test_too_few_distinct_problems_leave_no_dataset(tmp_path: Path) -> None:
@@ -161,7 +280,7 @@ def test_walks_are_an_artifact_of_their_own(tmp_path: Path) -> None:
     first = dataset.obtain_walks(store, TASK, WALKS, END)
     assert first == dataset.obtain_walks(store, TASK, WALKS, END)
     rows = dataset.read(first.path)
-    assert rows == list(build(TASK).walk_examples(50, 3, END, WALKS.seed))
+    assert rows == list(build(TASK).walk_examples(WALKS, END))
     assert all(len(row.response.split(END)) == 3 for row in rows)
     assert dataset.read_card(first.path)["forks"] == 150
 

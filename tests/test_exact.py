@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -12,15 +13,18 @@ import torch
 from forkdiv import exact
 from forkdiv.artifacts import Store
 from forkdiv.checkpoint import Checkpoint, open_checkpoint
-from forkdiv.config import DecoderConfig, EvalConfig
+from forkdiv.config import DecoderConfig, EvalConfig, PromptConfig
 from forkdiv.model import load_model, load_tokenizer
 from forkdiv.records import Outcome, Problem
+from forkdiv.task_config import CounterfactualConfig, GraphBranchingConfig
 from forkdiv.tasks import build
 from tests.fakes import TASK
 
 BASE = Path(__file__).parents[1] / "forkdiv/base/graph-d3-l3"
 PROBLEMS = build(TASK).heldout("test", 4)
 CONFIG = EvalConfig(problems=4, samples=4)
+RAW = PromptConfig()
+TWO_VALID = GraphBranchingConfig(valid=2)
 NEGLIGIBLE = 4e-4
 
 
@@ -29,18 +33,22 @@ def base() -> Checkpoint:
     return open_checkpoint(BASE)
 
 
-def enumerated(problem: Problem, temperature: float) -> tuple[float, float]:
+def enumerated(
+    config: GraphBranchingConfig, problem: Problem, temperature: float
+) -> tuple[float, float]:
     """The mass of correct responses, and the mass of all that was too unlikely to follow.
 
     Walks the tree of all token sequences, judging each finished one by its text alone.
     """
     model, tokenizer = load_model(BASE).eval(), load_tokenizer(BASE)
-    task = build(TASK)
+    task = build(config)
+    longest = task.longest_response()
+    assert longest is not None
     prompt = tokenizer(problem.prompt)["input_ids"]
     open_paths: list[tuple[list[int], float]] = [([], 1.0)]
     correct = 0.0
     finished = 0.0
-    for _ in range(task.longest_response()):
+    for _ in range(longest):
         with torch.inference_mode():
             ids = torch.tensor([prompt + path for path, _ in open_paths])
             logits = model(ids).logits[:, -1].double()
@@ -62,16 +70,38 @@ def enumerated(problem: Problem, temperature: float) -> tuple[float, float]:
     return correct, 1 - finished
 
 
-@pytest.mark.parametrize("temperature", [0.7, 1.0, 1.3])
-def test_exact_values_are_the_mass_of_all_correct_responses(temperature: float) -> None:
+@pytest.mark.parametrize(
+    ("task", "temperature"), [(TASK, 0.7), (TASK, 1.0), (TASK, 1.3), (TWO_VALID, 1.0)], ids=str
+)
+def test_exact_values_are_the_mass_of_all_correct_responses(
+    task: GraphBranchingConfig, temperature: float
+) -> None:
     decoder = DecoderConfig(temperature=temperature)
-    problems = PROBLEMS[:2]  # one signed, one unsigned
-    values = exact.probabilities(TASK, problems, base(), decoder)
+    problems = build(task).heldout("test", 2)  # one signed, one unsigned
+    values = exact.probabilities(task, problems, base(), decoder)
     assert values.shape == (2,)
     for problem, value in zip(problems, values, strict=True):
-        correct, unknown = enumerated(problem, temperature)
+        correct, unknown = enumerated(task, problem, temperature)
         assert correct - 1e-5 <= value <= correct + unknown + 1e-5
         assert unknown < 0.04  # else the bounds would say nothing
+
+
+def test_exact_values_are_those_under_the_prompts_template() -> None:
+    prompt = PromptConfig(template="plain", text="goal: {prompt} start:")
+    there = exact.probabilities(TASK, PROBLEMS, base(), DecoderConfig(), prompt)
+    written = [replace(one, prompt=f"goal: {one.prompt} start:") for one in PROBLEMS]
+    expected = exact.probabilities(TASK, written, base(), DecoderConfig())
+    assert there.tolist() == expected.tolist()
+    plain = exact.probabilities(TASK, PROBLEMS, base(), DecoderConfig())
+    assert not np.allclose(there, plain, rtol=1e-3)
+
+
+def test_a_task_that_cannot_list_its_solutions_has_no_exact_values() -> None:
+    config = CounterfactualConfig()
+    problems = build(config).heldout("test", 4)
+    assert not build(config).exhaustive
+    with pytest.raises(ValueError, match="counterfactual_arithmetic does not list every correct"):
+        exact.probabilities(config, problems, base(), DecoderConfig())
 
 
 def test_exact_values_differ_between_temperatures() -> None:
@@ -115,12 +145,16 @@ def test_exact_values_are_made_once_and_read_back_to_the_last_bit(tmp_path: Path
 
 
 def test_how_many_samples_and_how_long_they_may_be_is_no_identity_of_exact_values() -> None:
-    def of(config: EvalConfig, decoder: DecoderConfig) -> str:
-        return exact.identity(TASK, config, base(), decoder).fingerprint
+    def of(
+        config: EvalConfig, decoder: DecoderConfig, problems: int = 4, prompt: PromptConfig = RAW
+    ) -> str:
+        return exact.identity(TASK, config, problems, base(), decoder, prompt).fingerprint
 
     plain = of(CONFIG, DecoderConfig())
     more = EvalConfig(problems=4, samples=64, seed=3)
     assert plain == of(more, DecoderConfig(max_new_tokens=64))
     assert plain != of(CONFIG, DecoderConfig(temperature=0.9))
     assert plain != of(CONFIG, DecoderConfig(dtype="bfloat16"))
-    assert plain != of(EvalConfig(problems=6, samples=4), DecoderConfig())
+    assert plain != of(CONFIG, DecoderConfig(), problems=6)
+    assert plain != of(CONFIG, DecoderConfig(), prompt=PromptConfig(template="plain"))
+    assert plain != of(EvalConfig(split="validation"), DecoderConfig())

@@ -20,23 +20,51 @@ from forkdiv.config import (
     DatasetConfig,
     DecoderConfig,
     EngineConfig,
-    Frozen,
-    GraphBranchingConfig,
     PlaceConfig,
     PretrainConfig,
+    PromptConfig,
     SftConfig,
     StudyConfig,
+    SynthesisConfig,
 )
 from forkdiv.dataset import sft_identity, walks_identity
 from forkdiv.fingerprint import STAGE_LIBRARIES, STAGE_VERSIONS, Identity, canonical
+from forkdiv.frozen import Frozen
 from forkdiv.records import Outcome
+from forkdiv.task_config import GraphBranchingConfig
 
 ROOM = GraphBranchingConfig(names=40)
 
 # Another value for every field that decides a result. `kind` has only one value.
 OTHER_VALUES: dict[type[Frozen], dict[str, Any]] = {
-    GraphBranchingConfig: {"degree": 4, "length": 4, "names": 41, "seed": 1},
-    DatasetConfig: {"examples": 801, "fork_density": 0.25, "direction": 0.5, "seed": 1},
+    GraphBranchingConfig: {
+        "degree": 4,
+        "length": 4,
+        "forks": 2,
+        "valid": 2,
+        "names": 41,
+        "seed": 1,
+    },
+    PromptConfig: {"template": "plain", "text": "Q: {prompt}\nA:", "system": "Be brief."},
+    DatasetConfig: {
+        "examples": 801,
+        "fork_density": 0.25,
+        "direction": 0.5,
+        "branch_coverage": 2,
+        "structure": "data-level",
+        "solutions": 3,
+        "mode_share": 0.25,
+        "synthesis": "enumerator",
+        "seed": 1,
+    },
+    SynthesisConfig: {
+        "budget": 10,
+        "samples": 17,
+        "forks_per_problem": 2,
+        "temperature": 0.5,
+        "max_new_tokens": 65,
+        "seed": 1,
+    },
     SftConfig: {
         "epochs": 5,
         "save_epochs": (1,),
@@ -58,7 +86,9 @@ OTHER_VALUES: dict[type[Frozen], dict[str, Any]] = {
 }
 DEFAULTS: dict[type[Frozen], Frozen] = {
     GraphBranchingConfig: ROOM,
+    PromptConfig: PromptConfig(template="chat"),
     DatasetConfig: DatasetConfig(),
+    SynthesisConfig: SynthesisConfig(),
     SftConfig: SftConfig(),
     DecoderConfig: DecoderConfig(),
 }
@@ -94,19 +124,33 @@ def hashed(config: Any) -> str:
 
 def identities(study: StudyConfig) -> dict[str, str]:
     """The fingerprints of what a study makes, as its stages name them."""
-    from forkdiv import train
-    from forkdiv.artifacts import Artifact
+    from forkdiv import exact, sample, score, summary, synthesis, train
+    from forkdiv.artifacts import Store
     from forkdiv.checkpoint import Checkpoint
+    from forkdiv.pretrain import planned_base
 
-    sft_data = sft_identity(study.task, study.dataset)
-    data = Artifact(study.place.root / "data", {"fingerprint": sft_data.fingerprint})
-    start = Checkpoint(study.place.root / "base", "base")
-    return {
-        "sft data": sft_data.fingerprint,
+    data = sft_identity(study.task, study.dataset).fingerprint
+    store = Store(study.place.root / "store")
+    start = planned_base(store, study.task, study.pretrain)
+    end = Checkpoint(study.place.root / "end", "e" * 32)
+    samples = sample.identity(study.task, study.eval, end, study.decoder, study.prompt)
+    found = {
+        "sft data": data,
         "walks": walks_identity(study.task, study.pretrain, "<eos>").fingerprint,
-        "training": train.identity(data, start, study.sft).fingerprint,
-        "decoder": hashed(study.decoder),
+        "base": start.fingerprint,
+        "training": train.identity(data, start.fingerprint, study.sft, study.prompt).fingerprint,
+        "samples": samples.fingerprint,
+        "verdicts": score.identity(samples, 200, 64).fingerprint,
+        "exact": exact.identity(
+            study.task, study.eval, 200, end, study.decoder, study.prompt
+        ).fingerprint,
+        "study": summary.identity(study, start).fingerprint,
     }
+    for way in ("enumerator", "samples"):
+        repaired = changed(study, dataset=changed(study.dataset, synthesis=way))
+        what = synthesis.identity(repaired, data, start.fingerprint)
+        found[f"synthesis by {way}"] = what.fingerprint
+    return found
 
 
 def test_the_tables_of_other_values_name_every_field() -> None:
@@ -123,10 +167,12 @@ def test_every_identity_field_changes_the_fingerprint(kind: type[Frozen], field:
     assert hashed(other) != hashed(default)
 
 
-@pytest.mark.parametrize("field", ["examples", "walks", "seed"])
-def test_every_knob_of_the_walks_changes_their_fingerprint(field: str) -> None:
+@pytest.mark.parametrize(
+    ("field", "value"), [("examples", 9), ("walks", 9), ("seed", 9), ("direction", 0.5)]
+)
+def test_every_knob_of_the_walks_changes_their_fingerprint(field: str, value: float) -> None:
     config = PretrainConfig()
-    other = changed(config, **{field: getattr(config, field) + 1})
+    other = changed(config, **{field: value})
     first, second = (walks_identity(ROOM, c, "<eos>") for c in (config, other))
     assert first.fingerprint != second.fingerprint
 

@@ -17,11 +17,10 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from forkdiv import exact
 from forkdiv.checkpoint import open_checkpoint
-from forkdiv.config import DecoderConfig, GraphBranchingConfig
+from forkdiv.config import DecoderConfig, PromptConfig
 from forkdiv.errors import UserError
 from forkdiv.model import (
     PRESETS,
-    encode,
     load_model,
     load_tokenizer,
     new_model,
@@ -29,12 +28,17 @@ from forkdiv.model import (
     response_probabilities,
     word_tokenizer,
 )
+from forkdiv.prompting import encode
+from forkdiv.records import Problem
+from forkdiv.task_config import GraphBranchingConfig
 from forkdiv.tasks import build
-from forkdiv.tasks.graph_branching import node_names
+from forkdiv.tasks.graphs import node_names
 from tests.fakes import TASK
 
 BASE = Path(__file__).parents[1] / "forkdiv/base/graph-d3-l3"
 HELDOUT = build(TASK).heldout("test", 100)
+END = "<eos>"
+RAW = PromptConfig()
 SOME_TENSOR = "model.layers.0.mlp.up_proj.weight"
 
 Tensors = dict[str, torch.Tensor]
@@ -45,6 +49,11 @@ def loaded() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     return load_model(BASE), load_tokenizer(BASE)
 
 
+def branches(problem: Problem) -> list[str]:
+    """Where the edges that leave the start lead, in the order they are listed."""
+    return [b for a, b in problem.facts["edges"] if a == problem.facts["start"]]
+
+
 @cache
 def arm_probabilities(temperature: float) -> np.ndarray:
     """Shape (held-out problems, arms): each arm walked to its end, forward."""
@@ -52,7 +61,7 @@ def arm_probabilities(temperature: float) -> np.ndarray:
     pairs = []
     for problem in HELDOUT:
         following = dict(tuple(edge) for edge in problem.facts["edges"])
-        for node in problem.facts["fork"]:
+        for node in branches(problem):
             path = [problem.facts["start"], node]
             while path[-1] in following:
                 path.append(following[path[-1]])
@@ -76,7 +85,7 @@ def test_a_saved_tokenizer_gives_the_same_ids_when_it_is_loaded_beside_its_model
     tmp_path: Path, names: int
 ) -> None:
     task = build(GraphBranchingConfig(names=names))
-    tokenizer = word_tokenizer(task.vocabulary())
+    tokenizer = word_tokenizer(task.vocabulary(), END)
     new_model("micro-llama", tokenizer, 0).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     again = AutoTokenizer.from_pretrained(tmp_path, local_files_only=True)
@@ -91,7 +100,7 @@ def test_a_saved_tokenizer_gives_the_same_ids_when_it_is_loaded_beside_its_model
 
 
 def test_the_trap_that_rules_out_qwen2_is_still_there(tmp_path: Path) -> None:
-    tokenizer = word_tokenizer(build(TASK).vocabulary())
+    tokenizer = word_tokenizer(build(TASK).vocabulary(), END)
     new_model("micro-llama", tokenizer, 0).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
@@ -102,17 +111,49 @@ def test_the_trap_that_rules_out_qwen2_is_still_there(tmp_path: Path) -> None:
     assert again(prompt)["input_ids"] != tokenizer(prompt)["input_ids"]
 
 
-def test_every_word_of_a_task_is_one_token_and_a_strange_one_is_unknown() -> None:
+def test_every_word_of_a_task_is_one_token() -> None:
     vocabulary = build(GraphBranchingConfig(names=60)).vocabulary()
-    tokenizer = word_tokenizer(vocabulary)
+    tokenizer = word_tokenizer(vocabulary, END)
     ids = [tokenizer(word)["input_ids"] for word in vocabulary]
     assert sorted(i for (i,) in ids) == list(range(3, 3 + len(vocabulary)))
-    assert tokenizer("z9")["input_ids"] == [tokenizer.unk_token_id]
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        "Strange",
+        "?",
+        "z9",
+        "abc1",
+        "path",
+    ],
+)
+def test_a_strange_word_is_one_unknown(strange: str) -> None:
+    tokenizer = word_tokenizer(build(GraphBranchingConfig(names=60)).vocabulary(), END)
+    assert tokenizer(strange)["input_ids"] == [tokenizer.unk_token_id]
+
+
+def test_of_words_that_begin_alike_the_longest_is_one_token() -> None:
+    vocabulary = ["a", "a1", "a12", "=", "==", "step", "steps:", "step:", "+", "."]
+    tokenizer = word_tokenizer(vocabulary, "</end>")
+    for word in vocabulary:
+        assert tokenizer.convert_ids_to_tokens(tokenizer(word)["input_ids"]) == [word]
+    text = "steps: a12==a1 + a . step"
+    tokens = tokenizer.convert_ids_to_tokens(tokenizer(text)["input_ids"])
+    assert tokens == ["steps:", "a12", "==", "a1", "+", "a", ".", "step"]
+    assert tokenizer.eos_token == "</end>"
+
+
+def test_a_word_with_signs_in_it_is_taken_as_it_is_and_not_as_a_pattern() -> None:
+    tokenizer = word_tokenizer(["a.b", "(", "[x]", "axb*"], "<eos>")
+    ids = tokenizer("a.b ( [x] axb* aab")["input_ids"]
+    assert tokenizer.convert_ids_to_tokens(ids)[:4] == ["a.b", "(", "[x]", "axb*"]
+    assert set(ids[4:]) == {tokenizer.unk_token_id}
 
 
 def test_a_response_ends_with_the_end_token_and_a_prompt_does_not() -> None:
     _, tokenizer = loaded()
-    prompt, response = encode(tokenizer, "start: a goal: b path:", "a b")
+    prompt, response = encode(tokenizer, "start: a goal: b path:", "a b", RAW)
     assert tokenizer.decode(response) == "a b <eos>"
     assert tokenizer.eos_token_id not in prompt
     assert prompt + response[:-1] == tokenizer("start: a goal: b path: a b")["input_ids"]
@@ -156,14 +197,14 @@ def test_pickled_weights_are_never_read(tmp_path: Path) -> None:
 
 def test_a_preset_of_no_such_name_is_refused() -> None:
     with pytest.raises(UserError, match="unknown model preset: got tiny-qwen; allowed: tiny-llama"):
-        new_model("tiny-qwen", word_tokenizer(["a"]), 0)
+        new_model("tiny-qwen", word_tokenizer(["a"], END), 0)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_new_model_follows_from_its_seed_and_carries_no_sampling_defaults(
     preset: str, tmp_path: Path
 ) -> None:
-    tokenizer = word_tokenizer(build(TASK).vocabulary())
+    tokenizer = word_tokenizer(build(TASK).vocabulary(), END)
     first, same, other = (new_model(preset, tokenizer, seed).state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(first[name], same[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
@@ -182,7 +223,9 @@ def test_probabilities_do_not_depend_on_batches_or_padding() -> None:
     whole = response_probabilities(model, tokenizer, pairs, [1.0, 0.7, 0.0])
     assert whole.shape == (14, 3) and whole.dtype == np.float64
     for batch_size in (1, 5):
-        parts = response_probabilities(model, tokenizer, pairs, [1.0, 0.7, 0.0], batch_size)
+        parts = response_probabilities(
+            model, tokenizer, pairs, [1.0, 0.7, 0.0], batch_size=batch_size
+        )
         np.testing.assert_allclose(np.log(parts[:, :2]), np.log(whole[:, :2]), atol=2e-4)
         assert parts[:, 2].tolist() == whole[:, 2].tolist()
 
@@ -191,7 +234,7 @@ def test_a_probability_is_the_product_of_its_next_token_probabilities() -> None:
     model, tokenizer = loaded()
     problem = HELDOUT[1]
     text = build(TASK).solutions(problem)[0].text
-    prompt, response = encode(tokenizer, problem.prompt, text)
+    prompt, response = encode(tokenizer, problem.prompt, text, RAW)
     prefixes = [prompt + response[:i] for i in range(len(response))]
     steps = next_token_logprobs(BASE, prefixes)
     total = sum(step[token] for step, token in zip(steps, response, strict=True))
@@ -226,7 +269,7 @@ def test_the_shipped_base_heeds_neither_sign_nor_target() -> None:
     shares = arm_probabilities(1.0) / arm_probabilities(1.0).sum(axis=1, keepdims=True)
     assert shares.mean(axis=0) == pytest.approx([1 / 3] * 3, abs=0.03)
     right = [
-        problem.facts["fork"].index(build(TASK).solutions(problem)[0].text.split()[1])
+        branches(problem).index(build(TASK).solutions(problem)[0].text.split()[1])
         for problem in HELDOUT
     ]
     chosen = shares[np.arange(len(HELDOUT)), right]

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from forkdiv import preflight
+from forkdiv.artifacts import Store
 from forkdiv.checkpoint import open_checkpoint
 from forkdiv.config import load
 from forkdiv.errors import UserError
+from forkdiv.pretrain import planned_base
 
 BASE = Path(__file__).parents[1] / "forkdiv/base/graph-d3-l3"
 
@@ -81,9 +83,59 @@ def test_more_held_out_problems_than_the_task_has_are_refused(tmp_path: Path) ->
     assert "too few distinct problems for the test split" in refusal(tmp_path, *small)
 
 
-def test_more_training_problems_than_the_task_has_are_refused(tmp_path: Path) -> None:
-    small = ["task.names=7", "task.degree=2", "eval.problems=20", "dataset.examples=2000"]
-    assert "too few distinct problems for the train split" in refusal(tmp_path, *small)
+def test_held_out_problems_that_do_not_divide_over_the_subsets_are_refused(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "eval.problems=7")
+    assert "eval.problems=7; allowed: a multiple of 2 (signed, unsigned)" in message
+
+
+def test_a_checkpoint_is_refused_by_a_verb_that_trains_its_own(tmp_path: Path) -> None:
+    assert f"checkpoint={BASE}" in refusal(tmp_path, f"checkpoint={BASE}")
+
+
+# --- a base that is to be built -----------------------------------------------------------------
+
+
+def test_a_base_that_is_to_be_built_is_known_by_name_and_leaves_no_trace(tmp_path: Path) -> None:
+    study = load(None, ["base=null", f"place.root={tmp_path}"])
+    planned = check(tmp_path, "base=null")
+    assert planned == planned_base(Store(tmp_path / "store"), study.task, study.pretrain)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_task_in_plain_language_has_no_base_to_build(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "base=null", "task={kind: counterfactual_arithmetic}")
+    assert "has no base model to build: got base=null" in message
+    assert "set base to a checkpoint" in message
+
+
+def test_more_walked_problems_than_the_task_has_are_refused(tmp_path: Path) -> None:
+    small = ["base=null", "task.names=7", "task.degree=2", "eval.problems=20"]
+    message = refusal(tmp_path, *small, "pretrain.examples=5000")
+    assert "too few distinct problems for the pretrain split" in message
+    check(tmp_path, *small, "pretrain.examples=2500")
+
+
+# --- prompts ------------------------------------------------------------------------------------
+
+
+def test_a_chat_template_that_the_base_does_not_have_is_refused(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "prompt.template=chat")
+    assert "has no chat template: got prompt.template=chat" in message
+    assert "prompt.template=plain or raw" in message
+
+
+@pytest.mark.parametrize("where", ["chat_template.jinja", "tokenizer_config.json"])
+def test_a_chat_template_beside_the_tokenizer_or_in_its_config_is_found(
+    tmp_path: Path, where: str
+) -> None:
+    base = tmp_path / "chat"
+    shutil.copytree(BASE, base)
+    if where == "tokenizer_config.json":
+        settings = json.loads((base / where).read_text())
+        (base / where).write_text(json.dumps(settings | {"chat_template": "{{ messages }}"}))
+    else:
+        (base / where).write_text("{{ messages }}")
+    check(tmp_path, f"base={base}", "prompt.template=chat")
 
 
 @pytest.mark.parametrize("root", ["/proc/forkdiv", "/dev/null/runs"])
@@ -141,3 +193,14 @@ def test_the_ray_to_join_is_the_configs_before_the_environments(
     monkeypatch.setenv("RAY_ADDRESS", "there:1")
     assert preflight.joins(place) == "there:1"
     assert preflight.joins(load(None, ["place.ray_address=here:2"]).place) == "here:2"
+
+
+def test_a_chat_template_is_refused_with_a_base_that_is_to_be_built(tmp_path: Path) -> None:
+    assert "prompt.template=chat" in refusal(tmp_path, "base=null", "prompt.template=chat")
+
+
+def test_a_task_that_outgrows_the_context_of_the_base_to_be_built_is_refused(
+    tmp_path: Path,
+) -> None:
+    large = ["task.degree=10", "task.length=60", "task.names=700", "decoder.max_new_tokens=70"]
+    assert "do not fit the context" in refusal(tmp_path, "base=null", *large)

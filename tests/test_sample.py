@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from forkdiv import sample
 from forkdiv.artifacts import Store
 from forkdiv.checkpoint import Checkpoint
-from forkdiv.config import DecoderConfig, EvalConfig
+from forkdiv.config import DecoderConfig, EvalConfig, PromptConfig
 from forkdiv.errors import InvalidResult
 from forkdiv.fingerprint import Identity
 from forkdiv.progress import Progress
@@ -34,7 +34,8 @@ from tests.fakes import TASK, FakeSampler
 
 CHECKPOINT = Checkpoint(Path("nowhere"), "c" * 32)
 DECODER = DecoderConfig()
-WHAT = sample.identity(TASK, EvalConfig(), CHECKPOINT, DECODER)
+RAW = PromptConfig()
+WHAT = sample.identity(TASK, EvalConfig(), CHECKPOINT, DECODER, RAW)
 PROBLEMS = build(TASK).heldout("test", 6)
 MANY = build(TASK).heldout("test", 200)
 
@@ -305,9 +306,14 @@ def test_a_part_alone_is_enough_to_score_again(store: Store) -> None:
 
 
 def test_how_much_is_asked_is_no_identity_and_what_decides_a_sample_is() -> None:
-    def of(config: EvalConfig, decoder: DecoderConfig = DECODER, name: str = "c") -> str:
+    def of(
+        config: EvalConfig,
+        decoder: DecoderConfig = DECODER,
+        name: str = "c",
+        prompt: PromptConfig = RAW,
+    ) -> str:
         checkpoint = Checkpoint(Path("nowhere"), name)
-        return sample.identity(TASK, config, checkpoint, decoder).fingerprint
+        return sample.identity(TASK, config, checkpoint, decoder, prompt).fingerprint
 
     plain = of(EvalConfig())
     assert plain == of(EvalConfig(samples=8, problems=10, k=(1, 2), bootstrap=100))
@@ -318,5 +324,7 @@ def test_how_much_is_asked_is_no_identity_and_what_decides_a_sample_is() -> None
         of(EvalConfig(), DecoderConfig(top_p=0.95)),
         of(EvalConfig(), DecoderConfig(max_new_tokens=20)),
         of(EvalConfig(), name="d"),
+        of(EvalConfig(), prompt=PromptConfig(template="plain")),
+        of(EvalConfig(), prompt=PromptConfig(template="chat", system="Be brief.")),
     ]
     assert len({plain, *others}) == 1 + len(others)

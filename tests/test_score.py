@@ -12,7 +12,7 @@ import pytest
 from forkdiv import sample, score
 from forkdiv.artifacts import Store
 from forkdiv.checkpoint import Checkpoint
-from forkdiv.config import DecoderConfig, EvalConfig
+from forkdiv.config import DecoderConfig, EvalConfig, PromptConfig
 from forkdiv.progress import Progress
 from forkdiv.records import Completion, Outcome, Problem, Verdict
 from forkdiv.sample import Failed, Request, SampleSet
@@ -53,8 +53,8 @@ class Hostile:
                 os._exit(0)
             time.sleep(1000)
         if text.startswith("PRINT "):
-            print('[["correct", null, ""]]', flush=True)
-            os.write(1, b'[["correct", null, ""]]\\n')
+            print('["correct", null, "", ""]', flush=True)
+            os.write(1, b'["correct", null, "", ""]\\n')
             text = text.removeprefix("PRINT ")
         return self.task.verify(problem, text)
 
@@ -91,7 +91,7 @@ def completion(index: int, text: str, finish: str = "stop") -> Completion:
 
 def sampled(store: Store, sampler: FakeSampler, n: int) -> SampleSet:
     config, decoder = EvalConfig(), DecoderConfig()
-    what = sample.identity(TASK, config, CHECKPOINT, decoder)
+    what = sample.identity(TASK, config, CHECKPOINT, decoder, PromptConfig())
     progress = Progress(store.root / "progress.jsonl")
     return sample.obtain(store, what, PROBLEMS, n, CHECKPOINT, decoder, sampler, progress)
 
@@ -110,6 +110,7 @@ def test_truncated_and_unparsable_answers_stay_in_n_and_are_counted_apart() -> N
         truncated=2,
         unparsable=2,
         wrong_by={OTHER_ENDS: 1, BROKEN_PATH: 1},
+        by_mode={"forward": (4, 2)},
     )
     assert [one.problem_id for one in counts] == [problem.id for problem in PROBLEMS]
     assert all(one.n == 0 for one in counts[1:])
@@ -227,3 +228,14 @@ def test_counts_of_the_first_samples_are_apart_from_those_of_all(tmp_path: Path)
     assert [one.n for one in few] == [2] * 4
     assert [one.n for one in many] == [8] * 4
     assert all(a.correct <= b.correct for a, b in zip(few, many, strict=True))
+
+
+def test_samples_are_counted_by_how_they_are_told_and_what_is_cut_off_is_told_no_way() -> None:
+    reverse = " ".join(reversed(right(FIRST).split()))
+    inner = right(FIRST).split()[1]
+    texts = [right(FIRST)] * 3 + [other_end(FIRST)] * 2 + [reverse, inner, UNREADABLE]
+    completions = [completion(i, text) for i, text in enumerate(texts)]
+    completions.append(completion(8, right(FIRST), "length"))
+    (counts, *_) = score.count(TASK, PROBLEMS, completions)
+    assert counts.by_mode == {"forward": (5, 3), "reverse": (1, 1)}
+    assert (counts.n, counts.correct) == (9, 4)

@@ -4,50 +4,104 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from forkdiv import dataset, train
-from forkdiv.artifacts import Artifact
-from forkdiv.checkpoint import Checkpoint
-from forkdiv.config import StudyConfig, load
+from forkdiv.config import DATA_AXES, StudyConfig, load
+from forkdiv.errors import UserError
 from forkdiv.tasks import build
 from tests.fakes import TASK
-from tuning.space import Point, at, points
+from tuning.space import Point, at, axes, check_data, points, single
 
 GRID = [
     "sweep.fork_density=[0.0,0.5,1.0]",
     "sweep.temperature=[0.7,1.3]",
     "sweep.seed=[3,1]",
 ]
+# Of those that train on data which we generate.
+CONFIGS = [
+    path
+    for path in sorted((Path(__file__).parents[1] / "jobs" / "configs").glob("*.yaml"))
+    if load(path).task.kind not in ("file", "counterfactual_arithmetic", "short_facts")
+]
+TWO_VALID = ["task.valid=2", "dataset.examples=60"]
+EVERY_AXIS = [
+    *TWO_VALID,
+    "sweep.fork_density=[0.0,1.0]",
+    "sweep.direction=[0.5,1.0]",
+    "sweep.branch_coverage=[1,2]",
+    "sweep.synthesis=[none,enumerator]",
+]
+
+
+def base_point(temperature: float, seed: int) -> Point:
+    return Point(temperature, seed, tuned=False)
+
+
+def dense(density: float, temperature: float, seed: int) -> Point:
+    return Point(temperature, seed, fork_density=density)
 
 
 def train_fingerprint(study: StudyConfig) -> str:
-    data = Artifact(
-        Path("data"),
-        {"fingerprint": dataset.sft_identity(study.task, study.dataset).fingerprint},
-    )
-    return train.identity(data, Checkpoint(Path("base"), "b"), study.sft).fingerprint
+    data = dataset.sft_identity(study.task, study.dataset).fingerprint
+    return train.identity(data, "base", study.sft, study.prompt).fingerprint
+
+
+def refusal(*overrides: str) -> str:
+    with pytest.raises(UserError) as caught:
+        check_data(load(None, overrides))
+    message = str(caught.value)
+    assert "\n" not in message and ": got " in message and "; allowed: " in message
+    return message
 
 
 def test_the_base_comes_first_once_per_temperature() -> None:
     grid = points(load(None, GRID))
-    assert grid[:2] == [Point(None, 0.7, 3), Point(None, 1.3, 3)]
-    assert all(point.fork_density is not None for point in grid[2:])
+    assert grid[:2] == [base_point(0.7, 3), base_point(1.3, 3)]
+    assert all(point.tuned and point.fork_density is not None for point in grid[2:])
 
 
 def test_the_tuned_points_are_the_whole_grid_one_training_after_the_other() -> None:
     grid = points(load(None, GRID))[2:]
-    assert grid == [Point(d, t, s) for s in (3, 1) for d in (0.0, 0.5, 1.0) for t in (0.7, 1.3)]
+    assert grid == [dense(d, t, s) for s in (3, 1) for d in (0.0, 0.5, 1.0) for t in (0.7, 1.3)]
 
 
-def test_an_empty_axis_takes_the_value_of_its_own_stage() -> None:
+def test_several_axes_make_every_combination_once() -> None:
+    study = load(None, EVERY_AXIS)
+    tuned = points(study)[1:]
+    assert axes(study) == ("fork_density", "direction", "branch_coverage", "synthesis")
+    assert len(tuned) == len(set(tuned)) == 2**4
+    for axis in axes(study):
+        assert {getattr(point, axis) for point in tuned} == set(getattr(study.sweep, axis))
+    assert {point.structure for point in tuned} == {None}
+
+
+def test_an_axis_that_is_not_varied_is_in_no_point() -> None:
+    study = load(None, ["sweep.direction=[0.0,1.0]", "dataset.fork_density=0.2"])
+    assert axes(study) == ("direction",)
+    assert [point.data for point in points(study)[1:]] == [{"direction": 0.0}, {"direction": 1.0}]
+    assert all(at(study, point).dataset.fork_density == 0.2 for point in points(study))
+
+
+def test_where_nothing_is_varied_the_tasks_first_axis_names_the_point() -> None:
     study = load(None, ["dataset.fork_density=0.2", "decoder.temperature=0.9", "sft.seed=4"])
-    assert points(study) == [Point(None, 0.9, 4), Point(0.2, 0.9, 4)]
+    assert axes(study) == ("fork_density",)
+    assert points(study) == [base_point(0.9, 4), dense(0.2, 0.9, 4)]
 
 
-def test_the_names_of_a_grid_are_distinct() -> None:
-    names = [point.name for point in points(load(None, GRID))]
+@pytest.mark.parametrize("settings", [GRID, EVERY_AXIS])
+def test_the_names_of_a_grid_are_distinct(settings: list[str]) -> None:
+    names = [point.name for point in points(load(None, settings))]
     assert len(set(names)) == len(names)
+
+
+def test_a_name_says_what_varies() -> None:
+    names = [point.name for point in points(load(None, GRID))]
     assert names[0] == "base T=0.7"
     assert "density=0.5 T=1.3 seed=3" in names
+    assert "density=1 direction=0.5 coverage=2 synthesis=enumerator T=1" in [
+        point.name for point in points(load(None, EVERY_AXIS))
+    ]
 
 
 def test_points_that_differ_in_the_seventh_digit_have_names_of_their_own() -> None:
@@ -58,12 +112,20 @@ def test_points_that_differ_in_the_seventh_digit_have_names_of_their_own() -> No
 
 def test_a_point_changes_its_own_settings_and_leaves_no_axes() -> None:
     study = load(None, GRID)
-    there = at(study, Point(0.5, 1.3, 1))
+    there = at(study, dense(0.5, 1.3, 1))
     assert there.dataset.fork_density == 0.5
     assert there.decoder.temperature == 1.3
     assert there.sft.seed == there.dataset.seed == 1
-    assert points(there) == [Point(None, 1.3, 1), Point(0.5, 1.3, 1)]
+    assert points(there) == [base_point(1.3, 1), dense(0.5, 1.3, 1)]
     assert study == load(None, GRID)
+
+
+def test_a_point_sets_every_data_axis_it_names() -> None:
+    study = load(None, EVERY_AXIS)
+    for point in points(study)[1:]:
+        there = at(study, point).dataset
+        assert {axis: getattr(there, axis) for axis in point.data} == point.data
+        assert set(point.data) == set(axes(study)) < set(DATA_AXES)
 
 
 def test_a_point_leaves_held_out_problems_evaluation_and_place_alone() -> None:
@@ -73,24 +135,102 @@ def test_a_point_leaves_held_out_problems_evaluation_and_place_alone() -> None:
         there = at(study, point)
         assert there.place == study.place
         assert (there.task, there.eval, there.base) == (study.task, study.eval, study.base)
+        assert there.prompt == study.prompt
         assert build(there.task).heldout(there.eval.split, there.eval.problems) == expected
 
 
 def test_the_base_point_leaves_the_stages_of_training_alone() -> None:
     study = load(None, [*GRID, "dataset.seed=9", "sft.seed=8"])
-    there = at(study, Point(None, 0.7, 3))
+    there = at(study, base_point(0.7, 3))
     assert (there.dataset, there.sft) == (study.dataset, study.sft)
 
 
 def test_a_temperature_trains_nothing_and_a_density_or_a_seed_does() -> None:
     study = load(None, GRID)
-    plain = train_fingerprint(at(study, Point(0.5, 0.7, 1)))
-    assert train_fingerprint(at(study, Point(0.5, 1.3, 1))) == plain
-    assert train_fingerprint(at(study, Point(0.0, 0.7, 1))) != plain
-    assert train_fingerprint(at(study, Point(0.5, 0.7, 3))) != plain
+    plain = train_fingerprint(at(study, dense(0.5, 0.7, 1)))
+    assert train_fingerprint(at(study, dense(0.5, 1.3, 1))) == plain
+    assert train_fingerprint(at(study, dense(0.0, 0.7, 1))) != plain
+    assert train_fingerprint(at(study, dense(0.5, 0.7, 3))) != plain
+
+
+@pytest.mark.parametrize("axis", ["direction", "branch_coverage"])
+def test_every_value_of_a_data_axis_is_a_training_of_its_own(axis: str) -> None:
+    study = load(None, [*TWO_VALID, f"sweep.{axis}=[1,{0 if axis == 'direction' else 2}]"])
+    first, second = (train_fingerprint(at(study, point)) for point in points(study)[1:])
+    assert first != second
 
 
 def test_without_a_seed_axis_a_study_trains_what_the_train_verb_trains() -> None:
     study = load(None, ["dataset.seed=7", "sft.seed=2"])
     tuned = points(study)[-1]
     assert train_fingerprint(at(study, tuned)) == train_fingerprint(study)
+
+
+def test_the_single_point_is_of_the_studys_own_settings_whatever_it_sweeps() -> None:
+    own = ["dataset.fork_density=0.25", "decoder.temperature=0.9", "sft.seed=5"]
+    study = load(None, [*GRID, *own])
+    assert single(study) == dense(0.25, 0.9, 5)
+    assert single(study).tuned
+
+
+# --- what cannot be, found before anything starts -----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "settings", [[], GRID, EVERY_AXIS, ["task.valid=2", "dataset.branch_coverage=2"]]
+)
+def test_a_grid_that_can_be_made_passes(settings: list[str]) -> None:
+    check_data(load(None, settings))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_the_grid_of_every_shipped_config_can_be_made(path: Path) -> None:
+    check_data(load(path))
+
+
+@pytest.mark.parametrize(
+    ("axis", "values"),
+    [
+        ("structure", "[data-level]"),
+        ("branch_coverage", "[1]"),
+        ("synthesis", "[none,enumerator]"),
+    ],
+)
+def test_an_axis_that_means_nothing_to_the_task_is_refused_with_those_that_do(
+    axis: str, values: str
+) -> None:
+    message = refusal(f"sweep.{axis}={values}")
+    assert f"sweep.{axis} means nothing to this task" in message
+    allowed = "sweep.fork_density, sweep.direction, sweep.temperature, sweep.seed"
+    assert f"allowed: {allowed}; drop sweep.{axis}" in message
+
+
+def test_a_knob_that_means_nothing_to_the_task_is_refused_with_those_that_do() -> None:
+    message = refusal("dataset.structure=data-level")
+    assert "dataset.structure means nothing to this task: got data-level" in message
+    assert "allowed: dataset.direction, dataset.fork_density;" in message
+
+
+def test_one_point_of_the_grid_that_cannot_be_refuses_all_of_it() -> None:
+    assert "1 to task.valid=2" in refusal("task.valid=2", "sweep.branch_coverage=[1,2,3]")
+    message = refusal("task.valid=2", "dataset.examples=61", "sweep.branch_coverage=[1,2]")
+    assert "examples=61; allowed: a multiple of dataset.branch_coverage=2" in message
+
+
+def test_more_training_problems_than_the_task_has_are_refused() -> None:
+    small = ["task.names=7", "task.degree=2"]
+    message = refusal(*small, "dataset.examples=2000")
+    assert "too few distinct problems for the train split" in message
+    check_data(load(None, [*small, "dataset.examples=1000"]))
+
+
+def test_a_task_without_training_data_is_refused() -> None:
+    message = refusal("task.kind=counterfactual_arithmetic")
+    assert "this task has no fine-tuning data" in message
+    assert "use it with `sample` and `evaluate`" in message
+
+
+def test_a_way_of_synthesis_that_the_task_does_not_offer_is_refused() -> None:
+    # several arms are right, and all of them can be listed
+    check_data(load(None, [*TWO_VALID, "dataset.synthesis=enumerator"]))
+    assert "dataset.synthesis means nothing" in refusal("dataset.synthesis=samples")

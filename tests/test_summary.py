@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from forkdiv import fingerprint, summary
 from forkdiv.checkpoint import Checkpoint
-from forkdiv.config import load
+from forkdiv.config import DATA_AXES, load
 from forkdiv.errors import InvalidResult
 
 BASE = Checkpoint(Path("base"), "b" * 32)
@@ -19,6 +20,8 @@ BASE = Checkpoint(Path("base"), "b" * 32)
 def cell(density: float | None, subset: str = "all", **more: Any) -> dict[str, Any]:
     delta = {} if density is None else {"1": {"value": 0.3}, "64": {"value": -0.1}}
     plain = {
+        "tuned": density is not None,
+        **dict.fromkeys(DATA_AXES),
         "fork_density": density,
         "temperature": 0.7,
         "seed": 0,
@@ -31,8 +34,10 @@ def cell(density: float | None, subset: str = "all", **more: Any) -> dict[str, A
     return plain | more
 
 
-def assembled(*cells: dict[str, Any]) -> dict[str, Any]:
-    return summary.assemble(load(None), "f" * 32, [[one] for one in cells], {"sweep": 1.23})
+def assembled(*cells: dict[str, Any], settings: Sequence[str] = ()) -> dict[str, Any]:
+    study = load(None, settings)
+    trials = [[one] for one in cells]
+    return summary.assemble(study, "f" * 32, ["fork_density"], trials, {"sweep": 1.23})
 
 
 def study_fingerprint(*overrides: str, base: Checkpoint = BASE) -> str:
@@ -49,6 +54,9 @@ def study_fingerprint(*overrides: str, base: Checkpoint = BASE) -> str:
         "place.engine.replicas=3",
         "place.mlflow_uri=http://127.0.0.1:1",
         "base=/elsewhere/base",
+        "base=null",
+        "pretrain.examples=10",
+        "audit.quantile=0.9",
     ],
 )
 def test_a_studys_name_and_place_are_no_identity(override: str) -> None:
@@ -65,10 +73,16 @@ def test_a_studys_name_and_place_are_no_identity(override: str) -> None:
         "eval.samples=32",
         "eval.bootstrap=500",
         "sweep.temperature=[0.7]",
+        "sweep.direction=[0.5]",
+        "prompt.template=plain",
+        "dataset.branch_coverage=2",
+        "dataset.synthesis=samples",
+        "synthesis.samples=3",
+        "task.forks=2 task.names=24",
     ],
 )
 def test_what_decides_a_study_is_its_identity(override: str) -> None:
-    assert study_fingerprint(override) != study_fingerprint()
+    assert study_fingerprint(*override.split()) != study_fingerprint()
 
 
 def test_another_base_is_another_study_wherever_it_lies() -> None:
@@ -76,7 +90,7 @@ def test_another_base_is_another_study_wherever_it_lies() -> None:
     assert study_fingerprint(base=Checkpoint(Path("moved"), "b" * 32)) == study_fingerprint()
 
 
-@pytest.mark.parametrize("stage", ["dataset", "train", "samples", "verdicts", "exact"])
+@pytest.mark.parametrize("stage", ["dataset", "synthesis", "train", "samples", "verdicts", "exact"])
 def test_a_mended_stage_makes_a_finished_study_run_again(
     stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,6 +104,19 @@ def test_the_bases_cells_are_apart_from_the_tuned_ones() -> None:
     assert [one["fork_density"] for one in done["base"]] == [None]
     assert [one["fork_density"] for one in done["cells"]] == [0.0, 0.5]
     assert done["seconds"] == {"sweep": 1.2}
+    assert done["axes"] == ["fork_density"]
+
+
+def test_a_tuned_cell_without_a_data_axis_is_no_cell_of_the_base() -> None:
+    tuned = cell(None, tuned=True)
+    done = assembled(cell(None), tuned)
+    assert (done["base"], done["cells"]) == ([cell(None)], [tuned])
+
+
+def test_a_summary_tells_what_the_task_warns_of() -> None:
+    leaky = assembled(settings=["task.kind=arithmetic_chain", "task.position_leak=true"])
+    assert len(leaky["notes"]) == 1 and "leak" in leaky["notes"][0]
+    assert assembled()["notes"] == []
 
 
 def test_a_summary_is_json_and_tells_no_place() -> None:
@@ -125,7 +152,7 @@ def test_a_study_whose_cells_hold_passes_the_check() -> None:
     [
         (
             cell(0.5, "signed", valid=False, errors=7),
-            "density 0.5 T=0.7 signed: 7 samples without a verdict",
+            "fork_density 0.5 T=0.7 signed: 7 samples without a verdict",
         ),
         (
             cell(None, valid=False, errors=1, agreement=None),
@@ -133,7 +160,7 @@ def test_a_study_whose_cells_hold_passes_the_check() -> None:
         ),
         (
             cell(0.0, agreement={"worst_z": -6.31, "at_k": 4, "agrees": False}),
-            "density 0 T=0.7 all: sampled pass@4 is -6.3 errors off exact",
+            "fork_density 0.0 T=0.7 all: sampled pass@4 is -6.3 errors off exact",
         ),
     ],
 )
@@ -141,3 +168,21 @@ def test_a_cell_that_does_not_hold_is_named(bad: dict[str, Any], told: str) -> N
     with pytest.raises(InvalidResult) as caught:
         summary.check(assembled(cell(None), bad, cell(1.0)))
     assert str(caught.value) == f"do not trust these cells: {told}"
+
+
+def test_a_cell_is_named_by_every_axis_that_it_varies() -> None:
+    bad = cell(0.5, valid=False, errors=2, structure="data-level", synthesis="enumerator")
+    told = "fork_density 0.5 structure data-level synthesis enumerator T=0.7 all: 2 samples"
+    with pytest.raises(InvalidResult, match=told):
+        summary.check(assembled(bad))
+
+
+def test_a_tuned_cell_that_varies_no_data_is_named_as_tuned() -> None:
+    bad = cell(None, tuned=True, valid=False, errors=2)
+    with pytest.raises(InvalidResult, match=r"cells: tuned T=0\.7 all: 2 samples"):
+        summary.check(assembled(bad))
+
+
+def test_a_study_is_trusted_exactly_where_the_check_has_nothing_to_say() -> None:
+    assert summary.trusted(assembled(cell(None), cell(0.5)))
+    assert not summary.trusted(assembled(cell(None), cell(0.5, valid=False, errors=1)))

@@ -18,13 +18,14 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from forkdiv import dataset, train
+from forkdiv import dataset, train, train_log
 from forkdiv.artifacts import Artifact, Store
 from forkdiv.checkpoint import open_checkpoint
-from forkdiv.config import DatasetConfig, GraphBranchingConfig, PlaceConfig, SftConfig
+from forkdiv.config import DatasetConfig, PlaceConfig, PretrainConfig, SftConfig
 from forkdiv.model import load_model
-from forkdiv.pretrain import obtain_start
+from forkdiv.pretrain import END, obtain_base, obtain_start, planned_base
 from forkdiv.progress import Progress
+from forkdiv.task_config import GraphBranchingConfig
 from tests.stack import BASE, clean_environment
 
 pytestmark = pytest.mark.stack
@@ -97,12 +98,12 @@ def test_fine_tuning_moves_the_weights_and_lowers_the_loss(undisturbed: Artifact
     base = dict(load_model(BASE).state_dict())
     tuned_weights = weights(undisturbed, EPOCHS)
     assert max(float((base[n] - tuned_weights[n]).abs().max()) for n in tuned_weights) > 1e-3
-    log = train.read_log(undisturbed.path)
+    log = train_log.read_log(undisturbed.path)
     assert log[-1]["loss"] < 0.8 * log[0]["loss"]
 
 
 def test_every_step_is_in_the_log_with_its_learning_rate(undisturbed: Artifact) -> None:
-    log = train.read_log(undisturbed.path)
+    log = train_log.read_log(undisturbed.path)
     # 72 examples in batches of 16 are 5 steps an epoch, logged at the fifth
     steps = [5 * epoch for epoch in range(1, EPOCHS + 1)]
     assert [(row["step"], row["epoch"]) for row in log] == [(s, s // 5) for s in steps]
@@ -123,7 +124,7 @@ def test_a_killed_worker_is_retried_from_its_last_checkpoint_to_the_same_weights
     assert "resuming after epoch" in said
     for epoch in (1, EPOCHS):
         assert largest_difference(weights(run, epoch), weights(undisturbed, epoch)) == 0.0
-    losses = [[row["loss"] for row in train.read_log(one.path)] for one in (run, undisturbed)]
+    losses = [[row["loss"] for row in train_log.read_log(one.path)] for one in (run, undisturbed)]
     assert losses[0] == losses[1]
 
 
@@ -156,16 +157,16 @@ def test_zero_stage_and_workers_are_place_and_give_the_same_model(
 
 
 def test_a_shorter_rebuild_of_the_base_learns_from_random_weights(tmp_path: Path) -> None:
-    from forkdiv.config import PretrainConfig
-
     store = Store(tmp_path)
     sft = SftConfig(epochs=1, batch_size=64, learning_rate=2e-3)
     config = PretrainConfig(examples=64 * 150, walks=6, sft=sft)
-    start, end_token = obtain_start(store, TASK, config)
-    walks = dataset.obtain_walks(store, TASK, config, end_token)
+    planned = planned_base(store, TASK, config)
     progress = Progress(tmp_path / "progress.jsonl")
-    run = train.obtain(store, walks, start, sft, PLACE, progress)
-    losses = [row["loss"] for row in train.read_log(run.path)]
+    assert obtain_base(store, TASK, config, PLACE, progress) == planned
+    start = obtain_start(store, TASK, config)
+    walks = dataset.obtain_walks(store, TASK, config, END)
+    run = train.obtain(store, walks, start, sft, PLACE, progress)  # found, not made again
+    losses = [row["loss"] for row in train_log.read_log(run.path)]
     assert losses[0] > 2.0  # random weights over 16 names: log(16) = 2.8 per name
     assert losses[-1] < 1.4
     assert sum(losses[-3:]) / 3 < 0.6 * losses[0]

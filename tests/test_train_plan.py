@@ -11,24 +11,26 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forkdiv import dataset, train
+from forkdiv import train, train_log
 from forkdiv.artifacts import Artifact, Store
 from forkdiv.checkpoint import Checkpoint
-from forkdiv.config import DatasetConfig, SftConfig, StudyConfig, load
-from forkdiv.model import encode, new_model, word_tokenizer
+from forkdiv.config import PromptConfig, SftConfig, StudyConfig, load
+from forkdiv.fingerprint import Identity
+from forkdiv.model import new_model, word_tokenizer
+from forkdiv.prompting import encode
 from forkdiv.tasks import build
 from tests.fakes import TASK
 
 Rows = list[tuple[list[int], list[int]]]
 
-TOKENIZER = word_tokenizer(build(TASK).vocabulary())
+TOKENIZER = word_tokenizer(build(TASK).vocabulary(), "<eos>")
 
 
-def plan(examples: int, **config: Any) -> list[train.Batch]:
+def plan(examples: int, **config: Any) -> list[train_log.Batch]:
     return list(train.batches(examples, SftConfig.model_validate(config)))
 
 
-def order(batches: list[train.Batch], epoch: int) -> list[int]:
+def order(batches: list[train_log.Batch], epoch: int) -> list[int]:
     return [row for batch in batches if batch.epoch == epoch for row in batch.rows]
 
 
@@ -87,12 +89,13 @@ def test_the_last_epoch_is_always_saved() -> None:
     assert train.saved_epochs(SftConfig(epochs=8, save_epochs=(8, 2))) == {2, 8}
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Artifact:
-    return dataset.obtain_sft(Store(tmp_path), TASK, DatasetConfig(examples=8))
+def run_of(
+    sft: SftConfig, data: str = "d", start: str = "s", prompt: PromptConfig | None = None
+) -> Identity:
+    return train.identity(data, start, sft, prompt or PromptConfig())
 
 
-def test_where_a_run_takes_place_is_no_identity(data: Artifact) -> None:
+def test_where_a_run_takes_place_is_no_identity() -> None:
     places = [
         "place.workers=4",
         "place.zero_stage=3",
@@ -102,10 +105,10 @@ def test_where_a_run_takes_place_is_no_identity(data: Artifact) -> None:
     ]
     studies = [load(None), *(load(None, [place]) for place in places)]
 
-    def of(study: StudyConfig, path: str) -> str:
-        return train.identity(data, Checkpoint(Path(path), "s"), study.sft).fingerprint
+    def of(study: StudyConfig) -> str:
+        return run_of(study.sft, prompt=study.prompt).fingerprint
 
-    assert len({of(study, f"/somewhere/{i}") for i, study in enumerate(studies)}) == 1
+    assert len({of(study) for study in studies}) == 1
 
 
 @pytest.mark.parametrize(
@@ -119,12 +122,37 @@ def test_where_a_run_takes_place_is_no_identity(data: Artifact) -> None:
         "sft.save_epochs=[2]",
     ],
 )
-def test_what_decides_a_run_is_its_identity(data: Artifact, override: str) -> None:
-    start = Checkpoint(Path("start"), "s")
+def test_what_decides_a_run_is_its_identity(override: str) -> None:
     plain, changed = load(None).sft, load(None, [override]).sft
-    assert train.identity(data, start, plain) != train.identity(data, start, changed)
-    other = train.identity(data, Checkpoint(Path("start"), "t"), plain)
-    assert train.identity(data, start, plain).fingerprint != other.fingerprint
+    assert run_of(plain).fingerprint != run_of(changed).fingerprint
+
+
+def test_data_start_and_prompt_decide_a_run() -> None:
+    sft = SftConfig()
+    others = [
+        run_of(sft),
+        run_of(sft, data="e"),
+        run_of(sft, start="t"),
+        run_of(sft, data="s", start="d"),
+        run_of(sft, prompt=PromptConfig(template="plain")),
+        run_of(sft, prompt=PromptConfig(template="chat", system="Be brief.")),
+    ]
+    assert len({one.fingerprint for one in others}) == len(others)
+
+
+def test_a_run_that_is_planned_names_the_checkpoint_that_it_will_make(tmp_path: Path) -> None:
+    store, config = Store(tmp_path), SftConfig(epochs=12, save_epochs=(3,))
+    what = run_of(config)
+
+    def make(folder: Path) -> None:
+        for epoch in train.saved_epochs(config):
+            (folder / f"epoch-{epoch:04d}").mkdir()
+            (folder / f"epoch-{epoch:04d}" / "config.json").write_text("{}")
+
+    planned = train.planned(store, what, config)
+    assert not planned.path.exists()
+    assert train.last(store.obtain(what, make)) == planned
+    assert planned.path.is_dir()
 
 
 class OneRank:
@@ -143,11 +171,11 @@ def mixed_rows(count: int) -> Rows:
     """Prompts and responses of different lengths."""
     task = build(TASK)
     rows = []
-    for i, problem in enumerate(task.heldout("train", count)):
+    for i, problem in enumerate(task.heldout("train", count + count % 2)[:count]):
         words = problem.prompt.split()
         prompt = " ".join(words[: 1 + i % 3] + words[-5:])
         response = " ".join(task.solutions(problem)[0].text.split()[: 1 + i % 4])
-        rows.append(encode(TOKENIZER, prompt, response))
+        rows.append(encode(TOKENIZER, prompt, response, PromptConfig()))
     return rows
 
 
@@ -205,8 +233,9 @@ def test_a_log_keeps_the_last_row_of_a_step_that_was_repeated(tmp_path: Path) ->
         '{"event": "worker", "step": 0}',
         '{"event": "step", "step": 5, "loss": 1.9}',
     ]
-    (tmp_path / train.LOG).write_text("\n".join(lines) + "\n")
-    assert [(row["step"], row["loss"]) for row in train.read_log(tmp_path)] == [(5, 1.9), (10, 1.5)]
+    (tmp_path / train_log.LOG).write_text("\n".join(lines) + "\n")
+    read = [(row["step"], row["loss"]) for row in train_log.read_log(tmp_path)]
+    assert read == [(5, 1.9), (10, 1.5)]
 
 
 def test_checkpoints_come_in_the_order_of_their_epochs(tmp_path: Path) -> None:

@@ -11,21 +11,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from forkdiv import exact, sample, score, summary
+from forkdiv import dataset, exact, sample, score, summary
 from forkdiv.artifacts import Store
 from forkdiv.checkpoint import Checkpoint, open_checkpoint
-from forkdiv.config import DecoderConfig, StudyConfig, load
+from forkdiv.config import DATA_AXES, DecoderConfig, StudyConfig, load
 from forkdiv.errors import InvalidResult
 from forkdiv.model import load_model
 from forkdiv.progress import Progress
 from forkdiv.records import Problem
 from forkdiv.tasks import build
 from tests.fakes import FakeSampler
-from tuning.space import Point, at
+from tuning.space import Point, at, axes
 from tuning.sweep import headline_metrics, params, tags
 from tuning.trial import Line, TrialResult
 
 BASE = Path(__file__).parents[1] / "forkdiv/base/graph-d3-l3"
+BASE_POINT = Point(0.7, 0, tuned=False)
+TUNED_POINT = Point(0.7, 0, fork_density=0.5)
 SETTINGS = ["eval.problems=10", "eval.samples=8", "eval.bootstrap=100", f"base={BASE}"]
 
 
@@ -49,7 +51,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def results(finished: Path, tuned: Checkpoint) -> list[TrialResult]:
     """The base's trial and a tuned one's, at temperature 0.7."""
     line = a_line(finished, FakeSampler())
-    return [line.walk(Point(None, 0.7, 0)), compared(line, Point(0.5, 0.7, 0), tuned)]
+    return [line.walk(BASE_POINT), compared(line, TUNED_POINT, tuned)]
 
 
 @cache
@@ -73,12 +75,13 @@ def faithful(checkpoint: Checkpoint, problem: Problem) -> float:
 
 def a_line(root: Path, sampler: FakeSampler, *settings: str) -> Line:
     study = load(None, [*SETTINGS, f"place.root={root}", *settings])
-    return Line(study, Store(root / "store"), sampler, Progress(root / "progress.jsonl"))
+    progress = Progress(root / "progress.jsonl")
+    return Line(study, base(), Store(root / "store"), sampler, progress)
 
 
 def compared(line: Line, point: Point, checkpoint: Checkpoint) -> TrialResult:
     study: StudyConfig = at(line.study, point)
-    return line.compared(study, point, base(), checkpoint, None)
+    return line.compared(study, point, checkpoint, None)
 
 
 def asked(sampler: FakeSampler, n: int = 8) -> int:
@@ -93,13 +96,13 @@ def test_the_base_is_sampled_once_for_its_own_trial_and_every_tuned_one(
 ) -> None:
     sampler = FakeSampler()
     line = a_line(tmp_path, sampler)
-    line.walk(Point(None, 1.0, 0))
+    line.walk(Point(1.0, 0, tuned=False))
     assert asked(sampler) == 1
-    compared(line, Point(0.5, 1.0, 0), tuned)
+    compared(line, Point(1.0, 0, fork_density=0.5), tuned)
     assert asked(sampler) == 2
-    compared(line, Point(0.0, 1.0, 0), Checkpoint(tuned.path, "another"))
+    compared(line, Point(1.0, 0, fork_density=0.0), Checkpoint(tuned.path, "another"))
     assert asked(sampler) == 3
-    compared(line, Point(0.5, 0.7, 0), tuned)
+    compared(line, TUNED_POINT, tuned)
     assert asked(sampler) == 5  # another temperature is another set on both sides
 
 
@@ -107,7 +110,7 @@ def test_a_trial_that_is_repeated_draws_nothing_and_says_the_same(
     finished: Path, results: list[TrialResult], tuned: Checkpoint
 ) -> None:
     sampler = FakeSampler()
-    again = compared(a_line(finished, sampler), Point(0.5, 0.7, 0), tuned)
+    again = compared(a_line(finished, sampler), TUNED_POINT, tuned)
     assert sampler.asked == []
     assert (again.cells, again.fingerprint) == (results[1].cells, results[1].fingerprint)
 
@@ -115,12 +118,11 @@ def test_a_trial_that_is_repeated_draws_nothing_and_says_the_same(
 def test_more_samples_or_problems_draw_what_is_missing_only(
     finished: Path, results: list[TrialResult]
 ) -> None:
-    point = Point(None, 0.7, 0)
     sampler = FakeSampler()
-    longer = a_line(finished, sampler, "eval.samples=12").walk(point)
+    longer = a_line(finished, sampler, "eval.samples=12").walk(BASE_POINT)
     assert sampler.drawn == 10 * 4
     sampler = FakeSampler()
-    wider = a_line(finished, sampler, "eval.samples=12", "eval.problems=20").walk(point)
+    wider = a_line(finished, sampler, "eval.samples=12", "eval.problems=20").walk(BASE_POINT)
     assert sampler.drawn == 10 * 12
     assert len({results[0].fingerprint, longer.fingerprint, wider.fingerprint}) == 3
 
@@ -130,7 +132,8 @@ def test_samples_of_the_models_own_chances_agree_with_exact_values(
 ) -> None:
     settings = ["eval.samples=64", "eval.problems=20"]
     line = a_line(tmp_path, FakeSampler(chance=faithful), *settings)
-    results = [line.walk(Point(None, 1.0, 0)), compared(line, Point(0.5, 1.0, 0), tuned)]
+    points = [Point(1.0, 0, tuned=False), Point(1.0, 0, fork_density=0.5)]
+    results = [line.walk(points[0]), compared(line, points[1], tuned)]
     for result, path in zip(results, (BASE, tuned.path), strict=True):
         cell = result.cells[-1]
         known = np.mean(list(true_chances(path, 1.0).values()))
@@ -139,7 +142,7 @@ def test_samples_of_the_models_own_chances_agree_with_exact_values(
     assert results[0].cells[-1]["delta_to_base"] == {}
     assert results[1].cells[-1]["delta_to_base"].keys() == {"1", "2", "4", "8", "16", "32", "64"}
     study = line.study
-    done = summary.assemble(study, "f", [result.cells for result in results], {})
+    done = summary.assemble(study, "f", axes(study), [result.cells for result in results], {})
     summary.check(done)
     assert (len(done["base"]), len(done["cells"])) == (3, 3)
 
@@ -147,16 +150,16 @@ def test_samples_of_the_models_own_chances_agree_with_exact_values(
 def test_samples_of_another_model_are_found_out(tmp_path: Path) -> None:
     sampler = FakeSampler(chance=lambda checkpoint, problem: 0.9)
     line = a_line(tmp_path, sampler, "eval.samples=64", "eval.problems=20")
-    result = line.walk(Point(None, 1.0, 0))
+    result = line.walk(Point(1.0, 0, tuned=False))
     with pytest.raises(InvalidResult, match=r"base T=1 all: sampled pass@1 is .* off exact"):
-        summary.check(summary.assemble(line.study, "f", [result.cells], {}))
+        summary.check(summary.assemble(line.study, "f", axes(line.study), [result.cells], {}))
 
 
 def test_no_exact_values_where_the_decoder_cuts_the_distribution(
     tmp_path: Path, tuned: Checkpoint
 ) -> None:
     line = a_line(tmp_path, FakeSampler(), "decoder.top_p=0.95")
-    cell = compared(line, Point(0.5, 1.0, 0), tuned).cells[-1]
+    cell = compared(line, Point(1.0, 0, fork_density=0.5), tuned).cells[-1]
     assert (cell["exact_pass_at"], cell["agreement"]) == ({}, None)
 
 
@@ -165,7 +168,7 @@ def test_failed_samples_make_the_cell_invalid_and_the_next_trial_mends_it(
 ) -> None:
     problem = build(load(None, SETTINGS).task).heldout("test", 2)[1]
     unlucky = FakeSampler(fails=lambda request: request.problem == problem)
-    result = compared(a_line(tmp_path, unlucky), Point(0.5, 1.0, 0), tuned)
+    result = compared(a_line(tmp_path, unlucky), Point(1.0, 0, fork_density=0.5), tuned)
     assert {c["subset"]: c["errors"] for c in result.cells} == {
         "signed": 0,
         "unsigned": 16,
@@ -175,7 +178,7 @@ def test_failed_samples_make_the_cell_invalid_and_the_next_trial_mends_it(
     metrics = headline_metrics(result.cells)
     assert metrics["valid"] == 0 and "pass_at_1" not in metrics and "signed_pass_at_1" in metrics
     lucky = FakeSampler()
-    result = compared(a_line(tmp_path, lucky), Point(0.5, 1.0, 0), tuned)
+    result = compared(a_line(tmp_path, lucky), Point(1.0, 0, fork_density=0.5), tuned)
     assert lucky.drawn == 16 and all(c["valid"] for c in result.cells)
 
 
@@ -202,22 +205,66 @@ def test_a_trial_is_sampled_at_its_points_temperature(
 ) -> None:
     study = load(None, SETTINGS)
     for result, checkpoint in zip(results, (base(), tuned), strict=True):
-        what = sample.identity(study.task, study.eval, checkpoint, DecoderConfig(temperature=0.7))
+        decoder = DecoderConfig(temperature=0.7)
+        what = sample.identity(study.task, study.eval, checkpoint, decoder, study.prompt)
         assert result.fingerprint == score.identity(what, 10, 8).fingerprint
         assert {cell["temperature"] for cell in result.cells} == {0.7}
 
 
 def test_params_are_the_axes_as_numbers_and_the_base_has_no_density() -> None:
-    assert params(Point(0.5, 0.7, 1)).items() >= {"fork_density": 0.5, "temperature": 0.7}.items()
-    assert "fork_density" not in params(Point(None, 0.7, 1))
-    values = [*params(Point(0.5, 0.7, 1)).values(), *params(Point(None, 0.7, 1)).values()]
-    assert all(isinstance(value, int | float) for value in values)
+    tuned, plain = params(Point(0.7, 1, fork_density=0.5)), params(Point(0.7, 1, tuned=False))
+    assert tuned == {"temperature": 0.7, "seed": 1, "tuned": 1, "fork_density": 0.5}
+    assert plain == {"temperature": 0.7, "seed": 1, "tuned": 0}
+    assert all(isinstance(value, int | float) for value in [*tuned.values(), *plain.values()])
+
+
+def test_params_name_the_data_axes_that_vary_and_no_others() -> None:
+    point = Point(0.7, 0, branch_coverage=2, synthesis="enumerator")
+    assert params(point).keys() == {"temperature", "seed", "tuned", "branch_coverage", "synthesis"}
+    assert params(point)["synthesis"] == "enumerator"
 
 
 def test_tags_hold_the_effective_decoder() -> None:
     study = load(
         None, [*SETTINGS, "decoder.top_p=0.9", "decoder.temperature=0.5", "sweep.seed=[1]"]
     )
-    held = tags(at(study, Point(0.25, 0.7, 1)))
+    held = tags(at(study, Point(0.7, 1, fork_density=0.25)))
     assert (held["decoder.top_p"], held["decoder.temperature"]) == ("0.9", "0.7")
     assert (held["dataset.fork_density"], held["sft.seed"]) == ("0.25", "1")
+    assert (held["task.kind"], held["prompt.template"]) == ("graph_branching", "raw")
+
+
+def test_cells_tell_how_responses_are_told(results: list[TrialResult]) -> None:
+    for result in results:
+        for cell in result.cells:
+            (mode,) = cell["modes"]  # the toy sampler tells all of them forward
+            assert (mode, cell["modes"][mode]["share"]) == ("forward", 1.0)
+            for k, told in cell["modes"][mode]["pass_at"].items():
+                assert told["value"] == pytest.approx(cell["pass_at"][k]["value"])
+
+
+def test_cells_carry_every_axis_and_whether_the_model_was_tuned(results: list[TrialResult]) -> None:
+    for result, tuned in zip(results, (False, True), strict=True):
+        for cell in result.cells:
+            assert cell.keys() >= {*DATA_AXES, "temperature", "seed"}
+            assert cell["tuned"] is tuned
+
+
+def test_data_is_repaired_where_the_point_says_so_and_left_alone_elsewhere(tmp_path: Path) -> None:
+    line = a_line(tmp_path, FakeSampler(), "task.valid=2", "dataset.examples=40")
+    plain, repaired = (
+        line.data(at(line.study, Point(1.0, 0, synthesis=way))) for way in ("none", "enumerator")
+    )
+    assert plain == dataset.obtain_sft(line.store, line.study.task, line.study.dataset)
+    assert repaired.fingerprint != plain.fingerprint
+    assert repaired.record["parents"] == {"dataset": plain.fingerprint}
+    cards = [dataset.read_card(one.path) for one in (plain, repaired)]
+    assert [card["examples"] for card in cards] == [40, 40]
+    assert cards[1]["synthesis"]["share_covered_after"] == 1
+    assert line.sampler == FakeSampler(), "listed solutions need no sampler"
+
+
+def test_a_task_that_cannot_list_its_solutions_has_no_exact_values(tmp_path: Path) -> None:
+    line = a_line(tmp_path, FakeSampler(), "task={kind: counterfactual_arithmetic}")
+    problems = build(line.study.task).heldout("test", 4)
+    assert line.known(line.study, problems, base()) is None

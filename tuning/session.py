@@ -21,9 +21,11 @@ from forkdiv.engine import EngineSpec
 from forkdiv.errors import refuse
 from forkdiv.fingerprint import Identity
 from forkdiv.preflight import joins
+from forkdiv.pretrain import obtain_base
+from forkdiv.progress import Progress
 from forkdiv.tasks import build
 
-PROOF_PROMPTS = 4
+PROOF_PROMPTS, PROOF_TOKENS = 4, 256
 # A trial waits for workers and replicas and hardly computes: next to no CPU of its own, or
 # trials that hold every CPU would wait for ever for their own workers.
 TRIAL_CPUS = 0.01
@@ -97,18 +99,24 @@ def _require_token() -> None:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
-def reachable(study: StudyConfig, base: Checkpoint) -> tuple[StudyConfig, Checkpoint]:
-    """The study with its base where every node can read it.
+def prepared(
+    study: StudyConfig, base: Checkpoint, progress: Progress
+) -> tuple[StudyConfig, Checkpoint]:
+    """The study with its base where every node can read it: built, or copied into the store.
 
-    On a cluster the driver's folder is not the workers': the base is copied into the store,
-    once. Its fingerprint is that of its content and stays the same.
+    On a cluster the driver's folder is not the workers'. The fingerprint of a copy is that of
+    its content and stays the same.
     """
-    base = shared(study.place, base)
+    if study.base is None:
+        store = Store(study.place.root / "store")
+        base = obtain_base(store, study.task, study.pretrain, study.place, progress)
+    else:
+        base = shared(study.place, base)
     return study.model_copy(update={"base": base.path}), base
 
 
 def shared(place: PlaceConfig, checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint where every node can read it; see `reachable`."""
+    """The checkpoint where every node can read it; see `prepared`."""
     if not joins(place):
         return checkpoint
     what = Identity("base", {}, {"content": checkpoint.fingerprint})
@@ -132,17 +140,20 @@ def sampler(study: StudyConfig, base: Checkpoint) -> Iterator[str]:
 
 def engine_spec(study: StudyConfig, base: Checkpoint) -> EngineSpec:
     """One engine for the base and all that is trained from it; proved on validation prompts."""
-    prompts = [p.prompt for p in build(study.task).heldout("validation", PROOF_PROMPTS)]
+    task = build(study.task)
+    split = "validation" if task.available("validation") >= PROOF_PROMPTS else study.eval.split
+    prompts = [problem.prompt for problem in task.heldout(split)[:PROOF_PROMPTS]]
     return EngineSpec(
         shape_of=base.path,
         dtype=study.decoder.dtype,
         device=study.place.device,
         config=study.place.engine,
         proof_prompts=tuple(tuple(ids) for ids in _token_ids(base.path, prompts)),
+        prompt=study.prompt,
     )
 
 
 def _token_ids(path: Path, prompts: list[str]) -> list[list[int]]:
     # the tokenizers library alone: transformers would take two seconds to import
     tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
-    return [tokenizer.encode(prompt).ids for prompt in prompts]
+    return [tokenizer.encode(prompt).ids[:PROOF_TOKENS] for prompt in prompts]

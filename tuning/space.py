@@ -2,42 +2,81 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import asdict, dataclass
+from itertools import product
 from typing import Any
 
-from forkdiv.config import StudyConfig
+from forkdiv import synthesis
+from forkdiv.config import DATA_AXES, StudyConfig
+from forkdiv.errors import refuse
+from forkdiv.tasks import build
+
+SHORT = {"fork_density": "density", "branch_coverage": "coverage"}
 
 
 @dataclass(frozen=True)
 class Point:
-    """One trial. `fork_density` None is the base model itself, before any fine-tuning."""
+    """One trial. The data axes that a study does not vary are None, and so are all of them
+    where `tuned` is False: the base model itself, before any fine-tuning."""
 
-    fork_density: float | None
     temperature: float
     seed: int
+    tuned: bool = True
+    fork_density: float | None = None
+    direction: float | None = None
+    branch_coverage: int | None = None
+    structure: str | None = None
+    synthesis: str | None = None
+
+    @property
+    def data(self) -> dict[str, float | int | str]:
+        """The values of the data axes that the study varies."""
+        values = asdict(self)
+        return {axis: values[axis] for axis in DATA_AXES if values[axis] is not None}
 
     @property
     def name(self) -> str:
-        if self.fork_density is None:
-            return f"base T={_short(self.temperature)}"
-        seed = f" seed={self.seed}" if self.seed else ""
-        return f"density={_short(self.fork_density)} T={_short(self.temperature)}{seed}"
+        first = [f"{SHORT.get(axis, axis)}={_short(value)}" for axis, value in self.data.items()]
+        who = " ".join(first or ["tuned"]) if self.tuned else "base"
+        seed = f" seed={self.seed}" if self.seed and self.tuned else ""
+        return f"{who} T={_short(self.temperature)}{seed}"
 
 
-def _short(value: float) -> str:
+def _short(value: float | int | str) -> str:
     """As short as can be without giving two values one name."""
+    if isinstance(value, str):
+        return value
     short = f"{value:g}"
     return short if float(short) == value else repr(value)
 
 
+def axes(study: StudyConfig) -> tuple[str, ...]:
+    """The data axes that the study varies; where it varies none, the task's first."""
+    known = [axis for axis in DATA_AXES if axis in build(study.task).knobs]
+    varied = tuple(axis for axis in known if getattr(study.sweep, axis))
+    return varied or tuple(known[:1])
+
+
 def points(study: StudyConfig) -> list[Point]:
-    """The base at every temperature first, then density by density: each trains once."""
+    """The base at every temperature first, then setting by setting: each trains once."""
     temperatures = study.sweep.temperature or (study.decoder.temperature,)
-    densities = study.sweep.fork_density or (study.dataset.fork_density,)
     seeds = study.sweep.seed or (study.sft.seed,)
-    base = [Point(None, t, seeds[0]) for t in temperatures]
-    tuned = [Point(d, t, s) for s in seeds for d in densities for t in temperatures]
+    varied = axes(study)
+    values = [getattr(study.sweep, axis) or (getattr(study.dataset, axis),) for axis in varied]
+    base = [Point(t, seeds[0], tuned=False) for t in temperatures]
+    tuned = [
+        Point(t, s, **dict(zip(varied, setting, strict=True)))
+        for s in seeds
+        for setting in product(*values)
+        for t in temperatures
+    ]
     return base + tuned
+
+
+def single(study: StudyConfig) -> Point:
+    """The one tuned point of the study's own settings, whatever it sweeps."""
+    return points(study.model_copy(update={"sweep": type(study.sweep)()}))[-1]
 
 
 def at(study: StudyConfig, point: Point) -> StudyConfig:
@@ -52,8 +91,38 @@ def at(study: StudyConfig, point: Point) -> StudyConfig:
         "sweep": type(study.sweep)(),
     }
     seed = {"seed": point.seed} if study.sweep.seed else {}
-    if point.fork_density is not None:
-        knobs = {"fork_density": point.fork_density, **seed}
-        update["dataset"] = study.dataset.model_copy(update=knobs)
+    if point.tuned:
+        update["dataset"] = study.dataset.model_copy(update={**point.data, **seed})
         update["sft"] = study.sft.model_copy(update=seed)
     return study.model_copy(update=update)
+
+
+def check_data(study: StudyConfig) -> None:
+    """Refuse settings from which no fine-tuning data can be made, each point of the grid by
+    itself: drawing the first example finds what cannot be."""
+    _check_axes(study)
+    task = build(study.task)
+    for point in points(study):
+        config = at(study, point).dataset
+        task.check_knobs(config)
+        synthesis.check(task, config.synthesis)
+        examples = task.sft_examples(config)
+        if task.available("train") < 20 * task.examples(config):
+            deque(examples, maxlen=0)  # a small task can run out half way
+        else:
+            next(iter(examples))
+
+
+def _check_axes(study: StudyConfig) -> None:
+    """Refuse an axis that the task's data does not have."""
+    task = build(study.task)
+    for axis in DATA_AXES:
+        values = getattr(study.sweep, axis)
+        if values and axis not in task.knobs:
+            own = [f"sweep.{one}" for one in DATA_AXES if one in task.knobs]
+            raise refuse(
+                f"sweep.{axis} means nothing to this task",
+                list(values),
+                ", ".join([*own, "sweep.temperature", "sweep.seed"]),
+                f"drop sweep.{axis}",
+            )

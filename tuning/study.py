@@ -15,8 +15,10 @@ from forkdiv.config import StudyConfig
 from forkdiv.fingerprint import canonical
 from forkdiv.progress import Follower, Progress
 from forkdiv.track import Tracker
+from tuning.space import axes
 
 SUMMARY = "summary.json"
+NOT_SHOWN = {"place", "pretrain", "base", "checkpoint", "audit", "data"}
 
 
 def folder(study: StudyConfig) -> Path:
@@ -58,7 +60,6 @@ def _conduct(
     # after the checks and the look into the store: Ray's imports take seconds
     from tuning import session, sweep
 
-    study, base = session.reachable(study, base)
     started = time.perf_counter()
     progress = Progress(folder(study) / "progress.jsonl")
     seconds: dict[str, float] = {}
@@ -68,18 +69,24 @@ def _conduct(
             if where := session.dashboard(study.place):
                 show(where)  # not into the progress file: it holds a token
             seconds["ray"] = time.perf_counter() - started
+            study, base = session.prepared(study, base, progress)
+            seconds["base"] = time.perf_counter() - started - seconds["ray"]
             with session.sampler(study, base) as sampler:
                 progress("the sampler starts in the background; preparing MLflow")
                 parent = parent_run(study, fingerprint)
-                seconds["mlflow"] = time.perf_counter() - started - seconds["ray"]
+                seconds["mlflow"] = time.perf_counter() - started - sum(seconds.values())
                 swept = time.perf_counter()
-                trials = sweep.run(study, folder(study), sampler, parent, fingerprint, progress)
+                trials = sweep.run(
+                    study, base, folder(study), sampler, parent, fingerprint, progress
+                )
                 seconds["sweep"] = time.perf_counter() - swept
     for trial in trials:
         for stage, passed in trial.seconds.items():
             seconds[f"sweep.{stage}"] = seconds.get(f"sweep.{stage}", 0.0) + passed
     seconds["total"] = time.perf_counter() - started
-    return summary.assemble(study, fingerprint, [trial.cells for trial in trials], seconds)
+    return summary.assemble(
+        study, fingerprint, axes(study), [trial.cells for trial in trials], seconds
+    )
 
 
 def _flat(study: StudyConfig) -> dict[str, str]:
@@ -93,5 +100,5 @@ def _flat(study: StudyConfig) -> dict[str, str]:
         else:
             flat[prefix] = json.dumps(node) if isinstance(node, list) else str(node)
 
-    walk("", canonical(study.model_dump(exclude={"place", "pretrain", "base", "checkpoint"})))
+    walk("", canonical(study.model_dump(mode="json", exclude=NOT_SHOWN)))
     return flat

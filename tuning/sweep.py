@@ -11,6 +11,7 @@ from typing import Any
 from ray import tune
 
 from forkdiv.artifacts import Store, write_text
+from forkdiv.checkpoint import Checkpoint
 from forkdiv.config import StudyConfig
 from forkdiv.errors import InvalidResult
 from forkdiv.progress import Progress
@@ -22,6 +23,7 @@ from tuning.trial import Line, TrialResult
 
 def run(
     study: StudyConfig,
+    base: Checkpoint,
     folder: Path,
     sampler: str,
     parent: str,
@@ -39,6 +41,7 @@ def run(
     results.mkdir(parents=True, exist_ok=True)
     setting = {
         "study": study.model_dump(mode="json"),
+        "base": (str(base.path), base.fingerprint),
         "sampler": sampler,
         "parent": parent,
         "results": str(results.resolve()),
@@ -82,7 +85,9 @@ def trial(config: dict[str, Any], setting: dict[str, Any]) -> None:
     started = time.time()
     store = Store(study.place.root / "store")
     client = ServeSampler(setting["sampler"], study.place.engine)
-    result = Line(study, store, client, progress).walk(point)
+    path, fingerprint = setting["base"]
+    base = Checkpoint(Path(path), fingerprint)
+    result = Line(study, base, store, client, progress).walk(point)
     metrics = headline_metrics(result.cells)
     Tracker.of(study.place).trial(
         parent=setting["parent"],
@@ -123,22 +128,22 @@ def headline_metrics(cells: list[dict[str, Any]]) -> dict[str, float]:
     return metrics
 
 
-def params(point: Point) -> dict[str, float]:
-    """What varies, as numbers: MLflow's comparison opens with the first few parameters, and
-    constants would fill its axes. The base has no fork density."""
-    knobs: dict[str, float] = {
-        "temperature": point.temperature,
-        "seed": point.seed,
-        "tuned": int(point.fork_density is not None),
-    }
-    if point.fork_density is not None:
-        knobs["fork_density"] = point.fork_density
-    return knobs
+def params(point: Point) -> dict[str, float | str]:
+    """What varies, as numbers where it is one: MLflow's comparison opens with the first few
+    parameters, and constants would fill its axes. The base has no values on the data axes."""
+    own = {"temperature": point.temperature, "seed": point.seed, "tuned": int(point.tuned)}
+    return own | point.data
 
 
 def tags(study: StudyConfig) -> dict[str, str]:
     """What was in force without varying, the effective decoder first of all."""
-    settings = {"decoder": study.decoder, "dataset": study.dataset, "sft": study.sft}
+    settings = {
+        "task": study.task,
+        "prompt": study.prompt,
+        "decoder": study.decoder,
+        "dataset": study.dataset,
+        "sft": study.sft,
+    }
     return {
         f"{section}.{key}": str(value)
         for section, config in settings.items()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from forkdiv.config import GraphBranchingConfig
+from forkdiv.config import DatasetConfig
+from forkdiv.task_config import GraphBranchingConfig
 from forkdiv.tasks import build
 from tests.bench.row import Row
 
@@ -14,6 +15,6 @@ COUNT = 20_000
 def measure() -> list[Row]:
     task = build(GraphBranchingConfig(degree=3, length=5, names=16))
     started = time.perf_counter()
-    made = sum(1 for _ in task.sft_examples(COUNT, 0.5, 1.0, seed=0))
+    made = sum(1 for _ in task.sft_examples(DatasetConfig(examples=COUNT)))
     seconds = time.perf_counter() - started
     return [Row("problems_per_s", made / seconds, "problems/s", "degree 3, length 5, one core")]

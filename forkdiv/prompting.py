@@ -1,0 +1,84 @@
+"""From a problem to the token ids a model sees: one way, for training and for sampling.
+
+The template is applied here and nowhere else. Rendered text already holds whatever special
+tokens a chat template writes, so that none are added a second time.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from forkdiv.config import PromptConfig
+from forkdiv.conversation import unpack
+from forkdiv.errors import refuse
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def prompt_ids(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, config: PromptConfig, prefix: str = ""
+) -> list[int]:
+    """Token ids of the prompt under its template, then of the first `prefix` of a response.
+
+    Raises UserError for a conversation of several turns without a chat template.
+    """
+    ids: list[int]
+    if config.template == "chat":
+        ids = tokenizer(chat_text(tokenizer, prompt, config), add_special_tokens=False)["input_ids"]
+    else:
+        ids = tokenizer(plain_text(prompt, config))["input_ids"]
+    return ids + response_ids(tokenizer, prefix) if prefix else ids
+
+
+def response_ids(tokenizer: PreTrainedTokenizerBase, response: str) -> list[int]:
+    """Token ids of a response, or of the beginning of one, without an end token."""
+    ids: list[int] = tokenizer(response, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, response: str, config: PromptConfig
+) -> tuple[list[int], list[int]]:
+    """Token ids of prompt and response apart; the response ends with the end token."""
+    end = tokenizer.eos_token_id
+    return prompt_ids(tokenizer, prompt, config), [*response_ids(tokenizer, response), end]
+
+
+def plain_text(prompt: str, config: PromptConfig) -> str:
+    """The text of a prompt without a chat template."""
+    turns = unpack(prompt)
+    if len(turns) != 1:
+        raise refuse(
+            "a conversation needs a chat template",
+            f"{len(turns)} turns with prompt.template={config.template}",
+            "prompt.template=chat",
+            "set it, or name a column of single prompts",
+        )
+    text = turns[0]["content"]
+    return config.text.replace("{prompt}", text) if config.template == "plain" else text
+
+
+def chat_text(tokenizer: PreTrainedTokenizerBase, prompt: str, config: PromptConfig) -> str:
+    """The text of a prompt under the tokenizer's chat template, up to where an answer begins."""
+    turns = unpack(prompt)
+    if config.system is not None and turns[0]["role"] != "system":
+        turns = [{"role": "system", "content": config.system}, *turns]
+    text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    return str(text)
+
+
+def check_template(path: Path, config: PromptConfig) -> None:
+    """Refuse a chat template where the checkpoint's tokenizer has none."""
+    if config.template != "chat" or (path / "chat_template.jinja").is_file():
+        return
+    settings = path / "tokenizer_config.json"
+    if settings.is_file() and '"chat_template"' in settings.read_text(encoding="utf-8"):
+        return
+    raise refuse(
+        f"the checkpoint {path} has no chat template",
+        "prompt.template=chat",
+        "prompt.template=plain or raw, or a checkpoint tuned for chat",
+        "set prompt.template=plain",
+    )

@@ -1,0 +1,120 @@
+"""What a training run writes down as it goes: batches, losses over all ranks, its log."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from forkdiv.config import SftConfig
+from forkdiv.progress import Progress
+
+LOG = "log.jsonl"
+LOG_EVERY_STEPS = 5
+SHOW_EVERY_S = 3.0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Which examples make one optimizer step; epochs and steps count from 1."""
+
+    epoch: int
+    step: int
+    rows: tuple[int, ...]
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The run's log, one row a logged step; of a step that a retry repeated, the last row."""
+    by_step = {}
+    for line in (path / LOG).read_text().splitlines():
+        with suppress(json.JSONDecodeError):  # a line torn by a kill
+            row = json.loads(line)
+            if row["event"] == "step":
+                by_step[row["step"]] = row
+    return [by_step[step] for step in sorted(by_step)]
+
+
+class TrainLog:
+    """The run's log file; rank 0 logs the steps, every rank its process."""
+
+    def __init__(self, path: Path, rank: int) -> None:
+        self._path, self.rank = path, rank
+
+    def event(self, event: str, **values: Any) -> None:
+        line = json.dumps({"event": event, "time": round(time.time(), 3), **values})
+        with self._path.open("ab", buffering=0) as file:
+            file.write(line.encode() + b"\n")
+
+
+class Meter:
+    """Loss over all ranks, without any rank waiting for it.
+
+    The sum over ranks is started after a few steps and read a few steps later, when it has
+    long arrived; only the end of an epoch, where the ranks meet anyway, waits.
+    """
+
+    def __init__(
+        self, log: TrainLog, progress: Progress | None, config: SftConfig, steps: int
+    ) -> None:
+        self._log, self._progress, self._config, self._steps = log, progress, config, steps
+        self._losses: list[Any] = []
+        self._tokens = 0
+        self._pending: tuple[Any, Any, dict[str, Any]] | None = None
+        self._since = time.perf_counter()
+        self._show_after = 0.0
+        self.loss = math.nan
+
+    def step(self, batch: Batch, loss: Any, tokens: int, engine: Any) -> None:
+        self._losses.append(loss)
+        self._tokens += tokens
+        self._last = (batch, engine)
+        if len(self._losses) == LOG_EVERY_STEPS:
+            self._start()
+
+    def flush(self) -> None:
+        if self._losses:
+            self._start()
+        self._finish()
+
+    def _start(self) -> None:
+        import torch
+        import torch.distributed as dist
+
+        self._finish()
+        batch, engine = self._last
+        mean = torch.stack(self._losses).mean() / dist.get_world_size()
+        seconds = time.perf_counter() - self._since
+        row = {
+            "step": batch.step,
+            "epoch": batch.epoch,
+            "learning_rate": engine.optimizer.param_groups[0]["lr"],
+            "grad_norm": _number(engine.get_global_grad_norm()),
+            "response_tokens_per_s": round(self._tokens / seconds, 1),
+        }
+        self._pending = (dist.all_reduce(mean, async_op=True), mean, row)
+        self._losses, self._tokens, self._since = [], 0, time.perf_counter()
+
+    def _finish(self) -> None:
+        if self._pending is None:
+            return
+        handle, mean, row = self._pending
+        handle.wait()
+        self._pending = None
+        now = time.perf_counter()
+        self.loss = float(mean)
+        if self._log.rank == 0:
+            self._log.event("step", loss=self.loss, **row)
+        if self._progress and (now >= self._show_after or row["step"] == self._steps):
+            self._show_after = now + SHOW_EVERY_S
+            self._progress(
+                f"training step {row['step']}/{self._steps} "
+                f"(epoch {row['epoch']}/{self._config.epochs}), loss {self.loss:.4f}"
+            )
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)

@@ -1,0 +1,164 @@
+"""A base model of one's own: known by its fingerprint before it is there, and found when it is."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import PreTrainedTokenizerBase
+
+from forkdiv import dataset, train
+from forkdiv.artifacts import Store
+from forkdiv.checkpoint import check_vocabulary, open_checkpoint
+from forkdiv.config import DatasetConfig, PlaceConfig, PretrainConfig, SftConfig
+from forkdiv.errors import UserError
+from forkdiv.model import load_model, load_tokenizer
+from forkdiv.pretrain import END, obtain_base, obtain_start, planned_base
+from forkdiv.progress import Progress
+from forkdiv.task_config import (
+    CounterfactualConfig,
+    GraphBranchingConfig,
+    SearchModesConfig,
+    TaskConfig,
+    WordsOrCodeConfig,
+)
+from forkdiv.tasks import build
+
+TASK = GraphBranchingConfig()
+SMALL = PretrainConfig(
+    preset="micro-llama", examples=40, walks=2, sft=SftConfig(epochs=3, save_epochs=(1,))
+)
+WITH_WORDS: list[TaskConfig] = [
+    TASK,
+    GraphBranchingConfig(forks=2, valid=2, names=60),
+    SearchModesConfig(),
+    WordsOrCodeConfig(),
+]
+
+
+def with_(config: PretrainConfig, **values: Any) -> PretrainConfig:
+    return PretrainConfig.model_validate(config.model_dump() | values)
+
+
+def planned(task: TaskConfig, config: PretrainConfig) -> str:
+    return planned_base(Store(Path("nowhere")), task, config).fingerprint
+
+
+def test_a_base_is_planned_without_a_trace(tmp_path: Path) -> None:
+    base = planned_base(Store(tmp_path), TASK, SMALL)
+    assert not base.path.exists() and list(tmp_path.iterdir()) == []
+    assert planned_base(Store(tmp_path / "other"), TASK, SMALL).fingerprint == base.fingerprint
+
+
+def test_the_plan_is_the_run_over_what_is_made(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    start = obtain_start(store, TASK, SMALL)
+    walks = dataset.obtain_walks(store, TASK, SMALL, END)
+    what = train.identity(walks.fingerprint, start.fingerprint, SMALL.sft)
+    assert planned_base(store, TASK, SMALL) == train.planned(store, what, SMALL.sft)
+    assert planned_base(store, TASK, SMALL).path.name == "epoch-0003"
+
+
+def test_a_base_that_is_there_is_found_and_not_trained_again(tmp_path: Path) -> None:
+    store, progress = Store(tmp_path), Progress(tmp_path / "progress.jsonl")
+    start = obtain_start(store, TASK, SMALL)
+    walks = dataset.obtain_walks(store, TASK, SMALL, END)
+
+    def make(folder: Path) -> None:
+        for epoch in (1, 3):
+            shutil.copytree(start.path, folder / f"epoch-{epoch:04d}")
+
+    store.obtain(train.identity(walks.fingerprint, start.fingerprint, SMALL.sft), make)
+    # no Ray is running: whatever would be trained would fail
+    found = obtain_base(store, TASK, SMALL, PlaceConfig(), progress)
+    assert found == planned_base(store, TASK, SMALL)
+    assert open_checkpoint(found.path).path.is_dir()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"preset": "tiny-llama"},
+        {"examples": 41},
+        {"walks": 3},
+        {"direction": 0.5},
+        {"seed": 1},
+        {"sft": {"epochs": 4}},
+        {"sft": {"epochs": 3, "save_epochs": (1,), "seed": 1}},
+    ],
+    ids=str,
+)
+def test_what_decides_a_base_is_its_fingerprint(change: dict[str, Any]) -> None:
+    assert planned(TASK, with_(SMALL, **change)) != planned(TASK, SMALL)
+
+
+@pytest.mark.parametrize(
+    "change", [{"names": 20}, {"degree": 4, "names": 16}, {"valid": 2}, {"forks": 2, "names": 19}]
+)
+def test_another_family_of_graphs_has_another_base(change: dict[str, int]) -> None:
+    other = GraphBranchingConfig.model_validate(change)
+    assert planned(other, SMALL) != planned(TASK, SMALL)
+
+
+def test_the_seed_of_heldout_problems_decides_no_base() -> None:
+    assert planned(GraphBranchingConfig(seed=7), SMALL) == planned(TASK, SMALL)
+
+
+def test_a_task_in_plain_language_has_no_base_of_its_own() -> None:
+    with pytest.raises(UserError, match="plain language and has no base model to build"):
+        planned(CounterfactualConfig(), SMALL)
+
+
+# --- random weights -----------------------------------------------------------------------------
+
+
+def test_random_weights_are_made_once_and_are_the_same_anywhere(tmp_path: Path) -> None:
+    first, again = (obtain_start(Store(tmp_path / name), TASK, SMALL) for name in "ab")
+    assert first.fingerprint == again.fingerprint
+    assert open_checkpoint(first.path).fingerprint == open_checkpoint(again.path).fingerprint
+    stat = (first.path / "model.safetensors").stat()
+    assert obtain_start(Store(tmp_path / "a"), TASK, SMALL) == first
+    assert (first.path / "model.safetensors").stat().st_mtime_ns == stat.st_mtime_ns
+
+
+def test_random_weights_are_a_checkpoint_that_knows_its_task(tmp_path: Path) -> None:
+    start = obtain_start(Store(tmp_path), TASK, SMALL)
+    open_checkpoint(start.path)
+    check_vocabulary(start.path, build(TASK).vocabulary())
+    model, tokenizer = load_model(start.path), load_tokenizer(start.path)
+    assert tokenizer.eos_token == END and model.config.eos_token_id == tokenizer.eos_token_id
+    assert model.config.vocab_size == len(tokenizer)
+
+
+def test_families_of_the_same_words_share_their_random_weights(tmp_path: Path) -> None:
+    first, other, larger = (
+        obtain_start(Store(tmp_path), task, SMALL)
+        for task in (TASK, GraphBranchingConfig(valid=2), GraphBranchingConfig(names=20))
+    )
+    assert first == other != larger
+
+
+def taken_apart(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """The words that a tokenizer reads in a text, without what stands between them."""
+    ids = tokenizer(text)["input_ids"]
+    assert tokenizer.unk_token_id not in ids and tokenizer.eos_token_id not in ids
+    return "".join(tokenizer.convert_ids_to_tokens(ids))
+
+
+@pytest.mark.parametrize("task", WITH_WORDS, ids=lambda task: task.kind)
+def test_the_tokenizer_of_a_base_knows_all_that_its_task_says(
+    tmp_path: Path, task: TaskConfig
+) -> None:
+    solver = build(task)
+    tokenizer = load_tokenizer(obtain_start(Store(tmp_path), task, SMALL).path)
+    texts = []
+    for problem in solver.heldout("test", 8):
+        texts += [problem.prompt, *(trace.text for trace in solver.solutions(problem))]
+    for one in solver.sft_examples(DatasetConfig(examples=8)):
+        texts += [one.prompt, one.response]
+    for one in solver.walk_examples(PretrainConfig(examples=8, walks=2), END):
+        texts += [one.prompt, *one.response.split(END)]
+    for text in texts:
+        assert taken_apart(tokenizer, text) == "".join(text.split())
