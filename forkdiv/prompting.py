@@ -6,6 +6,7 @@ tokens a chat template writes, so that none are added a second time.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,7 +75,7 @@ def check_template(path: Path, config: PromptConfig) -> None:
     if config.template != "chat" or (path / "chat_template.jinja").is_file():
         return
     settings = path / "tokenizer_config.json"
-    if settings.is_file() and '"chat_template"' in settings.read_text(encoding="utf-8"):
+    if settings.is_file() and json.loads(settings.read_text(encoding="utf-8")).get("chat_template"):
         return
     raise refuse(
         f"the checkpoint {path} has no chat template",

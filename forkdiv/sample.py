@@ -184,7 +184,7 @@ def _draw(
     failed: list[Failed] = []
     try:
         for response in sampler.sample(checkpoint, decoder, requests):
-            answer = _checked(response)
+            answer = checked(response)
             if isinstance(answer, Failed):
                 failed.append(answer)
                 progress(f"failed for good: {answer.message}")
@@ -201,7 +201,8 @@ def _draw(
     return tuple(failed)
 
 
-def _checked(answer: Response | Failed) -> Response | Failed:
+def checked(answer: Response | Failed) -> Response | Failed:
+    """The answer, or a failure where it has not as many samples as were asked for."""
     if isinstance(answer, Response) and len(answer.samples) != answer.request.n:
         wrong = f"asked for {answer.request.n} samples, got {len(answer.samples)}"
         return Failed(answer.request, wrong)

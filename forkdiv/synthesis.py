@@ -21,11 +21,11 @@ from forkdiv.forks import model_sites
 from forkdiv.lacks import Shown
 from forkdiv.progress import Progress
 from forkdiv.records import Example, Finish, Outcome, Trace
-from forkdiv.sample import SEED_SPACE, SEED_STRIDE, Failed, Request, SamplerClient
+from forkdiv.sample import SEED_SPACE, SEED_STRIDE, Failed, Request, SamplerClient, checked
 from forkdiv.score import Grader
 from forkdiv.shuffle import Shuffled
 from forkdiv.tasks import build
-from forkdiv.tasks.base import Task, example, no_grader
+from forkdiv.tasks.base import Task, derive, example, no_grader
 
 ENUMERATOR, SAMPLES = "enumerator", "samples"
 
@@ -140,20 +140,21 @@ def _enumerate(task: Task, shown: list[Shown]) -> None:
 
 
 def _add(task: Task, one: Shown, traces: Sequence[Trace]) -> None:
-    """Of `traces`, take each that shows a branch no response has shown so far."""
+    """Of `traces`, take those that show branches no response has shown so far: each time the one
+    with the most of them, so that few examples cover much."""
     wanted = {lack.key: lack for lack in one.lacks}
-    given: set[tuple[Hashable, str]] = set()
-    for trace in traces:
-        taken = lacks.taken_by(task, one, trace.text)
-        new = {
+    offers = [
+        {
             (key, branch)
-            for key, branch in taken.items()
+            for key, branch in lacks.taken_by(task, one, trace.text).items()
             if key in wanted and wanted[key].wants(branch)
-        } - given
-        if new:
-            forks = task.forks(one.problem, trace.text) or []
-            one.added.append(example(one.problem, trace, forks))
-            given |= new
+        }
+        for trace in traces
+    ]
+    given: set[tuple[Hashable, str]] = set()
+    while left := [(len(offer - given), -at) for at, offer in enumerate(offers) if offer - given]:
+        trace, given = traces[-max(left)[1]], given | offers[-max(left)[1]]
+        one.added.append(example(one.problem, trace, task.forks(one.problem, trace.text) or []))
 
 
 def _sample(
@@ -171,29 +172,25 @@ def _sample(
     lacking = [(one, lack) for one in shown for lack in one.lacks]
     if not lacking:
         return
+    first = derive("synthesis", config.seed).randrange(SEED_SPACE)
+    seeds = [(first + at * SEED_STRIDE) % SEED_SPACE for at in range(len(lacking))]
     requests = [
-        Request(
-            one.problem,
-            0,
-            config.samples,
-            (config.seed * SEED_STRIDE + at * SEED_STRIDE) % SEED_SPACE,
-            lack.prefix.rstrip(),
-        )
-        for at, (one, lack) in enumerate(lacking)
+        Request(one.problem, 0, config.samples, seed, lack.prefix.rstrip())
+        for (one, lack), seed in zip(lacking, seeds, strict=True)
     ]
     progress(f"drawing {len(requests) * config.samples} samples at {len(requests)} forks")
-    drawn: dict[int, list[str]] = {}
-    place = {id(request): at for at, request in enumerate(requests)}
-    for answer in sampler.sample(base, decoder, requests):
+    drawn: dict[int, list[str]] = {}  # by the request's seed, which no other has
+    for given in sampler.sample(base, decoder, requests):
+        answer = checked(given)
         if isinstance(answer, Failed):
             raise InvalidResult(f"synthesis could not draw its samples: {answer.message}")
         finished = [text for _, text, finish in answer.samples if finish == Finish.STOP]
         tally.drawn += len(answer.samples)
-        drawn[place[id(answer.request)]] = [answer.request.prefix + text for text in finished]
+        drawn[answer.request.seed] = [answer.request.prefix + text for text in finished]
     pairs = [
         (one.problem, text.strip())
-        for at, (one, _) in enumerate(lacking)
-        for text in dict.fromkeys(drawn[at])
+        for (one, _), seed in zip(lacking, seeds, strict=True)
+        for text in dict.fromkeys(drawn[seed])
     ]
     with Grader(study.task) as grader:
         verdicts = grader.grade(pairs)

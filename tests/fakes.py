@@ -108,10 +108,10 @@ class ContinuingSampler:
     def sample(
         self, checkpoint: Checkpoint, decoder: DecoderConfig, requests: Iterable[Request]
     ) -> Iterator[Response | Failed]:
+        asked = list(requests)
         self.decoders.append(decoder)
-        self.asked += requests
-        order = Random(1).sample(self.asked, len(self.asked)) if self.shuffled else self.asked
-        for request in order:
+        self.asked += asked
+        for request in Random(1).sample(asked, len(asked)) if self.shuffled else asked:
             if self.fails(request):
                 yield Failed(request, "the replica is gone")
             else:
@@ -125,5 +125,11 @@ class ContinuingSampler:
         text = random.choice(right)[len(prefix) :]
         if random.random() < self.chance:
             return (), text, Finish.STOP
-        wrong = [(" a a", Finish.STOP), (" ?", Finish.STOP), (text, Finish.LENGTH)]
-        return (), *random.choice(wrong)
+        (arm,) = {
+            f" {branch}"
+            for fork in build(self.task).forks(request.problem, prefix + text) or []
+            for branch in fork.branches
+            if fork.at == len(prefix) + 1 and branch not in fork.valid
+        }
+        ways = [(arm, Finish.STOP), (" a a", Finish.STOP), (" ?", Finish.STOP)]
+        return (), *random.choice([*ways, (text, Finish.LENGTH)])

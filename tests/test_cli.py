@@ -75,6 +75,10 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
     [
         ("sft.epoch=8", "did you mean epochs?"),
         ("decoder.max_new_tokens=4", "allowed: at least 5"),
+        ("eval.problems=7", "allowed: a multiple of 2 (signed, unsigned)"),
+        ("dataset.branch_coverage=2", "dataset.branch_coverage means nothing to this task"),
+        ("sweep.structure=[data-level]", "sweep.structure means nothing to this task"),
+        ("prompt.template=chat", "has no chat template"),
         ("base=/no/such/checkpoint", "the checkpoint does not exist: got /no/such/checkpoint"),
         ("place.root=/proc/forkdiv", "cannot be written: got /proc/forkdiv"),
         ("place.min_free_mib=1000000000000", "nearly full"),

@@ -154,8 +154,10 @@ def test_the_card_counts_what_the_rows_hold(
     assert card["by_subset_and_mode"] == cells
     assert card["mode_shares"] == {"forward": 0.8, "reverse": 0.2}
     assert card["forks"] == sum(row["forks"] for row in rows) == 48
-    assert card["unsigned_forks"] == sum(row["unsigned_forks"] for row in rows) == 12
-    assert (card["fork_density"], card["examples_per_problem"]) == (0.25, 1.0)
+    unsigned = sum(row["unsigned_forks"] for row in rows)
+    assert card["unsigned_forks"] == unsigned
+    assert card["fork_density"] == pytest.approx(unsigned / 48, abs=1e-6)
+    assert card["examples_per_problem"] == 1.0
     words = sum(len(row["response"].split()) for row in rows)
     assert card["forks_per_100_response_words"] == pytest.approx(100 * 48 / words, abs=1e-3)
 
@@ -181,7 +183,6 @@ def test_the_card_tells_forks_from_examples_and_problems(tmp_path: Path, shown: 
     assert card["forks"] == 2 * 30 == sum(row.forks for row in rows)
     assert card["unsigned_forks"] == sum(row.unsigned_forks for row in rows)
     assert card["fork_density"] == pytest.approx(card["unsigned_forks"] / 60, abs=1e-6)
-    assert card["fork_density"] == pytest.approx(0.25, abs=0.5 * shown / 60 + 1e-6)
     assert set(card["by_subset_and_mode"]) >= {"mixed/forward", "signed/reverse"}
 
 
@@ -214,10 +215,20 @@ def test_the_shares_of_the_knobs_are_in_the_card_exactly(tmp_path: Path, density
     knobs = DatasetConfig(examples=60, fork_density=density, direction=0.8)
     card = dataset.read_card(dataset.obtain_sft(Store(tmp_path), TASK, knobs).path)
     cells = Counter(card["by_subset_and_mode"])
-    assert cells["unsigned/forward"] == card["unsigned_forks"] == round(48 * density)
-    assert cells["unsigned/reverse"] == round(12 * density)
+    assert cells["unsigned/forward"] + cells["unsigned/reverse"] == round(60 * density)
+    assert cells["unsigned/forward"] == card["unsigned_forks"]
     assert cells["unsigned/forward"] + cells["signed/forward"] == card["forks"] == 48
-    assert card["fork_density"] == density
+    # whole problems are signed or not: the forks that are met share the density within a few
+    assert card["unsigned_forks"] == pytest.approx(48 * density, abs=2)
+
+
+@pytest.mark.parametrize("density", [0.0, 0.25, 0.5, 1.0])
+def test_where_all_traces_go_forward_the_density_of_the_card_is_the_knobs(
+    tmp_path: Path, density: float
+) -> None:
+    knobs = DatasetConfig(examples=60, fork_density=density)
+    card = dataset.read_card(dataset.obtain_sft(Store(tmp_path), TASK, knobs).path)
+    assert (card["forks"], card["fork_density"]) == (60, density)
 
 
 def test_a_second_request_finds_the_dataset_and_builds_nothing(tmp_path: Path) -> None:

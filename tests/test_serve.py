@@ -151,6 +151,20 @@ def test_each_sample_has_its_own_seed_and_the_same_seed_gives_the_same_sample(
     assert len(set(first)) >= 3  # the base walks every arm
 
 
+def test_samples_go_on_from_the_beginning_of_a_response(
+    sampler: serve.ServeSampler, problems: list[Problem]
+) -> None:
+    base = open_checkpoint(BASE)
+    for problem in problems[:4]:
+        whole = greedy_text(base, problem, GREEDY.max_new_tokens)
+        nodes = whole.split()
+        for cut in range(len(nodes)):
+            prefix = " ".join(nodes[:cut])
+            asked = Request(problem, 0, 1, 0, prefix)
+            ((rest,),) = texts(sampler.sample(base, GREEDY, [asked])).values()
+            assert prefix + rest == whole
+
+
 def test_a_checkpoint_of_another_shape_is_refused_and_the_others_are_still_served(
     sampler: serve.ServeSampler, problems: list[Problem], tmp_path: Path
 ) -> None:

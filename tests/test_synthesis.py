@@ -268,7 +268,6 @@ def test_a_request_that_failed_for_good_is_no_wrong_answer(tmp_path: Path) -> No
         sampled(tmp_path, *TWO, fails=lambda request: request.problem.id == unlucky)
 
 
-@pytest.mark.xfail(strict=True, reason="an answer of fewer samples than asked is taken as it is")
 def test_an_answer_of_fewer_samples_than_asked_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidResult):
         sampled(tmp_path, *TWO, short=1)

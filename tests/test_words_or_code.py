@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -31,18 +32,14 @@ TOKENS = TASK.vocabulary()[3:]
 
 
 def answer(problem: Problem) -> int:
-    """Worked out from the prompt alone, by going back from the variable that is asked for."""
+    """Worked out from the prompt alone: the names tell the order."""
     given_part, asked = problem.prompt.removeprefix("given: ").split(" ask: ")
-    equations = dict(one.split(" = ")[::-1] for one in given_part.split(" ; "))
-
-    def value(name: str) -> int:
-        parts = equations[name].split()
-        if len(parts) == 1:
-            return int(parts[0])
-        before, constant = value(parts[0]), int(parts[2])
-        return before + constant if parts[1] == "+" else before - constant
-
-    return value(asked.split()[0])
+    equations = dict(one.split(" = ") for one in given_part.split(" ; "))
+    value = int(equations.pop("x"))
+    assert asked.split()[0] == max(equations)
+    for name in sorted(equations):
+        value += int(equations[name].replace(" ", ""))
+    return value % 10
 
 
 def test_the_listed_solutions_are_correct_in_both_modes() -> None:
@@ -107,19 +104,19 @@ def test_why_a_response_is_wrong_is_said() -> None:
     right = answer(problem)
     wrong = (right + 1) % 10
     cases = [
-        (f"To a is {right} .", WRONG_STEP),
-        (f"To a is {wrong} .", OTHER_ANSWER),
+        (f"To x is {right} .", WRONG_STEP),
+        (f"To x is {wrong} .", OTHER_ANSWER),
         ("Let print ( 1 / 0 )", CODE_RAISED),
         ("Let print (", CODE_RAISED),
         (f"Let print ( {wrong} )", OTHER_ANSWER),
-        ("Let a = 3", NOTHING_PRINTED),
+        ("Let x = 3", NOTHING_PRINTED),
         ("Now print ( print )", NOTHING_PRINTED),
     ]
     for text, detail in cases:
         verdict = TASK.verify(problem, text)
         assert (verdict.outcome, verdict.detail) == (Outcome.WRONG, detail), text
     assert TASK.verify(problem, f"Let print ( {right} )").outcome is Outcome.CORRECT
-    for text in ("", "a is 3 .", "To be or not", "print ( 3 )"):
+    for text in ("", "x is 3 .", "To be or not", "print ( 3 )"):
         assert TASK.verify(problem, text).outcome is Outcome.UNPARSABLE
 
 
@@ -155,15 +152,38 @@ def test_both_structures_show_the_same_problems() -> None:
 
 
 def test_the_listing_tells_nothing_of_the_order() -> None:
-    """Where the first and the last equation of the chain are listed is uniform."""
+    """Where the first and the last step are listed is uniform."""
     places: Counter[tuple[str, int]] = Counter()
     for problem in TASK.heldout("validation", 600):
         listed = problem.prompt.removeprefix("given: ").split(" ask: ")[0].split(" ; ")
-        names = [one.split()[-1] for one in listed]
-        places["first", names.index(problem.facts["names"][0])] += 1
-        places["last", names.index(problem.facts["names"][-1])] += 1
+        names = [one.split()[0] for one in listed]
+        for name in ("x", max(set(names) - {"x"})):
+            places[name, names.index(name)] += 1
     assert all(abs(count - 100) < 45 for count in places.values())
     assert len(places) == 12
+
+
+def test_no_digit_sign_or_frequency_tells_the_answer_better_than_chance() -> None:
+    """Policies that read one thing of the listing. 2,000 problems: an advantage of five points
+    over one in ten is found with a power above 0.99 (five standard errors are 3.4 points)."""
+    problems = TASK.heldout("test", 2000)
+    digits = [
+        [int(word) for word in problem.prompt.split() if word.isdigit()] for problem in problems
+    ]
+    policies: dict[str, Callable[[list[int]], int]] = {
+        "first listed": lambda row: row[0],
+        "last listed": lambda row: row[-1],
+        "largest": max,
+        "smallest": min,
+        "most frequent": lambda row: Counter(row).most_common(1)[0][0],
+    }
+    right = [answer(problem) for problem in problems]
+    for name, policy in policies.items():
+        hits = sum(policy(row) == r for row, r in zip(digits, right, strict=True))
+        assert abs(hits / 2000 - 0.1) < 5 * (0.09 / 2000) ** 0.5, name
+    common = Counter(row.facts["answer"] for row in TASK.heldout("validation", 2000))
+    usual = common.most_common(1)[0][0]
+    assert abs(right.count(usual) / 2000 - 0.1) < 5 * (0.09 / 2000) ** 0.5
 
 
 def test_walks_for_a_base_stop_at_any_variable() -> None:

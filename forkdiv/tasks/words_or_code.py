@@ -1,20 +1,19 @@
-"""Words or code: a chain of small sums, worked out in words or by a program that is executed.
+"""Words or code: a few small sums, worked out in words or by a program that is executed.
 
-A problem, its equations shuffled:
+A problem: start from the digit x; a, b and so on each change what came before, and of every
+result the last digit counts. What is asked for is the last one; the listing is shuffled:
 
-    given: a + 4 = k ; 3 = a ; k - 2 = m ask: m answer:
+    given: b = - 7 ; x = 3 ; a = + 5 ask: b answer:
 
 Correct responses, the first token choosing the mode:
 
-    To a is 3 , a plus 4 so k is 7 , k minus 2 so m is 5 .        words: must know its sums
-    Let a = 3 ; k = a + 4 ; m = k - 2 ; print ( m )               code: must only copy them
+    To x is 3 , a is plus 5 so 8 , b is minus 7 so 1 .               words: must know its sums
+    Let x = 3 ; a = + 5 + x ; b = - 7 + a ; print ( b % 10 )         code: must only copy them
 
-Equations name what they start from first, as edges do: a model of half a million parameters
-learns to follow them in minutes. Written the other way round it mixes up their constants, and
-is right all the same where it adds up all of them: so words are judged step by step.
-Code is whatever Python says it is: it runs behind limits that the
-kernel enforces, and what it prints is its answer. Each mode has two openers and two styles
-(`so` or `thus`; printing at once, or by a name of its own): four phrasings.
+Words are judged step by step: the steps commute, so that any order of them gives the right
+digit. Code is whatever Python says it is: it runs behind limits that the kernel enforces, and
+what it prints is its answer. Each mode has two openers and two styles (`so` or `thus`; printing
+at once, or by a name of its own): four phrasings.
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -40,6 +38,7 @@ OPENERS = {WORDS: ("To", "First"), CODE: ("Let", "Now")}
 MODE_OF = {opener: mode for mode, openers in OPENERS.items() for opener in openers}
 SO, PRINTED = ("so", "thus"), "result"
 SPOKEN = {"+": "plus", "-": "minus"}
+START = "x"
 
 OTHER_ANSWER = "another answer"
 WRONG_STEP = "the right answer by a wrong step"
@@ -49,31 +48,31 @@ NOTHING_PRINTED = "its program prints no whole number"
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Variables in the order of the chain: the first has a value, each other an operation on
-    the one before. Every value is a digit."""
+    """A first digit, and the steps that follow: a sign and a digit each."""
 
-    names: tuple[str, ...]
     first: int
     steps: tuple[tuple[str, int], ...]
 
     def values(self) -> list[int]:
+        """The last digit after each step, the first digit before them."""
         values = [self.first]
-        for sign, constant in self.steps:
-            values.append(values[-1] + (constant if sign == "+" else -constant))
+        for sign, digit in self.steps:
+            values.append((values[-1] + (digit if sign == "+" else -digit)) % 10)
         return values
 
+    def names(self) -> list[str]:
+        return [START, *node_names(len(self.steps))]
+
     def equations(self) -> list[str]:
-        """As the prompt lists them, what an equation starts from first."""
-        steps = zip(pairwise(self.names), self.steps, strict=True)
-        rest = [
-            f"{before} {sign} {constant} = {name}" for (before, name), (sign, constant) in steps
-        ]
-        return [f"{self.first} = {self.names[0]}", *rest]
+        """As the prompt lists them, in the order of the chain."""
+        changes = zip(self.names()[1:], self.steps, strict=True)
+        rest = [f"{name} = {sign} {digit}" for name, (sign, digit) in changes]
+        return [f"{START} = {self.first}", *rest]
 
     def assignments(self) -> list[str]:
-        """As Python reads them."""
-        sides = (equation.split(" = ") for equation in self.equations())
-        return [f"{name} = {value}" for value, name in sides]
+        """As Python reads them: each adds to the one before."""
+        first, *rest = self.equations()
+        return [first, *(f"{one} + {name}" for one, name in zip(rest, self.names(), strict=False))]
 
     @property
     def key(self) -> str:
@@ -89,27 +88,23 @@ class WordsOrCode(Task):
     def __init__(self, config: WordsOrCodeConfig) -> None:
         self.config = config
         self.sizes = {"train": 800, "validation": 200, "test": 200}
-        self._names = node_names(config.names)
 
     def vocabulary(self) -> list[str]:
         labels = ["given:", "ask:", "answer:", "is", *SPOKEN.values(), *SO, "print", PRINTED]
-        signs = [*SPOKEN, "=", ";", ",", ".", "(", ")"]
-        return [*labels, *signs, *MODE_OF, *map(str, range(10)), *self._names]
+        signs = [*SPOKEN, "=", ";", ",", ".", "(", ")", "%"]
+        names = [START, *node_names(self.config.steps)]
+        return [*labels, *signs, *MODE_OF, *map(str, range(11)), *names]
 
     def longest_response(self) -> int:
-        words = 1 + 4 + 8 * self.config.steps + 1  # "a is 3 ," and "a plus 4 so k is 7 ,"
-        code = 1 + 4 + 6 * self.config.steps + 4 + 4 + 1
+        words = 1 + 4 + 7 * self.config.steps + 1  # "x is 3 ," and "a is plus 5 so 8 ,"
+        code = 1 + 4 + 7 * self.config.steps + 4 + 6 + 1
         return max(words, code)
 
     def unavailable(self) -> str | None:
         return unavailable()
 
     def available(self, split: str) -> int:
-        """Chains by name alone: the least there are, since values make more of them."""
-        count = 1
-        for i in range(self.config.steps + 1):
-            count *= self.config.names - i
-        return count * len(SPLIT_BUCKETS[split]) // 16
+        return int(10 * 20**self.config.steps * len(SPLIT_BUCKETS[split]) // 16)
 
     def heldout(self, split: str, count: int | None = None) -> list[Problem]:
         wanted = even_count(self, split, count)
@@ -136,7 +131,7 @@ class WordsOrCode(Task):
             walks = []
             for _ in range(config.walks):
                 steps = random.randint(0, len(chain.steps))
-                part = Chain(chain.names[: steps + 1], chain.first, chain.steps[:steps])
+                part = Chain(chain.first, chain.steps[:steps])
                 mode = random.choice((WORDS, CODE))
                 walks.append(_told(part, mode, random.randrange(modes.PHRASINGS)))
             text = separator.join(walks)
@@ -169,16 +164,14 @@ class WordsOrCode(Task):
         return self._words(problem, rest) if mode == WORDS else self._code(problem, rest)
 
     def canaries(self) -> list[tuple[Problem, str, Outcome]]:
-        chain = Chain(
-            tuple(self._names[: self.config.steps + 1]), 1, (("+", 1),) * self.config.steps
-        )
+        chain = Chain(1, (("+", 1),) * self.config.steps)
         problem = _problem(chain, "test", Random(0))
         known = [(trace.text, Outcome.CORRECT) for trace in self.solutions(problem)]
         known += [
             ("Let print ( 0 )", Outcome.WRONG),
             ("Let print ( 1 / 0 )", Outcome.WRONG),
-            ("To a is 2 .", Outcome.WRONG),
-            ("a is 1", Outcome.UNPARSABLE),
+            ("To x is 2 .", Outcome.WRONG),
+            ("x is 1", Outcome.UNPARSABLE),
         ]
         return [(problem, text, outcome) for text, outcome in known]
 
@@ -235,46 +228,40 @@ class WordsOrCode(Task):
                 raise too_few(split, count, len(seen))
 
     def _draw(self, random: Random) -> Chain:
-        names = tuple(random.sample(self._names, self.config.steps + 1))
-        values = [random.randrange(10) for _ in names]
-        steps = []
-        for before, after in pairwise(values):
-            sign = "-" if after < before or (after == before and random.random() < 0.5) else "+"
-            steps.append((sign, abs(after - before)))
-        return Chain(names, values[0], tuple(steps))
+        steps = [(random.choice("+-"), random.randrange(10)) for _ in range(self.config.steps)]
+        return Chain(random.randrange(10), tuple(steps))
 
 
 def _problem(chain: Chain, split: str, random: Random) -> Problem:
     equations = chain.equations()
     listed = " ; ".join(random.sample(equations, len(equations)))
     facts = {
-        "names": list(chain.names),
         "first": chain.first,
         "steps": [list(step) for step in chain.steps],
         "answer": chain.values()[-1],
     }
-    prompt = f"given: {listed} ask: {chain.names[-1]} answer:"
+    prompt = f"given: {listed} ask: {chain.names()[-1]} answer:"
     return Problem(chain.key, split, "unsigned", prompt, facts)
 
 
 def _chain(facts: Any) -> Chain:
     steps = tuple((sign, constant) for sign, constant in facts["steps"])
-    return Chain(tuple(facts["names"]), facts["first"], steps)
+    return Chain(facts["first"], steps)
 
 
 def _told(chain: Chain, mode: str, phrasing: int) -> str:
     opener, style = OPENERS[mode][phrasing % 2], phrasing // 2
     if mode == WORDS:
         return f"{opener} {_spoken(chain, SO[style])}"
-    last = chain.names[-1]
+    last = f"{chain.names()[-1]} % 10"
     ending = [f"print ( {last} )"] if not style else [f"{PRINTED} = {last}", f"print ( {PRINTED} )"]
     return f"{opener} {' ; '.join([*chain.assignments(), *ending])}"
 
 
 def _spoken(chain: Chain, so: str) -> str:
-    values = chain.values()
-    parts = [f"{chain.names[0]} is {chain.first}"]
-    for i, (sign, constant) in enumerate(chain.steps):
-        before, name = chain.names[i], chain.names[i + 1]
-        parts.append(f"{before} {SPOKEN[sign]} {constant} {so} {name} is {values[i + 1]}")
-    return " , ".join(parts) + " ."
+    first, *values = chain.values()
+    steps = zip(chain.names()[1:], chain.steps, values, strict=True)
+    said = [
+        f"{name} is {SPOKEN[sign]} {digit} {so} {value}" for name, (sign, digit), value in steps
+    ]
+    return " , ".join([f"{START} is {first}", *said]) + " ."
