@@ -16,7 +16,8 @@ quickstart: setup
 	$(BIN)/forkdiv study --config $(CONFIG)
 
 test: setup-dev lint
-	$(BIN)/python -m pytest -m "not soak"
+	$(BIN)/python -m pytest -m "not stack and not soak" -q -n 2
+	$(BIN)/python -m pytest -m "stack and not soak"
 
 test-unit: setup-dev
 	$(BIN)/python -m pytest -m "not stack and not soak" -q -n 2
