@@ -86,7 +86,10 @@ def repair(
             base.path, study.prompt, study.audit, study.place.device, config.forks_per_problem
         )
     shown = look(task, rows, unsure)
-    tally = Tally(forks=sum(one.forks for one in shown))
+    tally = Tally(
+        forks=sum(one.forks for one in shown),
+        covered_means="a second branch" if unsure else "every valid branch",
+    )
     tally.covered_before = sum(one.covered for one in shown)
     if way == ENUMERATOR:
         _enumerate(task, shown)
@@ -238,6 +241,7 @@ class Tally:
     """What became of a dataset."""
 
     forks: int
+    covered_means: str
     covered_before: int = 0
     forks_after: int = 0
     covered_after: int = 0
@@ -276,7 +280,7 @@ class Tally:
             )
         )
         return (
-            f"forks with every valid branch shown: {before} before, {after} after; "
+            f"forks with {self.covered_means} shown: {before} before, {after} after; "
             f"{self.examples_before} examples of {self.problems_before} problems became "
             f"{self.examples_after} of {self.problems_after}, {self.added} of them new"
         )
