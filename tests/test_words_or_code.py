@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from collections import Counter
 from collections.abc import Callable
 
@@ -34,11 +35,11 @@ TOKENS = TASK.vocabulary()[3:]
 def answer(problem: Problem) -> int:
     """Worked out from the prompt alone: the names tell the order."""
     given_part, asked = problem.prompt.removeprefix("given: ").split(" ask: ")
-    equations = dict(one.split(" = ") for one in given_part.split(" ; "))
+    equations = dict(one.split(" ") for one in given_part.split(" ; "))
     value = int(equations.pop("x"))
     assert asked.split()[0] == max(equations)
     for name in sorted(equations):
-        value += int(equations[name].replace(" ", ""))
+        value += int(equations[name])
     return value % 10
 
 
@@ -104,8 +105,8 @@ def test_why_a_response_is_wrong_is_said() -> None:
     right = answer(problem)
     wrong = (right + 1) % 10
     cases = [
-        (f"To x is {right} .", WRONG_STEP),
-        (f"To x is {wrong} .", OTHER_ANSWER),
+        (f"To x {right} .", WRONG_STEP),
+        (f"To x {wrong} .", OTHER_ANSWER),
         ("Let print ( 1 / 0 )", CODE_RAISED),
         ("Let print (", CODE_RAISED),
         (f"Let print ( {wrong} )", OTHER_ANSWER),
@@ -116,7 +117,7 @@ def test_why_a_response_is_wrong_is_said() -> None:
         verdict = TASK.verify(problem, text)
         assert (verdict.outcome, verdict.detail) == (Outcome.WRONG, detail), text
     assert TASK.verify(problem, f"Let print ( {right} )").outcome is Outcome.CORRECT
-    for text in ("", "x is 3 .", "To be or not", "print ( 3 )"):
+    for text in ("", "x 3 .", "To be or not", "print ( 3 )"):
         assert TASK.verify(problem, text).outcome is Outcome.UNPARSABLE
 
 
@@ -167,9 +168,7 @@ def test_no_digit_sign_or_frequency_tells_the_answer_better_than_chance() -> Non
     """Policies that read one thing of the listing. 2,000 problems: an advantage of five points
     over one in ten is found with a power above 0.99 (five standard errors are 3.4 points)."""
     problems = TASK.heldout("test", 2000)
-    digits = [
-        [int(word) for word in problem.prompt.split() if word.isdigit()] for problem in problems
-    ]
+    digits = [[int(digit) for digit in re.findall("[0-9]", problem.prompt)] for problem in problems]
     policies: dict[str, Callable[[list[int]], int]] = {
         "first listed": lambda row: row[0],
         "last listed": lambda row: row[-1],
@@ -190,7 +189,8 @@ def test_walks_for_a_base_stop_at_any_variable() -> None:
     rows = TASK.walk_examples(PretrainConfig(examples=300, walks=4), "|")
     walks = [walk for row in rows for walk in row.response.split("|")]
     lengths = Counter(
-        walk.count(" is ") or walk.count(" = ") - walk.count("result =") for walk in walks
+        walk.count(" , ") + 1 if walk.endswith(".") else walk.count(" = ") - walk.count("result =")
+        for walk in walks
     )
     assert set(lengths) == set(range(1, 7))
     assert all(abs(count / len(walks) - 1 / 6) < 0.05 for count in lengths.values())

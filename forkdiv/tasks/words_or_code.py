@@ -3,12 +3,15 @@
 A problem: start from the digit x; a, b and so on each change what came before, and of every
 result the last digit counts. What is asked for is the last one; the listing is shuffled:
 
-    given: b = - 7 ; x = 3 ; a = + 5 ask: b answer:
+    given: b -7 ; x 3 ; a +5 ask: b answer:
 
 Correct responses, the first token choosing the mode:
 
-    To x is 3 , a is plus 5 so 8 , b is minus 7 so 1 .               words: must know its sums
-    Let x = 3 ; a = + 5 + x ; b = - 7 + a ; print ( b % 10 )         code: must only copy them
+    To x 3 , a +5 so 8 , b -7 so 1 .                           words: must know its sums
+    Let x = 3 ; a = +5 + x ; b = -7 + a ; print ( b % 10 )     code: must only copy them
+
+A step such as +5 is one token, so that a model of half a million parameters learns in minutes to
+look steps up by their names.
 
 Words are judged step by step: the steps commute, so that any order of them gives the right
 digit. Code is whatever Python says it is: it runs behind limits that the kernel enforces, and
@@ -37,7 +40,6 @@ WORDS, CODE = "words", "code"
 OPENERS = {WORDS: ("To", "First"), CODE: ("Let", "Now")}
 MODE_OF = {opener: mode for mode, openers in OPENERS.items() for opener in openers}
 SO, PRINTED = ("so", "thus"), "result"
-SPOKEN = {"+": "plus", "-": "minus"}
 START = "x"
 
 OTHER_ANSWER = "another answer"
@@ -65,14 +67,16 @@ class Chain:
 
     def equations(self) -> list[str]:
         """As the prompt lists them, in the order of the chain."""
-        changes = zip(self.names()[1:], self.steps, strict=True)
-        rest = [f"{name} = {sign} {digit}" for name, (sign, digit) in changes]
-        return [f"{START} = {self.first}", *rest]
+        return [f"{name} {step}" for name, step in self._named()]
 
     def assignments(self) -> list[str]:
         """As Python reads them: each adds to the one before."""
-        first, *rest = self.equations()
+        first, *rest = [f"{name} = {step}" for name, step in self._named()]
         return [first, *(f"{one} + {name}" for one, name in zip(rest, self.names(), strict=False))]
+
+    def _named(self) -> Iterator[tuple[str, str]]:
+        steps = [str(self.first), *(f"{sign}{digit}" for sign, digit in self.steps)]
+        return zip(self.names(), steps, strict=True)
 
     @property
     def key(self) -> str:
@@ -90,14 +94,15 @@ class WordsOrCode(Task):
         self.sizes = {"train": 800, "validation": 200, "test": 200}
 
     def vocabulary(self) -> list[str]:
-        labels = ["given:", "ask:", "answer:", "is", *SPOKEN.values(), *SO, "print", PRINTED]
-        signs = [*SPOKEN, "=", ";", ",", ".", "(", ")", "%"]
+        labels = ["given:", "ask:", "answer:", *SO, "print", PRINTED]
+        signs = ["+", "=", ";", ",", ".", "(", ")", "%"]
+        steps = [f"{sign}{digit}" for sign in "+-" for digit in range(10)]
         names = [START, *node_names(self.config.steps)]
-        return [*labels, *signs, *MODE_OF, *map(str, range(11)), *names]
+        return [*labels, *signs, *steps, *MODE_OF, *map(str, range(11)), *names]
 
     def longest_response(self) -> int:
-        words = 1 + 4 + 7 * self.config.steps + 1  # "x is 3 ," and "a is plus 5 so 8 ,"
-        code = 1 + 4 + 7 * self.config.steps + 4 + 6 + 1
+        words = 1 + 3 + 5 * self.config.steps + 1  # "x 3 ," and "a +5 so 8 ,"
+        code = 1 + 4 + 6 * self.config.steps + 4 + 6 + 1
         return max(words, code)
 
     def unavailable(self) -> str | None:
@@ -170,8 +175,8 @@ class WordsOrCode(Task):
         known += [
             ("Let print ( 0 )", Outcome.WRONG),
             ("Let print ( 1 / 0 )", Outcome.WRONG),
-            ("To x is 2 .", Outcome.WRONG),
-            ("x is 1", Outcome.UNPARSABLE),
+            ("To x 2 .", Outcome.WRONG),
+            ("x 1", Outcome.UNPARSABLE),
         ]
         return [(problem, text, outcome) for text, outcome in known]
 
@@ -259,9 +264,7 @@ def _told(chain: Chain, mode: str, phrasing: int) -> str:
 
 
 def _spoken(chain: Chain, so: str) -> str:
-    first, *values = chain.values()
-    steps = zip(chain.names()[1:], chain.steps, values, strict=True)
-    said = [
-        f"{name} is {SPOKEN[sign]} {digit} {so} {value}" for name, (sign, digit), value in steps
-    ]
-    return " , ".join([f"{START} is {first}", *said]) + " ."
+    first, *rest = chain.equations()
+    values = chain.values()[1:]
+    said = [f"{step} {so} {value}" for step, value in zip(rest, values, strict=True)]
+    return " , ".join([first, *said]) + " ."
