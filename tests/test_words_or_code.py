@@ -33,13 +33,13 @@ TOKENS = TASK.vocabulary()[3:]
 
 
 def answer(problem: Problem) -> int:
-    """Worked out from the prompt alone: the names tell the order."""
-    given_part, asked = problem.prompt.removeprefix("given: ").split(" ask: ")
-    equations = dict(one.split(" ") for one in given_part.split(" ; "))
-    value = int(equations.pop("x"))
-    assert asked.split()[0] == max(equations)
-    for name in sorted(equations):
-        value += int(equations[name])
+    """Worked out from the prompt alone."""
+    listed = problem.prompt.removeprefix("given: ").removesuffix(" ask: x answer:").split(" ; ")
+    assert listed[0].startswith("x = ")
+    value = int(listed[0].removeprefix("x = "))
+    for step in listed[1:]:
+        sign, digit = step.removeprefix("x ").split("= ")
+        value += int(digit) if sign == "+" else -int(digit)
     return value % 10
 
 
@@ -105,8 +105,8 @@ def test_why_a_response_is_wrong_is_said() -> None:
     right = answer(problem)
     wrong = (right + 1) % 10
     cases = [
-        (f"To x {right} .", WRONG_STEP),
-        (f"To x {wrong} .", OTHER_ANSWER),
+        (f"To x is {right} .", WRONG_STEP),
+        (f"To x is {wrong} .", OTHER_ANSWER),
         ("Let print ( 1 / 0 )", CODE_RAISED),
         ("Let print (", CODE_RAISED),
         (f"Let print ( {wrong} )", OTHER_ANSWER),
@@ -117,7 +117,7 @@ def test_why_a_response_is_wrong_is_said() -> None:
         verdict = TASK.verify(problem, text)
         assert (verdict.outcome, verdict.detail) == (Outcome.WRONG, detail), text
     assert TASK.verify(problem, f"Let print ( {right} )").outcome is Outcome.CORRECT
-    for text in ("", "x 3 .", "To be or not", "print ( 3 )"):
+    for text in ("", "x is 3 .", "To be or not", "print ( 3 )"):
         assert TASK.verify(problem, text).outcome is Outcome.UNPARSABLE
 
 
@@ -152,18 +152,6 @@ def test_both_structures_show_the_same_problems() -> None:
     assert shown[0] == shown[1]
 
 
-def test_the_listing_tells_nothing_of_the_order() -> None:
-    """Where the first and the last step are listed is uniform."""
-    places: Counter[tuple[str, int]] = Counter()
-    for problem in TASK.heldout("validation", 600):
-        listed = problem.prompt.removeprefix("given: ").split(" ask: ")[0].split(" ; ")
-        names = [one.split()[0] for one in listed]
-        for name in ("x", max(set(names) - {"x"})):
-            places[name, names.index(name)] += 1
-    assert all(abs(count - 100) < 45 for count in places.values())
-    assert len(places) == 12
-
-
 def test_no_digit_sign_or_frequency_tells_the_answer_better_than_chance() -> None:
     """Policies that read one thing of the listing. 2,000 problems: an advantage of five points
     over one in ten is found with a power above 0.99 (five standard errors are 3.4 points)."""
@@ -188,10 +176,8 @@ def test_no_digit_sign_or_frequency_tells_the_answer_better_than_chance() -> Non
 def test_walks_for_a_base_stop_at_any_variable() -> None:
     rows = TASK.walk_examples(PretrainConfig(examples=300, walks=4), "|")
     walks = [walk for row in rows for walk in row.response.split("|")]
-    lengths = Counter(
-        walk.count(" , ") + 1 if walk.endswith(".") else walk.count(" = ") - walk.count("result =")
-        for walk in walks
-    )
+    steps = ("plus", "minus", "+=", "-=")
+    lengths = Counter(sum(word in steps for word in walk.split()) + 1 for walk in walks)
     assert set(lengths) == set(range(1, 7))
     assert all(abs(count / len(walks) - 1 / 6) < 0.05 for count in lengths.values())
 

@@ -1,22 +1,19 @@
 """Words or code: a few small sums, worked out in words or by a program that is executed.
 
-A problem: start from the digit x; a, b and so on each change what came before, and of every
-result the last digit counts. What is asked for is the last one; the listing is shuffled:
+A problem: what is x, of whose value the last digit counts?
 
-    given: b -7 ; x 3 ; a +5 ask: b answer:
+    given: x = 3 ; x += 5 ; x -= 7 ask: x answer:
 
 Correct responses, the first token choosing the mode:
 
-    To x 3 , a +5 so 8 , b -7 so 1 .                           words: must know its sums
-    Let x = 3 ; a = +5 + x ; b = -7 + a ; print ( b % 10 )     code: must only copy them
-
-A step such as +5 is one token, so that a model of half a million parameters learns in minutes to
-look steps up by their names.
+    To x is 3 , plus 5 so 8 minus 7 so 1 .                    words: must know its sums
+    Let x = 3 ; x += 5 ; x -= 7 ; print ( x % 10 )            code: must only copy them
 
 Words are judged step by step: the steps commute, so that any order of them gives the right
 digit. Code is whatever Python says it is: it runs behind limits that the kernel enforces, and
 what it prints is its answer. Each mode has two openers and two styles (`so` or `thus`; printing
-at once, or by a name of its own): four phrasings.
+at once, or by a name of its own): four phrasings. A step is four tokens in the listing and in
+either mode, so that a model of half a million parameters learns in minutes where to look.
 """
 
 from __future__ import annotations
@@ -34,13 +31,13 @@ from forkdiv.sandbox import Ended, Sandbox, unavailable
 from forkdiv.task_config import WordsOrCodeConfig
 from forkdiv.tasks import modes
 from forkdiv.tasks.base import Task, derive, even_count, example, too_few
-from forkdiv.tasks.graphs import SPLIT_BUCKETS, node_names
+from forkdiv.tasks.graphs import SPLIT_BUCKETS
 
 WORDS, CODE = "words", "code"
 OPENERS = {WORDS: ("To", "First"), CODE: ("Let", "Now")}
 MODE_OF = {opener: mode for mode, openers in OPENERS.items() for opener in openers}
 SO, PRINTED = ("so", "thus"), "result"
-START = "x"
+SPOKEN = {"+": "plus", "-": "minus"}
 
 OTHER_ANSWER = "another answer"
 WRONG_STEP = "the right answer by a wrong step"
@@ -62,21 +59,9 @@ class Chain:
             values.append((values[-1] + (digit if sign == "+" else -digit)) % 10)
         return values
 
-    def names(self) -> list[str]:
-        return [START, *node_names(len(self.steps))]
-
     def equations(self) -> list[str]:
-        """As the prompt lists them, in the order of the chain."""
-        return [f"{name} {step}" for name, step in self._named()]
-
-    def assignments(self) -> list[str]:
-        """As Python reads them: each adds to the one before."""
-        first, *rest = [f"{name} = {step}" for name, step in self._named()]
-        return [first, *(f"{one} + {name}" for one, name in zip(rest, self.names(), strict=False))]
-
-    def _named(self) -> Iterator[tuple[str, str]]:
-        steps = [str(self.first), *(f"{sign}{digit}" for sign, digit in self.steps)]
-        return zip(self.names(), steps, strict=True)
+        """As the prompt lists them, and as Python reads them."""
+        return [f"x = {self.first}", *(f"x {sign}= {digit}" for sign, digit in self.steps)]
 
     @property
     def key(self) -> str:
@@ -94,15 +79,13 @@ class WordsOrCode(Task):
         self.sizes = {"train": 800, "validation": 200, "test": 200}
 
     def vocabulary(self) -> list[str]:
-        labels = ["given:", "ask:", "answer:", *SO, "print", PRINTED]
-        signs = ["+", "=", ";", ",", ".", "(", ")", "%"]
-        steps = [f"{sign}{digit}" for sign in "+-" for digit in range(10)]
-        names = [START, *node_names(self.config.steps)]
-        return [*labels, *signs, *steps, *MODE_OF, *map(str, range(11)), *names]
+        labels = ["given:", "ask:", "answer:", "is", *SPOKEN.values(), *SO, "print", PRINTED, "x"]
+        signs = ["=", "+=", "-=", ";", ",", ".", "(", ")", "%"]
+        return [*labels, *signs, *MODE_OF, *map(str, range(11))]
 
     def longest_response(self) -> int:
-        words = 1 + 3 + 5 * self.config.steps + 1  # "x 3 ," and "a +5 so 8 ,"
-        code = 1 + 4 + 6 * self.config.steps + 4 + 6 + 1
+        words = 1 + 4 + 4 * self.config.steps + 2  # "x is 3 ," and "plus 5 so 8"
+        code = 1 + 4 + 4 * self.config.steps + 6 + 4 + 1
         return max(words, code)
 
     def unavailable(self) -> str | None:
@@ -113,17 +96,14 @@ class WordsOrCode(Task):
 
     def heldout(self, split: str, count: int | None = None) -> list[Problem]:
         wanted = even_count(self, split, count)
-        return [
-            _problem(chain, split, derive("listing", split, chain.key))
-            for chain in self._chains(split, wanted, self.config.seed)
-        ]
+        return [_problem(chain, split) for chain in self._chains(split, wanted, self.config.seed)]
 
     def sft_examples(self, config: DatasetConfig) -> Iterator[Example]:
         """The same problems for both structures."""
         count = modes.problems_of(config, self.examples(config))
         told = modes.tellings(config, count, (WORDS, CODE))
         for chain, ways in zip(self._chains("train", count, config.seed), told, strict=True):
-            problem = _problem(chain, "train", derive("listing", config.seed, chain.key))
+            problem = _problem(chain, "train")
             for mode, phrasing in ways:
                 trace = Trace(_told(chain, mode, phrasing), mode)
                 yield example(problem, trace, self.forks(problem, trace.text))
@@ -132,7 +112,7 @@ class WordsOrCode(Task):
         """Either mode, right in every step, but ending at a random variable of the chain."""
         for chain in self._chains("pretrain", config.examples, config.seed):
             random = derive("walks", config.seed, chain.key)
-            problem = _problem(chain, "pretrain", random)
+            problem = _problem(chain, "pretrain")
             walks = []
             for _ in range(config.walks):
                 steps = random.randint(0, len(chain.steps))
@@ -170,13 +150,13 @@ class WordsOrCode(Task):
 
     def canaries(self) -> list[tuple[Problem, str, Outcome]]:
         chain = Chain(1, (("+", 1),) * self.config.steps)
-        problem = _problem(chain, "test", Random(0))
+        problem = _problem(chain, "test")
         known = [(trace.text, Outcome.CORRECT) for trace in self.solutions(problem)]
         known += [
             ("Let print ( 0 )", Outcome.WRONG),
             ("Let print ( 1 / 0 )", Outcome.WRONG),
-            ("To x 2 .", Outcome.WRONG),
-            ("x 1", Outcome.UNPARSABLE),
+            ("To x is 2 .", Outcome.WRONG),
+            ("x is 1", Outcome.UNPARSABLE),
         ]
         return [(problem, text, outcome) for text, outcome in known]
 
@@ -237,15 +217,14 @@ class WordsOrCode(Task):
         return Chain(random.randrange(10), tuple(steps))
 
 
-def _problem(chain: Chain, split: str, random: Random) -> Problem:
-    equations = chain.equations()
-    listed = " ; ".join(random.sample(equations, len(equations)))
+def _problem(chain: Chain, split: str) -> Problem:
+    listed = " ; ".join(chain.equations())
     facts = {
         "first": chain.first,
         "steps": [list(step) for step in chain.steps],
         "answer": chain.values()[-1],
     }
-    prompt = f"given: {listed} ask: {chain.names()[-1]} answer:"
+    prompt = f"given: {listed} ask: x answer:"
     return Problem(chain.key, split, "unsigned", prompt, facts)
 
 
@@ -258,13 +237,13 @@ def _told(chain: Chain, mode: str, phrasing: int) -> str:
     opener, style = OPENERS[mode][phrasing % 2], phrasing // 2
     if mode == WORDS:
         return f"{opener} {_spoken(chain, SO[style])}"
-    last = f"{chain.names()[-1]} % 10"
-    ending = [f"print ( {last} )"] if not style else [f"{PRINTED} = {last}", f"print ( {PRINTED} )"]
-    return f"{opener} {' ; '.join([*chain.assignments(), *ending])}"
+    ending = ["print ( x % 10 )"] if not style else [f"{PRINTED} = x % 10", f"print ( {PRINTED} )"]
+    return f"{opener} {' ; '.join([*chain.equations(), *ending])}"
 
 
 def _spoken(chain: Chain, so: str) -> str:
-    first, *rest = chain.equations()
-    values = chain.values()[1:]
-    said = [f"{step} {so} {value}" for step, value in zip(rest, values, strict=True)]
-    return " , ".join([first, *said]) + " ."
+    said = [
+        f"{SPOKEN[sign]} {digit} {so} {value}"
+        for (sign, digit), value in zip(chain.steps, chain.values()[1:], strict=True)
+    ]
+    return " ".join([f"x is {chain.first} ,", *said, "."])
