@@ -29,7 +29,7 @@ STAGE_VERSIONS = {
 # Libraries whose release can change a stage's numbers.
 STAGE_LIBRARIES = {
     "dataset": ("pyarrow",),
-    "synthesis": ("pyarrow",),
+    "synthesis": ("pyarrow", "torch", "vllm"),
     "start": ("torch", "transformers"),
     "train": ("torch", "transformers", "deepspeed"),
     "samples": ("torch", "vllm"),

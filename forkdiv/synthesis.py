@@ -79,6 +79,13 @@ def repair(
 ) -> tuple[list[Example], Tally]:
     """The rows of the repaired data, within the budget, and what became of the data."""
     way, config = study.dataset.synthesis, study.synthesis
+    if not rows:
+        raise refuse(
+            "there is nothing to add solutions to",
+            "no example with a completion",
+            "data with completions to learn from",
+            "name another file, or its column in task.columns.completion",
+        )
     unsure = None
     if task.forks(lacks.problem_of(rows[0]), rows[0].response) is None:
         progress("looking for forks where the base is unsure")
