@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from forkdiv.checkpoint import Checkpoint, same_shape
+from forkdiv.checkpoint import Checkpoint, read_config, same_shape
 from forkdiv.config import DecoderConfig, EngineConfig, PromptConfig
 from forkdiv.errors import InvalidResult, UserError
 from forkdiv.records import Finish
@@ -269,8 +269,16 @@ def _start(spec: EngineSpec) -> AsyncLLM:
         enable_log_requests=False,
         disable_log_stats=True,
         worker_extension_cls="forkdiv.engine_worker.SwapExtension",
+        **(_whole_prompts(spec.shape_of) if spec.device == "cpu" else {}),
     )
     return AsyncLLM.from_engine_args(arguments)
+
+
+def _whole_prompts(path: Path) -> dict[str, Any]:
+    """A prompt that is read in two parts ends vLLM's engine on CPU: it turns the seeded generator
+    of a response back, which torch's CPU generators do not offer."""
+    context = read_config(path).get("max_position_embeddings") or 0
+    return {"enable_chunked_prefill": False, "max_num_batched_tokens": max(4096, context)}
 
 
 def _tokenizer(path: Path) -> Any:

@@ -151,6 +151,20 @@ def test_each_sample_has_its_own_seed_and_the_same_seed_gives_the_same_sample(
     assert len(set(first)) >= 3  # the base walks every arm
 
 
+def test_many_samples_of_short_prompts_do_not_end_the_engine(
+    sampler: serve.ServeSampler, problems: list[Problem]
+) -> None:
+    """Prompts below one block of the cache are read anew for each of 64 samples: more tokens
+    than one step takes, so that some prompts would be read in two parts."""
+    short = [replace(p, prompt=" ".join(["edges:", *p.prompt.split()[3:]])) for p in problems]
+    tokenizer = load_tokenizer(BASE)
+    assert all(20 < len(tokenizer(one.prompt)["input_ids"]) < 32 for one in short)
+    asked = [Request(problem, 0, 64, 4096 * i) for i, problem in enumerate(short * 4)]
+    answers = list(sampler.sample(open_checkpoint(BASE), DecoderConfig(), asked))
+    assert all(isinstance(answer, Response) for answer in answers)
+    assert len(answers) == len(asked)
+
+
 def test_samples_go_on_from_the_beginning_of_a_response(
     sampler: serve.ServeSampler, problems: list[Problem]
 ) -> None:
