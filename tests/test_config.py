@@ -33,7 +33,7 @@ REFUSED = {
     "task.valid=0": ("task.valid", "got 0", "greater than or equal to 1"),
     "task.valid=3": ("task", "valid=3 of degree=3", "fewer than degree", "lower task.valid"),
     "task.forks=2": ("task", "names=16", "forks=2", "at least 19", "raise task.names"),
-    "task={kind: words_or_code, steps: 9}": ("task.steps", "got 9", "less than or equal to 8"),
+    "task={kind: words_or_code, steps: 21}": ("task.steps", "got 21", "less than or equal to 20"),
     "task={kind: counterfactual_arithmetic, bases: [7, 7]}": ("task", "[7, 7]", "each once"),
     "task={kind: counterfactual_arithmetic, bases: [yes]}": ("bases", "got [True]"),
     "task={kind: file, test: a, columns: {messages: m, prompt: p}}": (
@@ -114,7 +114,7 @@ MISSPELT = {
     "pretrain.sft.batchsize=2": ("pretrain.sft.batchsize", "did you mean batch_size?"),
     "task.degre=3": ("task.degre:", "did you mean degree?"),
     "task={kind: words_or_code, step: 3}": ("task.step:", "did you mean steps?"),
-    "task={kind: words_or_code, degree: 3}": ("task.degree:", "allowed: kind, steps, names, seed"),
+    "task={kind: words_or_code, degree: 3}": ("task.degree:", "allowed: kind, steps, seed"),
     "task={kind: file, test: a, columns: {promt: p}}": ("task.columns.promt", "mean prompt?"),
     "prompt.tempalte=raw": ("prompt.tempalte", "did you mean template?"),
     "zzzzz=1": ("zzzzz", "remove it"),
