@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def free_port() -> int:
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A head of two CPUs with token authentication; yields its job address."""
-    dashboard, gcs = free_port(), free_port()
+    dashboard, gcs, agent = free_port(), free_port(), free_port()
     environment = clean_environment() | {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": TOKEN,
@@ -42,6 +43,8 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             *(RAY, "start", "--head", "--block", "--num-cpus=2", "--node-ip-address=127.0.0.1"),
             *(f"--port={gcs}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1"),
             *("--include-dashboard=true", "--disable-usage-stats"),
+            # by default one port for every Ray of a machine: the second one takes no jobs
+            f"--dashboard-agent-listen-port={agent}",
         ],
         env=environment,
         stdout=subprocess.DEVNULL,
@@ -72,17 +75,19 @@ def submit(
 
 
 def wait_until_up(address: str) -> None:
+    """Until a job is taken: the agent that starts jobs comes up some time after the dashboard."""
     for _ in range(60):
-        listed = subprocess.run(
-            [RAY, "job", "list", "--address", address],
+        tried = subprocess.run(
+            [RAY, "job", "submit", "--address", address, "--no-wait", "--", "true"],
             env=clean_environment() | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN},
             capture_output=True,
             text=True,
             timeout=60,
         )
-        if listed.returncode == 0:
+        if tried.returncode == 0:
             return
-    raise AssertionError(f"the head is not up: {listed.stderr[-2000:]}")
+        time.sleep(1)
+    raise AssertionError(f"the head is not up: {tried.stderr[-2000:]}")
 
 
 def test_a_submitted_study_runs_on_the_cluster_and_bad_input_fails_the_job(
