@@ -9,10 +9,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from forkdiv import cli, report
+from forkdiv import cli
 from forkdiv.artifacts import check_writable
 from forkdiv.config import StudyConfig
 from forkdiv.errors import refuse
+from forkdiv.report import page
 from forkdiv.terminal import say
 from tuning.study import SUMMARY, folder
 
@@ -40,7 +41,7 @@ def run(study: StudyConfig) -> None:
 
 def write_report(study: StudyConfig, done: dict[str, Any]) -> Path:
     """The report's page, in the study's folder."""
-    return report.write(done, folder(study))
+    return page.write(done, folder(study))
 
 
 if __name__ == "__main__":

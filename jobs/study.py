@@ -9,8 +9,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from forkdiv import cli, preflight, report, summary
+from forkdiv import cli, preflight, summary
 from forkdiv.config import StudyConfig
+from forkdiv.report import tables
+from forkdiv.report.headline import headline
 from forkdiv.terminal import say, show_table
 from forkdiv.track import Tracker
 from jobs.report import write_report
@@ -28,8 +30,8 @@ def run(study: StudyConfig) -> None:
     tracker.finish(
         parent_run(study, done["fingerprint"]), summary.metrics(done), files, summary.trusted(done)
     )
-    show_table(*report.table(done), title=f"{study.name}: pass@k and its change to the base")
-    say(report.headline(done))
+    show_table(*tables.table(done), title=f"{study.name}: pass@k and its change to the base")
+    say(headline(done))
     say(f"report: {page}")
     mlflow = Path(sys.executable).with_name("mlflow")
     say(f"compare the trials in MLflow: {mlflow} ui --backend-store-uri {tracker.uri} --port 5000")

@@ -5,8 +5,9 @@ forkdiv sweep --config jobs/configs/quickstart.yaml sweep.temperature=[0.5,1.0]
 
 from __future__ import annotations
 
-from forkdiv import cli, preflight, report, summary
+from forkdiv import cli, preflight, summary
 from forkdiv.config import StudyConfig
+from forkdiv.report import tables
 from forkdiv.terminal import say, show_table
 from tuning.space import check_data
 from tuning.study import SUMMARY, conduct, folder
@@ -16,7 +17,7 @@ def run(study: StudyConfig) -> None:
     base = preflight.check(study)
     check_data(study)
     done = conduct(study, base, say)
-    show_table(*report.table(done), title=f"{study.name}: pass@k and its change to the base")
+    show_table(*tables.table(done), title=f"{study.name}: pass@k and its change to the base")
     say(f"summary: {folder(study) / SUMMARY}")
     summary.check(done)
 

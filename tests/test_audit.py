@@ -16,14 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forkdiv import audit_text
 from forkdiv.audit import Audit, audit, summary_lines, write
-from forkdiv.audit_samples import marks, samples
+from forkdiv.audit import text as audit_text
+from forkdiv.audit.fork_match import rate
+from forkdiv.audit.fork_stats import word_at
+from forkdiv.audit.samples import marks, samples
 from forkdiv.config import AuditConfig, PromptConfig
 from forkdiv.conversation import pack
 from forkdiv.errors import UserError
-from forkdiv.fork_match import rate
-from forkdiv.fork_stats import word_at
 from forkdiv.forks import tree_sites
 from forkdiv.records import Example, Outcome, Problem, Trace, Verdict
 from forkdiv.site import Site

@@ -8,7 +8,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from forkdiv.cli import VERBS
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "forkdiv/base/graph-d3-l3"
-SECONDS_FOR_HELP = 1.0
 HEAVY = {"torch", "ray", "mlflow", "vllm", "deepspeed", "transformers"}
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -177,16 +175,9 @@ def test_every_verb_has_a_job_that_runs_it() -> None:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_help_answers_at_once(verb: str) -> None:
-    best = float("inf")
-    for _ in range(3):  # the best, since another process may have had the CPU
-        started = time.perf_counter()
-        done = run_python("-c", HELP, verb, "--help")
-        best = min(best, time.perf_counter() - started)
-        assert done.returncode == 0 and VERBS[verb] in done.stdout
-        if best < SECONDS_FOR_HELP:
-            break
-    assert best < SECONDS_FOR_HELP
+def test_help_loads_nothing_heavy(verb: str) -> None:
+    done = run_python("-c", HELP, verb, "--help")
+    assert done.returncode == 0 and VERBS[verb] in done.stdout
     assert HEAVY.isdisjoint(done.stdout.partition("LOADED")[2].split())
 
 

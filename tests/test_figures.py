@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from forkdiv import heatmap
-from forkdiv.figures import curve_figure, figures
-from forkdiv.grid import Grid
-from forkdiv.panels import MOST_LINES, MOST_SUBSETS, layout, left_out_of_curves, left_out_of_heat
+from forkdiv.report import heatmap
+from forkdiv.report.figures import curve_figure, figures
+from forkdiv.report.grid import Grid
+from forkdiv.report.panels import (
+    MOST_LINES,
+    MOST_SUBSETS,
+    layout,
+    left_out_of_curves,
+    left_out_of_heat,
+)
 from tests.summaries import a_cell, a_summary, grid_summary
 
 

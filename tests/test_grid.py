@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm, t
 
-from forkdiv.grid import Estimate, Grid, nearest_1, signed, subset_title
-from forkdiv.setting import Setting
+from forkdiv.report.grid import Estimate, Grid, nearest_1, signed, subset_title
+from forkdiv.report.setting import Setting
 from tests.summaries import FLAT, UP, Change, a_cell, a_summary, grid_summary, made_invalid
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from forkdiv.headline import headline, warning
+from forkdiv.report.headline import headline, warning
 from tests.summaries import DOWN, FLAT, UP, Change, a_cell, a_summary, grid_summary, made_invalid
 
 

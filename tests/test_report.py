@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from forkdiv import report
+from forkdiv.report import page, tables
+from forkdiv.report.figures import curve_figure, figures
+from forkdiv.report.headline import headline
 from tests.summaries import (
     BROKEN_PATH,
     DOWN,
@@ -46,10 +48,10 @@ class Page(HTMLParser):
 
 def test_an_invalid_cell_is_told_in_the_first_line(tmp_path: Path) -> None:
     summary = a_summary([a_cell(0.0), made_invalid(a_cell(0.5, 1.0, seed=3))])
-    first = report.headline(summary).splitlines()[0]
+    first = headline(summary).splitlines()[0]
     assert first.startswith("Do not rely on this report: 1 of 3 cells is invalid")
     assert "density 0.5, temperature 1, seed 3: 4 answers without a verdict" in first
-    body = report.write(summary, tmp_path).read_text().split("<body>")[1]
+    body = page.write(summary, tmp_path).read_text().split("<body>")[1]
     assert body.strip().startswith(f'<p class="warning" role="alert">{first}</p>')
 
 
@@ -66,35 +68,35 @@ def test_an_invalid_cell_is_told_in_the_first_line(tmp_path: Path) -> None:
     ids=["nothing", "base only", "one point", "only k=4", "all invalid", "no base"],
 )
 def test_a_degenerate_study_still_gives_a_page(summary: dict[str, Any], tmp_path: Path) -> None:
-    text = report.write(json.loads(json.dumps(summary)), tmp_path).read_text()
+    text = page.write(json.loads(json.dumps(summary)), tmp_path).read_text()
     assert "</html>" in text
-    assert report.headline(summary)
-    assert set(report.figures(summary)) == {"pass_at_k", "delta_heatmap"}
+    assert headline(summary)
+    assert set(figures(summary)) == {"pass_at_k", "delta_heatmap"}
 
 
 def test_the_page_loads_nothing_from_elsewhere_and_repeats_no_id(tmp_path: Path) -> None:
-    text = report.write(grid_summary(), tmp_path).read_text()
-    page = Page(text)
-    inside = [target for target in page.loads if target.startswith("#")]
-    assert all(target.startswith("data:image/") for target in set(page.loads) - set(inside))
+    text = page.write(grid_summary(), tmp_path).read_text()
+    html = Page(text)
+    inside = [target for target in html.loads if target.startswith("#")]
+    assert all(target.startswith("data:image/") for target in set(html.loads) - set(inside))
     assert not re.search(r"url\(\s*['\"]?(?!#)", text) and "@import" not in text
-    assert not {"script", "link", "img", "iframe"} & set(page.tags)
-    assert len(page.ids) == len(set(page.ids)) > 50
-    assert {target[1:] for target in inside} <= set(page.ids)
+    assert not {"script", "link", "img", "iframe"} & set(html.tags)
+    assert len(html.ids) == len(set(html.ids)) > 50
+    assert {target[1:] for target in inside} <= set(html.ids)
 
 
 def test_names_from_the_study_cannot_become_markup(tmp_path: Path) -> None:
     evil = '<script>alert("x")</script>$\\frac$'
     summary = a_summary([a_cell(0.5)], study=evil)
     summary["settings"] = {evil: evil}
-    text = report.write(summary, tmp_path).read_text()
+    text = page.write(summary, tmp_path).read_text()
     assert "<script" not in text
     assert "&lt;script&gt;" in text
-    report.curve_figure(summary["cells"], evil).canvas.draw()
+    curve_figure(summary["cells"], evil).canvas.draw()
 
 
 def test_png_files_are_written_and_not_blank(tmp_path: Path) -> None:
-    path = report.write(grid_summary(("all",)), tmp_path / "new")
+    path = page.write(grid_summary(("all",)), tmp_path / "new")
     assert path == tmp_path / "new" / "report.html"
     pictures = sorted((tmp_path / "new" / "figures").iterdir())
     assert [picture.name for picture in pictures] == ["delta_heatmap.png", "pass_at_k.png"]
@@ -105,7 +107,7 @@ def test_png_files_are_written_and_not_blank(tmp_path: Path) -> None:
 
 def test_table_has_one_row_per_cell_with_the_numbers_of_the_summary() -> None:
     cells = [a_cell(0.5, seed=1), made_invalid(a_cell(0.25)), a_cell(0.5, seed=0)]
-    header, rows = report.table(a_summary(cells))
+    header, rows = tables.table(a_summary(cells))
     assert header == [
         *("fork density", "temperature", "seed", "subset"),
         *("pass@1", "change at 1", "pass@16", "change at 16", "truncated", "unparsable"),
@@ -125,7 +127,7 @@ def test_table_has_one_row_per_cell_with_the_numbers_of_the_summary() -> None:
 
 
 def test_the_page_tells_losses_by_kind_and_the_best_case(tmp_path: Path) -> None:
-    text = report.write(a_summary([a_cell(0.5)]), tmp_path).read_text()
+    text = page.write(a_summary([a_cell(0.5)]), tmp_path).read_text()
     for said in (OTHER_ENDS, BROKEN_PATH, "at best", "0.710", "1,600", "700"):
         assert said in text
     assert "agrees with its exact value in 2 of 2 cells" in text
@@ -135,9 +137,9 @@ def test_notes_on_the_data_stand_before_the_figures_and_only_where_there_are_som
     tmp_path: Path,
 ) -> None:
     summary = a_summary([a_cell(0.5)])
-    assert "Notes on the data" not in report.write(summary, tmp_path).read_text()
+    assert "Notes on the data" not in page.write(summary, tmp_path).read_text()
     summary["notes"] = ["12 rows were left out", "<b>odd</b> & rows"]
-    text = report.write(summary, tmp_path).read_text()
+    text = page.write(summary, tmp_path).read_text()
     assert "<li>12 rows were left out</li>" in text
     assert "<li>&lt;b&gt;odd&lt;/b&gt; &amp; rows</li>" in text
     assert text.index("Notes on the data") < text.index("<h2>pass@k</h2>")
@@ -145,12 +147,10 @@ def test_notes_on_the_data_stand_before_the_figures_and_only_where_there_are_som
 
 def test_how_responses_are_told_has_a_section_only_where_they_differ(tmp_path: Path) -> None:
     cell = a_cell(0.5)
-    assert (
-        "By how the response is told" not in report.write(a_summary([cell]), tmp_path).read_text()
-    )
+    assert "By how the response is told" not in page.write(a_summary([cell]), tmp_path).read_text()
     one = {"pass_at": {"1": {"value": 0.123, "problems": 77}}}
     cell["modes"] = {"forward": {"share": 0.75, **one}, "reverse": {"share": 0.2, **one}}
-    text = report.write(a_summary([cell]), tmp_path).read_text()
+    text = page.write(a_summary([cell]), tmp_path).read_text()
     section = text.split("By how the response is told")[1].split("<h2>")[0]
     for said in ("forward, reverse", "conditional on the mode that the model itself chose"):
         assert said in section
@@ -189,9 +189,9 @@ def test_how_responses_are_told_has_a_section_only_where_they_differ(tmp_path: P
 def test_the_page_explains_the_axes_that_the_study_varies(
     axes: dict[str, Any], said: list[str], unsaid: list[str], tmp_path: Path
 ) -> None:
-    page = report.write(grid_summary(("all",), axes, (1.0,)), tmp_path).read_text()
-    assert not [one for one in said if one not in page]
-    assert not [one for one in unsaid if one in page]
+    text = page.write(grid_summary(("all",), axes, (1.0,)), tmp_path).read_text()
+    assert not [one for one in said if one not in text]
+    assert not [one for one in unsaid if one in text]
 
 
 def test_texts_of_the_data_cannot_become_markup(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_texts_of_the_data_cannot_become_markup(tmp_path: Path) -> None:
     cells = [a_cell({"structure": "data-level"}, subset=one) for one in ("all", evil)]
     cells[1]["lost"] = {evil: 3}
     cells[1]["modes"] = {evil: {"share": 0.5, "pass_at": {}}}
-    text = report.write(a_summary(cells), tmp_path).read_text()
+    text = page.write(a_summary(cells), tmp_path).read_text()
     assert "<script" not in text
     assert text.count("&lt;script&gt;") > 5
 
@@ -208,7 +208,7 @@ def test_texts_of_the_data_cannot_become_markup(tmp_path: Path) -> None:
     ("imported", "heavy"),
     [
         ("forkdiv.report", ("ray", "mlflow", "torch", "vllm", "matplotlib")),
-        ("forkdiv.figures", ("ray", "mlflow", "torch", "vllm", "matplotlib.pyplot")),
+        ("forkdiv.report.figures", ("ray", "mlflow", "torch", "vllm", "matplotlib.pyplot")),
     ],
 )
 def test_nothing_heavy_is_imported(imported: str, heavy: tuple[str, ...]) -> None:

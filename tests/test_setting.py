@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forkdiv.config import DATA_AXES
-from forkdiv.setting import CATEGORIES, Setting, title
+from forkdiv.report.setting import CATEGORIES, Setting, title
 from tests.summaries import a_cell
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from forkdiv import tables
-from forkdiv.grid import Grid
+from forkdiv.report import tables
+from forkdiv.report.grid import Grid
 from tests.summaries import BROKEN_PATH, OTHER_ENDS, a_cell, a_summary, grid_summary, made_invalid
 
 

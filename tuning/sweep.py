@@ -76,7 +76,7 @@ def run(
 
 def trial(config: dict[str, Any], setting: dict[str, Any]) -> None:
     """What Tune runs in its actor: the line for one point, written to MLflow and to a file."""
-    from forkdiv.report import curve_figure
+    from forkdiv.report.figures import curve_figure
     from forkdiv.serve import ServeSampler
 
     study = StudyConfig.model_validate(setting["study"])

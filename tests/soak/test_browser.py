@@ -11,9 +11,9 @@ import pytest
 from matplotlib import image
 from numpy.typing import NDArray
 
-from forkdiv import report
 from forkdiv.audit import audit, write
 from forkdiv.config import AuditConfig, DatasetConfig, PromptConfig
+from forkdiv.report import page
 from forkdiv.task_config import GraphBranchingConfig
 from forkdiv.tasks import build
 from tests.stack import BASE
@@ -42,7 +42,7 @@ def chromium(profile: Path, width: int, *arguments: str) -> str:
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_page_fills_the_window_and_nothing_overflows(tmp_path: Path, width: int) -> None:
-    picture = looked_at(report.write(grid_summary(), tmp_path), tmp_path, width)
+    picture = looked_at(page.write(grid_summary(), tmp_path), tmp_path, width)
     # white paper, dark text, and colours of the curves and the heat map
     assert picture.max() > 0.99
     assert picture.min() < 0.3

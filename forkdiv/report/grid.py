@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtri, stdtrit
 
-from forkdiv.setting import CATEGORIES, Setting, title
+from forkdiv.report.setting import CATEGORIES, Setting, title
 
 Cell = dict[str, Any]
 Place = tuple[Setting | None, float, str]  # None: the base; temperature; subset

@@ -15,9 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from forkdiv.grid import Cell, Estimate, Grid, estimate, subset_title, subsets_of
-from forkdiv.panels import MOST_SUBSETS, Look, Panel, layout, looks
-from forkdiv.svg import STYLE, Panels, cut, merged, svg
+from forkdiv.report.grid import Cell, Estimate, Grid, estimate, subset_title, subsets_of
+from forkdiv.report.panels import MOST_SUBSETS, Look, Panel, layout, looks
+from forkdiv.report.svg import STYLE, Panels, cut, merged, svg
 
 MOST_COLUMNS = 6
 K_LABEL = "k, samples per problem"

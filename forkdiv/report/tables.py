@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
-from forkdiv.grid import Cell, Grid, estimate, nearest_1, signed
+from forkdiv.report.grid import Cell, Grid, estimate, nearest_1, signed
 
 Row = list[str]
 
@@ -45,6 +46,12 @@ class Modes(Table):
 
     first: list[Row]
     names: list[str]
+
+
+def table(summary: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows, base first: one row per setting, temperature, seed and subset."""
+    made = numbers(Grid.of(summary))
+    return made.header, made.rows
 
 
 def numbers(grid: Grid) -> Table:

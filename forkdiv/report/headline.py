@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from forkdiv.grid import ALL, Cell, Estimate, Grid, nearest_1, signed, subset_title
-from forkdiv.setting import Setting
+from forkdiv.report.grid import ALL, Cell, Estimate, Grid, nearest_1, signed, subset_title
+from forkdiv.report.setting import Setting
 
 VERBS = {1: "raised", -1: "lowered", 0: "did not clearly change"}
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from forkdiv.audit_text import branch_name, percent
+from forkdiv.audit.text import branch_name, percent
 from forkdiv.conversation import unpack
 from forkdiv.records import Example
 from forkdiv.site import Found, Site

@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 
 from forkdiv.artifacts import publish_file, write_text
 from forkdiv.audit import Audit
-from forkdiv.audit_samples import MEANINGS, SYMBOLS, samples
-from forkdiv.audit_text import WAY_TITLES, lead, limits, lookalike_sentences, worst
-from forkdiv.fork_stats import CONTEXT, word_at
+from forkdiv.audit.fork_stats import CONTEXT, word_at
+from forkdiv.audit.samples import MEANINGS, SYMBOLS, samples
+from forkdiv.audit.text import WAY_TITLES, lead, limits, lookalike_sentences, worst
 from forkdiv.site import Site
 
 SUMMARY, FORKS, EXAMPLES, PAGE = "audit.json", "forks.parquet", "examples.csv", "audit.html"

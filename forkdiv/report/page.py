@@ -1,4 +1,4 @@
-"""The report of a study: its summary in, one HTML page and PNG figures out. Pure: no cluster.
+"""The page of a study: its summary in, one HTML file and PNG figures out.
 
 Only what draws imports matplotlib, so that a table or a headline costs little.
 """
@@ -8,19 +8,14 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jinja2
 
-from forkdiv import tables
 from forkdiv.artifacts import write_text
-from forkdiv.grid import Cell, Grid
-from forkdiv.headline import headline, warning
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-__all__ = ["curve_figure", "figures", "headline", "table", "warning", "write"]
+from forkdiv.report import tables
+from forkdiv.report.grid import Grid
+from forkdiv.report.headline import headline, warning
 
 
 def write(summary: dict[str, Any], folder: Path) -> Path:
@@ -28,7 +23,7 @@ def write(summary: dict[str, Any], folder: Path) -> Path:
 
     Each file is written aside and renamed. Returns the path of the page.
     """
-    from forkdiv.figures import STYLE
+    from forkdiv.report.figures import STYLE, figures
 
     pictures = folder / "figures"
     pictures.mkdir(parents=True, exist_ok=True)
@@ -44,28 +39,8 @@ def write(summary: dict[str, Any], folder: Path) -> Path:
     return path
 
 
-def table(summary: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows, base first: one row per setting, temperature, seed and subset."""
-    made = tables.numbers(Grid.of(summary))
-    return made.header, made.rows
-
-
-def figures(summary: dict[str, Any]) -> dict[str, Figure]:
-    """The figures of a study by name: `pass_at_k` and `delta_heatmap`."""
-    from forkdiv.figures import figures
-
-    return figures(summary)
-
-
-def curve_figure(cells: list[Cell], title: str) -> Figure:
-    """pass@k of one trial with its band, one line per subset; exact values dotted."""
-    from forkdiv.figures import curve_figure
-
-    return curve_figure(cells, title)
-
-
 def _page(summary: dict[str, Any]) -> str:
-    from forkdiv.figures import pictures
+    from forkdiv.report.figures import pictures
 
     grid = Grid.of(summary)
     lines = headline(summary).splitlines()

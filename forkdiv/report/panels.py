@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 import matplotlib
 import numpy as np
 
-from forkdiv.grid import Grid, nearest_1
-from forkdiv.setting import Setting
+from forkdiv.report.grid import Grid, nearest_1
+from forkdiv.report.setting import Setting
 
 T = TypeVar("T")
 Look = dict[str, Any]  # colour, marker and label, as matplotlib takes them

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from forkdiv import audit_text
+from forkdiv.audit import text as audit_text
+from forkdiv.audit.fork_match import lookalikes, model_against, tree_against
+from forkdiv.audit.fork_stats import way_numbers
 from forkdiv.config import AuditConfig, PromptConfig
 from forkdiv.errors import UserError, refuse
-from forkdiv.fork_match import lookalikes, model_against, tree_against
-from forkdiv.fork_stats import way_numbers
 from forkdiv.forks import exact_sites, model_sites, tree_sites
 from forkdiv.records import Example
 from forkdiv.site import Found, ModelFound, problem_groups
@@ -82,7 +82,7 @@ def summary_lines(done: Audit) -> list[str]:
 
 def write(done: Audit, folder: Path) -> Path:
     """Write the page, the tables and the numbers into a folder; returns the page's path."""
-    from forkdiv import audit_page
+    from forkdiv.audit import page as audit_page
 
     return audit_page.write(done, folder)
 

@@ -7,11 +7,11 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from forkdiv import curves, heatmap
-from forkdiv.curves import curve_figure
-from forkdiv.grid import Grid
-from forkdiv.panels import left_out_of_curves, left_out_of_heat
-from forkdiv.svg import STYLE
+from forkdiv.report import curves, heatmap
+from forkdiv.report.curves import curve_figure
+from forkdiv.report.grid import Grid
+from forkdiv.report.panels import left_out_of_curves, left_out_of_heat
+from forkdiv.report.svg import STYLE
 
 __all__ = ["STYLE", "curve_figure", "figures", "pictures"]
 
