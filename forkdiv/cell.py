@@ -14,7 +14,7 @@ from forkdiv import coverage
 from forkdiv.config import EvalConfig
 from forkdiv.coverage import Floats
 from forkdiv.errors import InvalidResult
-from forkdiv.score import ProblemCounts
+from forkdiv.tally import ProblemCounts
 
 ALL = "all"
 

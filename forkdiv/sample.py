@@ -92,25 +92,33 @@ class SampleSet:
     failed: tuple[Failed, ...] = ()
 
     def completions(self, problems: Sequence[Problem], n: int) -> Iterator[Completion]:
-        """The first `n` samples of each problem; raises KeyError where one is missing that
-        is not among the failed."""
-        wanted = {problem.id for problem in problems}
-        found: dict[tuple[str, int], Completion] = {}
-        failed = {
-            (one.request.problem.id, one.request.first_index + i)
-            for one in self.failed
-            for i in range(one.request.n)
-        }
-        columns = ["problem_id", "sample_index", "seed", "text", "token_ids", "finish"]
+        """The first `n` samples of each problem, as they come: parts are read row by row.
+
+        Token ids are left in the files. Raises InvalidResult where a sample is there twice, and,
+        at the end, where one is missing that is not among the failed.
+        """
+        owed = {problem.id: (1 << n) - 1 for problem in problems}
         for part in sorted(self.path.glob("part-*.parquet")):
-            for row in pq.read_table(part, columns=columns).to_pylist():
-                if row["problem_id"] in wanted and row["sample_index"] < n:
-                    row["token_ids"] = tuple(row["token_ids"])
-                    found[row["problem_id"], row["sample_index"]] = Completion(**row)
-        for problem in problems:
-            for index in range(n):
-                if (problem.id, index) not in failed:
-                    yield found[problem.id, index]
+            for row, one in enumerate(_rows_of(part)):
+                if one.problem_id not in owed or one.sample_index >= n:
+                    continue
+                bit = 1 << one.sample_index
+                if not owed[one.problem_id] & bit:
+                    raise InvalidResult(
+                        f"sample {one.sample_index} of problem {one.problem_id} is there twice: "
+                        f"again in row {row} of {part}; remove that part and run again"
+                    )
+                owed[one.problem_id] ^= bit
+                yield one
+        for lost in self.failed:
+            drawn = ((1 << lost.request.n) - 1) << lost.request.first_index
+            owed[lost.request.problem.id] &= ~drawn
+        missing = [f"{id} ({left.bit_count()})" for id, left in owed.items() if left]
+        if missing:
+            raise InvalidResult(
+                f"samples of {len(missing)} problems are missing from {self.path}: "
+                f"{', '.join(missing[:5])}{' …' if missing[5:] else ''}; run again to draw them"
+            )
 
     def require_complete(self) -> None:
         """Raise InvalidResult where requests failed for good."""
@@ -118,14 +126,23 @@ class SampleSet:
             lost = sum(one.request.n for one in self.failed)
             raise InvalidResult(f"{lost} samples could not be drawn: {self.failed[0].message}")
 
-    def held(self) -> dict[str, set[int]]:
-        """The sample indices there are, by problem."""
-        held: dict[str, set[int]] = {}
+    def held(self) -> dict[str, int]:
+        """The sample indices there are, by problem: index i is bit i."""
+        held: dict[str, int] = {}
         for part in self.path.glob("part-*.parquet"):
             keys = pq.read_table(part, columns=["problem_id", "sample_index"]).to_pydict()
             for problem_id, index in zip(keys["problem_id"], keys["sample_index"], strict=True):
-                held.setdefault(problem_id, set()).add(index)
+                held[problem_id] = held.get(problem_id, 0) | 1 << index
         return held
+
+
+def _rows_of(part: Path) -> Iterator[Completion]:
+    columns = ["problem_id", "sample_index", "seed", "text", "finish"]
+    with pq.ParquetFile(part) as file:
+        for batch in file.iter_batches(columns=columns, batch_size=4096):
+            for values in zip(*(batch.column(name).to_pylist() for name in columns), strict=True):
+                problem_id, index, seed, text, finish = values
+                yield Completion(problem_id, index, seed, text, (), finish)
 
 
 def identity(
@@ -224,17 +241,17 @@ def seed_of(what: Identity, ordinal: int, index: int) -> int:
 def _missing(samples: SampleSet, problems: Sequence[Problem], n: int) -> Iterator[Request]:
     held = samples.held()
     for ordinal, problem in enumerate(problems):
-        have = held.get(problem.id, set())
+        have = held.get(problem.id, 0)
         first = 0
         while first < n:
-            if first in have:
+            if have >> first & 1:
                 first += 1
                 continue
             stop = first
             # a run of seeds must not wrap around where base + i would leave the 32 bits
             while (
                 stop < n
-                and stop not in have
+                and not have >> stop & 1
                 and not (stop > first and seed_of(samples.identity, ordinal, stop) == 0)
             ):
                 stop += 1

@@ -1,70 +1,25 @@
-"""Verdicts in a process that can be killed; errors kept apart from wrong answers.
-
-The grader is this module run as a program: it reads one JSON line per chunk of responses and
-answers with one line per response. A verifier that hangs or takes its process down costs its
-own response a second try and then an error verdict, never a wrong answer, and no other
-response anything.
-"""
+"""Verdicts on every sample, counted by problem; errors kept apart from wrong answers."""
 
 from __future__ import annotations
 
 import json
-import os
-import selectors
-import signal
-import subprocess
-import sys
-import threading
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from types import TracebackType
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from itertools import islice
 
 from forkdiv.artifacts import Artifact, Store, write_text
 from forkdiv.fingerprint import Identity
+from forkdiv.grading import Grader
 from forkdiv.records import Completion, Finish, Outcome, Problem, Verdict
 from forkdiv.sample import Failed, SampleSet
-from forkdiv.task_config import TaskConfig, task_adapter
+from forkdiv.tally import ProblemCounts, Tally, from_json, solutions_among
+from forkdiv.task_config import TaskConfig
 from forkdiv.tasks import build
+from forkdiv.tasks.base import Task
 
-CHUNK = 512
-TRIES = 2
-GIVE_UP = 8
-SECONDS_PER_RESPONSE = 30.0
 COUNTS = "counts.json"
-
-
-@dataclass
-class ProblemCounts:
-    """What became of one problem's samples; `wrong_by` counts wrong ones by their reason,
-    `by_mode` all and correct ones by how they are told."""
-
-    problem_id: str
-    subset: str
-    n: int = 0
-    correct: int = 0
-    wrong: int = 0
-    truncated: int = 0
-    unparsable: int = 0
-    error: int = 0
-    wrong_by: dict[str, int] = field(default_factory=dict)
-    by_mode: dict[str, tuple[int, int]] = field(default_factory=dict)
-    first_error: str = ""
-
-    def add(self, verdict: Verdict, times: int = 1) -> None:
-        self.n += times
-        outcome = verdict.outcome.value
-        setattr(self, outcome, getattr(self, outcome) + times)
-        if verdict.outcome is Outcome.WRONG:
-            self.wrong_by[verdict.detail] = self.wrong_by.get(verdict.detail, 0) + times
-        if verdict.mode:
-            told, right = self.by_mode.get(verdict.mode, (0, 0))
-            correct = times if verdict.outcome is Outcome.CORRECT else 0
-            self.by_mode[verdict.mode] = (told + times, right + correct)
-        if verdict.outcome is Outcome.ERROR and not self.first_error:
-            self.first_error = verdict.detail
+AT_ONCE = 8192  # samples that are held in memory, and among which equal ones are graded once
 
 
 def identity(samples: Identity, problems: int, n: int) -> Identity:
@@ -93,10 +48,7 @@ def obtain(
 
 
 def read(artifact: Artifact) -> list[ProblemCounts]:
-    rows = json.loads((artifact.path / COUNTS).read_text())
-    for row in rows:
-        row["by_mode"] = {mode: tuple(counts) for mode, counts in row["by_mode"].items()}
-    return [ProblemCounts(**row) for row in rows]
+    return [from_json(row) for row in json.loads((artifact.path / COUNTS).read_text())]
 
 
 def count(
@@ -105,178 +57,37 @@ def count(
     completions: Iterable[Completion],
     failed: Iterable[Failed] = (),
 ) -> list[ProblemCounts]:
-    """Grade every completion and count the verdicts by problem, in the problems' order."""
+    """Grade every completion and count the verdicts by problem, in the problems' order.
+
+    Completions are graded as they come, some thousands at a time.
+    """
     by_id = {problem.id: problem for problem in problems}
-    counts = {problem.id: ProblemCounts(problem.id, problem.subset) for problem in problems}
-    finished: Counter[tuple[str, str]] = Counter()  # equal responses are graded once
-    for one in completions:
-        if one.finish == Finish.LENGTH:
-            counts[one.problem_id].add(Verdict(Outcome.TRUNCATED))
-        else:
-            finished[one.problem_id, one.text] += 1
+    solver = build(task)
+    tallies = {one.id: Tally(one, _valid(solver, one), solver.votes) for one in problems}
+    stream = iter(completions)
     with Grader(task) as grader:
-        verdicts = grader.grade([(by_id[problem_id], text) for problem_id, text in finished])
-    for (problem_id, _), times, verdict in zip(finished, finished.values(), verdicts, strict=True):
-        counts[problem_id].add(verdict, times)
+        while some := list(islice(stream, AT_ONCE)):
+            for problem_id, text, verdict, times in _graded(grader, by_id, some):
+                tallies[problem_id].add(verdict, text, times)
     for lost in failed:
         verdict = Verdict(Outcome.ERROR, None, lost.message)
-        counts[lost.request.problem.id].add(verdict, lost.request.n)
-    return list(counts.values())
+        tallies[lost.request.problem.id].add(verdict, times=lost.request.n)
+    return [tally.counts for tally in tallies.values()]
 
 
-class Grader:
-    """A grading process, restarted when it hangs or dies."""
-
-    def __init__(
-        self,
-        task: TaskConfig,
-        seconds: float = SECONDS_PER_RESPONSE,
-        command: Sequence[str] = (sys.executable, "-m", "forkdiv.score"),
-    ) -> None:
-        self._task, self._seconds, self._command = task, seconds, command
-        self._canaries = build(task).canaries()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._buffer = b""
-
-    def __enter__(self) -> Grader:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self._stop()
-
-    def grade(self, pairs: Sequence[tuple[Problem, str]]) -> list[Verdict]:
-        """One verdict per (problem, response text), in order."""
-        verdicts: list[Verdict] = []
-        failures = 0  # of the response that is next
-        errors = 0  # responses lost one after the other
-        while len(verdicts) < len(pairs):
-            at = len(verdicts)
-            got, lost = self._ask(pairs[at : at + CHUNK])
-            verdicts += got
-            errors = 0 if got else errors
-            if lost is None:
-                continue
-            self._stop()
-            failures = 1 if got else failures + 1
-            if failures == TRIES:
-                verdicts.append(Verdict(Outcome.ERROR, None, lost))
-                failures, errors = 0, errors + 1
-            if errors == GIVE_UP:  # it is the grader, not the responses
-                rest = Verdict(Outcome.ERROR, None, f"the grader keeps failing: {lost}")
-                verdicts += [rest] * (len(pairs) - len(verdicts))
-        return verdicts
-
-    def _ask(self, pairs: Sequence[tuple[Problem, str]]) -> tuple[list[Verdict], str | None]:
-        """The verdicts that came, and why no more did: the first without one is the culprit."""
-        try:
-            process = self._process or self._start()
-        except _GraderLost as lost:
-            return [], str(lost)
-        return self._exchange(process, pairs)
-
-    def _exchange(
-        self, process: subprocess.Popen[bytes], pairs: Sequence[tuple[Problem, str]]
-    ) -> tuple[list[Verdict], str | None]:
-        line = json.dumps([[asdict(problem), text] for problem, text in pairs]).encode()
-        # from a thread: a grader that has stopped reading must not stop this process too
-        writer = threading.Thread(target=_write, args=(process, line + b"\n"), daemon=True)
-        writer.start()
-        verdicts: list[Verdict] = []
-        while len(verdicts) < len(pairs):
-            try:
-                outcome, *rest = json.loads(self._read_line(process))
-            except _GraderLost as lost:
-                return verdicts, str(lost)
-            verdicts.append(Verdict(Outcome(outcome), *rest))
-        writer.join()
-        return verdicts, None
-
-    def _read_line(self, process: subprocess.Popen[bytes]) -> bytes:
-        assert process.stdout
-        with selectors.DefaultSelector() as selector:
-            selector.register(process.stdout, selectors.EVENT_READ)
-            while b"\n" not in self._buffer:
-                if not selector.select(self._seconds):
-                    raise _GraderLost(f"the grader gave no answer within {self._seconds:g} s")
-                block = os.read(process.stdout.fileno(), 2**20)
-                if not block:
-                    raise _GraderLost(f"the grading process ended with status {process.wait()}")
-                self._buffer += block
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        return line
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        self._buffer = b""
-        self._process = subprocess.Popen(
-            [*self._command, self._task.model_dump_json()],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,  # what a verifier starts can be ended with it
-        )
-        self._try_canaries(self._process)
-        return self._process
-
-    def _try_canaries(self, process: subprocess.Popen[bytes]) -> None:
-        """A grader that is broken in this process would judge everything alike, and wrongly."""
-        pairs = [(problem, text) for problem, text, _ in self._canaries]
-        verdicts, lost = self._exchange(process, pairs)
-        if lost:
-            raise _GraderLost(f"{lost}, on a response of known verdict")
-        for (problem, text, outcome), verdict in zip(self._canaries, verdicts, strict=True):
-            if verdict.outcome is not outcome:
-                raise _GraderLost(
-                    f"the grader is broken: it calls {text!r} {verdict.outcome} "
-                    f"({verdict.detail}) where {problem.facts} makes it {outcome}"
-                )
-
-    def _stop(self) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
-            assert pipe
-            with suppress(BrokenPipeError):
-                pipe.close()
+def _graded(
+    grader: Grader, problems: dict[str, Problem], completions: Sequence[Completion]
+) -> Iterator[tuple[str, str, Verdict, int]]:
+    """Problem, text, verdict and how often: equal responses are graded once."""
+    whole = Counter((one.problem_id, one.text, one.finish) for one in completions)
+    finished = [key for key in whole if key[2] != Finish.LENGTH]
+    verdicts = grader.grade([(problems[problem_id], text) for problem_id, text, _ in finished])
+    by_key = dict(zip(finished, verdicts, strict=True))
+    for key, times in whole.items():
+        yield key[0], key[1], by_key.get(key) or Verdict(Outcome.TRUNCATED), times
 
 
-class _GraderLost(Exception):
-    """The grading process hung or died on the response it was at."""
-
-
-def _write(process: subprocess.Popen[bytes], line: bytes) -> None:
-    assert process.stdin
-    # where the process is gone, the reading side says so
-    with suppress(BrokenPipeError, ValueError):
-        process.stdin.write(line)
-        process.stdin.flush()
-
-
-def _serve_verdicts() -> None:
-    task = build(task_adapter.validate_json(sys.argv[1]))
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a verifier prints must not look like a verdict
-    for line in sys.stdin.buffer:
-        for problem, text in json.loads(line):
-            verdict = _verdict(task, Problem(**problem), text)
-            answers.write(json.dumps(verdict).encode() + b"\n")
-            answers.flush()
-
-
-def _verdict(task: Any, problem: Problem, text: str) -> tuple[str, str | None, str, str]:
-    try:
-        verdict = task.verify(problem, text)
-    except Exception as error:
-        return Outcome.ERROR, None, f"{type(error).__name__}: {error}", ""
-    return verdict.outcome, verdict.answer, verdict.detail, verdict.mode
-
-
-if __name__ == "__main__":
-    _serve_verdicts()
+def _valid(task: Task, problem: Problem) -> int | None:
+    if not task.exhaustive:
+        return None
+    return solutions_among(trace.text for trace in task.solutions(problem))

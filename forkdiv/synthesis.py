@@ -18,11 +18,11 @@ from forkdiv.config import AuditConfig, DecoderConfig, PromptConfig, StudyConfig
 from forkdiv.errors import InvalidResult, refuse
 from forkdiv.fingerprint import Identity
 from forkdiv.forks import model_sites
+from forkdiv.grading import Grader
 from forkdiv.lacks import Shown
 from forkdiv.progress import Progress
 from forkdiv.records import Example, Finish, Outcome, Trace
 from forkdiv.sample import SEED_SPACE, SEED_STRIDE, Failed, Request, SamplerClient, checked
-from forkdiv.score import Grader
 from forkdiv.shuffle import Shuffled
 from forkdiv.tasks import build
 from forkdiv.tasks.base import Task, derive, example, no_grader

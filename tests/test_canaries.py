@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from forkdiv import score
+from forkdiv import grading
 from forkdiv.records import Outcome, Problem, Verdict
-from forkdiv.score import Grader
+from forkdiv.grading import Grader
 from forkdiv.task_config import CounterfactualConfig, FileConfig
 from forkdiv.tasks import build
 
@@ -23,7 +23,7 @@ CANARIES = build(SUMS).canaries()
 # The same loop around a verifier that is broken where it runs.
 BROKEN = """
 import os, sys, time
-from forkdiv import score
+from forkdiv import grading
 from forkdiv.records import Outcome, Verdict
 from forkdiv.tasks import build
 
@@ -37,8 +37,8 @@ class Broken:
         HOW
         return self.task.verify(problem, text)
 
-score.build = lambda config: Broken(build(config))
-score._serve_verdicts()
+grading.build = lambda config: Broken(build(config))
+grading._serve_verdicts()
 """
 
 
@@ -101,7 +101,7 @@ def test_a_grader_that_keeps_failing_is_given_up(tmp_path: Path) -> None:
     verdicts = graded_sums(tmp_path, "os._exit(3)", [str(i) for i in range(100)])
     assert {one.outcome for one in verdicts} == {Outcome.ERROR}
     starts = len(Path(f"{tmp_path}/broken.py.log").read_text().split())
-    assert starts == score.GIVE_UP * score.TRIES
+    assert starts == grading.GIVE_UP * grading.TRIES
     assert verdicts[-1].detail.startswith("the grader keeps failing: ")
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from forkdiv.cell import cells
 from forkdiv.config import EvalConfig
 from forkdiv.errors import InvalidResult
-from forkdiv.score import ProblemCounts
+from forkdiv.tally import ProblemCounts
 from forkdiv.tasks.graph_branching import BROKEN_PATH, OTHER_ENDS
 
 N = 8

@@ -281,8 +281,18 @@ def test_the_next_run_draws_what_failed(store: Store) -> None:
 
 def test_a_missing_sample_that_did_not_fail_raises(store: Store) -> None:
     samples = obtained(store, FakeSampler(), n=2)
-    with pytest.raises(KeyError):
+    with pytest.raises(InvalidResult, match=rf"6 problems are missing .*{PROBLEMS[0].id} \(1\)"):
         list(samples.completions(PROBLEMS, 3))
+
+
+def test_a_sample_that_is_there_twice_is_refused_and_its_row_named(store: Store) -> None:
+    samples = obtained(store, FakeSampler(), n=2)
+    (part,) = samples.path.glob("part-*.parquet")
+    again = samples.path / "part-zz.parquet"
+    pq.write_table(pq.read_table(part).slice(3, 1), again)
+    twice = f"sample 1 of problem {PROBLEMS[1].id} is there twice: again in row 0 of {again}"
+    with pytest.raises(InvalidResult, match=twice):
+        list(samples.completions(PROBLEMS, 2))
 
 
 def test_a_part_alone_is_enough_to_score_again(store: Store) -> None:

@@ -1,10 +1,8 @@
-"""Verdicts: a hostile verifier costs its own response only; an error is never a wrong answer."""
+"""Verdicts: every sample is counted once, and an error is never a wrong answer."""
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,10 +11,11 @@ from forkdiv import sample, score
 from forkdiv.artifacts import Store
 from forkdiv.checkpoint import Checkpoint
 from forkdiv.config import DecoderConfig, EvalConfig, PromptConfig
+from forkdiv.grading import Grader
 from forkdiv.progress import Progress
-from forkdiv.records import Completion, Outcome, Problem, Verdict
+from forkdiv.records import Completion, Problem, Verdict
 from forkdiv.sample import Failed, Request, SampleSet
-from forkdiv.score import Grader, ProblemCounts
+from forkdiv.tally import ProblemCounts
 from forkdiv.tasks import build
 from forkdiv.tasks.graph_branching import BROKEN_PATH, OTHER_ENDS
 from tests.fakes import TASK, UNREADABLE, FakeSampler, broken, other_end, right
@@ -24,65 +23,6 @@ from tests.fakes import TASK, UNREADABLE, FakeSampler, broken, other_end, right
 PROBLEMS = build(TASK).heldout("test", 4)
 FIRST = PROBLEMS[0]
 CHECKPOINT = Checkpoint(Path("nowhere"), "c" * 32)
-SECONDS = 3.0  # for a chunk, the start of the grading process (0.5 s) included
-
-# forkdiv.score's own loop around a verifier that does what the response says.
-HOSTILE = """
-import os, signal, sys, time
-from forkdiv import score
-from forkdiv.tasks import build
-
-class Hostile:
-    def __init__(self, task):
-        self.task = task
-
-    def verify(self, problem, text):
-        with open(sys.argv[0] + ".log", "a") as log:
-            log.write(text + "\\n")
-        if text == "RAISE":
-            raise ZeroDivisionError("the verifier has a bug")
-        if text == "HANG":
-            time.sleep(1000)
-        if text == "KILL":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if text == "NONE":
-            return None
-        if text == "FORK":
-            if os.fork() == 0:
-                time.sleep(2.5)
-                os._exit(0)
-            time.sleep(1000)
-        if text.startswith("PRINT "):
-            print('["correct", null, "", ""]', flush=True)
-            os.write(1, b'["correct", null, "", ""]\\n')
-            text = text.removeprefix("PRINT ")
-        return self.task.verify(problem, text)
-
-score.build = lambda config: Hostile(build(config))
-score._serve_verdicts()
-"""
-
-Grade = Callable[..., list[Verdict]]
-
-
-@pytest.fixture
-def hostile(tmp_path: Path) -> Path:
-    script = tmp_path / "hostile.py"
-    script.write_text(HOSTILE)
-    return script
-
-
-@pytest.fixture
-def grade(hostile: Path) -> Grade:
-    def grade(*texts: str) -> list[Verdict]:
-        with Grader(TASK, SECONDS, (sys.executable, str(hostile))) as grader:
-            return grader.grade([(FIRST, text) for text in texts])
-
-    return grade
-
-
-def graded(hostile: Path) -> list[str]:
-    return Path(f"{hostile}.log").read_text().splitlines()
 
 
 def completion(index: int, text: str, finish: str = "stop") -> Completion:
@@ -111,79 +51,40 @@ def test_truncated_and_unparsable_answers_stay_in_n_and_are_counted_apart() -> N
         unparsable=2,
         wrong_by={OTHER_ENDS: 1, BROKEN_PATH: 1},
         by_mode={"forward": (4, 2)},
+        solutions={2: 1},
+        valid=2,
+        right_votes={2: 1},
+        wrong_votes={1: 2},
+        right_text=right(FIRST),
+        wrong_text=other_end(FIRST),
     )
     assert [one.problem_id for one in counts] == [problem.id for problem in PROBLEMS]
     assert all(one.n == 0 for one in counts[1:])
 
 
-def test_a_raising_verifier_costs_its_own_response_and_names_the_error(
-    grade: Grade, hostile: Path
-) -> None:
-    first, second, third = grade(right(FIRST), "RAISE", other_end(FIRST))
-    assert (first.outcome, third.outcome) == (Outcome.CORRECT, Outcome.WRONG)
-    assert second == Verdict(Outcome.ERROR, None, "ZeroDivisionError: the verifier has a bug")
-    assert len(graded(hostile)) == 3
+def test_equal_responses_of_a_problem_are_graded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
 
+    class Recording(Grader):
+        def grade(self, pairs: Sequence[tuple[Problem, str]]) -> list[Verdict]:
+            asked.extend(text for _, text in pairs)
+            return super().grade(pairs)
 
-@pytest.mark.parametrize("text", ["KILL", "NONE"])
-def test_a_verifier_that_ends_its_process_costs_its_own_response_only(
-    grade: Grade, hostile: Path, text: str
-) -> None:
-    verdicts = grade(text, right(FIRST))
-    assert [v.outcome for v in verdicts] == [Outcome.ERROR, Outcome.CORRECT]
-    assert "the grading process" in verdicts[0].detail
-    assert graded(hostile).count(text) == score.TRIES
-
-
-def test_a_hanging_verifier_costs_its_own_response_only_in_bounded_time(grade: Grade) -> None:
-    started = time.monotonic()
-    verdicts = grade(right(FIRST), "HANG")
-    took = time.monotonic() - started
-    assert [v.outcome for v in verdicts] == [Outcome.CORRECT, Outcome.ERROR]
-    assert verdicts[1].detail == f"the grader gave no answer within {SECONDS:g} s"
-    assert took < score.TRIES * (SECONDS + 2)
-
-
-def test_a_hanging_verifier_with_a_child_of_its_own_is_left_in_time(grade: Grade) -> None:
-    started = time.monotonic()
-    assert [v.outcome for v in grade("FORK")] == [Outcome.ERROR]
-    assert time.monotonic() - started < score.TRIES * (SECONDS + 1)
-
-
-@pytest.mark.parametrize("answer", [right, other_end, broken])
-def test_what_a_verifier_prints_is_no_verdict(
-    grade: Grade, answer: Callable[[Problem], str]
-) -> None:
-    text = answer(FIRST)
-    printed, plain = grade(f"PRINT {text}", text)
-    assert printed == plain == build(TASK).verify(FIRST, text)
-
-
-def test_a_grader_answers_after_an_error_as_before(hostile: Path) -> None:
-    with Grader(TASK, SECONDS, (sys.executable, str(hostile))) as grader:
-        for text in (right(FIRST), "KILL", right(FIRST)):
-            outcome = Outcome.ERROR if text == "KILL" else Outcome.CORRECT
-            assert [v.outcome for v in grader.grade([(FIRST, text)])] == [outcome]
-
-
-def test_verdicts_come_in_order_across_chunks() -> None:
-    texts = [right(FIRST), other_end(FIRST), UNREADABLE]
-    pairs = [(FIRST, texts[i % 3]) for i in range(2 * score.CHUNK + 5)]
-    with Grader(TASK) as grader:
-        verdicts = grader.grade(pairs)
-    expected = [Outcome.CORRECT, Outcome.WRONG, Outcome.UNPARSABLE]
-    assert [v.outcome for v in verdicts] == [expected[i % 3] for i in range(len(pairs))]
-
-
-def test_equal_responses_of_a_problem_are_graded_once(
-    hostile: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # the command is Grader's default argument: what `count` would start
-    monkeypatch.setattr(Grader.__init__, "__defaults__", (30.0, (sys.executable, str(hostile))))
+    monkeypatch.setattr(score, "Grader", Recording)
     texts = [right(FIRST), other_end(FIRST)] * 50
     counts = score.count(TASK, PROBLEMS, [completion(i, text) for i, text in enumerate(texts)])
     assert (counts[0].n, counts[0].correct, counts[0].wrong) == (100, 50, 50)
-    assert sorted(graded(hostile)) == sorted([right(FIRST), other_end(FIRST)])
+    assert sorted(asked) == sorted([right(FIRST), other_end(FIRST)])
+
+
+def test_samples_that_are_graded_in_portions_are_counted_as_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    texts = [right(FIRST), other_end(FIRST), UNREADABLE, right(FIRST), broken(FIRST)] * 4
+    completions = [completion(i, text) for i, text in enumerate(texts)]
+    whole = score.count(TASK, PROBLEMS, completions)
+    monkeypatch.setattr(score, "AT_ONCE", 3)
+    assert score.count(TASK, PROBLEMS, completions) == whole
 
 
 def test_a_failed_request_is_as_many_errors_as_it_had_samples() -> None:

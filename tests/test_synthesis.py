@@ -20,7 +20,7 @@ from forkdiv.errors import InvalidResult, UserError
 from forkdiv.lacks import problem_of
 from forkdiv.progress import Progress
 from forkdiv.records import Example, Outcome
-from forkdiv.score import Grader
+from forkdiv.grading import Grader
 from forkdiv.synthesis import Tally, repair
 from forkdiv.tasks import build
 from tests.fakes import ContinuingSampler
@@ -274,7 +274,7 @@ def test_an_answer_of_fewer_samples_than_asked_is_refused(tmp_path: Path) -> Non
 
 
 RAISING = """
-from forkdiv import score
+from forkdiv import grading
 from forkdiv.tasks import build
 
 class Raising:
@@ -284,8 +284,8 @@ class Raising:
     def verify(self, problem, text):
         raise ZeroDivisionError("the verifier has a bug")
 
-score.build = lambda config: Raising(build(config))
-score._serve_verdicts()
+grading.build = lambda config: Raising(build(config))
+grading._serve_verdicts()
 """
 
 

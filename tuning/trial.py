@@ -22,7 +22,7 @@ from forkdiv.fingerprint import Identity
 from forkdiv.progress import Progress
 from forkdiv.records import Problem
 from forkdiv.sample import SamplerClient
-from forkdiv.score import ProblemCounts
+from forkdiv.tally import ProblemCounts
 from forkdiv.tasks import build
 from tuning.space import Point, at
 

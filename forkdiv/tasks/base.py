@@ -29,6 +29,8 @@ class Task(ABC):
     exhaustive: bool = False
     # whether responses can be judged
     graded: bool = True
+    # whether a verdict on a wrong response says which answer it gave
+    votes: bool = True
     # whether `solutions` shows every valid branch of every fork
     enumerates: ClassVar[bool] = False
     # the parts of the held-out problems that results are given for, in equal shares

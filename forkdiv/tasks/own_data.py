@@ -70,6 +70,7 @@ class OwnData(Task):
         self.graded = config.grader != UNGRADED
         # without a grader only what needs no verdict can be done: to audit, to fine-tune
         self._grader = build_grader(config.grader if self.graded else "exact")
+        self.votes = ":" not in config.grader  # a function of the user's may only say yes or no
 
     @cached_property
     def subsets(self) -> Sequence[str]:  # type: ignore[override]

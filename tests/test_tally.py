@@ -1,0 +1,63 @@
+"""Tallies: what is seen how often, from eight bytes a sample."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from forkdiv.records import Outcome, Problem, Verdict
+from forkdiv.tally import SHOWN, Tally, from_json, solutions_among
+
+PROBLEM = Problem("p", "test", "signed", "", {})
+Outcomes = st.sampled_from([Outcome.CORRECT, Outcome.WRONG, Outcome.TRUNCATED, Outcome.UNPARSABLE])
+Samples = st.lists(st.tuples(Outcomes, st.sampled_from("abcd"), st.sampled_from("xyz")))
+
+
+def told(outcome: Outcome, answer: str | None) -> Verdict:
+    read = outcome in (Outcome.CORRECT, Outcome.WRONG)
+    return Verdict(outcome, answer if read else None)
+
+
+@settings(deadline=None)
+@given(Samples)
+def test_spectra_say_how_many_were_seen_how_often(samples: list[tuple[Outcome, str, str]]) -> None:
+    tally = Tally(PROBLEM, valid=4, votes=True)
+    for outcome, text, answer in samples:
+        tally.add(told(outcome, answer), text)
+    counts = tally.counts
+    right = Counter(text for outcome, text, _ in samples if outcome is Outcome.CORRECT)
+    assert counts.solutions == Counter(right.values())
+    assert sum(times * many for times, many in counts.solutions.items()) == counts.correct
+    for outcome, votes in ((Outcome.CORRECT, "right_votes"), (Outcome.WRONG, "wrong_votes")):
+        answers = Counter(answer for kind, _, answer in samples if kind is outcome)
+        assert getattr(counts, votes) == Counter(answers.values())
+    assert from_json(json.loads(json.dumps(asdict(counts)))) == counts
+
+
+def test_two_texts_are_one_solution_where_only_their_spaces_differ() -> None:
+    tally = Tally(PROBLEM, None, votes=True)
+    for text in ("a b", " a  b\n", "ab"):
+        tally.add(told(Outcome.CORRECT, "b"), text)
+    assert tally.counts.solutions == {2: 1, 1: 1}
+    assert solutions_among(["a b", "a\tb", "b a"]) == 2
+
+
+def test_votes_are_unknown_where_wrong_verdicts_carry_no_answer() -> None:
+    tally = Tally(PROBLEM, None, votes=False)
+    tally.add(Verdict(Outcome.CORRECT, "7"), "7")
+    assert (tally.counts.right_votes, tally.counts.wrong_votes) == (None, None)
+
+
+def test_one_response_of_each_kind_is_kept_and_no_error_counts_as_wrong() -> None:
+    tally = Tally(PROBLEM, None, votes=True)
+    tally.add(Verdict(Outcome.ERROR, None, "the grader died"), "odd")
+    tally.add(Verdict(Outcome.TRUNCATED), "x" * (SHOWN + 9))
+    tally.add(told(Outcome.WRONG, "2"), "second")
+    tally.add(told(Outcome.CORRECT, "1"), "first right")
+    counts = tally.counts
+    assert (counts.wrong_text, counts.right_text) == ("x" * SHOWN, "first right")
+    assert (counts.error, counts.first_error) == (1, "the grader died")
