@@ -38,7 +38,7 @@ bench: setup-dev
 # Repeated kills, every seed, the report in a real browser.
 soak: setup-dev
 	tests/soak/install
-	$(BIN)/python -m pytest -m soak
+	$(BIN)/python -m pytest -m soak -rP
 
 setup: .venv/.$(DEVICE)-ready
 setup-dev: .venv/.dev-ready

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -19,37 +19,76 @@ from forkdiv.tally import ProblemCounts
 ALL = "all"
 
 
-def cells(
-    knobs: dict[str, Any],
-    counts: Sequence[ProblemCounts],
-    base: Sequence[ProblemCounts] | None,
-    exact: Floats | None,
-    config: EvalConfig,
-) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Findings:
+    """What is known of one checkpoint under one decoder, problem by problem.
+
+    `base` has the same problems in the same order, None where these are the base's own counts;
+    `exact` are the probabilities of a correct response, where they are known; `prompts` are shown
+    with the problems that were lost or gained.
+    """
+
+    counts: Sequence[ProblemCounts]
+    base: Sequence[ProblemCounts] | None = None
+    exact: Floats | None = None
+    prompts: Sequence[str] = ()
+
+    def of(self, rows: Sequence[int]) -> Findings:
+        """Those of some of the problems."""
+        return Findings(
+            [self.counts[i] for i in rows],
+            None if self.base is None else [self.base[i] for i in rows],
+            None if self.exact is None else self.exact[list(rows)],
+            [self.prompts[i] for i in rows] if self.prompts else (),
+        )
+
+
+def cells(knobs: Mapping[str, Any], found: Findings, config: EvalConfig) -> list[dict[str, Any]]:
     """One cell per subset and one for all, as plain JSON values.
 
-    `knobs` (tuned, the data axes, temperature, seed) name the cells. `base` has the same
-    problems in the same order; None where these are the base's own cells. A cell with an error
-    verdict on either side is invalid and carries no numbers.
+    `knobs` (tuned, epoch, the data axes, temperature, seed) name the cells. A cell with an error
+    verdict on either side is invalid and carries no numbers. Raises InvalidResult where base
+    and tuned were sampled on different problems.
     """
-    if base is not None and [c.problem_id for c in base] != [c.problem_id for c in counts]:
-        raise InvalidResult("base and tuned were sampled on different problems")
-    subsets = list(dict.fromkeys(one.subset for one in counts))
-    subsets = [*subsets, ALL] if len(subsets) > 1 else [ALL]  # one part is the whole
-    return [_cell(knobs, subset, counts, base, exact, config) for subset in subsets]
+    if found.base is not None:
+        _require_equal_problems(found.counts, found.base)
+    return [
+        _cell(knobs, subset, found.of(_rows(found.counts, subset)), config)
+        for subset in _subsets(found.counts)
+    ]
+
+
+def means(counts: Sequence[ProblemCounts], config: EvalConfig) -> dict[str, dict[str, float]]:
+    """pass@k alone, by subset and k; a subset with an error in it is left out."""
+    out = {}
+    for subset in _subsets(counts):
+        mine = [counts[i] for i in _rows(counts, subset)]
+        if not any(one.error for one in mine):
+            out[subset] = _numbers(config.ks, _pass_at(mine, config.ks).mean(0))
+    return out
+
+
+def _subsets(counts: Sequence[ProblemCounts]) -> list[str]:
+    found = list(dict.fromkeys(one.subset for one in counts))
+    return [*found, ALL] if len(found) > 1 else [ALL]  # one part is the whole
+
+
+def _rows(counts: Sequence[ProblemCounts], subset: str) -> list[int]:
+    return [i for i, one in enumerate(counts) if subset in (ALL, one.subset)]
+
+
+def _require_equal_problems(counts: Sequence[ProblemCounts], base: Sequence[ProblemCounts]) -> None:
+    ours, theirs = ([one.problem_id for one in some] for some in (counts, base))
+    if ours != theirs:
+        apart = sorted(set(ours) ^ set(theirs))
+        named = f"{len(apart)} in one only: {', '.join(apart[:5])}" if apart else "in another order"
+        raise InvalidResult(f"base and tuned were sampled on different problems ({named})")
 
 
 def _cell(
-    knobs: dict[str, Any],
-    subset: str,
-    counts: Sequence[ProblemCounts],
-    base: Sequence[ProblemCounts] | None,
-    exact: Floats | None,
-    config: EvalConfig,
+    knobs: Mapping[str, Any], subset: str, found: Findings, config: EvalConfig
 ) -> dict[str, Any]:
-    rows = [i for i, one in enumerate(counts) if subset in (ALL, one.subset)]
-    mine = [counts[i] for i in rows]
-    theirs = [base[i] for i in rows] if base is not None else None
+    mine, theirs = found.counts, found.base
     errors = sum(one.error for one in [*mine, *(theirs or [])])
     cell: dict[str, Any] = {
         **knobs,
@@ -67,34 +106,76 @@ def _cell(
         "best_case_pass_at": {},
         "exact_pass_at": {},
         "agreement": None,
+        "majority_at": {},
+        "distinct_at": {},
+        "distinct_delta": {},
+        "valid_solutions": None,
     }
-    if errors:
-        return cell
-    values = _pass_at(mine, config.ks)
+    return cell if errors else cell | _numbers_of(found, config)
+
+
+def _numbers_of(found: Findings, config: EvalConfig) -> dict[str, Any]:
+    mine, theirs, ks = found.counts, found.base, config.ks
     weights = coverage.bootstrap_weights(
         [one.subset for one in mine], config.bootstrap, config.seed
     )
-    means = coverage.mean_intervals(values, weights, config.confidence)
-    cell["pass_at"] = _by_k(config.ks, means)
-    cell["modes"] = _by_mode(mine, config.ks)
-    cell["best_case_pass_at"] = {
-        str(k): float(mean)
-        for k, mean in zip(config.ks, _pass_at(mine, config.ks, True).mean(0), strict=True)
+    values, distinct = _pass_at(mine, ks), _distinct(mine, config)
+    cell: dict[str, Any] = {
+        "pass_at": _by_k(ks, coverage.mean_intervals(values, weights, config.confidence)),
+        "modes": _by_mode(mine, ks),
+        "best_case_pass_at": _numbers(ks, _pass_at(mine, ks, True).mean(0)),
+        "majority_at": _majority(mine, config),
+        "distinct_at": _spread(ks, distinct, weights, config.confidence),
+        "valid_solutions": _valid(mine),
     }
     if theirs is not None:
-        difference = coverage.paired_differences(
-            values, _pass_at(theirs, config.ks), weights, config.confidence
-        )
-        cell["delta_to_base"] = _by_k(config.ks, difference)
-    if exact is not None:
-        p = exact[rows]
-        known = coverage.exact_pass_at_k(p[:, None], np.array(config.ks)).mean(0)
-        cell["exact_pass_at"] = {
-            str(k): float(value) for k, value in zip(config.ks, known, strict=True)
-        }
+        base = _pass_at(theirs, ks)
+        difference = coverage.paired_differences(values, base, weights, config.confidence)
+        cell["delta_to_base"] = _by_k(ks, difference)
+        apart = distinct - _distinct(theirs, config)
+        cell["distinct_delta"] = _spread(ks, apart, weights, config.confidence)
+    if found.exact is not None:
+        known = coverage.exact_pass_at_k(found.exact[:, None], np.array(ks)).mean(0)
         correct = np.array([one.correct for one in mine])
-        cell["agreement"] = asdict(coverage.agreement(correct, config.samples, p, config.ks))
+        agreed = coverage.agreement(correct, config.samples, found.exact, ks)
+        cell |= {"exact_pass_at": _numbers(ks, known), "agreement": asdict(agreed)}
     return cell
+
+
+def _distinct(counts: Sequence[ProblemCounts], config: EvalConfig) -> Floats:
+    return coverage.distinct_at_k(config.samples, [one.solutions for one in counts], config.ks)
+
+
+def _valid(counts: Sequence[ProblemCounts]) -> float | None:
+    known = [one.valid for one in counts if one.valid is not None]
+    return float(np.mean(known)) if len(known) == len(counts) else None
+
+
+def _majority(counts: Sequence[ProblemCounts], config: EvalConfig) -> dict[str, float]:
+    """The mean over problems; empty where verdicts do not carry answers."""
+    rows = [
+        coverage.majority_at_k(one.n, one.right_votes, one.wrong_votes, config.ks)
+        for one in counts
+        if one.right_votes is not None and one.wrong_votes is not None
+    ]
+    return _numbers(config.ks, np.mean(rows, axis=0)) if len(rows) == len(counts) else {}
+
+
+def _spread(
+    ks: Sequence[int], values: Floats, weights: Floats, confidence: float
+) -> dict[str, dict[str, float]]:
+    """Means over problems of numbers without a ceiling, with percentile bootstrap limits."""
+    tail = (1 - confidence) / 2 * 100
+    low, high = np.percentile(weights @ values, [tail, 100 - tail], axis=0)
+    rows = zip(ks, values.mean(0), low, high, strict=True)
+    return {
+        str(k): {"value": float(mean), "low": float(below), "high": float(above)}
+        for k, mean, below, above in rows
+    }
+
+
+def _numbers(ks: Sequence[int], values: Floats) -> dict[str, float]:
+    return {str(k): float(value) for k, value in zip(ks, values, strict=True)}
 
 
 def _pass_at(

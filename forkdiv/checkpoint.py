@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,32 @@ def open_checkpoint(path: Path) -> Checkpoint:
             "save the tokenizer into the same folder",
         )
     return Checkpoint(path.resolve(), _content_digest(path, weights))
+
+
+def saved_in(path: Path) -> tuple[str, dict[int, Path]]:
+    """The checkpoints of a folder by the number they were saved under, and what that counts:
+    one, under 0, or those of a run (`epoch-0003`, `checkpoint-500` …) in order.
+
+    Raises UserError for a folder that is neither.
+    """
+    if (path / "config.json").is_file() or not path.is_dir():
+        read_config(path)
+        return "epoch", {0: path}
+    found: dict[str, dict[int, Path]] = {}
+    for folder in path.iterdir():
+        match = re.fullmatch(r"(epoch|checkpoint|step)[-_](\d+)", folder.name)
+        if match and (folder / "config.json").is_file():
+            unit = "epoch" if match[1] == "epoch" else "step"
+            found.setdefault(unit, {})[int(match[2])] = folder
+    if len(found) != 1:
+        raise refuse(
+            f"{path} is neither a checkpoint nor a run's folder of them",
+            "no config.json" if not found else "both epochs and steps",
+            "a Hugging Face folder, or one that holds checkpoint-N or epoch-N folders",
+            "check the path",
+        )
+    ((unit, saved),) = found.items()
+    return unit, dict(sorted(saved.items()))
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -6,16 +6,17 @@ Heavy imports come after parsing, so that `--help` answers at once.
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from forkdiv.errors import InvalidResult, UserError
-
-DATA_VERBS = ("audit", "synthesize")  # those that take --data FILE
 
 VERBS = {
     "study": "Run a whole study: the sweep, its table, its report.",
@@ -28,6 +29,30 @@ VERBS = {
     "train": "Fine-tune the base on one setting's dataset.",
     "sample": "Sample one checkpoint on the held-out problems.",
     "evaluate": "Sample and score one checkpoint against the base.",
+    "compare": "Compare two checkpoints on a file of problems: sample, score, report.",
+}
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of one verb. It is short for the setting it names, or is handed to the job
+    under its own name where it names none."""
+
+    about: str
+    setting: str | None = None
+    many: bool = False
+
+
+DATA = Option("A file of your own, or a dataset folder of forkdiv's.", "data")
+
+OPTIONS: dict[str, dict[str, Option]] = {
+    "audit": {"data": DATA},
+    "synthesize": {"data": DATA},
+    "compare": {
+        "base": Option("The model before fine-tuning: a Hugging Face folder.", "base"),
+        "tuned": Option("The model after it, or a folder of saved checkpoints.", "checkpoint"),
+        "data": Option("Problems with their answers: JSONL, JSON, Parquet, CSV.", "data"),
+    },
 }
 
 app = typer.Typer(
@@ -56,39 +81,57 @@ Overrides = Annotated[
 ]
 Config = Annotated[Path | None, typer.Option(help="A YAML file of settings; see jobs/configs/.")]
 Traceback = Annotated[bool, typer.Option(help="Show where an error arose.")]
-Data = Annotated[
-    Path | None,
-    typer.Option(help="A file of your own, or a dataset folder of forkdiv's; short for data=FILE."),
-]
 
 
 def _add(to: typer.Typer, verb: str, about: str) -> None:
-    def plain(
-        overrides: Overrides = None, config: Config = None, traceback: Traceback = False
-    ) -> None:
-        _run(verb, config, overrides or [], traceback)
-
-    def with_data(
+    def command(
         overrides: Overrides = None,
-        data: Data = None,
         config: Config = None,
         traceback: Traceback = False,
+        **options: Any,
     ) -> None:
-        named = [f"data={json.dumps(str(data))}"] if data else []
-        _run(verb, config, [*(overrides or []), *named], traceback)
+        _run(verb, config, overrides or [], traceback, options)
 
-    to.command(verb, help=about)(with_data if verb in DATA_VERBS else plain)
+    command.__signature__ = _signature(command, OPTIONS.get(verb, {}))  # type: ignore[attr-defined]
+    to.command(verb, help=about)(command)
 
 
-def _run(verb: str, config: Path | None, overrides: list[str], traceback: bool) -> None:
+def _signature(command: Callable[..., None], options: Mapping[str, Option]) -> inspect.Signature:
+    """The command's parameters with the verb's own options: typer reads what to offer there."""
+    *plain, _ = inspect.signature(command, eval_str=True).parameters.values()
+    own = []
+    for name, option in options.items():
+        kind: Any = list[Path] | None if option.many else Path | None
+        annotated = Annotated[kind, typer.Option(f"--{name}", help=_help(option))]
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        own.append(inspect.Parameter(name, keyword, default=None, annotation=annotated))
+    return inspect.Signature([*plain, *own])
+
+
+def _help(option: Option) -> str:
+    return f"{option.about} Short for {option.setting}=…" if option.setting else option.about
+
+
+def _run(
+    verb: str,
+    config: Path | None,
+    overrides: list[str],
+    traceback: bool,
+    options: Mapping[str, Any],
+) -> None:
     from forkdiv.config import load
     from forkdiv.terminal import quiet_libraries
 
     quiet_libraries()
+    known = OPTIONS.get(verb, {})
+    given = {name: value for name, value in options.items() if value}
+    settings = {known[name].setting: str(value) for name, value in given.items()}
+    named = [f"{key}={json.dumps(value)}" for key, value in settings.items() if key]
+    own = {name: value for name, value in given.items() if known[name].setting is None}
     try:
-        study = load(config, overrides)
+        study = load(config, [*overrides, *named])
         job: Any = importlib.import_module(f"jobs.{verb}")
-        job.run(study)
+        job.run(study, **own)
     except UserError as error:
         _fail(error, 2, traceback)
     except InvalidResult as error:

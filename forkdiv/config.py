@@ -164,12 +164,20 @@ class DecoderConfig(Frozen):
 
 class EvalConfig(Frozen):
     """Held-out problems (None: the task's own number) and samples of each. `k` empty means
-    1, 2, 4 ... and `samples`."""
+    1, 2, 4 ... and `samples`.
+
+    With `validation_problems` every model is also sampled on that many problems of the
+    validation split, and is compared at the temperature that was best for it there as well.
+    `predict` are the k beyond `samples` for which the coverage law is asked (empty: 8
+    and 64 times `samples`).
+    """
 
     split: Literal["validation", "test"] = "test"
     problems: int | None = Field(None, ge=1)
+    validation_problems: int | None = Field(None, ge=1)
     samples: int = Field(64, ge=1, le=4096)
     k: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    predict: tuple[Annotated[int, Field(ge=1)], ...] = ()
     seed: Seed = 0
     bootstrap: int = Field(2000, ge=100)
     confidence: float = Field(0.95, gt=0.5, lt=1)
@@ -190,6 +198,11 @@ class EvalConfig(Frozen):
             return tuple(sorted(set(self.k)))
         powers = (2**i for i in range(self.samples.bit_length()))
         return tuple(sorted({*powers, self.samples}))
+
+    @property
+    def predicted(self) -> tuple[int, ...]:
+        """The k that the coverage law is asked for, in order."""
+        return tuple(sorted(set(self.predict))) or (8 * self.samples, 64 * self.samples)
 
 
 class SweepConfig(Frozen):

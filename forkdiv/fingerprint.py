@@ -21,8 +21,9 @@ STAGE_VERSIONS = {
     "base": 1,
     "train": 2,
     "samples": 2,
-    "verdicts": 2,
+    "verdicts": 3,
     "exact": 2,
+    "forks": 1,
     "study": 2,
 }
 
@@ -34,6 +35,7 @@ STAGE_LIBRARIES = {
     "train": ("torch", "transformers", "deepspeed"),
     "samples": ("torch", "vllm"),
     "exact": ("torch", "transformers"),
+    "forks": ("torch", "transformers"),
     "study": ("numpy", "scipy"),
 }
 

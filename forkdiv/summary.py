@@ -32,8 +32,11 @@ def assemble(
     axes: Sequence[str],
     trials: Sequence[Sequence[dict[str, Any]]],
     seconds: Mapping[str, float],
+    dynamics: Sequence[dict[str, Any]] = (),
+    best_decoders: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
-    """The summary of a study from the cells of its trials; `axes` are the data axes it varies."""
+    """The summary of a study from the cells of its trials; `axes` are the data axes it varies,
+    `dynamics` the cells of checkpoints that were saved before a run's last one."""
     cells = [cell for trial in trials for cell in trial]
     return {
         "study": study.name,
@@ -46,6 +49,9 @@ def assemble(
         "notes": list(build(study.task).notes),
         "base": [cell for cell in cells if not cell["tuned"]],
         "cells": [cell for cell in cells if cell["tuned"]],
+        "dynamics": list(dynamics),
+        "best_decoders": list(best_decoders),
+        "unit": "epoch",
         "seconds": {stage: round(value, 1) for stage, value in seconds.items()},
         "versions": versions(),
     }
@@ -64,7 +70,7 @@ def metrics(summary: Mapping[str, Any]) -> dict[str, float]:
 
 def check(summary: Mapping[str, Any]) -> None:
     """Raise InvalidResult where a cell is invalid or sampled and exact values disagree."""
-    check_cells([*summary["base"], *summary["cells"]])
+    check_cells([*summary["base"], *summary["cells"], *summary["dynamics"]])
 
 
 def trusted(summary: Mapping[str, Any]) -> bool:

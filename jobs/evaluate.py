@@ -42,7 +42,7 @@ def run(study: StudyConfig) -> None:
             line = Line(study, base, store, ServeSampler(app, study.place.engine), progress)
             if given:
                 alone = Point(study.decoder.temperature, study.sft.seed, tuned=False)
-                result = line.compared(study, alone, given, None)
+                result = line.compared(study, alone, {0: given})
             else:
                 result = line.walk(point)
     name = str(given.path) if given else point.name

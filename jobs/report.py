@@ -6,16 +6,19 @@ forkdiv report --config jobs/configs/quickstart.yaml
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
-from forkdiv import cli
+from forkdiv import cli, summary
 from forkdiv.artifacts import check_writable
 from forkdiv.config import StudyConfig
 from forkdiv.errors import refuse
-from forkdiv.report import page
-from forkdiv.terminal import say
-from tuning.study import SUMMARY, folder
+from forkdiv.report import page, tables
+from forkdiv.report.headline import headline
+from forkdiv.terminal import say, show_table
+from forkdiv.track import Tracker
+from tuning.study import SUMMARY, folder, parent_run
 
 
 def run(study: StudyConfig) -> None:
@@ -37,6 +40,26 @@ def run(study: StudyConfig) -> None:
             "run `forkdiv study` again",
         )
     say(f"report: {write_report(study, done)}")
+
+
+def conclude(study: StudyConfig, done: dict[str, Any]) -> None:
+    """Report, MLflow and the terminal of what has just been measured.
+
+    Raises InvalidResult, after all is written, where a cell cannot be trusted.
+    """
+    written = write_report(study, done)
+    tracker = Tracker.of(study.place)
+    files = [written, written.with_name(SUMMARY), *sorted(written.parent.glob("figures/*.png"))]
+    tracker.finish(
+        parent_run(study, done["fingerprint"]), summary.metrics(done), files, summary.trusted(done)
+    )
+    show_table(*tables.table(done), title=f"{study.name}: pass@k and its change to the base")
+    say(headline(done))
+    say(f"report: {written}")
+    mlflow = Path(sys.executable).with_name("mlflow")
+    say(f"compare the trials in MLflow: {mlflow} ui --backend-store-uri {tracker.uri} --port 5000")
+    say(f"  then open http://127.0.0.1:5000/#/experiments/{tracker.experiment_id()}/runs")
+    summary.check(done)
 
 
 def write_report(study: StudyConfig, done: dict[str, Any]) -> Path:

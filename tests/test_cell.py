@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forkdiv.cell import cells
+from forkdiv.cell import Findings, cells, means
 from forkdiv.config import EvalConfig
 from forkdiv.errors import InvalidResult
 from forkdiv.tally import ProblemCounts
@@ -44,7 +44,8 @@ def by_subset(
     base: list[ProblemCounts] | None = None,
     exact: list[float] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    made = cells(KNOBS, tuned, base, None if exact is None else np.array(exact), CONFIG)
+    found = Findings(tuned, base, None if exact is None else np.array(exact))
+    made = cells(KNOBS, found, CONFIG)
     assert json.loads(json.dumps(made, allow_nan=False)) == made
     return {cell["subset"]: cell for cell in made}
 
@@ -83,7 +84,7 @@ def test_a_base_of_other_problems_or_another_order_is_refused() -> None:
     tuned = counts([8, 2, 6, 0])
     for base in (tuned[::-1], tuned[:2], [*tuned[:3], ProblemCounts("q", "unsigned", n=N)]):
         with pytest.raises(InvalidResult, match="different problems"):
-            cells(KNOBS, tuned, base, None, CONFIG)
+            cells(KNOBS, Findings(tuned, base), CONFIG)
 
 
 @pytest.mark.parametrize("side", ["tuned", "base"])
@@ -216,7 +217,7 @@ def test_exact_values_are_those_of_the_subsets_own_problems() -> None:
 def test_samples_that_exact_values_rule_out_do_not_agree() -> None:
     config = EvalConfig(problems=40, samples=64, k=(1, 64), bootstrap=100)
     tuned = [ProblemCounts(f"p{i}", "signed", n=64, correct=64) for i in range(40)]
-    cell = cells(KNOBS, tuned, None, np.full(40, 0.3), config)[-1]
+    cell = cells(KNOBS, Findings(tuned, None, np.full(40, 0.3)), config)[-1]
     assert cell["agreement"]["agrees"] is False
     assert cell["agreement"]["worst_z"] > 5
 
@@ -224,3 +225,40 @@ def test_samples_that_exact_values_rule_out_do_not_agree() -> None:
 def test_without_exact_values_a_cell_says_so() -> None:
     cell = by_subset(counts([8, 2, 6, 0]))["all"]
     assert (cell["exact_pass_at"], cell["agreement"]) == ({}, None)
+
+
+def test_distinct_solutions_are_counted_up_to_what_there_is() -> None:
+    rows = counts([4, 4, 4, 4], valid=3)
+    rows = [
+        replace(rows[0], solutions={2: 2}),
+        *(replace(one, solutions={4: 1}) for one in rows[1:]),
+    ]
+    cell = by_subset(rows, counts([0, 0, 0, 0]))["all"]
+    assert cell["valid_solutions"] == 3
+    expected = (2 * pass_at(2, 4) + 3 * pass_at(4, 4)) / 4
+    assert cell["distinct_at"]["4"]["value"] == pytest.approx(expected)
+    assert cell["distinct_delta"] == cell["distinct_at"], "the base found none"
+
+
+def test_a_majority_is_known_where_verdicts_carry_answers() -> None:
+    rows = counts([4, 4, 4, 4])
+    assert by_subset(rows)["all"]["majority_at"] == {}
+    voting = [replace(one, right_votes={4: 1}, wrong_votes={1: 4}) for one in rows]
+    found = by_subset(voting)["all"]["majority_at"]
+    assert found["1"] == pytest.approx(0.5)
+    assert found["4"] > 0.6, "wrong votes are split"
+
+
+def test_means_are_those_of_the_cells_and_leave_out_what_has_an_error() -> None:
+    rows = counts([8, 2, 6, 0])
+    cell = by_subset(rows)
+    for subset, values in means(rows, CONFIG).items():
+        assert values == {k: one["value"] for k, one in cell[subset]["pass_at"].items()}
+    assert set(means([replace(rows[0], error=1), *rows[1:]], CONFIG)) == {"unsigned"}
+
+
+def test_problems_that_only_one_model_was_sampled_on_are_named() -> None:
+    tuned, base = counts([1, 2]), counts([1, 2])
+    base[1] = replace(base[1], problem_id="p9")
+    with pytest.raises(InvalidResult, match=r"2 in one only: p1, p9"):
+        cells(KNOBS, Findings(tuned, base), CONFIG)

@@ -116,12 +116,12 @@ def test_known_values_come_without_a_warning() -> None:
 @pytest.mark.parametrize(
     ("n", "c", "k", "message"),
     [
-        (3, 4, 1, "c must not exceed n, got c=4 of n=3"),
-        ([9, 3], [9, 5], 1, "got c=5 of n=3 at 1"),
+        (3, 4, 1, "c must not exceed n, got c=4 n=3"),
+        ([9, 3], [9, 5], 1, "got c=5 n=3 in row 1"),
         (-1, 0, 1, "n must be whole numbers"),
         (3, -1, 1, "c must be whole numbers"),
         (3, 1, -1, "k must be whole numbers"),
-        (3, 1, 0, "k must be at least 1, got 0"),
+        (3, 1, 0, "k must be at least 1, got k=0"),
         (3.5, 1, 1, "n must be whole numbers"),
         (3, 0.5, 1, "c must be whole numbers"),
         (3, 1, 1.5, "k must be whole numbers"),

@@ -21,8 +21,8 @@ from forkdiv.progress import Progress
 from forkdiv.records import Problem
 from forkdiv.tasks import build
 from tests.fakes import FakeSampler
+from tuning.record import dynamics, headline_metrics, params, tags
 from tuning.space import Point, at, axes
-from tuning.sweep import headline_metrics, params, tags
 from tuning.trial import Line, TrialResult
 
 BASE = Path(__file__).parents[1] / "forkdiv/base/graph-d3-l3"
@@ -81,7 +81,7 @@ def a_line(root: Path, sampler: FakeSampler, *settings: str) -> Line:
 
 def compared(line: Line, point: Point, checkpoint: Checkpoint) -> TrialResult:
     study: StudyConfig = at(line.study, point)
-    return line.compared(study, point, checkpoint, None)
+    return line.compared(study, point, {4: checkpoint})
 
 
 def asked(sampler: FakeSampler, n: int = 8) -> int:
@@ -186,7 +186,7 @@ def test_a_result_crosses_processes_as_json(results: list[TrialResult]) -> None:
     for result in results:
         plain = asdict(result)
         assert json.loads(json.dumps(plain, allow_nan=False)) == plain
-        assert result.seconds.keys() == {"sample", "score", "exact"}
+        assert result.seconds.keys() == {"sample", "score", "exact", "coverage"}
 
 
 def test_metrics_are_flat_numbers_whose_names_mlflow_takes(results: list[TrialResult]) -> None:
@@ -268,3 +268,28 @@ def test_a_task_that_cannot_list_its_solutions_has_no_exact_values(tmp_path: Pat
     line = a_line(tmp_path, FakeSampler(), "task={kind: counterfactual_arithmetic}")
     problems = build(line.study.task).heldout("test", 4)
     assert line.known(line.study, problems, base()) is None
+
+
+def test_earlier_checkpoints_of_a_run_are_its_dynamics(tmp_path: Path, tuned: Checkpoint) -> None:
+    line = a_line(tmp_path, FakeSampler())
+    point = Point(1.0, 0, fork_density=0.5)
+    saved = {1: Checkpoint(tuned.path, "early"), 2: Checkpoint(tuned.path, "later"), 4: tuned}
+    result = line.compared(at(line.study, point), point, saved)
+    assert [cell["epoch"] for cell in result.dynamics] == [1, 1, 1, 2, 2, 2]
+    assert {cell["epoch"] for cell in result.cells} == {4}
+    assert [row["step"] for row in dynamics(result)] == [1, 2, 4]
+    for row in dynamics(result):
+        assert {"epoch_pass_at_8", "epoch_unsigned_delta_pass_at_1"} <= row.keys()
+    alone = compared(line, point, tuned)
+    assert alone.cells == result.cells and dynamics(alone) == []
+
+
+def test_validation_problems_are_sampled_for_choosing_and_only_where_asked(
+    tmp_path: Path, tuned: Checkpoint
+) -> None:
+    sampler = FakeSampler()
+    line = a_line(tmp_path, sampler, "eval.validation_problems=4")
+    result = compared(line, Point(1.0, 0, fork_density=0.5), tuned)
+    assert sampler.drawn == 2 * 10 * 8 + 4 * 8
+    assert set(result.choice) == {"signed", "unsigned", "all"}
+    assert {request.problem.split for request in sampler.asked} == {"test", "validation"}

@@ -59,6 +59,7 @@ def _conduct(
 ) -> dict[str, Any]:
     # after the checks and the look into the store: Ray's imports take seconds
     from tuning import session, sweep
+    from tuning.best_decoder import best_decoders
 
     started = time.perf_counter()
     progress = Progress(folder(study) / "progress.jsonl")
@@ -85,7 +86,13 @@ def _conduct(
             seconds[f"sweep.{stage}"] = seconds.get(f"sweep.{stage}", 0.0) + passed
     seconds["total"] = time.perf_counter() - started
     return summary.assemble(
-        study, fingerprint, axes(study), [trial.cells for trial in trials], seconds
+        study,
+        fingerprint,
+        axes(study),
+        [trial.cells for trial in trials],
+        seconds,
+        dynamics=[cell for trial in trials for cell in trial.dynamics],
+        best_decoders=best_decoders(trials, study.eval),
     )
 
 

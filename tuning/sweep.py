@@ -15,7 +15,7 @@ from forkdiv.checkpoint import Checkpoint
 from forkdiv.config import StudyConfig
 from forkdiv.errors import InvalidResult
 from forkdiv.progress import Progress
-from forkdiv.track import Tracker
+from tuning.record import record
 from tuning.session import TRIAL_CPUS
 from tuning.space import Point, at, points
 from tuning.trial import Line, TrialResult
@@ -76,7 +76,6 @@ def run(
 
 def trial(config: dict[str, Any], setting: dict[str, Any]) -> None:
     """What Tune runs in its actor: the line for one point, written to MLflow and to a file."""
-    from forkdiv.report.figures import curve_figure
     from forkdiv.serve import ServeSampler
 
     study = StudyConfig.model_validate(setting["study"])
@@ -88,67 +87,10 @@ def trial(config: dict[str, Any], setting: dict[str, Any]) -> None:
     path, fingerprint = setting["base"]
     base = Checkpoint(Path(path), fingerprint)
     result = Line(study, base, store, client, progress).walk(point)
-    metrics = headline_metrics(result.cells)
-    Tracker.of(study.place).trial(
-        parent=setting["parent"],
-        fingerprint=result.fingerprint,
-        name=point.name,
-        params=params(point),
-        tags=tags(at(study, point)),
-        started=started,
-        metrics=metrics,
-        valid=all(cell["valid"] for cell in result.cells),
-        history=result.history,
-        figures={"pass_at_k.png": curve_figure(result.cells, point.name)},
-    )
+    metrics = record(at(study, point), result, setting["parent"], point.name, started)
     write_text(Path(setting["results"]) / f"{_file_name(point)}.json", json.dumps(asdict(result)))
     progress(_sentence(metrics))
     tune.report(_shown_by_tune(metrics))
-
-
-def headline_metrics(cells: list[dict[str, Any]]) -> dict[str, float]:
-    """Flat numbers under the same names in every run: all problems plain, subsets by prefix.
-
-    MLflow's comparison views need equal keys; a metric that does not hold in a run (the
-    difference of the base to itself) is left out, not made zero.
-    """
-    metrics: dict[str, float] = {}
-    for cell in cells:
-        prefix = "" if cell["subset"] == "all" else f"{cell['subset']}_"
-        for k, interval in cell["pass_at"].items():
-            if interval is not None:
-                metrics[f"{prefix}pass_at_{k}"] = interval["value"]
-        for k, interval in cell["delta_to_base"].items():
-            metrics[f"{prefix}delta_pass_at_{k}"] = interval["value"]
-        for k, value in cell["exact_pass_at"].items():
-            metrics[f"{prefix}exact_pass_at_{k}"] = value
-        for count in ("truncated", "unparsable", "errors"):
-            metrics[f"{prefix}{count}"] = cell[count]
-        metrics[f"{prefix}valid"] = float(cell["valid"])
-    return metrics
-
-
-def params(point: Point) -> dict[str, float | str]:
-    """What varies, as numbers where it is one: MLflow's comparison opens with the first few
-    parameters, and constants would fill its axes. The base has no values on the data axes."""
-    own = {"temperature": point.temperature, "seed": point.seed, "tuned": int(point.tuned)}
-    return own | point.data
-
-
-def tags(study: StudyConfig) -> dict[str, str]:
-    """What was in force without varying, the effective decoder first of all."""
-    settings = {
-        "task": study.task,
-        "prompt": study.prompt,
-        "decoder": study.decoder,
-        "dataset": study.dataset,
-        "sft": study.sft,
-    }
-    return {
-        f"{section}.{key}": str(value)
-        for section, config in settings.items()
-        for key, value in config.model_dump(mode="json").items()
-    }
 
 
 def _shown_by_tune(metrics: dict[str, float]) -> dict[str, float]:

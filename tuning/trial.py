@@ -7,21 +7,22 @@ earlier one in the temperature only starts at sampling.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from forkdiv import dataset, exact, sample, score, synthesis, train, train_log
 from forkdiv.artifacts import Artifact, Store
-from forkdiv.cell import cells
+from forkdiv.cell import Findings, cells, means
 from forkdiv.checkpoint import Checkpoint
-from forkdiv.config import StudyConfig
+from forkdiv.config import DecoderConfig, StudyConfig
 from forkdiv.coverage import Floats
+from forkdiv.errors import InvalidResult
 from forkdiv.fingerprint import Identity
 from forkdiv.progress import Progress
 from forkdiv.records import Problem
-from forkdiv.sample import SamplerClient
+from forkdiv.sample import Failed, Request, Response, SamplerClient, SampleSet
 from forkdiv.tally import ProblemCounts
 from forkdiv.tasks import build
 from tuning.space import Point, at
@@ -29,15 +30,33 @@ from tuning.space import Point, at
 
 @dataclass
 class TrialResult:
-    """A point's cells and where they came from; plain values, so that it crosses processes."""
+    """A point's cells and where they came from; plain values, so that it crosses processes.
+
+    `dynamics` are the cells of the checkpoints that were saved before the last one. `correct`
+    counts the correct samples of each held-out problem, `choice` is pass@k on the validation
+    problems by subset and k, for choosing a decoder; empty where nothing is chosen.
+    """
 
     point: Point
     fingerprint: str
     cells: list[dict[str, Any]]
     checkpoint: str
     train: str | None = None
+    dynamics: list[dict[str, Any]] = field(default_factory=list)
+    correct: list[int] = field(default_factory=list)
+    subsets: list[str] = field(default_factory=list)
+    choice: dict[str, dict[str, float]] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+
+
+class NoSampler:
+    """Where every sample is there already."""
+
+    def sample(
+        self, checkpoint: Checkpoint, decoder: DecoderConfig, requests: Iterable[Request]
+    ) -> Iterator[Response | Failed]:
+        raise InvalidResult(f"samples of {checkpoint.path} are missing and no sampler runs")
 
 
 @dataclass
@@ -55,33 +74,66 @@ class Line:
         """All stages for `point`. Raises InvalidResult or what Ray Train raises."""
         self.seconds = {}
         study = at(self.study, point)
-        run = self.trained(study) if point.tuned else None
-        checkpoint = train.last(run) if run else self.base
-        return self.compared(study, point, checkpoint, run)
+        if not point.tuned:
+            return self.compared(study, point, {0: self.base})
+        run = self.trained(study)
+        found = self.compared(study, point, train.checkpoints(run))
+        return replace(found, train=run.fingerprint, history=_history(run))
 
     def compared(
+        self, study: StudyConfig, point: Point, checkpoints: Mapping[int, Checkpoint]
+    ) -> TrialResult:
+        """Sample and score `checkpoints`, saved one after the other and named by epoch, and the
+        base under the same decoder to compare with. The last one is the point's own."""
+        problems = build(study.task).heldout(study.eval.split, study.eval.problems)
+        *earlier, last = checkpoints
+        dynamics = [
+            cell
+            for epoch in earlier
+            for cell in self._cells(study, point, problems, checkpoints[epoch], epoch)[0]
+        ]
+        cells, counts, fingerprint = self._cells(study, point, problems, checkpoints[last], last)
+        return TrialResult(
+            point=point,
+            fingerprint=fingerprint,
+            cells=cells,
+            checkpoint=checkpoints[last].fingerprint,
+            dynamics=dynamics,
+            correct=[one.correct for one in counts],
+            subsets=[one.subset for one in counts],
+            choice=self._choice(study, checkpoints[last]),
+            seconds=self.seconds,
+        )
+
+    def _cells(
         self,
         study: StudyConfig,
         point: Point,
+        problems: list[Problem],
         checkpoint: Checkpoint,
-        run: Artifact | None,
-    ) -> TrialResult:
-        """Sample and score `checkpoint`, and the base under the same decoder to compare with."""
-        problems = build(study.task).heldout(study.eval.split, study.eval.problems)
+        epoch: int,
+    ) -> tuple[list[dict[str, Any]], list[ProblemCounts], str]:
+        """The cells of one checkpoint, its counts, and the fingerprint of those."""
         counts, samples = self.evaluated(study, problems, checkpoint)
         own = checkpoint.fingerprint == self.base.fingerprint
         theirs = None if own else self.evaluated(study, problems, self.base)[0]
         with self._timed("exact"):
             p = self.known(study, problems, checkpoint)
-        return TrialResult(
-            point=point,
-            fingerprint=score.identity(samples, len(problems), study.eval.samples).fingerprint,
-            cells=cells(asdict(point), counts, theirs, p, study.eval),
-            checkpoint=checkpoint.fingerprint,
-            train=run.fingerprint if run else None,
-            history=_history(run) if run else [],
-            seconds=self.seconds,
-        )
+        knobs = {**asdict(point), "epoch": None if own else epoch or None}
+        found = Findings(counts, theirs, p, [one.prompt for one in problems])
+        with self._timed("coverage"):
+            made = cells(knobs, found, study.eval)
+        what = score.identity(samples, len(problems), study.eval.samples)
+        return made, counts, what.fingerprint
+
+    def _choice(self, study: StudyConfig, checkpoint: Checkpoint) -> dict[str, dict[str, float]]:
+        """pass@k on the validation problems, by subset and k."""
+        if not study.eval.validation_problems:
+            return {}
+        update = {"split": "validation", "problems": study.eval.validation_problems}
+        study = study.model_copy(update={"eval": study.eval.model_copy(update=update)})
+        problems = build(study.task).heldout("validation", study.eval.problems)
+        return means(self.evaluated(study, problems, checkpoint)[0], study.eval)
 
     def trained(self, study: StudyConfig) -> Artifact:
         data = self.data(study)
@@ -102,21 +154,27 @@ class Line:
     def evaluated(
         self, study: StudyConfig, problems: list[Problem], checkpoint: Checkpoint
     ) -> tuple[list[ProblemCounts], Identity]:
-        n = study.eval.samples
+        samples = self.sampled(study, problems, checkpoint)
+        with self._timed("score"):
+            counts = score.obtain(self.store, study.task, problems, study.eval.samples, samples)
+        return counts, samples.identity
+
+    def sampled(
+        self, study: StudyConfig, problems: list[Problem], checkpoint: Checkpoint
+    ) -> SampleSet:
+        """The checkpoint's samples, drawn where they are missing."""
         what = sample.identity(study.task, study.eval, checkpoint, study.decoder, study.prompt)
         with self._timed("sample"):
-            samples = sample.obtain(
+            return sample.obtain(
                 self.store,
                 what,
                 problems,
-                n,
+                study.eval.samples,
                 checkpoint,
                 study.decoder,
                 self.sampler,
                 self.progress,
             )
-        with self._timed("score"):
-            return score.obtain(self.store, study.task, problems, n, samples), what
 
     def known(
         self, study: StudyConfig, problems: list[Problem], checkpoint: Checkpoint

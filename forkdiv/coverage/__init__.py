@@ -2,7 +2,13 @@
 
 from forkdiv.coverage.agreement import Agreement, agreement
 from forkdiv.coverage.checked import Floats
-from forkdiv.coverage.estimators import exact_pass_at_k, pass_at_k
+from forkdiv.coverage.diversity import distinct_at_k, entropy
+from forkdiv.coverage.estimators import (
+    deal,
+    exact_pass_at_k,
+    pass_at_k,
+    pass_at_k_stratified,
+)
 from forkdiv.coverage.intervals import (
     Interval,
     bootstrap_weights,
@@ -10,6 +16,7 @@ from forkdiv.coverage.intervals import (
     paired_differences,
     wilson,
 )
+from forkdiv.coverage.majority import majority_at_k
 
 __all__ = [
     "Agreement",
@@ -17,9 +24,14 @@ __all__ = [
     "Interval",
     "agreement",
     "bootstrap_weights",
+    "deal",
+    "distinct_at_k",
+    "entropy",
     "exact_pass_at_k",
+    "majority_at_k",
     "mean_intervals",
     "paired_differences",
     "pass_at_k",
+    "pass_at_k_stratified",
     "wilson",
 ]

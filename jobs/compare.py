@@ -1,0 +1,44 @@
+"""Two checkpoints that exist, compared on a file of problems: sampled, scored, reported.
+
+    forkdiv compare --base CHECKPOINT --tuned CHECKPOINT --data FILE
+    forkdiv compare --base DIR --tuned RUN --data FILE task.grader=math decoder.temperature=0.7
+
+CHECKPOINT is any Hugging Face folder; RUN a folder of checkpoints saved one after the other
+(checkpoint-500, epoch-0003 …). Without --data the problems are those of the config's task.
+"""
+
+from __future__ import annotations
+
+from forkdiv import cli, guess, preflight, prompting
+from forkdiv.checkpoint import saved_in
+from forkdiv.config import StudyConfig
+from forkdiv.errors import refuse
+from forkdiv.tasks import build
+from forkdiv.terminal import say
+from jobs.report import conclude
+from tuning.comparison import Pair, conduct
+
+
+def run(study: StudyConfig) -> None:
+    if study.base is None or study.checkpoint is None:
+        raise refuse(
+            "a comparison takes two checkpoints",
+            f"base={study.base}, tuned={study.checkpoint}",
+            "two Hugging Face folders",
+            "give --base DIR and --tuned DIR",
+        )
+    unit, folders = saved_in(study.checkpoint)
+    wanted = [study.base, *folders.values()]
+    study, guessed = guess.settled(study.model_copy(update={"sweep": type(study.sweep)()}), wanted)
+    if guessed:
+        say(f"guessed: {'; '.join(guessed)}")
+    base = preflight.check(study, takes_checkpoint=True)
+    task = build(study.task)
+    tuned = {number: preflight.check_checkpoint(path, task) for number, path in folders.items()}
+    for one in tuned.values():
+        prompting.check_template(one.path, study.prompt)
+    conclude(study, conduct(study, Pair(base, tuned, unit), say))
+
+
+if __name__ == "__main__":
+    cli.run_job("compare")

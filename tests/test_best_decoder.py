@@ -1,0 +1,55 @@
+"""Each model at the temperature that was best for it on other problems than it is judged by."""
+
+from __future__ import annotations
+
+import pytest
+
+from forkdiv.config import EvalConfig
+from tuning.best_decoder import best_decoders
+from tuning.space import Point
+from tuning.trial import TrialResult
+
+CONFIG = EvalConfig(problems=4, samples=8, k=(1, 8), bootstrap=200, validation_problems=4)
+
+
+def trial(
+    temperature: float, choice: float | None, correct: list[int], tuned: bool = True
+) -> TrialResult:
+    known = {} if choice is None else {"all": {"1": choice, "8": choice}}
+    return TrialResult(
+        point=Point(temperature, 0, tuned=tuned, fork_density=0.5 if tuned else None),
+        fingerprint="f",
+        cells=[{"valid": True}],
+        checkpoint="c",
+        correct=correct,
+        subsets=["all"] * 4,
+        choice=known,
+    )
+
+
+BASE = [trial(0.7, 0.2, [1] * 4, tuned=False), trial(1.0, 0.4, [4] * 4, tuned=False)]
+
+
+def test_each_model_is_judged_at_its_own_best_temperature() -> None:
+    tuned = [trial(0.7, 0.9, [8] * 4), trial(1.0, 0.1, [8, 0, 0, 0])]
+    one, other = best_decoders([*BASE, *tuned], CONFIG)
+    assert (one["base_temperature"], one["tuned_temperature"]) == (1.0, 0.7)
+    assert one["delta"]["value"] == pytest.approx(0.5)
+    assert (one["k"], other["k"], one["fork_density"], one["subset"]) == (1, 8, 0.5, "all")
+
+
+def test_equally_good_temperatures_are_settled_by_the_one_nearest_1() -> None:
+    tuned = [trial(0.7, 0.9, [8] * 4), trial(1.0, 0.9, [0] * 4)]
+    assert best_decoders([*BASE, *tuned], CONFIG)[0]["tuned_temperature"] == 1.0
+
+
+def test_an_invalid_trial_is_never_chosen() -> None:
+    tuned = [trial(0.7, 0.9, [8] * 4), trial(1.0, 0.1, [4] * 4)]
+    tuned[0].cells[0]["valid"] = False
+    assert best_decoders([*BASE, *tuned], CONFIG)[0]["tuned_temperature"] == 1.0
+
+
+def test_nothing_is_said_where_nothing_was_chosen() -> None:
+    assert best_decoders([BASE[1], trial(1.0, 0.9, [8] * 4)], CONFIG) == []
+    unchosen = [trial(t, None, [8] * 4, tuned) for t in (0.7, 1.0) for tuned in (False, True)]
+    assert best_decoders(unchosen, CONFIG) == []

@@ -1,0 +1,68 @@
+"""pass@k over fixed strata, and errors that name their rows."""
+
+from __future__ import annotations
+
+from itertools import combinations, product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from forkdiv.coverage import deal, pass_at_k, pass_at_k_stratified
+
+Stratum = st.lists(st.booleans(), min_size=1, max_size=5)
+
+
+@settings(deadline=None)
+@given(st.lists(Stratum, min_size=1, max_size=3), st.data())
+def test_the_stratified_estimate_is_the_mean_over_every_choice_in_each_stratum(
+    strata: list[list[bool]], data: st.DataObject
+) -> None:
+    ks = [data.draw(st.integers(0, len(one))) for one in strata]
+    n, c = [len(one) for one in strata], [sum(one) for one in strata]
+    choices = [list(combinations(one, k)) for one, k in zip(strata, ks, strict=True)]
+    hits = [any(any(some) for some in chosen) for chosen in product(*choices)]
+    assert pass_at_k_stratified(n, c, ks) == pytest.approx(np.mean(hits), abs=1e-9)
+
+
+def test_one_stratum_is_the_usual_estimate_and_rows_broadcast() -> None:
+    n, c = np.full((3, 1), 16), np.array([[0], [5], [16]])
+    assert pass_at_k_stratified(n, c, 4).tolist() == pass_at_k(n[:, 0], c[:, 0], 4).tolist()
+
+
+def test_strata_are_estimated_without_bias() -> None:
+    random = np.random.default_rng(0)
+    p, n, k = np.array([0.02, 0.3, 0.6]), np.array([8, 8, 8]), deal(4, 3)
+    found = pass_at_k_stratified(n, random.binomial(n, p, (20_000, 3)), k)
+    error = found.std() / np.sqrt(len(found))
+    assert found.mean() == pytest.approx(1 - np.prod((1 - p) ** k), abs=5 * error)
+
+
+def test_a_stratum_with_fewer_samples_than_draws_is_unknown() -> None:
+    with pytest.warns(RuntimeWarning, match="1 of 2 values are NaN"):
+        found = pass_at_k_stratified([[4, 1], [4, 4]], [[1, 1], [1, 1]], [2, 2])
+    assert np.isnan(found).tolist() == [True, False]
+
+
+@given(st.integers(1, 200), st.integers(1, 20))
+def test_draws_are_dealt_round_robin(k: int, strata: int) -> None:
+    dealt = deal(k, strata)
+    assert dealt.sum() == k and len(dealt) == strata
+    assert np.all(np.diff(dealt) <= 0) and np.ptp(dealt) <= 1
+
+
+@pytest.mark.parametrize(
+    ("n", "c", "k", "said"),
+    [
+        ([4, 4, 4], [1, 5, 7], 1, "c=5 n=4 in row 1, c=7 n=4 in row 2"),
+        ([4, 4], [1, -2], 1, "c=-2 in row 1"),
+        ([4, 4], [1.5, 2], 1, "c=1.5 in row 0"),
+        ([[4], [4]], [[1], [5]], [1, 2], "c=5 n=4 in row 1, 0, c=5 n=4 in row 1, 1"),
+        (4, 2, [1, 0], "k=0 in row 1"),
+        (9, [10] * 5, 1, "and in 2 more"),
+    ],
+)
+def test_a_refusal_names_the_rows(n: object, c: object, k: object, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        pass_at_k(n, c, k)  # type: ignore[arg-type]

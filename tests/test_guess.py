@@ -1,0 +1,80 @@
+"""What a file of problems suggests, where its user says nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from forkdiv.config import load
+from forkdiv.errors import UserError
+from forkdiv.guess import guess_grader, settled
+from forkdiv.rows.columns import Row
+from tests.stack import BASE
+
+
+def rows(*pairs: tuple[str | None, str | None]) -> list[Row]:
+    return [
+        Row(str(i), "q", completion, answer, "", i) for i, (completion, answer) in enumerate(pairs)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "grader"),
+    [
+        (rows(("so\n#### 3", None), ("#### 1,000", None)), "hash"),
+        (rows(("so \\boxed{3}", None), ("\\boxed{x}", "x")), "boxed"),
+        (rows((None, "A"), (None, "(C)")), "choice"),
+        (rows((None, "12"), (None, "-3.5"), ("any text", "1/2")), "numeric"),
+        (rows((None, "$x^2$"), (None, "12")), "math"),
+        (rows((None, "Paris"), (None, "12")), "exact"),
+        (rows(("#### 3", None), ("no mark", None)), "exact"),
+        ([], "exact"),
+    ],
+)
+def test_the_grader_is_the_one_that_every_reference_was_made_for(
+    given: list[Row], grader: str
+) -> None:
+    assert guess_grader(given)[0] == grader
+
+
+def problems(folder: Path) -> Path:
+    path = folder / "problems.jsonl"
+    lines = [{"question": f"{i} + 1?", "answer": str(i + 1)} for i in range(4)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_what_is_guessed_is_said_and_what_is_given_is_kept(tmp_path: Path) -> None:
+    data = f"data={problems(tmp_path)}"
+    study, said = settled(load(None, [data]), [BASE])
+    assert study.task.model_dump()["grader"] == "numeric"
+    assert study.prompt.template == "raw"
+    assert 0 < study.decoder.max_new_tokens <= 512
+    assert [line.split("=")[0] for line in said] == [
+        "task.grader",
+        "prompt.template",
+        "decoder.max_new_tokens",
+    ]
+    given = [
+        "task={kind: file, grader: exact}",
+        "prompt.template=plain",
+        "decoder.max_new_tokens=9",
+    ]
+    study, said = settled(load(None, [data, *given]), [BASE])
+    assert said == []
+    assert (study.task.model_dump()["grader"], study.prompt.template) == ("exact", "plain")
+    assert study.decoder.max_new_tokens == 9
+
+
+def test_a_task_of_ours_needs_no_guess() -> None:
+    study = load(None, [])
+    assert settled(study, [BASE]) == (study, [])
+
+
+def test_a_prompt_that_does_not_fit_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "long.jsonl"
+    path.write_text(json.dumps({"question": "a " * 2000, "answer": "1"}) + "\n")
+    with pytest.raises(UserError, match=r"does not fit the context of .*2000 tokens"):
+        settled(load(None, [f"data={path}"]), [BASE])

@@ -1,0 +1,129 @@
+"""Two checkpoints that exist, compared: sample both, score both, one summary.
+
+The tuned one may be a whole run: a folder of checkpoints saved one after the other. Then the last
+is compared, and the earlier ones show when coverage was lost.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from forkdiv import summary
+from forkdiv.artifacts import Store, write_text
+from forkdiv.checkpoint import Checkpoint, same_shape
+from forkdiv.config import StudyConfig
+from forkdiv.fingerprint import Identity
+from forkdiv.progress import Follower, Progress
+from forkdiv.tasks import build
+from tuning.space import Point
+from tuning.study import SUMMARY, folder, parent_run
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The base, and the tuned checkpoints by the number they were saved under."""
+
+    base: Checkpoint
+    tuned: Mapping[int, Checkpoint]
+    unit: str  # what the numbers count: epoch or step
+
+    @property
+    def engines(self) -> list[list[Checkpoint]]:
+        """The checkpoints, those that one engine can hold together."""
+        groups: list[list[Checkpoint]] = []
+        for one in [self.base, *self.tuned.values()]:
+            mine = next((g for g in groups if same_shape(one.path, g[0].path)), None)
+            if mine is None:
+                groups.append(mine := [])
+            mine.append(one)
+        return groups
+
+
+def identity(study: StudyConfig, pair: Pair) -> Identity:
+    """Of the comparison's summary."""
+    whole = summary.identity(study, pair.base)
+    tuned = {f"tuned-{number}": one.fingerprint for number, one in pair.tuned.items()}
+    return Identity("study", whole.config, {**whole.parents, **tuned})
+
+
+def conduct(study: StudyConfig, pair: Pair, show: Callable[[str], None]) -> dict[str, Any]:
+    """The comparison's summary, found where it is done, else made; also written to its folder."""
+    what = identity(study, pair)
+    store = Store(study.place.root / "store")
+    found = store.find(what)
+    if found:
+        show("this comparison is done; its results are read, not made again")
+        done: dict[str, Any] = json.loads((found.path / SUMMARY).read_text())
+    else:
+        done = _conduct(study, pair, what.fingerprint, show)
+        if summary.trusted(done):
+            text = json.dumps(done)
+            store.obtain(what, lambda path: write_text(path / SUMMARY, text))
+    done["study"] = study.name
+    folder(study).mkdir(parents=True, exist_ok=True)
+    write_text(folder(study) / SUMMARY, json.dumps(done, indent=1))
+    return done
+
+
+def _conduct(
+    study: StudyConfig, pair: Pair, fingerprint: str, show: Callable[[str], None]
+) -> dict[str, Any]:
+    # after the checks and the look into the store: Ray's imports take seconds
+    from tuning import session
+    from tuning.record import record
+    from tuning.trial import Line, NoSampler
+
+    started = time.perf_counter()
+    progress = Progress(folder(study) / "progress.jsonl")
+    store = Store(study.place.root / "store")
+    with Follower(progress.path, show), session.running(study.place):
+        shared = {
+            one.fingerprint: session.shared(study.place, one)
+            for one in [pair.base, *pair.tuned.values()]
+        }
+        for group in pair.engines:
+            _sample(study, [shared[one.fingerprint] for one in group], store, progress)
+    base = shared[pair.base.fingerprint]
+    tuned = {number: shared[one.fingerprint] for number, one in pair.tuned.items()}
+    parent = parent_run(study, fingerprint)
+    line = Line(study, base, store, NoSampler(), progress)
+    trials = []
+    for point, checkpoints in (
+        (Point(study.decoder.temperature, study.sft.seed, tuned=False), {0: base}),
+        (Point(study.decoder.temperature, study.sft.seed), tuned),
+    ):
+        begun = time.time()
+        trials.append(line.compared(study, point, checkpoints))
+        record(study, trials[-1], parent, "tuned" if point.tuned else "base", begun)
+    seconds = {**line.seconds, "total": time.perf_counter() - started}
+    done = summary.assemble(
+        study,
+        fingerprint,
+        (),
+        [trial.cells for trial in trials],
+        seconds,
+        dynamics=[cell for trial in trials for cell in trial.dynamics],
+    )
+    paths = {number: str(one.path) for number, one in pair.tuned.items()}
+    return done | {"unit": pair.unit, "checkpoints": {"base": str(pair.base.path), "tuned": paths}}
+
+
+def _sample(
+    study: StudyConfig, checkpoints: list[Checkpoint], store: Store, progress: Progress
+) -> None:
+    """Draw every checkpoint's samples from one engine, which starts for the first of them."""
+    from forkdiv.serve import ServeSampler
+    from tuning import session
+    from tuning.trial import Line
+
+    first = checkpoints[0]
+    own = study.model_copy(update={"base": first.path})
+    problems = build(study.task).heldout(study.eval.split, study.eval.problems)
+    with session.sampler(own, first) as app:
+        line = Line(study, first, store, ServeSampler(app, study.place.engine), progress)
+        for checkpoint in checkpoints:
+            line.sampled(study, problems, checkpoint).require_complete()

@@ -1,0 +1,110 @@
+"""A trial as MLflow shows it: equal names in every run, so that its comparison views work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from forkdiv.config import StudyConfig
+from forkdiv.track import Tracker
+from tuning.space import Point
+from tuning.trial import TrialResult
+
+Cell = Mapping[str, Any]
+
+
+def record(
+    study: StudyConfig, result: TrialResult, parent: str, name: str, started: float
+) -> dict[str, float]:
+    """Write the trial's run under its `parent`; `study` is the study at the trial's point and
+    `started` in seconds since the epoch. Returns its metrics."""
+    # matplotlib takes a second to import
+    from forkdiv.report.figures import curve_figure
+
+    metrics = headline_metrics(result.cells)
+    Tracker.of(study.place).trial(
+        parent=parent,
+        fingerprint=result.fingerprint,
+        name=name,
+        params=params(result.point),
+        tags=tags(study),
+        started=started,
+        metrics=metrics,
+        valid=all(cell["valid"] for cell in result.cells),
+        history=[*result.history, *dynamics(result)],
+        figures={"pass_at_k.png": curve_figure(list(result.cells), name)},
+    )
+    return metrics
+
+
+def headline_metrics(cells: Sequence[Cell]) -> dict[str, float]:
+    """Flat numbers under the same names in every run: all problems plain, subsets by prefix.
+
+    MLflow's comparison views need equal keys; a metric that does not hold in a run (the
+    difference of the base to itself) is left out, not made zero.
+    """
+    metrics: dict[str, float] = {}
+    for cell in cells:
+        prefix = _prefix(cell)
+        for name, key in (
+            ("pass_at", "pass_at"),
+            ("delta_to_base", "delta_pass_at"),
+            ("distinct_at", "distinct_at"),
+        ):
+            for k, interval in cell[name].items():
+                if interval is not None:
+                    metrics[f"{prefix}{key}_{k}"] = interval["value"]
+        for name in ("exact_pass_at", "majority_at"):
+            for k, value in cell[name].items():
+                metrics[f"{prefix}{name}_{k}"] = value
+        for count in ("truncated", "unparsable", "errors"):
+            metrics[f"{prefix}{count}"] = cell[count]
+        metrics[f"{prefix}valid"] = float(cell["valid"])
+    return metrics
+
+
+def dynamics(result: TrialResult) -> list[dict[str, float]]:
+    """pass@k and its change by epoch, one row per saved checkpoint: what MLflow draws as a
+    curve. Empty where only the last one was saved."""
+    if not result.dynamics:
+        return []
+    rows: dict[int, dict[str, float]] = {}
+    for cell in [*result.dynamics, *result.cells]:
+        row = rows.setdefault(cell["epoch"], {"step": float(cell["epoch"])})
+        for name, key in (("pass_at", "pass_at"), ("delta_to_base", "delta_pass_at")):
+            known = {int(k): one for k, one in cell[name].items() if one}
+            for k in _ends(known):
+                row[f"epoch_{_prefix(cell)}{key}_{k}"] = known[k]["value"]
+    return list(rows.values())
+
+
+def params(point: Point) -> dict[str, float | str]:
+    """What varies, as numbers where it is one: MLflow's comparison opens with the first few
+    parameters, and constants would fill its axes. The base has no values on the data axes."""
+    own = {"temperature": point.temperature, "seed": point.seed, "tuned": int(point.tuned)}
+    return own | point.data
+
+
+def tags(study: StudyConfig) -> dict[str, str]:
+    """What was in force without varying, the effective decoder first of all."""
+    settings = {
+        "task": study.task,
+        "prompt": study.prompt,
+        "decoder": study.decoder,
+        "dataset": study.dataset,
+        "sft": study.sft,
+    }
+    return {
+        f"{section}.{key}": str(value)
+        for section, config in settings.items()
+        for key, value in config.model_dump(mode="json").items()
+    }
+
+
+def _prefix(cell: Cell) -> str:
+    return "" if cell["subset"] == "all" else f"{cell['subset']}_"
+
+
+def _ends(ks: Iterable[int]) -> list[int]:
+    found = sorted(ks)
+    return sorted({*found[:1], *found[-1:]})
