@@ -29,7 +29,7 @@ VERBS = {
     "train": "Fine-tune the base on one setting's dataset.",
     "sample": "Sample one checkpoint on the held-out problems.",
     "evaluate": "Sample and score one checkpoint against the base.",
-    "compare": "Compare two checkpoints on a file of problems: sample, score, report.",
+    "compare": "Sample two checkpoints, score and compare them.",
 }
 
 
