@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from forkdiv.fingerprint import Identity
 from forkdiv.records import Problem
 from forkdiv.task_config import TaskConfig
 from forkdiv.tasks import build, described
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 RAW = PromptConfig()
 PROBABILITIES = "probabilities.json"
@@ -57,8 +61,7 @@ def obtain(
 
     Raises ValueError for a decoder that truncates: its distribution is not the model's.
     """
-    if decoder.truncates:
-        raise ValueError(f"no exact probabilities under a truncating decoder: {decoder}")
+    check_whole(decoder)
 
     def make(folder: Path) -> None:
         values = probabilities(task, problems, checkpoint, decoder, prompt)
@@ -81,9 +84,7 @@ def probabilities(
 ) -> Floats:
     """Float64 of shape (problems,). Raises ValueError where the task cannot list every correct
     response."""
-    import torch
-
-    from forkdiv.model import load_model, load_tokenizer, response_probabilities
+    from forkdiv.model import response_probabilities
 
     solver = build(task)
     if not solver.exhaustive:
@@ -94,13 +95,25 @@ def probabilities(
         for problem, solutions in zip(problems, traces, strict=True)
         for trace in solutions
     ]
-    dtype = torch.bfloat16 if decoder.dtype == "bfloat16" else torch.float32
-    values = response_probabilities(
-        load_model(checkpoint.path, dtype),
-        load_tokenizer(checkpoint.path),
-        pairs,
-        [decoder.temperature],
-        prompt,
-    )[:, 0]
+    model, tokenizer = load(checkpoint, decoder)
+    values = response_probabilities(model, tokenizer, pairs, [decoder.temperature], prompt)[:, 0]
     starts = np.cumsum([0, *(len(solutions) for solutions in traces[:-1])])
     return np.asarray(np.add.reduceat(values, starts))
+
+
+def check_whole(decoder: DecoderConfig) -> None:
+    """Raise ValueError for a decoder that truncates: its distribution is not the model's."""
+    if decoder.truncates:
+        raise ValueError(f"no exact probabilities under a truncating decoder: {decoder}")
+
+
+def load(
+    checkpoint: Checkpoint, decoder: DecoderConfig
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model, computing in the decoder's dtype, and its tokenizer."""
+    import torch
+
+    from forkdiv.model import load_model, load_tokenizer
+
+    dtype = torch.bfloat16 if decoder.dtype == "bfloat16" else torch.float32
+    return load_model(checkpoint.path, dtype), load_tokenizer(checkpoint.path)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -25,9 +27,16 @@ from forkdiv.config import PromptConfig
 from forkdiv.errors import refuse
 from forkdiv.prompting import encode
 
+Floats = NDArray[np.float64]
+
 disable_progress_bar()  # a bar per loaded checkpoint would drown the study's own progress
 
 PAD, UNKNOWN = "<pad>", "<unk>"
+
+# What one batch holds, and how many of its logits are doubled at once: a large vocabulary's
+# would not fit otherwise.
+TOKENS_AT_ONCE = 2**13
+DOUBLES_AT_ONCE = 2**23
 
 # name: (layers, hidden, heads, feed-forward). Llama blocks with tied embeddings, as most small
 # published models have, so that every trap of tied weights is met here first. Not Qwen2:
@@ -142,44 +151,83 @@ def response_probabilities(
     pairs: Sequence[tuple[str, str]],
     temperatures: Sequence[float],
     prompt_config: PromptConfig | None = None,
-    batch_size: int = 256,
-) -> np.ndarray:
+    tokens_at_once: int = TOKENS_AT_ONCE,
+) -> Floats:
     """Teacher-forced probability of each (prompt, response), its end token included.
 
     Returns float64 of shape (pairs, temperatures). Temperature 0 is greedy: 1 where every
     token is the most likely one, else 0.
     """
-    model.eval()
     config = prompt_config or PromptConfig()
     encoded = [encode(tokenizer, prompt, response, config) for prompt, response in pairs]
-    out = np.empty((len(pairs), len(temperatures)))
-    for first in range(0, len(encoded), batch_size):
-        part = encoded[first : first + batch_size]
-        out[first : first + len(part)] = _batch_probabilities(model, part, temperatures)
-    return out
+    asked = [
+        (row, len(head) + i, token)
+        for row, (head, tail) in enumerate(encoded)
+        for i, token in enumerate(tail)
+    ]
+    whole = [head + tail for head, tail in encoded]
+    steps = token_logprobs(model, whole, asked, temperatures, tokens_at_once)
+    starts = np.cumsum([0, *(len(tail) for _, tail in encoded)])[:-1]
+    return np.asarray(np.exp(np.add.reduceat(steps, starts, axis=0)))
 
 
-def _batch_probabilities(
+def token_logprobs(
     model: PreTrainedModel,
-    encoded: Sequence[tuple[list[int], list[int]]],
+    sequences: Sequence[Sequence[int]],
+    asked: Sequence[tuple[int, int, int]],
     temperatures: Sequence[float],
-) -> np.ndarray:
-    width = max(len(head) + len(tail) for head, tail in encoded)
-    # right padding: a causal model's answer does not depend on what comes after
-    ids = torch.zeros((len(encoded), width), dtype=torch.long)
-    mask = torch.zeros((len(encoded), width), dtype=torch.bool)
-    for row, (head, tail) in enumerate(encoded):
-        ids[row, : len(head) + len(tail)] = torch.tensor(head + tail)
-        mask[row, len(head) : len(head) + len(tail)] = True
-    with torch.inference_mode():
-        logits = model(ids).logits[:, :-1].double()
-    targets, wanted = ids[:, 1:], mask[:, 1:]
+    tokens_at_once: int = TOKENS_AT_ONCE,
+) -> Floats:
+    """Log-probabilities of single tokens, each after the beginning of a sequence.
+
+    One of `asked` is the index of a sequence, how many of its tokens are given (1 or more), and
+    the token that may follow them. Returns float64 of shape (asked, temperatures). Temperature 0
+    is greedy: 0 for the most likely token, else -inf. `tokens_at_once` bounds a batch.
+
+    Raises ValueError where no token is given.
+    """
+    model.eval()
+    row, given, token = torch.tensor(asked, dtype=torch.long).reshape(-1, 3).unbind(-1)
+    if (given < 1).any():
+        first = int((given < 1).nonzero()[0])
+        raise ValueError(f"a model needs a token to begin from, asked[{first}] is {asked[first]}")
+    out = torch.empty((len(asked), len(temperatures)), dtype=torch.float64)
+    place = torch.full((len(sequences),), -1)
+    for rows in _batches(sequences, tokens_at_once):
+        # right padding: a causal model's answer does not depend on what comes after
+        ids = pad_sequence([torch.tensor(sequences[i]) for i in rows], batch_first=True)
+        place[rows] = torch.arange(len(rows))
+        here = (place[row] >= 0).nonzero()[:, 0]
+        with torch.inference_mode():
+            logits = model(ids).logits
+            for part in torch.split(here, max(DOUBLES_AT_ONCE // logits.shape[-1], 1)):
+                after = logits[place[row[part]], given[part] - 1].double()
+                out[part] = _logprobs(after, token[part], temperatures)
+        place[rows] = -1
+    return np.asarray(out.numpy())
+
+
+def _batches(sequences: Sequence[Sequence[int]], tokens: int) -> Iterator[list[int]]:
+    """Indices of sequences that fit into one batch, the shortest first."""
+    batch: list[int] = []
+    for row in sorted(range(len(sequences)), key=lambda row: len(sequences[row])):
+        if batch and (len(batch) + 1) * len(sequences[row]) > tokens:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def _logprobs(
+    logits: torch.Tensor, tokens: torch.Tensor, temperatures: Sequence[float]
+) -> torch.Tensor:
+    """Shape (tokens, temperatures), from logits of shape (tokens, vocabulary)."""
     columns = []
     for temperature in temperatures:
         if temperature == 0:
-            steps = torch.where(logits.argmax(-1) == targets, 0.0, -torch.inf).double()
+            columns.append(torch.where(logits.argmax(-1) == tokens, 0.0, -torch.inf).double())
         else:
             steps = torch.log_softmax(logits / temperature, dim=-1)
-            steps = steps.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
-        columns.append(torch.where(wanted, steps, 0.0).sum(-1).exp())
-    return torch.stack(columns, dim=-1).numpy()
+            columns.append(steps.gather(-1, tokens.unsqueeze(-1)).squeeze(-1))
+    return torch.stack(columns, dim=-1)

@@ -39,6 +39,22 @@ def response_ids(tokenizer: PreTrainedTokenizerBase, response: str) -> list[int]
     return ids
 
 
+def placed_ids(tokenizer: PreTrainedTokenizerBase, response: str) -> tuple[list[int], list[int]]:
+    """`response_ids`, and where in the characters of the response each token ends.
+
+    Raises UserError for a tokenizer that does not know it.
+    """
+    if not tokenizer.is_fast:
+        raise refuse(
+            "the tokenizer cannot place tokens in a text",
+            type(tokenizer).__name__,
+            "a fast tokenizer, which knows the characters of its tokens",
+            "export the checkpoint with a tokenizer.json",
+        )
+    found = tokenizer(response, add_special_tokens=False, return_offsets_mapping=True)
+    return found["input_ids"], [end for _, end in found["offset_mapping"]]
+
+
 def encode(
     tokenizer: PreTrainedTokenizerBase, prompt: str, response: str, config: PromptConfig
 ) -> tuple[list[int], list[int]]:

@@ -39,7 +39,7 @@ ALLOWED = {
     "deepspeed": ("forkdiv/train.py",),
 }
 
-PURE = ["coverage", "report", "records", "config", "tasks", "cell"]
+PURE = ["coverage", "report", "records", "config", "tasks", "cell", "fork_tree", "fork_view"]
 
 
 def imported(path: str) -> set[str]:

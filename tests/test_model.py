@@ -26,6 +26,7 @@ from forkdiv.model import (
     new_model,
     next_token_logprobs,
     response_probabilities,
+    token_logprobs,
     word_tokenizer,
 )
 from forkdiv.prompting import encode
@@ -222,9 +223,9 @@ def test_probabilities_do_not_depend_on_batches_or_padding() -> None:
     pairs += [("path:", "a b"), (HELDOUT[0].prompt, build(TASK).solutions(HELDOUT[0])[0].text)]
     whole = response_probabilities(model, tokenizer, pairs, [1.0, 0.7, 0.0])
     assert whole.shape == (14, 3) and whole.dtype == np.float64
-    for batch_size in (1, 5):
+    for tokens in (1, 200):
         parts = response_probabilities(
-            model, tokenizer, pairs, [1.0, 0.7, 0.0], batch_size=batch_size
+            model, tokenizer, pairs, [1.0, 0.7, 0.0], tokens_at_once=tokens
         )
         np.testing.assert_allclose(np.log(parts[:, :2]), np.log(whole[:, :2]), atol=2e-4)
         assert parts[:, 2].tolist() == whole[:, 2].tolist()
@@ -241,6 +242,47 @@ def test_a_probability_is_the_product_of_its_next_token_probabilities() -> None:
     (value,) = response_probabilities(model, tokenizer, [(problem.prompt, text)], [1.0])[:, 0]
     assert np.log(value) == pytest.approx(total, abs=1e-4)
     assert all(np.exp(step).sum() == pytest.approx(1) for step in steps)
+
+
+def test_a_tokens_log_probability_depends_on_what_is_given_and_not_on_what_follows() -> None:
+    model, tokenizer = loaded()
+    prompts = [tokenizer(problem.prompt)["input_ids"] for problem in HELDOUT[:3]]
+    prompts[1] = prompts[1][:9]
+    asked = [(2, len(prompts[2]), 7), (0, 5, 3), (1, 9, 1), (0, len(prompts[0]), 4), (2, 5, 7)]
+    expected = next_token_logprobs(BASE, [prompts[row][:given] for row, given, _ in asked])
+    known = [step[token] for step, (_, _, token) in zip(expected, asked, strict=True)]
+    for tokens in (1, 60, 10**6):
+        found = token_logprobs(model, prompts, asked, [1.0, 2.0, 0.0], tokens)
+        assert found.shape == (5, 3) and found.dtype == np.float64
+        np.testing.assert_allclose(found[:, 0], known, atol=1e-4)
+        hot = [torch.log_softmax(torch.tensor(step) / 2, -1) for step in expected]
+        flat = [float(step[token]) for step, (_, _, token) in zip(hot, asked, strict=True)]
+        np.testing.assert_allclose(found[:, 1], flat, atol=1e-4)
+        greedy = [
+            0.0 if step.argmax() == a[2] else -np.inf
+            for step, a in zip(expected, asked, strict=True)
+        ]
+        assert found[:, 2].tolist() == greedy
+
+
+def test_logits_that_are_doubled_in_parts_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokenizer = loaded()
+    pairs = [(p.prompt, build(TASK).solutions(p)[0].text) for p in HELDOUT[:3]]
+    whole = response_probabilities(model, tokenizer, pairs, [1.0])
+    monkeypatch.setattr("forkdiv.model.DOUBLES_AT_ONCE", 3 * model.config.vocab_size)
+    assert response_probabilities(model, tokenizer, pairs, [1.0]).tolist() == whole.tolist()
+
+
+def test_no_model_predicts_from_nothing() -> None:
+    model, _ = loaded()
+    with pytest.raises(ValueError, match=r"to begin from, asked\[1\] is \(0, 0, 4\)"):
+        token_logprobs(model, [[5, 6]], [(0, 1, 4), (0, 0, 4)], [1.0])
+
+
+def test_of_nothing_there_are_no_probabilities() -> None:
+    model, tokenizer = loaded()
+    assert response_probabilities(model, tokenizer, [], [1.0, 0.5]).shape == (0, 2)
+    assert token_logprobs(model, [], [], [1.0, 0.5]).shape == (0, 2)
 
 
 def test_the_shipped_base_is_small_and_holds_no_pickle() -> None:

@@ -17,10 +17,10 @@ from forkdiv.artifacts import Store
 from forkdiv.checkpoint import Checkpoint
 from forkdiv.config import StudyConfig, load
 from forkdiv.errors import InvalidResult, UserError
+from forkdiv.grading import Grader
 from forkdiv.lacks import problem_of
 from forkdiv.progress import Progress
 from forkdiv.records import Example, Outcome
-from forkdiv.grading import Grader
 from forkdiv.synthesis import Tally, repair
 from forkdiv.tasks import build
 from tests.fakes import ContinuingSampler
