@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from forkdiv import grading
-from forkdiv.records import Outcome, Problem, Verdict
 from forkdiv.grading import Grader
+from forkdiv.records import Outcome, Problem, Verdict
 from forkdiv.task_config import CounterfactualConfig, FileConfig
 from forkdiv.tasks import build
 

@@ -124,7 +124,7 @@ def hashed(config: Any) -> str:
 
 def identities(study: StudyConfig) -> dict[str, str]:
     """The fingerprints of what a study makes, as its stages name them."""
-    from forkdiv import exact, sample, score, summary, synthesis, train
+    from forkdiv import at_forks, exact, sample, score, summary, synthesis, train
     from forkdiv.artifacts import Store
     from forkdiv.checkpoint import Checkpoint
     from forkdiv.pretrain import planned_base
@@ -142,6 +142,9 @@ def identities(study: StudyConfig) -> dict[str, str]:
         "samples": samples.fingerprint,
         "verdicts": score.identity(samples, 200, 64).fingerprint,
         "exact": exact.identity(
+            study.task, study.eval, 200, end, study.decoder, study.prompt
+        ).fingerprint,
+        "forks": at_forks.identity(
             study.task, study.eval, 200, end, study.decoder, study.prompt
         ).fingerprint,
         "study": summary.identity(study, start).fingerprint,
