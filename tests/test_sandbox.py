@@ -115,9 +115,11 @@ def processes() -> set[int]:
 
 def eventually(true: Callable[[], bool], seconds: float = 10.0) -> bool:
     deadline = time.monotonic() + seconds
-    while not true() and time.monotonic() < deadline:
+    while time.monotonic() < deadline:
+        if true():  # what was true once may have passed by when it is asked again
+            return True
         time.sleep(0.01)
-    return true()
+    return False
 
 
 # --- hostile programs ---------------------------------------------------------------------------
