@@ -59,7 +59,7 @@ def test_a_killed_study_goes_on_where_it_was(study: Study) -> None:
     fingerprints = [path.name for path in (study.root / "store" / "train").iterdir()]
     assert len(fingerprints) == 2
     samples = list((study.root / "store" / "samples").iterdir())
-    assert len(samples) == 6  # three checkpoints at two temperatures
+    assert len(samples) == 10  # the base and two saved epochs of two runs, at two temperatures
     for folder in samples:
         keys = Counter(
             (row["problem_id"], row["sample_index"])
@@ -93,6 +93,9 @@ def test_the_summary_has_the_cells_and_keys_that_others_read(study: Study) -> No
     subsets = ("signed", "unsigned", "all")
     assert sorted(places) == sorted((d, t, s) for d in (0, 1) for t in (0.7, 1.0) for s in subsets)
     assert len(summary["base"]) == 6
+    assert {cell["epoch"] for cell in summary["cells"]} == {2}
+    early = [(c["fork_density"], c["temperature"], c["subset"]) for c in summary["dynamics"]]
+    assert sorted(early) == sorted(places) and {c["epoch"] for c in summary["dynamics"]} == {1}
     for cell in [*summary["base"], *summary["cells"]]:
         assert cell["n_problems"] == (20 if cell["subset"] == "all" else 10)
         assert cell["n_samples"] == 8
@@ -131,7 +134,8 @@ def test_the_stored_samples_alone_give_the_numbers_of_the_summary(study: Study) 
             correct[row["problem_id"]] += right and row["finish"] == "stop"
         counts = [correct[problem] for problem in {row["problem_id"] for row in rows}]
         found.append(tuple(pass_at_k(8, counts, k).mean() for k in (1, 8)))
-    cells = [c for c in [*study.summary["base"], *study.summary["cells"]] if c["subset"] == "all"]
+    known = [cell for part in ("base", "cells", "dynamics") for cell in study.summary[part]]
+    cells = [cell for cell in known if cell["subset"] == "all"]
     want = [(c["pass_at"]["1"]["value"], c["pass_at"]["8"]["value"]) for c in cells]
     assert sorted(found) == [pytest.approx(pair) for pair in sorted(want)]
 
