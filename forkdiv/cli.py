@@ -30,6 +30,7 @@ VERBS = {
     "sample": "Sample one checkpoint on the held-out problems.",
     "evaluate": "Sample and score one checkpoint against the base.",
     "compare": "Sample two checkpoints, score and compare them.",
+    "coverage": "pass@k of samples that lm-evaluation-harness wrote, against the base's.",
 }
 
 
@@ -46,12 +47,19 @@ class Option:
 DATA = Option("A file of your own, or a dataset folder of forkdiv's.", "data")
 
 OPTIONS: dict[str, dict[str, Option]] = {
+    "report": {
+        "beside": Option("The result folder of another study, to compare with.", many=True),
+    },
     "audit": {"data": DATA},
     "synthesize": {"data": DATA},
     "compare": {
         "base": Option("The model before fine-tuning: a Hugging Face folder.", "base"),
         "tuned": Option("The model after it, or a folder of saved checkpoints.", "checkpoint"),
         "data": Option("Problems with their answers: JSONL, JSON, Parquet, CSV.", "data"),
+    },
+    "coverage": {
+        "samples": Option("Samples of a model: samples_*.jsonl, or their folder.", many=True),
+        "base": Option("Those of the model before fine-tuning.", many=True),
     },
 }
 

@@ -1,12 +1,13 @@
 """The report of a finished study, written again from its summary.
 
 forkdiv report --config jobs/configs/quickstart.yaml
+forkdiv report --config jobs/configs/quickstart.yaml --beside runs/direction --beside runs/mine
 """
 
 from __future__ import annotations
 
-import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,17 @@ from forkdiv import cli, summary
 from forkdiv.artifacts import check_writable
 from forkdiv.config import StudyConfig
 from forkdiv.errors import refuse
-from forkdiv.report import page, tables
+from forkdiv.report import comparison, page, tables
+from forkdiv.report.answer import QUESTION, answer
+from forkdiv.report.grid import Grid
 from forkdiv.report.headline import headline
 from forkdiv.terminal import say, show_table
 from forkdiv.track import Tracker
 from tuning.study import SUMMARY, folder, parent_run
 
 
-def run(study: StudyConfig) -> None:
+def run(study: StudyConfig, beside: Sequence[Path] = ()) -> None:
+    """`beside` are result folders of other studies, for one more page that compares them all."""
     path = folder(study) / SUMMARY
     if not path.is_file():
         raise refuse(
@@ -31,15 +35,11 @@ def run(study: StudyConfig) -> None:
             "run `forkdiv study` or `forkdiv sweep` first, or set name and place.root",
         )
     check_writable(study.place.root, study.place.min_free_mib)
-    done = json.loads(path.read_text())
-    if "axes" not in done:
-        raise refuse(
-            "the study was summarised by an older forkdiv",
-            f"{path} of {done.get('created')}",
-            "a summary of this version",
-            "run `forkdiv study` again",
-        )
+    done = comparison.read(folder(study))
+    others = comparison.named([folder(study), *beside]) if beside else []
     say(f"report: {write_report(study, done)}")
+    if others:
+        say(f"comparison: {comparison.write(others, folder(study))}")
 
 
 def conclude(study: StudyConfig, done: dict[str, Any]) -> None:
@@ -54,6 +54,7 @@ def conclude(study: StudyConfig, done: dict[str, Any]) -> None:
         parent_run(study, done["fingerprint"]), summary.metrics(done), files, summary.trusted(done)
     )
     show_table(*tables.table(done), title=f"{study.name}: pass@k and its change to the base")
+    say(f"{QUESTION} {answer(Grid.of(done))}")
     say(headline(done))
     say(f"report: {written}")
     mlflow = Path(sys.executable).with_name("mlflow")

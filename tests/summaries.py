@@ -13,6 +13,17 @@ Change = tuple[float, float, float]
 UP, DOWN, FLAT = (0.3, 0.25, 0.35), (-0.2, -0.25, -0.15), (0.01, -0.02, 0.04)
 OTHER_ENDS, BROKEN_PATH = "a real path with other ends", "uses an edge that does not exist"
 
+NOT_MEASURED: dict[str, Any] = {
+    "epoch": None,
+    "majority_at": {},
+    "distinct_at": {},
+    "distinct_delta": {},
+    "valid_solutions": None,
+    "shrinkage": None,
+    "law": None,
+    "forks": None,
+}
+
 
 def a_cell(
     setting: float | Mapping[str, Any] | None,
@@ -20,8 +31,10 @@ def a_cell(
     seed: int = 0,
     subset: str = "all",
     changes: Mapping[int, Change] | None = None,
+    **fields: Any,
 ) -> dict[str, Any]:
-    """`setting` is a fork density, or the values of other axes; None is the base."""
+    """`setting` is a fork density, or the values of other axes; None is the base. `fields` are
+    what else the cell carries: its epoch, forks, shrinkage …"""
     changes = changes or {1: UP, 16: DOWN}
     ends = {1: 0.4, 4: 0.5, 16: 0.6}
     ks = sorted({1, *changes}) if 4 not in changes else sorted(changes)
@@ -54,6 +67,8 @@ def a_cell(
         "best_case_pass_at": {str(k): value + 0.01 for k, value in moved.items()},
         "lost": {OTHER_ENDS: 700, BROKEN_PATH: 12},
         "modes": {},
+        **copy.deepcopy(NOT_MEASURED),
+        **fields,
     }
 
 
@@ -79,13 +94,28 @@ def a_summary(
         "notes": [],
         "base": list(base),
         "cells": list(cells),
+        "dynamics": [],
+        "best_decoders": [],
+        "unit": "epoch",
     }
+
+
+def as_once_written(summary: dict[str, Any]) -> dict[str, Any]:
+    """As the first version wrote it: without the keys that came later."""
+    old = copy.deepcopy(summary)
+    for key in ("dynamics", "best_decoders", "unit"):
+        del old[key]
+    for cell in [*old["base"], *old["cells"]]:
+        for key in NOT_MEASURED:
+            del cell[key]
+    return old
 
 
 def made_invalid(cell: dict[str, Any]) -> dict[str, Any]:
     cell = copy.deepcopy(cell)
     cell.update(valid=False, errors=4, agreement=None, exact_pass_at={}, best_case_pass_at={})
     cell.update(delta_to_base={}, modes={}, pass_at=dict.fromkeys(cell["pass_at"]))
+    cell.update({key: value for key, value in NOT_MEASURED.items() if key != "epoch"})
     return cell
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forkdiv.report import heatmap
+from forkdiv.report import curves, heatmap
 from forkdiv.report.figures import curve_figure, figures
 from forkdiv.report.grid import Grid
 from forkdiv.report.panels import (
@@ -14,7 +14,8 @@ from forkdiv.report.panels import (
     left_out_of_curves,
     left_out_of_heat,
 )
-from tests.summaries import a_cell, a_summary, grid_summary
+from tests.simulated import a_study
+from tests.summaries import a_cell, a_summary, as_once_written, grid_summary
 
 
 def test_heat_map_cells_show_the_numbers_of_the_summary() -> None:
@@ -180,3 +181,23 @@ def test_panels_that_a_line_does_not_need_are_hidden_and_their_upper_neighbours_
     assert (len(made.axes), len(shown)) == (16, 14)
     told = [one.get_xlabel() != "" for one in made.axes if one.get_visible()]
     assert told == [False] * 10 + [True] * 4
+
+
+def test_every_section_that_the_page_draws_is_a_figure_as_well() -> None:
+    summary = a_study(densities=(0.0, 1.0), temperatures=(1.0,), epochs=(1, 4))
+    assert list(figures(summary)) == [
+        *("pass_at_k", "delta_heatmap", "shrinkage", "dynamics", "forks", "where_lost", "distinct")
+    ]
+
+
+def test_a_summary_of_before_has_the_figures_of_before() -> None:
+    summary = as_once_written(grid_summary(("all",)))
+    assert list(figures(summary)) == ["pass_at_k", "delta_heatmap"]
+
+
+def test_limits_for_all_k_at_once_are_a_lighter_band_behind_the_other() -> None:
+    grid = Grid.of(a_study(densities=(0.0,), temperatures=(1.0,), epochs=(8,)))
+    axes = curves.figure(grid).axes[0]
+    light, dark = axes.collections[:2]
+    assert (light.get_alpha() or 0) < (dark.get_alpha() or 0)
+    assert light.get_datalim(axes.transData).height >= dark.get_datalim(axes.transData).height

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm, t
 
-from forkdiv.report.grid import Estimate, Grid, nearest_1, signed, subset_title
+from forkdiv.report.grid import Estimate, Grid, as_estimate, nearest_1, signed, subset_title
 from forkdiv.report.setting import Setting
 from tests.summaries import FLAT, UP, Change, a_cell, a_summary, grid_summary, made_invalid
 
@@ -215,3 +215,42 @@ def test_changes_of_every_place_are_those_of_its_cells() -> None:
         found = grid.change(setting, cell["temperature"], cell["subset"], 4)
         assert found is not None
         assert found.value == number / 1000
+
+
+def at_once(cell: dict[str, Any], half: float) -> dict[str, Any]:
+    """The cell with limits for all k at once, so far from every value."""
+    for field in ("pass_at", "delta_to_base"):
+        for entry in cell[field].values():
+            entry.update(low_all=entry["value"] - half, high_all=entry["value"] + half)
+    return cell
+
+
+def test_limits_for_all_k_at_once_are_those_of_the_one_seed() -> None:
+    grid = Grid.of(a_summary([at_once(a_cell(0.0, changes={1: UP, 16: UP}), 0.08)]))
+    found = grid.change_at_once(density(0.0), 1.0, "all", 1)
+    assert found is not None
+    assert (found.value, found.low, found.high) == pytest.approx((0.3, 0.22, 0.38))
+    high = grid.pass_at_once(density(0.0), 1.0, "all", 16)
+    assert high is not None and high.high == pytest.approx(0.98)
+
+
+def test_limits_for_all_k_at_once_of_several_seeds_hold_for_each_k_by_bonferroni() -> None:
+    ks = {1: UP, 4: UP, 16: UP}
+    cells = [at_once(a_cell(0.0, seed=seed, changes=ks), 0.08) for seed in (0, 1)]
+    grid = Grid.of(a_summary(cells))
+    found = grid.change_at_once(density(0.0), 1.0, "all", 4)
+    assert found == grid.change(density(0.0), 1.0, "all", 4, among=3)
+
+
+def test_a_summary_of_before_has_no_limits_for_all_k_at_once() -> None:
+    for cells in ([a_cell(0.0)], [a_cell(0.0, seed=seed) for seed in (0, 1)]):
+        grid = Grid.of(a_summary(cells))
+        assert grid.change_at_once(density(0.0), 1.0, "all", 1) is None
+        assert grid.pass_at_once(None, 1.0, "all", 1) is None
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), float("inf")])
+def test_an_interval_that_lacks_a_number_is_none(missing: float | None) -> None:
+    assert as_estimate({"value": 0.5, "low": missing, "high": 0.6}) is None
+    assert as_estimate(None) is None
+    assert as_estimate({"value": 0.5, "low": 0.4, "high": 0.6}) == Estimate(0.5, 0.4, 0.6)

@@ -15,6 +15,7 @@ import pytest
 from forkdiv.report import page, tables
 from forkdiv.report.figures import curve_figure, figures
 from forkdiv.report.headline import headline
+from tests.simulated import a_study
 from tests.summaries import (
     BROKEN_PATH,
     DOWN,
@@ -22,6 +23,7 @@ from tests.summaries import (
     OTHER_ENDS,
     a_cell,
     a_summary,
+    as_once_written,
     grid_summary,
     made_invalid,
 )
@@ -95,6 +97,56 @@ def test_names_from_the_study_cannot_become_markup(tmp_path: Path) -> None:
     curve_figure(summary["cells"], evil).canvas.draw()
 
 
+def test_the_question_is_answered_before_anything_else(tmp_path: Path) -> None:
+    text = page.write(a_summary([a_cell(0.5)]), tmp_path).read_text()
+    verdict = text.index("<strong>Yes:</strong> with 16 tries per problem")
+    assert text.index("Did fine-tuning cost coverage?") < verdict
+    assert verdict < text.index("At temperature 1, on all problems, fine-tuning")
+    assert verdict < text.index("Nothing follows for another seed") < text.index("<svg")
+
+
+SECTIONS = ("shrinkage", "dynamics", "forks", "distinct", "problems", "best", "majority", "law")
+
+
+def headings(text: str) -> list[str]:
+    return re.findall(r'<h2 id="(\w+)">', text)
+
+
+def test_a_study_without_the_new_findings_shows_no_empty_section(tmp_path: Path) -> None:
+    for number, summary in enumerate((grid_summary(), as_once_written(grid_summary()))):
+        text = page.write(summary, tmp_path / str(number)).read_text()
+        assert headings(text) == ["curves", "change", "numbers", "losses", "exact", "made"]
+        assert not [name for name in SECTIONS if f"#{name}" in text]
+
+
+def test_a_whole_study_has_every_section_in_order_and_a_link_to_each(tmp_path: Path) -> None:
+    text = page.write(a_study(densities=(0.0, 1.0), epochs=(1, 8)), tmp_path).read_text()
+    expected = ["curves", "change", *SECTIONS, "numbers", "losses", "exact", "made"]
+    assert headings(text) == expected
+    html = Page(text)
+    assert [target[1:] for target in html.loads if target[1:] in expected] == expected
+    assert len(html.ids) == len(set(html.ids))
+    assert {target[1:] for target in html.loads if target.startswith("#")} <= set(html.ids)
+    assert text.count("† Here (nearly) all problems came out alike") == 1
+
+
+def test_completions_stand_side_by_side_and_cannot_become_markup(tmp_path: Path) -> None:
+    summary = a_study(densities=(0.0,), temperatures=(1.0,), epochs=(8,))
+    for cell in summary["cells"]:
+        told = cell["shrinkage"]["lost"]
+        if told:
+            told[0].update(id="<i>&", prompt="<script>p</script>")
+            told[0]["base"]["right"] = "</pre><script>x</script>"
+    text = page.write(summary, tmp_path).read_text()
+    section = text.split('<h2 id="problems">')[1].split("<h2")[0]
+    assert "<script" not in text and "<i>&" not in text
+    assert "&lt;/pre&gt;&lt;script&gt;x&lt;/script&gt;" in section
+    sides = section.split('<div class="sides">')[1].split("</details>")[0]
+    assert sides.index("base: 60 of 64 right") < sides.index("fine-tuned: 0 of 64 right")
+    assert "✓ a right answer" in sides and "✗ a wrong answer" in sides
+    assert '<span class="clear">clear</span>' in section and "22 more are not shown" in section
+
+
 def test_png_files_are_written_and_not_blank(tmp_path: Path) -> None:
     path = page.write(grid_summary(("all",)), tmp_path / "new")
     assert path == tmp_path / "new" / "report.html"
@@ -142,7 +194,7 @@ def test_notes_on_the_data_stand_before_the_figures_and_only_where_there_are_som
     text = page.write(summary, tmp_path).read_text()
     assert "<li>12 rows were left out</li>" in text
     assert "<li>&lt;b&gt;odd&lt;/b&gt; &amp; rows</li>" in text
-    assert text.index("Notes on the data") < text.index("<h2>pass@k</h2>")
+    assert text.index("Notes on the data") < text.index('<h2 id="curves">')
 
 
 def test_how_responses_are_told_has_a_section_only_where_they_differ(tmp_path: Path) -> None:
@@ -151,7 +203,7 @@ def test_how_responses_are_told_has_a_section_only_where_they_differ(tmp_path: P
     one = {"pass_at": {"1": {"value": 0.123, "problems": 77}}}
     cell["modes"] = {"forward": {"share": 0.75, **one}, "reverse": {"share": 0.2, **one}}
     text = page.write(a_summary([cell]), tmp_path).read_text()
-    section = text.split("By how the response is told")[1].split("<h2>")[0]
+    section = text.split('<h2 id="modes">')[1].split("<h2")[0]
     for said in ("forward, reverse", "conditional on the mode that the model itself chose"):
         assert said in section
     for said in ("Choosing the mode is a decision of its own", "needs k samples of that mode"):

@@ -79,7 +79,7 @@ def test_a_mode_is_told_with_its_share_and_the_problems_behind_it() -> None:
         ["forward", "0.500", "0.010", "100", "0.160", "20"],
         ["reverse", "0.500", "0.010", "90", "none", "0"],
     ]
-    assert (made.names, made.first) == (["forward", "reverse"], made.rows)
+    assert made.names == ["forward", "reverse"]
 
 
 def test_where_few_problems_have_the_most_samples_of_a_mode_a_smaller_k_is_told_too() -> None:
@@ -100,11 +100,11 @@ def test_where_all_is_told_alike_there_is_nothing_to_tell_of_modes() -> None:
     assert tables.modes(Grid.of(a_summary(cells)))
 
 
-def test_the_first_rows_are_all_problems_at_the_temperature_nearest_1() -> None:
-    summary = grid_summary(("x", "all"), temperatures=(0.4, 1.1))
-    for cell in summary["cells"]:
-        with_modes(cell, a={1: 5}, b={1: 5})
-    made = tables.modes(Grid.of(summary))
-    assert made
-    assert (len(made.rows), len(made.first)) == (16, 4)
-    assert {(row[1], row[3]) for row in made.first} == {("1.1", "all")}
+def test_limits_of_wilsons_kind_are_marked_and_only_those() -> None:
+    cell = a_cell(0.5)
+    cell["delta_to_base"]["1"]["method"] = "wilson"
+    cell["delta_to_base"]["16"]["method"] = "bootstrap"
+    made = tables.numbers(Grid.of(a_summary([cell], base=[])))
+    (row,) = made.rows
+    assert row[made.header.index("change at 1")] == "+0.300 (+0.250 to +0.350)†"
+    assert row[made.header.index("change at 16")] == "−0.200 (−0.250 to −0.150)"

@@ -5,22 +5,24 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from itertools import cycle
 from typing import Any
 
 import matplotlib
 import numpy as np
-from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from forkdiv.report.grid import Cell, Estimate, Grid, estimate, subset_title, subsets_of
-from forkdiv.report.panels import MOST_SUBSETS, Look, Panel, layout, looks
-from forkdiv.report.svg import STYLE, Panels, cut, merged, svg
+from forkdiv.report import lines, plot
+from forkdiv.report.grid import Cell, Grid, cut, estimate, subset_title, subsets_of
+from forkdiv.report.lines import K_LABEL, draw_line
+from forkdiv.report.panels import MOST_SUBSETS, Panel, layout, looks
+from forkdiv.report.plot import Plot
+from forkdiv.report.svg import STYLE, Panels
 
 MOST_COLUMNS = 6
-K_LABEL = "k, samples per problem"
 SUBSET_LOOKS = {"all": ("#222222", "o"), "signed": ("#0072B2", "s"), "unsigned": ("#D55E00", "^")}
 OTHER_LOOKS = [
     *(("#0072B2", "s"), ("#D55E00", "^"), ("#009E73", "D"), ("#CC79A7", "v")),
@@ -34,16 +36,16 @@ def figure(grid: Grid) -> Figure:
     if all(len(row) == 1 for row in rows):
         rows = [[panel for row in rows for panel in row]]
     each = max(len(rows[0]) if rows else 0, 1)
-    lines = math.ceil(each / MOST_COLUMNS)  # a long row goes on below
-    columns, down = math.ceil(each / lines), lines * max(len(rows), 1)
+    long = math.ceil(each / MOST_COLUMNS)  # a long row goes on below
+    columns, down = math.ceil(each / long), long * max(len(rows), 1)
     size = (max(2.6 * columns + 0.4, 4.5), 2.3 * down + 0.7)
     with matplotlib.rc_context(STYLE):
         made = Figure(figsize=size, layout="constrained")
         panels = made.subplots(down, columns, sharex=True, sharey=True, squeeze=False)
         for at, row in enumerate(rows):
-            places = panels[at * lines : (at + 1) * lines].flatten()
+            places = panels[at * long : (at + 1) * long].flatten()
             for axes, panel in zip(places, row, strict=False):
-                _draw_panel(axes, grid, panel)
+                _draw_panel(grid, panel, axes)
                 _entitle(axes, panel)
                 axes.label_outer()
             lowest = at == len(rows) - 1
@@ -54,27 +56,19 @@ def figure(grid: Grid) -> Figure:
 
 def pictures(grid: Grid) -> Panels:
     """The panels as small pictures, so that a phone can stack them."""
-    out: Panels = []
-    for r, row in enumerate(layout(grid)):
-        drawn = []
-        for p, panel in enumerate(row):
-            made = Figure(figsize=(3.5, 2.7), layout="constrained")
-            _draw_panel(made.subplots(), grid, panel)
-            drawn.append((panel.caption, svg(made, f"curve-{r}-{p}", _spoken(grid, panel))))
-        out.append((subset_title(row[0].subset), drawn))
-    return merged(out)
-
-
-def legend(grid: Grid) -> list[tuple[str, Markup]]:
-    """Name and picture of every line."""
-    out = []
-    for at, look in enumerate(looks(grid)):
-        made = Figure(figsize=(0.5, 0.2))
-        axes = made.add_axes((0, 0, 1, 1))
-        axes.axis("off")
-        axes.plot([0, 1, 2], [0, 0, 0], markevery=[1], **look)
-        out.append((look["label"], svg(made, f"legend-{at}", "")))
-    return out
+    return plot.pictures(
+        "curve",
+        [
+            (
+                subset_title(row[0].subset),
+                [
+                    Plot(one.caption, _spoken(grid, one), partial(_draw_panel, grid, one))
+                    for one in row
+                ],
+            )
+            for row in layout(grid)
+        ],
+    )
 
 
 def curve_figure(cells: Sequence[Cell], title: str) -> Figure:
@@ -89,7 +83,7 @@ def curve_figure(cells: Sequence[Cell], title: str) -> Figure:
             for cell in [cell for cell in cells if cell["subset"] == subset]:
                 points = {int(k): estimate(cell, "pass_at", int(k)) for k in cell["pass_at"]}
                 ks |= set(points)
-                _draw_line(axes, points, {"color": colour, "marker": marker})
+                draw_line(axes, points, {"color": colour, "marker": marker})
                 _draw_exact(axes, [cell], colour)
         _dress(axes, sorted(ks))
         axes.set_title(title, parse_math=False, wrap=True)
@@ -124,7 +118,7 @@ def _hide(unused: Iterable[Axes], above: Iterable[Axes]) -> None:
 
 
 def _add_legend(figure: Figure, grid: Grid) -> None:
-    handles = [Line2D([], [], **look) for look in looks(grid)]
+    handles = lines.handles(looks(grid))
     if any(cell["exact_pass_at"] for cell in grid.cells):
         handles.append(Line2D([], [], color="#555555", ls=":", lw=0.9, label="exact"))
     if not handles:
@@ -150,27 +144,19 @@ def _spoken(grid: Grid, panel: Panel) -> str:
     return f"pass@k against k on {where}. {'; '.join(said) or 'No valid result'}."
 
 
-def _draw_panel(axes: Axes, grid: Grid, panel: Panel) -> None:
-    """Base and settings, mean over seeds with its band, each seed faint."""
+def _draw_panel(grid: Grid, panel: Panel, axes: Axes) -> None:
+    """Base and settings, mean over seeds with its bands, each seed faint."""
     for setting, look in panel.lines:
         place = (setting, panel.temperature, panel.subset)
         cells = [cell for cell in grid.at(*place) if cell["valid"]]
         ks = sorted({int(k) for cell in cells for k in cell["pass_at"]})
-        _draw_line(axes, {k: grid.pass_at(*place, k) for k in ks}, look)
+        at_once = {k: grid.pass_at_once(*place, k) for k in ks}
+        draw_line(axes, {k: grid.pass_at(*place, k) for k in ks}, look, at_once)
         for cell in cells if len(cells) > 1 else []:
             each = {k: one.value for k in ks if (one := estimate(cell, "pass_at", k))}
             axes.plot(list(each), list(each.values()), color=look["color"], lw=0.5, alpha=0.5)
         _draw_exact(axes, cells, look["color"])
     _dress(axes, grid.ks)
-
-
-def _draw_line(axes: Axes, points: Mapping[int, Estimate | None], look: Look) -> None:
-    known = {k: point for k, point in sorted(points.items()) if point}
-    low, high = ([getattr(point, side) for point in known.values()] for side in ("low", "high"))
-    if len(known) == 1:  # a band needs two points
-        axes.vlines(list(known), low, high, color=look["color"], linewidth=1)
-    axes.fill_between(list(known), low, high, color=look["color"], alpha=0.15, linewidth=0)
-    axes.plot(list(known), [point.value for point in known.values()], **look)
 
 
 def _draw_exact(axes: Axes, cells: Sequence[Cell], colour: Any) -> None:
@@ -183,13 +169,5 @@ def _draw_exact(axes: Axes, cells: Sequence[Cell], colour: Any) -> None:
 
 
 def _dress(axes: Axes, ks: Sequence[int]) -> None:
-    axes.set(xlabel=K_LABEL, ylabel="pass@k", ylim=(-0.03, 1.03))
-    if not ks:
-        axes.set(xticks=[])
-        axes.text(0.5, 0.5, "no valid result", ha="center", transform=axes.transAxes)
-        return
-    axes.set_xscale("log", base=2)
-    axes.set_xlim(ks[0] / 1.25, ks[-1] * 1.25)
-    shown = list(ks) if len(ks) <= 6 else [*ks[: -1 : math.ceil(len(ks) / 5)], ks[-1]]
-    axes.set_xticks(shown, [str(k) for k in shown])
-    axes.minorticks_off()
+    lines.dress_k(axes, ks)
+    axes.set(ylabel="pass@k", ylim=(-0.03, 1.03))

@@ -155,6 +155,27 @@ class Grid:
         for its size `among` several, its limits hold for all of those at once (Bonferroni)."""
         return self._over_seeds(self.at(setting, temperature, subset), "delta_to_base", k, among)
 
+    def pass_at_once(
+        self, setting: Setting | None, temperature: float, subset: str, k: int
+    ) -> Estimate | None:
+        """pass@k with limits that hold for every k of its curve at once."""
+        found = self._at_once(self.at(setting, temperature, subset), "pass_at", k)
+        return found and Estimate(found.value, max(found.low, 0.0), min(found.high, 1.0))
+
+    def change_at_once(
+        self, setting: Setting, temperature: float, subset: str, k: int
+    ) -> Estimate | None:
+        """The difference to the base with limits that hold for every k of its curve at once."""
+        return self._at_once(self.at(setting, temperature, subset), "delta_to_base", k)
+
+    def distinct(
+        self, setting: Setting | None, temperature: float, subset: str, k: int
+    ) -> Estimate | None:
+        """Distinct correct solutions among k samples, over the seeds of one place; 0 to k."""
+        cells = self.at(setting, temperature, subset)
+        found = self._over_seeds([_per_sample(cell, "distinct_at", k) for cell in cells], "of", k)
+        return found and Estimate(found.value * k, max(found.low, 0.0) * k, found.high * k)
+
     def differ(self, one: TunedPlace, other: TunedPlace, k: int, among: int = 1) -> bool:
         """Whether the changes of two places are clearly apart: their limits must not overlap,
         and where they were chosen as extremes `among` several pairs, the limits of their
@@ -170,6 +191,14 @@ class Grid:
         touching = (low.high - low.value) + (high.value - high.low)
         joint = math.hypot(low_at_once.high - low.value, high.value - high_at_once.low)
         return high.value - low.value > max(touching, joint) + ROUNDING
+
+    def _at_once(self, cells: Sequence[Cell], field: str, k: int) -> Estimate | None:
+        """Limits for all k at once: those of the one seed. Those of several are widened for the
+        number of k (Bonferroni), since few seeds cannot tell how their values hang together."""
+        kept = [cell for cell in cells if estimate(cell, field, k, at_once=True)]
+        if len(kept) < 2:
+            return estimate(kept[0], field, k, at_once=True) if kept else None
+        return self._over_seeds(kept, field, k, among=len(kept[0][field]))
 
     def _over_seeds(
         self, cells: Iterable[Cell], field: str, k: int, among: int = 1
@@ -192,15 +221,30 @@ class Grid:
         return Estimate(mean, max(mean - down, -1.0), min(mean + up, 1.0), directions)
 
 
-def estimate(cell: Cell, field: str, k: int) -> Estimate | None:
-    """What one cell holds at k; None where the cell is invalid or has no such value."""
+def estimate(cell: Cell, field: str, k: int, at_once: bool = False) -> Estimate | None:
+    """What one cell holds at k, with limits there alone or `at_once` for all its k; None where
+    the cell is invalid or has no such value."""
     entry = (cell.get(field) or {}).get(str(k))
-    if not cell["valid"] or not entry:
+    return as_estimate(entry, at_once) if cell["valid"] else None
+
+
+def as_estimate(entry: Mapping[str, Any] | None, at_once: bool = False) -> Estimate | None:
+    """An interval of the summary; None where a number is missing."""
+    names = ("value", "low_all", "high_all") if at_once else ("value", "low", "high")
+    found: list[Any] = [(entry or {}).get(name) for name in names]
+    if any(one is None or not math.isfinite(one) for one in found):
         return None
-    value, low, high = entry["value"], entry["low"], entry["high"]
-    if any(one is None or not math.isfinite(one) for one in (value, low, high)):
-        return None
+    value, low, high = map(float, found)
     return Estimate(value, low, high)
+
+
+def _per_sample(cell: Cell, field: str, k: int) -> Cell:
+    """The cell with what it counts at k divided by k, as `of`: a share, as the limits expect."""
+    found = estimate(cell, field, k)
+    if not found:
+        return {"valid": False}
+    shares = {"value": found.value / k, "low": found.low / k, "high": found.high / k}
+    return {"valid": True, "of": {str(k): shares}}
 
 
 def direction_of(low: float, high: float) -> int:
@@ -221,6 +265,12 @@ def subsets_of(cells: Iterable[Cell]) -> tuple[str, ...]:
 
 def subset_title(subset: str) -> str:
     return _SUBSET_TITLES.get(subset, subset)
+
+
+def cut(name: str, most: int = 36) -> str:
+    """A name short enough for a title or a legend."""
+    one_line = " ".join(name.split()) or "(no name)"
+    return one_line if len(one_line) <= most else f"{one_line[: most - 1].rstrip()}…"
 
 
 def signed(value: float, digits: int = 3) -> str:

@@ -34,16 +34,11 @@ def headline(summary: dict[str, Any]) -> str:
     """
     grid = Grid.of(summary)
     lines = [warning(summary)]
-    places = [
-        temperature
-        for temperature in grid.temperatures
-        if any(_changes(grid, s, temperature, sub) for s in grid.settings for sub in grid.subsets)
-    ]
-    if not places:
+    places, near = _compared(grid), read_first(grid)
+    if near is None:
         lines.append("No change to the base can be told: no valid fine-tuned result has a base.")
         return "\n".join(line for line in lines if line)
-    near = nearest_1(places)
-    wanted = [subset for subset in (ALL, "unsigned") if subset in grid.subsets] or grid.subsets[:1]
+    wanted = spoken_subsets(grid)
     lines += [_at_one_temperature(grid, near, subset) for subset in wanted]
     over = _over_temperatures(grid, places, near, wanted[0])
     lines.append(f"{over}; {_about_seeds(grid)}.")
@@ -78,7 +73,27 @@ def warning(summary: Mapping[str, Any]) -> str:
     return f"Do not rely on this report: {'; '.join(said)}." if said else ""
 
 
-def _choose(grid: Grid, temperature: float, subset: str) -> Chosen | None:
+def read_first(grid: Grid) -> float | None:
+    """The temperature that is spoken of: the nearest 1 with a change; None where there is none."""
+    compared = _compared(grid)
+    return nearest_1(compared) if compared else None
+
+
+def spoken_subsets(grid: Grid) -> Sequence[str]:
+    """All problems, and those with unsigned forks; of other subsets the first alone."""
+    return [one for one in (ALL, "unsigned") if one in grid.subsets] or grid.subsets[:1]
+
+
+def _compared(grid: Grid) -> list[float]:
+    """The temperatures with a change to the base."""
+    return [
+        temperature
+        for temperature in grid.temperatures
+        if any(_changes(grid, s, temperature, sub) for s in grid.settings for sub in grid.subsets)
+    ]
+
+
+def choose(grid: Grid, temperature: float, subset: str) -> Chosen | None:
     """The ends of one axis of numbers, or both of two settings; else those with the smallest and
     the largest change at the largest k. None where no change is known."""
     known = [s for s in grid.settings if _changes(grid, s, temperature, subset)]
@@ -95,7 +110,7 @@ def _choose(grid: Grid, temperature: float, subset: str) -> Chosen | None:
 
 def _at_one_temperature(grid: Grid, temperature: float, subset: str) -> str:
     where = f"At temperature {temperature:g}, on {subset_title(subset)},"
-    chosen = _choose(grid, temperature, subset)
+    chosen = choose(grid, temperature, subset)
     if chosen is None:
         return f"{where} there is no valid result to compare."
     known = [_changes(grid, one, temperature, subset, chosen.among) for one in chosen.settings]
@@ -163,7 +178,7 @@ def _over_temperatures(grid: Grid, places: Sequence[float], near: float, subset:
     """Whether each change varies with temperature: are its extremes clearly apart?"""
     if len(places) < 2:
         return f"Only temperature {places[0]:g} was compared, so nothing is said of others"
-    chosen = _choose(grid, near, subset)
+    chosen = choose(grid, near, subset)
     varying: list[str] = []
     still: dict[tuple[Setting, ...], list[str]] = {}
     for k in grid.ends if chosen else ():

@@ -15,10 +15,10 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from forkdiv.report.grid import Grid, estimate, signed, subset_title
+from forkdiv.report.grid import Grid, cut, estimate, signed, subset_title
 from forkdiv.report.panels import drawn_subsets
 from forkdiv.report.setting import Setting, title
-from forkdiv.report.svg import STYLE, Panels, cut, merged, svg
+from forkdiv.report.svg import STYLE, Panels, merged, svg
 
 DIVERGING = matplotlib.colormaps["RdBu"]  # told apart with any colour blindness
 

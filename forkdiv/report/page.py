@@ -8,14 +8,18 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 
 from forkdiv.artifacts import write_text
-from forkdiv.report import tables
+from forkdiv.report import law, problems, seeds, tables
+from forkdiv.report.answer import QUESTION, answer
 from forkdiv.report.grid import Grid
 from forkdiv.report.headline import headline, warning
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def write(summary: dict[str, Any], folder: Path) -> Path:
@@ -23,28 +27,31 @@ def write(summary: dict[str, Any], folder: Path) -> Path:
 
     Each file is written aside and renamed. Returns the path of the page.
     """
-    from forkdiv.report.figures import STYLE, figures
+    from forkdiv.report.figures import figures
+
+    write_figures(figures(summary), folder)
+    path = folder / "report.html"
+    write_text(path, _page(summary))
+    return path
+
+
+def write_figures(figures: Mapping[str, Figure], folder: Path) -> None:
+    """Each as `figures/NAME.png` in the folder."""
+    from forkdiv.report.svg import STYLE
 
     pictures = folder / "figures"
     pictures.mkdir(parents=True, exist_ok=True)
-    for name, figure in figures(summary).items():
+    for name, figure in figures.items():
         aside = pictures / f".{name}.{uuid.uuid4().hex[:8]}"
         try:
             figure.savefig(aside, format="png", dpi=STYLE["savefig.dpi"])
             aside.rename(pictures / f"{name}.png")
         finally:
             aside.unlink(missing_ok=True)
-    path = folder / "report.html"
-    write_text(path, _page(summary))
-    return path
 
 
-def _page(summary: dict[str, Any]) -> str:
-    from forkdiv.report.figures import pictures
-
-    grid = Grid.of(summary)
-    lines = headline(summary).splitlines()
-    warned = lines.pop(0) if warning(summary) else ""
+def rendered(template: str, **values: Any) -> str:
+    """A template of this package, filled; a value that it lacks is an error."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -52,27 +59,47 @@ def _page(summary: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2").render(
+    environment.globals["text_columns"] = tables.TEXT_COLUMNS
+    return environment.get_template(template).render(**values)
+
+
+def _page(summary: dict[str, Any]) -> str:
+    from forkdiv.report.figures import drawn
+    from forkdiv.report.panels import only_near
+    from forkdiv.report.sections import of_sections
+    from forkdiv.report.shrinkage import left_out as shrinkage_left_out
+
+    grid = Grid.of(summary)
+    lines = headline(summary).splitlines()
+    warned = lines.pop(0) if warning(summary) else ""
+    return rendered(
+        "report.html.j2",
         summary=summary,
         warning=warned,
+        question=QUESTION,
+        answer=answer(grid),
         headline=lines,
         grid=grid,
-        pictures=pictures(grid),
-        numbers=tables.numbers(grid),
-        losses=tables.losses(grid),
-        exact=tables.agreements(grid),
-        modes=tables.modes(grid),
-        text_columns=tables.TEXT_COLUMNS,
-        settings=_flat(summary["settings"]),
+        seeds=seeds.about(grid),
+        pictures=drawn(summary, grid),
+        tables=of_sections(summary, grid),
+        shrinkage_without=shrinkage_left_out(grid),
+        near_only=only_near(grid),
+        law_checked=law.worst(grid),
+        problems=problems.models(grid),
+        problems_without=problems.left_out(grid),
+        settings=flat(summary["settings"]),
+        has_wilson=any(tables.WILSON in text for row in tables.numbers(grid).rows for text in row),
         has_exact=any(cell["exact_pass_at"] for cell in grid.cells),
     )
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested settings as pairs of a dotted name and a text."""
     out: list[tuple[str, str]] = []
     for key, value in settings.items():
         if isinstance(value, Mapping):
-            out += _flat(value, f"{prefix}{key}.")
+            out += flat(value, f"{prefix}{key}.")
         else:
             out.append((f"{prefix}{key}", str(value)))
     return out

@@ -44,6 +44,12 @@ def layout(grid: Grid) -> list[list[Panel]]:
     return [row(grid, subset) for subset in drawn_subsets(grid)]
 
 
+def near_rows(grid: Grid) -> list[list[Panel]]:
+    """Of the layout, the panels at the temperature nearest 1."""
+    near = nearest_1(grid.temperatures) if grid.temperatures else 1.0
+    return [[panel for panel in row if panel.temperature == near] for row in layout(grid)]
+
+
 def drawn_subsets(grid: Grid) -> Sequence[str]:
     """The first ones: a data set may have more than anyone looks at."""
     return grid.subsets[:MOST_SUBSETS]
@@ -66,6 +72,13 @@ def left_out_of_curves(grid: Grid) -> str:
     return _only([*said, *_subsets_said(grid)])
 
 
+def only_near(grid: Grid) -> str:
+    """That one temperature is drawn, in a sentence; empty where there is no other."""
+    if len(grid.temperatures) < 2:
+        return ""
+    return f"Drawn at temperature {nearest_1(grid.temperatures):g}."
+
+
 def left_out_of_heat(grid: Grid) -> str:
     """What the heat maps leave out, in a sentence; empty where they hold all."""
     return _only(_subsets_said(grid))
@@ -86,7 +99,7 @@ def _is_spread(grid: Grid) -> bool:
 
 
 def _plain_row(grid: Grid, subset: str) -> list[Panel]:
-    kept = _thinned(grid.settings)
+    kept = thinned(grid.settings, MOST_LINES)
     lines = [(None, BASE_LOOK), *zip(kept, _line_looks(kept), strict=True)]
     return [
         Panel(f"temperature {temperature:g}", subset, temperature, lines)
@@ -98,7 +111,7 @@ def _spread_row(grid: Grid, subset: str) -> list[Panel]:
     values = {axis: sorted({one.along([axis]) for one in grid.settings}) for axis in grid.axes}
     # lines run along the longest axis that one panel can hold
     along = max(grid.axes, key=lambda axis: len(values[axis]) * (len(values[axis]) <= MOST_LINES))
-    kept, others = _thinned(values[along]), [axis for axis in grid.axes if axis != along]
+    kept, others = thinned(values[along], MOST_LINES), [axis for axis in grid.axes if axis != along]
     # a look belongs to the value, so that it is the same in every panel
     look_of = dict(zip(kept, _line_looks(kept), strict=True))
     near = nearest_1(grid.temperatures)
@@ -111,9 +124,9 @@ def _spread_row(grid: Grid, subset: str) -> list[Panel]:
     return row
 
 
-def _thinned(values: Sequence[T]) -> list[T]:
-    """At most MOST_LINES of them, evenly, both ends kept."""
-    most = min(len(values), MOST_LINES)
+def thinned(values: Sequence[T], most: int) -> list[T]:
+    """At most so many of them, evenly, both ends kept."""
+    most = min(len(values), most)
     return [values[round(at)] for at in np.linspace(0, len(values) - 1, most)] if values else []
 
 

@@ -64,7 +64,7 @@ class Setting:
         pairs = list(zip(self.axes, self.texts, strict=True))
         at = [f"{title(axis)} {text}" for axis, text in pairs if axis not in CATEGORIES]
         kinds = [_in_words(axis, text) for axis, text in pairs if axis in CATEGORIES]
-        said = [f"{word} {_listed(some)}" for word, some in (("at", at), ("with", kinds)) if some]
+        said = [f"{word} {listed(some)}" for word, some in (("at", at), ("with", kinds)) if some]
         return " ".join(said)
 
     def along(self, axes: Sequence[str]) -> Setting:
@@ -102,6 +102,7 @@ def _in_words(axis: str, text: str) -> str:
     return f"{text} diversity" if axis == "structure" else _SYNTHESIS.get(text, f"{axis} {text}")
 
 
-def _listed(texts: Sequence[str]) -> str:
+def listed(texts: Sequence[str]) -> str:
+    """As in `a, b and c`."""
     *most, last = texts
     return f"{', '.join(most)} and {last}" if most else last

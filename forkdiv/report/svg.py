@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 # a row of pictures under its title, each with its caption
 Panels = list[tuple[str, list[tuple[str, Markup]]]]
+Legend = list[tuple[str, Markup]]
 
 STYLE: Any = {  # Any: releases of matplotlib disagree on the type of its keys
     "font.size": 9,
@@ -48,12 +49,6 @@ def svg(figure: Figure, prefix: str, label: str) -> Markup:
     # narrower than its points, the text of a wide figure could not be read: it scrolls instead
     least = f"min-width: {float(box.group(1).split()[2]):.0f}px"
     return Markup(f'<svg viewBox="{box.group(1)}" style="{least}" {spoken}>{body.strip()}')
-
-
-def cut(name: str, most: int = 36) -> str:
-    """A name short enough for a title or a legend."""
-    one_line = " ".join(name.split()) or "(no name)"
-    return one_line if len(one_line) <= most else f"{one_line[: most - 1].rstrip()}…"
 
 
 def merged(panels: Panels) -> Panels:

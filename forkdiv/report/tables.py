@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from forkdiv.report.grid import Cell, Grid, estimate, nearest_1, signed
+from forkdiv.report.grid import Cell, Grid, estimate, signed
 
 Row = list[str]
 
-TEXT_COLUMNS = ("model", "structure", "synthesis", "subset", "mode")  # to be aligned left
+# to be aligned left
+TEXT_COLUMNS = ("model", "structure", "synthesis", "subset", "mode", "kind", "study")
 MOST_REASONS = 8  # a grader's reasons may be free text
 OPEN_ROWS = 12  # a table that a page shows at once
+WILSON = "†"  # marks limits that hold more often than the confidence says
+
+
+@dataclass(frozen=True)
+class First:
+    """Some rows of a table under some of its columns; `said` tells which, after its title."""
+
+    header: Row
+    rows: list[Row]
+    said: str
 
 
 @dataclass(frozen=True)
 class Table:
+    """`first` is what a reader sees at once, where that is less than all."""
+
     header: Row
     rows: list[Row]
+    first: First | None = field(default=None, kw_only=True)
 
     @property
     def is_short(self) -> bool:
@@ -42,9 +56,6 @@ class Agreements(Table):
 
 @dataclass(frozen=True)
 class Modes(Table):
-    """`first` holds the rows of all problems at the temperature nearest 1; `names` the modes."""
-
-    first: list[Row]
     names: list[str]
 
 
@@ -63,8 +74,7 @@ def numbers(grid: Grid) -> Table:
     for cell in grid.cells:
         row = grid.row(cell)
         for k in grid.ends:
-            change = estimate(cell, "delta_to_base", k)
-            row += [_pass_at(cell, k), "{} ({})".format(*change.parts(3)) if change else ""]
+            row += [pass_said(cell, k), change_said(cell, k)]
         rows.append([*row, str(cell["truncated"]), str(cell["unparsable"])])
     return Table([*header, "truncated", "unparsable"], rows)
 
@@ -92,7 +102,7 @@ def losses(grid: Grid) -> Losses:
         row = [*grid.row(cell), *(f"{count:,}" for count in counts)]
         for k in grid.ends:
             best = cell["best_case_pass_at"].get(str(k)) if cell["valid"] else None
-            row += [_pass_at(cell, k), "" if best is None else f"{best:.3f}"]
+            row += [pass_said(cell, k), "" if best is None else f"{best:.3f}"]
         rows.append(row)
     touched = {kind: sum(1 for cell in grid.cells if cell[kind]) for kind in unread}
     return Losses(header, rows, touched)
@@ -113,7 +123,7 @@ def agreements(grid: Grid) -> Agreements:
         row = grid.row(cell)
         for k in grid.ends:
             exact = cell["exact_pass_at"].get(str(k))
-            row += [_pass_at(cell, k), "" if exact is None else f"{exact:.3f}"]
+            row += [pass_said(cell, k), "" if exact is None else f"{exact:.3f}"]
         z = f"{signed(found['worst_z'], 1)} s.e. at k={found['at_k']}"
         rows.append([*row, z, "yes" if found["agrees"] else "NO"])
     return Agreements([*header, "largest difference", "agrees"], rows, agree, f"{worst:.1f}")
@@ -128,8 +138,7 @@ def modes(grid: Grid) -> Modes | None:
     ks = _mode_ks(grid, told)
     for k in ks:
         header += [f"pass@{k} given the mode", f"problems with {k} or more"]
-    rows, first = [], []
-    near = nearest_1(cell["temperature"] for cell in told)
+    rows = []
     for cell in told:
         for name, mode in cell["modes"].items():
             row = [*grid.row(cell), name, f"{mode['share']:.3f}"]
@@ -137,10 +146,8 @@ def modes(grid: Grid) -> Modes | None:
                 entry = mode["pass_at"].get(str(k))
                 row += [f"{entry['value']:.3f}", str(entry["problems"])] if entry else ["none", "0"]
             rows.append(row)
-            if cell["temperature"] == near and cell["subset"] == grid.subsets[0]:
-                first.append(row)
     names = list(dict.fromkeys(name for cell in told for name in cell["modes"]))
-    return Modes(header, rows, first, names)
+    return Modes(header, rows, names)
 
 
 def _is_alike(cell: Cell) -> bool:
@@ -165,6 +172,17 @@ def _mode_ks(grid: Grid, told: list[Cell]) -> list[int]:
     return sorted({*grid.ends, *between[-1:]})
 
 
-def _pass_at(cell: Cell, k: int) -> str:
+def pass_said(cell: Cell, k: int) -> str:
     value = estimate(cell, "pass_at", k)
     return f"{value.value:.3f}" if value else "invalid"
+
+
+def change_said(cell: Cell, k: int) -> str:
+    """The change to the base with its limits, marked where those are of Wilson's kind; empty
+    of the base."""
+    change = estimate(cell, "delta_to_base", k)
+    if not change:
+        return ""
+    value, limits = change.parts(3)
+    is_wilson = cell["delta_to_base"][str(k)].get("method") == "wilson"
+    return f"{value} ({limits}){WILSON if is_wilson else ''}"

@@ -1,0 +1,108 @@
+"""Distinct correct solutions among k samples: what pass@k, which needs only one, cannot see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from matplotlib.axes import Axes
+
+from forkdiv.report.grid import ROUNDING, Cell, Grid, estimate, subset_title
+from forkdiv.report.lines import draw_line, dress_k
+from forkdiv.report.panels import Panel, near_rows
+from forkdiv.report.plot import Plot, Rows
+from forkdiv.report.tables import Table
+
+
+def told(grid: Grid) -> list[Cell]:
+    """The cells that count solutions; none where no problem has a second one, since the count
+    then is pass@k."""
+    cells = [cell for cell in grid.cells if cell.get("distinct_at")]
+    return [] if all(map(_is_pass_at, cells)) else cells
+
+
+def plots(grid: Grid) -> Rows:
+    """One plot per panel of the curves at the temperature nearest 1."""
+    cells = told(grid)
+    if not cells:
+        return []
+    ks = sorted({int(k) for cell in cells for k in cell["distinct_at"]})
+    return [
+        (
+            subset_title(row[0].subset),
+            [
+                Plot(panel.caption, _spoken(grid, panel, ks), partial(_draw, grid, panel, ks))
+                for panel in row
+            ],
+        )
+        for row in near_rows(grid)
+        if row
+    ]
+
+
+def valid_solutions(grid: Grid, panel: Panel) -> float | None:
+    """The mean number of valid solutions per problem, where the task lists them."""
+    found = [
+        cell["valid_solutions"]
+        for setting, _ in panel.lines
+        for cell in grid.at(setting, panel.temperature, panel.subset)
+        if cell.get("valid_solutions") is not None
+    ]
+    return sum(found) / len(found) if found else None
+
+
+def table(grid: Grid) -> Table:
+    """Every cell at the smallest and the largest k, and its change to the base."""
+    cells = told(grid)
+    ks = [{int(k) for k in cell["distinct_at"]} for cell in cells]
+    shared = set.intersection(*ks) if ks else set()
+    ends = sorted({min(shared), max(shared)}) if shared else []
+    header = [*grid.columns, "valid solutions"]
+    for k in ends:
+        header += [f"distinct among {k}", f"change at {k}"]
+    rows = []
+    for cell in cells:
+        known = cell.get("valid_solutions")
+        row = [*grid.row(cell), "" if known is None else f"{known:.3g}"]
+        for k in ends:
+            value, change = (estimate(cell, f"distinct_{name}", k) for name in ("at", "delta"))
+            row.append(f"{value.value:.2f}" if value else "")
+            row.append("{} ({})".format(*change.parts(2)) if change else "")
+        rows.append(row)
+    return Table(header, rows)
+
+
+def _is_pass_at(cell: Cell) -> bool:
+    found = [
+        (estimate(cell, "distinct_at", int(k)), estimate(cell, "pass_at", int(k)))
+        for k in cell["distinct_at"]
+    ]
+    return all(one and other and abs(one.value - other.value) < ROUNDING for one, other in found)
+
+
+def _draw(grid: Grid, panel: Panel, ks: Sequence[int], axes: Axes) -> None:
+    for setting, look in panel.lines:
+        place = (setting, panel.temperature, panel.subset)
+        draw_line(axes, {k: grid.distinct(*place, k) for k in ks}, look)
+    dress_k(axes, ks)
+    most = valid_solutions(grid, panel)
+    if most is not None:
+        axes.axhline(most, color="#222222", linewidth=1, linestyle=(0, (6, 2)))
+        axes.text(
+            0.02,
+            most,
+            "valid solutions",
+            transform=axes.get_yaxis_transform(),
+            va="bottom",
+            size=7.5,
+        )
+    axes.set(ylabel="distinct solutions", ylim=(0, max(axes.get_ylim()[1], 1.15 * (most or 0))))
+
+
+def _spoken(grid: Grid, panel: Panel, ks: Sequence[int]) -> str:
+    said = []
+    for setting, look in panel.lines:
+        found = grid.distinct(setting, panel.temperature, panel.subset, ks[-1])
+        said += [f"{look['label']} {found.value:.2f}"] if found else []
+    where = f"{subset_title(panel.subset)}, {panel.caption}"
+    return f"Distinct correct solutions among {ks[-1]} samples, {where}. {'; '.join(said)}."

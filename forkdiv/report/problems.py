@@ -1,0 +1,138 @@
+"""Problems that fine-tuning lost or gained, with a right and a wrong answer of each model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from forkdiv.report.grid import ALL, Cell, Grid, cut, nearest_1
+from forkdiv.report.setting import Setting
+
+MOST_TEXT = 4_000  # characters of one text: a response may fill a model's whole context
+MOST_GROUPS = 12
+MOST_OF_ALL = 3_000_000  # characters on one page: a phone must open it
+
+
+@dataclass(frozen=True)
+class Text:
+    """What is shown of a text, and how many characters of it are not."""
+
+    shown: str
+    hidden: int
+
+    @classmethod
+    def of(cls, text: str) -> Text:
+        return cls(text[:MOST_TEXT], max(len(text) - MOST_TEXT, 0))
+
+
+@dataclass(frozen=True)
+class Side:
+    """One model on one problem: `samples` names each shown answer as right or wrong."""
+
+    name: str
+    correct: int
+    n: int
+    samples: Sequence[tuple[str, Text | None]]
+
+
+@dataclass(frozen=True)
+class Problem:
+    name: str
+    prompt: Text
+    clear: bool
+    sides: Sequence[Side]
+
+    @property
+    def characters(self) -> int:
+        texts = [text for side in self.sides for _, text in side.samples if text]
+        return len(self.prompt.shown) + sum(len(text.shown) for text in texts)
+
+
+@dataclass(frozen=True)
+class Group:
+    """The problems that a model lost, or gained, as `what` says: `count` of them, of which
+    `problems` are shown, the worst first."""
+
+    what: str
+    k: int
+    count: int
+    problems: Sequence[Problem]
+
+    @property
+    def more(self) -> int:
+        return self.count - len(self.problems)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A fine-tuned model with what it lost and what it gained."""
+
+    name: str
+    groups: Sequence[Group]
+
+
+def models(grid: Grid) -> list[Model]:
+    """Every setting's model, on all problems, at the temperature nearest 1, of the first seed.
+    Together they show at most MOST_OF_ALL characters."""
+    left = MOST_OF_ALL
+    made = []
+    for cell in _cells(grid):
+        found, groups = cell["shrinkage"], []
+        for what in ("lost", "gained"):
+            kept = []
+            for one in map(_problem, found[what]):
+                left -= one.characters
+                kept += [one] if left > 0 else []
+            count = max(found[f"{what}_count"], len(kept))
+            groups.append(Group(what, found["at_k"], count, kept))
+        made.append(Model(_named(grid, cell), groups))
+    return made
+
+
+def left_out(grid: Grid) -> str:
+    """Which cells' problems are not listed, in a sentence; empty where all are."""
+    told = [cell for cell in grid.cells if cell.get("shrinkage") and cell["subset"] == _whole(grid)]
+    shown = _cells(grid)
+    if len(shown) == len(told):
+        return ""
+    return (
+        f"Listed here: {len(shown)} of {len(told)} models and temperatures, each at temperature "
+        f"{shown[0]['temperature']:g}. The summary beside this page has them all."
+    )
+
+
+def _cells(grid: Grid) -> list[Cell]:
+    told = [cell for cell in grid.cells if cell.get("shrinkage") and cell["subset"] == _whole(grid)]
+    if not told:
+        return []
+    near = nearest_1(cell["temperature"] for cell in told)
+    first: dict[Setting | None, Cell] = {}
+    for cell in told:
+        if cell["temperature"] == near:
+            first.setdefault(Setting.of(cell, grid.axes), cell)
+    return list(first.values())[:MOST_GROUPS]
+
+
+def _whole(grid: Grid) -> str:
+    return ALL if ALL in grid.subsets else grid.subsets[0]
+
+
+def _named(grid: Grid, cell: Cell) -> str:
+    setting = Setting.of(cell, grid.axes)
+    seed = f", seed {cell['seed']}" if len(grid.seeds) > 1 else ""
+    return f"{setting.label if setting else 'base'}{seed}"
+
+
+def _problem(told: dict[str, Any]) -> Problem:
+    sides = [_side(name, told[key]) for name, key in (("base", "base"), ("fine-tuned", "tuned"))]
+    name = cut(str(told["id"]), 60)
+    return Problem(name, Text.of(told["prompt"]), bool(told["clear"]), sides)
+
+
+def _side(name: str, told: dict[str, Any]) -> Side:
+    samples: Iterable[tuple[str, Text | None]] = (
+        (kind, Text.of(told[kind]) if told[kind] is not None else None)
+        for kind in ("right", "wrong")
+    )
+    return Side(name, told["correct"], told["n"], list(samples))

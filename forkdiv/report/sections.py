@@ -1,0 +1,70 @@
+"""The table of every section, and the rows of it that a reader sees at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from forkdiv.report import decoders, distinct, dynamics, forks, law, shrinkage, tables
+from forkdiv.report.dynamics import Dynamics
+from forkdiv.report.forks import Forks
+from forkdiv.report.grid import Grid, nearest_1, subset_title
+from forkdiv.report.tables import OPEN_ROWS, First, Table
+
+MOST_FIRST = 24
+LEFT_OUT = ("temperature", "seed", "subset", "fork")  # where they do not differ
+
+
+def of_sections(summary: Mapping[str, Any], grid: Grid) -> dict[str, Table | None]:
+    """By section; None where the summary knows nothing of it."""
+    over, at_forks = Dynamics.of(summary, grid), Forks.of(grid)
+    solutions = distinct.table(grid)
+    told: dict[str, Table | None] = {
+        "shrinkage": shrinkage.table(grid),
+        "dynamics": dynamics.table(over) if over else None,
+        "forks": forks.table(at_forks) if at_forks else None,
+        "distinct": solutions if solutions.rows else None,
+        "best": decoders.best(summary, grid),
+        "majority": decoders.majority(grid),
+        "modes": tables.modes(grid),
+        "law": law.table(grid),
+        "numbers": tables.numbers(grid),
+    }
+    whole = {
+        "losses": tables.losses(grid),
+        "exact": tables.agreements(grid),
+    }
+    return {name: one and read_first(grid, one) for name, one in told.items()} | whole
+
+
+def read_first(grid: Grid, table: Table) -> Table:
+    """The table with what to read first: the rows at the temperature nearest 1; of them, where
+    they are many, those on all problems. Columns in which these do not differ are left out, so
+    that a phone can show the others; what they hold is said."""
+    rows, said = table.rows, []
+    near = f"{nearest_1(grid.temperatures):g}" if grid.temperatures else ""
+    whole = grid.subsets[0] if grid.subsets else ""
+    for column, wanted, words in (
+        ("temperature", near, f"at temperature {near}"),
+        ("subset", whole, f"on {subset_title(whole)}"),
+    ):
+        if column not in table.header:
+            continue
+        at = table.header.index(column)
+        if len(rows) > OPEN_ROWS:
+            rows = [row for row in rows if row[at] == wanted]
+        said += [words] if rows and {row[at] for row in rows} == {wanted} else []
+    if not rows or len(rows) > MOST_FIRST:
+        return table
+    kept = [
+        at
+        for at, name in enumerate(table.header)
+        if name not in LEFT_OUT or len({row[at] for row in rows}) > 1
+    ]
+    first = First(
+        [table.header[at] for at in kept],
+        [[row[at] for at in kept] for row in rows],
+        "".join(f", {one}" for one in said),
+    )
+    return replace(table, first=first)

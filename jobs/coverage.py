@@ -1,0 +1,80 @@
+"""pass@k of samples that lm-evaluation-harness wrote, with limits, against those of the base.
+
+    lm_eval run --tasks TASK --log_samples --output_path OUT …      # a task with `repeats: 64`
+    forkdiv coverage --samples OUT/TUNED --base OUT/BASE
+    forkdiv coverage --samples FILE task.kind=file task.grader=math task.columns.subset=level
+
+--samples and --base name a samples_*.jsonl, or a folder: then the newest of every task in it.
+Given more than once, files of one task are put together.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from forkdiv import cli, summary
+from forkdiv.artifacts import check_writable, write_text
+from forkdiv.config import StudyConfig
+from forkdiv.errors import refuse
+from forkdiv.report import page, tables
+from forkdiv.report.headline import headline
+from forkdiv.terminal import say, show_table
+from tuning.study import SUMMARY, folder
+
+
+def run(
+    study: StudyConfig, samples: Sequence[Path] | None = None, base: Sequence[Path] | None = None
+) -> None:
+    from forkdiv.harness.measuring import measure
+
+    if not samples:
+        raise refuse(
+            "there are no samples to measure",
+            "no --samples",
+            "samples_*.jsonl of lm_eval --log_samples, or a folder of them",
+            "give --samples FILE, and --base FILE to compare",
+        )
+    check_writable(study.place.root, study.place.min_free_mib)
+    done = measure(study, samples, base or (), say)
+    for note in done["notes"]:
+        say(f"note: {note}")
+    written = page.write(done, folder(study))
+    write_text(folder(study) / SUMMARY, json.dumps(done, indent=1))
+    show_table(*_table(done), title=f"{study.name}: pass@k, with {_percent(done)} limits")
+    say(headline(done))
+    say(f"report: {written}")
+    summary.check(done)
+
+
+def _percent(done: dict[str, Any]) -> str:
+    return f"{done['confidence'] * 100:g}%"
+
+
+def _table(done: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """A row per subset and k: base, tuned, and the paired difference."""
+    bases = {cell["subset"]: cell for cell in done["base"]}
+    sides = ["base", "tuned", "change to the base"] if bases else ["pass@k"]
+    rows = []
+    for cell in done["cells"]:
+        for k, value in cell["pass_at"].items():
+            row = [cell["subset"], k]
+            if bases:
+                row.append(_said(bases[cell["subset"]]["pass_at"][k]))
+            row.append(_said(value))
+            if bases:
+                row.append(tables.change_said(cell, int(k)))
+            rows.append(row)
+    return ["subset", "k", *sides], rows
+
+
+def _said(band: dict[str, Any] | None) -> str:
+    if band is None:
+        return "invalid"
+    return f"{band['value']:.3f} ({band['low']:.3f} to {band['high']:.3f})"
+
+
+if __name__ == "__main__":
+    cli.run_job("coverage")

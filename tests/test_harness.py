@@ -1,0 +1,683 @@
+"""Interchange with lm-evaluation-harness.
+
+The files in tests/harness/ are what lm_eval 0.4.13 wrote for the graph task's problems, from the
+shipped base and from the same with its output layer thirty times sharper (`tuned`), as
+tests/soak/test_harness.py has it run.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from forkdiv import score
+from forkdiv.config import DecoderConfig, StudyConfig, load
+from forkdiv.coverage import pass_at_k
+from forkdiv.errors import InvalidResult, UserError
+from forkdiv.harness.counting import count
+from forkdiv.harness.files import find
+from forkdiv.harness.judge import OWN, Judge
+from forkdiv.harness.lines import read
+from forkdiv.harness.measuring import measure
+from forkdiv.harness.reading import Samples, take_in
+from forkdiv.harness.writing import Run, write
+from forkdiv.records import Completion, Problem
+from forkdiv.task_config import ColumnsConfig, FileConfig, TaskConfig
+from forkdiv.tasks import build
+from tests.fakes import TASK, UNREADABLE, broken, other_end, right
+
+ROOT = Path(__file__).parents[1]
+REAL = Path(__file__).parent / "harness"
+SMALL = ["eval.bootstrap=100"]
+
+
+def real(model: str, task: str) -> Path:
+    (path,) = (REAL / model).glob(f"samples_{task}_2*.jsonl")
+    return path
+
+
+def study(*overrides: str) -> StudyConfig:
+    return load(None, [*SMALL, *overrides])
+
+
+def file_study(*overrides: str) -> StudyConfig:
+    return study("task.kind=file", *overrides)
+
+
+def line(doc_id: int, responses: Sequence[str], **changes: Any) -> dict[str, Any]:
+    """A line as the tool writes it; a value of None drops its key."""
+    row = {
+        "doc_id": doc_id,
+        "doc": {"question": f"question {doc_id}"},
+        "target": "yes",
+        "arguments": {"gen_args_0": {"arg_0": f"Q {doc_id}", "arg_1": {"temperature": 0.5}}},
+        "resps": [list(responses)],
+        "filtered_resps": [responses[0] if responses else ""],
+        "filter": "none",
+        "metrics": [],
+        **changes,
+    }
+    return {key: value for key, value in row.items() if value is not None}
+
+
+def written(path: Path, rows: Iterable[Any]) -> Path:
+    texts = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    path.write_text("".join(f"{text}\n" for text in texts))
+    return path
+
+
+def samples_in(*paths: Path, columns: ColumnsConfig | None = None) -> Samples:
+    return take_in(find(paths), columns or ColumnsConfig())
+
+
+def values(done: dict[str, Any], part: str = "cells", subset: str = "all") -> dict[str, float]:
+    (cell,) = [cell for cell in done[part] if cell["subset"] == subset]
+    return {k: band["value"] for k, band in cell["pass_at"].items()}
+
+
+# --- what the real tool wrote ---
+
+
+@pytest.mark.parametrize("model", ["base", "tuned"])
+def test_samples_of_the_real_tool_are_counted_as_by_hand(model: str) -> None:
+    rows = [json.loads(text) for text in real(model, "graphs").read_text().splitlines()]
+    correct = [sum(one == row["target"] for one in row["resps"][0]) for row in rows]
+    assert 0 < sum(correct) < 64 and len(rows) == 8
+    done = measure(study(), [real(model, "graphs")], [])
+    by_hand = pass_at_k(8, np.array(correct)[:, None], [1, 2, 4, 8]).mean(0)
+    assert list(values(done).values()) == pytest.approx(list(by_hand))
+    assert "the grader agrees with exact_match,none on 8 of 8 documents" in done["notes"]
+    assert {cell["subset"] for cell in done["cells"]} == {"signed", "unsigned", "all"}
+    assert {cell["temperature"] for cell in done["cells"]} == {1.0}
+
+
+def test_the_difference_to_the_base_is_that_of_the_files() -> None:
+    done = measure(study(), [real("tuned", "graphs")], [real("base", "graphs")])
+    tuned, base = values(done), values(done, "base")
+    (cell,) = [cell for cell in done["cells"] if cell["subset"] == "all"]
+    for k, change in cell["delta_to_base"].items():
+        assert change["value"] == pytest.approx(tuned[k] - base[k])
+    # the sharper model gives up what it does not prefer
+    assert cell["delta_to_base"]["8"]["high"] < 0
+
+
+def test_lines_under_several_filters_are_one_problem() -> None:
+    path = real("tuned", "graphs_filters")
+    assert len(path.read_text().splitlines()) == 6
+    samples = samples_in(path)
+    assert (len(samples.problems), samples.n) == (2, 4)
+    done = measure(study(), [path], [])
+    assert "the grader agrees with exact_match,first on 2 of 2 documents" in done["notes"]
+
+
+def test_a_metric_that_judges_every_sample_is_believed() -> None:
+    done = measure(study(), [real("tuned", "graphs_each")], [])
+    rows = [json.loads(text) for text in real("tuned", "graphs_each").read_text().splitlines()]
+    assert values(done)["1"] == pytest.approx(np.mean([row["right"] for row in rows]))
+    assert done["settings"]["grader"] == "right,all"
+
+
+def test_the_metric_of_documents_that_were_sampled_once_is_believed() -> None:
+    done = measure(study(), [real("tuned", "graphs_once")], [])
+    assert values(done) == {"1": 0.5}
+    assert done["settings"]["grader"] == "exact_match,none"
+
+
+def test_samples_that_were_drawn_greedily_are_said_to_be_equal() -> None:
+    done = measure(study(), [real("tuned", "graphs_greedy")], [])
+    assert any("sampled greedily" in note for note in done["notes"])
+    assert {cell["temperature"] for cell in done["cells"]} == {0.0}
+    assert not any(
+        "greedily" in note for note in measure(study(), [real("tuned", "graphs")], [])["notes"]
+    )
+
+
+def test_likelihoods_of_choices_are_refused() -> None:
+    with pytest.raises(UserError, match=r"line 1 of .*likelihoods of given choices, not samples"):
+        samples_in(real("tuned", "graphs_choices"))
+
+
+def test_the_command_ends_with_a_table_and_a_page(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "jobs.coverage", f"place.root={tmp_path}", "name=mine"),
+            *("--samples", str(real("tuned", "graphs")), "--base", str(real("base", "graphs"))),
+            *SMALL,
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "mine" / "summary.json").read_text())
+    (cell,) = [cell for cell in summary["cells"] if cell["subset"] == "all"]
+    change = cell["delta_to_base"]["8"]["value"]
+    assert f"{change:.3f}".replace("-", "−") in done.stdout
+    assert "pass@8" in (tmp_path / "mine" / "report.html").read_text()
+
+
+def test_without_samples_nothing_is_measured(tmp_path: Path) -> None:
+    from jobs.coverage import run
+
+    with pytest.raises(UserError, match="--samples"):
+        run(study(f"place.root={tmp_path}"))
+
+
+# --- which files ---
+
+
+def test_of_a_folder_the_newest_file_of_every_task_is_read(tmp_path: Path) -> None:
+    for task, date in (("a_b", "2026-01-02"), ("a_b", "2026-01-10"), ("c", "2025-03-01")):
+        written(tmp_path / f"samples_{task}_{date}T00-00-00.1.jsonl", [line(0, ["yes"])])
+    (tmp_path / "results_2026-01-10T00-00-00.1.json").write_text("{}")
+    found = find([tmp_path])
+    assert [(one.task, one.date[:10]) for one in found] == [
+        ("a_b", "2026-01-10"),
+        ("c", "2025-03-01"),
+    ]
+
+
+def test_the_output_folder_of_one_model_is_found_inside(tmp_path: Path) -> None:
+    shutil.copytree(REAL / "base", tmp_path / "base")
+    assert {one.task for one in find([tmp_path])} == {"graphs", "graphs_each"}
+    shutil.copytree(REAL / "tuned", tmp_path / "tuned")
+    with pytest.raises(UserError, match=r"several models: got 2 .*base, tuned"):
+        find([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("results_2026-01-10T00-00-00.1.json", "a results file holds no samples"),
+        ("nowhere.jsonl", "there are no samples"),
+        ("empty", "a folder holds no samples"),
+    ],
+)
+def test_a_path_that_leads_to_no_samples_is_refused(tmp_path: Path, name: str, wrong: str) -> None:
+    (tmp_path / "results_2026-01-10T00-00-00.1.json").write_text("{}")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=wrong):
+        find([tmp_path / name])
+
+
+def test_a_file_that_is_named_twice_is_refused() -> None:
+    with pytest.raises(UserError, match="named twice"):
+        find([real("base", "graphs"), real("base", "graphs")])
+
+
+def test_tasks_of_one_folder_are_subsets_of_the_problems(tmp_path: Path) -> None:
+    for task, right_ones in (("easy", 4), ("hard", 1)):
+        texts = ["yes"] * right_ones + ["no"] * (4 - right_ones)
+        rows = [line(at, texts, doc={"question": f"{task} {at}"}) for at in range(3)]
+        written(tmp_path / f"samples_{task}_2026-01-01T00-00-00.1.jsonl", rows)
+    done = measure(study(), [tmp_path], [])
+    assert values(done, subset="easy")["1"] == 1.0
+    assert values(done, subset="hard")["1"] == pytest.approx(0.25)
+    assert values(done)["1"] == pytest.approx(0.625)
+
+
+# --- what makes a problem, and how many samples it has ---
+
+
+def test_runs_of_one_task_are_put_together(tmp_path: Path) -> None:
+    first = written(tmp_path / "a.jsonl", [line(0, ["yes", "no"]), line(1, ["no", "no"])])
+    second = written(tmp_path / "b.jsonl", [line(1, ["no", "yes"]), line(0, ["no", "no"])])
+    done = measure(study(), [first, second], [])
+    assert done["cells"][0]["n_samples"] == 4
+    assert values(done) == pytest.approx({"1": 0.25, "2": 0.5, "4": 1.0})
+
+
+def test_a_run_that_was_repeated_with_its_seed_is_no_more_samples(tmp_path: Path) -> None:
+    rows = [line(0, ["yes", "no"]), line(1, ["no", "no"])]
+    paths = [written(tmp_path / name, rows) for name in ("a.jsonl", "b.jsonl")]
+    with pytest.raises(UserError, match=r"a\.jsonl and .*b\.jsonl.*--seed"):
+        samples_in(*paths)
+
+
+def test_files_of_other_decoders_are_not_put_together(tmp_path: Path) -> None:
+    hot = {"gen_args_0": {"arg_0": "Q", "arg_1": {"temperature": 1.5}}}
+    first = written(tmp_path / "a.jsonl", [line(0, ["yes", "no"])])
+    second = written(tmp_path / "b.jsonl", [line(0, ["no", "no"], arguments=hot)])
+    with pytest.raises(UserError, match=r"0\.5.*1\.5"):
+        samples_in(first, second)
+
+
+def test_documents_that_are_all_repeated_are_samples_of_one_problem(tmp_path: Path) -> None:
+    doc = {"question": "the same"}
+    other = {"question": "another"}
+    rows = [
+        line(at, ["yes" if at == 0 else "no"], doc=doc if at % 2 == 0 else other) for at in range(6)
+    ]
+    done = measure(study(), [written(tmp_path / "a.jsonl", rows)], [])
+    assert (done["cells"][0]["n_problems"], done["cells"][0]["n_samples"]) == (2, 3)
+    assert values(done)["1"] == pytest.approx(1 / 6)
+    assert any("repeated" in note for note in done["notes"])
+
+
+def test_documents_of_which_some_are_equal_are_problems_of_their_own(tmp_path: Path) -> None:
+    docs = [{"question": text} for text in ("a", "b", "a")]
+    rows = [line(at, ["yes", "no"], doc=doc) for at, doc in enumerate(docs)]
+    samples = samples_in(written(tmp_path / "a.jsonl", rows))
+    assert (len(samples.problems), samples.n) == (3, 2)
+
+
+def test_problems_bear_the_names_of_their_documents_where_each_has_one(tmp_path: Path) -> None:
+    rows = [line(at, ["yes"], doc={"id": f"p{at}", "level": f"L{at % 2}"}) for at in range(4)]
+    path = written(tmp_path / "a.jsonl", rows)
+    samples = samples_in(path, columns=ColumnsConfig(subset="level"))
+    assert [one.id for one in samples.problems] == ["p0", "p1", "p2", "p3"]
+    assert [one.subset for one in samples.problems] == ["L0", "L1", "L0", "L1"]
+    same = [line(at, ["yes"], doc={"id": "p", "q": at}) for at in range(2)]
+    numbered = samples_in(written(tmp_path / "b.jsonl", same))
+    assert [one.id for one in numbered.problems] == ["0", "1"]
+
+
+def test_files_of_earlier_releases_are_read(tmp_path: Path) -> None:
+    rows = [
+        {
+            "doc_id": at,
+            "doc": {"q": at},
+            "target": at,
+            "arguments": [[f"Q {at}", {"do_sample": True, "temperature": 0.7}]],
+            "resps": [[str(at), "x"]],
+            "filtered_resps": [str(at)],
+            "exact_match": 1.0,
+        }
+        for at in range(2)
+    ]
+    done = measure(study(), [written(tmp_path / "a.jsonl", rows)], [])
+    assert values(done) == {"1": 0.5, "2": 1.0}
+    assert done["cells"][0]["temperature"] == 0.7
+    assert "the grader agrees with exact_match,none on 2 of 2 documents" in done["notes"]
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_only_the_first_samples_are_counted_where_fewer_are_asked_for(
+    tmp_path: Path, number: int
+) -> None:
+    path = written(tmp_path / "a.jsonl", [line(0, ["yes", "no", "no"])])
+    done = measure(study(f"eval.samples={number}"), [path], [])
+    assert values(done)["1"] == pytest.approx(1 / number)
+
+
+# --- bad input ---
+
+GOOD = line(0, ["yes", "no"])
+
+BAD_LINES: dict[str, tuple[list[Any], str]] = {
+    "not JSON": ([GOOD, '{"doc_id": 1, "resps'], r"line 2 of .* is not JSON"),
+    "no object": ([GOOD, "[1]"], "line 2 of .* is no object"),
+    "no resps": ([line(0, ["yes"], resps=None)], "line 1 of .* lacks 'resps'"),
+    "no target": ([GOOD, line(1, ["a", "b"], target=None)], "line 2 of .* lacks 'target'"),
+    "neither": ([{"doc_id": 3}], "lacks 'target' and 'resps'"),
+    "a name for a number": ([{**GOOD, "doc_id": "x"}], "line 1 of .*`doc_id`"),
+    "several references": ([line(0, ["yes"], target=["a"])], "target that is no text"),
+    "no answer came": ([line(0, ["yes"], resps=[["a", None]])], "response 2 is 'None'"),
+    "no response": ([line(0, [])], "no response"),
+    "no list": ([line(0, ["yes"], resps="yes")], "`resps` of another form"),
+    "choices": ([line(0, ["yes"], resps=[["a"], ["b"]])], "likelihoods"),
+    "nothing": ([], "is empty"),
+    "twice": ([GOOD, GOOD], r"document 0 is there twice: got line 1 of .* and line 2 of"),
+    "other responses": (
+        [GOOD, line(0, ["no", "no"], filter="last")],
+        r"do not hold the same responses: got line 1 .* line 2",
+    ),
+    "cut short": (
+        [GOOD, line(1, ["a", "b"]), line(0, ["yes", "no"], filter="last")],
+        r"document 1 lacks a filter .* line 2 of .* without last",
+    ),
+    "other numbers": (
+        [GOOD, line(1, ["yes", "no"]), line(2, ["yes"])],
+        r"different numbers of samples: got 1, 2; .* document 2 \(line 3 of",
+    ),
+    "the name of all": (
+        [line(0, ["yes"], doc={"subset": "all"})],
+        "line 1 of .* is of the subset 'all'",
+    ),
+    "no verdict for each": ([line(0, ["a", "b"], verdicts=[{}])], "got 1 for 2 responses"),
+    "a verdict of no kind": ([line(0, ["a"], verdicts=[{"outcome": "fine"}])], "another form"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_LINES)
+def test_a_file_that_leaves_its_samples_in_doubt_is_refused_by_its_line(
+    tmp_path: Path, case: str
+) -> None:
+    rows, wrong = BAD_LINES[case]
+    with pytest.raises(UserError, match=wrong) as refused:
+        samples_in(written(tmp_path / "a.jsonl", rows))
+    assert str(tmp_path / "a.jsonl") in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(
+    deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(changes=st.dictionaries(st.sampled_from([*GOOD, "verdicts", "exact_match"]), JSON))
+def test_whatever_a_line_holds_it_is_read_or_refused(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    path = written(tmp_path / "a.jsonl", [{**GOOD, **changes}])
+    try:
+        (found,) = read(path)
+    except UserError:
+        return
+    assert found.responses and all(isinstance(one, str) for one in found.responses)
+    assert isinstance(found.target, str) and isinstance(found.prompt, str)
+    for name in found.metrics:
+        judged = found.per_sample(name)
+        assert judged is None or len(judged) == len(found.responses)
+
+
+@settings(
+    deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.binary(max_size=60))
+def test_any_bytes_are_refused_and_never_crash(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(data)
+    with pytest.raises(UserError):
+        list(read(path))
+
+
+@pytest.mark.parametrize("setting", ["eval.samples=3", "eval.k=[1,3]"])
+def test_more_than_there_are_samples_is_refused(tmp_path: Path, setting: str) -> None:
+    path = written(tmp_path / "a.jsonl", [GOOD])
+    with pytest.raises(UserError, match=r"more than there are samples.*got 3, with 2 in"):
+        measure(study(setting), [path], [])
+
+
+# --- base and tuned ---
+
+
+def test_the_base_is_matched_problem_by_problem_whatever_its_order(tmp_path: Path) -> None:
+    tuned = written(tmp_path / "t.jsonl", [line(0, ["yes", "yes"]), line(1, ["no", "no"])])
+    rows = [line(0, ["no", "no"]), line(1, ["yes", "yes"])]
+    swapped = [{**rows[1], "doc_id": 0}, {**rows[0], "doc_id": 1}]
+    for base in (rows, rows[::-1], swapped):
+        done = measure(study(), [tuned], [written(tmp_path / "b.jsonl", base)])
+        change = done["cells"][0]["delta_to_base"]["1"]
+        assert change["value"] == 0 and change["low"] < -0.5 and change["high"] > 0.5
+    tuned_again = measure(study(), [tuned], [tuned])["cells"][0]["delta_to_base"]["1"]
+    assert tuned_again["high"] < 1, "one problem gained and one lost is wider than no change"
+
+
+BAD_BASES: dict[str, tuple[list[Any], str]] = {
+    "fewer": ([GOOD], r"same problems: got 1 in one only: line 2 of .*t\.jsonl"),
+    "more": (
+        [GOOD, line(1, ["a", "b"]), line(7, ["a", "b"])],
+        r"1 in one only: line 3 of .*b\.jsonl",
+    ),
+    "others": (
+        [line(at, ["yes"], doc={"other": at}) for at in range(2)],
+        "no problem in common",
+    ),
+    "another reference": (
+        [GOOD, line(1, ["a", "b"], target="maybe")],
+        r"another reference .*'yes' \(line 2 of .*t\.jsonl\), 'maybe' \(line 2 of .*b\.jsonl\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_BASES)
+def test_a_base_of_other_problems_is_refused(tmp_path: Path, case: str) -> None:
+    rows, wrong = BAD_BASES[case]
+    tuned = written(tmp_path / "t.jsonl", [GOOD, line(1, ["yes", "no"])])
+    with pytest.raises(UserError, match=wrong):
+        measure(study(), [tuned], [written(tmp_path / "b.jsonl", rows)])
+
+
+def test_what_makes_a_comparison_less_than_it_seems_is_said(tmp_path: Path) -> None:
+    hot = {"gen_args_0": {"arg_0": "another prompt", "arg_1": {"temperature": 1.5}}}
+    tuned = written(tmp_path / "t.jsonl", [line(0, ["yes", "no", "no"])])
+    base = written(tmp_path / "b.jsonl", [line(0, ["yes", "no"], arguments=hot)])
+    said = " | ".join(measure(study(), [tuned], [base])["notes"])
+    assert (
+        "not sampled alike: {'temperature': 0.5} for tuned, {'temperature': 1.5} for base" in said
+    )
+    assert "other prompts of 1 of 1 problems" in said
+    assert "the first 2 of each are compared" in said
+    same = measure(
+        study(), [tuned], [written(tmp_path / "c.jsonl", [line(0, ["yes", "no", "no"])])]
+    )
+    assert any("are they two models?" in note for note in same["notes"])
+
+
+# --- who judges ---
+
+
+@pytest.mark.parametrize(
+    ("targets", "grader"),
+    [
+        (["so it is\n#### 3", "hence\n#### 4"], "hash"),
+        (["A", "(C)"], "choice"),
+        (["12", "7"], "numeric"),
+        (["so \\boxed{3}", "\\boxed{x}"], "boxed"),
+        (["red", "blue"], "exact"),
+    ],
+)
+def test_the_grader_is_guessed_by_the_references(
+    tmp_path: Path, targets: list[str], grader: str
+) -> None:
+    rows = [line(at, [text, "?"], target=text) for at, text in enumerate(targets)]
+    done = measure(study(), [written(tmp_path / "a.jsonl", rows)], [])
+    assert done["settings"]["grader"] == grader
+    assert values(done) == {"1": 0.5, "2": 1.0}
+
+
+def test_a_grader_that_was_named_goes_before_all_others(tmp_path: Path) -> None:
+    rows = [line(0, ["It is 3.", "It is 4."], target="3", metrics=["m"], m=[0, 0])]
+    path = written(tmp_path / "a.jsonl", rows)
+    assert values(measure(study(), [path], []))["1"] == 0.0
+    assert values(measure(file_study("task.grader=numeric"), [path], []))["1"] == 0.5
+
+
+def test_the_answer_may_be_another_key_of_the_document(tmp_path: Path) -> None:
+    rows = [line(0, ["3", "4"], target="The answer is 3", doc={"gold": 3})]
+    path = written(tmp_path / "a.jsonl", rows)
+    done = measure(file_study("task.columns.answer=gold"), [path], [])
+    assert (done["settings"]["grader"], values(done)["1"]) == ("numeric", 0.5)
+    with pytest.raises(UserError, match=r"line 1 of .*names no answer: got .*golden.*gold"):
+        measure(file_study("task.columns.answer=golden"), [path], [])
+
+
+def test_a_reference_that_the_grader_cannot_read_is_refused_by_its_line(tmp_path: Path) -> None:
+    rows = [line(0, ["3"], target="3"), line(1, ["4"], target="four")]
+    path = written(tmp_path / "a.jsonl", rows)
+    with pytest.raises(UserError, match=r"numeric cannot read the reference on line 2 .*'four'"):
+        measure(file_study("task.grader=numeric"), [path], [])
+
+
+def test_a_guessed_grader_that_finds_nothing_where_the_tool_does_is_refused(tmp_path: Path) -> None:
+    kept = {"filtered_resps": [["it is yes, run", "no, run"]]}  # what is judged is not the text
+    rows = [line(0, ["it is yes", "no"], metrics=["pass@1"], **{"pass@1": 0.5}, **kept)]
+    path = written(tmp_path / "a.jsonl", rows)
+    with pytest.raises(
+        UserError, match=r"exact .* calls no response correct, but pass@1,none does"
+    ):
+        measure(study(), [path], [])
+    done = measure(file_study("task.grader=exact"), [path], [])
+    assert values(done)["1"] == 0.0, "who names a grader is obeyed where nothing contradicts it"
+
+
+def test_disagreement_with_the_tools_metric_is_counted(tmp_path: Path) -> None:
+    rows = [
+        line(at, ["yes", "no"], metrics=["exact_match"], exact_match=value)
+        for at, value in enumerate([1.0, 0.0, 1.0])
+    ]
+    done = measure(study(), [path := written(tmp_path / "a.jsonl", rows)], [])
+    (note,) = [note for note in done["notes"] if "agrees" in note]
+    assert "on 2 of 3 documents" in note and f"the first apart is line 2 of {path}" in note
+
+
+def test_of_several_metrics_that_judge_every_sample_one_must_be_named(tmp_path: Path) -> None:
+    rows = [line(0, ["a", "b"], metrics=["m", "strict"], m=[1, 1], strict=[1, 0])]
+    path = written(tmp_path / "a.jsonl", rows)
+    with pytest.raises(UserError, match=r"got m,none, strict,none.*task\.grader=m,none"):
+        measure(study(), [path], [])
+    done = measure(file_study("task.grader=strict,none"), [path], [])
+    assert values(done)["1"] == 0.5
+    with pytest.raises(
+        UserError, match=r"no metric .* got loose,none; allowed: m,none, strict,none"
+    ):
+        measure(file_study("task.grader=loose,none"), [path], [])
+
+
+def test_a_response_that_the_grader_cannot_judge_makes_the_cells_invalid(tmp_path: Path) -> None:
+    grader = "task.grader=tests.test_harness:cannot_judge_b"
+    path = written(tmp_path / "a.jsonl", [line(0, ["a", "b"])])
+    done = measure(file_study(grader), [path], [])
+    (cell,) = done["cells"]
+    assert (cell["valid"], cell["errors"], cell["pass_at"]) == (False, 1, {"1": None, "2": None})
+
+
+def cannot_judge_b(answer: str, text: str) -> bool:
+    if text == "b":
+        raise RuntimeError("b is beyond me")
+    return True
+
+
+# --- writing ---
+
+PROBLEMS = build(TASK).heldout("test", 6)
+CREATED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+RUN = Run("graphs", "tuned T=1", "runs/x", DecoderConfig(), 4, (1, 2, 4), CREATED)
+
+
+def drawn(problem: Problem) -> list[Completion]:
+    texts = [right(problem), other_end(problem), broken(problem), UNREADABLE, right(problem)]
+    first = PROBLEMS.index(problem) if problem in PROBLEMS else 0
+    return [
+        Completion(problem.id, at, at, texts[(at + first) % 5], (), "length" if at == 3 else "stop")
+        for at in range(4)
+    ]
+
+
+def draws(problems: Sequence[Problem]) -> list[Completion]:
+    return [one for problem in reversed(problems) for one in drawn(problem)]
+
+
+def test_what_is_written_is_read_as_the_same_counts(tmp_path: Path) -> None:
+    write(tmp_path, RUN, TASK, PROBLEMS, draws)
+    samples = samples_in(tmp_path)
+    counts, _ = count(samples, Judge(OWN, ""), 4)
+    assert counts == score.count(TASK, PROBLEMS, draws(PROBLEMS))
+    assert sum(one.truncated for one in counts) == 6 and sum(one.unparsable for one in counts) > 0
+
+
+TEXTS = st.lists(
+    st.lists(st.sampled_from("ab \n\u2028é"), min_size=1).map("".join), min_size=3, max_size=3
+)
+
+
+@settings(
+    deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(texts=st.lists(TEXTS, min_size=1, max_size=4), cut=st.integers(0, 2))
+def test_any_responses_are_read_as_they_were_written(
+    tmp_path: Path, texts: list[list[str]], cut: int
+) -> None:
+    task = FileConfig(test=tmp_path / "unread.jsonl")
+    problems = [
+        Problem(f"p{at}", "test", "all of it", "q", {"answer": "a"}) for at in range(len(texts))
+    ]
+
+    def completions(some: Sequence[Problem]) -> list[Completion]:
+        return [
+            Completion(one.id, i, i, text, (), "length" if i == cut else "stop")
+            for one in some
+            for i, text in enumerate(texts[problems.index(one)])
+        ]
+
+    run = replace(RUN, n=3, ks=(1, 3))
+    write(tmp_path, run, task, problems, completions)
+    counts, _ = count(samples_in(tmp_path), Judge(OWN, ""), 3)
+    assert counts == score.count(task, problems, completions(problems))
+
+
+def test_results_are_the_means_over_the_problems(tmp_path: Path) -> None:
+    path = write(tmp_path, RUN, TASK, PROBLEMS, draws)
+    results = json.loads(path.read_text())
+    correct = [one.correct for one in score.count(TASK, PROBLEMS, draws(PROBLEMS))]
+    for k in (1, 2, 4):
+        column = pass_at_k(4, correct, k)
+        found = results["results"]["graphs"]
+        assert found[f"pass@{k},none"] == pytest.approx(column.mean())
+        assert found[f"pass@{k}_stderr,none"] == pytest.approx(column.std(ddof=1) / 6**0.5)
+    assert results["n-samples"] == {"graphs": {"original": 6, "effective": 6}}
+    assert results["configs"]["graphs"]["repeats"] == 4
+
+
+def test_hashes_are_those_that_the_tool_would_have_made(tmp_path: Path) -> None:
+    path = write(tmp_path, RUN, TASK, PROBLEMS, draws)
+    (lines,) = path.parent.glob("samples_*.jsonl")
+    rows = [json.loads(text) for text in lines.read_text().splitlines()]
+    for row in rows:
+        doc = json.dumps(row["doc"], indent=2, ensure_ascii=False)
+        assert row["doc_hash"] == sha256(doc.encode()).hexdigest()
+        assert row["target_hash"] == sha256(row["target"].encode()).hexdigest()
+    whole = "".join(row["doc_hash"] + row["prompt_hash"] + row["target_hash"] for row in rows)
+    digest = json.loads(path.read_text())["task_hashes"]["graphs"]
+    assert digest == sha256(whole.encode()).hexdigest()
+
+
+def test_writing_again_replaces_what_was_written(tmp_path: Path) -> None:
+    first = write(tmp_path, RUN, TASK, PROBLEMS, draws)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert write(tmp_path, RUN, TASK, PROBLEMS, draws) == first
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert first.parent.name == "tuned_T=1"
+
+
+def test_few_responses_are_asked_for_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def counted(some: Sequence[Problem]) -> list[Completion]:
+        asked.append(len(some))
+        return draws(some)
+
+    whole = write(tmp_path / "whole", RUN, TASK, PROBLEMS, draws)
+    monkeypatch.setattr("forkdiv.harness.writing.AT_ONCE", 8)
+    parts = write(tmp_path / "parts", RUN, TASK, PROBLEMS, counted)
+    assert asked == [2, 2, 2]
+    assert parts.read_text() == whole.read_text()
+
+
+def test_what_cannot_be_told_in_full_is_not_written(tmp_path: Path) -> None:
+    def lacking(some: Sequence[Problem]) -> list[Completion]:
+        return [one for one in draws(some) if one.sample_index != 2]
+
+    with pytest.raises(InvalidResult, match=r"sample 2 of problem .* is missing \(1 of 4"):
+        write(tmp_path, RUN, TASK, PROBLEMS, lacking)
+    grader = FileConfig(test=tmp_path / "x", grader="tests.test_harness:cannot_judge_b")
+    problems = [Problem("p", "test", "s", "q", {"answer": "a"})]
+    completions: Callable[[Sequence[Problem]], list[Completion]] = lambda some: [  # noqa: E731
+        Completion("p", at, at, "b", (), "stop") for at in range(4)
+    ]
+    task: TaskConfig = grader
+    with pytest.raises(InvalidResult, match=r"problem p has no verdict.*beyond me"):
+        write(tmp_path, RUN, task, problems, completions)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

@@ -1,0 +1,63 @@
+"""The coverage law is shown with its limits and with how far off it was."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from forkdiv.report import law
+from forkdiv.report.grid import Grid
+from tests.summaries import a_cell, a_summary
+
+FIT = {"a": -1.5, "a_low": -1.6, "a_high": -1.4, "b": -0.5, "b_low": -0.6, "b_high": -0.4}
+
+
+def interval(value: float, half: float) -> dict[str, float]:
+    return {"value": value, "low": value - half, "high": value + half}
+
+
+def fitted(predicted: float, observed: float) -> dict[str, Any]:
+    return {
+        **FIT,
+        "predictions": {"512": interval(0.9, 0.05)},
+        "heldout": {
+            "fit_n": 16,
+            "at_k": 64,
+            "predicted": interval(predicted, 0.04),
+            "observed": interval(observed, 0.03),
+            "error": predicted - observed,
+        },
+    }
+
+
+def test_the_table_holds_fit_prediction_and_check() -> None:
+    made = law.table(Grid.of(a_summary([a_cell(0.5, law=fitted(0.8, 0.75)), a_cell(1.0)])))
+    assert made
+    assert made.header[4:] == [
+        *("a", "b", "predicted pass@512", "checked", "predicted there", "measured there", "off by")
+    ]
+    (row,) = made.rows
+    assert row[4:] == [
+        *("−1.500 (−1.600 to −1.400)", "−0.500 (−0.600 to −0.400)", "0.900 (0.850 to 0.950)"),
+        *("k=64 from 16", "0.800 (0.760 to 0.840)", "0.750 (0.720 to 0.780)", "+0.050"),
+    ]
+
+
+def test_a_law_without_a_check_says_nothing_of_one() -> None:
+    told = {**fitted(0.8, 0.7), "heldout": None}
+    grid = Grid.of(a_summary([a_cell(0.5, law=told)]))
+    made = law.table(grid)
+    assert made
+    assert made.rows[0][-4:] == ["", "", "", ""]
+    assert law.worst(grid) == ""
+
+
+def test_the_worst_check_and_intervals_that_lie_apart_are_told() -> None:
+    cells = [a_cell(0.0, law=fitted(0.5, 0.52)), a_cell(1.0, law=fitted(0.5, 0.7))]
+    said = law.worst(Grid.of(a_summary(cells)))
+    assert "Checked in 2 cells" in said and "up to 0.200" in said
+    assert "in 1 of them the two intervals lie apart" in said
+    assert "in none of them" in law.worst(Grid.of(a_summary(cells[:1])))
+
+
+def test_without_a_fit_there_is_no_table() -> None:
+    assert law.table(Grid.of(a_summary([a_cell(0.5)]))) is None
