@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forkdiv import coverage
+from forkdiv import coverage, fork_view
 from forkdiv.config import EvalConfig
 from forkdiv.coverage import Floats
 from forkdiv.errors import InvalidResult
+from forkdiv.fork_view import ForkProbabilities
 from forkdiv.tally import ProblemCounts
 
 ALL = "all"
@@ -25,13 +26,16 @@ class Findings:
 
     `base` has the same problems in the same order, None where these are the base's own counts;
     `exact` are the probabilities of a correct response, where they are known; `prompts` are shown
-    with the problems that were lost or gained.
+    with the problems that were lost or gained. `forks` are of all problems, also where the others
+    are of `rows` of them.
     """
 
     counts: Sequence[ProblemCounts]
     base: Sequence[ProblemCounts] | None = None
     exact: Floats | None = None
     prompts: Sequence[str] = ()
+    forks: ForkProbabilities | None = None
+    rows: Sequence[int] | None = None
 
     def of(self, rows: Sequence[int]) -> Findings:
         """Those of some of the problems."""
@@ -40,6 +44,8 @@ class Findings:
             None if self.base is None else [self.base[i] for i in rows],
             None if self.exact is None else self.exact[list(rows)],
             [self.prompts[i] for i in rows] if self.prompts else (),
+            self.forks,
+            rows,
         )
 
 
@@ -110,6 +116,7 @@ def _cell(
         "distinct_at": {},
         "distinct_delta": {},
         "valid_solutions": None,
+        "forks": None,
     }
     return cell if errors else cell | _numbers_of(found, config)
 
@@ -139,6 +146,9 @@ def _numbers_of(found: Findings, config: EvalConfig) -> dict[str, Any]:
         correct = np.array([one.correct for one in mine])
         agreed = coverage.agreement(correct, config.samples, found.exact, ks)
         cell |= {"exact_pass_at": _numbers(ks, known), "agreement": asdict(agreed)}
+    if found.forks is not None:
+        rows = range(len(mine)) if found.rows is None else found.rows
+        cell["forks"] = fork_view.view(found.forks, rows, ks, weights, config.confidence)
     return cell
 
 

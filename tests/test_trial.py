@@ -160,7 +160,7 @@ def test_no_exact_values_where_the_decoder_cuts_the_distribution(
 ) -> None:
     line = a_line(tmp_path, FakeSampler(), "decoder.top_p=0.95")
     cell = compared(line, Point(1.0, 0, fork_density=0.5), tuned).cells[-1]
-    assert (cell["exact_pass_at"], cell["agreement"]) == ({}, None)
+    assert (cell["exact_pass_at"], cell["agreement"], cell["forks"]) == ({}, None, None)
 
 
 def test_failed_samples_make_the_cell_invalid_and_the_next_trial_mends_it(
@@ -241,6 +241,20 @@ def test_cells_tell_how_responses_are_told(results: list[TrialResult]) -> None:
             assert (mode, cell["modes"][mode]["share"]) == ("forward", 1.0)
             for k, told in cell["modes"][mode]["pass_at"].items():
                 assert told["value"] == pytest.approx(cell["pass_at"][k]["value"])
+
+
+def test_cells_tell_what_happens_at_the_forks_and_agree_with_exact_values(
+    results: list[TrialResult],
+) -> None:
+    for result in results:
+        for cell in result.cells:
+            forks = cell["forks"]
+            assert forks["pass_at"] == pytest.approx(cell["exact_pass_at"])
+            assert all(forks["fork_pass_at"][k] >= v for k, v in forks["pass_at"].items())
+            kinds = {"signed": [True], "unsigned": [False], "all": [True, False]}
+            assert [one["signed"] for one in forks["depths"]] == kinds[cell["subset"]]
+        metrics = headline_metrics(result.cells)
+        assert 0 < metrics["unsigned_fork_accuracy"] < 1 and metrics["signed_fork_entropy"] > 0
 
 
 def test_cells_carry_every_axis_and_whether_the_model_was_tuned(results: list[TrialResult]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from forkdiv.cell import ALL
 from forkdiv.config import StudyConfig
 from forkdiv.track import Tracker
 from tuning.space import Point
@@ -60,6 +61,21 @@ def headline_metrics(cells: Sequence[Cell]) -> dict[str, float]:
         for count in ("truncated", "unparsable", "errors"):
             metrics[f"{prefix}{count}"] = cell[count]
         metrics[f"{prefix}valid"] = float(cell["valid"])
+        if cell["subset"] == ALL:
+            metrics |= _at_forks(cell["forks"])
+    return metrics
+
+
+def _at_forks(forks: Mapping[str, Any] | None) -> dict[str, float]:
+    """Accuracy and entropy (nats) at the forks of each kind, numbered where they are in a row."""
+    metrics: dict[str, float] = {}
+    depths = forks["depths"] if forks else []
+    several = any(one["depth"] > 1 for one in depths)
+    for one in depths:
+        kind = f"{'signed' if one['signed'] else 'unsigned'}_fork"
+        name = f"{kind}_{one['depth']}" if several else kind
+        metrics[f"{name}_accuracy"] = one["accuracy"]["value"]
+        metrics[f"{name}_entropy"] = one["entropy"]
     return metrics
 
 
@@ -102,7 +118,7 @@ def tags(study: StudyConfig) -> dict[str, str]:
 
 
 def _prefix(cell: Cell) -> str:
-    return "" if cell["subset"] == "all" else f"{cell['subset']}_"
+    return "" if cell["subset"] == ALL else f"{cell['subset']}_"
 
 
 def _ends(ks: Iterable[int]) -> list[int]:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from forkdiv import dataset, exact, sample, score, synthesis, train, train_log
+from forkdiv import at_forks, dataset, exact, sample, score, synthesis, train, train_log
 from forkdiv.artifacts import Artifact, Store
 from forkdiv.cell import Findings, cells, means
 from forkdiv.checkpoint import Checkpoint
@@ -20,6 +20,7 @@ from forkdiv.config import DecoderConfig, StudyConfig
 from forkdiv.coverage import Floats
 from forkdiv.errors import InvalidResult
 from forkdiv.fingerprint import Identity
+from forkdiv.fork_view import ForkProbabilities
 from forkdiv.progress import Progress
 from forkdiv.records import Problem
 from forkdiv.sample import Failed, Request, Response, SamplerClient, SampleSet
@@ -118,9 +119,10 @@ class Line:
         own = checkpoint.fingerprint == self.base.fingerprint
         theirs = None if own else self.evaluated(study, problems, self.base)[0]
         with self._timed("exact"):
-            p = self.known(study, problems, checkpoint)
+            forks = self.at_forks(study, problems, checkpoint)
+            p = forks.p if forks else self.known(study, problems, checkpoint)
         knobs = {**asdict(point), "epoch": None if own else epoch or None}
-        found = Findings(counts, theirs, p, [one.prompt for one in problems])
+        found = Findings(counts, theirs, p, [one.prompt for one in problems], forks)
         with self._timed("coverage"):
             made = cells(knobs, found, study.eval)
         what = score.identity(samples, len(problems), study.eval.samples)
@@ -187,6 +189,18 @@ class Line:
             self.store, study.task, study.eval, problems, checkpoint, study.decoder, study.prompt
         )
         return exact.read(found)
+
+    def at_forks(
+        self, study: StudyConfig, problems: list[Problem], checkpoint: Checkpoint
+    ) -> ForkProbabilities | None:
+        """What the checkpoint does at the forks, with exact probabilities; None where `known`
+        would be, or where the task does not know its forks."""
+        if study.decoder.truncates or not at_forks.applies(build(study.task), problems):
+            return None
+        found = at_forks.obtain(
+            self.store, study.task, study.eval, problems, checkpoint, study.decoder, study.prompt
+        )
+        return at_forks.read(found)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
