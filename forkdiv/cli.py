@@ -30,7 +30,7 @@ VERBS = {
     "sample": "Sample one checkpoint on the held-out problems.",
     "evaluate": "Sample and score one checkpoint against the base.",
     "compare": "Sample two checkpoints, score and compare them.",
-    "coverage": "pass@k of samples that lm-evaluation-harness wrote, against the base's.",
+    "coverage": "pass@k of samples that lm-evaluation-harness wrote.",
 }
 
 
