@@ -31,6 +31,7 @@ VERBS = {
     "evaluate": "Sample and score one checkpoint against the base.",
     "compare": "Sample two checkpoints, score and compare them.",
     "coverage": "pass@k of samples that lm-evaluation-harness wrote.",
+    "export": "Write samples and results as lm-evaluation-harness does.",
 }
 
 
@@ -45,6 +46,11 @@ class Option:
 
 
 DATA = Option("A file of your own, or a dataset folder of forkdiv's.", "data")
+PAIR = {
+    "base": Option("The model before fine-tuning: a Hugging Face folder.", "base"),
+    "tuned": Option("The model after it, or a folder of saved checkpoints.", "checkpoint"),
+    "data": Option("Problems with their answers: JSONL, JSON, Parquet, CSV.", "data"),
+}
 
 OPTIONS: dict[str, dict[str, Option]] = {
     "report": {
@@ -52,11 +58,8 @@ OPTIONS: dict[str, dict[str, Option]] = {
     },
     "audit": {"data": DATA},
     "synthesize": {"data": DATA},
-    "compare": {
-        "base": Option("The model before fine-tuning: a Hugging Face folder.", "base"),
-        "tuned": Option("The model after it, or a folder of saved checkpoints.", "checkpoint"),
-        "data": Option("Problems with their answers: JSONL, JSON, Parquet, CSV.", "data"),
-    },
+    "compare": PAIR,
+    "export": PAIR,
     "coverage": {
         "samples": Option("Samples of a model: samples_*.jsonl, or their folder.", many=True),
         "base": Option("Those of the model before fine-tuning.", many=True),

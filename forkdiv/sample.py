@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from forkdiv.artifacts import Store, publish_file, write_text
@@ -91,17 +92,18 @@ class SampleSet:
     path: Path
     failed: tuple[Failed, ...] = ()
 
-    def completions(self, problems: Sequence[Problem], n: int) -> Iterator[Completion]:
-        """The first `n` samples of each problem, as they come: parts are read row by row.
+    def completions(
+        self, problems: Sequence[Problem], n: int, parts: Iterable[Path] | None = None
+    ) -> Iterator[Completion]:
+        """The first `n` samples of each problem, as they come: parts are read row by row, all of
+        them where it is not known which hold these problems.
 
         Token ids are left in the files. Raises InvalidResult where a sample is there twice, and,
         at the end, where one is missing that is not among the failed.
         """
         owed = {problem.id: (1 << n) - 1 for problem in problems}
-        for part in sorted(self.path.glob("part-*.parquet")):
-            for row, one in enumerate(_rows_of(part)):
-                if one.problem_id not in owed or one.sample_index >= n:
-                    continue
+        for part in sorted(self.parts if parts is None else parts):
+            for row, one in _rows_of(part, pa.array(owed, pa.string()), n):
                 bit = 1 << one.sample_index
                 if not owed[one.problem_id] & bit:
                     raise InvalidResult(
@@ -120,6 +122,24 @@ class SampleSet:
                 f"{', '.join(missing[:5])}{' …' if missing[5:] else ''}; run again to draw them"
             )
 
+    def portions(self, n: int) -> Callable[[Sequence[Problem]], Iterator[Completion]]:
+        """`completions` for some problems at a time: a part is opened only for those it holds."""
+        parts: dict[str, list[Path]] = {}
+        for part in self.parts:
+            for id in pq.read_table(part, columns=["problem_id"])["problem_id"].unique():
+                parts.setdefault(id.as_py(), []).append(part)
+
+        def completions(some: Sequence[Problem]) -> Iterator[Completion]:
+            mine = {part for one in some for part in parts.get(one.id, ())}
+            return self.completions(some, n, mine)
+
+        return completions
+
+    @property
+    def parts(self) -> list[Path]:
+        """The files there are so far."""
+        return list(self.path.glob("part-*.parquet"))
+
     def require_complete(self) -> None:
         """Raise InvalidResult where requests failed for good."""
         if self.failed:
@@ -129,20 +149,27 @@ class SampleSet:
     def held(self) -> dict[str, int]:
         """The sample indices there are, by problem: index i is bit i."""
         held: dict[str, int] = {}
-        for part in self.path.glob("part-*.parquet"):
+        for part in self.parts:
             keys = pq.read_table(part, columns=["problem_id", "sample_index"]).to_pydict()
             for problem_id, index in zip(keys["problem_id"], keys["sample_index"], strict=True):
                 held[problem_id] = held.get(problem_id, 0) | 1 << index
         return held
 
 
-def _rows_of(part: Path) -> Iterator[Completion]:
+def _rows_of(part: Path, ids: pa.Array, n: int) -> Iterator[tuple[int, Completion]]:
+    """The first `n` samples of the problems `ids`, each with its row in the file."""
     columns = ["problem_id", "sample_index", "seed", "text", "finish"]
+    first = 0
     with pq.ParquetFile(part) as file:
         for batch in file.iter_batches(columns=columns, batch_size=4096):
-            for values in zip(*(batch.column(name).to_pylist() for name in columns), strict=True):
+            mine = pc.is_in(batch["problem_id"], value_set=ids)
+            rows = pc.indices_nonzero(pc.and_(mine, pc.less(batch["sample_index"], n)))
+            kept = batch.take(rows)
+            texts = (kept[name].to_pylist() for name in columns)
+            for row, *values in zip(rows.to_pylist(), *texts, strict=True):
                 problem_id, index, seed, text, finish = values
-                yield Completion(problem_id, index, seed, text, (), finish)
+                yield first + row, Completion(problem_id, index, seed, text, (), finish)
+            first += len(batch)
 
 
 def identity(

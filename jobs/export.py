@@ -1,0 +1,87 @@
+"""Samples and results that are there, in lm-evaluation-harness's file forms, a folder per model.
+
+    forkdiv export --config jobs/configs/quickstart.yaml      # every model of a study
+    forkdiv export --base CHECKPOINT --tuned CHECKPOINT --data FILE       # those of `compare`
+    forkdiv export checkpoint=DIR base=DIR                                # those of `evaluate`
+
+Give the settings that the samples were drawn under. Nothing is drawn here, and no Ray starts.
+`forkdiv coverage --samples FOLDER --base FOLDER` reads the folders back, to the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from forkdiv import cli, guess, preflight
+from forkdiv.artifacts import Store, check_writable
+from forkdiv.checkpoint import saved_in
+from forkdiv.config import StudyConfig
+from forkdiv.errors import refuse
+from forkdiv.records import Problem
+from forkdiv.sample import SampleSet
+from forkdiv.tasks import build
+from forkdiv.terminal import say
+from tuning.models import Model, pair, swept
+from tuning.study import folder
+
+
+def run(study: StudyConfig) -> None:
+    from forkdiv.harness.writing import Run, write
+
+    store = Store(study.place.root / "store")
+    models = _models(study, store)
+    eval = models[0].study.eval
+    task = models[0].study.task
+    problems = build(task).heldout(eval.split, eval.problems)
+    found = [(one, _drawn(one, store, problems)) for one in models]
+    check_writable(study.place.root, study.place.min_free_mib)
+    for one, samples in found:
+        what = Run(
+            task=task.kind,
+            model=one.name,
+            checkpoint=str(one.checkpoint.path),
+            decoder=one.study.decoder,
+            n=eval.samples,
+            ks=eval.ks,
+            created=_last_drawn(samples),
+        )
+        portions = samples.portions(eval.samples)
+        say(f"{one.name}: {write(folder(study) / 'harness', what, task, problems, portions)}")
+
+
+def _models(study: StudyConfig, store: Store) -> list[Model]:
+    """Those of a pair where a checkpoint is given, else of the study's whole grid."""
+    if study.checkpoint is None:
+        return list(swept(study, preflight.check_base(study, build(study.task)), store))
+    *_, last = saved_in(study.checkpoint)[1].values()
+    given = [*([study.base] if study.base else []), last]
+    study, _ = guess.settled(study, given)
+    task = build(study.task)
+    base = preflight.check_base(study, task)
+    return list(pair(study, base, preflight.check_checkpoint(last, task)))
+
+
+def _drawn(model: Model, store: Store, problems: Sequence[Problem]) -> SampleSet:
+    """The model's samples; refused where some were never drawn."""
+    samples, n = model.samples(store), model.study.eval.samples
+    held, all_of_them = samples.held(), (1 << n) - 1
+    lacking = [one.id for one in problems if all_of_them & ~held.get(one.id, 0)]
+    if lacking:
+        raise refuse(
+            f"samples of {model.name} are missing",
+            f"{len(lacking):,} of {len(problems):,} problems without {n} samples: "
+            f"{', '.join(lacking[:3])}{' …' if lacking[3:] else ''}, in {samples.path}",
+            "samples that were drawn under these settings",
+            "run `forkdiv study` (or `compare`, `evaluate`) with the same settings first",
+        )
+    return samples
+
+
+def _last_drawn(samples: SampleSet) -> datetime:
+    """Exported again, the same samples make files of the same names."""
+    return datetime.fromtimestamp(max(part.stat().st_mtime for part in samples.parts), UTC)
+
+
+if __name__ == "__main__":
+    cli.run_job("export")

@@ -1,0 +1,132 @@
+"""What is exported is what was measured, in the tool's file forms."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forkdiv import sample, score
+from forkdiv.artifacts import Store
+from forkdiv.cell import Findings, cells
+from forkdiv.checkpoint import Checkpoint
+from forkdiv.config import StudyConfig, load
+from forkdiv.errors import UserError
+from forkdiv.harness.measuring import measure
+from forkdiv.preflight import check_base
+from forkdiv.progress import Progress
+from forkdiv.records import Problem
+from forkdiv.tasks import build
+from jobs.export import run
+from tests.fakes import FakeSampler
+from tests.stack import BASE
+from tuning.models import Model, swept
+
+GRID = (
+    f"base={BASE}",
+    "name=mine",
+    "eval.problems=10",
+    "eval.samples=8",
+    "eval.bootstrap=100",
+    "sweep.fork_density=[0.0,1.0]",
+    "sweep.temperature=[0.7,1.0]",
+)
+
+
+def grid(root: Path, *overrides: str) -> StudyConfig:
+    return load(None, [*GRID, f"place.root={root}", *overrides])
+
+
+def models(study: StudyConfig) -> list[Model]:
+    base = check_base(study, build(study.task))
+    return list(swept(study, base, Store(study.place.root / "store")))
+
+
+def chance(checkpoint: Checkpoint, problem: Problem) -> float:
+    return 0.3 if checkpoint.fingerprint[0] in "01234567" else 0.8
+
+
+def draw(study: StudyConfig, model: Model) -> dict[str, Any]:
+    """Samples of a model, as its study would have drawn them; the cell of all of them."""
+    store, config = Store(study.place.root / "store"), model.study.eval
+    problems = build(study.task).heldout(config.split, config.problems)
+    samples = sample.obtain(
+        store,
+        model.samples(store).identity,
+        problems,
+        config.samples,
+        model.checkpoint,
+        model.study.decoder,
+        FakeSampler(chance),
+        Progress(study.place.root / "progress.jsonl"),
+    )
+    counts = score.obtain(store, study.task, problems, config.samples, samples)
+    return cells({}, Findings(counts), config)[-1]
+
+
+def test_what_is_exported_is_measured_to_the_studys_numbers(tmp_path: Path) -> None:
+    study = grid(tmp_path)
+    drawn = {model.name: draw(study, model) for model in models(study)}
+    run(study)
+    folders = {path.name: path for path in (tmp_path / "mine" / "harness").iterdir()}
+    assert sorted(folders) == sorted(name.replace(" ", "_") for name in drawn)
+    assert len(folders) == 6, "the base and two densities, at two temperatures each"
+    for name, cell in drawn.items():
+        found = measure(study, [folders[name.replace(" ", "_")]], [])["cells"][-1]
+        for part in ("pass_at", "majority_at", "distinct_at", "best_case_pass_at", "lost"):
+            assert found[part] == cell[part]
+        assert f"T={found['temperature']:g}" in name
+        (results,) = folders[name.replace(" ", "_")].glob("results_*.json")
+        told = json.loads(results.read_text())["results"]["graph-branching"]
+        assert told["pass@8,none"] == pytest.approx(cell["pass_at"]["8"]["value"])
+
+
+def test_exporting_again_replaces_the_files(tmp_path: Path) -> None:
+    study = grid(tmp_path)
+    for model in models(study):
+        draw(study, model)
+    run(study)
+    files = {path: path.read_bytes() for path in (tmp_path / "mine").rglob("*.json*")}
+    run(study)
+    assert {path: path.read_bytes() for path in (tmp_path / "mine").rglob("*.json*")} == files
+
+
+@pytest.mark.parametrize("setting", ["", "eval.samples=16", "eval.problems=11"])
+def test_where_samples_are_missing_nothing_is_written(tmp_path: Path, setting: str) -> None:
+    study = grid(tmp_path)
+    for model in models(study)[: None if setting else -1]:
+        draw(study, model)
+    wrong = r"samples of (base T=0\.7|density=1 T=1) are missing: got 1?[10] of 1[01] problems"
+    with pytest.raises(UserError, match=wrong.replace("1?[10]", r"\d+")):
+        run(grid(tmp_path, *filter(None, [setting])))
+    assert not (tmp_path / "mine").exists()
+
+
+def test_the_samples_of_one_checkpoint_and_its_base_are_exported(tmp_path: Path) -> None:
+    study = load(None, [*GRID[:-2], f"place.root={tmp_path}", f"checkpoint={BASE}"])
+    base = check_base(study, build(study.task))
+    draw(study, Model("", study, base))
+    run(study)
+    assert {path.name for path in (tmp_path / "mine" / "harness").iterdir()} == {
+        "base_T=1",
+        "tuned_T=1",
+    }
+
+
+def test_memory_is_that_of_a_portion_however_many_samples(tmp_path: Path) -> None:
+    """Ten times the problems, and hardly more memory."""
+    peaks = []
+    for problems in (30, 300):
+        study = load(
+            None, [*GRID[:2], f"place.root={tmp_path / str(problems)}", f"checkpoint={BASE}",
+                   "eval.samples=256", f"eval.problems={problems}"]
+        )
+        draw(study, Model("", study, check_base(study, build(study.task))))
+        tracemalloc.start()
+        run(study)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 2 * peaks[0]

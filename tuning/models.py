@@ -1,0 +1,51 @@
+"""The models of a study: told from its settings alone, whether or not they are made yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from forkdiv import dataset, sample, synthesis, train
+from forkdiv.artifacts import Store
+from forkdiv.checkpoint import Checkpoint
+from forkdiv.config import StudyConfig
+from forkdiv.sample import SampleSet
+from tuning.space import Point, at, points
+
+
+@dataclass(frozen=True)
+class Model:
+    """A checkpoint under one decoder; `study` has the settings of its point of the grid."""
+
+    name: str
+    study: StudyConfig
+    checkpoint: Checkpoint
+
+    def samples(self, store: Store) -> SampleSet:
+        """Where its samples are, or will be."""
+        study = self.study
+        what = sample.identity(study.task, study.eval, self.checkpoint, study.decoder, study.prompt)
+        return SampleSet(what, store.path(what))
+
+
+def swept(study: StudyConfig, base: Checkpoint, store: Store) -> Iterator[Model]:
+    """The base and the ends of fine-tuning at every point of the study's grid."""
+    for point in points(study):
+        own = at(study, point)
+        yield Model(point.name, own, tuned(own, base, store) if point.tuned else base)
+
+
+def pair(study: StudyConfig, base: Checkpoint, other: Checkpoint) -> Iterator[Model]:
+    """The base and one checkpoint that exists, under the study's own decoder."""
+    for checkpoint, is_tuned in ((base, False), (other, True)):
+        point = Point(study.decoder.temperature, study.sft.seed, tuned=is_tuned)
+        yield Model(point.name, study, checkpoint)
+
+
+def tuned(study: StudyConfig, base: Checkpoint, store: Store) -> Checkpoint:
+    """What fine-tuning the base under the study's own settings ends with."""
+    data = dataset.sft_identity(study.task, study.dataset).fingerprint
+    if study.dataset.synthesis != "none":
+        data = synthesis.identity(study, data, base.fingerprint).fingerprint
+    run = train.identity(data, base.fingerprint, study.sft, study.prompt)
+    return train.planned(store, run, study.sft)
