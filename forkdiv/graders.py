@@ -119,7 +119,9 @@ class Numeric(Reader):
     )
 
     def reference(self, answer: str) -> str:
-        return numerals.canonical(numerals.whole(answer), "a reference that is not a number")
+        """Takes a whole solution as well, by the mark `####`."""
+        number = numerals.whole(answer.rpartition("####")[2])
+        return numerals.canonical(number, "a reference that is not a number")
 
     def read(self, text: str) -> str:
         return numerals.canonical(numerals.last(text), "no number")

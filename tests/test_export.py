@@ -121,8 +121,14 @@ def test_memory_is_that_of_a_portion_however_many_samples(tmp_path: Path) -> Non
     peaks = []
     for problems in (30, 300):
         study = load(
-            None, [*GRID[:2], f"place.root={tmp_path / str(problems)}", f"checkpoint={BASE}",
-                   "eval.samples=256", f"eval.problems={problems}"]
+            None,
+            [
+                *GRID[:2],
+                f"place.root={tmp_path / str(problems)}",
+                f"checkpoint={BASE}",
+                "eval.samples=256",
+                f"eval.problems={problems}",
+            ],
         )
         draw(study, Model("", study, check_base(study, build(study.task))))
         tracemalloc.start()

@@ -1,8 +1,8 @@
 """Interchange with lm-evaluation-harness.
 
 The files in tests/harness/ are what lm_eval 0.4.13 wrote for the graph task's problems, from the
-shipped base and from the same with its output layer thirty times sharper (`tuned`), as
-tests/soak/test_harness.py has it run.
+shipped base and from the same with thirty times larger logits (`tuned`), as
+tests/soak/test_harness.py has it run and `python -m tests.soak.test_harness` writes them anew.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from forkdiv import score
+from forkdiv.cli import app
 from forkdiv.config import DecoderConfig, StudyConfig, load
 from forkdiv.coverage import pass_at_k
 from forkdiv.errors import InvalidResult, UserError
@@ -145,6 +147,18 @@ def test_samples_that_were_drawn_greedily_are_said_to_be_equal() -> None:
     )
 
 
+def test_answers_behind_a_mark_are_read_from_the_key_that_holds_them() -> None:
+    path = real("tuned", "graphs_hash")
+    with pytest.raises(UserError, match=r"hash cannot read the reference on line 1 .*columns"):
+        measure(study(), [path], [])
+    rows = [json.loads(text) for text in path.read_text().splitlines()[:2]]
+    by_hand = np.mean([one == row["doc"]["answer"] for row in rows for one in row["resps"][0]])
+    done = measure(file_study("task.columns.answer=answer"), [path], [])
+    assert values(done)["1"] == pytest.approx(by_hand)
+    said = "the tool's own means, of what its filters left: exact_match,flexible 0.500"
+    assert any(said in note and "exact_match,strict 0.000" in note for note in done["notes"])
+
+
 def test_likelihoods_of_choices_are_refused() -> None:
     with pytest.raises(UserError, match=r"line 1 of .*likelihoods of given choices, not samples"):
         samples_in(real("tuned", "graphs_choices"))
@@ -256,18 +270,6 @@ def test_files_of_other_decoders_are_not_put_together(tmp_path: Path) -> None:
         samples_in(first, second)
 
 
-def test_documents_that_are_all_repeated_are_samples_of_one_problem(tmp_path: Path) -> None:
-    doc = {"question": "the same"}
-    other = {"question": "another"}
-    rows = [
-        line(at, ["yes" if at == 0 else "no"], doc=doc if at % 2 == 0 else other) for at in range(6)
-    ]
-    done = measure(study(), [written(tmp_path / "a.jsonl", rows)], [])
-    assert (done["cells"][0]["n_problems"], done["cells"][0]["n_samples"]) == (2, 3)
-    assert values(done)["1"] == pytest.approx(1 / 6)
-    assert any("repeated" in note for note in done["notes"])
-
-
 def test_documents_of_which_some_are_equal_are_problems_of_their_own(tmp_path: Path) -> None:
     docs = [{"question": text} for text in ("a", "b", "a")]
     rows = [line(at, ["yes", "no"], doc=doc) for at, doc in enumerate(docs)]
@@ -362,6 +364,27 @@ def test_a_file_that_leaves_its_samples_in_doubt_is_refused_by_its_line(
         samples_in(written(tmp_path / "a.jsonl", rows))
     assert str(tmp_path / "a.jsonl") in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("rows", "base", "wrong"),
+    [
+        ([GOOD, '{"doc_id": 1, "resps'], None, "line 2 of"),
+        ([], None, "samples file is empty"),
+        ([GOOD, GOOD], None, "document 0 is there twice"),
+        ([GOOD, line(1, ["a", "b"])], [GOOD], "1 in one only: line 2 of"),
+        (None, None, "folder holds no samples"),
+    ],
+)
+def test_the_command_refuses_bad_files_in_one_line(
+    tmp_path: Path, rows: list[Any] | None, base: list[Any] | None, wrong: str
+) -> None:
+    path = tmp_path / "t.jsonl"
+    given = ["--samples", str(written(path, rows) if rows is not None else tmp_path)]
+    given += ["--base", str(written(tmp_path / "b.jsonl", base))] if base is not None else []
+    done = CliRunner().invoke(app, ["coverage", f"place.root={tmp_path / 'runs'}", *SMALL, *given])
+    assert done.exit_code == 2
+    assert wrong in done.stderr and len(done.stderr.splitlines()) == 1
 
 
 JSON = st.recursive(
@@ -519,6 +542,27 @@ def test_a_guessed_grader_that_finds_nothing_where_the_tool_does_is_refused(tmp_
         measure(study(), [path], [])
     done = measure(file_study("task.grader=exact"), [path], [])
     assert values(done)["1"] == 0.0, "who names a grader is obeyed where nothing contradicts it"
+
+
+def test_a_pattern_that_finds_answers_where_the_guessed_grader_does_not_is_heeded(
+    tmp_path: Path,
+) -> None:
+    """As grade-school maths is judged: by the mark, and by the last number whatever its place."""
+    told = {"metrics": ["exact_match"], "target": "2 + 1\n#### 3"}
+    rows = [
+        line(0, ["It is 3.", "It is 4."], **told, filter="strict", exact_match=0.0),
+        line(0, ["It is 3.", "It is 4."], **told, filter="flexible", exact_match=1.0),
+    ]
+    path = written(tmp_path / "a.jsonl", rows)
+    with pytest.raises(UserError, match=r"hash .* no response correct, but exact_match,flexible"):
+        measure(study(), [path], [])
+    done = measure(file_study("task.grader=numeric"), [path], [])
+    assert values(done) == {"1": 0.5, "2": 1.0}
+
+
+def test_what_the_filters_left_is_not_needed(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.jsonl", [line(0, ["yes", "no"], filtered_resps=None)])
+    assert values(measure(study(), [path], [])) == {"1": 0.5, "2": 1.0}
 
 
 def test_disagreement_with_the_tools_metric_is_counted(tmp_path: Path) -> None:

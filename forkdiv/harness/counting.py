@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
@@ -28,12 +28,11 @@ class Agreement:
     """How often a grader's verdicts are those of the files' own metrics.
 
     `alike` and `known` count documents, by `metric,filter`, where a line shows which of its
-    responses the metric judges; `right` counts those that the metric does not call all wrong.
+    responses the metric judges.
     """
 
     alike: Counter[str] = field(default_factory=Counter)
     known: Counter[str] = field(default_factory=Counter)
-    right: Counter[str] = field(default_factory=Counter)
     first_apart: str = ""
 
     def add(self, line: Line, verdicts: Sequence[Verdict]) -> None:
@@ -43,7 +42,6 @@ class Agreement:
             if isinstance(value, bool) or not isinstance(value, int | float):
                 continue
             key = f"{name},{line.filter}"
-            self.right[key] += 0 < value <= 1
             ours = _metric(name, judged, correct)
             if ours is None:
                 continue
@@ -87,7 +85,7 @@ def count(samples: Samples, judge: Judge, n: int) -> tuple[list[ProblemCounts], 
                 for verdict, text in kept:
                     tallies[at].add(verdict, text)
     counts = [tallies[at].counts for at in range(len(samples.problems))]
-    _require_any(judge, counts, agreement)
+    _require_any(judge, counts, samples.means, agreement)
     return counts, agreement
 
 
@@ -167,19 +165,24 @@ def _metric(name: str, n: int, correct: int) -> float | None:
     return float(pass_at_k(n, correct, int(k[1]))) if k else correct / n
 
 
-def _require_any(judge: Judge, counts: Sequence[ProblemCounts], agreement: Agreement) -> None:
+def _require_any(
+    judge: Judge,
+    counts: Sequence[ProblemCounts],
+    means: Mapping[str, float],
+    agreement: Agreement,
+) -> None:
     """A grader that reads another form of answer would call everything wrong."""
-    if any(one.correct or one.error for one in counts):
+    if not judge.is_grader or any(one.correct or one.error for one in counts):
         return
-    # of a grader that was named only what a metric says of the same responses is held against it
-    known = agreement.right if judge.why != NAMED else agreement.known
-    called = {key: right for key in known if (right := agreement.right[key])}
+    # against a grader that was named, only what a metric says of the same responses counts
+    held = agreement.known if judge.why == NAMED else means
+    called = {key: means[key] for key in held if means.get(key)}
     if not called:
         return
-    key, right = max(called.items(), key=lambda pair: pair[1])
+    key = max(called, key=called.__getitem__)
     raise refuse(
         f"the grader {judge.name} ({judge.why}) calls no response correct, but {key} does",
-        f"{right} documents that the metric calls correct, in part or all",
+        f"a mean of {called[key]:.3f} in the files",
         ALLOWED,
-        "set task.kind=file and task.grader",
+        "set task.kind=file and task.grader to one that reads these responses",
     )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from forkdiv.errors import refuse
 from forkdiv.harness.files import SamplesFile
@@ -30,14 +30,14 @@ class Document:
 @dataclass(frozen=True)
 class FileRead:
     """One file, looked through. `per_sample` are the metrics that judge every sample, each as
-    `metric,filter`; `verdicts` says that all lines have verdicts of forkdiv's own; `repeated` is
-    how many documents make one problem."""
+    `metric,filter`; `sums` are those of metrics from 0 to 1 with a value for each document;
+    `verdicts` says that all lines have verdicts of forkdiv's own."""
 
     file: SamplesFile
     documents: Mapping[int, Document]
     per_sample: frozenset[str]
+    sums: Mapping[str, float]
     verdicts: bool
-    repeated: int
 
     @property
     def first(self) -> Line:
@@ -48,16 +48,24 @@ def look_through(file: SamplesFile) -> FileRead:
     """Raises UserError, naming file and line, for what leaves a document's samples in doubt."""
     documents: dict[int, Document] = {}
     per_sample: dict[str, set[str]] = {}
+    values: dict[str, list[Any]] = {}
     verdicts = True
     for line in read(file.path):
         verdicts = verdicts and line.verdicts is not None
         judging = {name for name in line.metrics if line.per_sample(name) is not None}
         per_sample[line.filter] = per_sample.get(line.filter, judging) & judging
+        for name, value in line.metrics.items():
+            values.setdefault(f"{name},{line.filter}", []).append(value)
         seen = documents.get(line.doc_id)
         documents[line.doc_id] = _again(seen, line) if seen else _document(line)
     _require_every_filter(documents)
     names = {f"{name},{filter}" for filter, some in per_sample.items() for name in some}
-    return FileRead(file, documents, frozenset(names), verdicts, _repetitions(documents))
+    sums = {name: sum(some) for name, some in values.items() if all(map(_is_share, some))}
+    return FileRead(file, documents, frozenset(names), sums, verdicts)
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, bool | int | float) and 0 <= value <= 1
 
 
 def _document(line: Line) -> Document:
@@ -100,10 +108,3 @@ def _require_every_filter(documents: Mapping[int, Document]) -> None:
                 "a file that was written to its end",
                 "run the tool again",
             )
-
-
-def _repetitions(documents: Mapping[int, Document]) -> int:
-    """1, or how often each document is there where all are repeated equally often. Where only
-    some are, they are problems of their own that happen to be equal."""
-    counts = set(Counter(one.content for one in documents.values()).values())
-    return counts.pop() if len(counts) == 1 else 1

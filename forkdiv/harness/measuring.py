@@ -126,8 +126,9 @@ def _about(models: Mapping[str, Samples]) -> Iterator[str]:
             f"{name}{len(one.problems):,} problems, {one.n} {of} of each, from "
             f"{', '.join(str(file.path) for file in one.files)}"
         )
-        for file in one.repeated:
-            yield f"{file}: documents are repeated; equal ones are one problem's samples"
+        if one.means:
+            told = ", ".join(f"{key} {value:.3f}" for key, value in one.means.items())
+            yield f"{name}the tool's own means, of what its filters left: {told}"
         if one.alike:
             yield (
                 f"{name}all {one.n} samples of a problem are equal, for every problem: was it "

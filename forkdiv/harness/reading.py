@@ -35,9 +35,10 @@ class Samples:
 
     `keys` tell the problems apart, the same in every model's files; `wheres` name the line that
     each was first seen on, `draws` stand for its responses. `per_sample` are the metrics, each as
-    `metric,filter`, that say of every sample whether it was correct; `verdicts` says that there
-    are verdicts of forkdiv's own. `alike` says that all samples of each problem are equal.
-    `settings` are the generation arguments of the first line.
+    `metric,filter`, that say of every sample whether it was correct; `means` are the tool's own
+    numbers of metrics from 0 to 1. `verdicts` says that there are verdicts of forkdiv's own,
+    `alike` that all samples of each problem are equal. `settings` are the generation arguments
+    of the first line.
     """
 
     files: tuple[SamplesFile, ...]
@@ -48,9 +49,9 @@ class Samples:
     n: int
     alike: bool
     per_sample: frozenset[str]
+    means: Mapping[str, float]
     verdicts: bool
     settings: Mapping[str, Any]
-    repeated: tuple[str, ...]  # files in which several documents are one problem
     owners: Mapping[Piece, int]
     filters: Mapping[Path, str]  # each file's first
 
@@ -116,9 +117,9 @@ def take_in(files: Sequence[SamplesFile], columns: ColumnsConfig) -> Samples:
         n=n,
         alike=alike,
         per_sample=frozenset.intersection(*(each.per_sample for each in found)),
+        means=_means(found),
         verdicts=all(each.verdicts for each in found),
         settings=found[0].first.settings,
-        repeated=tuple(each.file.path.name for each in found if each.repeated > 1),
         owners={piece: at for at, one in enumerate(groups) for piece in one.pieces},
         filters={each.file.path: each.first.filter for each in found},
     )
@@ -142,6 +143,13 @@ def _require_one_decoder(found: Sequence[FileRead]) -> None:
             )
 
 
+def _means(found: Sequence[FileRead]) -> dict[str, float]:
+    """Over the documents of all files; of metrics that all of them have."""
+    documents = sum(len(each.documents) for each in found)
+    names = set(found[0].sums).intersection(*(each.sums for each in found[1:]))
+    return {name: sum(each.sums[name] for each in found) / documents for name in sorted(names)}
+
+
 def _grouped(found: Sequence[FileRead], several: bool) -> dict[str, _Group]:
     """Problems by what tells them apart, in order of appearance."""
     groups: dict[str, _Group] = {}
@@ -151,9 +159,8 @@ def _grouped(found: Sequence[FileRead], several: bool) -> dict[str, _Group]:
         seen: Counter[str] = Counter()
         mine = drawn.setdefault(each.file.path, {})
         for one in each.documents.values():
-            occurrence = 0 if each.repeated > 1 else seen[one.content]
+            key = f"{task}/{one.content}/{seen[one.content]}"
             seen[one.content] += 1
-            key = f"{task}/{one.content}/{occurrence}"
             groups.setdefault(key, _Group(one.line, task)).add(each.file.path, one)
             mine.setdefault(key, []).append(one.draw)
     _require_other_draws(drawn)

@@ -10,6 +10,9 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+import tempfile
+from math import comb
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +90,7 @@ TASKS: dict[str, dict[str, Any]] = {
 GROUP = {"group": "graphs_group", "task": ["graphs_signed", "graphs_unsigned"]}
 
 
-def write_tasks(folder: Path, documents: int, few: int) -> Path:
+def write_tasks(folder: Path, documents: int, few: int, repeats: int) -> Path:
     """The tasks' files: `graphs` over so many documents, the others over `few`, and a group of
     the signed and of the unsigned ones."""
     folder.mkdir(parents=True)
@@ -107,7 +110,7 @@ def write_tasks(folder: Path, documents: int, few: int) -> Path:
     for name, some in parts.items():
         data = folder / f"{name}.jsonl"
         data.write_text("".join(json.dumps(doc) + "\n" for doc in some))
-        text = yaml.safe_dump(_task(name, data) | TASKS.get(name, {}), sort_keys=False)
+        text = yaml.safe_dump(_task(name, data, repeats) | TASKS.get(name, {}), sort_keys=False)
         # a function is named by a tag of the tool's own, which is no text
         text = re.sub(r"'(!function [\w.]+)'", r"\1", text)
         (folder / f"{name}.yaml").write_text(text)
@@ -115,7 +118,7 @@ def write_tasks(folder: Path, documents: int, few: int) -> Path:
     return folder
 
 
-def _task(name: str, data: Path) -> dict[str, Any]:
+def _task(name: str, data: Path, repeats: int) -> dict[str, Any]:
     return {
         "task": name,
         "dataset_path": "json",
@@ -130,7 +133,7 @@ def _task(name: str, data: Path) -> dict[str, Any]:
             "temperature": 1.0,
             "max_gen_toks": 8,
         },
-        "repeats": 8,
+        "repeats": repeats,
         "metric_list": [MATCH],
     }
 
@@ -165,3 +168,115 @@ def run_tool(model: Path, tasks: Path, names: str, to: Path, *more: str) -> None
         timeout=1200,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+def samples_of(folder: Path, task: str) -> Path:
+    (path,) = folder.glob(f"*/samples_{task}_2*.jsonl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Samples of the base and of the sharper model, 16 of each problem, in `base` and `tuned`."""
+    folder = tmp_path_factory.mktemp("lm-eval")
+    tasks = write_tasks(folder / "tasks", 12, 4, repeats=16)
+    names = "graphs_group graphs graphs_filters"
+    run_tool(BASE, tasks, names, folder / "base")
+    run_tool(sharpened(folder / "sharp"), tasks, names, folder / "tuned")
+    return folder
+
+
+def by_hand(path: Path, k: int) -> float:
+    rows = {row["doc_id"]: row for row in map(json.loads, path.read_text().splitlines())}
+    found = []
+    for row in rows.values():
+        (texts,) = row["resps"]
+        wrong = sum(text != row["doc"]["answer"] for text in texts)
+        found.append(1 - comb(wrong, k) / comb(len(texts), k))
+    return sum(found) / len(found)
+
+
+@pytest.mark.parametrize("task", ["graphs", "graphs_filters", "graphs_signed"])
+def test_what_the_tool_writes_is_measured_as_by_hand(runs: Path, task: str, tmp_path: Path) -> None:
+    tuned, base = samples_of(runs / "tuned", task), samples_of(runs / "base", task)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "jobs.coverage", f"place.root={tmp_path}", "name=mine"),
+            *("--samples", str(tuned), "--base", str(base)),
+        ],
+        cwd=ROOT,
+        env=clean_environment(),
+        timeout=600,
+    )
+    assert done.returncode == 0
+    found = json.loads((tmp_path / "mine" / "summary.json").read_text())
+    cell = next(cell for cell in found["cells"] if cell["subset"] == "all")
+    for k, band in cell["pass_at"].items():
+        assert band["value"] == pytest.approx(by_hand(tuned, int(k)))
+        change = by_hand(tuned, int(k)) - by_hand(base, int(k))
+        assert cell["delta_to_base"][k]["value"] == pytest.approx(change)
+
+
+def test_the_tool_reads_what_is_exported(tmp_path: Path) -> None:
+    """Its names, dates and table, by its own functions."""
+    settings = [
+        f"place.root={tmp_path}",
+        "place.dashboard=false",
+        "name=mine",
+        "eval.problems=10",
+        "eval.samples=8",
+        f"checkpoint={BASE}",
+    ]
+    for verb in ("evaluate", "export"):
+        done = subprocess.run(
+            [sys.executable, "-m", f"jobs.{verb}", *settings],
+            cwd=ROOT,
+            env=clean_environment(),
+            timeout=900,
+        )
+        assert done.returncode == 0
+    found = json.loads((tmp_path / "mine" / "evaluation.json").read_text())
+    read = subprocess.run(
+        [str(TOOL.with_name("python")), "-c", READ, str(tmp_path / "mine" / "harness")],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env=clean_environment(),
+    )
+    assert read.returncode == 0, read.stderr
+    cell = next(cell for cell in found["cells"] if cell["subset"] == "all")
+    assert f"{cell['pass_at']['8']['value']:.4f}" in read.stdout
+    assert "graph-branching" in read.stdout
+
+
+READ = """
+import json, pathlib, sys
+from lm_eval import utils
+
+names = [str(path) for path in pathlib.Path(sys.argv[1]).rglob("*_*.json*")]
+newest = utils.get_latest_filename(utils.get_results_filenames(names))
+print(utils.make_table(json.load(open(newest))))
+for name in utils.get_sample_results_filenames(names):
+    assert utils.get_file_task_name(pathlib.Path(name).name) == "graph-branching", name
+    rows = [json.loads(line) for line in open(name)]
+    assert rows and all(len(row["resps"][0]) == 8 for row in rows)
+"""
+
+
+def main() -> None:
+    """Write tests/harness/ anew."""
+    to = ROOT / "tests" / "harness"
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        tasks = write_tasks(root / "tasks", 8, 2, repeats=8)
+        run_tool(BASE, tasks, "graphs graphs_each", root / "base")
+        run_tool(sharpened(root / "sharp"), tasks, " ".join(TASKS), root / "tuned")
+        shutil.rmtree(to)
+        for model in ("base", "tuned"):
+            (to / model).mkdir(parents=True)
+            for path in (root / model).glob("*/samples_*.jsonl"):
+                shutil.copy(path, to / model)
+
+
+if __name__ == "__main__":
+    main()
