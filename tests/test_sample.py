@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -293,6 +294,22 @@ def test_a_sample_that_is_there_twice_is_refused_and_its_row_named(store: Store)
     twice = f"sample 1 of problem {PROBLEMS[1].id} is there twice: again in row 0 of {again}"
     with pytest.raises(InvalidResult, match=twice):
         list(samples.completions(PROBLEMS, 2))
+
+
+def test_a_portion_is_read_from_the_parts_that_hold_it(store: Store) -> None:
+    first, second = PROBLEMS[:3], PROBLEMS[3:]
+    obtained(store, FakeSampler(), first)
+    samples = obtained(store, FakeSampler(), PROBLEMS)
+    portion = samples.portions(3)
+    (part,) = (one for one in samples.parts if second[0].id in pq.read_table(one)[0].to_pylist())
+    part.write_bytes(b"damaged")
+    read = [(one.problem_id, one.sample_index) for one in portion(first)]
+    assert sorted(read) == all_keys(first, 3)
+    with pytest.raises(pa.ArrowInvalid):
+        list(portion(second))
+    part.unlink()
+    with pytest.raises(InvalidResult, match="1 problems are missing"):
+        list(samples.portions(3)(second[:1]))
 
 
 def test_a_part_alone_is_enough_to_score_again(store: Store) -> None:

@@ -186,3 +186,17 @@ def test_more_samples_extend_what_is_there(study: Study) -> None:
     done = run("sample", study.root, f"checkpoint={BASE}", "eval.samples=12")
     assert "sampling 80 responses" in done.stdout
     assert {p.name for p in (study.root / "store" / "samples").iterdir()} == folders
+
+
+def test_what_was_drawn_is_exported_and_read_back_to_the_studys_numbers(study: Study) -> None:
+    run("export", study.root, *GRID)
+    folders = study.folder / "harness"
+    assert len(list(folders.glob("*/results_*.json"))) == 6
+    files = ("--samples", str(folders / "density=1_T=0.7"), "--base", str(folders / "base_T=0.7"))
+    run("coverage", study.root, "name=read", *files)
+    read = json.loads((study.root / "read" / "summary.json").read_text())
+    cells = [c for c in study.summary["cells"] if (c["fork_density"], c["temperature"]) == (1, 0.7)]
+    assert len(cells) == 3
+    for found, own in zip(read["cells"], cells, strict=True):
+        for part in ("subset", "pass_at", "delta_to_base", "distinct_at", "majority_at", "lost"):
+            assert found[part] == own[part]

@@ -246,7 +246,7 @@ def test_the_tool_reads_what_is_exported(tmp_path: Path) -> None:
     assert read.returncode == 0, read.stderr
     cell = next(cell for cell in found["cells"] if cell["subset"] == "all")
     assert f"{cell['pass_at']['8']['value']:.4f}" in read.stdout
-    assert "graph-branching" in read.stdout
+    assert "graph_branching" in read.stdout
 
 
 READ = """
@@ -257,7 +257,7 @@ names = [str(path) for path in pathlib.Path(sys.argv[1]).rglob("*_*.json*")]
 newest = utils.get_latest_filename(utils.get_results_filenames(names))
 print(utils.make_table(json.load(open(newest))))
 for name in utils.get_sample_results_filenames(names):
-    assert utils.get_file_task_name(pathlib.Path(name).name) == "graph-branching", name
+    assert utils.get_file_task_name(pathlib.Path(name).name) == "graph_branching", name
     rows = [json.loads(line) for line in open(name)]
     assert rows and all(len(row["resps"][0]) == 8 for row in rows)
 """
