@@ -49,7 +49,7 @@ def measure(
     notes = [f"verdicts by {judge}", *_about(models)]
     counts: dict[str, list[ProblemCounts]] = {}
     for who, one in models.items():
-        show(f"{_named(who, models)}{len(one.problems) * n:,} samples, verdicts by {judge}")
+        show(f"{_named(who, models)}judging {len(one.problems) * n:,} samples")
         counts[who], agreement = count(one, judge, n)
         notes += [_named(who, models) + note for note in agreement.notes]
     notes += pair.notes if pair else []
