@@ -636,7 +636,7 @@ TEXTS = st.lists(
 
 
 @settings(
-    deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None, max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(texts=st.lists(TEXTS, min_size=1, max_size=4), cut=st.integers(0, 2))
 def test_any_responses_are_read_as_they_were_written(

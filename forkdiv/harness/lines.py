@@ -115,7 +115,7 @@ def _line(where: str, raw: bytes) -> Line:
         prompt=prompt,
         responses=responses,
         kept=_kept(row.get("filtered_resps")),
-        metrics={name: row[name] for name in names if name in row},
+        metrics={name: row[name] for name in names if isinstance(name, str) and name in row},
         settings=settings,
         verdicts=_verdicts(where, row.get(VERDICTS), len(responses)),
         valid=row.get("valid_solutions"),
