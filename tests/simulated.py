@@ -198,7 +198,7 @@ def a_problem(name: str, base: int, tuned: int, clear: bool = False) -> dict[str
 
 def _law(values: dict[int, float]) -> dict[str, Any]:
     a, b = math.log(values[1]), -0.6
-    predicted = math.exp(a * 32**b)
+    predicted = math.exp(a * 56**b)
     return {
         "a": a,
         "a_low": a - 0.1,
@@ -208,11 +208,11 @@ def _law(values: dict[int, float]) -> dict[str, Any]:
         "b_high": b + 0.1,
         "predictions": {str(k): _interval(math.exp(a * k**b), 0.01) for k in (512, 4096)},
         "heldout": {
-            "fit_n": 16,
-            "at_k": 32,
+            "fit_n": 8,
+            "at_k": 56,
             "predicted": _interval(predicted, 0.04),
-            "observed": _interval(values[32], 0.03),
-            "error": predicted - values[32],
+            "observed": _interval(values[64], 0.03),
+            "error": predicted - values[64],
         },
     }
 

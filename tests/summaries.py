@@ -21,6 +21,7 @@ NOT_MEASURED: dict[str, Any] = {
     "valid_solutions": None,
     "shrinkage": None,
     "law": None,
+    "no_law": "",
     "forks": None,
 }
 

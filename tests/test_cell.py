@@ -262,3 +262,14 @@ def test_problems_that_only_one_model_was_sampled_on_are_named() -> None:
     base[1] = replace(base[1], problem_id="p9")
     with pytest.raises(InvalidResult, match=r"2 in one only: p1, p9"):
         cells(KNOBS, Findings(tuned, base), CONFIG)
+
+
+def test_a_cell_carries_the_law_or_says_why_there_is_none() -> None:
+    made = by_subset(counts([8, 2, 6, 0]))["all"]
+    assert made["no_law"] == "" and list(made["law"]["predictions"]) == ["64", "512"]
+    assert made["law"]["b"] < 0 and made["law"]["heldout"] is None
+    none = by_subset(counts([0, 0, 0, 0]))["all"]
+    assert none["law"] is None and none["no_law"].startswith("no sample is correct")
+    asked = CONFIG.model_copy(update={"predict": (100,)})
+    (*_, cell) = cells(KNOBS, Findings(counts([8, 2, 6, 0])), asked)
+    assert list(cell["law"]["predictions"]) == ["100"]

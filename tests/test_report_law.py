@@ -61,3 +61,11 @@ def test_the_worst_check_and_intervals_that_lie_apart_are_told() -> None:
 
 def test_without_a_fit_there_is_no_table() -> None:
     assert law.table(Grid.of(a_summary([a_cell(0.5)]))) is None
+
+
+def test_cells_without_a_fit_are_counted_with_the_reason() -> None:
+    none = "no sample is correct: pass@k is 0 at every k"
+    cells = [a_cell(0.0, no_law=none), a_cell(0.5, no_law=none), a_cell(1.0, law=fitted(0.8, 0.7))]
+    said = law.without(Grid.of(a_summary(cells)))
+    assert said == f"Not fitted in 2 cells: in 2, {none}."
+    assert law.without(Grid.of(a_summary(cells[2:]))) == ""

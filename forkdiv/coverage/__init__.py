@@ -16,18 +16,22 @@ from forkdiv.coverage.intervals import (
     paired_differences,
     wilson,
 )
+from forkdiv.coverage.law import Heldout, Law, law
 from forkdiv.coverage.majority import majority_at_k
 
 __all__ = [
     "Agreement",
     "Floats",
+    "Heldout",
     "Interval",
+    "Law",
     "agreement",
     "bootstrap_weights",
     "deal",
     "distinct_at_k",
     "entropy",
     "exact_pass_at_k",
+    "law",
     "majority_at_k",
     "mean_intervals",
     "paired_differences",

@@ -38,7 +38,8 @@ def bootstrap_weights(strata: Sequence[str], replicates: int, seed: int) -> Floa
             len(members), np.full(len(members), 1 / len(members)), replicates
         )
         weights[:, members] = draws
-    return weights / len(names)
+    weights /= len(names)  # in place: with 10,000 problems this is the largest array there is
+    return weights
 
 
 def mean_intervals(values: Floats, weights: Floats, confidence: float) -> list[Interval]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from forkdiv.report.grid import Cell, Grid, as_estimate, signed
 from forkdiv.report.tables import Table
 
@@ -26,10 +28,17 @@ def worst(grid: Grid) -> str:
     outside = sum(1 for one in checked if one and not _overlap(one["predicted"], one["observed"]))
     apart = "none" if not outside else str(outside)
     return (
-        f"Checked in {len(errors)} cells by fitting it to the smaller k alone: it missed the "
-        f"measured value by up to {max(errors):.3f}, and in {apart} of them the two intervals lie "
-        f"apart."
+        f"Checked in {len(errors)} cells by fitting it to a part of each problem's samples and "
+        f"asking all the others: it missed the measured value by up to {max(errors):.3f}, and in "
+        f"{apart} of them the two intervals lie apart."
     )
+
+
+def without(grid: Grid) -> str:
+    """How many cells have no law and why, in a sentence; empty where all have one."""
+    reasons = Counter(cell["no_law"] for cell in grid.cells if cell.get("no_law"))
+    told = "; ".join(f"in {cells}, {reason}" for reason, cells in reasons.most_common())
+    return f"Not fitted in {reasons.total()} cells: {told}." if told else ""
 
 
 def _row(cell: Cell, asked: list[int]) -> list[str]:

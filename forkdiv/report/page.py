@@ -86,6 +86,7 @@ def _page(summary: dict[str, Any]) -> str:
         shrinkage_without=shrinkage_left_out(grid),
         near_only=only_near(grid),
         law_checked=law.worst(grid),
+        law_without=law.without(grid),
         problems=problems.models(grid),
         problems_without=problems.left_out(grid),
         settings=flat(summary["settings"]),
