@@ -1,9 +1,9 @@
 """A grading process that can be killed: a verifier that hangs or dies costs its own response.
 
-The process is this module run as a program: it reads one JSON line per chunk of responses and
-answers with one line per response. A verifier that hangs or takes its process down costs its
-own response a second try and then an error verdict, never a wrong answer, and no other
-response anything.
+The process is this module run as a program: it reads one JSON line per chunk of responses, in
+which each problem stands once, and answers with one line per response. A verifier that hangs or
+takes its process down costs its own response a second try and then an error verdict, never a
+wrong answer, and no other response anything.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import fields
 from types import TracebackType
 from typing import Any
 
@@ -29,6 +29,7 @@ CHUNK = 512
 TRIES = 2
 GIVE_UP = 8
 SECONDS_PER_RESPONSE = 30.0
+PROBLEM = [one.name for one in fields(Problem)]
 
 
 class Grader:
@@ -90,7 +91,7 @@ class Grader:
     def _exchange(
         self, process: subprocess.Popen[bytes], pairs: Sequence[tuple[Problem, str]]
     ) -> tuple[list[Verdict], str | None]:
-        line = json.dumps([[asdict(problem), text] for problem, text in pairs]).encode()
+        line = json.dumps(_told(pairs)).encode()
         # from a thread: a grader that has stopped reading must not stop this process too
         writer = threading.Thread(target=_write, args=(process, line + b"\n"), daemon=True)
         writer.start()
@@ -105,18 +106,21 @@ class Grader:
         return verdicts, None
 
     def _read_line(self, process: subprocess.Popen[bytes]) -> bytes:
+        while b"\n" not in self._buffer:
+            self._buffer += self._read_block(process)
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line
+
+    def _read_block(self, process: subprocess.Popen[bytes]) -> bytes:
         assert process.stdout
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)
-            while b"\n" not in self._buffer:
-                if not selector.select(self._seconds):
-                    raise _GraderLost(f"the grader gave no answer within {self._seconds:g} s")
-                block = os.read(process.stdout.fileno(), 2**20)
-                if not block:
-                    raise _GraderLost(f"the grading process ended with status {process.wait()}")
-                self._buffer += block
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        return line
+            if not selector.select(self._seconds):
+                raise _GraderLost(f"the grader gave no answer within {self._seconds:g} s")
+        block = os.read(process.stdout.fileno(), 2**20)
+        if not block:
+            raise _GraderLost(f"the grading process ended with status {process.wait()}")
+        return block
 
     def _start(self) -> subprocess.Popen[bytes]:
         self._buffer = b""
@@ -159,6 +163,19 @@ class _GraderLost(Exception):
     """The grading process hung or died on the response it was at."""
 
 
+def _told(pairs: Sequence[tuple[Problem, str]]) -> list[Any]:
+    """The problems, each once, and for every response the place of its problem and its text."""
+    places: dict[int, int] = {}
+    problems, asked = [], []
+    for problem, text in pairs:
+        at = places.setdefault(id(problem), len(problems))
+        if at == len(problems):
+            # not asdict: it copies the facts, which takes longer than grading
+            problems.append({name: getattr(problem, name) for name in PROBLEM})
+        asked.append((at, text))
+    return [problems, asked]
+
+
 def _write(process: subprocess.Popen[bytes], line: bytes) -> None:
     assert process.stdin
     # where the process is gone, the reading side says so
@@ -172,8 +189,10 @@ def _serve_verdicts() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a verifier prints must not look like a verdict
     for line in sys.stdin.buffer:
-        for problem, text in json.loads(line):
-            verdict = _verdict(task, Problem(**problem), text)
+        told, asked = json.loads(line)
+        problems = [Problem(**problem) for problem in told]
+        for at, text in asked:
+            verdict = _verdict(task, problems[at], text)
             answers.write(json.dumps(verdict).encode() + b"\n")
             answers.flush()
 
