@@ -199,6 +199,15 @@ def a_problem(name: str, base: int, tuned: int, clear: bool = False) -> dict[str
 def _law(values: dict[int, float]) -> dict[str, Any]:
     a, b = math.log(values[1]), -0.6
     predicted = math.exp(a * 56**b)
+    predictions = {str(k): _interval(math.exp(a * k**b), 0.01) for k in (512, 4096)}
+    heldout = {
+        "fit_n": 8,
+        "at_k": 56,
+        "predicted": _interval(predicted, 0.04),
+        "observed": _interval(values[64], 0.03),
+        "error": predicted - values[64],
+    }
+    rival = {"alpha": 0.5, "beta": 2.0, "predictions": predictions, "heldout": heldout}
     return {
         "a": a,
         "a_low": a - 0.1,
@@ -206,14 +215,9 @@ def _law(values: dict[int, float]) -> dict[str, Any]:
         "b": b,
         "b_low": b - 0.1,
         "b_high": b + 0.1,
-        "predictions": {str(k): _interval(math.exp(a * k**b), 0.01) for k in (512, 4096)},
-        "heldout": {
-            "fit_n": 8,
-            "at_k": 56,
-            "predicted": _interval(predicted, 0.04),
-            "observed": _interval(values[64], 0.03),
-            "error": predicted - values[64],
-        },
+        "predictions": predictions,
+        "heldout": heldout,
+        "rival": rival,
     }
 
 

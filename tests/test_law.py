@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import betaln
+from scipy.stats import betabinom
 
 from forkdiv import coverage
 from forkdiv.coverage import Floats, Law
@@ -149,3 +150,57 @@ def test_counts_that_cannot_be_are_refused() -> None:
         coverage.law(8, [1, 9], (64,), weights(2), 0.95)
     with pytest.raises(ValueError, match="k must be at least 1"):
         coverage.law(8, [1, 2], (0,), weights(2), 0.95)
+
+
+# --- its rival ------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.floats(0.2, 5), st.floats(0.2, 5), st.integers(0, 2**32 - 1))
+def test_no_other_beta_distribution_makes_the_counts_likelier(
+    alpha: float, beta: float, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    correct = random.binomial(32, random.beta(alpha, beta, 60))
+    found = coverage.beta_rates(32, correct, weights(60, 10))
+
+    def likelihood(alpha: float, beta: float) -> float:
+        return float(betabinom.logpmf(correct, 32, alpha, beta).sum())
+
+    best = likelihood(found.alpha[0], found.beta[0])
+    for by in (0.95, 1.05):
+        assert best >= likelihood(found.alpha[0] * by, found.beta[0]) - 1e-3
+        assert best >= likelihood(found.alpha[0], found.beta[0] * by) - 1e-3
+
+
+def test_limits_of_the_rival_hold_the_truth_nineteen_times_in_twenty_where_it_is_right() -> None:
+    alpha, beta = 0.5, 2.0
+    truth = -np.expm1(betaln(alpha, beta + 512) - betaln(alpha, beta))
+    random = np.random.default_rng(0)
+    inside = 0
+    studies = 150
+    for _ in range(studies):
+        correct = random.binomial(64, random.beta(alpha, beta, 200))
+        values = coverage.beta_rates(64, correct, weights(200)).at(512)
+        low, high = np.percentile(values[1:], [2.5, 97.5])
+        inside += low <= truth <= high
+    assert inside / studies > 0.88
+
+
+def test_one_step_replicates_are_near_the_estimates_of_the_drawn_problems() -> None:
+    random = np.random.default_rng(5)
+    correct = random.binomial(64, random.beta(0.5, 2.0, 400))
+    found = coverage.beta_rates(64, correct, weights(400, 20)).at(512)
+    for row, value in zip(weights(400, 20), found[1:], strict=True):
+        drawn = np.repeat(correct, np.round(row * 400).astype(int))
+        whole = coverage.beta_rates(64, drawn, weights(400, 1)).at(512)[0]
+        assert value == pytest.approx(whole, abs=0.2 * (found.max() - found.min()))
+
+
+def test_the_rival_is_right_of_problems_that_are_all_alike_and_has_limits_there() -> None:
+    random = np.random.default_rng(6)
+    found = fitted(random.binomial(64, np.full(400, 0.1)))
+    law, rival = found.heldout, found.rival.heldout
+    assert law and rival and rival.observed == law.observed
+    assert abs(rival.error) < 0.03 < 0.1 < abs(law.error)
+    assert 0.9 < rival.predicted.low < rival.predicted.high < 1

@@ -69,3 +69,19 @@ def test_cells_without_a_fit_are_counted_with_the_reason() -> None:
     said = law.without(Grid.of(a_summary(cells)))
     assert said == f"Not fitted in 2 cells: in 2, {none}."
     assert law.without(Grid.of(a_summary(cells[2:]))) == ""
+
+
+def test_the_rival_stands_beside_the_law_with_its_own_error() -> None:
+    near = fitted(0.76, 0.75)
+    rival = {"alpha": 0.4, "beta": 2.0, "predictions": near["predictions"]}
+    cells = [
+        a_cell(0.0, law={**fitted(0.8, 0.75), "rival": {**rival, "heldout": near["heldout"]}}),
+        a_cell(0.5, law={**fitted(0.8, 0.75), "rival": {**rival, "heldout": None}}),
+        a_cell(1.0, law=fitted(0.8, 0.75)),
+    ]
+    grid = Grid.of(a_summary(cells))
+    made = law.table(grid)
+    assert made and made.header[-2:] == ["beta: pass@512", "beta: off by"]
+    predicted = "0.900 (0.850 to 0.950)"
+    assert [row[-2:] for row in made.rows] == [[predicted, "+0.010"], [predicted, ""], ["", ""]]
+    assert "missed by up to 0.010 and were nearer in 1 of 1" in law.worst(grid)

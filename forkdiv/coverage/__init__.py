@@ -1,6 +1,7 @@
 """Coverage: pass@k and what follows from it. numpy and scipy only; arrays in, arrays out."""
 
 from forkdiv.coverage.agreement import Agreement, agreement
+from forkdiv.coverage.beta import BetaRates, beta_rates
 from forkdiv.coverage.checked import Floats
 from forkdiv.coverage.diversity import distinct_at_k, entropy
 from forkdiv.coverage.estimators import (
@@ -16,16 +17,19 @@ from forkdiv.coverage.intervals import (
     paired_differences,
     wilson,
 )
-from forkdiv.coverage.law import Heldout, Law, law
+from forkdiv.coverage.law import Heldout, Law, Rival, law
 from forkdiv.coverage.majority import majority_at_k
 
 __all__ = [
     "Agreement",
+    "BetaRates",
     "Floats",
     "Heldout",
     "Interval",
     "Law",
+    "Rival",
     "agreement",
+    "beta_rates",
     "bootstrap_weights",
     "deal",
     "distinct_at_k",

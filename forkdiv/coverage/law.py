@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from forkdiv.coverage.beta import beta_rates
 from forkdiv.coverage.checked import Counts, Floats, sizes, whole, within
 from forkdiv.coverage.estimators import pass_at_k
 from forkdiv.coverage.intervals import Interval
@@ -41,10 +42,21 @@ class Heldout:
 
 
 @dataclass(frozen=True)
+class Rival:
+    """The same from beta-distributed chances (`beta_rates`), which expect pass@k to end at 1."""
+
+    alpha: float
+    beta: float
+    predictions: dict[str, Interval]
+    heldout: Heldout | None
+
+
+@dataclass(frozen=True)
 class Law:
     """pass@k = exp(a·k^b), with percentile bootstrap limits; `predictions` by k, as text.
 
-    `heldout` is None where there are too few samples to fit a part of them.
+    `heldout` is None where there are too few samples to fit a part of them. `rival` is fitted to
+    the same samples: the one with the smaller held-out error is the one to go by.
     """
 
     a: float
@@ -55,6 +67,7 @@ class Law:
     b_high: float
     predictions: dict[str, Interval]
     heldout: Heldout | None
+    rival: Rival
 
 
 def law(
@@ -75,6 +88,8 @@ def law(
     fitted = _Fit.to(n, c, weights)
     if isinstance(fitted, str):
         return fitted
+    rival = beta_rates(n, c, weights)
+    checks = _heldout(n, c, weights, confidence)
     tail = _tail(confidence)
     a, b = (np.percentile(values[1:], tail) for values in (fitted.a, fitted.b))
     return Law(
@@ -85,7 +100,13 @@ def law(
         b_low=float(b[0]),
         b_high=float(b[1]),
         predictions={str(k): _interval(fitted.at(int(k)), confidence) for k in ks},
-        heldout=_heldout(n, c, weights, confidence),
+        heldout=checks and checks[0],
+        rival=Rival(
+            alpha=float(rival.alpha[0]),
+            beta=float(rival.beta[0]),
+            predictions={str(k): _interval(rival.at(int(k)), confidence) for k in ks},
+            heldout=checks and checks[1],
+        ),
     )
 
 
@@ -146,7 +167,10 @@ def _misfit(steps: Floats, logs: Floats, b: Floats) -> Floats:
     return np.asarray(((logs - a[:, None] * power) ** 2).sum(1))
 
 
-def _heldout(n: int, correct: Counts, weights: Floats, confidence: float) -> Heldout | None:
+def _heldout(
+    n: int, correct: Counts, weights: Floats, confidence: float
+) -> tuple[Heldout, Heldout] | None:
+    """The check of the law and that of its rival, on the same samples."""
     fit_n = max(n // FAR, 2 ** (LEAST_KS - 1))
     at_k = n - fit_n
     if at_k <= fit_n:
@@ -156,14 +180,17 @@ def _heldout(n: int, correct: Counts, weights: Floats, confidence: float) -> Hel
     if isinstance(fitted, str):
         return None
     observed = _curves(at_k, correct - drawn, np.array([at_k]), weights)[:, 0]
-    predicted = fitted.at(at_k)
-    return Heldout(
-        fit_n=fit_n,
-        at_k=at_k,
-        predicted=_interval(predicted, confidence),
-        observed=_interval(observed, confidence),
-        error=float(predicted[0] - observed[0]),
-    )
+
+    def check(predicted: Floats) -> Heldout:
+        return Heldout(
+            fit_n=fit_n,
+            at_k=at_k,
+            predicted=_interval(predicted, confidence),
+            observed=_interval(observed, confidence),
+            error=float(predicted[0] - observed[0]),
+        )
+
+    return check(fitted.at(at_k)), check(beta_rates(fit_n, drawn, weights).at(at_k))
 
 
 def _ks(n: int) -> Counts:

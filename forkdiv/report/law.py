@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 from forkdiv.report.grid import Cell, Grid, as_estimate, signed
 from forkdiv.report.tables import Table
@@ -16,7 +18,11 @@ def table(grid: Grid) -> Table | None:
     asked = sorted({int(k) for cell in told for k in cell["law"]["predictions"]})
     header = [*grid.columns, "a", "b", *(f"predicted pass@{k}" for k in asked)]
     header += ["checked", "predicted there", "measured there", "off by"]
-    return Table(header, [[*grid.row(cell), *_row(cell, asked)] for cell in told])
+    rows = [[*grid.row(cell), *_row(cell, asked)] for cell in told]
+    if any(cell["law"].get("rival") for cell in told):
+        header += [*(f"beta: pass@{k}" for k in asked), "beta: off by"]
+        rows = [[*row, *_rival(cell, asked)] for row, cell in zip(rows, told, strict=True)]
+    return Table(header, rows)
 
 
 def worst(grid: Grid) -> str:
@@ -30,7 +36,25 @@ def worst(grid: Grid) -> str:
     return (
         f"Checked in {len(errors)} cells by fitting it to a part of each problem's samples and "
         f"asking all the others: it missed the measured value by up to {max(errors):.3f}, and in "
-        f"{apart} of them the two intervals lie apart."
+        f"{apart} of them the two intervals lie apart." + _nearer(grid)
+    )
+
+
+def _nearer(grid: Grid) -> str:
+    """How often the rival came nearer, where both were checked."""
+    laws = [cell["law"] for cell in grid.cells if cell.get("law")]
+    both = [
+        (abs(law["heldout"]["error"]), abs(law["rival"]["heldout"]["error"]))
+        for law in laws
+        if law["heldout"] and (law.get("rival") or {}).get("heldout")
+    ]
+    if not both:
+        return ""
+    nearer = sum(1 for law, rival in both if rival < law)
+    return (
+        f" Beta-distributed chances of the problems, checked in the same way, missed by up to "
+        f"{max(rival for _, rival in both):.3f} and were nearer in {nearer} of {len(both)}: go by "
+        f"what was nearer in a cell's own row."
     )
 
 
@@ -45,9 +69,7 @@ def _row(cell: Cell, asked: list[int]) -> list[str]:
     law = cell["law"]
     row = [f"{law[x]:.3f} ({signed(law[f'{x}_low'])} to {signed(law[f'{x}_high'])})" for x in "ab"]
     row = [text.replace("-", "\N{MINUS SIGN}") for text in row]
-    for k in asked:
-        found = as_estimate(law["predictions"].get(str(k)))
-        row.append(f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})" if found else "")
+    row += _predicted(law, asked)
     check = law["heldout"]
     if not check:
         return [*row, "", "", "", ""]
@@ -55,6 +77,20 @@ def _row(cell: Cell, asked: list[int]) -> list[str]:
     said = [f"{one.value:.3f} ({one.low:.3f} to {one.high:.3f})" if one else "" for one in sides]
     off = signed(check["error"])
     return [*row, f"k={check['at_k']} from {check['fit_n']}", *said, off]
+
+
+def _rival(cell: Cell, asked: list[int]) -> list[str]:
+    """What beta-distributed chances predict, and how far off they were."""
+    rival = cell["law"].get("rival")
+    if not rival:
+        return [""] * (len(asked) + 1)
+    check = rival["heldout"]
+    return [*_predicted(rival, asked), signed(check["error"]) if check else ""]
+
+
+def _predicted(found: Mapping[str, Any], asked: list[int]) -> list[str]:
+    told = [as_estimate(found["predictions"].get(str(k))) for k in asked]
+    return [f"{one.value:.3f} ({one.low:.3f} to {one.high:.3f})" if one else "" for one in told]
 
 
 def _overlap(one: dict[str, float], other: dict[str, float]) -> bool:
