@@ -166,7 +166,8 @@ class _GraderLost(Exception):
 def _told(pairs: Sequence[tuple[Problem, str]]) -> list[Any]:
     """The problems, each once, and for every response the place of its problem and its text."""
     places: dict[int, int] = {}
-    problems, asked = [], []
+    problems: list[dict[str, Any]] = []
+    asked: list[tuple[int, str]] = []
     for problem, text in pairs:
         at = places.setdefault(id(problem), len(problems))
         if at == len(problems):

@@ -137,7 +137,8 @@ def test_replicates_in_which_nothing_was_right_have_finite_numbers() -> None:
 def test_a_prediction_lies_within_its_limits_and_between_0_and_1() -> None:
     random = np.random.default_rng(4)
     for _ in range(20):
-        correct = random.binomial(16, random.beta(*random.uniform(0.2, 3, 2), 30))
+        alpha, beta = random.uniform(0.2, 3, 2)
+        correct = random.binomial(16, random.beta(alpha, beta, 30))
         told = fitted(correct, 16, (32, 128, 10**6)).predictions
         assert list(told) == ["32", "128", "1000000"]
         values = [one.value for one in told.values()]
