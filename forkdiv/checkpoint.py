@@ -140,6 +140,21 @@ def check_vocabulary(path: Path, words: list[str]) -> None:
         )
 
 
+def check_end(path: Path, end: str) -> None:
+    """Refuse a checkpoint whose responses end in another token than `end`."""
+    try:
+        found = json.loads((path / "tokenizer_config.json").read_text())["eos_token"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _no_tokenizer(path, error, "tokenizer_config.json") from error
+    if found != end:
+        raise refuse(
+            f"the checkpoint {path} ends its responses in another token",
+            found,
+            end,
+            "start from a base that `forkdiv pretrain` built",
+        )
+
+
 def same_shape(path: Path, other: Path) -> bool:
     """Whether one engine can hold both: equal configs, and equal words for equal tokens."""
     return _same_config(path, other) and _words(path) == _words(other)
@@ -171,10 +186,10 @@ def _words(path: Path) -> tuple[Any, dict[str, int]]:
         raise _no_tokenizer(path, error) from error
 
 
-def _no_tokenizer(path: Path, error: Exception) -> UserError:
+def _no_tokenizer(path: Path, error: Exception, file: str = "tokenizer.json") -> UserError:
     return refuse(
         f"the checkpoint {path} has no readable tokenizer",
-        f"tokenizer.json: {type(error).__name__} {error}",
+        f"{file}: {type(error).__name__} {error}",
         "a fast tokenizer beside the weights",
         "save the tokenizer into the same folder",
     )

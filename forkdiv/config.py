@@ -137,9 +137,14 @@ class SftConfig(Frozen):
 
 class PretrainConfig(Frozen):
     """A base model from random weights, on random walks that heed neither sign nor target;
-    `direction` is the share of problems whose walks go forward."""
+    `direction` is the share of problems whose walks go forward.
+
+    With `start` it goes on from that checkpoint, one of ours, and `preset` means nothing: walks
+    in two directions are learnt soon by a model that can look an edge up, and not from nothing.
+    """
 
     preset: Literal["tiny-llama", "micro-llama"] = "tiny-llama"
+    start: AbsolutePath | None = None
     examples: int = Field(64_000, ge=1)
     walks: int = Field(6, ge=1)
     direction: Share = 1.0

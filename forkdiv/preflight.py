@@ -100,8 +100,8 @@ def check_lengths(study: StudyConfig, base: Path, task: Task) -> None:
             f"at least {longest} for this task",
             "raise decoder.max_new_tokens",
         )
-    own = study.base is None
-    context = CONTEXT if own else read_config(base).get("max_position_embeddings")
+    shape = base if study.base else study.pretrain.start  # of a base that is not there yet
+    context = read_config(shape).get("max_position_embeddings") if shape else CONTEXT
     prompt = task.heldout(study.eval.split, study.eval.problems)[0].prompt
     # words are a lower bound of tokens: what fails here cannot fit
     needed = len(prompt.split()) + study.decoder.max_new_tokens

@@ -1,12 +1,14 @@
-"""The base model: random weights and a tokenizer for the task's words, then random walks."""
+"""The base model: random weights and a tokenizer for the task's words, or a base that is there,
+then random walks."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from forkdiv import dataset, train
 from forkdiv.artifacts import Store
-from forkdiv.checkpoint import Checkpoint
+from forkdiv.checkpoint import Checkpoint, check_end, check_vocabulary, open_checkpoint
 from forkdiv.config import PlaceConfig, PretrainConfig
 from forkdiv.errors import refuse
 from forkdiv.fingerprint import Identity
@@ -21,7 +23,8 @@ END = "<eos>"  # the end token of our own tokenizers
 def planned_base(store: Store, task: TaskConfig, config: PretrainConfig) -> Checkpoint:
     """The base that `config` describes, by name, whether or not it is there yet.
 
-    Raises UserError for a task that has no base of its own.
+    Raises UserError for a task that has no base of its own, and for a start that is no checkpoint
+    of ours or lacks words of the task.
     """
     if not build(task).vocabulary():
         raise refuse(
@@ -46,10 +49,15 @@ def obtain_base(
 
 
 def obtain_start(store: Store, task: TaskConfig, config: PretrainConfig) -> Checkpoint:
-    """A checkpoint of random weights."""
-    from forkdiv.model import new_model, word_tokenizer
+    """A checkpoint of random weights, or a copy of the one that `config` goes on from: in the
+    store every node can read it."""
 
     def make(folder: Path) -> None:
+        if config.start:
+            shutil.copytree(config.start, folder, dirs_exist_ok=True)
+            return
+        from forkdiv.model import new_model, word_tokenizer
+
         tokenizer = word_tokenizer(build(task).vocabulary(), END)
         new_model(config.preset, tokenizer, config.seed, CONTEXT).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -60,6 +68,11 @@ def obtain_start(store: Store, task: TaskConfig, config: PretrainConfig) -> Chec
 
 def _start_identity(task: TaskConfig, config: PretrainConfig) -> Identity:
     vocabulary = build(task).vocabulary()
+    if config.start:
+        content = open_checkpoint(config.start).fingerprint
+        check_vocabulary(config.start, vocabulary)
+        check_end(config.start, END)
+        return Identity("start", {}, {"content": content})
     return Identity(
         "start", {"preset": config.preset, "seed": config.seed, "vocabulary": vocabulary}
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from forkdiv.checkpoint import check_vocabulary, open_checkpoint, read_config, same_shape
+from forkdiv.checkpoint import check_end, check_vocabulary, open_checkpoint, read_config, same_shape
 from forkdiv.errors import UserError
 from forkdiv.task_config import GraphBranchingConfig
 from forkdiv.tasks import build
@@ -207,3 +207,17 @@ def test_the_digest_changes_with_the_end_token_of_the_tokenizer(folder: Path) ->
     before = open_checkpoint(folder).fingerprint
     (folder / "tokenizer_config.json").write_text('{"eos_token": "<pad>"}')
     assert open_checkpoint(folder).fingerprint != before
+
+
+def test_a_checkpoint_that_ends_its_responses_otherwise_is_refused(folder: Path) -> None:
+    (folder / "tokenizer_config.json").write_text('{"eos_token": "<eos>"}')
+    check_end(folder, "<eos>")
+    message = refusal(lambda: check_end(folder, "<end>"))
+    assert "got <eos>; allowed: <end>" in message
+
+
+@pytest.mark.parametrize("content", [None, "no json", "{}", "[]"])
+def test_a_tokenizer_that_names_no_end_token_is_refused(folder: Path, content: str | None) -> None:
+    if content is not None:
+        (folder / "tokenizer_config.json").write_text(content)
+    assert "tokenizer_config.json" in refusal(lambda: check_end(folder, "<eos>"))

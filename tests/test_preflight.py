@@ -204,3 +204,16 @@ def test_a_task_that_outgrows_the_context_of_the_base_to_be_built_is_refused(
 ) -> None:
     large = ["task.degree=10", "task.length=60", "task.names=700", "decoder.max_new_tokens=70"]
     assert "do not fit the context" in refusal(tmp_path, "base=null", *large)
+
+
+def test_the_context_of_a_base_to_be_built_is_that_of_its_start(tmp_path: Path) -> None:
+    start = shutil.copytree(BASE, tmp_path / "start")
+    config = json.loads((start / "config.json").read_text())
+    (start / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 20}))
+    assert "at most 20" in refusal(tmp_path, "base=null", f"pretrain.start={start}")
+    check(tmp_path, "base=null", f"pretrain.start={BASE}")
+
+
+def test_a_start_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "base=null", "pretrain.start=/no/such/folder")
+    assert "/no/such/folder" in message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,56 @@ def test_the_seed_of_heldout_problems_decides_no_base() -> None:
 def test_a_task_in_plain_language_has_no_base_of_its_own() -> None:
     with pytest.raises(UserError, match="plain language and has no base model to build"):
         planned(CounterfactualConfig(), SMALL)
+
+
+# --- a base that goes on from another ---------------------------------------------------------
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Path:
+    return obtain_start(Store(tmp_path / "first"), TASK, SMALL).path
+
+
+def test_a_start_is_known_by_its_content_and_not_by_its_path(tmp_path: Path, start: Path) -> None:
+    copy = Path(shutil.copytree(start, tmp_path / "copy"))
+    first, second = (planned(TASK, with_(SMALL, start=path)) for path in (start, copy))
+    assert first == second != planned(TASK, SMALL)
+    notes = json.loads((copy / "config.json").read_text()) | {"max_position_embeddings": 256}
+    (copy / "config.json").write_text(json.dumps(notes))
+    assert planned(TASK, with_(SMALL, start=copy)) != first
+
+
+def test_a_start_makes_the_preset_mean_nothing(start: Path) -> None:
+    tiny = with_(SMALL, start=start, preset="tiny-llama")
+    assert planned(TASK, tiny) == planned(TASK, with_(SMALL, start=start))
+
+
+def test_a_base_goes_on_from_its_start_as_it_is(tmp_path: Path, start: Path) -> None:
+    held = obtain_start(Store(tmp_path / "store"), TASK, with_(SMALL, start=start))
+    assert held.path.is_relative_to(tmp_path / "store")
+    assert open_checkpoint(held.path).fingerprint == open_checkpoint(start).fingerprint
+
+
+def test_the_plan_of_a_base_with_a_start_is_the_run_over_what_is_made(
+    tmp_path: Path, start: Path
+) -> None:
+    config, store = with_(SMALL, start=start), Store(tmp_path / "store")
+    walks = dataset.obtain_walks(store, TASK, config, END)
+    made = obtain_start(store, TASK, config)
+    what = train.identity(walks.fingerprint, made.fingerprint, config.sft)
+    assert planned_base(store, TASK, config) == train.planned(store, what, config.sft)
+
+
+def test_a_start_that_lacks_words_of_the_task_is_refused(start: Path) -> None:
+    with pytest.raises(UserError, match="does not know every word"):
+        planned(GraphBranchingConfig(names=20), with_(SMALL, start=start))
+
+
+def test_a_start_that_ends_its_responses_otherwise_is_refused(start: Path) -> None:
+    file = start / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"eos_token": "</s>"}))
+    with pytest.raises(UserError, match="got </s>; allowed: <eos>"):
+        planned(TASK, with_(SMALL, start=start))
 
 
 # --- random weights -----------------------------------------------------------------------------
