@@ -160,6 +160,48 @@ def same_shape(path: Path, other: Path) -> bool:
     return _same_config(path, other) and _words(path) == _words(other)
 
 
+def check_tensors(path: Path, like: Path) -> None:
+    """Refuse weights that do not hold the tensors of the checkpoint at `like`, in its shapes:
+    an engine that loads them goes on with a warning where some are missing."""
+    own, wanted = _shapes(path), _shapes(like)
+    if read_config(like).get("tie_word_embeddings"):
+        wanted.pop("lm_head.weight", None)  # the input embedding once more
+    wrong = [f"no {name}" for name in sorted(wanted.keys() - own.keys())]
+    wrong += [
+        f"{name} of shape {list(own[name])}, not {list(wanted[name])}"
+        for name in sorted(own.keys() & wanted.keys())
+        if own[name] != wanted[name]
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise refuse(
+            f"the checkpoint {path} has other tensors than the engine holds",
+            f"{'; '.join(wrong[:3])}{more}",
+            f"those of {like}",
+            "export it again",
+        )
+
+
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Every tensor's shape, read from the files' heads."""
+    from safetensors import SafetensorError, safe_open
+
+    shapes: dict[str, tuple[int, ...]] = {}
+    for file in sorted(path.glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="numpy") as tensors:
+                names = tensors.keys()
+                shapes |= {name: tuple(tensors.get_slice(name).get_shape()) for name in names}
+        except (SafetensorError, OSError) as error:
+            raise refuse(
+                f"the weights {file} cannot be read",
+                " ".join(str(error).split()),
+                "a whole safetensors file",
+                "copy or export it again",
+            ) from error
+    return shapes
+
+
 def _same_config(path: Path, other: Path) -> bool:
     first, second = (read_config(folder) for folder in (path, other))
     if first == second:

@@ -27,6 +27,7 @@ VERBS = {
     "audit": "Find the decision points of a dataset and what it shows of them.",
     "synthesize": "Add solutions to a dataset where its forks are under-covered.",
     "train": "Fine-tune the base on one setting's dataset.",
+    "serve": "Serve checkpoints to OpenAI clients, all on one warm engine.",
     "sample": "Sample one checkpoint on the held-out problems.",
     "evaluate": "Sample and score one checkpoint against the base.",
     "compare": "Sample two checkpoints, score and compare them.",
@@ -38,11 +39,13 @@ VERBS = {
 @dataclass(frozen=True)
 class Option:
     """An option of one verb. It is short for the setting it names, or is handed to the job
-    under its own name where it names none."""
+    under its own name where it names none. `rest`: words that set nothing are more of its values,
+    so that a shell's `DIR/*` can follow it."""
 
     about: str
     setting: str | None = None
     many: bool = False
+    rest: bool = False
 
 
 DATA = Option("A file of your own, or a dataset folder of forkdiv's.", "data")
@@ -60,6 +63,9 @@ OPTIONS: dict[str, dict[str, Option]] = {
     "synthesize": {"data": DATA},
     "compare": PAIR,
     "export": PAIR,
+    "serve": {
+        "checkpoints": Option("Hugging Face folders, or runs of them.", many=True, rest=True),
+    },
     "coverage": {
         "samples": Option("Samples of a model: samples_*.jsonl, or their folder.", many=True),
         "base": Option("Those of the model before fine-tuning.", many=True),
@@ -139,6 +145,10 @@ def _run(
     settings = {known[name].setting: str(value) for name, value in given.items()}
     named = [f"{key}={json.dumps(value)}" for key, value in settings.items() if key]
     own = {name: value for name, value in given.items() if known[name].setting is None}
+    for name in own:
+        if known[name].rest:
+            own[name] += [Path(word) for word in overrides if "=" not in word]
+            overrides = [word for word in overrides if "=" in word]
     try:
         study = load(config, [*overrides, *named])
         job: Any = importlib.import_module(f"jobs.{verb}")

@@ -235,6 +235,7 @@ class EngineConfig(Frozen):
     """The vLLM engine. Place, not identity: the versions that change numbers are hashed apart."""
 
     replicas: int = Field(1, ge=1)
+    max_replicas: int | None = Field(None, ge=1)  # more of them under load; None: no autoscaling
     tensor_parallel: int = Field(1, ge=1)
     kv_cache_gib: int = Field(1, ge=1)
     max_num_seqs: int = Field(256, ge=1)
@@ -243,6 +244,22 @@ class EngineConfig(Frozen):
     request_timeout_s: float = Field(600, gt=0)
     requests_in_flight: int = Field(16, ge=1)
     max_failures: int = Field(3, ge=0)  # of one request, before the cell becomes invalid
+
+    @model_validator(mode="after")
+    def _most_is_not_below_least(self) -> Self:
+        if self.max_replicas is not None and self.max_replicas < self.replicas:
+            raise ValueError(
+                f"max_replicas={self.max_replicas} is below replicas={self.replicas}; allowed: at "
+                "least as many; raise it, or drop it for no autoscaling"
+            )
+        return self
+
+
+class HttpConfig(Frozen):
+    """Where `forkdiv serve` listens. Beyond this machine it asks for an API key."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=1, le=65535)
 
 
 class PlaceConfig(Frozen):
@@ -262,6 +279,7 @@ class PlaceConfig(Frozen):
     mlflow_uri: str | None = None  # None: sqlite under root
     min_free_mib: int = Field(512, ge=0)
     engine: EngineConfig = EngineConfig()
+    http: HttpConfig = HttpConfig()
 
 
 class StudyConfig(Frozen):

@@ -7,21 +7,23 @@ prompts must equal those of a transformers forward pass over the saved files.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from forkdiv.checkpoint import Checkpoint, read_config, same_shape
+from forkdiv.checkpoint import Checkpoint, check_tensors, read_config, same_shape
 from forkdiv.config import DecoderConfig, EngineConfig, PromptConfig
-from forkdiv.errors import InvalidResult, UserError
+from forkdiv.errors import InvalidResult, UserError, refuse
 from forkdiv.records import Finish
+from forkdiv.turns import Turns
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 # be: checkpoints closer than it are not told apart.
 PROOF_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.2}
 PROOF_FLOOR = math.log(1e-6)
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -85,13 +88,12 @@ class WarmEngine:
     def __init__(self, spec: EngineSpec) -> None:
         self.spec = spec
         self.swaps: list[dict[str, Any]] = []
-        self._llm: AsyncLLM = _start(spec)
+        self.restarts = 0
+        self._restarting = False
+        self.llm: AsyncLLM = _start(spec)
         self._tokenizer = _tokenizer(spec.shape_of)
         self._ids: dict[tuple[str, str], list[int]] = {}
-        self._loaded: Checkpoint | None = None
-        self._in_flight = 0
-        self._idle = asyncio.Condition()
-        self._gate = asyncio.Lock()
+        self._turns = Turns(self._swap)
         self._texts: dict[tuple[int, ...], str] = {}
 
     async def sample(
@@ -108,8 +110,7 @@ class WarmEngine:
 
         At temperature 0 all are the one greedy response, which vLLM gives once only.
 
-        Raises InvalidResult where the swap to the checkpoint cannot be proved, EngineDead
-        where vLLM's processes are gone.
+        Raises what `holding` raises.
         """
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
@@ -127,7 +128,7 @@ class WarmEngine:
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        async with self._holding(checkpoint):
+        async with self.holding(checkpoint):
             ids = self._prompt_ids(prompt, prefix)
             final = await self._generate({"prompt_token_ids": ids}, parameters)
         outputs = sorted(final.outputs, key=lambda output: output.index) * (n if greedy else 1)
@@ -138,59 +139,90 @@ class WarmEngine:
 
     async def alive(self) -> None:
         """Raises EngineDead where the engine's processes are gone."""
+        if self._restarting:
+            return
         with _as_dead():
-            await self._llm.check_health()
+            await self.llm.check_health()
 
     def close(self) -> None:
-        self._llm.shutdown()
+        self.llm.shutdown()
 
-    @asynccontextmanager
-    async def _holding(self, checkpoint: Checkpoint) -> AsyncIterator[None]:
-        """Keep `checkpoint` loaded for the block. First come, first served, so that requests
-        for one checkpoint cannot starve those for another."""
-        async with self._gate:
-            if self._loaded != checkpoint:
-                async with self._idle:
-                    await self._idle.wait_for(lambda: self._in_flight == 0)
-                await self._swap(checkpoint)
-            self._in_flight += 1
-        try:
-            yield
-        finally:
-            self._in_flight -= 1
-            async with self._idle:
-                self._idle.notify_all()
+    def holding(self, checkpoint: Checkpoint) -> AbstractAsyncContextManager[None]:
+        """Keep `checkpoint` loaded for the block: swapped in and proved where it is not.
+
+        Raises UserError for a checkpoint that cannot be loaded, InvalidResult where a swap
+        cannot be proved, in a fresh engine either, EngineDead where vLLM's processes are gone.
+        """
+        return self._turns.holding(checkpoint)
 
     async def _swap(self, checkpoint: Checkpoint) -> None:
+        expected = await self._expected(checkpoint)
+        started = time.perf_counter()
+        with _as_dead():
+            await self.llm.pause_generation(mode="wait", clear_cache=True)
+            await self.llm.collective_rpc(
+                "forkdiv_swap", args=(str(checkpoint.path), self.spec.mend_tied_embeddings)
+            )
+            await self.llm.resume_generation()
+        if not await self._is_proved(checkpoint, expected, started):
+            await self._restart(checkpoint, expected)
+
+    async def _expected(self, checkpoint: Checkpoint) -> Sequence[np.ndarray]:
+        """What the saved files say about the proof's prompts; a checkpoint that cannot be right
+        is refused here, before the engine is touched."""
         if not same_shape(checkpoint.path, self.spec.shape_of):
             raise UserError(
                 f"the checkpoint {checkpoint.path} has another architecture or tokenizer than "
                 f"this engine: got its config.json; allowed: that of {self.spec.shape_of}; "
                 f"start a sampler for its shape"
             )
-        self._loaded = None  # whatever fails below, the old name no longer holds
-        started = time.perf_counter()
-        expected = asyncio.get_running_loop().run_in_executor(
+        check_tensors(checkpoint.path, self.spec.shape_of)
+        expected = await asyncio.get_running_loop().run_in_executor(
             None, _expected, checkpoint.path, self.spec.proof_prompts, self.spec.dtype
         )
-        with _as_dead():
-            await self._llm.pause_generation(mode="wait", clear_cache=True)
-            await self._llm.collective_rpc(
-                "forkdiv_swap", args=(str(checkpoint.path), self.spec.mend_tied_embeddings)
+        if any(np.isnan(one).any() for one in expected):
+            raise refuse(
+                f"the checkpoint {checkpoint.path} gives no probabilities",
+                "NaN",
+                "weights that are numbers",
+                "train or copy it again",
             )
-            await self._llm.resume_generation()
-        error = await self._proof_error(await expected)
+        return expected
+
+    async def _is_proved(
+        self, checkpoint: Checkpoint, expected: Sequence[np.ndarray], started: float
+    ) -> bool:
+        error = await self._proof_error(expected)
         seconds = time.perf_counter() - started
-        self.swaps.append(
-            {"checkpoint": checkpoint.fingerprint, "error": error, "seconds": seconds}
+        entry = {"checkpoint": checkpoint.fingerprint, "error": error, "seconds": seconds}
+        self.swaps.append(entry)
+        return error <= PROOF_TOLERANCE[self.spec.dtype]  # NaN is not
+
+    async def _restart(self, checkpoint: Checkpoint, expected: Sequence[np.ndarray]) -> None:
+        """Load `checkpoint` into a fresh engine, since the one that was there cannot be trusted."""
+        error = self.swaps[-1]["error"]
+        log.warning(
+            "the swap to %s is not proved (log-probabilities off by %.3g, allowed %g): "
+            "the engine restarts",
+            checkpoint.path,
+            error,
+            PROOF_TOLERANCE[self.spec.dtype],
         )
-        tolerance = PROOF_TOLERANCE[self.spec.dtype]
-        if not error <= tolerance:  # NaN fails too
+        self.restarts += 1
+        started = time.perf_counter()
+        fresh = replace(self.spec, shape_of=checkpoint.path)
+        self._restarting = True
+        try:
+            self.llm.shutdown()
+            self.llm = await asyncio.get_running_loop().run_in_executor(None, _start, fresh)
+        finally:
+            self._restarting = False
+        if not await self._is_proved(checkpoint, expected, started):
             raise InvalidResult(
-                f"the swap to {checkpoint.path} is not proved: the engine's log-probabilities "
-                f"differ from the saved files' by {error:.3g}, allowed {tolerance:g}"
+                f"the swap to {checkpoint.path} is not proved, in a fresh engine either: the "
+                f"engine's log-probabilities differ from the saved files' by "
+                f"{self.swaps[-1]['error']:.3g}, allowed {PROOF_TOLERANCE[self.spec.dtype]:g}"
             )
-        self._loaded = checkpoint
 
     async def _proof_error(self, expected: Sequence[np.ndarray]) -> float:
         from vllm import SamplingParams
@@ -213,7 +245,7 @@ class WarmEngine:
     async def _generate(self, prompt: Any, parameters: Any) -> Any:
         final = None
         with _as_dead():
-            async for output in self._llm.generate(prompt, parameters, uuid.uuid4().hex):
+            async for output in self.llm.generate(prompt, parameters, uuid.uuid4().hex):
                 final = output
         assert final is not None and final.finished
         return final

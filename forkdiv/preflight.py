@@ -123,14 +123,19 @@ def check_ports(place: PlaceConfig) -> None:
     """Refuse a dashboard port that is taken."""
     if joins(place) or not place.dashboard:
         return
-    with socket.socket() as probe:
+    check_port("127.0.0.1", place.dashboard_port, "place.dashboard_port", "or place.dashboard=false")
+
+
+def check_port(host: str, port: int, setting: str, otherwise: str = "") -> None:
+    """Refuse an address on which nothing can listen now."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", place.dashboard_port))
+            probe.bind((host, port))
         except OSError as error:
             raise refuse(
-                "the port for Ray's dashboard is in use",
-                place.dashboard_port,
-                "a free port",
-                "set place.dashboard_port to another one, or place.dashboard=false",
+                f"nothing can listen on {host}:{port} ({error.strerror or error})",
+                port,
+                "a free port of this machine",
+                f"set {setting} to another one{f', {otherwise}' if otherwise else ''}",
             ) from error

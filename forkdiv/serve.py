@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponse
 from ray.serve.schema import ApplicationStatus
 
 from forkdiv.checkpoint import Checkpoint
+from forkdiv.completions import Answer, Completions
 from forkdiv.config import DecoderConfig, EngineConfig
 from forkdiv.engine import EngineDead, EngineSpec, WarmEngine, environment
 from forkdiv.errors import InvalidResult, UserError
@@ -29,10 +30,12 @@ REPLICA_CPUS = 0.1
 
 
 class Sampler:
-    """One replica: one warm engine."""
+    """One replica: one warm engine. `served` are the checkpoints that clients over HTTP may
+    name; a study's handles name theirs by path and fingerprint."""
 
-    def __init__(self, spec: EngineSpec) -> None:
+    def __init__(self, spec: EngineSpec, served: Mapping[str, Checkpoint] | None = None) -> None:
         self._engine = WarmEngine(spec)
+        self._completions = Completions(self._engine, served or {})
 
     async def sample(
         self,
@@ -60,6 +63,22 @@ class Sampler:
             os._exit(1)
         return [(one.token_ids, one.text, one.finish) for one in sampled]
 
+    async def complete(self, body: dict[str, Any]) -> AsyncIterator[Answer]:
+        """Answers to a request over HTTP; see `Completions.answer`."""
+        if named := serve.get_multiplexed_model_id():
+            await self._named(named)
+        try:
+            async for answer in self._completions.answer(body):
+                yield answer
+        except EngineDead:
+            os._exit(1)  # as above
+
+    @serve.multiplexed(max_num_models_per_replica=1)  # type: ignore[untyped-decorator]
+    async def _named(self, name: str) -> str:
+        """Tells Serve's routers which checkpoint was asked for here last. The swap itself is
+        the engine's, which answers the requests in flight first."""
+        return name
+
     async def swaps(self) -> list[dict[str, Any]]:
         """Every swap so far, with its error against the saved files and its seconds."""
         return self._engine.swaps
@@ -82,12 +101,21 @@ def deploy(spec: EngineSpec) -> str:
     text = json.dumps(asdict(spec), sort_keys=True, default=str)
     own = ray.get_runtime_context().get_job_id()
     name = f"forkdiv-sampler-{own}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    target = serve.RunTarget(
+        target=sampler_deployment(spec).bind(spec), name=name, route_prefix=None
+    )
+    serve.run_many([target], wait_for_applications_running=False)
+    return name
+
+
+def sampler_deployment(spec: EngineSpec) -> serve.Deployment:
+    """Replicas of the sampler, as `spec.config` wants them."""
     config = spec.config
     gpus = config.tensor_parallel if spec.device == "gpu" else 0
-    deployment = serve.deployment(
+    return serve.deployment(
         Sampler,
         name="Sampler",
-        num_replicas=config.replicas,
+        **_how_many(config),
         # requests above the engine's own batch wait in it, so that it never runs dry
         max_ongoing_requests=2 * config.requests_in_flight,
         ray_actor_options={
@@ -100,9 +128,6 @@ def deploy(spec: EngineSpec) -> str:
         max_constructor_retry_count=2,
         logging_config={"log_level": "WARNING", "enable_access_log": False},
     )
-    target = serve.RunTarget(target=deployment.bind(spec), name=name, route_prefix=None)
-    serve.run_many([target], wait_for_applications_running=False)
-    return name
 
 
 def wait(name: str, timeout_s: float) -> DeploymentHandle:
@@ -120,6 +145,18 @@ def wait(name: str, timeout_s: float) -> DeploymentHandle:
             raise InvalidResult(f"the sampler {name} did not start: {app.message}")
         time.sleep(POLL_S)
     raise InvalidResult(f"the sampler {name} was not up within {timeout_s:g} s: {status}")
+
+
+def _how_many(config: EngineConfig) -> dict[str, Any]:
+    if config.max_replicas is None:
+        return {"num_replicas": config.replicas}
+    return {
+        "autoscaling_config": {
+            "min_replicas": config.replicas,
+            "max_replicas": config.max_replicas,
+            "target_ongoing_requests": config.requests_in_flight,
+        }
+    }
 
 
 @dataclass(frozen=True)

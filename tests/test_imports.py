@@ -19,12 +19,20 @@ SOURCES = sorted(
 
 # library: the files and folders that may import it, at any depth of their code
 ALLOWED = {
-    "ray": ("forkdiv/train.py", "forkdiv/serve.py", "forkdiv/sample.py", "tuning/", "jobs/"),
+    "ray": (
+        "forkdiv/train.py",
+        "forkdiv/serve.py",
+        "forkdiv/route.py",
+        "forkdiv/sample.py",
+        "tuning/",
+        "jobs/",
+    ),
     "mlflow": ("forkdiv/track.py",),
     "vllm": (
         "forkdiv/engine.py",
         "forkdiv/engine_worker.py",
         "forkdiv/serve.py",
+        "forkdiv/completions.py",
         "forkdiv/decoding.py",
     ),
     "torch": (

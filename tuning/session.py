@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 
 import ray
 from ray import serve as ray_serve
@@ -15,7 +16,7 @@ from tokenizers import Tokenizer
 
 from forkdiv import serve
 from forkdiv.artifacts import Store
-from forkdiv.checkpoint import Checkpoint
+from forkdiv.checkpoint import Checkpoint, read_config
 from forkdiv.config import PlaceConfig, StudyConfig
 from forkdiv.engine import EngineSpec
 from forkdiv.errors import refuse
@@ -25,7 +26,7 @@ from forkdiv.pretrain import obtain_base
 from forkdiv.progress import Progress
 from forkdiv.tasks import build
 
-PROOF_PROMPTS, PROOF_TOKENS = 4, 256
+PROOF_PROMPTS, PROOF_TOKENS, SERVED_TOKENS = 4, 256, 16
 # A trial waits for workers and replicas and hardly computes: next to no CPU of its own, or
 # trials that hold every CPU would wait for ever for their own workers.
 TRIAL_CPUS = 0.01
@@ -149,6 +150,24 @@ def engine_spec(study: StudyConfig, base: Checkpoint) -> EngineSpec:
         device=study.place.device,
         config=study.place.engine,
         proof_prompts=tuple(tuple(ids) for ids in _token_ids(base.path, prompts)),
+        prompt=study.prompt,
+    )
+
+
+def serving_spec(study: StudyConfig, first: Checkpoint) -> EngineSpec:
+    """One engine for checkpoints of `first`'s shape that no task is known of: proved on token
+    ids drawn from its vocabulary, which tell weights apart as well as prompts do."""
+    random = Random("proof")
+    words = int(read_config(first.path)["vocab_size"])
+    prompts = (
+        tuple(random.randrange(words) for _ in range(SERVED_TOKENS)) for _ in range(PROOF_PROMPTS)
+    )
+    return EngineSpec(
+        shape_of=first.path,
+        dtype=study.decoder.dtype,
+        device=study.place.device,
+        config=study.place.engine,
+        proof_prompts=tuple(prompts),
         prompt=study.prompt,
     )
 

@@ -1,0 +1,126 @@
+"""Checkpoints behind an OpenAI-compatible completions route, all of them on one warm engine.
+
+    forkdiv serve --checkpoints forkdiv/base/graph-d3-l3
+    forkdiv serve --checkpoints BASE RUN place.http.port=8001
+
+A checkpoint is named by its folder, those of a run by the run's and their own: `RUN/epoch-0003`.
+Any OpenAI client samples each of them by its name at http://127.0.0.1:8000/v1. Beyond this machine
+(place.http.host) requests need an API key: FORKDIV_API_KEY where it is set, else one that is made
+up and printed. Ends with Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import secrets
+import signal
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from forkdiv import cli, preflight
+from forkdiv.checkpoint import Checkpoint, check_tensors, open_checkpoint, same_shape, saved_in
+from forkdiv.config import HttpConfig, StudyConfig
+from forkdiv.errors import refuse
+from forkdiv.terminal import say
+
+KEY = "FORKDIV_API_KEY"
+
+
+def run(study: StudyConfig, checkpoints: Sequence[Path] = ()) -> None:
+    served = named(checkpoints)
+    http = study.place.http
+    key = key_for(http)
+    preflight.check_ports(study.place)
+    preflight.check_port(http.host, http.port, "place.http.port")
+    # after the checks: Ray's imports take seconds
+    from ray import serve as ray_serve
+
+    from forkdiv import route, serve
+    from tuning import session
+
+    first = next(iter(served.values()))
+    with session.running(study.place):
+        spec = session.serving_spec(study, first)
+        shared = {name: session.shared(study.place, one) for name, one in served.items()}
+        say("starting the engine: half a minute or so on a CPU")
+        app = route.deploy(spec, shared, http.host, http.port, key)
+        try:
+            serve.wait(app, study.place.engine.start_timeout_s)
+            _announce(served, http, key)
+            _until_stopped()
+        finally:
+            ray_serve.delete(app)
+
+
+def named(paths: Sequence[Path]) -> dict[str, Checkpoint]:
+    """The checkpoints by the names that clients use. Raises UserError for none, for two of one
+    name, and for those that one engine cannot hold together."""
+    served: dict[str, Checkpoint] = {}
+    for path in paths:
+        _, folders = saved_in(path)
+        for folder in folders.values():
+            name = path.resolve().name
+            name = name if folder == path else f"{name}/{folder.name}"
+            if name in served:
+                raise refuse(
+                    "two checkpoints have one name",
+                    f"{name}: {served[name].path} and {folder.resolve()}",
+                    "different folder names",
+                    "rename one, or serve them apart",
+                )
+            served[name] = open_checkpoint(folder)
+    if not served:
+        raise refuse(
+            "there is nothing to serve",
+            "no checkpoint",
+            "Hugging Face folders, or a run's folder of them",
+            "give --checkpoints DIR …",
+        )
+    first, *others = (one.path for one in served.values())
+    for other in others:
+        if not same_shape(other, first):
+            raise refuse(
+                "one engine cannot hold checkpoints of different shapes",
+                f"{other} beside {first}",
+                "equal configs and tokenizers",
+                "serve them apart, each with its own place.http.port",
+            )
+        check_tensors(other, first)
+    return served
+
+
+def key_for(http: HttpConfig) -> str | None:
+    """The key that requests must carry; None where only this machine can send any."""
+    if given := os.environ.get(KEY):
+        return given
+    return None if _is_loopback(http.host) else secrets.token_urlsafe(32)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _announce(served: dict[str, Checkpoint], http: HttpConfig, key: str | None) -> None:
+    url = f"http://{http.host}:{http.port}/v1"
+    say(f"serving {', '.join(served)}")
+    say(f"  at {url}, for any OpenAI client (base_url={url})")
+    say(f"  with the API key {key}" if key else "  to this machine alone, without a key")
+    say("  Ctrl-C ends it")
+
+
+def _until_stopped() -> None:
+    stopped = threading.Event()
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, lambda *_: stopped.set())
+    while not stopped.wait(0.5):  # with a time limit: a bare wait would not let signals through
+        pass
+    say("stopping")
+
+
+if __name__ == "__main__":
+    cli.run_job("serve")
