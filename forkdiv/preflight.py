@@ -123,7 +123,9 @@ def check_ports(place: PlaceConfig) -> None:
     """Refuse a dashboard port that is taken."""
     if joins(place) or not place.dashboard:
         return
-    check_port("127.0.0.1", place.dashboard_port, "place.dashboard_port", "or place.dashboard=false")
+    check_port(
+        "127.0.0.1", place.dashboard_port, "place.dashboard_port", "or place.dashboard=false"
+    )
 
 
 def check_port(host: str, port: int, setting: str, otherwise: str = "") -> None:

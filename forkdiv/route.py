@@ -32,6 +32,22 @@ ROUTE_CPUS = 0.1
 api = FastAPI(title="forkdiv", docs_url=None, redoc_url=None)
 
 
+# Above the class: Serve copies the app, with all that its routes call, where it is decorated.
+async def _chunks(first: Answer, answers: AsyncIterator[Answer]) -> AsyncIterator[str]:
+    yield first["chunk"]
+    async for one in answers:
+        # a failure in mid-stream has no status any more: it is said in the stream
+        yield one["chunk"] if "chunk" in one else f"data: {json.dumps(one['body'])}\n\n"
+
+
+def _json(answer: Answer) -> Response:
+    return JSONResponse(answer["body"], status_code=answer["status"])
+
+
+def _no_key() -> Answer:
+    return problem(401, "the API key is missing or wrong; send it as Authorization: Bearer KEY")
+
+
 @serve.deployment(ray_actor_options={"num_cpus": ROUTE_CPUS}, max_ongoing_requests=10_000)
 @serve.ingress(api)
 class Route:
@@ -85,21 +101,6 @@ class Route:
             return True
         given = request.headers.get("authorization", "").removeprefix("Bearer ")
         return secrets.compare_digest(given.encode(), self._key.encode())
-
-
-async def _chunks(first: Answer, answers: AsyncIterator[Answer]) -> AsyncIterator[str]:
-    yield first["chunk"]
-    async for one in answers:
-        # a failure in mid-stream has no status any more: it is said in the stream
-        yield one["chunk"] if "chunk" in one else f"data: {json.dumps(one['body'])}\n\n"
-
-
-def _json(answer: Answer) -> Response:
-    return JSONResponse(answer["body"], status_code=answer["status"])
-
-
-def _no_key() -> Answer:
-    return problem(401, "the API key is missing or wrong; send it as Authorization: Bearer KEY")
 
 
 def deploy(
