@@ -59,6 +59,10 @@ class Sampled:
     finish: str
 
 
+class Unanswerable(Exception):
+    """vLLM refuses the request itself: too long a prompt, say."""
+
+
 class EngineDead(Exception):
     """vLLM's processes are gone; only another engine can answer."""
 
@@ -110,7 +114,7 @@ class WarmEngine:
 
         At temperature 0 all are the one greedy response, which vLLM gives once only.
 
-        Raises what `holding` raises.
+        Raises Unanswerable where vLLM refuses the request, and what `holding` raises.
         """
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
@@ -133,7 +137,7 @@ class WarmEngine:
             final = await self._generate({"prompt_token_ids": ids}, parameters)
         outputs = sorted(final.outputs, key=lambda output: output.index) * (n if greedy else 1)
         if len(outputs) != n:
-            raise InvalidResult(f"asked for {n} samples, the engine returned {len(outputs)}")
+            raise RuntimeError(f"asked for {n} samples, the engine returned {len(outputs)}")
         before = response_ids(self._tokenizer, prefix) if prefix else []
         return [self._sampled(output, tuple(before)) for output in outputs]
 
@@ -243,10 +247,15 @@ class WarmEngine:
         return worst
 
     async def _generate(self, prompt: Any, parameters: Any) -> Any:
+        from vllm.exceptions import VLLMClientError
+
         final = None
-        with _as_dead():
-            async for output in self.llm.generate(prompt, parameters, uuid.uuid4().hex):
-                final = output
+        try:
+            with _as_dead():
+                async for output in self.llm.generate(prompt, parameters, uuid.uuid4().hex):
+                    final = output
+        except (VLLMClientError, ValueError) as error:
+            raise Unanswerable(str(error)) from error
         assert final is not None and final.finished
         return final
 
@@ -263,7 +272,7 @@ class WarmEngine:
 
     def _sampled(self, output: Any, before: tuple[int, ...]) -> Sampled:
         if output.finish_reason not in (Finish.STOP, Finish.LENGTH):
-            raise InvalidResult(f"the engine gave up on a sample: {output.finish_reason}")
+            raise RuntimeError(f"the engine gave up on a sample: {output.finish_reason}")
         ids = tuple(output.token_ids)
         if output.finish_reason == "stop" and ids and ids[-1] == self._tokenizer.eos_token_id:
             ids = ids[:-1]

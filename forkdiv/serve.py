@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,8 +20,9 @@ from ray.serve.schema import ApplicationStatus
 from forkdiv.checkpoint import Checkpoint
 from forkdiv.completions import Answer, Completions
 from forkdiv.config import DecoderConfig, EngineConfig
-from forkdiv.engine import EngineDead, EngineSpec, WarmEngine, environment
+from forkdiv.engine import EngineDead, EngineSpec, Unanswerable, WarmEngine, environment
 from forkdiv.errors import InvalidResult, UserError
+from forkdiv.in_flight import Doomed, EngineGone, Final, InFlight, Retry
 from forkdiv.sample import Failed, Request, Response
 
 POLL_S = 0.5
@@ -169,63 +169,53 @@ class ServeSampler:
     def sample(
         self, checkpoint: Checkpoint, decoder: DecoderConfig, requests: Iterable[Request]
     ) -> Iterator[Response | Failed]:
-        handle = wait(self.app, self.config.start_timeout_s)
-        doomed: list[str] = []  # what fails every request of this checkpoint alike
-        flying: deque[tuple[Request, DeploymentResponse, int]] = deque()
+        """The answers as they come. One that fails for good comes as Failed."""
+        most = max(self.config.replicas, self.config.max_replicas or 0)
+        at_once = self.config.requests_in_flight * most
+        line = _Handle(self.app, self.config, checkpoint, decoder)
+        yield from InFlight(line, at_once, self.config.max_failures).answers(requests)
 
-        def send(request: Request, failures: int) -> None:
-            answer = handle.sample.remote(
-                (str(checkpoint.path), checkpoint.fingerprint),
-                request.problem.prompt,
-                request.n,
-                request.seed,
-                decoder.model_dump(),
-                request.prefix,
-            )
-            flying.append((request, answer, failures))
 
-        for request in requests:
-            if doomed:
-                yield Failed(request, doomed[0])
-                continue
-            send(request, 0)
-            if len(flying) < self.config.requests_in_flight * self.config.replicas:
-                continue
-            if answered := self._receive(flying, send, doomed):
-                yield answered
-        while flying:
-            if answered := self._receive(flying, send, doomed):
-                yield answered
+class _Handle:
+    """The application as a line of requests for one checkpoint under one decoder."""
 
-    def _receive(
-        self,
-        flying: deque[tuple[Request, DeploymentResponse, int]],
-        send: Any,
-        doomed: list[str],
-    ) -> Response | Failed | None:
-        """The oldest answer; a failed request goes to the end of the line, up to a limit."""
-        request, answer, failures = flying.popleft()
+    def __init__(
+        self, app: str, config: EngineConfig, checkpoint: Checkpoint, decoder: DecoderConfig
+    ) -> None:
+        self._app = app
+        self._config = config
+        self._checkpoint = (str(checkpoint.path), checkpoint.fingerprint)
+        self._decoder = decoder.model_dump()
+        self._handle: DeploymentHandle | None = None
+
+    def send(self, request: Request) -> tuple[Request, DeploymentResponse]:
+        if self._handle is None:
+            self._handle = wait(self._app, self._config.start_timeout_s)
+        answer = self._handle.sample.remote(
+            self._checkpoint,
+            request.problem.prompt,
+            request.n,
+            request.seed,
+            self._decoder,
+            request.prefix,
+        )
+        return request, answer
+
+    def receive(self, ticket: tuple[Request, DeploymentResponse]) -> Response:
+        request, answer = ticket
         try:
-            samples = answer.result(timeout_s=self.config.request_timeout_s)
-        except (ray.exceptions.RayError, TimeoutError) as error:
-            if failures >= self.config.max_failures or _final(error):
-                message = (
-                    f"sampling problem {request.problem.id} failed {failures + 1} times; "
-                    f"the last error: {_cause(error)}"
-                )
-                if _final(error):
-                    doomed.append(message)
-                return Failed(request, message)
-            wait(self.app, self.config.start_timeout_s)
-            send(request, failures + 1)
-            return None
-        return Response(request, samples)
-
-
-def _final(error: Exception) -> bool:
-    """An unproved swap or a checkpoint of another shape fails the same way again."""
-    cause = getattr(error, "cause", None)
-    return isinstance(cause, InvalidResult | UserError)
+            return Response(request, answer.result(timeout_s=self._config.request_timeout_s))
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, Unanswerable):
+                raise Final(_cause(error)) from error
+            if isinstance(error.cause, InvalidResult | UserError):
+                raise Doomed(_cause(error)) from error
+            raise Retry(_cause(error)) from error
+        except ray.exceptions.RayError as error:
+            wait(self._app, self._config.start_timeout_s)
+            raise EngineGone(_cause(error)) from error
+        except TimeoutError as error:
+            raise Retry(f"no answer within {self._config.request_timeout_s:g} s") from error
 
 
 def _cause(error: Exception) -> str:
