@@ -92,7 +92,6 @@ class WarmEngine:
     def __init__(self, spec: EngineSpec) -> None:
         self.spec = spec
         self.swaps: list[dict[str, Any]] = []
-        self.restarts = 0
         self._restarting = False
         self.llm: AsyncLLM = _start(spec)
         self._tokenizer = _tokenizer(spec.shape_of)
@@ -194,12 +193,16 @@ class WarmEngine:
         return expected
 
     async def _is_proved(
-        self, checkpoint: Checkpoint, expected: Sequence[np.ndarray], started: float
+        self,
+        checkpoint: Checkpoint,
+        expected: Sequence[np.ndarray],
+        started: float,
+        restarted: bool = False,
     ) -> bool:
         error = await self._proof_error(expected)
         seconds = time.perf_counter() - started
         entry = {"checkpoint": checkpoint.fingerprint, "error": error, "seconds": seconds}
-        self.swaps.append(entry)
+        self.swaps.append(entry | {"restarted": restarted})
         return error <= PROOF_TOLERANCE[self.spec.dtype]  # NaN is not
 
     async def _restart(self, checkpoint: Checkpoint, expected: Sequence[np.ndarray]) -> None:
@@ -212,7 +215,6 @@ class WarmEngine:
             error,
             PROOF_TOLERANCE[self.spec.dtype],
         )
-        self.restarts += 1
         started = time.perf_counter()
         fresh = replace(self.spec, shape_of=checkpoint.path)
         self._restarting = True
@@ -221,7 +223,7 @@ class WarmEngine:
             self.llm = await asyncio.get_running_loop().run_in_executor(None, _start, fresh)
         finally:
             self._restarting = False
-        if not await self._is_proved(checkpoint, expected, started):
+        if not await self._is_proved(checkpoint, expected, started, restarted=True):
             raise InvalidResult(
                 f"the swap to {checkpoint.path} is not proved, in a fresh engine either: the "
                 f"engine's log-probabilities differ from the saved files' by "

@@ -98,22 +98,24 @@ def requests(problems: list[Problem], n: int) -> list[Request]:
     return [Request(problem, 0, n, 4096 * i) for i, problem in enumerate(problems)]
 
 
-def test_the_proof_fails_where_the_tied_embedding_mend_is_switched_off(
+def test_a_swap_that_is_not_proved_restarts_the_engine_and_is_answered_from_the_right_weights(
     spec: EngineSpec, problems: list[Problem], other: Checkpoint
 ) -> None:
+    """With the mend of tied embeddings off a swap goes wrong, and a fresh engine is right."""
     broken = replace(spec, mend_tied_embeddings=False)
     name = serve.deploy(broken)
     try:
         client = serve.ServeSampler(name, broken.config.model_copy(update={"max_failures": 0}))
-        # the weights it started with are right, mended or not
-        first = list(client.sample(open_checkpoint(BASE), GREEDY, requests(problems[:1], 1)))
-        assert isinstance(first[0], Response)
-        second = list(client.sample(other, GREEDY, requests(problems[:1], 1)))
-        assert isinstance(second[0], Failed)
-        assert "not proved" in second[0].message
+        for checkpoint in (open_checkpoint(BASE), other):
+            found = texts(client.sample(checkpoint, GREEDY, requests(problems[:1], 1)))
+            want = greedy_text(checkpoint, problems[0], GREEDY.max_new_tokens)
+            assert found == {problems[0].id: [want]}
         swaps = serve.wait(name, 10).swaps.remote().result()
-        assert swaps[0]["error"] < PROOF_TOLERANCE["float32"]
-        assert swaps[-1]["error"] > 100 * PROOF_TOLERANCE["float32"]
+        # what it started with is right, mended or not; the swap is far off, the restart right
+        errors = [swap["error"] for swap in swaps]
+        limit = PROOF_TOLERANCE["float32"]
+        assert errors[0] < limit and errors[1] > 100 * limit and errors[2] < limit
+        assert [swap["restarted"] for swap in swaps] == [False, False, True]
     finally:
         ray_serve.delete(name)
 
@@ -195,13 +197,44 @@ def test_a_checkpoint_of_another_shape_is_refused_and_the_others_are_still_serve
     assert texts(sampler.sample(open_checkpoint(BASE), GREEDY, requests(problems[:1], 1)))
 
 
-def test_weights_that_are_not_numbers_are_never_sampled(
-    sampler: serve.ServeSampler, problems: list[Problem], tmp_path: Path
+def broken_checkpoint(folder: Path, how: str) -> Checkpoint:
+    if how == "not numbers":
+        return disturbed(folder, scale=float("nan"))
+    good = disturbed(folder, scale=0.01)
+    weights = folder / "model.safetensors"
+    if how == "truncated":
+        os.truncate(weights, weights.stat().st_size // 2)
+        return Checkpoint(folder, "truncated")
+    state = load_file(weights)
+    name = "model.layers.1.mlp.up_proj.weight"
+    if how == "missing":
+        del state[name]
+    else:
+        state[name] = state[name][:-1].contiguous()
+    save_file(state, weights, metadata={"format": "pt"})
+    return replace(good, fingerprint=how)
+
+
+@pytest.mark.parametrize("how", ["not numbers", "truncated", "missing", "of another shape"])
+def test_broken_weights_are_refused_by_name_and_the_others_are_still_served(
+    sampler: serve.ServeSampler, problems: list[Problem], tmp_path: Path, how: str
 ) -> None:
-    broken = disturbed(tmp_path / "nan", scale=float("nan"))
+    broken = broken_checkpoint(tmp_path / "broken", how)
     (refused,) = list(sampler.sample(broken, GREEDY, requests(problems[:1], 1)))
     assert isinstance(refused, Failed)
+    assert str(broken.path) in refused.message
     assert texts(sampler.sample(open_checkpoint(BASE), GREEDY, requests(problems[:1], 1)))
+
+
+def test_a_prompt_that_does_not_fit_fails_alone(
+    sampler: serve.ServeSampler, problems: list[Problem]
+) -> None:
+    long = replace(problems[0], id="long", prompt=" ".join([problems[0].prompt] * 20))
+    asked = requests([problems[1], long, problems[2]], 2)
+    answers = list(sampler.sample(open_checkpoint(BASE), GREEDY, asked))
+    lost = [one for one in answers if isinstance(one, Failed)]
+    assert [one.request.problem.id for one in lost] == ["long"] and len(answers) == 3
+    assert "failed once" in lost[0].message
 
 
 def test_sampling_goes_on_after_the_engine_is_killed(

@@ -1,0 +1,148 @@
+"""The OpenAI-compatible route on real Ray Serve and vLLM, asked by OpenAI's own client."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from openai import APIStatusError, AuthenticationError, NotFoundError, OpenAI
+from ray import serve as ray_serve
+
+from forkdiv import route, serve
+from forkdiv.checkpoint import Checkpoint, open_checkpoint
+from forkdiv.config import PlaceConfig, StudyConfig
+from forkdiv.tasks import build
+from tests.stack import BASE
+from tests.test_serve import broken_checkpoint, disturbed, greedy_text
+from tuning.session import running, serving_spec
+
+pytestmark = pytest.mark.stack
+
+STUDY = StudyConfig(base=BASE)
+KEY = "the key of this test"
+PROBLEMS = build(STUDY.task).heldout("test", 6)
+GREEDY: dict[str, Any] = {"max_tokens": 16, "temperature": 0.0}
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Checkpoint]:
+    folder = tmp_path_factory.mktemp("served")
+    return {
+        "base": open_checkpoint(BASE),
+        "run/epoch-0001": disturbed(folder / "other", scale=0.05),
+        "broken": broken_checkpoint(folder / "broken", "not numbers"),
+    }
+
+
+@pytest.fixture(scope="module")
+def url(served: dict[str, Checkpoint]) -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with running(PlaceConfig(dashboard=False, num_cpus=2)):
+        spec = serving_spec(STUDY, served["base"])
+        app = route.deploy(spec, served, "127.0.0.1", port, KEY)
+        serve.wait(app, 600)
+        yield f"http://127.0.0.1:{port}/v1"
+        ray_serve.delete(app)
+
+
+@pytest.fixture(scope="module")
+def client(url: str) -> OpenAI:
+    return OpenAI(base_url=url, api_key=KEY, max_retries=0, timeout=300)
+
+
+def test_the_served_checkpoints_are_listed_by_name(
+    client: OpenAI, served: dict[str, Checkpoint]
+) -> None:
+    assert [one.id for one in client.models.list()] == list(served)
+
+
+def test_requests_for_two_checkpoints_at_once_are_answered_from_the_right_weights(
+    client: OpenAI, served: dict[str, Checkpoint]
+) -> None:
+    asked = [(name, problem) for problem in PROBLEMS for name in ("base", "run/epoch-0001")]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(
+            pool.map(
+                lambda one: client.completions.create(
+                    model=one[0], prompt=one[1].prompt, n=2, **GREEDY
+                ),
+                asked,
+            )
+        )
+    for (name, problem), answer in zip(asked, answers, strict=True):
+        want = greedy_text(served[name], problem, GREEDY["max_tokens"])
+        assert answer.model == name
+        assert [choice.text.strip() for choice in answer.choices] == [want, want]
+
+
+def test_several_prompts_and_token_ids_are_answered_in_their_order(client: OpenAI) -> None:
+    prompts = [problem.prompt for problem in PROBLEMS[:3]]
+    together = client.completions.create(model="base", prompt=prompts, **GREEDY)
+    alone = [client.completions.create(model="base", prompt=one, **GREEDY) for one in prompts]
+    assert [one.text for one in together.choices] == [one.choices[0].text for one in alone]
+
+
+def test_a_stream_is_the_whole_answer_in_parts(client: OpenAI) -> None:
+    prompt = PROBLEMS[0].prompt
+    parts = client.completions.create(model="base", prompt=prompt, stream=True, **GREEDY)
+    whole = client.completions.create(model="base", prompt=prompt, **GREEDY)
+    assert "".join(part.choices[0].text for part in parts) == whole.choices[0].text
+
+
+def test_a_seed_gives_the_same_samples_again(client: OpenAI) -> None:
+    ask = {"model": "base", "prompt": PROBLEMS[0].prompt, "n": 16, "max_tokens": 16, "seed": 5}
+    first, again = (client.completions.create(**ask, temperature=1.0) for _ in range(2))
+    texts = [choice.text for choice in first.choices]
+    assert texts == [choice.text for choice in again.choices] and len(set(texts)) > 1
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ({"n": 0}, "n must be 1 to 4096"),
+        ({"n": 1_000_000}, "n must be 1 to 4096"),
+        ({"prompt": ""}, "prompt is empty"),
+        ({"prompt": ["", "a"]}, "one of the prompts is empty"),
+        ({"prompt": "edges: " * 2000}, "512"),
+        ({"max_tokens": 100_000}, "512"),
+        ({"temperature": -1}, "temperature"),
+        ({"top_p": 3}, "top_p"),
+        ({"extra_body": {"hotness": 3}}, "unknown arguments: hotness"),
+    ],
+)
+def test_a_request_that_cannot_be_answered_is_told_why(
+    client: OpenAI, bad: dict[str, Any], said: str
+) -> None:
+    ask: dict[str, Any] = {"model": "base", "prompt": PROBLEMS[0].prompt, **GREEDY, **bad}
+    with pytest.raises(APIStatusError) as refused:
+        client.completions.create(**ask)
+    assert refused.value.status_code == 400
+    assert said in str(refused.value)
+
+
+def test_an_unknown_checkpoint_is_not_found_and_the_served_ones_are_named(client: OpenAI) -> None:
+    with pytest.raises(NotFoundError, match="no model 'nobody' is served here; allowed: base"):
+        client.completions.create(model="nobody", prompt="a", **GREEDY)
+
+
+def test_a_broken_checkpoint_is_refused_by_name_and_the_others_are_still_served(
+    client: OpenAI, served: dict[str, Checkpoint]
+) -> None:
+    with pytest.raises(APIStatusError) as refused:
+        client.completions.create(model="broken", prompt=PROBLEMS[0].prompt, **GREEDY)
+    assert refused.value.status_code == 503
+    assert str(served["broken"].path) in str(refused.value)
+    assert client.completions.create(model="base", prompt=PROBLEMS[0].prompt, **GREEDY).choices
+
+
+def test_without_the_key_nothing_is_answered(url: str) -> None:
+    stranger = OpenAI(base_url=url, api_key="a guess", max_retries=0)
+    with pytest.raises(AuthenticationError, match="API key is missing or wrong"):
+        stranger.models.list()
+    with pytest.raises(AuthenticationError):
+        stranger.completions.create(model="base", prompt="a", **GREEDY)
