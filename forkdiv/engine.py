@@ -11,7 +11,7 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -93,7 +93,10 @@ class WarmEngine:
         self.spec = spec
         self.swaps: list[dict[str, Any]] = []
         self._restarting = False
+        self.seconds = {"imports": _timed(_import), "start": 0.0}
+        started = time.perf_counter()
         self.llm: AsyncLLM = _start(spec)
+        self.seconds["start"] = time.perf_counter() - started
         self._tokenizer = _tokenizer(spec.shape_of)
         self._ids: dict[tuple[str, str], list[int]] = {}
         self._turns = Turns(self._swap)
@@ -293,28 +296,45 @@ class WarmEngine:
         return self._texts[ids]
 
 
+def _import() -> None:
+    import vllm.v1.engine.async_llm  # noqa: F401
+
+
+def _timed(work: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
+    """vLLM's settings for an engine, whether it is asked through Serve or directly."""
+    return {
+        "model": str(spec.shape_of),
+        "dtype": spec.dtype,
+        "tensor_parallel_size": spec.config.tensor_parallel,
+        "max_num_seqs": spec.config.max_num_seqs,
+        "enforce_eager": spec.config.enforce_eager,
+        "generation_config": "vllm",  # else the checkpoint's own top-p and top-k would apply
+        "block_size": 32 if spec.device == "cpu" else None,  # 128 never caches short prompts
+        # on CPU a variable says it; on a GPU the default would take nine tenths of it
+        "kv_cache_memory_bytes": (
+            spec.config.kv_cache_gib * 2**30 if spec.device == "gpu" else None
+        ),
+        "max_logprobs": -1,  # the proof reads whole distributions
+        "logprobs_mode": "raw_logprobs",
+        "disable_log_stats": True,
+        "worker_extension_cls": "forkdiv.engine_worker.SwapExtension",
+        **(_whole_prompts(spec.shape_of) if spec.device == "cpu" else {}),
+    }
+
+
 def _start(spec: EngineSpec) -> AsyncLLM:
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    arguments = AsyncEngineArgs(
-        model=str(spec.shape_of),
-        dtype=spec.dtype,
-        tensor_parallel_size=spec.config.tensor_parallel,
-        max_num_seqs=spec.config.max_num_seqs,
-        enforce_eager=spec.config.enforce_eager,
-        generation_config="vllm",  # else the checkpoint's own top-p and top-k would apply
-        block_size=32 if spec.device == "cpu" else None,  # CPU's 128 never caches short prompts
-        # on CPU the variable above says it; on a GPU the default would take nine tenths of it
-        kv_cache_memory_bytes=spec.config.kv_cache_gib * 2**30 if spec.device == "gpu" else None,
-        max_logprobs=-1,  # the proof reads whole distributions
-        logprobs_mode="raw_logprobs",
-        enable_log_requests=False,
-        disable_log_stats=True,
-        worker_extension_cls="forkdiv.engine_worker.SwapExtension",
-        **(_whole_prompts(spec.shape_of) if spec.device == "cpu" else {}),
+    return AsyncLLM.from_engine_args(
+        AsyncEngineArgs(**engine_arguments(spec), enable_log_requests=False)
     )
-    return AsyncLLM.from_engine_args(arguments)
 
 
 def _whole_prompts(path: Path) -> dict[str, Any]:

@@ -83,6 +83,10 @@ class Sampler:
         """Every swap so far, with its error against the saved files and its seconds."""
         return self._engine.swaps
 
+    async def seconds(self) -> dict[str, float]:
+        """What the engine's start took: vLLM's imports, and the engine itself."""
+        return self._engine.seconds
+
     async def check_health(self) -> None:
         """Called by Serve, which replaces a replica whose engine died."""
         await self._engine.alive()

@@ -95,7 +95,13 @@ def test_a_stream_is_the_whole_answer_in_parts(client: OpenAI) -> None:
 
 
 def test_a_seed_gives_the_same_samples_again(client: OpenAI) -> None:
-    ask = {"model": "base", "prompt": PROBLEMS[0].prompt, "n": 16, "max_tokens": 16, "seed": 5}
+    ask: dict[str, Any] = {
+        "model": "base",
+        "prompt": PROBLEMS[0].prompt,
+        "n": 16,
+        "max_tokens": 16,
+        "seed": 5,
+    }
     first, again = (client.completions.create(**ask, temperature=1.0) for _ in range(2))
     texts = [choice.text for choice in first.choices]
     assert texts == [choice.text for choice in again.choices] and len(set(texts)) > 1

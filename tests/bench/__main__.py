@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 
 from forkdiv.artifacts import commit, versions, write_text
 from forkdiv.terminal import say, show_table
-from tests.bench import passk, problems, swap
+from tests.bench import generate, passk, problems, sampling, swap
+from tests.bench.row import Row
 
 OUT = Path("runs/bench.json")
 
 
-def main() -> None:
-    rows = []
-    for module in (problems, passk, swap):
-        say(f"bench: {module.__name__.rpartition('.')[2]} …")
+MODULES = (problems, passk, swap, sampling, generate)
+
+
+def main(names: Sequence[str]) -> None:
+    """All benchmarks, or those named."""
+    rows: list[Row] = []
+    for module in MODULES if not names else [one for one in MODULES if _name(one) in names]:
+        say(f"bench: {_name(module)} …")
         rows += module.measure()
     OUT.parent.mkdir(exist_ok=True)
     stamped = [asdict(row) | {"versions": versions(), "commit": commit()} for row in rows]
@@ -29,5 +37,9 @@ def main() -> None:
     say(f"written to {OUT}")
 
 
+def _name(module: ModuleType) -> str:
+    return module.__name__.rpartition(".")[2]
+
+
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -1,0 +1,83 @@
+"""vLLM against transformers' `generate` in static batches, by model size, on CPU.
+
+Responses of equal length, so that static batches waste nothing: the best case for them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from forkdiv.model import load_tokenizer
+from tests.bench import offline
+from tests.bench.row import Row
+from tests.stack import BASE
+
+PROMPTS, NEW_TOKENS = 32, 16
+# hidden size, layers, responses to each prompt: fewer where a token costs more
+SIZES = ((128, 4, 64), (256, 8, 32), (512, 8, 8), (1024, 12, 2))
+
+
+def measure() -> list[Row]:
+    rows = []
+    for hidden, layers, n in SIZES:
+        with tempfile.TemporaryDirectory() as name:
+            rows.append(_compare(Path(name), hidden, layers, n))
+    return rows
+
+
+def _compare(folder: Path, hidden: int, layers: int, n: int) -> Row:
+    torch.manual_seed(0)
+    tokenizer = load_tokenizer(BASE)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=int(2.5 * hidden),
+        num_hidden_layers=layers,
+        num_attention_heads=hidden // 64,
+        num_key_value_heads=hidden // 64,
+        max_position_embeddings=512,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model = LlamaForCausalLM(config).eval()
+    model.save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    prompts = torch.randint(0, len(tokenizer), (PROMPTS, 48))
+    theirs = _generate(model, prompts, n)
+    del model
+    found = offline.run(
+        folder, folder / "model", prompts.tolist(), n, rounds=2, max_tokens=NEW_TOKENS, whole=True
+    )
+    ours = found["rounds"][-1]["tokens"] / found["rounds"][-1]["seconds"]
+    millions = sum(p.numel() for p in LlamaForCausalLM(config).parameters()) / 1e6
+    return Row(
+        f"vllm_vs_generate_{millions:.1f}M",
+        ours / theirs,
+        "times",
+        f"transformers' generate, one batch of {PROMPTS * n}, {theirs:.0f} tokens/s",
+    )
+
+
+def _generate(model: LlamaForCausalLM, prompts: torch.Tensor, n: int) -> float:
+    """Tokens per second, after a warm-up."""
+    batch = prompts.repeat_interleave(n, dim=0)
+    rates: list[float] = []
+    for rows in (batch[:2], batch):
+        started = time.perf_counter()
+        with torch.inference_mode():
+            out = model.generate(
+                rows,
+                attention_mask=torch.ones_like(rows),
+                do_sample=True,
+                top_k=0,
+                max_new_tokens=NEW_TOKENS,
+                min_new_tokens=NEW_TOKENS,
+            )
+        made = int(out.shape[0] * (out.shape[1] - rows.shape[1]))
+        rates.append(made / (time.perf_counter() - started))
+    return rates[-1]
