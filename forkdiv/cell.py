@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forkdiv import coverage, fork_view
+from forkdiv import coverage, fork_view, shrinkage
 from forkdiv.config import EvalConfig
 from forkdiv.coverage import Floats
 from forkdiv.errors import InvalidResult
@@ -28,8 +28,8 @@ class Findings:
 
     `base` has the same problems in the same order, None where these are the base's own counts;
     `exact` are the probabilities of a correct response, where they are known; `prompts` are shown
-    with the problems that were lost or gained. `forks` are of all problems, also where the others
-    are of `rows` of them.
+    with the problems that were lost or gained, which are only counted without. `forks` are of all
+    problems, also where the others are of `rows` of them.
     """
 
     counts: Sequence[ProblemCounts]
@@ -39,13 +39,13 @@ class Findings:
     forks: ForkProbabilities | None = None
     rows: Sequence[int] | None = None
 
-    def of(self, rows: Sequence[int]) -> Findings:
-        """Those of some of the problems."""
+    def of(self, rows: Sequence[int], named: bool = True) -> Findings:
+        """Those of some of the problems; without prompts where they need not be `named`."""
         return Findings(
             [self.counts[i] for i in rows],
             None if self.base is None else [self.base[i] for i in rows],
             None if self.exact is None else self.exact[list(rows)],
-            [self.prompts[i] for i in rows] if self.prompts else (),
+            [self.prompts[i] for i in rows] if self.prompts and named else (),
             self.forks,
             rows,
         )
@@ -61,7 +61,7 @@ def cells(knobs: Mapping[str, Any], found: Findings, config: EvalConfig) -> list
     if found.base is not None:
         _require_equal_problems(found.counts, found.base)
     return [
-        _cell(knobs, subset, found.of(_rows(found.counts, subset)), config)
+        _cell(knobs, subset, found.of(_rows(found.counts, subset), subset == ALL), config)
         for subset in _subsets(found.counts)
     ]
 
@@ -121,18 +121,18 @@ def _cell(
         "forks": None,
         "law": None,
         "no_law": "",
+        "shrinkage": None,
     }
     return cell if errors else cell | _numbers_of(found, config)
 
 
 def _numbers_of(found: Findings, config: EvalConfig) -> dict[str, Any]:
     mine, theirs, ks = found.counts, found.base, config.ks
-    weights = coverage.bootstrap_weights(
-        [one.subset for one in mine], config.bootstrap, config.seed
-    )
+    strata = [one.subset for one in mine]
+    weights = coverage.bootstrap_weights(strata, config.bootstrap, config.seed)
     values, distinct = _pass_at(mine, ks), _distinct(mine, config)
     cell: dict[str, Any] = {
-        "pass_at": _by_k(ks, coverage.mean_intervals(values, weights, config.confidence)),
+        "pass_at": _by_k(ks, coverage.mean_intervals(values, weights, config.confidence, strata)),
         "modes": _by_mode(mine, ks),
         "best_case_pass_at": _numbers(ks, _pass_at(mine, ks, True).mean(0)),
         "majority_at": _majority(mine, config),
@@ -142,8 +142,10 @@ def _numbers_of(found: Findings, config: EvalConfig) -> dict[str, Any]:
     }
     if theirs is not None:
         base = _pass_at(theirs, ks)
-        difference = coverage.paired_differences(values, base, weights, config.confidence)
+        difference = coverage.paired_differences(values, base, weights, config.confidence, strata)
         cell["delta_to_base"] = _by_k(ks, difference)
+        sides, both = (mine, theirs, found.prompts), (values, base)
+        cell["shrinkage"] = shrinkage.view(*sides, ks, both, weights, config.confidence, difference)
         apart = distinct - _distinct(theirs, config)
         cell["distinct_delta"] = _spread(ks, apart, weights, config.confidence)
     if found.exact is not None:
@@ -247,5 +249,5 @@ def _by_mode(counts: Sequence[ProblemCounts], ks: Sequence[int]) -> dict[str, di
     return found
 
 
-def _by_k(ks: Sequence[int], intervals: Sequence[coverage.Interval]) -> dict[str, dict[str, float]]:
+def _by_k(ks: Sequence[int], intervals: Sequence[coverage.Interval]) -> dict[str, dict[str, Any]]:
     return {str(k): asdict(interval) for k, interval in zip(ks, intervals, strict=True)}

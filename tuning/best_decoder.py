@@ -52,11 +52,10 @@ def _row(
     if ours is None or theirs is None:
         return []
     rows = [i for i, one in enumerate(ours.subsets) if subset in (ALL, one)]
-    weights = coverage.bootstrap_weights(
-        [ours.subsets[i] for i in rows], config.bootstrap, config.seed
-    )
+    strata = [ours.subsets[i] for i in rows]
+    weights = coverage.bootstrap_weights(strata, config.bootstrap, config.seed)
     own, other = (_values(one, rows, k, config.samples) for one in (ours, theirs))
-    (band,) = coverage.paired_differences(own, other, weights, config.confidence)
+    (band,) = coverage.paired_differences(own, other, weights, config.confidence, strata)
     data = {key: value for key, value in asdict(point).items() if key not in ("temperature",)}
     return [
         data

@@ -91,7 +91,7 @@ class Line:
         dynamics = [
             cell
             for epoch in earlier
-            for cell in self._cells(study, point, problems, checkpoints[epoch], epoch)[0]
+            for cell in self._cells(study, point, problems, checkpoints[epoch], epoch, False)[0]
         ]
         cells, counts, fingerprint = self._cells(study, point, problems, checkpoints[last], last)
         return TrialResult(
@@ -113,6 +113,7 @@ class Line:
         problems: list[Problem],
         checkpoint: Checkpoint,
         epoch: int,
+        named: bool = True,
     ) -> tuple[list[dict[str, Any]], list[ProblemCounts], str]:
         """The cells of one checkpoint, its counts, and the fingerprint of those."""
         counts, samples = self.evaluated(study, problems, checkpoint)
@@ -122,7 +123,9 @@ class Line:
             forks = self.at_forks(study, problems, checkpoint)
             p = forks.p if forks else self.known(study, problems, checkpoint)
         knobs = {**asdict(point), "epoch": None if own else epoch or None}
-        found = Findings(counts, theirs, p, [one.prompt for one in problems], forks)
+        # problems lost and gained are named for the last checkpoint alone: lists fill a summary
+        prompts = [one.prompt for one in problems] if named else ()
+        found = Findings(counts, theirs, p, prompts, forks)
         with self._timed("coverage"):
             made = cells(knobs, found, study.eval)
         what = score.identity(samples, len(problems), study.eval.samples)

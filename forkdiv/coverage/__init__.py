@@ -19,10 +19,14 @@ from forkdiv.coverage.intervals import (
 )
 from forkdiv.coverage.law import Heldout, Law, Rival, law
 from forkdiv.coverage.majority import majority_at_k
+from forkdiv.coverage.shrinkage import NO_CHANGE, Changed, Crossing, changed, crossing
 
 __all__ = [
+    "NO_CHANGE",
     "Agreement",
     "BetaRates",
+    "Changed",
+    "Crossing",
     "Floats",
     "Heldout",
     "Interval",
@@ -31,6 +35,8 @@ __all__ = [
     "agreement",
     "beta_rates",
     "bootstrap_weights",
+    "changed",
+    "crossing",
     "deal",
     "distinct_at_k",
     "entropy",
