@@ -127,8 +127,8 @@ def _intervals(
         jointly = confidence_at_once(weights @ values, confidence)
     low, high = limits(found, confidence, least)
     low_all, high_all = limits(found, jointly, least)
-    rows = zip(found.mean, low, high, low_all, high_all, strict=True)
+    rows = np.stack([found.mean, low, high, low_all, high_all], axis=1).tolist()
     return [
-        Interval(*map(float, row), method=WILSON if few else SCORE)
+        Interval(*row, method=WILSON if few else SCORE)
         for row, few in zip(rows, found.few, strict=True)
     ]

@@ -93,7 +93,7 @@ def limits(found: Moments, confidence: float | Floats, least: float) -> tuple[Fl
     quantile = ndtri(0.5 + confidence / 2)
     # 1e-9: as good as normal
     freedom = 2 / np.maximum(found.rest, 1e-9)
-    student = stdtrit(freedom, 0.5 + confidence / 2)
+    student = np.asarray(stdtrit(freedom, 0.5 + confidence / 2), dtype=np.float64)
     # as though one more problem stood as far off, lest a small sample's variance be trusted
     squares = found.squares * (1 + found.rest)
     below, above = _step(student, found.kappa, squares, found.problems)

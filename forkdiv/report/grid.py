@@ -203,6 +203,16 @@ class Grid:
     def _over_seeds(
         self, cells: Iterable[Cell], field: str, k: int, among: int = 1
     ) -> Estimate | None:
+        """Their mean, with limits for a new seed's expectation on new problems of the kind.
+
+        Seeds are crossed with problems: all meet the same ones. The interval of one seed, averaged,
+        stands for the problems, t over the seeds for the seeds, and the two are added as squares.
+        Simulated with 2, 3 and 5 seeds, 95 % limits hold in 95 % of studies where only problems
+        or only seeds matter, in 95 to 98 % where both do, and in more than 99 % where seeds differ
+        problem by problem, since that part is then in both terms: cautious, never short. A change
+        whose limits exclude 0 is one of the recipe; with 2 seeds only one that is large beside
+        their spread can be found.
+        """
         found = [entry for cell in cells if (entry := estimate(cell, field, k))]
         if not found:
             return None
