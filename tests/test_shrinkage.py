@@ -62,11 +62,12 @@ def test_k_star_is_the_first_fall_from_gain_to_loss(
 
 
 def test_limits_beyond_what_was_measured_are_none() -> None:
-    random = np.random.default_rng(0)
-    noisy = alike(0.05, 0.05, 0.05, -0.02) + random.normal(0, 0.1, (20, 1))
-    found = crossing(KS, noisy, bootstrap_weights(["x"] * 20, 500, 0), 0.95)
-    assert found.k is not None and 0.3 < found.share < 1
-    assert (found.low, found.high) == (None, None)
+    gains, loses = [0.1, 0.1, 0.1, 0.05], [-0.1, -0.1, -0.1, -0.2]
+    values = np.array([gains, gains, loses])
+    drawn = [[1, 0, 0]] * 10 + [[0, 0, 1]] * 10 + [[1 / 3] * 3] * 80
+    found = crossing(KS, values, np.array(drawn), 0.95)
+    assert found.k == pytest.approx(32)
+    assert (found.low, found.high, found.share) == (None, None, 0.8)
 
 
 def test_the_interval_of_k_star_holds_the_true_one() -> None:

@@ -129,6 +129,5 @@ def _intervals(
     low_all, high_all = limits(found, jointly, least)
     rows = np.stack([found.mean, low, high, low_all, high_all], axis=1).tolist()
     return [
-        Interval(*row, method=WILSON if few else SCORE)
-        for row, few in zip(rows, found.few, strict=True)
+        Interval(*row, WILSON if few else SCORE) for row, few in zip(rows, found.few, strict=True)
     ]

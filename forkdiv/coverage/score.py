@@ -34,7 +34,7 @@ class Moments:
     of cubes over that of squares, which is how far the problems behind the spread stand off;
     `behind` how many such problems there are, (sum of squares)^2 over the sum of fourth powers:
     of zeros and rare ones it counts the ones. `rest` is the relative variance of `squares` that
-    the mean does not explain.
+    the mean does not explain. `lowest` and `highest` are those of the strata's means.
     """
 
     problems: int
@@ -43,6 +43,8 @@ class Moments:
     kappa: Floats
     behind: Floats
     rest: Floats
+    lowest: Floats
+    highest: Floats
 
     @classmethod
     def of(cls, values: Floats, strata: Sequence[str] | None = None) -> Moments:
@@ -52,11 +54,15 @@ class Moments:
         if len(names) != count:
             raise ValueError(f"one stratum per problem: got {len(names)} for {count} problems")
         total = {power: np.zeros((*values.shape[:-2], ks)) for power in (2, 3, 4)}
-        unbiased, within = total[2].copy(), total[2].copy()
+        unbiased, within, widest = (total[2].copy() for _ in range(3))
+        lowest, highest = total[2] + np.inf, total[2] - np.inf
         for name in np.unique(names):
             part = values[..., names == name, :]
             size = part.shape[-2]
-            off = part - part.mean(axis=-2, keepdims=True)
+            centre = part.mean(axis=-2)
+            lowest, highest = np.minimum(lowest, centre), np.maximum(highest, centre)
+            widest = np.maximum(widest, np.ptp(part, axis=-2))
+            off = part - centre[..., None, :]
             square = off * off
             two = square.sum(axis=-2)
             total[2] += two
@@ -64,7 +70,7 @@ class Moments:
             total[4] += (square * square).sum(axis=-2)
             unbiased += two * (size / max(size - 1, 1))
             within += two * two / size
-        flat = np.ptp(values, axis=-2) < NO_SPREAD
+        flat = widest < NO_SPREAD
         two = np.where(flat, 1.0, total[2])
         four = np.where(flat, 1.0, total[4])
         rest = (four - within) / two**2 - total[3] ** 2 / two**3
@@ -75,6 +81,8 @@ class Moments:
             np.where(flat, 0.0, total[3] / two),
             np.where(flat, 0.0, two**2 / four),
             np.where(flat, 0.0, np.maximum(rest, 0.0)),
+            lowest,
+            highest,
         )
 
     @property
@@ -97,8 +105,8 @@ def limits(found: Moments, confidence: float | Floats, least: float) -> tuple[Fl
     # as though one more problem stood as far off, lest a small sample's variance be trusted
     squares = found.squares * (1 + found.rest)
     below, above = _step(student, found.kappa, squares, found.problems)
-    far_below, _ = _step(quantile, least - found.mean, found.squares, found.problems)
-    _, far_above = _step(quantile, 1 - found.mean, found.squares, found.problems)
+    far_below, _ = _step(quantile, least - found.highest, found.squares, found.problems)
+    _, far_above = _step(quantile, 1 - found.lowest, found.squares, found.problems)
     low = found.mean + np.where(found.few, far_below, below)
     high = found.mean + np.where(found.few, far_above, above)
     return np.clip(low, least, found.mean), np.clip(high, found.mean, 1.0)
