@@ -12,6 +12,7 @@ from forkdiv.coverage.estimators import (
 )
 from forkdiv.coverage.intervals import (
     Interval,
+    Limits,
     bootstrap_weights,
     mean_intervals,
     paired_differences,
@@ -31,6 +32,7 @@ __all__ = [
     "Heldout",
     "Interval",
     "Law",
+    "Limits",
     "Rival",
     "agreement",
     "beta_rates",

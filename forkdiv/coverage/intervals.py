@@ -16,7 +16,16 @@ SCORE, WILSON = "score", "wilson"
 
 
 @dataclass(frozen=True)
-class Interval:
+class Limits:
+    """A value and its two-sided limits."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Interval(Limits):
     """A mean over problems and its two-sided limits at one k: `low` and `high` there alone,
     `low_all` and `high_all` for every k of the curve at once.
 
@@ -27,9 +36,6 @@ class Interval:
     the sample has none, where the others already differ enough among themselves.
     """
 
-    value: float
-    low: float
-    high: float
     low_all: float
     high_all: float
     method: str
@@ -127,7 +133,15 @@ def _intervals(
         jointly = confidence_at_once(weights @ values, confidence)
     low, high = limits(found, confidence, least)
     low_all, high_all = limits(found, jointly, least)
-    rows = np.stack([found.mean, low, high, low_all, high_all], axis=1).tolist()
+    rows = zip(found.mean, low, high, low_all, high_all, found.few, strict=True)
     return [
-        Interval(*row, WILSON if few else SCORE) for row, few in zip(rows, found.few, strict=True)
+        Interval(
+            value=float(mean),
+            low=float(below),
+            high=float(above),
+            low_all=float(below_all),
+            high_all=float(above_all),
+            method=WILSON if few else SCORE,
+        )
+        for mean, below, above, below_all, above_all, few in rows
     ]
