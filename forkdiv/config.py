@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from forkdiv.decoder_config import DecoderConfig as DecoderConfig
 from forkdiv.errors import UserError, refuse
 from forkdiv.frozen import AbsolutePath, Frozen, Name, Seed, Share, Temperature
 from forkdiv.task_config import DEFAULT_KIND, TASK_CONFIGS, GraphBranchingConfig, TaskConfig
@@ -151,21 +152,6 @@ class PretrainConfig(Frozen):
     direction: Share = 1.0
     seed: Seed = 0
     sft: SftConfig = SftConfig(epochs=1, batch_size=64, learning_rate=2e-3)
-
-
-class DecoderConfig(Frozen):
-    """How to sample. `top_p` 1 and `top_k` 0 leave the distribution whole."""
-
-    temperature: Temperature = 1.0
-    top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=0)
-    max_new_tokens: int = Field(16, ge=1)
-    dtype: Literal["float32", "bfloat16"] = "float32"
-
-    @property
-    def truncates(self) -> bool:
-        """Whether the model's distribution is cut, so that exact probabilities do not hold."""
-        return self.top_p < 1 or self.top_k > 0
 
 
 class EvalConfig(Frozen):

@@ -20,10 +20,11 @@ import numpy as np
 
 from forkdiv.checkpoint import Checkpoint, read_config, same_shape
 from forkdiv.config import DecoderConfig, EngineConfig, PromptConfig
-from forkdiv.errors import InvalidResult, UserError
+from forkdiv.errors import InvalidResult, UserError, refuse
 from forkdiv.records import Finish
 
 if TYPE_CHECKING:
+    from vllm import SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
 
 # Largest accepted difference of a log-probability, over tokens of at least 1e-6. In float32
@@ -87,6 +88,7 @@ class WarmEngine:
         self.swaps: list[dict[str, Any]] = []
         self._llm: AsyncLLM = _start(spec)
         self._tokenizer = _tokenizer(spec.shape_of)
+        self._vocabulary = int(read_config(spec.shape_of)["vocab_size"])
         self._ids: dict[tuple[str, str], list[int]] = {}
         self._loaded: Checkpoint | None = None
         self._in_flight = 0
@@ -102,39 +104,40 @@ class WarmEngine:
         seed: int,
         decoder: DecoderConfig,
         prefix: str = "",
+        first_index: int = 0,
     ) -> list[Sampled]:
         """`n` responses to `prompt` from `checkpoint`; response i is drawn with seed + i. They
-        go on from `prefix`, the beginning of a response, which is not in what is returned.
+        go on from `prefix`, the beginning of a response, which is not in what is returned. The
+        first is sample `first_index` of its problem, which decides its stratum.
 
         At temperature 0 all are the one greedy response, which vLLM gives once only.
 
-        Raises InvalidResult where the swap to the checkpoint cannot be proved, EngineDead
-        where vLLM's processes are gone.
+        Raises UserError for more first tokens than the model has tokens, InvalidResult where
+        the swap to the checkpoint cannot be proved, EngineDead where vLLM's processes are gone.
         """
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
-
         from forkdiv.prompting import response_ids
 
-        greedy = decoder.temperature == 0
-        parameters = SamplingParams(
-            n=1 if greedy else n,
-            seed=seed,
-            temperature=decoder.temperature,
-            top_p=decoder.top_p,
-            top_k=decoder.top_k or -1,
-            max_tokens=decoder.max_new_tokens,
-            detokenize=False,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
+        self._check_vocabulary(decoder)
+        times = n if decoder.greedy else 1
+        wanted = parameters(decoder, n // times, seed, first_index)
         async with self._holding(checkpoint):
             ids = self._prompt_ids(prompt, prefix)
-            final = await self._generate({"prompt_token_ids": ids}, parameters)
-        outputs = sorted(final.outputs, key=lambda output: output.index) * (n if greedy else 1)
+            final = await self._generate({"prompt_token_ids": ids}, wanted)
+        outputs = sorted(final.outputs, key=lambda output: output.index) * times
         if len(outputs) != n:
             raise InvalidResult(f"asked for {n} samples, the engine returned {len(outputs)}")
         before = response_ids(self._tokenizer, prefix) if prefix else []
         return [self._sampled(output, tuple(before)) for output in outputs]
+
+    def _check_vocabulary(self, decoder: DecoderConfig) -> None:
+        """A rank beyond the vocabulary would end vLLM's engine."""
+        if decoder.first_tokens > self._vocabulary:
+            raise refuse(
+                "decoder.first_tokens asks for more first tokens than the model has tokens",
+                decoder.first_tokens,
+                f"up to {self._vocabulary}",
+                "lower it",
+            )
 
     async def alive(self) -> None:
         """Raises EngineDead where the engine's processes are gone."""
@@ -250,6 +253,36 @@ class WarmEngine:
         return self._texts[ids]
 
 
+def parameters(decoder: DecoderConfig, n: int, seed: int, first_index: int) -> SamplingParams:
+    """What vLLM is asked for: `n` responses, the first of them sample `first_index`. What vLLM
+    does not know itself are arguments of `logits_processors`."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    arguments: dict[str, float] = {}
+    temperature = decoder.temperature
+    if decoder.top_n_sigma is not None:
+        arguments["top_n_sigma"] = decoder.top_n_sigma
+    if decoder.hot_temperature is not None and decoder.gate_entropy is not None:
+        arguments |= {"gate_entropy": decoder.gate_entropy, "cold_temperature": temperature}
+        temperature = decoder.hot_temperature
+    if decoder.first_tokens:
+        first = {"first_index": first_index, "first_seed": seed}
+        arguments |= {"first_tokens": decoder.first_tokens, **first}
+    return SamplingParams(
+        n=n,
+        seed=seed,
+        temperature=temperature,
+        top_p=decoder.top_p,
+        top_k=decoder.top_k or -1,
+        min_p=decoder.min_p,
+        max_tokens=decoder.max_new_tokens,
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+        extra_args=arguments or None,
+    )
+
+
 def _start(spec: EngineSpec) -> AsyncLLM:
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -269,6 +302,7 @@ def _start(spec: EngineSpec) -> AsyncLLM:
         enable_log_requests=False,
         disable_log_stats=True,
         worker_extension_cls="forkdiv.engine_worker.SwapExtension",
+        logits_processors=["forkdiv.logits_processors:DecoderProcessor"],
         **(_whole_prompts(spec.shape_of) if spec.device == "cpu" else {}),
     )
     return AsyncLLM.from_engine_args(arguments)
