@@ -181,9 +181,9 @@ class Line:
     def known(
         self, study: StudyConfig, problems: list[Problem], checkpoint: Checkpoint
     ) -> Floats | None:
-        """Exact probabilities, or None where the decoder's distribution is not the model's or
-        the task cannot list every correct response."""
-        if study.decoder.truncates or not build(study.task).exhaustive:
+        """Exact probabilities, or None where the decoder draws trees or the task cannot list
+        every correct response."""
+        if study.decoder.tree_samples or not build(study.task).exhaustive:
             return None
         found = exact.obtain(
             self.store, study.task, study.eval, problems, checkpoint, study.decoder, study.prompt
@@ -193,9 +193,9 @@ class Line:
     def at_forks(
         self, study: StudyConfig, problems: list[Problem], checkpoint: Checkpoint
     ) -> ForkProbabilities | None:
-        """What the checkpoint does at the forks, with exact probabilities; None where `known`
-        would be, or where the task does not know its forks."""
-        if study.decoder.truncates or not at_forks.applies(build(study.task), problems):
+        """What the checkpoint does at the forks, with exact probabilities; None where the decoder
+        is more than a temperature, or the task does not know its forks."""
+        if not study.decoder.is_plain or not at_forks.applies(build(study.task), problems):
             return None
         found = at_forks.obtain(
             self.store, study.task, study.eval, problems, checkpoint, study.decoder, study.prompt
