@@ -123,6 +123,10 @@ class DecoderConfig(Frozen):
         """How many samples are drawn as one whole."""
         return self.tree_samples or 1
 
+    def at(self, temperature: float) -> DecoderConfig:
+        """The same decoder at another temperature, checked."""
+        return DecoderConfig.model_validate({**self.model_dump(), "temperature": temperature})
+
     def stratum(self, index: int) -> int | None:
         """The fixed stratum of sample `index`: the rank of its first token, counted from 0."""
         return index % self.first_tokens if self.first_tokens else None
