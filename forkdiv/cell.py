@@ -160,6 +160,8 @@ def _numbers_of(found: Findings, config: EvalConfig) -> dict[str, Any]:
 
 def _law(counts: Sequence[ProblemCounts], weights: Floats, config: EvalConfig) -> dict[str, Any]:
     """The coverage law, or why there is none."""
+    if not estimate.exchangeable(counts):
+        return {"law": None, "no_law": "the samples of a problem were not drawn independently"}
     correct = [one.correct for one in counts]
     found = coverage.law(config.samples, correct, config.predicted, weights, config.confidence)
     if isinstance(found, str):
