@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from forkdiv import coverage, fork_view, shrinkage
+from forkdiv import coverage, estimate, fork_view, shrinkage
 from forkdiv.config import EvalConfig
 from forkdiv.coverage import Floats
 from forkdiv.errors import InvalidResult
@@ -72,7 +71,7 @@ def means(counts: Sequence[ProblemCounts], config: EvalConfig) -> dict[str, dict
     for subset in _subsets(counts):
         mine = [counts[i] for i in _rows(counts, subset)]
         if not any(one.error for one in mine):
-            out[subset] = _numbers(config.ks, _pass_at(mine, config.ks).mean(0))
+            out[subset] = _numbers(config.ks, estimate.pass_at(mine, config.ks).mean(0))
     return out
 
 
@@ -130,28 +129,30 @@ def _numbers_of(found: Findings, config: EvalConfig) -> dict[str, Any]:
     mine, theirs, ks = found.counts, found.base, config.ks
     strata = [one.subset for one in mine]
     weights = coverage.bootstrap_weights(strata, config.bootstrap, config.seed)
-    values, distinct = _pass_at(mine, ks), _distinct(mine, config)
+    values = estimate.pass_at(mine, ks)
     cell: dict[str, Any] = {
         "pass_at": _by_k(ks, coverage.mean_intervals(values, weights, config.confidence, strata)),
-        "modes": _by_mode(mine, ks),
-        "best_case_pass_at": _numbers(ks, _pass_at(mine, ks, True).mean(0)),
-        "majority_at": _majority(mine, config),
-        "distinct_at": _spread(ks, distinct, weights, config.confidence),
+        "best_case_pass_at": _numbers(ks, estimate.pass_at(mine, ks, True).mean(0)),
         "valid_solutions": _valid(mine),
         **_law(mine, weights, config),
     }
     if theirs is not None:
-        base = _pass_at(theirs, ks)
+        base = estimate.pass_at(theirs, ks)
         difference = coverage.paired_differences(values, base, weights, config.confidence, strata)
         cell["delta_to_base"] = _by_k(ks, difference)
         sides, both = (mine, theirs, found.prompts), (values, base)
         cell["shrinkage"] = shrinkage.view(*sides, ks, both, weights, config.confidence, difference)
-        apart = distinct - _distinct(theirs, config)
-        cell["distinct_delta"] = _spread(ks, apart, weights, config.confidence)
+    # a vote, distinct solutions and modes are estimated over any k of the samples
+    if estimate.exchangeable(mine):
+        distinct = _distinct(mine, config)
+        cell |= {"modes": _by_mode(mine, ks), "majority_at": _majority(mine, config)}
+        cell["distinct_at"] = _spread(ks, distinct, weights, config.confidence)
+        if theirs is not None:
+            apart = distinct - _distinct(theirs, config)
+            cell["distinct_delta"] = _spread(ks, apart, weights, config.confidence)
     if found.exact is not None:
-        known = coverage.exact_pass_at_k(found.exact[:, None], np.array(ks)).mean(0)
-        correct = np.array([one.correct for one in mine])
-        agreed = coverage.agreement(correct, config.samples, found.exact, ks)
+        known = estimate.exact_pass_at(found.exact, ks).mean(0)
+        agreed = estimate.agreement(mine, config.samples, found.exact, ks)
         cell |= {"exact_pass_at": _numbers(ks, known), "agreement": asdict(agreed)}
     if found.forks is not None:
         rows = range(len(mine)) if found.rows is None else found.rows
@@ -161,6 +162,8 @@ def _numbers_of(found: Findings, config: EvalConfig) -> dict[str, Any]:
 
 def _law(counts: Sequence[ProblemCounts], weights: Floats, config: EvalConfig) -> dict[str, Any]:
     """The coverage law, or why there is none."""
+    if not estimate.exchangeable(counts):
+        return {"law": None, "no_law": "the samples of a problem were not drawn independently"}
     correct = [one.correct for one in counts]
     found = coverage.law(config.samples, correct, config.predicted, weights, config.confidence)
     if isinstance(found, str):
@@ -204,17 +207,6 @@ def _spread(
 
 def _numbers(ks: Sequence[int], values: Floats) -> dict[str, float]:
     return {str(k): float(value) for k, value in zip(ks, values, strict=True)}
-
-
-def _pass_at(
-    counts: Sequence[ProblemCounts], ks: Sequence[int], best_case: bool = False
-) -> NDArray[np.float64]:
-    """Shape (problems, ks). In the best case every cut-off or unreadable answer was correct."""
-    n = np.array([one.n for one in counts])
-    c = np.array([one.correct for one in counts])
-    if best_case:
-        c = c + np.array([one.truncated + one.unparsable for one in counts])
-    return coverage.pass_at_k(n[:, None], c[:, None], np.array(ks))
 
 
 def _reasons(counts: Sequence[ProblemCounts]) -> dict[str, int]:

@@ -10,11 +10,12 @@ import difflib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from forkdiv.decoder_config import DecoderConfig as DecoderConfig
 from forkdiv.errors import UserError, refuse
 from forkdiv.frozen import AbsolutePath, Frozen, Name, Seed, Share, Temperature
 from forkdiv.task_config import DEFAULT_KIND, TASK_CONFIGS, GraphBranchingConfig, TaskConfig
@@ -153,21 +154,6 @@ class PretrainConfig(Frozen):
     sft: SftConfig = SftConfig(epochs=1, batch_size=64, learning_rate=2e-3)
 
 
-class DecoderConfig(Frozen):
-    """How to sample. `top_p` 1 and `top_k` 0 leave the distribution whole."""
-
-    temperature: Temperature = 1.0
-    top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=0)
-    max_new_tokens: int = Field(16, ge=1)
-    dtype: Literal["float32", "bfloat16"] = "float32"
-
-    @property
-    def truncates(self) -> bool:
-        """Whether the model's distribution is cut, so that exact probabilities do not hold."""
-        return self.top_p < 1 or self.top_k > 0
-
-
 class EvalConfig(Frozen):
     """Held-out problems (None: the task's own number) and samples of each. `k` empty means
     1, 2, 4 ... and `samples`.
@@ -219,6 +205,7 @@ class SweepConfig(Frozen):
     branch_coverage: tuple[Annotated[int, Field(ge=1)], ...] = ()
     structure: tuple[Literal["data-level", "problem-level"], ...] = ()
     synthesis: tuple[Literal["none", "enumerator", "samples"], ...] = ()
+    decoder: tuple[Name, ...] = ()  # those that `decoders` names
     temperature: tuple[Temperature, ...] = ()
     seed: tuple[Seed, ...] = ()
 
@@ -266,7 +253,11 @@ class PlaceConfig(Frozen):
 
 class StudyConfig(Frozen):
     """One study: everything that any verb needs, each verb reading its part. With `base` null
-    the base is the one that `pretrain` describes, built where it does not exist yet."""
+    the base is the one that `pretrain` describes, built where it does not exist yet.
+
+    `decoders` names decoders for `sweep.decoder`; one that does not set its dtype or how many
+    new tokens it may draw takes those of `decoder`. `sweep.temperature` overrides theirs.
+    """
 
     name: Name = "study"
     task: TaskConfig = GraphBranchingConfig()
@@ -280,6 +271,7 @@ class StudyConfig(Frozen):
     audit: AuditConfig = AuditConfig()
     sft: SftConfig = SftConfig()
     decoder: DecoderConfig = DecoderConfig()
+    decoders: dict[Name, DecoderConfig] = Field(default_factory=dict)
     eval: EvalConfig = EvalConfig()
     sweep: SweepConfig = SweepConfig()
     place: PlaceConfig = PlaceConfig()
@@ -292,6 +284,52 @@ class StudyConfig(Frozen):
                 f"{', '.join(RESERVED_NAMES)}; choose another name"
             )
         return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _decoders_share_dtype_and_length(cls, data: Any) -> Any:
+        named = data.get("decoders") if isinstance(data, Mapping) else None
+        own = data.get("decoder") if isinstance(data, Mapping) else None
+        if not isinstance(named, Mapping) or not isinstance(own, Mapping):
+            return data
+        shared = {key: own[key] for key in ("max_new_tokens", "dtype") if key in own}
+        filled = {
+            name: {**shared, **one} if isinstance(one, Mapping) else one
+            for name, one in named.items()
+        }
+        return {**data, "decoders": filled}
+
+    @model_validator(mode="after")
+    def _decoders_can_be_measured(self) -> Self:
+        unknown = [name for name in self.sweep.decoder if name not in self.decoders]
+        if unknown:
+            raise ValueError(
+                f"sweep.decoder names {unknown[0]}; allowed: {', '.join(self.decoders) or 'none'}, "
+                "as decoders has them; define it there"
+            )
+        for name, one in self.swept_decoders.items():
+            where = f"decoders.{name}" if name else "decoder"
+            if one.dtype != self.decoder.dtype:
+                raise ValueError(
+                    f"{where}.dtype={one.dtype} is another than decoder's; allowed: "
+                    f"{self.decoder.dtype}, since one engine draws all; drop it"
+                )
+            if self.eval.samples % one.unit or self.eval.samples < one.first_tokens:
+                raise ValueError(
+                    f"eval.samples={self.eval.samples} does not fit {where}; allowed: whole trees "
+                    f"of {one.unit}, and at least {one.first_tokens} samples; correct one of them"
+                )
+            for temperature in self.sweep.temperature:
+                one.at(temperature)
+        return self
+
+    @property
+    def swept_decoders(self) -> dict[str | None, DecoderConfig]:
+        """Those of the sweep by name, or the study's own one under None."""
+        named: dict[str | None, DecoderConfig] = {
+            name: self.decoders[name] for name in self.sweep.decoder
+        }
+        return named or {None: self.decoder}
 
     @model_validator(mode="after")
     def _workers_divide_batches(self) -> Self:
@@ -408,7 +446,11 @@ def _unknown_key(loc: Sequence[int | str], came: object) -> str:
         if at == 0 and parent == "task":
             model = TASK_CONFIGS[str(loc[1]) if len(loc) > 2 else DEFAULT_KIND]
             continue
+        if model is DecoderConfig:
+            continue  # the name that the user gave it
         annotation = model.model_fields[parent].annotation
+        if get_origin(annotation) is dict:
+            annotation = get_args(annotation)[1]
         assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
         model = annotation
     known = list(model.model_fields)

@@ -42,6 +42,7 @@ class Sampler:
         seed: int,
         decoder: dict[str, Any],
         prefix: str = "",
+        first_index: int = 0,
     ) -> list[tuple[tuple[int, ...], str, str]]:
         """`n` samples as (token ids, text, finish); see `WarmEngine.sample`."""
         path, fingerprint = checkpoint
@@ -53,6 +54,7 @@ class Sampler:
                 seed,
                 DecoderConfig(**decoder),
                 prefix,
+                first_index,
             )
         except EngineDead:
             # A replica without its engine must not go on failing requests until Serve's next
@@ -144,6 +146,7 @@ class ServeSampler:
                 request.seed,
                 decoder.model_dump(),
                 request.prefix,
+                request.first_index,
             )
             flying.append((request, answer, failures))
 

@@ -88,7 +88,8 @@ def check_cells(cells: Sequence[Mapping[str, Any]], untuned: str = "base ") -> N
     for cell in cells:
         data = [f"{axis} {cell[axis]}" for axis in DATA_AXES if cell[axis] is not None]
         who = " ".join([*(data or ["tuned"]), ""]) if cell["tuned"] else untuned
-        name = f"{who}T={cell['temperature']:g}"
+        how = f"{cell['decoder']} " if cell.get("decoder") else ""
+        name = f"{who}{how}T={cell['temperature']:g}"
         if not cell["valid"]:
             wrong.append(f"{name} {cell['subset']}: {cell['errors']} samples without a verdict")
         elif cell["agreement"] and not cell["agreement"]["agrees"]:

@@ -101,6 +101,10 @@ REFUSED = {
     "name=": ("name", "got None", "string"),
     "name=store": ("name=store", "folder of forkdiv's own", "choose another name"),
     "base=3": ("base", "got 3", "path"),
+    "sweep.decoder=[hot]": ("sweep.decoder names hot", "allowed: none", "define it there"),
+    "decoder.tree_samples=5": ("eval.samples=64", "whole trees of 5"),
+    "decoder.first_tokens=65": ("eval.samples=64", "at least 65 samples"),
+    "decoder.temperature=2.5": ("decoder.temperature", "got 2.5", "less than or equal to 2"),
     "sft=3": ("sft", "got 3", "SftConfig"),
     "sft=[1]": ("sft", "got [1]", "SftConfig"),
     "name.first=x": ("name", "got 'a section'", "string"),
@@ -110,6 +114,7 @@ REFUSED = {
 MISSPELT = {
     "sft.epoch=3": ("sft.epoch", "did you mean epochs?"),
     "datasets.examples=3": ("datasets", "did you mean dataset?"),
+    "decoders={hot: {temprature: 2}}": ("decoders.hot.temprature", "mean temperature?"),
     "place.engine.replica=2": ("place.engine.replica", "did you mean replicas?"),
     "pretrain.sft.batchsize=2": ("pretrain.sft.batchsize", "did you mean batch_size?"),
     "task.degre=3": ("task.degre:", "did you mean degree?"),
@@ -233,6 +238,15 @@ def test_a_value_may_hold_an_equals_sign() -> None:
 
 def test_no_file_and_an_empty_file_give_the_defaults(tmp_path: Path) -> None:
     assert load(None) == load(written(tmp_path, "# nothing yet\n")) == StudyConfig()
+
+
+def test_decoders_that_cannot_be_swept_together_are_refused() -> None:
+    named = "decoders={a: {dtype: bfloat16}, b: {first_tokens: 4}}"
+    assert "one engine draws all" in refusal(None, named, "sweep.decoder=[a,b]")
+    assert "the same samples again" in refusal(
+        None, named, "sweep.decoder=[b]", "sweep.temperature=[0,1]"
+    )
+    assert load(None, [named]).sweep.decoder == ()  # what is not swept is not asked
 
 
 def test_every_stage_of_a_study_is_frozen() -> None:
@@ -379,7 +393,7 @@ def test_a_file_is_named_by_an_absolute_path(
 
 def test_every_data_axis_is_a_knob_of_the_data_and_an_axis_of_the_sweep() -> None:
     assert set(DATA_AXES) <= DatasetConfig.knobs() & set(SweepConfig.model_fields)
-    assert set(SweepConfig.model_fields) == {*DATA_AXES, "temperature", "seed"}
+    assert set(SweepConfig.model_fields) == {*DATA_AXES, "decoder", "temperature", "seed"}
 
 
 def test_no_number_of_examples_or_problems_is_the_tasks_own() -> None:

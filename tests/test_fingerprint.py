@@ -80,6 +80,14 @@ OTHER_VALUES: dict[type[Frozen], dict[str, Any]] = {
         "temperature": 0.5,
         "top_p": 0.9,
         "top_k": 4,
+        "min_p": 0.1,
+        "top_n_sigma": 1.0,
+        "gate_entropy": 0.4,
+        "hot_temperature": 1.5,
+        "first_tokens": 3,
+        "tree_samples": 8,
+        "fork_entropy": 0.4,
+        "branch_probability": 0.1,
         "max_new_tokens": 17,
         "dtype": "bfloat16",
     },
@@ -90,7 +98,7 @@ DEFAULTS: dict[type[Frozen], Frozen] = {
     DatasetConfig: DatasetConfig(),
     SynthesisConfig: SynthesisConfig(),
     SftConfig: SftConfig(),
-    DecoderConfig: DecoderConfig(),
+    DecoderConfig: DecoderConfig(gate_entropy=0.5, hot_temperature=2.0, tree_samples=4),
 }
 CHANGES = [(kind, field) for kind, values in OTHER_VALUES.items() for field in values]
 
@@ -164,10 +172,18 @@ def test_the_tables_of_other_values_name_every_field() -> None:
 
 @pytest.mark.parametrize(("kind", "field"), CHANGES)
 def test_every_identity_field_changes_the_fingerprint(kind: type[Frozen], field: str) -> None:
-    default = DEFAULTS[kind]
+    # two designs exclude each other, so that the one is set without the other
+    default = DecoderConfig() if field == "first_tokens" else DEFAULTS[kind]
     other = changed(default, **{field: OTHER_VALUES[kind][field]})
     assert getattr(other, field) != getattr(default, field)
     assert hashed(other) != hashed(default)
+
+
+def test_knobs_of_a_decoder_that_are_not_set_leave_its_fingerprint_as_it_was() -> None:
+    plain = {"temperature": 0.7, "top_p": 1.0, "top_k": 0, "max_new_tokens": 16}
+    first = {**plain, "dtype": "float32"}  # all that a decoder was, before there were others
+    assert hashed(DecoderConfig(temperature=0.7)) == hashed(first)
+    assert DecoderConfig(**DecoderConfig(min_p=0.1).model_dump()) == DecoderConfig(min_p=0.1)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ ALLOWED = {
         "forkdiv/engine.py",
         "forkdiv/engine_worker.py",
         "forkdiv/serve.py",
-        "forkdiv/decoding.py",
+        "forkdiv/logits_processors.py",
     ),
     "torch": (
         "forkdiv/model.py",
@@ -33,13 +33,23 @@ ALLOWED = {
         "forkdiv/train.py",
         "forkdiv/train_log.py",
         "forkdiv/entropy.py",
-        "forkdiv/decoding.py",
+        "forkdiv/logits_processors.py",
         "forkdiv/exact.py",
     ),
     "deepspeed": ("forkdiv/train.py",),
 }
 
-PURE = ["coverage", "report", "records", "config", "tasks", "cell", "fork_tree", "fork_view"]
+PURE = [
+    "coverage",
+    "report",
+    "records",
+    "config",
+    "decoding",
+    "tasks",
+    "cell",
+    "fork_tree",
+    "fork_view",
+]
 
 
 def imported(path: str) -> set[str]:
@@ -67,8 +77,9 @@ def test_a_library_is_imported_only_where_it_may_be(library: str) -> None:
     assert [path for path in users if not path.startswith(ALLOWED[library])] == []
 
 
-def test_the_engines_worker_does_not_know_ray() -> None:
-    assert "ray" not in imported("forkdiv/engine_worker.py")
+@pytest.mark.parametrize("name", ["engine_worker", "logits_processors"])
+def test_what_runs_in_the_engines_worker_does_not_know_ray(name: str) -> None:
+    assert "ray" not in imported(f"forkdiv/{name}.py")
 
 
 def test_the_library_does_not_know_who_uses_it() -> None:

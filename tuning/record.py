@@ -98,7 +98,7 @@ def params(point: Point) -> dict[str, float | str]:
     """What varies, as numbers where it is one: MLflow's comparison opens with the first few
     parameters, and constants would fill its axes. The base has no values on the data axes."""
     own = {"temperature": point.temperature, "seed": point.seed, "tuned": int(point.tuned)}
-    return own | point.data
+    return own | ({"decoder": point.decoder} if point.decoder else {}) | point.data
 
 
 def tags(study: StudyConfig) -> dict[str, str]:

@@ -28,6 +28,7 @@ class Point:
     branch_coverage: int | None = None
     structure: str | None = None
     synthesis: str | None = None
+    decoder: str | None = None  # its name, where the study varies decoders
 
     @property
     def data(self) -> dict[str, float | int | str]:
@@ -40,7 +41,8 @@ class Point:
         first = [f"{SHORT.get(axis, axis)}={_short(value)}" for axis, value in self.data.items()]
         who = " ".join(first or ["tuned"]) if self.tuned else "base"
         seed = f" seed={self.seed}" if self.seed and self.tuned else ""
-        return f"{who} T={_short(self.temperature)}{seed}"
+        how = f" {self.decoder}" if self.decoder else ""
+        return f"{who}{how} T={_short(self.temperature)}{seed}"
 
 
 def _short(value: float | int | str) -> str:
@@ -59,17 +61,21 @@ def axes(study: StudyConfig) -> tuple[str, ...]:
 
 
 def points(study: StudyConfig) -> list[Point]:
-    """The base at every temperature first, then setting by setting: each trains once."""
-    temperatures = study.sweep.temperature or (study.decoder.temperature,)
+    """The base under every decoder first, then setting by setting: each trains once."""
+    decoders = [
+        (name, temperature)
+        for name, one in study.swept_decoders.items()
+        for temperature in study.sweep.temperature or (one.temperature,)
+    ]
     seeds = study.sweep.seed or (study.sft.seed,)
     varied = axes(study)
     values = [getattr(study.sweep, axis) or (getattr(study.dataset, axis),) for axis in varied]
-    base = [Point(t, seeds[0], tuned=False) for t in temperatures]
+    base = [Point(t, seeds[0], tuned=False, decoder=name) for name, t in decoders]
     tuned = [
-        Point(t, s, **dict(zip(varied, setting, strict=True)))
+        Point(t, s, decoder=name, **dict(zip(varied, setting, strict=True)))
         for s in seeds
         for setting in product(*values)
-        for t in temperatures
+        for name, t in decoders
     ]
     return base + tuned
 
@@ -86,8 +92,9 @@ def at(study: StudyConfig, point: Point) -> StudyConfig:
     drawn and in which order they come; without that axis both keep their own seeds. Held-out
     problems stay the same.
     """
+    decoder = study.decoders[point.decoder] if point.decoder else study.decoder
     update: dict[str, Any] = {
-        "decoder": study.decoder.model_copy(update={"temperature": point.temperature}),
+        "decoder": decoder.at(point.temperature),
         "sweep": type(study.sweep)(),
     }
     seed = {"seed": point.seed} if study.sweep.seed else {}
@@ -123,6 +130,6 @@ def _check_axes(study: StudyConfig) -> None:
             raise refuse(
                 f"sweep.{axis} means nothing to this task",
                 list(values),
-                ", ".join([*own, "sweep.temperature", "sweep.seed"]),
+                ", ".join([*own, "sweep.decoder", "sweep.temperature", "sweep.seed"]),
                 f"drop sweep.{axis}",
             )

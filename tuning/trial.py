@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from forkdiv import at_forks, dataset, exact, sample, score, synthesis, train, train_log
+from forkdiv import at_forks, dataset, estimate, exact, sample, score, synthesis, train, train_log
 from forkdiv.artifacts import Artifact, Store
 from forkdiv.cell import Findings, cells, means
 from forkdiv.checkpoint import Checkpoint
@@ -33,9 +33,9 @@ from tuning.space import Point, at
 class TrialResult:
     """A point's cells and where they came from; plain values, so that it crosses processes.
 
-    `dynamics` are the cells of the checkpoints that were saved before the last one. `correct`
-    counts the correct samples of each held-out problem, `choice` is pass@k on the validation
-    problems by subset and k, for choosing a decoder; empty where nothing is chosen.
+    `dynamics` are the cells of the checkpoints that were saved before the last one. `passed` is
+    pass@k of each held-out problem, by k (the smallest and the largest), and `choice` is pass@k on
+    the validation problems by subset and k, for choosing a decoder; empty where nothing is chosen.
     """
 
     point: Point
@@ -44,7 +44,7 @@ class TrialResult:
     checkpoint: str
     train: str | None = None
     dynamics: list[dict[str, Any]] = field(default_factory=list)
-    correct: list[int] = field(default_factory=list)
+    passed: dict[str, list[float]] = field(default_factory=dict)
     subsets: list[str] = field(default_factory=list)
     choice: dict[str, dict[str, float]] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
@@ -100,7 +100,7 @@ class Line:
             cells=cells,
             checkpoint=checkpoints[last].fingerprint,
             dynamics=dynamics,
-            correct=[one.correct for one in counts],
+            passed=_passed(study, counts),
             subsets=[one.subset for one in counts],
             choice=self._choice(study, checkpoints[last]),
             seconds=self.seconds,
@@ -184,9 +184,9 @@ class Line:
     def known(
         self, study: StudyConfig, problems: list[Problem], checkpoint: Checkpoint
     ) -> Floats | None:
-        """Exact probabilities, or None where the decoder's distribution is not the model's or
-        the task cannot list every correct response."""
-        if study.decoder.truncates or not build(study.task).exhaustive:
+        """Exact probabilities, or None where the decoder draws trees or the task cannot list
+        every correct response."""
+        if study.decoder.tree_samples or not build(study.task).exhaustive:
             return None
         found = exact.obtain(
             self.store, study.task, study.eval, problems, checkpoint, study.decoder, study.prompt
@@ -196,9 +196,9 @@ class Line:
     def at_forks(
         self, study: StudyConfig, problems: list[Problem], checkpoint: Checkpoint
     ) -> ForkProbabilities | None:
-        """What the checkpoint does at the forks, with exact probabilities; None where `known`
-        would be, or where the task does not know its forks."""
-        if study.decoder.truncates or not at_forks.applies(build(study.task), problems):
+        """What the checkpoint does at the forks, with exact probabilities; None where the decoder
+        is more than a temperature, or the task does not know its forks."""
+        if not study.decoder.is_plain or not at_forks.applies(build(study.task), problems):
             return None
         found = at_forks.obtain(
             self.store, study.task, study.eval, problems, checkpoint, study.decoder, study.prompt
@@ -213,6 +213,14 @@ class Line:
         finally:
             passed = time.perf_counter() - started
             self.seconds[stage] = self.seconds.get(stage, 0.0) + passed
+
+
+def _passed(study: StudyConfig, counts: list[ProblemCounts]) -> dict[str, list[float]]:
+    if not study.eval.validation_problems or any(one.error for one in counts):
+        return {}
+    ks = sorted({study.eval.ks[0], study.eval.ks[-1]})
+    rows = estimate.pass_at(counts, ks).T.tolist()
+    return {str(k): row for k, row in zip(ks, rows, strict=True)}
 
 
 def _history(run: Artifact) -> list[dict[str, float]]:

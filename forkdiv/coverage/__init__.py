@@ -2,13 +2,15 @@
 
 from forkdiv.coverage.agreement import Agreement, agreement
 from forkdiv.coverage.beta import BetaRates, beta_rates
-from forkdiv.coverage.checked import Floats
+from forkdiv.coverage.checked import Counts, Floats
 from forkdiv.coverage.diversity import distinct_at_k, entropy
 from forkdiv.coverage.estimators import (
     deal,
     exact_pass_at_k,
+    exact_pass_at_k_stratified,
     pass_at_k,
     pass_at_k_stratified,
+    pass_at_k_trees,
 )
 from forkdiv.coverage.intervals import (
     Interval,
@@ -27,6 +29,7 @@ __all__ = [
     "Agreement",
     "BetaRates",
     "Changed",
+    "Counts",
     "Crossing",
     "Floats",
     "Heldout",
@@ -43,11 +46,13 @@ __all__ = [
     "distinct_at_k",
     "entropy",
     "exact_pass_at_k",
+    "exact_pass_at_k_stratified",
     "law",
     "majority_at_k",
     "mean_intervals",
     "paired_differences",
     "pass_at_k",
     "pass_at_k_stratified",
+    "pass_at_k_trees",
     "wilson",
 ]

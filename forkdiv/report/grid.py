@@ -77,6 +77,8 @@ class Grid:
 
     @classmethod
     def of(cls, summary: Mapping[str, Any]) -> Grid:
+        """Of the first decoder's cells, where there are several."""
+        summary = under(summary, decoders_of(summary)[0])
         axes, cells = tuple(summary["axes"]), [*summary["base"], *summary["cells"]]
         subsets = subsets_of(cells)
         keys = [(Setting.of(c, axes), c["temperature"], c["subset"]) for c in cells]
@@ -229,6 +231,22 @@ class Grid:
             spread = t * float(values.std(ddof=1)) / math.sqrt(len(found))
             down, up = math.hypot(spread, down), math.hypot(spread, up)
         return Estimate(mean, max(mean - down, -1.0), min(mean + up, 1.0), directions)
+
+
+def decoders_of(summary: Mapping[str, Any]) -> tuple[str | None, ...]:
+    """The names of the decoders in their order; one None where the study does not vary them."""
+    cells = [*summary["base"], *summary["cells"]]
+    return tuple(dict.fromkeys(cell.get("decoder") for cell in cells)) or (None,)
+
+
+def under(summary: Mapping[str, Any], decoder: str | None) -> dict[str, Any]:
+    """The summary with the cells of one decoder only."""
+    kinds = ("base", "cells", "dynamics")
+    kept = {
+        kind: [cell for cell in summary.get(kind) or [] if cell.get("decoder") == decoder]
+        for kind in kinds
+    }
+    return {**summary, **kept}
 
 
 def estimate(cell: Cell, field: str, k: int, at_once: bool = False) -> Estimate | None:
