@@ -23,6 +23,11 @@ RESERVED_NAMES = ("store", "tune", "mlartifacts")  # folders under place.root
 
 # The knobs of the data that a sweep may vary, in the order results are named by.
 DATA_AXES = ("fork_density", "direction", "branch_coverage", "structure", "synthesis")
+# What a sweep may vary of the tuning itself, on any task; `AXES` are all that name a model.
+TUNING_AXES = ("loss",)
+AXES = (*DATA_AXES, *TUNING_AXES)
+
+Loss = Literal["cross-entropy", "label-smoothing", "gem", "dco"]
 
 
 class PromptConfig(Frozen):
@@ -113,7 +118,13 @@ class AuditConfig(Frozen):
 
 
 class SftConfig(Frozen):
-    """Supervised fine-tuning; `batch_size` is global, over all workers."""
+    """Supervised fine-tuning; `batch_size` is global, over all workers.
+
+    `loss` is taken over response tokens. `smoothing` is the share that label-smoothing gives to
+    the whole vocabulary, `gem_beta` the temperature of GEM's target (1: cross-entropy's
+    gradient). `dco_n` is the number of tries that DCO optimises for (1: cross-entropy), and
+    `dco_per` what is to succeed in one of them: a response, a step (a line of it) or a token.
+    """
 
     epochs: int = Field(4, ge=1)
     save_epochs: tuple[Annotated[int, Field(ge=1)], ...] = ()  # the last one is always saved
@@ -123,7 +134,21 @@ class SftConfig(Frozen):
     weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False)
     grad_clip: float = Field(1.0, gt=0, allow_inf_nan=False)
     dtype: Literal["float32", "bfloat16"] = "float32"
+    loss: Loss = "cross-entropy"
+    smoothing: float = Field(0.1, gt=0, lt=1)
+    gem_beta: float = Field(0.7, gt=0, allow_inf_nan=False)
+    dco_n: int = Field(16, ge=1)
+    dco_per: Literal["response", "step", "token"] = "response"
     seed: Seed = 0
+
+    @property
+    def deciding(self) -> dict[str, Any]:
+        """What decides a run's result: without the settings of losses that are not used."""
+        own = {"label-smoothing": {"smoothing"}, "gem": {"gem_beta"}, "dco": {"dco_n", "dco_per"}}
+        if self.loss == "cross-entropy":  # as runs were named when it was the only loss
+            return self.model_dump(exclude={"loss", *set().union(*own.values())})
+        unused = set().union(*own.values()) - own[self.loss]
+        return self.model_dump(exclude=unused)
 
     @model_validator(mode="after")
     def _saved_epochs_exist(self) -> Self:
@@ -219,6 +244,7 @@ class SweepConfig(Frozen):
     branch_coverage: tuple[Annotated[int, Field(ge=1)], ...] = ()
     structure: tuple[Literal["data-level", "problem-level"], ...] = ()
     synthesis: tuple[Literal["none", "enumerator", "samples"], ...] = ()
+    loss: tuple[Loss, ...] = ()
     temperature: tuple[Temperature, ...] = ()
     seed: tuple[Seed, ...] = ()
 

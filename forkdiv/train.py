@@ -31,7 +31,9 @@ def identity(data: str, start: str, config: SftConfig, prompt: PromptConfig = RA
 
     Workers, ZeRO stage and device are left out: they are where, not what.
     """
-    return Identity("train", {"sft": config, "prompt": prompt}, {"dataset": data, "start": start})
+    return Identity(
+        "train", {"sft": config.deciding, "prompt": prompt}, {"dataset": data, "start": start}
+    )
 
 
 def obtain(
@@ -154,7 +156,7 @@ def train_worker(job: dict[str, Any]) -> None:
     from ray import train
 
     from forkdiv.model import load_model, load_tokenizer
-    from forkdiv.prompting import encode
+    from forkdiv.prompting import encode, line_ends
 
     config = SftConfig.model_validate(job["sft"])
     prompt = PromptConfig.model_validate(job["prompt"])
@@ -171,6 +173,7 @@ def train_worker(job: dict[str, Any]) -> None:
         encode(tokenizer, one.prompt, one.response, prompt)
         for one in dataset.stream(Path(job["data"]))
     ]
+    step_ends = torch.tensor(line_ends(tokenizer, rows), dtype=torch.long)
     torch.manual_seed(config.seed)
     dtype = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
     engine = _engine(load_model(Path(job["start"]), dtype), config, job["zero_stage"], world)
@@ -186,7 +189,8 @@ def train_worker(job: dict[str, Any]) -> None:
             continue
         for group in engine.optimizer.param_groups:
             group["lr"] = learning_rate(batch.step, len(plan), config)
-        loss, tokens = _loss(engine, [rows[i] for i in batch.rows], rank, world)
+        parts = [rows[i] for i in batch.rows]
+        loss, tokens = _loss(engine, parts, rank, world, config, step_ends)
         engine.backward(loss)
         engine.step()
         meter.step(batch, loss.detach(), tokens, engine)
@@ -227,7 +231,12 @@ def _engine(model: Any, config: SftConfig, zero_stage: int, world: int) -> Any:
 
 
 def _loss(
-    engine: Any, rows: Sequence[tuple[list[int], list[int]]], rank: int, world: int
+    engine: Any,
+    rows: Sequence[tuple[list[int], list[int]]],
+    rank: int,
+    world: int,
+    config: SftConfig,
+    step_ends: Any,
 ) -> tuple[Any, int]:
     """This rank's part of the batch's mean loss per response token, scaled for averaging.
 
@@ -236,6 +245,8 @@ def _loss(
     """
     import torch
 
+    from forkdiv.losses import IGNORED, response_loss
+
     total = sum(len(response) for _, response in rows)
     # a short last batch can leave a rank without rows: it steps along on a masked one
     mine = list(rows[rank::world])
@@ -243,18 +254,18 @@ def _loss(
     mine = mine or [rows[0]]
     width = max(len(prompt) + len(response) for prompt, response in mine)
     ids = torch.zeros((len(mine), width), dtype=torch.long)
-    targets = torch.full((len(mine), width), -100, dtype=torch.long)
+    targets = torch.full((len(mine), width), IGNORED, dtype=torch.long)
+    first = torch.zeros((len(mine), width), dtype=torch.bool)
     for at, (prompt, response) in enumerate(mine):
         end = len(prompt) + len(response)
         ids[at, :end] = torch.tensor(prompt + response)
         if not masked:
             targets[at, len(prompt) : end] = torch.tensor(response)
-    ids, targets = ids.to(engine.device), targets.to(engine.device)
+            first[at, len(prompt)] = True
+    ids, targets, first = (part.to(engine.device) for part in (ids, targets, first))
     # right padding needs no mask: no position looks at what comes after it
-    logits = engine(ids).logits[:, :-1].float()
-    summed = torch.nn.functional.cross_entropy(
-        logits.reshape(-1, logits.shape[-1]), targets[:, 1:].reshape(-1), reduction="sum"
-    )
+    logits = engine(ids).logits[:, :-1]
+    summed = response_loss(logits, targets[:, 1:], first[:, 1:], config, step_ends)
     return summed * (world / total), total
 
 

@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from forkdiv.config import (
+    AXES,
     DATA_AXES,
     DatasetConfig,
     DecoderConfig,
@@ -379,7 +380,8 @@ def test_a_file_is_named_by_an_absolute_path(
 
 def test_every_data_axis_is_a_knob_of_the_data_and_an_axis_of_the_sweep() -> None:
     assert set(DATA_AXES) <= DatasetConfig.knobs() & set(SweepConfig.model_fields)
-    assert set(SweepConfig.model_fields) == {*DATA_AXES, "temperature", "seed"}
+    assert set(SweepConfig.model_fields) == {*AXES, "temperature", "seed"}
+    assert set(DATA_AXES) < set(AXES)
 
 
 def test_no_number_of_examples_or_problems_is_the_tasks_own() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from forkdiv import train, train_log
 from forkdiv.artifacts import Artifact, Store
 from forkdiv.checkpoint import Checkpoint
-from forkdiv.config import PromptConfig, SftConfig, StudyConfig, load
+from forkdiv.config import Loss, PromptConfig, SftConfig, StudyConfig, load
 from forkdiv.fingerprint import Identity
 from forkdiv.model import new_model, word_tokenizer
 from forkdiv.prompting import encode
@@ -22,6 +22,8 @@ from forkdiv.tasks import build
 from tests.fakes import TASK
 
 Rows = list[tuple[list[int], list[int]]]
+
+NO_ENDS = torch.tensor([], dtype=torch.long)
 
 TOKENIZER = word_tokenizer(build(TASK).vocabulary(), "<eos>")
 
@@ -120,11 +122,28 @@ def test_where_a_run_takes_place_is_no_identity() -> None:
         "sft.seed=1",
         "sft.dtype=bfloat16",
         "sft.save_epochs=[2]",
+        "sft.loss=gem",
     ],
 )
 def test_what_decides_a_run_is_its_identity(override: str) -> None:
     plain, changed = load(None).sft, load(None, [override]).sft
     assert run_of(plain).fingerprint != run_of(changed).fingerprint
+
+
+def test_the_settings_of_the_loss_in_use_decide_a_run_and_those_of_others_do_not() -> None:
+    def of(*overrides: str) -> str:
+        return run_of(load(None, overrides).sft).fingerprint
+
+    own = {
+        "label-smoothing": "sft.smoothing=0.2",
+        "gem": "sft.gem_beta=0.5",
+        "dco": "sft.dco_n=4",
+    }
+    for loss in get_args(Loss):
+        plain = of(f"sft.loss={loss}")
+        for owner, setting in own.items():
+            assert (of(f"sft.loss={loss}", setting) != plain) == (owner == loss)
+    assert of("sft.loss=dco", "sft.dco_per=token") != of("sft.loss=dco")
 
 
 def test_data_start_and_prompt_decide_a_run() -> None:
@@ -208,7 +227,7 @@ def test_averaged_over_ranks_loss_and_gradient_are_those_of_the_whole_batch(
     expected = gradient(model, whole)
     parts, gradients = [], []
     for rank in range(world):
-        loss, tokens = train._loss(OneRank(model), rows, rank, world)
+        loss, tokens = train._loss(OneRank(model), rows, rank, world, SftConfig(), NO_ENDS)
         assert tokens == sum(len(response) for _, response in rows)
         parts.append(loss.item())
         gradients.append(gradient(model, loss))
@@ -218,9 +237,11 @@ def test_averaged_over_ranks_loss_and_gradient_are_those_of_the_whole_batch(
         torch.testing.assert_close(averaged, value, rtol=1e-4, atol=1e-6)
 
 
-def test_a_rank_without_rows_steps_along_on_nothing() -> None:
+@pytest.mark.parametrize("loss_name", get_args(Loss))
+def test_a_rank_without_rows_steps_along_on_nothing(loss_name: str) -> None:
     model = new_model("micro-llama", TOKENIZER, 0)
-    loss, _ = train._loss(OneRank(model), mixed_rows(2), rank=3, world=4)
+    sft = SftConfig.model_validate({"loss": loss_name})
+    loss, _ = train._loss(OneRank(model), mixed_rows(2), 3, 4, sft, NO_ENDS)
     assert loss.item() == 0
     assert all(not grad.any() for grad in gradient(model, loss).values())
 
