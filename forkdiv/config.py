@@ -24,7 +24,7 @@ RESERVED_NAMES = ("store", "tune", "mlartifacts")  # folders under place.root
 # The knobs of the data that a sweep may vary, in the order results are named by.
 DATA_AXES = ("fork_density", "direction", "branch_coverage", "structure", "synthesis")
 # What a sweep may vary of the tuning itself, on any task; `AXES` are all that name a model.
-TUNING_AXES = ("loss",)
+TUNING_AXES = ("loss", "interpolation")
 AXES = (*DATA_AXES, *TUNING_AXES)
 
 Loss = Literal["cross-entropy", "label-smoothing", "gem", "dco"]
@@ -245,6 +245,7 @@ class SweepConfig(Frozen):
     structure: tuple[Literal["data-level", "problem-level"], ...] = ()
     synthesis: tuple[Literal["none", "enumerator", "samples"], ...] = ()
     loss: tuple[Loss, ...] = ()
+    interpolation: tuple[Share, ...] = ()
     temperature: tuple[Temperature, ...] = ()
     seed: tuple[Seed, ...] = ()
 
@@ -292,7 +293,11 @@ class PlaceConfig(Frozen):
 
 class StudyConfig(Frozen):
     """One study: everything that any verb needs, each verb reading its part. With `base` null
-    the base is the one that `pretrain` describes, built where it does not exist yet."""
+    the base is the one that `pretrain` describes, built where it does not exist yet.
+
+    `interpolation` is how far from the base the tuned model lies that is measured (WiSE-FT): 1
+    as tuned, 0.5 half way back.
+    """
 
     name: Name = "study"
     task: TaskConfig = GraphBranchingConfig()
@@ -305,6 +310,7 @@ class StudyConfig(Frozen):
     synthesis: SynthesisConfig = SynthesisConfig()
     audit: AuditConfig = AuditConfig()
     sft: SftConfig = SftConfig()
+    interpolation: Share = 1.0
     decoder: DecoderConfig = DecoderConfig()
     eval: EvalConfig = EvalConfig()
     sweep: SweepConfig = SweepConfig()

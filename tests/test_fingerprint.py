@@ -74,6 +74,11 @@ OTHER_VALUES: dict[type[Frozen], dict[str, Any]] = {
         "weight_decay": 0.1,
         "grad_clip": 0.5,
         "dtype": "bfloat16",
+        "loss": "gem",
+        "smoothing": 0.2,
+        "gem_beta": 0.5,
+        "dco_n": 4,
+        "dco_per": "token",
         "seed": 1,
     },
     DecoderConfig: {

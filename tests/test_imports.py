@@ -30,6 +30,7 @@ ALLOWED = {
     "torch": (
         "forkdiv/model.py",
         "forkdiv/losses.py",
+        "forkdiv/interpolate.py",
         "forkdiv/train.py",
         "forkdiv/train_log.py",
         "forkdiv/entropy.py",

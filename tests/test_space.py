@@ -218,7 +218,8 @@ def test_an_axis_that_means_nothing_to_the_task_is_refused_with_those_that_do(
 ) -> None:
     message = refusal(f"sweep.{axis}={values}")
     assert f"sweep.{axis} means nothing to this task" in message
-    allowed = "sweep.fork_density, sweep.direction, sweep.loss, sweep.temperature, sweep.seed"
+    own = "sweep.fork_density, sweep.direction"
+    allowed = f"{own}, sweep.loss, sweep.interpolation, sweep.temperature, sweep.seed"
     assert f"allowed: {allowed}; drop sweep.{axis}" in message
 
 

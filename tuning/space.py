@@ -12,7 +12,7 @@ from forkdiv.config import AXES, DATA_AXES, TUNING_AXES, StudyConfig
 from forkdiv.errors import refuse
 from forkdiv.tasks import build
 
-SHORT = {"fork_density": "density", "branch_coverage": "coverage"}
+SHORT = {"fork_density": "density", "branch_coverage": "coverage", "interpolation": "alpha"}
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Point:
     structure: str | None = None
     synthesis: str | None = None
     loss: str | None = None
+    interpolation: float | None = None
 
     @property
     def varied(self) -> dict[str, float | int | str]:
@@ -69,7 +70,10 @@ def points(study: StudyConfig) -> list[Point]:
     temperatures = study.sweep.temperature or (study.decoder.temperature,)
     seeds = study.sweep.seed or (study.sft.seed,)
     varied = axes(study)
-    own = study.dataset.model_dump() | {"loss": study.sft.loss}
+    own = study.dataset.model_dump() | {
+        "loss": study.sft.loss,
+        "interpolation": study.interpolation,
+    }
     values = [getattr(study.sweep, axis) or (own[axis],) for axis in varied]
     base = [Point(t, seeds[0], tuned=False) for t in temperatures]
     tuned = [
@@ -102,6 +106,8 @@ def at(study: StudyConfig, point: Point) -> StudyConfig:
         update["dataset"] = study.dataset.model_copy(update={**point.data, **seed})
         loss = {"loss": point.loss} if point.loss else {}
         update["sft"] = study.sft.model_copy(update={**loss, **seed})
+        if point.interpolation is not None:
+            update["interpolation"] = point.interpolation
     return study.model_copy(update=update)
 
 

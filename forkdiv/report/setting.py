@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from functools import total_ordering
 from typing import Any, Literal, get_args, get_origin
 
-from forkdiv.config import AXES, DATA_AXES, DatasetConfig, SftConfig
+from forkdiv.config import AXES, DATA_AXES, DatasetConfig, SftConfig, StudyConfig
 
 Value = float | int | str | None
 
 
-def _stage(axis: str) -> type[DatasetConfig | SftConfig]:
+def _stage(axis: str) -> type[DatasetConfig | SftConfig | StudyConfig]:
     """The config that an axis is a setting of."""
-    return DatasetConfig if axis in DATA_AXES else SftConfig
+    if axis in DATA_AXES:
+        return DatasetConfig
+    return SftConfig if axis in SftConfig.model_fields else StudyConfig
 
 
 # the allowed texts of an axis of texts, in their order; an axis of numbers has none
