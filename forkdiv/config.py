@@ -117,6 +117,18 @@ class AuditConfig(Frozen):
     shown: int = Field(20, ge=1, le=500)  # sample texts on the page
 
 
+class LoraConfig(Frozen):
+    """Low-rank adapters in place of the weights themselves, merged into them in every checkpoint.
+
+    `rank` 0 trains all weights. `alpha`/`rank` scales the adapters. Empty `targets` are all linear
+    layers but the output layer; else names of layers, such as [q_proj, v_proj].
+    """
+
+    rank: int = Field(0, ge=0)
+    alpha: float = Field(16.0, gt=0, allow_inf_nan=False)
+    targets: tuple[str, ...] = ()
+
+
 class SftConfig(Frozen):
     """Supervised fine-tuning; `batch_size` is global, over all workers.
 
@@ -139,16 +151,17 @@ class SftConfig(Frozen):
     gem_beta: float = Field(0.7, gt=0, allow_inf_nan=False)
     dco_n: int = Field(16, ge=1)
     dco_per: Literal["response", "step", "token"] = "response"
+    lora: LoraConfig = LoraConfig()
     seed: Seed = 0
 
     @property
     def deciding(self) -> dict[str, Any]:
-        """What decides a run's result: without the settings of losses that are not used."""
+        """What decides a run's result: without the settings of losses that are not used, and of
+        adapters where there are none. Runs keep the names they had before these settings."""
         own = {"label-smoothing": {"smoothing"}, "gem": {"gem_beta"}, "dco": {"dco_n", "dco_per"}}
-        if self.loss == "cross-entropy":  # as runs were named when it was the only loss
-            return self.model_dump(exclude={"loss", *set().union(*own.values())})
-        unused = set().union(*own.values()) - own[self.loss]
-        return self.model_dump(exclude=unused)
+        unused = set().union(*own.values()) - own.get(self.loss, set())
+        plain = {"loss"} if self.loss == "cross-entropy" else set()
+        return self.model_dump(exclude=unused | plain | (set() if self.lora.rank else {"lora"}))
 
     @model_validator(mode="after")
     def _saved_epochs_exist(self) -> Self:
@@ -258,6 +271,18 @@ class SweepConfig(Frozen):
         return self
 
 
+class PlanConfig(Frozen):
+    """What `plan` takes for granted: `architecture` is a config.json or a folder with one (None:
+    the base's), `tokens` the length of the longest examples, `examples` their number (None:
+    dataset.examples or the task's own), `gpu_gib` the memory of one GPU in GiB."""
+
+    architecture: AbsolutePath | None = None
+    examples: int | None = Field(None, ge=1)
+    tokens: int = Field(512, ge=2)
+    gpus_per_node: int = Field(8, ge=1)
+    gpu_gib: float = Field(80, gt=0, allow_inf_nan=False)
+
+
 class EngineConfig(Frozen):
     """The vLLM engine. Place, not identity: the versions that change numbers are hashed apart."""
 
@@ -273,13 +298,23 @@ class EngineConfig(Frozen):
 
 
 class PlaceConfig(Frozen):
-    """Where it runs. Nothing here changes a fingerprint."""
+    """Where it runs. Nothing here changes a fingerprint.
+
+    A step of fine-tuning is cut into passes of `micro_batch` lines on each worker (None: all at
+    once), and `pack_tokens` puts several examples into one line of that many tokens, without
+    attention between them. Neither changes which examples make a step, nor what it computes.
+    `offload` keeps the optimizer's state (or with ZeRO-3 the parameters too) in the host's memory.
+    """
 
     root: AbsolutePath = Field(Path("runs"), validate_default=True)
     device: Literal["cpu", "gpu"] = "cpu"
     workers: int = Field(2, ge=1)
     cpus_per_worker: float = Field(0.5, gt=0, allow_inf_nan=False)
     zero_stage: Literal[0, 1, 2, 3] = 1
+    micro_batch: int | None = Field(None, ge=1)
+    pack_tokens: int | None = Field(None, ge=1)
+    activation_checkpointing: bool = False
+    offload: Literal["none", "optimizer", "parameters"] = "none"
     max_failures: int = Field(2, ge=0)
     max_concurrent_trials: int = Field(1, ge=1)
     ray_address: str | None = None  # None: RAY_ADDRESS where set, else a Ray of its own
@@ -289,6 +324,16 @@ class PlaceConfig(Frozen):
     mlflow_uri: str | None = None  # None: sqlite under root
     min_free_mib: int = Field(512, ge=0)
     engine: EngineConfig = EngineConfig()
+
+    @model_validator(mode="after")
+    def _offloads_what_is_spread(self) -> Self:
+        least = {"none": 0, "optimizer": 1, "parameters": 3}[self.offload]
+        if self.zero_stage < least:
+            raise ValueError(
+                f"offload={self.offload} needs zero_stage={least} or more, got {self.zero_stage}; "
+                "allowed: optimizer from stage 1, parameters at stage 3; raise place.zero_stage"
+            )
+        return self
 
 
 class StudyConfig(Frozen):
@@ -314,6 +359,7 @@ class StudyConfig(Frozen):
     decoder: DecoderConfig = DecoderConfig()
     eval: EvalConfig = EvalConfig()
     sweep: SweepConfig = SweepConfig()
+    plan: PlanConfig = PlanConfig()
     place: PlaceConfig = PlaceConfig()
 
     @model_validator(mode="after")

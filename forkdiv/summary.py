@@ -13,7 +13,7 @@ from forkdiv.errors import InvalidResult
 from forkdiv.fingerprint import Identity, stages
 from forkdiv.tasks import build, described
 
-NOT_IDENTITY = {"name", "place", "base", "checkpoint", "pretrain", "audit", "data"}
+NOT_IDENTITY = {"name", "place", "base", "checkpoint", "pretrain", "audit", "data", "plan"}
 
 
 def identity(study: StudyConfig, base: Checkpoint) -> Identity:
