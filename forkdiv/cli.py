@@ -27,6 +27,7 @@ VERBS = {
     "audit": "Find the decision points of a dataset and what it shows of them.",
     "synthesize": "Add solutions to a dataset where its forks are under-covered.",
     "train": "Fine-tune the base on one setting's dataset.",
+    "plan": "Say what fine-tuning a model takes, without a GPU or its weights.",
     "sample": "Sample one checkpoint on the held-out problems.",
     "evaluate": "Sample and score one checkpoint against the base.",
     "compare": "Sample two checkpoints, score and compare them.",
