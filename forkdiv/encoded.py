@@ -34,12 +34,12 @@ def encoded(examples: Iterable[Example], start: Path, prompt: PromptConfig) -> l
             "a tokenizer with an end token",
             "set eos_token in its tokenizer_config.json",
         )
-    context = read_config(start).get("max_position_embeddings")
+    context = int(read_config(start).get("max_position_embeddings") or 0)
     rows, long = [], []
     for at, example in enumerate(examples):
         row = encode(tokenizer, example.prompt, example.response, prompt)
         _check_filled(row, at, example)
-        if context is not None and sum(map(len, row)) > context:
+        if context and sum(map(len, row)) > context:
             long.append((at, sum(map(len, row))))
         rows.append(row)
     if not rows:
@@ -50,7 +50,7 @@ def encoded(examples: Iterable[Example], start: Path, prompt: PromptConfig) -> l
             "raise dataset.examples, or look at what was left out of your file",
         )
     if long:
-        raise _too_long(long, int(context), start)
+        raise _too_long(long, context, start)
     return rows
 
 

@@ -139,7 +139,7 @@ def _check_finite(tensor: torch.Tensor, name: str, file: Path) -> None:
 
 def _places(path: Path) -> dict[str, Path]:
     """The file that holds each tensor."""
-    found = {}
+    found: dict[str, Path] = {}
     for file in sorted(path.glob("*.safetensors")):
         with safe_open(file, framework="pt") as opened:
             found |= dict.fromkeys(opened.keys(), file)
@@ -148,7 +148,7 @@ def _places(path: Path) -> dict[str, Path]:
 
 def _shapes(path: Path) -> dict[str, list[int]]:
     """Of every tensor, from the files' headers alone."""
-    found = {}
+    found: dict[str, list[int]] = {}
     for file in sorted(path.glob("*.safetensors")):
         with file.open("rb") as opened:
             header = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
