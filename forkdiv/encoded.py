@@ -68,7 +68,7 @@ def write(path: Path, rows: Sequence[Row]) -> None:
 
 def read(path: Path) -> list[Row]:
     with np.load(path) as kept:
-        ids, lengths = kept["ids"].tolist(), kept["lengths"]
+        ids, lengths = kept["ids"].tolist(), kept["lengths"].reshape(-1, 2)
     ends = np.cumsum(lengths.ravel()).reshape(-1, 2)
     starts = ends - lengths
     return [

@@ -140,7 +140,7 @@ def other_positions(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 0.1}))
 
 
-REFUSED = {
+REFUSED: dict[Callable[[Path], None], tuple[str, ...]] = {
     narrower: ("other names or shapes", "model.norm.weight is", "64", "8"),
     without_a_tensor: ("other names or shapes", "missing"),
     with_a_nan: ("no finite number throughout", "model.norm.weight"),
@@ -155,11 +155,11 @@ REFUSED = {
 def test_what_cannot_be_averaged_is_refused_and_leaves_nothing(
     pair: Pair, tmp_path: Path, change: Callable[[Path], None], side: int
 ) -> None:
-    both = [Path(shutil.copytree(folder, tmp_path / folder.name)) for folder in pair]
-    change(both[side])
+    early, late = (Path(shutil.copytree(one, tmp_path / one.name)) for one in pair)
+    change((early, late)[side])
     (tmp_path / "out").mkdir()
     with pytest.raises(UserError) as caught:
-        interpolate.write(*both, 0.5, tmp_path / "out" / "between")
+        interpolate.write(early, late, 0.5, tmp_path / "out" / "between")
     message = str(caught.value)
     assert all(part in message for part in (*REFUSED[change], "; allowed: "))
     assert not list((tmp_path / "out").iterdir())

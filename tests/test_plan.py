@@ -53,7 +53,7 @@ def test_adapters_are_counted_by_the_sides_of_their_layers() -> None:
 def test_sixteen_bytes_a_parameter_are_spread_as_the_stages_say(seven: Shape) -> None:
     per_parameter = {0: 16.0, 1: 4 + 12 / 8, 2: 2 + 14 / 8, 3: 16 / 8}
     for stage, wanted in per_parameter.items():
-        place = PlaceConfig(device="gpu", workers=8, zero_stage=stage)  # type: ignore[arg-type]
+        place = PlaceConfig(device="gpu", workers=8, zero_stage=stage)
         gpu = plan.memory(seven, BF16, place, 512).gpu
         held = gpu["weights"] + gpu["gradients"] + gpu["optimizer"]
         assert held * plan.GIB / seven.parameters == pytest.approx(wanted)

@@ -23,7 +23,7 @@ LENGTHS = [len(prompt) + len(response) for prompt, response in ROWS]
 
 def summed(model: Any, rows: list[Row], loss: str, micro: int | None, pack: int | None) -> Any:
     config = SftConfig.model_validate({"loss": loss, "dco_n": 4})
-    total = 0.0
+    total: Any = 0.0
     for parts in deal(LENGTHS, 1, micro, pack):
         read = sheet(rows, parts[0])
         logits = model(**read.inputs, use_cache=False).logits
