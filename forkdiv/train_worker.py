@@ -186,7 +186,8 @@ def _give_up(worker: Worker, batch: Batch, tokenizer: Any, workspace: Path) -> N
     done = _resume(worker.engine)
     kept = workspace / "last-good"
     if done:
-        shutil.rmtree(kept, ignore_errors=True) if worker.rank == 0 else None
+        if worker.rank == 0:
+            shutil.rmtree(kept, ignore_errors=True)  # of an earlier attempt
         export(worker.engine, worker.config, tokenizer, kept)
     if worker.rank == 0:
         said = {"epoch": batch.epoch, "step": batch.step, "rows": batch.rows, "done": done}
