@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from forkdiv.config import (
+    AXES,
     DATA_AXES,
     DatasetConfig,
     DecoderConfig,
@@ -86,6 +87,11 @@ REFUSED = {
     "eval.confidence=1": ("eval.confidence", "got 1", "less than 1"),
     "sweep.seed=[1, 2, 1]": ("sweep", "seed names a value twice", "[1, 2, 1]"),
     "sweep.temperature=[0.5, .nan]": ("sweep.temperature.1", "got nan", "finite"),
+    "place.offload=parameters": ("place: offload=parameters", "got 1", "parameters at stage 3"),
+    "sft.loss=entropy": ("sft.loss", "got 'entropy'", "'label-smoothing'"),
+    "sft.gem_beta=0": ("sft.gem_beta", "got 0", "greater than 0"),
+    "sft.dco_n=0": ("sft.dco_n", "got 0", "greater than or equal to 1"),
+    "sweep.interpolation=[0, 1.5]": ("sweep.interpolation.1", "got 1.5", "less than or equal to 1"),
     "sweep.fork_density=[0, 2]": ("sweep.fork_density.1", "got 2", "less than or equal to 1"),
     "place.workers=3": ("sft.batch_size=32", "place.workers=3", "a multiple of the workers"),
     "pretrain.sft.batch_size=7": ("pretrain.sft.batch_size=7", "workers=2", "a multiple"),
@@ -253,7 +259,7 @@ def test_every_stage_of_a_study_is_frozen() -> None:
     study = StudyConfig()
     stages = [getattr(study, name) for name in StudyConfig.model_fields]
     frozen = [study, *(stage for stage in stages if isinstance(stage, Frozen))]
-    assert len(frozen) == 12
+    assert len(frozen) == 13
     for config in frozen:
         field = next(iter(type(config).model_fields))
         with pytest.raises(ValidationError, match="frozen"):
@@ -393,7 +399,8 @@ def test_a_file_is_named_by_an_absolute_path(
 
 def test_every_data_axis_is_a_knob_of_the_data_and_an_axis_of_the_sweep() -> None:
     assert set(DATA_AXES) <= DatasetConfig.knobs() & set(SweepConfig.model_fields)
-    assert set(SweepConfig.model_fields) == {*DATA_AXES, "decoder", "temperature", "seed"}
+    assert set(SweepConfig.model_fields) == {*AXES, "decoder", "temperature", "seed"}
+    assert set(DATA_AXES) < set(AXES)
 
 
 def test_no_number_of_examples_or_problems_is_the_tasks_own() -> None:

@@ -19,7 +19,14 @@ SOURCES = sorted(
 
 # library: the files and folders that may import it, at any depth of their code
 ALLOWED = {
-    "ray": ("forkdiv/train.py", "forkdiv/serve.py", "forkdiv/sample.py", "tuning/", "jobs/"),
+    "ray": (
+        "forkdiv/train.py",
+        "forkdiv/train_worker.py",
+        "forkdiv/serve.py",
+        "forkdiv/sample.py",
+        "tuning/",
+        "jobs/",
+    ),
     "mlflow": ("forkdiv/track.py",),
     "vllm": (
         "forkdiv/engine.py",
@@ -30,13 +37,17 @@ ALLOWED = {
     "torch": (
         "forkdiv/model.py",
         "forkdiv/losses.py",
-        "forkdiv/train.py",
+        "forkdiv/interpolate.py",
+        "forkdiv/train_worker.py",
         "forkdiv/train_log.py",
+        "forkdiv/sheet.py",
+        "forkdiv/plan.py",
         "forkdiv/entropy.py",
         "forkdiv/logits_processors.py",
         "forkdiv/exact.py",
     ),
-    "deepspeed": ("forkdiv/train.py",),
+    "deepspeed": ("forkdiv/train_worker.py",),
+    "peft": ("forkdiv/lora.py",),
 }
 
 PURE = [

@@ -78,7 +78,7 @@ class Line:
         if not point.tuned:
             return self.compared(study, point, {0: self.base})
         run = self.trained(study)
-        found = self.compared(study, point, train.checkpoints(run))
+        found = self.compared(study, point, self.measured(study, run))
         return replace(found, train=run.fingerprint, history=_history(run))
 
     def compared(
@@ -146,6 +146,20 @@ class Line:
             return train.obtain(
                 self.store, data, self.base, study.sft, study.place, self.progress, study.prompt
             )
+
+    def measured(self, study: StudyConfig, run: Artifact) -> dict[int, Checkpoint]:
+        """The run's checkpoints by epoch, or the one between the base and its last."""
+        saved = train.checkpoints(run)
+        if study.interpolation == 1:
+            return saved
+        from forkdiv import interpolate  # torch
+
+        epoch, late = saved.popitem()
+        with self._timed("interpolation"):
+            between = interpolate.obtain(
+                self.store, self.base, late, study.interpolation, self.progress
+            )
+        return {epoch: between}
 
     def data(self, study: StudyConfig) -> Artifact:
         """The fine-tuning data, repaired where the study says so."""

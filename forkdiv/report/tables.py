@@ -12,7 +12,9 @@ from forkdiv.report.grid import Cell, Grid, decoders_of, estimate, signed, under
 Row = list[str]
 
 # to be aligned left
-TEXT_COLUMNS = ("model", "decoder", "structure", "synthesis", "subset", "mode", "kind", "study")
+TEXT_COLUMNS = (
+    *("model", "decoder", "structure", "synthesis", "loss", "subset", "mode", "kind", "study"),
+)
 MOST_REASONS = 8  # a grader's reasons may be free text
 OPEN_ROWS = 12  # a table that a page shows at once
 WILSON = "†"  # marks limits that hold more often than the confidence says

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from forkdiv.artifacts import commit, versions, write_text
 from forkdiv.terminal import say, show_table
-from tests.bench import passk, problems, swap
+from tests.bench import packing, passk, problems, swap
 
 OUT = Path("runs/bench.json")
 
 
 def main() -> None:
     rows = []
-    for module in (problems, passk, swap):
+    for module in (problems, passk, packing, swap):
         say(f"bench: {module.__name__.rpartition('.')[2]} …")
         rows += module.measure()
     OUT.parent.mkdir(exist_ok=True)
