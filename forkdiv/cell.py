@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from forkdiv import coverage, fork_view
+from forkdiv import coverage, estimate, fork_view, shrinkage
 from forkdiv.config import EvalConfig
 from forkdiv.coverage import Floats
 from forkdiv.errors import InvalidResult
@@ -28,8 +27,8 @@ class Findings:
 
     `base` has the same problems in the same order, None where these are the base's own counts;
     `exact` are the probabilities of a correct response, where they are known; `prompts` are shown
-    with the problems that were lost or gained. `forks` are of all problems, also where the others
-    are of `rows` of them.
+    with the problems that were lost or gained, which are only counted without. `forks` are of all
+    problems, also where the others are of `rows` of them.
     """
 
     counts: Sequence[ProblemCounts]
@@ -39,13 +38,13 @@ class Findings:
     forks: ForkProbabilities | None = None
     rows: Sequence[int] | None = None
 
-    def of(self, rows: Sequence[int]) -> Findings:
-        """Those of some of the problems."""
+    def of(self, rows: Sequence[int], named: bool = True) -> Findings:
+        """Those of some of the problems; without prompts where they need not be `named`."""
         return Findings(
             [self.counts[i] for i in rows],
             None if self.base is None else [self.base[i] for i in rows],
             None if self.exact is None else self.exact[list(rows)],
-            [self.prompts[i] for i in rows] if self.prompts else (),
+            [self.prompts[i] for i in rows] if self.prompts and named else (),
             self.forks,
             rows,
         )
@@ -61,7 +60,7 @@ def cells(knobs: Mapping[str, Any], found: Findings, config: EvalConfig) -> list
     if found.base is not None:
         _require_equal_problems(found.counts, found.base)
     return [
-        _cell(knobs, subset, found.of(_rows(found.counts, subset)), config)
+        _cell(knobs, subset, found.of(_rows(found.counts, subset), subset == ALL), config)
         for subset in _subsets(found.counts)
     ]
 
@@ -72,7 +71,7 @@ def means(counts: Sequence[ProblemCounts], config: EvalConfig) -> dict[str, dict
     for subset in _subsets(counts):
         mine = [counts[i] for i in _rows(counts, subset)]
         if not any(one.error for one in mine):
-            out[subset] = _numbers(config.ks, _pass_at(mine, config.ks).mean(0))
+            out[subset] = _numbers(config.ks, estimate.pass_at(mine, config.ks).mean(0))
     return out
 
 
@@ -121,35 +120,39 @@ def _cell(
         "forks": None,
         "law": None,
         "no_law": "",
+        "shrinkage": None,
     }
     return cell if errors else cell | _numbers_of(found, config)
 
 
 def _numbers_of(found: Findings, config: EvalConfig) -> dict[str, Any]:
     mine, theirs, ks = found.counts, found.base, config.ks
-    weights = coverage.bootstrap_weights(
-        [one.subset for one in mine], config.bootstrap, config.seed
-    )
-    values, distinct = _pass_at(mine, ks), _distinct(mine, config)
+    strata = [one.subset for one in mine]
+    weights = coverage.bootstrap_weights(strata, config.bootstrap, config.seed)
+    values = estimate.pass_at(mine, ks)
     cell: dict[str, Any] = {
-        "pass_at": _by_k(ks, coverage.mean_intervals(values, weights, config.confidence)),
-        "modes": _by_mode(mine, ks),
-        "best_case_pass_at": _numbers(ks, _pass_at(mine, ks, True).mean(0)),
-        "majority_at": _majority(mine, config),
-        "distinct_at": _spread(ks, distinct, weights, config.confidence),
+        "pass_at": _by_k(ks, coverage.mean_intervals(values, weights, config.confidence, strata)),
+        "best_case_pass_at": _numbers(ks, estimate.pass_at(mine, ks, True).mean(0)),
         "valid_solutions": _valid(mine),
         **_law(mine, weights, config),
     }
     if theirs is not None:
-        base = _pass_at(theirs, ks)
-        difference = coverage.paired_differences(values, base, weights, config.confidence)
+        base = estimate.pass_at(theirs, ks)
+        difference = coverage.paired_differences(values, base, weights, config.confidence, strata)
         cell["delta_to_base"] = _by_k(ks, difference)
-        apart = distinct - _distinct(theirs, config)
-        cell["distinct_delta"] = _spread(ks, apart, weights, config.confidence)
+        sides, both = (mine, theirs, found.prompts), (values, base)
+        cell["shrinkage"] = shrinkage.view(*sides, ks, both, weights, config.confidence, difference)
+    # a vote, distinct solutions and modes are estimated over any k of the samples
+    if estimate.exchangeable(mine):
+        distinct = _distinct(mine, config)
+        cell |= {"modes": _by_mode(mine, ks), "majority_at": _majority(mine, config)}
+        cell["distinct_at"] = _spread(ks, distinct, weights, config.confidence)
+        if theirs is not None:
+            apart = distinct - _distinct(theirs, config)
+            cell["distinct_delta"] = _spread(ks, apart, weights, config.confidence)
     if found.exact is not None:
-        known = coverage.exact_pass_at_k(found.exact[:, None], np.array(ks)).mean(0)
-        correct = np.array([one.correct for one in mine])
-        agreed = coverage.agreement(correct, config.samples, found.exact, ks)
+        known = estimate.exact_pass_at(found.exact, ks).mean(0)
+        agreed = estimate.agreement(mine, config.samples, found.exact, ks)
         cell |= {"exact_pass_at": _numbers(ks, known), "agreement": asdict(agreed)}
     if found.forks is not None:
         rows = range(len(mine)) if found.rows is None else found.rows
@@ -159,6 +162,8 @@ def _numbers_of(found: Findings, config: EvalConfig) -> dict[str, Any]:
 
 def _law(counts: Sequence[ProblemCounts], weights: Floats, config: EvalConfig) -> dict[str, Any]:
     """The coverage law, or why there is none."""
+    if not estimate.exchangeable(counts):
+        return {"law": None, "no_law": "the samples of a problem were not drawn independently"}
     correct = [one.correct for one in counts]
     found = coverage.law(config.samples, correct, config.predicted, weights, config.confidence)
     if isinstance(found, str):
@@ -204,17 +209,6 @@ def _numbers(ks: Sequence[int], values: Floats) -> dict[str, float]:
     return {str(k): float(value) for k, value in zip(ks, values, strict=True)}
 
 
-def _pass_at(
-    counts: Sequence[ProblemCounts], ks: Sequence[int], best_case: bool = False
-) -> NDArray[np.float64]:
-    """Shape (problems, ks). In the best case every cut-off or unreadable answer was correct."""
-    n = np.array([one.n for one in counts])
-    c = np.array([one.correct for one in counts])
-    if best_case:
-        c = c + np.array([one.truncated + one.unparsable for one in counts])
-    return coverage.pass_at_k(n[:, None], c[:, None], np.array(ks))
-
-
 def _reasons(counts: Sequence[ProblemCounts]) -> dict[str, int]:
     total: Counter[str] = Counter()
     for one in counts:
@@ -247,5 +241,5 @@ def _by_mode(counts: Sequence[ProblemCounts], ks: Sequence[int]) -> dict[str, di
     return found
 
 
-def _by_k(ks: Sequence[int], intervals: Sequence[coverage.Interval]) -> dict[str, dict[str, float]]:
+def _by_k(ks: Sequence[int], intervals: Sequence[coverage.Interval]) -> dict[str, dict[str, Any]]:
     return {str(k): asdict(interval) for k, interval in zip(ks, intervals, strict=True)}

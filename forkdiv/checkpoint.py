@@ -157,7 +157,7 @@ def check_end(path: Path, end: str) -> None:
 
 def same_shape(path: Path, other: Path) -> bool:
     """Whether one engine can hold both: equal configs, and equal words for equal tokens."""
-    return _same_config(path, other) and _words(path) == _words(other)
+    return same_config(path, other) and same_tokenizer(path, other)
 
 
 def check_tensors(path: Path, like: Path) -> None:
@@ -202,7 +202,13 @@ def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _same_config(path: Path, other: Path) -> bool:
+def same_tokenizer(path: Path, other: Path) -> bool:
+    """Whether equal tokens are equal words in both."""
+    return _words(path) == _words(other)
+
+
+def same_config(path: Path, other: Path) -> bool:
+    """Whether both compute in the same way."""
     first, second = (read_config(folder) for folder in (path, other))
     if first == second:
         return True

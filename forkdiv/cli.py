@@ -28,9 +28,11 @@ VERBS = {
     "synthesize": "Add solutions to a dataset where its forks are under-covered.",
     "train": "Fine-tune the base on one setting's dataset.",
     "serve": "Serve checkpoints to OpenAI clients, all on one warm engine.",
+    "plan": "Say what fine-tuning a model takes, without a GPU or its weights.",
     "sample": "Sample one checkpoint on the held-out problems.",
     "evaluate": "Sample and score one checkpoint against the base.",
     "compare": "Sample two checkpoints, score and compare them.",
+    "interpolate": "Write checkpoints between two others (WiSE-FT).",
     "coverage": "pass@k of samples that lm-evaluation-harness wrote.",
     "export": "Write samples and results as lm-evaluation-harness does.",
 }
@@ -66,11 +68,18 @@ OPTIONS: dict[str, dict[str, Option]] = {
     "serve": {
         "checkpoints": Option("Hugging Face folders, or runs of them.", many=True, rest=True),
     },
+    "interpolate": {
+        "base": Option("The earlier checkpoint: a Hugging Face folder.", "base"),
+        "tuned": Option("The later one.", "checkpoint"),
+    },
     "coverage": {
         "samples": Option("Samples of a model: samples_*.jsonl, or their folder.", many=True),
         "base": Option("Those of the model before fine-tuning.", many=True),
     },
 }
+
+# The setting that a verb's plain arguments are the values of, where it takes any.
+PLAIN = {"interpolate": "sweep.interpolation"}
 
 app = typer.Typer(
     help="Measure, locate and repair the loss of coverage that fine-tuning causes.",
@@ -150,13 +159,21 @@ def _run(
             own[name] += [Path(word) for word in overrides if "=" not in word]
             overrides = [word for word in overrides if "=" in word]
     try:
-        study = load(config, [*overrides, *named])
+        study = load(config, [*_named(verb, overrides), *named])
         job: Any = importlib.import_module(f"jobs.{verb}")
         job.run(study, **own)
     except UserError as error:
         _fail(error, 2, traceback)
     except InvalidResult as error:
         _fail(error, 1, traceback)
+
+
+def _named(verb: str, arguments: list[str]) -> list[str]:
+    """The arguments with plain ones gathered under the setting that the verb takes them for."""
+    plain = [one for one in arguments if "=" not in one]
+    if verb not in PLAIN or not plain:
+        return arguments
+    return [f"{PLAIN[verb]}=[{','.join(plain)}]", *(one for one in arguments if "=" in one)]
 
 
 def _fail(error: Exception, status: int, traceback: bool) -> None:

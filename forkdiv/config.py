@@ -10,11 +10,12 @@ import difflib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from forkdiv.decoder_config import DecoderConfig as DecoderConfig
 from forkdiv.errors import UserError, refuse
 from forkdiv.frozen import AbsolutePath, Frozen, Name, Seed, Share, Temperature
 from forkdiv.task_config import DEFAULT_KIND, TASK_CONFIGS, GraphBranchingConfig, TaskConfig
@@ -23,6 +24,11 @@ RESERVED_NAMES = ("store", "tune", "mlartifacts")  # folders under place.root
 
 # The knobs of the data that a sweep may vary, in the order results are named by.
 DATA_AXES = ("fork_density", "direction", "branch_coverage", "structure", "synthesis")
+# What a sweep may vary of the tuning itself, on any task; `AXES` are all that name a model.
+TUNING_AXES = ("loss", "interpolation")
+AXES = (*DATA_AXES, *TUNING_AXES)
+
+Loss = Literal["cross-entropy", "label-smoothing", "gem", "dco"]
 
 
 class PromptConfig(Frozen):
@@ -112,8 +118,26 @@ class AuditConfig(Frozen):
     shown: int = Field(20, ge=1, le=500)  # sample texts on the page
 
 
+class LoraConfig(Frozen):
+    """Low-rank adapters in place of the weights themselves, merged into them in every checkpoint.
+
+    `rank` 0 trains all weights. `alpha`/`rank` scales the adapters. Empty `targets` are all linear
+    layers but the output layer; else names of layers, such as [q_proj, v_proj].
+    """
+
+    rank: int = Field(0, ge=0)
+    alpha: float = Field(16.0, gt=0, allow_inf_nan=False)
+    targets: tuple[str, ...] = ()
+
+
 class SftConfig(Frozen):
-    """Supervised fine-tuning; `batch_size` is global, over all workers."""
+    """Supervised fine-tuning; `batch_size` is global, over all workers.
+
+    `loss` is taken over response tokens. `smoothing` is the share that label-smoothing gives to
+    the whole vocabulary, `gem_beta` the temperature of GEM's target (1: cross-entropy's
+    gradient). `dco_n` is the number of tries that DCO optimises for (1: cross-entropy), and
+    `dco_per` what is to succeed in one of them: a response, a step (a line of it) or a token.
+    """
 
     epochs: int = Field(4, ge=1)
     save_epochs: tuple[Annotated[int, Field(ge=1)], ...] = ()  # the last one is always saved
@@ -123,7 +147,22 @@ class SftConfig(Frozen):
     weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False)
     grad_clip: float = Field(1.0, gt=0, allow_inf_nan=False)
     dtype: Literal["float32", "bfloat16"] = "float32"
+    loss: Loss = "cross-entropy"
+    smoothing: float = Field(0.1, gt=0, lt=1)
+    gem_beta: float = Field(0.7, gt=0, allow_inf_nan=False)
+    dco_n: int = Field(16, ge=1)
+    dco_per: Literal["response", "step", "token"] = "response"
+    lora: LoraConfig = LoraConfig()
     seed: Seed = 0
+
+    @property
+    def deciding(self) -> dict[str, Any]:
+        """What decides a run's result: without the settings of losses that are not used, and of
+        adapters where there are none. Runs keep the names they had before these settings."""
+        own = {"label-smoothing": {"smoothing"}, "gem": {"gem_beta"}, "dco": {"dco_n", "dco_per"}}
+        unused = set().union(*own.values()) - own.get(self.loss, set())
+        plain = {"loss"} if self.loss == "cross-entropy" else set()
+        return self.model_dump(exclude=unused | plain | (set() if self.lora.rank else {"lora"}))
 
     @model_validator(mode="after")
     def _saved_epochs_exist(self) -> Self:
@@ -151,21 +190,6 @@ class PretrainConfig(Frozen):
     direction: Share = 1.0
     seed: Seed = 0
     sft: SftConfig = SftConfig(epochs=1, batch_size=64, learning_rate=2e-3)
-
-
-class DecoderConfig(Frozen):
-    """How to sample. `top_p` 1 and `top_k` 0 leave the distribution whole."""
-
-    temperature: Temperature = 1.0
-    top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=0)
-    max_new_tokens: int = Field(16, ge=1)
-    dtype: Literal["float32", "bfloat16"] = "float32"
-
-    @property
-    def truncates(self) -> bool:
-        """Whether the model's distribution is cut, so that exact probabilities do not hold."""
-        return self.top_p < 1 or self.top_k > 0
 
 
 class EvalConfig(Frozen):
@@ -219,6 +243,9 @@ class SweepConfig(Frozen):
     branch_coverage: tuple[Annotated[int, Field(ge=1)], ...] = ()
     structure: tuple[Literal["data-level", "problem-level"], ...] = ()
     synthesis: tuple[Literal["none", "enumerator", "samples"], ...] = ()
+    decoder: tuple[Name, ...] = ()  # those that `decoders` names
+    loss: tuple[Loss, ...] = ()
+    interpolation: tuple[Share, ...] = ()
     temperature: tuple[Temperature, ...] = ()
     seed: tuple[Seed, ...] = ()
 
@@ -229,6 +256,18 @@ class SweepConfig(Frozen):
             if len(set(values)) != len(values):
                 raise ValueError(f"{axis} names a value twice: {list(values)}")
         return self
+
+
+class PlanConfig(Frozen):
+    """What `plan` takes for granted: `architecture` is a config.json or a folder with one (None:
+    the base's), `tokens` the length of the longest examples, `examples` their number (None:
+    dataset.examples or the task's own), `gpu_gib` the memory of one GPU in GiB."""
+
+    architecture: AbsolutePath | None = None
+    examples: int | None = Field(None, ge=1)
+    tokens: int = Field(512, ge=2)
+    gpus_per_node: int = Field(8, ge=1)
+    gpu_gib: float = Field(80, gt=0, allow_inf_nan=False)
 
 
 class EngineConfig(Frozen):
@@ -263,13 +302,23 @@ class HttpConfig(Frozen):
 
 
 class PlaceConfig(Frozen):
-    """Where it runs. Nothing here changes a fingerprint."""
+    """Where it runs. Nothing here changes a fingerprint.
+
+    A step of fine-tuning is cut into passes of `micro_batch` lines on each worker (None: all at
+    once), and `pack_tokens` puts several examples into one line of that many tokens, without
+    attention between them. Neither changes which examples make a step, nor what it computes.
+    `offload` keeps the optimizer's state (or with ZeRO-3 the parameters too) in the host's memory.
+    """
 
     root: AbsolutePath = Field(Path("runs"), validate_default=True)
     device: Literal["cpu", "gpu"] = "cpu"
     workers: int = Field(2, ge=1)
     cpus_per_worker: float = Field(0.5, gt=0, allow_inf_nan=False)
     zero_stage: Literal[0, 1, 2, 3] = 1
+    micro_batch: int | None = Field(None, ge=1)
+    pack_tokens: int | None = Field(None, ge=1)
+    activation_checkpointing: bool = False
+    offload: Literal["none", "optimizer", "parameters"] = "none"
     max_failures: int = Field(2, ge=0)
     max_concurrent_trials: int = Field(1, ge=1)
     ray_address: str | None = None  # None: RAY_ADDRESS where set, else a Ray of its own
@@ -281,10 +330,27 @@ class PlaceConfig(Frozen):
     engine: EngineConfig = EngineConfig()
     http: HttpConfig = HttpConfig()
 
+    @model_validator(mode="after")
+    def _offloads_what_is_spread(self) -> Self:
+        least = {"none": 0, "optimizer": 1, "parameters": 3}[self.offload]
+        if self.zero_stage < least:
+            raise ValueError(
+                f"offload={self.offload} needs zero_stage={least} or more, got {self.zero_stage}; "
+                "allowed: optimizer from stage 1, parameters at stage 3; raise place.zero_stage"
+            )
+        return self
+
 
 class StudyConfig(Frozen):
     """One study: everything that any verb needs, each verb reading its part. With `base` null
-    the base is the one that `pretrain` describes, built where it does not exist yet."""
+    the base is the one that `pretrain` describes, built where it does not exist yet.
+
+    `decoders` names decoders for `sweep.decoder`; one that does not set its dtype or how many
+    new tokens it may draw takes those of `decoder`. `sweep.temperature` overrides theirs.
+
+    `interpolation` is how far from the base the tuned model lies that is measured (WiSE-FT): 1
+    as tuned, 0.5 half way back.
+    """
 
     name: Name = "study"
     task: TaskConfig = GraphBranchingConfig()
@@ -297,9 +363,12 @@ class StudyConfig(Frozen):
     synthesis: SynthesisConfig = SynthesisConfig()
     audit: AuditConfig = AuditConfig()
     sft: SftConfig = SftConfig()
+    interpolation: Share = 1.0
     decoder: DecoderConfig = DecoderConfig()
+    decoders: dict[Name, DecoderConfig] = Field(default_factory=dict)
     eval: EvalConfig = EvalConfig()
     sweep: SweepConfig = SweepConfig()
+    plan: PlanConfig = PlanConfig()
     place: PlaceConfig = PlaceConfig()
 
     @model_validator(mode="after")
@@ -310,6 +379,52 @@ class StudyConfig(Frozen):
                 f"{', '.join(RESERVED_NAMES)}; choose another name"
             )
         return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _decoders_share_dtype_and_length(cls, data: Any) -> Any:
+        named = data.get("decoders") if isinstance(data, Mapping) else None
+        own = data.get("decoder") if isinstance(data, Mapping) else None
+        if not isinstance(named, Mapping) or not isinstance(own, Mapping):
+            return data
+        shared = {key: own[key] for key in ("max_new_tokens", "dtype") if key in own}
+        filled = {
+            name: {**shared, **one} if isinstance(one, Mapping) else one
+            for name, one in named.items()
+        }
+        return {**data, "decoders": filled}
+
+    @model_validator(mode="after")
+    def _decoders_can_be_measured(self) -> Self:
+        unknown = [name for name in self.sweep.decoder if name not in self.decoders]
+        if unknown:
+            raise ValueError(
+                f"sweep.decoder names {unknown[0]}; allowed: {', '.join(self.decoders) or 'none'}, "
+                "as decoders has them; define it there"
+            )
+        for name, one in self.swept_decoders.items():
+            where = f"decoders.{name}" if name else "decoder"
+            if one.dtype != self.decoder.dtype:
+                raise ValueError(
+                    f"{where}.dtype={one.dtype} is another than decoder's; allowed: "
+                    f"{self.decoder.dtype}, since one engine draws all; drop it"
+                )
+            if self.eval.samples % one.unit or self.eval.samples < one.first_tokens:
+                raise ValueError(
+                    f"eval.samples={self.eval.samples} does not fit {where}; allowed: whole trees "
+                    f"of {one.unit}, and at least {one.first_tokens} samples; correct one of them"
+                )
+            for temperature in self.sweep.temperature:
+                one.at(temperature)
+        return self
+
+    @property
+    def swept_decoders(self) -> dict[str | None, DecoderConfig]:
+        """Those of the sweep by name, or the study's own one under None."""
+        named: dict[str | None, DecoderConfig] = {
+            name: self.decoders[name] for name in self.sweep.decoder
+        }
+        return named or {None: self.decoder}
 
     @model_validator(mode="after")
     def _workers_divide_batches(self) -> Self:
@@ -426,7 +541,11 @@ def _unknown_key(loc: Sequence[int | str], came: object) -> str:
         if at == 0 and parent == "task":
             model = TASK_CONFIGS[str(loc[1]) if len(loc) > 2 else DEFAULT_KIND]
             continue
+        if model is DecoderConfig:
+            continue  # the name that the user gave it
         annotation = model.model_fields[parent].annotation
+        if get_origin(annotation) is dict:
+            annotation = get_args(annotation)[1]
         assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
         model = annotation
     known = list(model.model_fields)

@@ -19,13 +19,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from forkdiv import fork_sampling
 from forkdiv.checkpoint import Checkpoint, check_tensors, read_config, same_shape
 from forkdiv.config import DecoderConfig, EngineConfig, PromptConfig
 from forkdiv.errors import InvalidResult, UserError, refuse
 from forkdiv.records import Finish
+from forkdiv.sample import SEED_SPACE
 from forkdiv.turns import Turns
 
 if TYPE_CHECKING:
+    from vllm import SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
 
 # Largest accepted difference of a log-probability, over tokens of at least 1e-6. In float32
@@ -57,6 +60,9 @@ class Sampled:
     token_ids: tuple[int, ...]
     text: str
     finish: str
+
+
+Drawn = tuple[tuple[int, ...], str]  # token ids, the end token among them, and the finish
 
 
 class Unanswerable(Exception):
@@ -98,6 +104,7 @@ class WarmEngine:
         self.llm: AsyncLLM = _start(spec)
         self.seconds["start"] = time.perf_counter() - started
         self._tokenizer = _tokenizer(spec.shape_of)
+        self._vocabulary = int(read_config(spec.shape_of)["vocab_size"])
         self._ids: dict[tuple[str, str], list[int]] = {}
         self._turns = Turns(self._swap)
         self._texts: dict[tuple[int, ...], str] = {}
@@ -110,38 +117,89 @@ class WarmEngine:
         seed: int,
         decoder: DecoderConfig,
         prefix: str = "",
+        first_index: int = 0,
     ) -> list[Sampled]:
         """`n` responses to `prompt` from `checkpoint`; response i is drawn with seed + i. They
-        go on from `prefix`, the beginning of a response, which is not in what is returned.
+        go on from `prefix`, the beginning of a response, which is not in what is returned. The
+        first is sample `first_index` of its problem, which decides its stratum.
 
         At temperature 0 all are the one greedy response, which vLLM gives once only.
 
-        Raises Unanswerable where vLLM refuses the request, and what `holding` raises.
+        Raises UserError for more first tokens than the model has tokens, Unanswerable where vLLM
+        refuses the request, and what `holding` raises.
         """
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
-
         from forkdiv.prompting import response_ids
 
-        greedy = decoder.temperature == 0
-        parameters = SamplingParams(
-            n=1 if greedy else n,
-            seed=seed,
-            temperature=decoder.temperature,
-            top_p=decoder.top_p,
-            top_k=decoder.top_k or -1,
-            max_tokens=decoder.max_new_tokens,
-            detokenize=False,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
+        self._check_vocabulary(decoder)
+        times = n if decoder.greedy else 1
         async with self.holding(checkpoint):
             ids = self._prompt_ids(prompt, prefix)
-            final = await self._generate({"prompt_token_ids": ids}, parameters)
-        outputs = sorted(final.outputs, key=lambda output: output.index) * (n if greedy else 1)
-        if len(outputs) != n:
-            raise RuntimeError(f"asked for {n} samples, the engine returned {len(outputs)}")
-        before = response_ids(self._tokenizer, prefix) if prefix else []
-        return [self._sampled(output, tuple(before)) for output in outputs]
+            if decoder.tree_samples:
+                drawn = await self._trees(ids, n, seed, decoder)
+            else:
+                wanted = parameters(decoder, n // times, seed, first_index)
+                final = await self._generate({"prompt_token_ids": ids}, wanted)
+                outputs = sorted(final.outputs, key=lambda output: output.index) * times
+                drawn = [(_ids(output), output.finish_reason) for output in outputs]
+        if len(drawn) != n:
+            raise RuntimeError(f"asked for {n} samples, the engine returned {len(drawn)}")
+        before = tuple(response_ids(self._tokenizer, prefix) if prefix else ())
+        return [self._sampled(ids, finish, before) for ids, finish in drawn]
+
+    async def _trees(
+        self, prompt: list[int], n: int, seed: int, decoder: DecoderConfig
+    ) -> list[Drawn]:
+        """`n` samples in whole trees, one tree's after the other's."""
+        size = decoder.tree_samples
+        if n % size:
+            raise InvalidResult(f"asked for {n} samples in trees of {size}")
+        starts = range(seed, seed + n, size)
+        trees = await asyncio.gather(*(self._tree(prompt, start, decoder) for start in starts))
+        return [one for tree in trees for one in tree]
+
+    async def _tree(self, prompt: list[int], seed: int, decoder: DecoderConfig) -> list[Drawn]:
+        """One tree: its probe, then what goes on from the branches along it."""
+        wanted = parameters(decoder, 1, seed % SEED_SPACE, 0)
+        wanted.logprobs = min(fork_sampling.LIKELY, self._vocabulary)
+        (probe,) = (await self._generate({"prompt_token_ids": prompt}, wanted)).outputs
+        ids = _ids(probe)
+        likely = [{t: one.logprob for t, one in here.items()} for here in probe.logprobs]
+        branches = fork_sampling.spread(ids, likely, decoder)
+        rest = (
+            self._branch(prompt, ids, branch, (seed + i) % SEED_SPACE, decoder)
+            for i, branch in enumerate(branches, 1)
+        )
+        return [(ids, probe.finish_reason), *await asyncio.gather(*rest)]
+
+    async def _branch(
+        self,
+        prompt: list[int],
+        probe: tuple[int, ...],
+        branch: fork_sampling.Branch,
+        seed: int,
+        decoder: DecoderConfig,
+    ) -> Drawn:
+        """A response that leaves the probe at a fork; as long as any other at most."""
+        kept = probe[: branch.at] + (() if branch.token is None else (branch.token,))
+        if branch.token == self._tokenizer.eos_token_id:
+            return kept, "stop"
+        wanted = parameters(decoder, 1, seed, 0)
+        wanted.max_tokens = decoder.max_new_tokens - len(kept)
+        if wanted.max_tokens < 1:
+            return kept, "length"
+        final = await self._generate({"prompt_token_ids": [*prompt, *kept]}, wanted)
+        (output,) = final.outputs
+        return kept + _ids(output), output.finish_reason
+
+    def _check_vocabulary(self, decoder: DecoderConfig) -> None:
+        """A rank beyond the vocabulary would end vLLM's engine."""
+        if decoder.first_tokens > self._vocabulary:
+            raise refuse(
+                "decoder.first_tokens asks for more first tokens than the model has tokens",
+                decoder.first_tokens,
+                f"up to {self._vocabulary}",
+                "lower it",
+            )
 
     async def alive(self) -> None:
         """Raises EngineDead where the engine's processes are gone."""
@@ -275,17 +333,16 @@ class WarmEngine:
             self._ids[key] = prompt_ids(self._tokenizer, prompt, self.spec.prompt, prefix)
         return self._ids[key]
 
-    def _sampled(self, output: Any, before: tuple[int, ...]) -> Sampled:
-        if output.finish_reason not in (Finish.STOP, Finish.LENGTH):
-            raise RuntimeError(f"the engine gave up on a sample: {output.finish_reason}")
-        ids = tuple(output.token_ids)
-        if output.finish_reason == "stop" and ids and ids[-1] == self._tokenizer.eos_token_id:
+    def _sampled(self, ids: tuple[int, ...], finish: str, before: tuple[int, ...]) -> Sampled:
+        if finish not in (Finish.STOP, Finish.LENGTH):
+            raise RuntimeError(f"the engine gave up on a sample: {finish}")
+        if finish == "stop" and ids and ids[-1] == self._tokenizer.eos_token_id:
             ids = ids[:-1]
         # as the text goes on after its prefix: whether a space stands between is the tokenizer's
         text = self._text(before + ids)
         if before:
             text = text.removeprefix(self._text(before))
-        return Sampled(ids, text, output.finish_reason)
+        return Sampled(ids, text, finish)
 
     def _text(self, ids: tuple[int, ...]) -> str:
         if ids not in self._texts:
@@ -294,6 +351,40 @@ class WarmEngine:
             # special tokens stay visible: a response with one in it must not read as correct
             self._texts[ids] = self._tokenizer.decode(list(ids), skip_special_tokens=False)
         return self._texts[ids]
+
+
+def _ids(output: Any) -> tuple[int, ...]:
+    return tuple(output.token_ids)
+
+
+def parameters(decoder: DecoderConfig, n: int, seed: int, first_index: int) -> SamplingParams:
+    """What vLLM is asked for: `n` responses, the first of them sample `first_index`. What vLLM
+    does not know itself are arguments of `logits_processors`."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    arguments: dict[str, float] = {}
+    temperature = decoder.temperature
+    if decoder.top_n_sigma is not None:
+        arguments["top_n_sigma"] = decoder.top_n_sigma
+    if decoder.hot_temperature is not None and decoder.gate_entropy is not None:
+        arguments |= {"gate_entropy": decoder.gate_entropy, "cold_temperature": temperature}
+        temperature = decoder.hot_temperature
+    if decoder.first_tokens:
+        first = {"first_index": first_index, "first_seed": seed}
+        arguments |= {"first_tokens": decoder.first_tokens, **first}
+    return SamplingParams(
+        n=n,
+        seed=seed,
+        temperature=temperature,
+        top_p=decoder.top_p,
+        top_k=decoder.top_k or -1,
+        min_p=decoder.min_p,
+        max_tokens=decoder.max_new_tokens,
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+        extra_args=arguments or None,
+    )
 
 
 def _import() -> None:
@@ -324,6 +415,7 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
         "logprobs_mode": "raw_logprobs",
         "disable_log_stats": True,
         "worker_extension_cls": "forkdiv.engine_worker.SwapExtension",
+        "logits_processors": ["forkdiv.logits_processors:DecoderProcessor"],
         **(_whole_prompts(spec.shape_of) if spec.device == "cpu" else {}),
     }
 

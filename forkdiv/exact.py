@@ -1,7 +1,8 @@
 """Exact probabilities of a correct response, where a task enumerates its solutions.
 
-The sum over solutions of the teacher-forced probability under the saved checkpoint: what the
-sampled pass@k must agree with.
+The sum over solutions of the teacher-forced probability under the saved checkpoint and the
+decoder: what the sampled pass@k must agree with. Where samples are forced through first tokens,
+each of them has a probability of its own: that of what follows it in the solutions that begin so.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from forkdiv.artifacts import Artifact, Store
 from forkdiv.checkpoint import Checkpoint
 from forkdiv.config import DecoderConfig, EvalConfig, PromptConfig
 from forkdiv.coverage import Floats
+from forkdiv.decoding import first_candidates
 from forkdiv.fingerprint import Identity
 from forkdiv.records import Problem
 from forkdiv.task_config import TaskConfig
@@ -37,7 +39,7 @@ def identity(
     decoder: DecoderConfig,
     prompt: PromptConfig,
 ) -> Identity:
-    knobs = {
+    knobs: dict[str, object] = {
         "task": described(task),
         "split": config.split,
         "problems": problems,
@@ -45,6 +47,8 @@ def identity(
         "temperature": decoder.temperature,
         "dtype": decoder.dtype,
     }
+    if not decoder.is_plain:
+        knobs["decoder"] = decoder
     return Identity("exact", knobs, {"checkpoint": checkpoint.fingerprint})
 
 
@@ -59,9 +63,8 @@ def obtain(
 ) -> Artifact:
     """Each problem's probability of a correct response under `decoder`.
 
-    Raises ValueError for a decoder that truncates: its distribution is not the model's.
+    Raises ValueError for a decoder that draws trees: what they hold has no closed form.
     """
-    check_whole(decoder)
 
     def make(folder: Path) -> None:
         values = probabilities(task, problems, checkpoint, decoder, prompt)
@@ -82,29 +85,60 @@ def probabilities(
     decoder: DecoderConfig,
     prompt: PromptConfig = RAW,
 ) -> Floats:
-    """Float64 of shape (problems,). Raises ValueError where the task cannot list every correct
-    response."""
-    from forkdiv.model import response_probabilities
+    """Float64 of shape (problems,), or (problems, first tokens) where those are forced. Raises
+    ValueError where the task cannot list every correct response, and for trees."""
+    if decoder.tree_samples:
+        raise ValueError(f"no exact probabilities of trees of samples: {decoder}")
+    from forkdiv.model import next_token_logprobs
+    from forkdiv.prompting import encode, prompt_ids
 
     solver = build(task)
     if not solver.exhaustive:
         raise ValueError(f"{task.kind} does not list every correct response")
     traces = [solver.solutions(problem) for problem in problems]
-    pairs = [
-        (problem.prompt, trace.text)
+    model, tokenizer = load(checkpoint, decoder)
+    encoded = [
+        encode(tokenizer, problem.prompt, trace.text, prompt)
         for problem, solutions in zip(problems, traces, strict=True)
         for trace in solutions
     ]
-    model, tokenizer = load(checkpoint, decoder)
-    values = response_probabilities(model, tokenizer, pairs, [decoder.temperature], prompt)[:, 0]
-    starts = np.cumsum([0, *(len(solutions) for solutions in traces[:-1])])
-    return np.asarray(np.add.reduceat(values, starts))
+    steps = _steps(model, encoded, decoder)
+    owner = np.repeat(np.arange(len(problems)), [len(solutions) for solutions in traces])
+    if not decoder.first_tokens:
+        values = np.array([np.exp(one.sum()) for one in steps])
+        return np.asarray(np.bincount(owner, values, len(problems)), dtype=np.float64)
+    heads = [prompt_ids(tokenizer, problem.prompt, prompt) for problem in problems]
+    logprobs = next_token_logprobs(checkpoint.path, heads, decoder.dtype)
+    first = [first_candidates(row, decoder.first_tokens).tolist() for row in logprobs]
+    out = np.zeros((len(problems), decoder.first_tokens))
+    for row, (_, tail), one in zip(owner, encoded, steps, strict=True):
+        if tail[0] in first[row]:
+            out[row, first[row].index(tail[0])] += np.exp(one[1:].sum())
+    return out
+
+
+def _steps(
+    model: PreTrainedModel,
+    encoded: Sequence[tuple[list[int], list[int]]],
+    decoder: DecoderConfig,
+) -> list[Floats]:
+    """The log-probability of each token of every response, its end token included."""
+    from forkdiv.model import token_logprobs
+
+    asked = [
+        (row, len(head) + i, token)
+        for row, (head, tail) in enumerate(encoded)
+        for i, token in enumerate(tail)
+    ]
+    by = decoder.temperature if decoder.is_plain else decoder
+    steps = token_logprobs(model, [head + tail for head, tail in encoded], asked, [by])[:, 0]
+    return np.split(steps, np.cumsum([len(tail) for _, tail in encoded])[:-1])
 
 
 def check_whole(decoder: DecoderConfig) -> None:
-    """Raise ValueError for a decoder that truncates: its distribution is not the model's."""
-    if decoder.truncates:
-        raise ValueError(f"no exact probabilities under a truncating decoder: {decoder}")
+    """Raise ValueError for a decoder whose distribution is not the model's at a temperature."""
+    if not decoder.is_plain:
+        raise ValueError(f"this decoder's distribution is not the model's: {decoder}")
 
 
 def load(

@@ -20,6 +20,7 @@ STAGE_VERSIONS = {
     "start": 2,
     "base": 1,
     "train": 2,
+    "interpolation": 1,
     "samples": 2,
     "verdicts": 3,
     "exact": 2,

@@ -26,8 +26,9 @@ def _absolute(path: Path) -> Path:
 
 
 Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+# vLLM refuses more than 2
 Temperature = Annotated[
-    float, Field(ge=0.0, le=100.0, allow_inf_nan=False), AfterValidator(_sampled_as_asked)
+    float, Field(ge=0.0, le=2.0, allow_inf_nan=False), AfterValidator(_sampled_as_asked)
 ]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]

@@ -23,7 +23,8 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from forkdiv.config import PromptConfig
+from forkdiv.config import DecoderConfig, PromptConfig
+from forkdiv.decoding import distribution
 from forkdiv.errors import refuse
 from forkdiv.prompting import encode
 
@@ -175,14 +176,15 @@ def token_logprobs(
     model: PreTrainedModel,
     sequences: Sequence[Sequence[int]],
     asked: Sequence[tuple[int, int, int]],
-    temperatures: Sequence[float],
+    temperatures: Sequence[float | DecoderConfig],
     tokens_at_once: int = TOKENS_AT_ONCE,
 ) -> Floats:
     """Log-probabilities of single tokens, each after the beginning of a sequence.
 
     One of `asked` is the index of a sequence, how many of its tokens are given (1 or more), and
     the token that may follow them. Returns float64 of shape (asked, temperatures). Temperature 0
-    is greedy: 0 for the most likely token, else -inf. `tokens_at_once` bounds a batch.
+    is greedy: 0 for the most likely token, else -inf. In the place of a temperature a decoder
+    may stand. `tokens_at_once` bounds a batch.
 
     Raises ValueError where no token is given.
     """
@@ -220,12 +222,15 @@ def _batches(sequences: Sequence[Sequence[int]], tokens: int) -> Iterator[list[i
 
 
 def _logprobs(
-    logits: torch.Tensor, tokens: torch.Tensor, temperatures: Sequence[float]
+    logits: torch.Tensor, tokens: torch.Tensor, temperatures: Sequence[float | DecoderConfig]
 ) -> torch.Tensor:
     """Shape (tokens, temperatures), from logits of shape (tokens, vocabulary)."""
     columns = []
     for temperature in temperatures:
-        if temperature == 0:
+        if isinstance(temperature, DecoderConfig):
+            p = torch.from_numpy(distribution(logits.numpy(), temperature))
+            columns.append(p.gather(-1, tokens.unsqueeze(-1)).squeeze(-1).log())
+        elif temperature == 0:
             columns.append(torch.where(logits.argmax(-1) == tokens, 0.0, -torch.inf).double())
         else:
             steps = torch.log_softmax(logits / temperature, dim=-1)

@@ -7,6 +7,7 @@ tokens a chat template writes, so that none are added a second time.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,14 @@ def encode(
     """Token ids of prompt and response apart; the response ends with the end token."""
     end = tokenizer.eos_token_id
     return prompt_ids(tokenizer, prompt, config), [*response_ids(tokenizer, response), end]
+
+
+def line_ends(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[tuple[list[int], list[int]]]
+) -> list[int]:
+    """The ids, of those in responses, of tokens whose text holds a line's end."""
+    used = sorted({token for _, response in rows for token in response})
+    return [token for token in used if "\n" in tokenizer.decode([token])]
 
 
 def plain_text(prompt: str, config: PromptConfig) -> str:

@@ -71,7 +71,8 @@ class Finish(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One sampled response with the seed that made it."""
+    """One sampled response with the seed that made it. `stratum` is the rank of the first token
+    that it was forced through, `tree` the tree that it was drawn in, where there are any."""
 
     problem_id: str
     sample_index: int
@@ -79,6 +80,8 @@ class Completion:
     text: str
     token_ids: tuple[int, ...]
     finish: str
+    stratum: int | None = None
+    tree: int | None = None
 
 
 class Outcome(StrEnum):

@@ -44,13 +44,17 @@ SCHEMA = pa.schema(
         ("token_ids", pa.list_(pa.int32())),
         ("finish", pa.string()),
         ("facts", pa.string()),
+        # of a design: the rank of the first token forced, the tree drawn in; else null
+        ("stratum", pa.int32()),
+        ("tree", pa.int32()),
     ]
 )
 
 
 @dataclass(frozen=True)
 class Request:
-    """`n` samples of one problem; sample first_index + i is drawn with seed + i. Samples go on
+    """`n` samples of one problem; sample first_index + i is drawn with seed + i. Under a decoder
+    that draws trees they are whole ones. Samples go on
     from `prefix`, the beginning of a response, and are returned without it."""
 
     problem: Problem
@@ -161,14 +165,17 @@ def _rows_of(part: Path, ids: pa.Array, n: int) -> Iterator[tuple[int, Completio
     columns = ["problem_id", "sample_index", "seed", "text", "finish"]
     first = 0
     with pq.ParquetFile(part) as file:
+        # parts that were written before there were designs have none of these
+        columns += [name for name in ("stratum", "tree") if name in file.schema_arrow.names]
         for batch in file.iter_batches(columns=columns, batch_size=4096):
             mine = pc.is_in(batch["problem_id"], value_set=ids)
             rows = pc.indices_nonzero(pc.and_(mine, pc.less(batch["sample_index"], n)))
             kept = batch.take(rows)
             texts = (kept[name].to_pylist() for name in columns)
             for row, *values in zip(rows.to_pylist(), *texts, strict=True):
-                problem_id, index, seed, text, finish = values
-                yield first + row, Completion(problem_id, index, seed, text, (), finish)
+                problem_id, index, seed, text, finish, *design = values
+                one = Completion(problem_id, index, seed, text, (), finish, *design)
+                yield first + row, one
             first += len(batch)
 
 
@@ -198,12 +205,17 @@ def obtain(
     sampler: SamplerClient,
     progress: Progress,
 ) -> SampleSet:
-    """The sample set with at least `n` samples of each problem; only missing ones are drawn."""
+    """The sample set with at least `n` samples of each problem; only missing ones are drawn.
+
+    Raises InvalidResult where `n` is not a number of whole trees, or where one there is is not.
+    """
+    if n % decoder.unit:
+        raise InvalidResult(f"{n} samples are no whole trees of {decoder.unit}")
     with store.growing(what, progress) as path:
         samples = SampleSet(what, path)
         for stale in path.glob(".part-*"):
             stale.unlink()
-        requests = list(_missing(samples, problems, n))
+        requests = list(_missing(samples, problems, n, decoder.unit))
         if requests:
             if not (path / "identity.json").exists():
                 write_text(path / "identity.json", json.dumps(what.describe(), indent=1))
@@ -233,7 +245,7 @@ def _draw(
                 failed.append(answer)
                 progress(f"failed for good: {answer.message}")
                 continue
-            rows.extend(_rows(answer))
+            rows.extend(_rows(answer, decoder))
             waiting += 1
             if waiting == REQUESTS_PER_PART:
                 done += _write_part(samples.path, rows)
@@ -265,41 +277,59 @@ def seed_of(what: Identity, ordinal: int, index: int) -> int:
     return (offset + ordinal * SEED_STRIDE + index) % SEED_SPACE
 
 
-def _missing(samples: SampleSet, problems: Sequence[Problem], n: int) -> Iterator[Request]:
+def _missing(
+    samples: SampleSet, problems: Sequence[Problem], n: int, unit: int = 1
+) -> Iterator[Request]:
+    """What is not there yet, in whole trees of `unit` samples."""
     held = samples.held()
     for ordinal, problem in enumerate(problems):
-        have = held.get(problem.id, 0)
+        have = _whole_units(held.get(problem.id, 0), n, unit, problem.id)
         first = 0
         while first < n:
             if have >> first & 1:
-                first += 1
+                first += unit
                 continue
             stop = first
-            # a run of seeds must not wrap around where base + i would leave the 32 bits
+            # a run of seeds must not wrap around where base + i would leave the 32 bits; within
+            # a tree it may: its samples are asked for one by one
             while (
                 stop < n
                 and not have >> stop & 1
-                and not (stop > first and seed_of(samples.identity, ordinal, stop) == 0)
+                and not (stop > first and seed_of(samples.identity, ordinal, stop) < unit)
             ):
-                stop += 1
+                stop += unit
             seed = seed_of(samples.identity, ordinal, first)
             yield Request(problem, first, stop - first, seed)
             first = stop
 
 
-def _rows(response: Response) -> Iterator[dict[str, object]]:
+def _whole_units(have: int, n: int, unit: int, problem: str) -> int:
+    """`have`, of which no unit may be there in part: its samples follow from one another."""
+    whole = (1 << unit) - 1
+    for first in range(0, n if unit > 1 else 0, unit):
+        if (have >> first & whole) not in (0, whole):
+            raise InvalidResult(
+                f"tree {first // unit} of problem {problem} is there in part; remove the part "
+                "files of its sample set and run again"
+            )
+    return have
+
+
+def _rows(response: Response, decoder: DecoderConfig) -> Iterator[dict[str, object]]:
     request = response.request
     for i, (token_ids, text, finish) in enumerate(response.samples):
         yield {
             "problem_id": request.problem.id,
             "sample_index": request.first_index + i,
-            "seed": request.seed + i,
+            "seed": (request.seed + i) % SEED_SPACE,
             "subset": request.problem.subset,
             "prompt": request.problem.prompt,
             "text": text,
             "token_ids": list(token_ids),
             "finish": finish,
             "facts": json.dumps(request.problem.facts),
+            "stratum": decoder.stratum(request.first_index + i),
+            "tree": decoder.tree(request.first_index + i),
         }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
@@ -67,8 +66,9 @@ def count(
     stream = iter(completions)
     with Grader(task) as grader:
         while some := list(islice(stream, AT_ONCE)):
-            for problem_id, text, verdict, times in _graded(grader, by_id, some):
-                tallies[problem_id].add(verdict, text, times)
+            for problem_id, text, verdict, samples in _graded(grader, by_id, some):
+                tallies[problem_id].add(verdict, text, len(samples))
+                tallies[problem_id].place(verdict, samples)
     for lost in failed:
         verdict = Verdict(Outcome.ERROR, None, lost.message)
         tallies[lost.request.problem.id].add(verdict, times=lost.request.n)
@@ -77,14 +77,16 @@ def count(
 
 def _graded(
     grader: Grader, problems: dict[str, Problem], completions: Sequence[Completion]
-) -> Iterator[tuple[str, str, Verdict, int]]:
-    """Problem, text, verdict and how often: equal responses are graded once."""
-    whole = Counter((one.problem_id, one.text, one.finish) for one in completions)
+) -> Iterator[tuple[str, str, Verdict, list[Completion]]]:
+    """Problem, text, verdict and the samples it holds for: equal responses are graded once."""
+    whole: dict[tuple[str, str, str], list[Completion]] = {}
+    for one in completions:
+        whole.setdefault((one.problem_id, one.text, one.finish), []).append(one)
     finished = [key for key in whole if key[2] != Finish.LENGTH]
     verdicts = grader.grade([(problems[problem_id], text) for problem_id, text, _ in finished])
     by_key = dict(zip(finished, verdicts, strict=True))
-    for key, times in whole.items():
-        yield key[0], key[1], by_key.get(key) or Verdict(Outcome.TRUNCATED), times
+    for key, samples in whole.items():
+        yield key[0], key[1], by_key.get(key) or Verdict(Outcome.TRUNCATED), samples
 
 
 def _valid(task: Task, problem: Problem) -> int | None:

@@ -45,6 +45,7 @@ class Sampler:
         seed: int,
         decoder: dict[str, Any],
         prefix: str = "",
+        first_index: int = 0,
     ) -> list[tuple[tuple[int, ...], str, str]]:
         """`n` samples as (token ids, text, finish); see `WarmEngine.sample`."""
         path, fingerprint = checkpoint
@@ -56,6 +57,7 @@ class Sampler:
                 seed,
                 DecoderConfig(**decoder),
                 prefix,
+                first_index,
             )
         except EngineDead:
             # A replica without its engine must not go on failing requests until Serve's next
@@ -202,6 +204,7 @@ class _Handle:
             request.seed,
             self._decoder,
             request.prefix,
+            request.first_index,
         )
         return request, answer
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from forkdiv.artifacts import commit, versions
 from forkdiv.checkpoint import Checkpoint
-from forkdiv.config import DATA_AXES, StudyConfig
+from forkdiv.config import AXES, StudyConfig
 from forkdiv.errors import InvalidResult
 from forkdiv.fingerprint import Identity, stages
 from forkdiv.tasks import build, described
 
-NOT_IDENTITY = {"name", "place", "base", "checkpoint", "pretrain", "audit", "data"}
+NOT_IDENTITY = {"name", "place", "base", "checkpoint", "pretrain", "audit", "data", "plan"}
 
 
 def identity(study: StudyConfig, base: Checkpoint) -> Identity:
@@ -35,7 +35,7 @@ def assemble(
     dynamics: Sequence[dict[str, Any]] = (),
     best_decoders: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
-    """The summary of a study from the cells of its trials; `axes` are the data axes it varies,
+    """The summary of a study from the cells of its trials; `axes` are those it varies,
     `dynamics` the cells of checkpoints that were saved before a run's last one."""
     cells = [cell for trial in trials for cell in trial]
     return {
@@ -86,9 +86,10 @@ def check_cells(cells: Sequence[Mapping[str, Any]], untuned: str = "base ") -> N
     """As `check`, for cells alone; `untuned` names those of no tuned model."""
     wrong = []
     for cell in cells:
-        data = [f"{axis} {cell[axis]}" for axis in DATA_AXES if cell[axis] is not None]
+        data = [f"{axis} {cell[axis]}" for axis in AXES if cell.get(axis) is not None]
         who = " ".join([*(data or ["tuned"]), ""]) if cell["tuned"] else untuned
-        name = f"{who}T={cell['temperature']:g}"
+        how = f"{cell['decoder']} " if cell.get("decoder") else ""
+        name = f"{who}{how}T={cell['temperature']:g}"
         if not cell["valid"]:
             wrong.append(f"{name} {cell['subset']}: {cell['errors']} samples without a verdict")
         elif cell["agreement"] and not cell["agreement"]["agrees"]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from forkdiv.records import Outcome, Problem, Verdict
+from forkdiv.records import Completion, Outcome, Problem, Verdict
 
 SHOWN = 4000  # characters of a response that is kept to be looked at
 
@@ -24,6 +24,11 @@ class ProblemCounts:
     ({times: responses}), `valid` how many there are, where the task lists them. `right_votes` and
     `wrong_votes` say the same of distinct answers; None where verdicts do not carry answers.
     `right_text` and `wrong_text` are one response of each kind, to be looked at.
+
+    Where samples were not drawn independently of each other, `strata` holds of each first token
+    all samples, the correct ones, and those cut off or unreadable; `trees` of each tree its size
+    and the places, counted from 0, of its first correct sample and of its first one that is
+    correct or unread (None: it has none).
     """
 
     problem_id: str
@@ -43,6 +48,8 @@ class ProblemCounts:
     right_text: str | None = None
     wrong_text: str | None = None
     first_error: str = ""
+    strata: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+    trees: dict[int, tuple[int, int | None, int | None]] = field(default_factory=dict)
 
 
 def from_json(row: Mapping[str, Any]) -> ProblemCounts:
@@ -53,7 +60,11 @@ def from_json(row: Mapping[str, Any]) -> ProblemCounts:
         if row[name] is not None
     }
     modes = {mode: (told, right) for mode, (told, right) in row["by_mode"].items()}
-    return ProblemCounts(**{**row, **spectra, "by_mode": modes})
+    groups = {
+        name: {int(group): tuple(numbers) for group, numbers in row.get(name, {}).items()}
+        for name in ("strata", "trees")
+    }
+    return ProblemCounts(**{**row, **spectra, **groups, "by_mode": modes})
 
 
 class Tally:
@@ -63,6 +74,7 @@ class Tally:
     def __init__(self, problem: Problem, valid: int | None, votes: bool) -> None:
         self._counts = ProblemCounts(problem.id, problem.subset, valid=valid)
         self._votes = votes
+        self._trees: dict[int, list[tuple[int, bool, bool]]] = {}
         self._solutions, self._right, self._wrong = (array("Q") for _ in range(3))
 
     def add(self, verdict: Verdict, text: str = "", times: int = 1) -> None:
@@ -87,10 +99,24 @@ class Tally:
         if verdict.answer is not None and verdict.outcome in (Outcome.CORRECT, Outcome.WRONG):
             (self._right if correct else self._wrong).extend([_key(verdict.answer)] * times)
 
+    def place(self, verdict: Verdict, samples: Iterable[Completion]) -> None:
+        """Where in the design of their problem the samples of one verdict stand."""
+        right = verdict.outcome is Outcome.CORRECT
+        unread = verdict.outcome in (Outcome.TRUNCATED, Outcome.UNPARSABLE)
+        for one in samples:
+            if one.stratum is not None:
+                n, correct, lost = self._counts.strata.get(one.stratum, (0, 0, 0))
+                self._counts.strata[one.stratum] = (n + 1, correct + right, lost + unread)
+            if one.tree is not None:
+                mine = self._trees.setdefault(one.tree, [])
+                mine.append((one.sample_index, right, right or unread))
+
     @property
     def counts(self) -> ProblemCounts:
         """All that was added so far."""
         counts = self._counts
+        counts.strata = dict(sorted(counts.strata.items()))
+        counts.trees = {tree: _tree(rows) for tree, rows in sorted(self._trees.items())}
         counts.solutions = _spectrum(self._solutions)
         if self._votes:
             counts.right_votes = _spectrum(self._right)
@@ -106,6 +132,13 @@ def solution_of(text: str) -> str:
 def solutions_among(texts: Iterable[str]) -> int:
     """How many distinct solutions the texts are."""
     return len({solution_of(text) for text in texts})
+
+
+def _tree(rows: Iterable[tuple[int, bool, bool]]) -> tuple[int, int | None, int | None]:
+    """Size and first places of a tree, from (sample index, correct, correct or unread)."""
+    ordered = sorted(rows)
+    firsts = (next((at for at, row in enumerate(ordered) if row[which]), None) for which in (1, 2))
+    return len(ordered), *firsts  # type: ignore[return-value]
 
 
 def _key(text: str) -> int:

@@ -6,22 +6,25 @@ published everything lives in its workspace, which outlives a kill; Ray Train re
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from forkdiv import dataset
-from forkdiv.artifacts import Artifact, Store, publish_folder
+from forkdiv import dataset, encoded
+from forkdiv.artifacts import Artifact, Store
 from forkdiv.checkpoint import Checkpoint
 from forkdiv.config import PlaceConfig, PromptConfig, SftConfig
+from forkdiv.errors import InvalidResult
 from forkdiv.fingerprint import Identity
 from forkdiv.progress import Progress
-from forkdiv.train_log import LOG, Batch, Meter, TrainLog
+from forkdiv.train_log import LOG, Batch
+
+ROWS, DIVERGED = "rows.npz", "diverged.json"
 
 RAW = PromptConfig()
 
@@ -31,7 +34,9 @@ def identity(data: str, start: str, config: SftConfig, prompt: PromptConfig = RA
 
     Workers, ZeRO stage and device are left out: they are where, not what.
     """
-    return Identity("train", {"sft": config, "prompt": prompt}, {"dataset": data, "start": start})
+    return Identity(
+        "train", {"sft": config.deciding, "prompt": prompt}, {"dataset": data, "start": start}
+    )
 
 
 def obtain(
@@ -43,27 +48,34 @@ def obtain(
     progress: Progress,
     prompt: PromptConfig = RAW,
 ) -> Artifact:
-    """The trained run, made by Ray Train where it does not exist yet."""
+    """The trained run, made by Ray Train where it does not exist yet.
+
+    Raises UserError for examples that cannot be trained on, and InvalidResult where the loss
+    stopped being a number.
+    """
     what = identity(data.fingerprint, start.fingerprint, config, prompt)
 
     def make(folder: Path) -> None:
+        rows = encoded.encoded(dataset.stream(data.path), start.path, prompt)
         progress(f"fine-tuning: starting {place.workers} workers")
         # by the shards' layout: DeepSpeed resumes with no other number of workers or stage
         workspace = store.workspace(what) / f"w{place.workers}-z{place.zero_stage}-{place.device}"
+        workspace.mkdir(parents=True, exist_ok=True)
+        (workspace / DIVERGED).unlink(missing_ok=True)
+        encoded.write(workspace / ROWS, rows)
         job = {
             "workspace": str(workspace.resolve()),  # Ray's workers change directory
-            "data": str(data.path.resolve()),
             "start": str(start.path.resolve()),
             "sft": config.model_dump(mode="json"),
-            "prompt": prompt.model_dump(mode="json"),
-            "zero_stage": place.zero_stage,
+            "place": place.model_dump(mode="json"),
             "progress": (str(progress.path.resolve()), progress.who),
         }
         _run(job, place)
+        _check_finished(workspace, start)
         for epoch in sorted(saved_epochs(config)):
             # linked, not moved: whatever fails before publishing, the workspace stays whole
-            name = _folder_name(epoch)
-            shutil.copytree(workspace / "checkpoints" / name, folder / name, copy_function=os.link)
+            kept = checkpoint_folder(workspace, epoch)
+            shutil.copytree(kept, folder / kept.name, copy_function=os.link)
         shutil.copyfile(workspace / LOG, folder / LOG)
 
     return store.obtain(what, make, progress)
@@ -114,13 +126,35 @@ def saved_epochs(config: SftConfig) -> set[int]:
     return {*config.save_epochs, config.epochs}
 
 
+def checkpoint_folder(workspace: Path, epoch: int) -> Path:
+    """Where an epoch's checkpoint lies until the run is published."""
+    return workspace / "checkpoints" / _folder_name(epoch)
+
+
 def _folder_name(epoch: int) -> str:
     return f"epoch-{epoch:04d}"
+
+
+def _check_finished(workspace: Path, start: Checkpoint) -> None:
+    """Raise InvalidResult where the workers gave up, naming the batch and what is left."""
+    if not (workspace / DIVERGED).exists():
+        return
+    said = json.loads((workspace / DIVERGED).read_text())
+    rows = ", ".join(map(str, said["rows"][:8])) + (" …" if len(said["rows"]) > 8 else "")
+    kept = said["kept"] or start.path
+    after = f"of epoch {said['done']}" if said["done"] else "that it started from"
+    raise InvalidResult(
+        f"the loss is no number any more at step {said['step']} (epoch {said['epoch']}, examples "
+        f"{rows} of the dataset); the weights {after} are kept in {kept}: lower "
+        "sft.learning_rate, or look at these examples"
+    )
 
 
 def _run(job: dict[str, Any], place: PlaceConfig) -> None:
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
+
+    from forkdiv.train_worker import train_worker
 
     workspace = Path(job["workspace"])
     (workspace / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -146,159 +180,3 @@ def _run(job: dict[str, Any], place: PlaceConfig) -> None:
             },
         ),
     ).fit()
-
-
-def train_worker(job: dict[str, Any]) -> None:
-    """What each worker runs: load, resume, then step by step through the batches."""
-    import torch
-    from ray import train
-
-    from forkdiv.model import load_model, load_tokenizer
-    from forkdiv.prompting import encode
-
-    config = SftConfig.model_validate(job["sft"])
-    prompt = PromptConfig.model_validate(job["prompt"])
-    workspace = Path(job["workspace"])
-    context = train.get_context()
-    rank, world = context.get_world_rank(), context.get_world_size()
-    path, who = job["progress"]
-    progress = Progress(Path(path), who)
-    log = TrainLog(workspace / LOG, rank)
-    log.event("worker", step=0, rank=rank, pid=os.getpid())
-
-    tokenizer = load_tokenizer(Path(job["start"]))
-    rows = [
-        encode(tokenizer, one.prompt, one.response, prompt)
-        for one in dataset.stream(Path(job["data"]))
-    ]
-    torch.manual_seed(config.seed)
-    dtype = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
-    engine = _engine(load_model(Path(job["start"]), dtype), config, job["zero_stage"], world)
-    done = _resume(engine)
-    if done and rank == 0:
-        progress(f"resuming after epoch {done}")
-
-    plan = list(batches(len(rows), config))
-    meter = Meter(log, progress if rank == 0 else None, config, len(plan))
-    engine.train()
-    for at, batch in enumerate(plan):
-        if batch.epoch <= done:
-            continue
-        for group in engine.optimizer.param_groups:
-            group["lr"] = learning_rate(batch.step, len(plan), config)
-        loss, tokens = _loss(engine, [rows[i] for i in batch.rows], rank, world)
-        engine.backward(loss)
-        engine.step()
-        meter.step(batch, loss.detach(), tokens, engine)
-        if at + 1 == len(plan) or plan[at + 1].epoch != batch.epoch:
-            meter.flush()
-            if batch.epoch in saved_epochs(config):
-                _export(engine, tokenizer, workspace / "checkpoints" / _folder_name(batch.epoch))
-            _report(engine, batch, meter)
-
-
-def _engine(model: Any, config: SftConfig, zero_stage: int, world: int) -> Any:
-    import deepspeed
-
-    # Its shared-memory op would be compiled at every start for nothing on CPU, and a build that
-    # is killed leaves a lock behind that hangs the next one for ever.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    engine, *_ = deepspeed.initialize(
-        model=model,
-        model_parameters=list(model.parameters()),
-        config={
-            "train_micro_batch_size_per_gpu": config.batch_size // world,
-            "gradient_accumulation_steps": 1,
-            "gradient_clipping": config.grad_clip,
-            "optimizer": {
-                "type": "AdamW",
-                "params": {
-                    "lr": config.learning_rate,
-                    "weight_decay": config.weight_decay,
-                    "torch_adam": True,  # DeepSpeed's own would have to be compiled
-                },
-            },
-            "bf16": {"enabled": config.dtype == "bfloat16"},
-            "zero_optimization": {"stage": zero_stage},
-            "steps_per_print": 2**31 - 1,
-        },
-    )
-    return engine
-
-
-def _loss(
-    engine: Any, rows: Sequence[tuple[list[int], list[int]]], rank: int, world: int
-) -> tuple[Any, int]:
-    """This rank's part of the batch's mean loss per response token, scaled for averaging.
-
-    DeepSpeed averages gradients over ranks, whose parts may differ in length; so each part is
-    divided by the tokens of the whole batch, which every rank can count, and times `world`.
-    """
-    import torch
-
-    total = sum(len(response) for _, response in rows)
-    # a short last batch can leave a rank without rows: it steps along on a masked one
-    mine = list(rows[rank::world])
-    masked = not mine
-    mine = mine or [rows[0]]
-    width = max(len(prompt) + len(response) for prompt, response in mine)
-    ids = torch.zeros((len(mine), width), dtype=torch.long)
-    targets = torch.full((len(mine), width), -100, dtype=torch.long)
-    for at, (prompt, response) in enumerate(mine):
-        end = len(prompt) + len(response)
-        ids[at, :end] = torch.tensor(prompt + response)
-        if not masked:
-            targets[at, len(prompt) : end] = torch.tensor(response)
-    ids, targets = ids.to(engine.device), targets.to(engine.device)
-    # right padding needs no mask: no position looks at what comes after it
-    logits = engine(ids).logits[:, :-1].float()
-    summed = torch.nn.functional.cross_entropy(
-        logits.reshape(-1, logits.shape[-1]), targets[:, 1:].reshape(-1), reduction="sum"
-    )
-    return summed * (world / total), total
-
-
-def _resume(engine: Any) -> int:
-    """Load the last reported state, where there is one; the last finished epoch, or 0."""
-    from ray import train
-
-    checkpoint = train.get_checkpoint()
-    if checkpoint is None:
-        return 0
-    with checkpoint.as_directory() as folder:
-        path, state = engine.load_checkpoint(folder, tag="state")
-    if path is None:
-        raise RuntimeError(f"DeepSpeed found no state to resume from in {checkpoint}")
-    return int(state["epoch"])
-
-
-def _report(engine: Any, batch: Batch, meter: Meter) -> None:
-    """Hand the resumable state to Ray Train; every rank writes its own shard."""
-    from ray import train
-
-    with tempfile.TemporaryDirectory() as folder:
-        engine.save_checkpoint(folder, tag="state", client_state={"epoch": batch.epoch})
-        train.report(
-            {"epoch": batch.epoch, "step": batch.step, "loss": meter.loss},
-            checkpoint=train.Checkpoint.from_directory(folder),
-        )
-
-
-def _export(engine: Any, tokenizer: Any, path: Path) -> None:
-    """Write a Hugging Face folder; every rank takes part where ZeRO-3 spread the weights."""
-    import deepspeed
-    import torch.distributed as dist
-
-    state = {}
-    stage3 = engine.zero_optimization_partition_weights()
-    for name, parameter in engine.module.named_parameters():
-        with deepspeed.zero.GatheredParameters([parameter], enabled=stage3):
-            if dist.get_rank() == 0:
-                state[name] = parameter.detach().cpu().clone()
-    if dist.get_rank() == 0 and not path.exists():
-        aside = path.with_name(f".{path.name}")
-        shutil.rmtree(aside, ignore_errors=True)
-        engine.module.save_pretrained(aside, state_dict=state)
-        tokenizer.save_pretrained(aside)
-        publish_folder(aside, path)
-    dist.barrier()

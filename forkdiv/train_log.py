@@ -53,8 +53,10 @@ class TrainLog:
 class Meter:
     """Loss over all ranks, without any rank waiting for it.
 
-    The sum over ranks is started after a few steps and read a few steps later, when it has
-    long arrived; only the end of an epoch, where the ranks meet anyway, waits.
+    The sums over ranks are started after a few steps and read a few steps later, when they have
+    long arrived; only the end of an epoch, where the ranks meet anyway, waits. So `diverged`, the
+    first step whose loss is no number, is known some steps later, to every rank at the same
+    step, and before an epoch ends.
     """
 
     def __init__(
@@ -62,16 +64,19 @@ class Meter:
     ) -> None:
         self._log, self._progress, self._config, self._steps = log, progress, config, steps
         self._losses: list[Any] = []
+        self._batches: list[Batch] = []
         self._tokens = 0
-        self._pending: tuple[Any, Any, dict[str, Any]] | None = None
+        self._pending: tuple[Any, Any, list[Batch], dict[str, Any]] | None = None
+        self.diverged: Batch | None = None
         self._since = time.perf_counter()
         self._show_after = 0.0
         self.loss = math.nan
 
     def step(self, batch: Batch, loss: Any, tokens: int, engine: Any) -> None:
         self._losses.append(loss)
+        self._batches.append(batch)
         self._tokens += tokens
-        self._last = (batch, engine)
+        self._engine = engine
         if len(self._losses) == LOG_EVERY_STEPS:
             self._start()
 
@@ -85,8 +90,8 @@ class Meter:
         import torch.distributed as dist
 
         self._finish()
-        batch, engine = self._last
-        mean = torch.stack(self._losses).mean() / dist.get_world_size()
+        batch, engine = self._batches[-1], self._engine
+        means = torch.stack(self._losses) / dist.get_world_size()
         seconds = time.perf_counter() - self._since
         row = {
             "step": batch.step,
@@ -95,17 +100,24 @@ class Meter:
             "grad_norm": _number(engine.get_global_grad_norm()),
             "response_tokens_per_s": round(self._tokens / seconds, 1),
         }
-        self._pending = (dist.all_reduce(mean, async_op=True), mean, row)
-        self._losses, self._tokens, self._since = [], 0, time.perf_counter()
+        handle = dist.all_reduce(means, async_op=True)
+        self._pending = (handle, means, self._batches, row)
+        self._losses, self._batches = [], []
+        self._tokens, self._since = 0, time.perf_counter()
 
     def _finish(self) -> None:
         if self._pending is None:
             return
-        handle, mean, row = self._pending
+        handle, means, batches, row = self._pending
         handle.wait()
         self._pending = None
         now = time.perf_counter()
-        self.loss = float(mean)
+        losses = means.tolist()
+        self.loss = math.fsum(losses) / len(losses) if all(map(math.isfinite, losses)) else math.nan
+        bad = [
+            batch for batch, loss in zip(batches, losses, strict=True) if not math.isfinite(loss)
+        ]
+        self.diverged = self.diverged or next(iter(bad), None)
         if self._log.rank == 0:
             self._log.event("step", loss=self.loss, **row)
         if self._progress and (now >= self._show_after or row["step"] == self._steps):

@@ -78,7 +78,7 @@ def _band(value: float, mixture: Mixture, k: int, problems: int, least: float) -
         "high": min(value + half, 1.0),
         "low_all": max(value - 1.4 * half, least),
         "high_all": min(value + 1.4 * half, 1.0),
-        "method": "wilson" if flat else "bootstrap",
+        "method": "wilson" if flat else "score",
     }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
-from forkdiv.config import DATA_AXES
+from forkdiv.config import AXES
 
 Change = tuple[float, float, float]
 UP, DOWN, FLAT = (0.3, 0.25, 0.35), (-0.2, -0.25, -0.15), (0.01, -0.02, 0.04)
@@ -44,7 +44,7 @@ def a_cell(
     known = setting if isinstance(setting, Mapping) else {"fork_density": setting}
     return {
         "tuned": setting is not None,
-        **dict.fromkeys(DATA_AXES),
+        **dict.fromkeys(AXES),
         **known,
         "temperature": temperature,
         "seed": seed,
@@ -80,8 +80,8 @@ def a_summary(
         places = list(dict.fromkeys((cell["temperature"], cell["subset"]) for cell in cells))
         ks = {int(k): FLAT for k in cells[0]["pass_at"]} if cells else {1: FLAT}
         base = [a_cell(None, t, subset=subset, changes=ks) for t, subset in places]
-    vary = [axis for axis in DATA_AXES if len({cell[axis] for cell in cells}) > 1]
-    known = [axis for axis in DATA_AXES if any(cell[axis] is not None for cell in cells)]
+    vary = [axis for axis in AXES if len({cell[axis] for cell in cells}) > 1]
+    known = [axis for axis in AXES if any(cell[axis] is not None for cell in cells)]
     return {
         "study": study,
         "fingerprint": "f" * 64,

@@ -1,9 +1,12 @@
-"""Each model at the temperature that was best for it on other problems than it is judged by."""
+"""Each model under the decoder that was best for it on other problems than it is judged by."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from forkdiv import coverage
 from forkdiv.config import EvalConfig
 from tuning.best_decoder import best_decoders
 from tuning.space import Point
@@ -21,7 +24,7 @@ def trial(
         fingerprint="f",
         cells=[{"valid": True}],
         checkpoint="c",
-        correct=correct,
+        passed={str(k): coverage.pass_at_k(8, correct, k).tolist() for k in (1, 8)},
         subsets=["all"] * 4,
         choice=known,
     )
@@ -53,3 +56,14 @@ def test_nothing_is_said_where_nothing_was_chosen() -> None:
     assert best_decoders([BASE[1], trial(1.0, 0.9, [8] * 4)], CONFIG) == []
     unchosen = [trial(t, None, [8] * 4, tuned) for t in (0.7, 1.0) for tuned in (False, True)]
     assert best_decoders(unchosen, CONFIG) == []
+
+
+def test_decoders_are_chosen_as_temperatures_are() -> None:
+    def under(name: str, one: TrialResult) -> TrialResult:
+        return replace(one, point=replace(one.point, decoder=name))
+
+    base = [under("plain", BASE[1]), under("forced", trial(1.0, 0.1, [8] * 4, tuned=False))]
+    tuned = [under("plain", trial(1.0, 0.1, [8] * 4)), under("forced", trial(1.0, 0.9, [2] * 4))]
+    (one, _) = best_decoders([*base, *tuned], CONFIG)
+    assert (one["base_decoder"], one["tuned_decoder"]) == ("plain", "forced")
+    assert one["delta"]["value"] == pytest.approx(2 / 8 - 4 / 8)

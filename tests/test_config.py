@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from forkdiv.config import (
+    AXES,
     DATA_AXES,
     DatasetConfig,
     DecoderConfig,
@@ -86,6 +87,11 @@ REFUSED = {
     "eval.confidence=1": ("eval.confidence", "got 1", "less than 1"),
     "sweep.seed=[1, 2, 1]": ("sweep", "seed names a value twice", "[1, 2, 1]"),
     "sweep.temperature=[0.5, .nan]": ("sweep.temperature.1", "got nan", "finite"),
+    "place.offload=parameters": ("place: offload=parameters", "got 1", "parameters at stage 3"),
+    "sft.loss=entropy": ("sft.loss", "got 'entropy'", "'label-smoothing'"),
+    "sft.gem_beta=0": ("sft.gem_beta", "got 0", "greater than 0"),
+    "sft.dco_n=0": ("sft.dco_n", "got 0", "greater than or equal to 1"),
+    "sweep.interpolation=[0, 1.5]": ("sweep.interpolation.1", "got 1.5", "less than or equal to 1"),
     "sweep.fork_density=[0, 2]": ("sweep.fork_density.1", "got 2", "less than or equal to 1"),
     "place.workers=3": ("sft.batch_size=32", "place.workers=3", "a multiple of the workers"),
     "pretrain.sft.batch_size=7": ("pretrain.sft.batch_size=7", "workers=2", "a multiple"),
@@ -101,6 +107,10 @@ REFUSED = {
     "name=": ("name", "got None", "string"),
     "name=store": ("name=store", "folder of forkdiv's own", "choose another name"),
     "base=3": ("base", "got 3", "path"),
+    "sweep.decoder=[hot]": ("sweep.decoder names hot", "allowed: none", "define it there"),
+    "decoder.tree_samples=5": ("eval.samples=64", "whole trees of 5"),
+    "decoder.first_tokens=65": ("eval.samples=64", "at least 65 samples"),
+    "decoder.temperature=2.5": ("decoder.temperature", "got 2.5", "less than or equal to 2"),
     "sft=3": ("sft", "got 3", "SftConfig"),
     "sft=[1]": ("sft", "got [1]", "SftConfig"),
     "name.first=x": ("name", "got 'a section'", "string"),
@@ -110,6 +120,7 @@ REFUSED = {
 MISSPELT = {
     "sft.epoch=3": ("sft.epoch", "did you mean epochs?"),
     "datasets.examples=3": ("datasets", "did you mean dataset?"),
+    "decoders={hot: {temprature: 2}}": ("decoders.hot.temprature", "mean temperature?"),
     "place.engine.replica=2": ("place.engine.replica", "did you mean replicas?"),
     "pretrain.sft.batchsize=2": ("pretrain.sft.batchsize", "did you mean batch_size?"),
     "task.degre=3": ("task.degre:", "did you mean degree?"),
@@ -235,11 +246,20 @@ def test_no_file_and_an_empty_file_give_the_defaults(tmp_path: Path) -> None:
     assert load(None) == load(written(tmp_path, "# nothing yet\n")) == StudyConfig()
 
 
+def test_decoders_that_cannot_be_swept_together_are_refused() -> None:
+    named = "decoders={a: {dtype: bfloat16}, b: {first_tokens: 4}}"
+    assert "one engine draws all" in refusal(None, named, "sweep.decoder=[a,b]")
+    assert "the same samples again" in refusal(
+        None, named, "sweep.decoder=[b]", "sweep.temperature=[0,1]"
+    )
+    assert load(None, [named]).sweep.decoder == ()  # what is not swept is not asked
+
+
 def test_every_stage_of_a_study_is_frozen() -> None:
     study = StudyConfig()
     stages = [getattr(study, name) for name in StudyConfig.model_fields]
     frozen = [study, *(stage for stage in stages if isinstance(stage, Frozen))]
-    assert len(frozen) == 12
+    assert len(frozen) == 13
     for config in frozen:
         field = next(iter(type(config).model_fields))
         with pytest.raises(ValidationError, match="frozen"):
@@ -379,7 +399,8 @@ def test_a_file_is_named_by_an_absolute_path(
 
 def test_every_data_axis_is_a_knob_of_the_data_and_an_axis_of_the_sweep() -> None:
     assert set(DATA_AXES) <= DatasetConfig.knobs() & set(SweepConfig.model_fields)
-    assert set(SweepConfig.model_fields) == {*DATA_AXES, "temperature", "seed"}
+    assert set(SweepConfig.model_fields) == {*AXES, "decoder", "temperature", "seed"}
+    assert set(DATA_AXES) < set(AXES)
 
 
 def test_no_number_of_examples_or_problems_is_the_tasks_own() -> None:

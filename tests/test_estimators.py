@@ -1,4 +1,4 @@
-"""pass@k over fixed strata, and errors that name their rows."""
+"""pass@k over fixed strata and over whole trees, and errors that name their rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forkdiv.coverage import deal, pass_at_k, pass_at_k_stratified
+from forkdiv.coverage import (
+    agreement,
+    deal,
+    exact_pass_at_k,
+    exact_pass_at_k_stratified,
+    pass_at_k,
+    pass_at_k_stratified,
+    pass_at_k_trees,
+)
 
 Stratum = st.lists(st.booleans(), min_size=1, max_size=5)
 
@@ -43,6 +51,68 @@ def test_a_stratum_with_fewer_samples_than_draws_is_unknown() -> None:
     with pytest.warns(RuntimeWarning, match="1 of 2 values are NaN"):
         found = pass_at_k_stratified([[4, 1], [4, 4]], [[1, 1], [1, 1]], [2, 2])
     assert np.isnan(found).tolist() == [True, False]
+
+
+Trees = st.integers(1, 4).flatmap(
+    lambda size: st.tuples(st.just(size), st.lists(st.integers(0, size), min_size=1, max_size=5))
+)
+
+
+@settings(deadline=None)
+@given(Trees, st.data())
+def test_the_estimate_over_trees_is_the_mean_over_every_choice_of_trees(
+    trees: tuple[int, list[int]], data: st.DataObject
+) -> None:
+    size, first = trees
+    k = data.draw(st.integers(1, size * len(first)))
+    j, r = divmod(k, size)
+    hits = []
+    for begun in range(len(first)) if r else [None]:
+        others = [place for i, place in enumerate(first) if i != begun]
+        early = begun is not None and first[begun] < r
+        hits += [early or any(p < size for p in some) for some in combinations(others, j)]
+    assert pass_at_k_trees(first, size, k) == pytest.approx(np.mean(hits), abs=1e-9)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=9), st.data())
+def test_trees_of_one_sample_are_the_usual_estimate(right: list[bool], data: st.DataObject) -> None:
+    k = data.draw(st.integers(1, len(right)))
+    first = [0 if one else 1 for one in right]
+    usual = pass_at_k(len(right), sum(right), k)
+    assert pass_at_k_trees(first, 1, k) == pytest.approx(usual, abs=1e-9)
+
+
+def test_trees_have_a_row_per_problem_and_a_column_per_k() -> None:
+    with pytest.warns(RuntimeWarning, match="2 of 6 values are NaN"):
+        found = pass_at_k_trees([[0, 3], [3, 3]], 3, [1, 6, 7])
+    np.testing.assert_allclose(found, [[0.5, 1, np.nan], [0, 0, np.nan]])
+
+
+def test_a_place_beyond_its_tree_is_refused() -> None:
+    with pytest.raises(ValueError, match="c=4 n=3"):
+        pass_at_k_trees([4, 1], 3, 1)
+
+
+@given(st.floats(0, 1), st.integers(1, 9))
+def test_one_stratum_has_the_usual_exact_value(p: float, k: int) -> None:
+    found = exact_pass_at_k_stratified([p], [k])
+    assert found == pytest.approx(exact_pass_at_k(p, k))
+
+
+def test_exact_values_of_strata_leave_out_those_without_draws() -> None:
+    assert exact_pass_at_k_stratified([0.5, 1.0], [1, 0]) == pytest.approx(0.5)
+    assert exact_pass_at_k_stratified([0.5, 0.2], [2, 1]) == pytest.approx(1 - 0.25 * 0.8)
+
+
+def test_counts_of_strata_agree_with_their_probabilities_and_with_no_others() -> None:
+    random = np.random.default_rng(3)
+    p = random.uniform(0, 1, (200, 3)) * [0.05, 0.3, 1.0]
+    n, ks = 16, [1, 2, 4, 8, 16]
+    counts = random.binomial(deal(n, 3), p)
+    assert agreement(counts, n, p, ks).agrees
+    assert not agreement(counts, n, p[:, ::-1], ks).agrees
+    one = agreement(counts[:, :1], 6, p[:, :1], [1, 2, 4])
+    assert one == agreement(counts[:, 0], 6, p[:, 0], [1, 2, 4])
 
 
 @given(st.integers(1, 200), st.integers(1, 20))

@@ -14,7 +14,8 @@ from forkdiv import exact
 from forkdiv.artifacts import Store
 from forkdiv.checkpoint import Checkpoint, open_checkpoint
 from forkdiv.config import DecoderConfig, EvalConfig, PromptConfig
-from forkdiv.model import load_model, load_tokenizer
+from forkdiv.model import load_model, load_tokenizer, next_token_logprobs
+from forkdiv.prompting import prompt_ids
 from forkdiv.records import Outcome, Problem
 from forkdiv.task_config import CounterfactualConfig, GraphBranchingConfig
 from forkdiv.tasks import build
@@ -107,7 +108,7 @@ def test_a_task_that_cannot_list_its_solutions_has_no_exact_values() -> None:
 def test_exact_values_differ_between_temperatures() -> None:
     cold, hot = (
         exact.probabilities(TASK, PROBLEMS, base(), DecoderConfig(temperature=t))
-        for t in (0.3, 3.0)
+        for t in (0.3, 2.0)
     )
     assert np.all(np.abs(cold - hot) > 0.01)
 
@@ -128,11 +129,32 @@ def test_at_temperature_0_exact_is_whether_greedy_decoding_is_correct() -> None:
     assert 0 < sum(greedy) < len(greedy)
 
 
-@pytest.mark.parametrize("cut", [{"top_p": 0.95}, {"top_k": 5}])
-def test_a_decoder_that_truncates_is_refused(tmp_path: Path, cut: dict[str, float]) -> None:
-    decoder = DecoderConfig.model_validate(cut)
-    with pytest.raises(ValueError, match="truncating decoder"):
-        exact.obtain(Store(tmp_path), TASK, CONFIG, PROBLEMS, base(), decoder)
+def test_trees_have_no_exact_values(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no exact probabilities of trees"):
+        exact.obtain(Store(tmp_path), TASK, CONFIG, PROBLEMS, base(), DecoderConfig(tree_samples=4))
+
+
+def test_a_decoder_that_cuts_everything_but_the_likeliest_token_is_greedy() -> None:
+    greedy = exact.probabilities(TASK, PROBLEMS, base(), DecoderConfig(temperature=0.0))
+    cut = exact.probabilities(TASK, PROBLEMS, base(), DecoderConfig(top_k=1))
+    assert cut.tolist() == greedy.tolist()
+
+
+def test_a_gate_that_never_opens_changes_nothing() -> None:
+    plain = exact.probabilities(TASK, PROBLEMS, base(), DecoderConfig(temperature=0.7))
+    shut = DecoderConfig(temperature=0.7, gate_entropy=50.0, hot_temperature=2.0)
+    np.testing.assert_allclose(exact.probabilities(TASK, PROBLEMS, base(), shut), plain)
+
+
+def test_first_tokens_have_a_probability_each_and_together_the_whole_one() -> None:
+    decoder = DecoderConfig(first_tokens=4)
+    by_first = exact.probabilities(TASK, PROBLEMS, base(), decoder)
+    assert by_first.shape == (len(PROBLEMS), 4)
+    whole = exact.probabilities(TASK, PROBLEMS, base(), DecoderConfig())
+    tokenizer = load_tokenizer(BASE)
+    heads = [prompt_ids(tokenizer, problem.prompt, RAW) for problem in PROBLEMS]
+    chances = np.exp([np.sort(row)[::-1][:4] for row in next_token_logprobs(BASE, heads)])
+    np.testing.assert_allclose((by_first * chances).sum(1), whole, atol=1e-6)
 
 
 def test_exact_values_are_made_once_and_read_back_to_the_last_bit(tmp_path: Path) -> None:

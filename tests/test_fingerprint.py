@@ -20,6 +20,7 @@ from forkdiv.config import (
     DatasetConfig,
     DecoderConfig,
     EngineConfig,
+    LoraConfig,
     PlaceConfig,
     PretrainConfig,
     PromptConfig,
@@ -74,12 +75,26 @@ OTHER_VALUES: dict[type[Frozen], dict[str, Any]] = {
         "weight_decay": 0.1,
         "grad_clip": 0.5,
         "dtype": "bfloat16",
+        "loss": "gem",
+        "smoothing": 0.2,
+        "gem_beta": 0.5,
+        "dco_n": 4,
+        "dco_per": "token",
+        "lora": LoraConfig(rank=4),
         "seed": 1,
     },
     DecoderConfig: {
         "temperature": 0.5,
         "top_p": 0.9,
         "top_k": 4,
+        "min_p": 0.1,
+        "top_n_sigma": 1.0,
+        "gate_entropy": 0.4,
+        "hot_temperature": 1.5,
+        "first_tokens": 3,
+        "tree_samples": 8,
+        "fork_entropy": 0.4,
+        "branch_probability": 0.1,
         "max_new_tokens": 17,
         "dtype": "bfloat16",
     },
@@ -90,7 +105,7 @@ DEFAULTS: dict[type[Frozen], Frozen] = {
     DatasetConfig: DatasetConfig(),
     SynthesisConfig: SynthesisConfig(),
     SftConfig: SftConfig(),
-    DecoderConfig: DecoderConfig(),
+    DecoderConfig: DecoderConfig(gate_entropy=0.5, hot_temperature=2.0, tree_samples=4),
 }
 CHANGES = [(kind, field) for kind, values in OTHER_VALUES.items() for field in values]
 
@@ -101,6 +116,10 @@ OTHER_PLACES: dict[str, Any] = {
     "workers": 1,
     "cpus_per_worker": 1.0,
     "zero_stage": 3,
+    "micro_batch": 4,
+    "pack_tokens": 512,
+    "activation_checkpointing": True,
+    "offload": "optimizer",
     "max_failures": 9,
     "max_concurrent_trials": 4,
     "ray_address": "ray://head:10001",
@@ -164,10 +183,18 @@ def test_the_tables_of_other_values_name_every_field() -> None:
 
 @pytest.mark.parametrize(("kind", "field"), CHANGES)
 def test_every_identity_field_changes_the_fingerprint(kind: type[Frozen], field: str) -> None:
-    default = DEFAULTS[kind]
+    # two designs exclude each other, so that the one is set without the other
+    default = DecoderConfig() if field == "first_tokens" else DEFAULTS[kind]
     other = changed(default, **{field: OTHER_VALUES[kind][field]})
     assert getattr(other, field) != getattr(default, field)
     assert hashed(other) != hashed(default)
+
+
+def test_knobs_of_a_decoder_that_are_not_set_leave_its_fingerprint_as_it_was() -> None:
+    plain = {"temperature": 0.7, "top_p": 1.0, "top_k": 0, "max_new_tokens": 16}
+    first = {**plain, "dtype": "float32"}  # all that a decoder was, before there were others
+    assert hashed(DecoderConfig(temperature=0.7)) == hashed(first)
+    assert DecoderConfig(**DecoderConfig(min_p=0.1).model_dump()) == DecoderConfig(min_p=0.1)
 
 
 @pytest.mark.parametrize(

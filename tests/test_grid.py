@@ -9,9 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm, t
 
-from forkdiv.report.grid import Estimate, Grid, as_estimate, nearest_1, signed, subset_title
+from forkdiv.report.grid import (
+    Estimate,
+    Grid,
+    as_estimate,
+    decoders_of,
+    nearest_1,
+    signed,
+    subset_title,
+    under,
+)
 from forkdiv.report.setting import Setting
-from tests.summaries import FLAT, UP, Change, a_cell, a_summary, grid_summary, made_invalid
+from forkdiv.report.tables import table
+from tests.summaries import DOWN, FLAT, UP, Change, a_cell, a_summary, grid_summary, made_invalid
 
 
 def density(value: float) -> Setting:
@@ -254,3 +264,48 @@ def test_an_interval_that_lacks_a_number_is_none(missing: float | None) -> None:
     assert as_estimate({"value": 0.5, "low": missing, "high": 0.6}) is None
     assert as_estimate(None) is None
     assert as_estimate({"value": 0.5, "low": 0.4, "high": 0.6}) == Estimate(0.5, 0.4, 0.6)
+
+
+def of_two_decoders() -> dict[str, Any]:
+    """`plain` gains where `forced` loses."""
+    cells = [
+        a_cell(0.5, changes={1: UP, 16: DOWN}, decoder="plain"),
+        a_cell(0.5, changes={1: DOWN, 16: UP}, decoder="forced"),
+    ]
+    flat = {1: FLAT, 16: FLAT}
+    base = [a_cell(None, changes=flat, decoder=name) for name in ("plain", "forced")]
+    return a_summary(cells, base)
+
+
+def test_a_grid_is_of_one_decoder_and_never_takes_another_for_a_seed() -> None:
+    summary = of_two_decoders()
+    assert decoders_of(summary) == ("plain", "forced")
+    found = Grid.of(summary).change(density(0.5), 1.0, "all", 1)
+    assert found == Estimate(*UP, directions=(1,))
+    other = Grid.of(under(summary, "forced"))
+    assert other.change(density(0.5), 1.0, "all", 1) == Estimate(*DOWN, directions=(-1,))
+    assert len(other.cells) == 2
+
+
+def test_a_table_names_the_decoder_of_each_row() -> None:
+    header, rows = table(of_two_decoders())
+    assert header[:3] == ["decoder", "fork density", "temperature"]
+    assert [row[:2] for row in rows] == [
+        ["plain", "base"],
+        ["plain", "0.5"],
+        ["forced", "base"],
+        ["forced", "0.5"],
+    ]
+    plain = a_summary([a_cell(0.5)])
+    assert decoders_of(plain) == (None,)
+    assert table(plain)[0][0] == "fork density"
+
+
+def test_a_decoder_without_a_valid_cell_hides_no_other() -> None:
+    summary = of_two_decoders()
+    summary["cells"] = [
+        made_invalid(cell) for cell in summary["cells"] if cell["decoder"] == "forced"
+    ]
+    summary["base"][1] = made_invalid(summary["base"][1])
+    header, rows = table(summary)
+    assert "pass@16" in header and len(rows) == 3

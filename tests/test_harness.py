@@ -725,3 +725,11 @@ def test_what_cannot_be_told_in_full_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(InvalidResult, match=r"problem p has no verdict.*beyond me"):
         write(tmp_path, RUN, task, problems, completions)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_decoder_of_ours_is_named_and_one_whose_samples_hang_together_is_refused() -> None:
+    settings = replace(RUN, decoder=DecoderConfig(min_p=0.1, top_n_sigma=1.0)).settings
+    assert (settings["min_p"], settings["top_n_sigma"]) == (0.1, 1.0)
+    assert "min_p" not in RUN.settings
+    with pytest.raises(UserError, match="draws every sample by itself"):
+        replace(RUN, decoder=DecoderConfig(tree_samples=2))

@@ -21,6 +21,7 @@ SOURCES = sorted(
 ALLOWED = {
     "ray": (
         "forkdiv/train.py",
+        "forkdiv/train_worker.py",
         "forkdiv/serve.py",
         "forkdiv/route.py",
         "forkdiv/sample.py",
@@ -33,21 +34,35 @@ ALLOWED = {
         "forkdiv/engine_worker.py",
         "forkdiv/serve.py",
         "forkdiv/completions.py",
-        "forkdiv/decoding.py",
+        "forkdiv/logits_processors.py",
     ),
     "torch": (
         "forkdiv/model.py",
         "forkdiv/losses.py",
-        "forkdiv/train.py",
+        "forkdiv/interpolate.py",
+        "forkdiv/train_worker.py",
         "forkdiv/train_log.py",
+        "forkdiv/sheet.py",
+        "forkdiv/plan.py",
         "forkdiv/entropy.py",
-        "forkdiv/decoding.py",
+        "forkdiv/logits_processors.py",
         "forkdiv/exact.py",
     ),
-    "deepspeed": ("forkdiv/train.py",),
+    "deepspeed": ("forkdiv/train_worker.py",),
+    "peft": ("forkdiv/lora.py",),
 }
 
-PURE = ["coverage", "report", "records", "config", "tasks", "cell", "fork_tree", "fork_view"]
+PURE = [
+    "coverage",
+    "report",
+    "records",
+    "config",
+    "decoding",
+    "tasks",
+    "cell",
+    "fork_tree",
+    "fork_view",
+]
 
 
 def imported(path: str) -> set[str]:
@@ -75,8 +90,9 @@ def test_a_library_is_imported_only_where_it_may_be(library: str) -> None:
     assert [path for path in users if not path.startswith(ALLOWED[library])] == []
 
 
-def test_the_engines_worker_does_not_know_ray() -> None:
-    assert "ray" not in imported("forkdiv/engine_worker.py")
+@pytest.mark.parametrize("name", ["engine_worker", "logits_processors"])
+def test_what_runs_in_the_engines_worker_does_not_know_ray(name: str) -> None:
+    assert "ray" not in imported(f"forkdiv/{name}.py")
 
 
 def test_the_library_does_not_know_who_uses_it() -> None:

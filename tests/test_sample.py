@@ -68,9 +68,10 @@ def obtained(
     problems: Sequence[Problem] = PROBLEMS,
     n: int = 4,
     what: Identity = WHAT,
+    decoder: DecoderConfig = DECODER,
 ) -> SampleSet:
     progress = Progress(store.root / "progress.jsonl")
-    return sample.obtain(store, what, problems, n, CHECKPOINT, DECODER, sampler, progress)
+    return sample.obtain(store, what, problems, n, CHECKPOINT, decoder, sampler, progress)
 
 
 def rows(samples: SampleSet) -> list[dict[str, Any]]:
@@ -332,6 +333,61 @@ def test_a_part_alone_is_enough_to_score_again(store: Store) -> None:
     assert json.loads((samples.path / "identity.json").read_text()) == WHAT.describe()
 
 
+def test_samples_of_a_design_carry_their_stratum_or_their_tree(store: Store) -> None:
+    forced, trees = DecoderConfig(first_tokens=3), DecoderConfig(tree_samples=2)
+    for decoder, name, want in (
+        (DECODER, "plain", [(None, None)] * 6),
+        (forced, "forced", [(i % 3, None) for i in range(6)]),
+        (trees, "trees", [(None, i // 2) for i in range(6)]),
+    ):
+        what = sample.identity(TASK, EvalConfig(), CHECKPOINT, decoder, RAW)
+        samples = obtained(store, FakeSampler(), PROBLEMS[:1], 6, what, decoder)
+        found = sorted(samples.completions(PROBLEMS[:1], 6), key=lambda one: one.sample_index)
+        assert [(one.stratum, one.tree) for one in found] == want, name
+        written = sorted(rows(samples), key=lambda row: int(row["sample_index"]))
+        assert [(row["stratum"], row["tree"]) for row in written] == want, name
+
+
+def test_parts_without_the_columns_of_a_design_are_read(store: Store) -> None:
+    samples = obtained(store, FakeSampler(), PROBLEMS[:1])
+    (part,) = samples.path.glob("part-*.parquet")
+    pq.write_table(pq.read_table(part).drop_columns(["stratum", "tree"]), part)
+    more = obtained(store, FakeSampler(), PROBLEMS[:1], 6)
+    assert [one.tree for one in more.completions(PROBLEMS[:1], 6)] == [None] * 6
+
+
+def test_trees_are_drawn_whole_and_those_that_are_there_are_kept(store: Store) -> None:
+    trees = DecoderConfig(tree_samples=4)
+    obtained(store, FakeSampler(), n=8, decoder=trees)
+    more = FakeSampler()
+    obtained(store, more, n=16, decoder=trees)
+    assert {(one.first_index, one.n) for one in more.asked} == {(8, 8)}
+    with pytest.raises(InvalidResult, match="18 samples are no whole trees of 4"):
+        obtained(store, FakeSampler(), n=18, decoder=trees)
+
+
+def test_a_tree_that_is_there_in_part_is_refused(store: Store) -> None:
+    obtained(store, FakeSampler(), n=6)
+    with pytest.raises(InvalidResult, match=r"tree 1 of problem .* is there in part"):
+        obtained(store, FakeSampler(), n=8, decoder=DecoderConfig(tree_samples=4))
+
+
+def test_a_tree_may_pass_the_32_bits_but_no_request_goes_on_after_it(
+    store: Store, wrap: tuple[Identity, int, int]
+) -> None:
+    what, ordinal, index = wrap
+    size = 4
+    n = size * (index // size + 3)
+    sampler, problems = FakeSampler(), MANY[: ordinal + 1]
+    samples = obtained(store, sampler, problems, n, what, DecoderConfig(tree_samples=size))
+    assert keys(samples) == all_keys(problems, n)
+    place = {problem.id: i for i, problem in enumerate(problems)}
+    for row in rows(samples):
+        assert row["seed"] == seed_of(what, place[row["problem_id"]], row["sample_index"])
+    mine = [one for one in sampler.asked if one.problem == problems[ordinal]]
+    assert len(mine) == 2 and all(one.first_index % size == one.n % size == 0 for one in mine)
+
+
 def test_how_much_is_asked_is_no_identity_and_what_decides_a_sample_is() -> None:
     def of(
         config: EvalConfig,
@@ -350,6 +406,9 @@ def test_how_much_is_asked_is_no_identity_and_what_decides_a_sample_is() -> None
         of(EvalConfig(), DecoderConfig(temperature=0.7)),
         of(EvalConfig(), DecoderConfig(top_p=0.95)),
         of(EvalConfig(), DecoderConfig(max_new_tokens=20)),
+        of(EvalConfig(), DecoderConfig(first_tokens=4)),
+        of(EvalConfig(), DecoderConfig(tree_samples=4)),
+        of(EvalConfig(), DecoderConfig(tree_samples=4, fork_entropy=0.5)),
         of(EvalConfig(), name="d"),
         of(EvalConfig(), prompt=PromptConfig(template="plain")),
         of(EvalConfig(), prompt=PromptConfig(template="chat", system="Be brief.")),

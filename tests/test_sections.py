@@ -52,7 +52,7 @@ def test_a_summary_of_before_has_the_tables_of_before() -> None:
 def test_a_whole_study_has_every_table_and_each_row_fits_its_header() -> None:
     summary = a_study(densities=(0.0, 1.0))
     made = of_sections(summary, Grid.of(summary))
-    assert [name for name, table in made.items() if table is None] == ["modes"]
+    assert [name for name, table in made.items() if table is None] == ["modes", "decoders"]
     for table in made.values():
         for one in (table, table.first) if table and table.first else (table,):
             assert one is None or {len(row) for row in one.rows} == {len(one.header)}

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forkdiv.config import DATA_AXES
+from forkdiv.config import AXES
 from forkdiv.report.setting import CATEGORIES, Setting, title
 from tests.summaries import a_cell
 
 
 def setting(**values: Any) -> Setting:
-    axes = [axis for axis in DATA_AXES if axis in values]
+    axes = [axis for axis in AXES if axis in values]
     found = Setting.of(a_cell(values), axes)
     assert found
     return found
@@ -40,6 +40,7 @@ def setting(**values: Any) -> Setting:
             "branch coverage 1, data-level, synthesis: none",
             "at branch coverage 1 with data-level diversity and no synthesis",
         ),
+        ({"loss": "gem"}, "loss: gem", "with gem loss"),
         ({"branch_coverage": None}, "branch coverage unset", "at branch coverage unset"),
         ({}, "tuned", ""),
     ],
@@ -68,10 +69,7 @@ def test_two_values_that_are_close_keep_two_names() -> None:
 
 numbers = st.floats(0, 1) | st.none()
 settings = st.fixed_dictionaries(
-    {
-        axis: st.sampled_from(CATEGORIES[axis]) if axis in CATEGORIES else numbers
-        for axis in DATA_AXES
-    }
+    {axis: st.sampled_from(CATEGORIES[axis]) if axis in CATEGORIES else numbers for axis in AXES}
 )
 
 
@@ -88,8 +86,8 @@ def test_a_setting_told_by_some_axes_keeps_their_values() -> None:
 
 
 def test_every_axis_of_the_config_is_known_and_has_words() -> None:
-    assert set(CATEGORIES) == {"structure", "synthesis"}
-    assert [title(axis) for axis in DATA_AXES][:3] == [
+    assert set(CATEGORIES) == {"structure", "synthesis", "loss"}
+    assert [title(axis) for axis in AXES][:3] == [
         "fork density",
         "direction",
         "branch coverage",

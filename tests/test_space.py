@@ -160,6 +160,23 @@ def test_every_value_of_a_data_axis_is_a_training_of_its_own(axis: str) -> None:
     assert first != second
 
 
+def test_every_loss_is_a_training_of_its_own_on_the_same_data() -> None:
+    study = load(None, ["sweep.loss=[cross-entropy,gem,dco]", "dataset.fork_density=0.2"])
+    base, *tuned = points(study)
+    assert axes(study) == ("loss",) and base.loss is None
+    assert [point.name for point in tuned] == [f"loss={one} T=1" for one in study.sweep.loss]
+    assert len({train_fingerprint(at(study, point)) for point in tuned}) == 3
+    assert {at(study, point).dataset for point in tuned} == {study.dataset}
+
+
+def test_a_loss_is_swept_beside_axes_of_the_data_and_on_tasks_without_any() -> None:
+    study = load(None, ["sweep.loss=[gem,dco]", "sweep.fork_density=[0.0,1.0]"])
+    assert axes(study) == ("fork_density", "loss")
+    assert len(points(study)) == 5
+    own = load(None, ["task={kind: short_facts}", "sweep.loss=[gem,dco]"])
+    assert axes(own) == ("loss",)
+
+
 def test_without_a_seed_axis_a_study_trains_what_the_train_verb_trains() -> None:
     study = load(None, ["dataset.seed=7", "sft.seed=2"])
     tuned = points(study)[-1]
@@ -201,7 +218,8 @@ def test_an_axis_that_means_nothing_to_the_task_is_refused_with_those_that_do(
 ) -> None:
     message = refusal(f"sweep.{axis}={values}")
     assert f"sweep.{axis} means nothing to this task" in message
-    allowed = "sweep.fork_density, sweep.direction, sweep.temperature, sweep.seed"
+    own = "sweep.fork_density, sweep.direction, sweep.loss, sweep.interpolation"
+    allowed = f"{own}, sweep.decoder, sweep.temperature, sweep.seed"
     assert f"allowed: {allowed}; drop sweep.{axis}" in message
 
 
@@ -234,3 +252,37 @@ def test_a_way_of_synthesis_that_the_task_does_not_offer_is_refused() -> None:
     # several arms are right, and all of them can be listed
     check_data(load(None, [*TWO_VALID, "dataset.synthesis=enumerator"]))
     assert "dataset.synthesis means nothing" in refusal("dataset.synthesis=samples")
+
+
+DECODERS = [
+    "decoder.max_new_tokens=12",
+    "decoders={plain: {temperature: 0.7}, forced: {first_tokens: 3, temperature: 1.3}}",
+    "sweep.decoder=[plain,forced]",
+    "sweep.fork_density=[0.0,1.0]",
+]
+
+
+def test_every_decoder_samples_the_base_and_each_setting_at_its_own_temperature() -> None:
+    study = load(None, DECODERS)
+    grid = points(study)
+    ways = [("plain", 0.7), ("forced", 1.3)]
+    assert [(one.decoder, one.temperature) for one in grid] == ways * 3
+    assert [one.tuned for one in grid] == [False, False, *[True] * 4]
+    assert len({one.name for one in grid}) == len(grid)
+    forced = at(study, grid[-1]).decoder
+    assert (forced.first_tokens, forced.temperature, forced.max_new_tokens) == (3, 1.3, 12)
+    trained = {train_fingerprint(at(study, one)) for one in grid if one.tuned}
+    assert len(trained) == 2
+
+
+def test_a_temperature_axis_overrides_the_decoders_own() -> None:
+    study = load(None, [*DECODERS, "sweep.temperature=[0.5,1.0]"])
+    base = [one for one in points(study) if not one.tuned]
+    want = [("plain", 0.5), ("plain", 1.0), ("forced", 0.5), ("forced", 1.0)]
+    assert [(one.decoder, one.temperature) for one in base] == want
+    assert at(study, base[2]).decoder.temperature == 0.5
+
+
+def test_a_study_crosses_processes_with_its_decoders() -> None:
+    study = load(None, DECODERS)
+    assert StudyConfig.model_validate(study.model_dump(mode="json")) == study

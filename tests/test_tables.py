@@ -103,7 +103,7 @@ def test_where_all_is_told_alike_there_is_nothing_to_tell_of_modes() -> None:
 def test_limits_of_wilsons_kind_are_marked_and_only_those() -> None:
     cell = a_cell(0.5)
     cell["delta_to_base"]["1"]["method"] = "wilson"
-    cell["delta_to_base"]["16"]["method"] = "bootstrap"
+    cell["delta_to_base"]["16"]["method"] = "score"
     made = tables.numbers(Grid.of(a_summary([cell], base=[])))
     (row,) = made.rows
     assert row[made.header.index("change at 1")] == "+0.300 (+0.250 to +0.350)†"

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forkdiv.records import Outcome, Problem, Verdict
+from forkdiv.records import Completion, Outcome, Problem, Verdict
 from forkdiv.tally import SHOWN, Tally, from_json, solutions_among
 
 PROBLEM = Problem("p", "test", "signed", "", {})
@@ -61,3 +61,38 @@ def test_one_response_of_each_kind_is_kept_and_no_error_counts_as_wrong() -> Non
     counts = tally.counts
     assert (counts.wrong_text, counts.right_text) == ("x" * SHOWN, "first right")
     assert (counts.error, counts.first_error) == (1, "the grader died")
+
+
+def placed(index: int, stratum: int | None = None, tree: int | None = None) -> Completion:
+    return Completion(PROBLEM.id, index, index, "", (), "stop", stratum, tree)
+
+
+def test_strata_and_trees_are_counted_whatever_the_order_samples_come_in() -> None:
+    outcomes = "wwcuwwwtccww"  # wrong, correct, unparsable, truncated
+    kinds = {
+        "w": told(Outcome.WRONG, "2"),
+        "c": told(Outcome.CORRECT, "1"),
+        "u": Verdict(Outcome.UNPARSABLE),
+        "t": Verdict(Outcome.TRUNCATED),
+    }
+    strata, trees = (Tally(PROBLEM, None, votes=True) for _ in range(2))
+    for index in (5, 3, 11, 0, 8, 1, 10, 2, 9, 4, 7, 6):
+        verdict = kinds[outcomes[index]]
+        strata.place(verdict, [placed(index, stratum=index % 3)])
+        trees.place(verdict, [placed(index, tree=index // 4)])
+    assert strata.counts.strata == {0: (4, 1, 1), 1: (4, 0, 1), 2: (4, 2, 0)}
+    assert trees.counts.trees == {0: (4, 2, 2), 1: (4, None, 3), 2: (4, 0, 0)}
+    for tally in (strata, trees):
+        assert from_json(json.loads(json.dumps(asdict(tally.counts)))) == tally.counts
+
+
+def test_samples_of_no_design_stand_nowhere() -> None:
+    tally = Tally(PROBLEM, None, votes=True)
+    tally.place(told(Outcome.CORRECT, "1"), [placed(0)])
+    assert (tally.counts.strata, tally.counts.trees) == ({}, {})
+
+
+def test_counts_that_were_written_before_there_were_designs_are_read() -> None:
+    row = asdict(Tally(PROBLEM, None, votes=True).counts)
+    del row["strata"], row["trees"]
+    assert from_json(row) == Tally(PROBLEM, None, votes=True).counts

@@ -22,6 +22,7 @@ from forkdiv import dataset, train, train_log
 from forkdiv.artifacts import Artifact, Store
 from forkdiv.checkpoint import open_checkpoint
 from forkdiv.config import DatasetConfig, PlaceConfig, PretrainConfig, SftConfig
+from forkdiv.errors import InvalidResult
 from forkdiv.model import load_model
 from forkdiv.pretrain import END, obtain_base, obtain_start, planned_base
 from forkdiv.progress import Progress
@@ -154,6 +155,23 @@ def test_zero_stage_and_workers_are_place_and_give_the_same_model(
     assert largest_difference(weights(run, EPOCHS), weights(undisturbed, EPOCHS)) < 2e-3
     names = load_file(train.last(run).path / "model.safetensors").keys()
     assert names == weights(undisturbed, EPOCHS).keys()
+
+
+def test_a_loss_that_is_no_number_ends_the_run_at_once_and_names_what_is_kept(
+    tmp_path: Path,
+) -> None:
+    """One step an epoch, so large that attention overflows in the second."""
+    sft = SftConfig(epochs=4, batch_size=72, learning_rate=1e12, warmup_share=0)
+    with pytest.raises(InvalidResult) as caught:
+        tuned(tmp_path, sft)
+    message = str(caught.value)
+    first = ", ".join(map(str, list(train.batches(72, sft))[1].rows[:8]))
+    assert f"at step 2 (epoch 2, examples {first} … of the dataset)" in message
+    (kept,) = tmp_path.glob("work/train/*/*/last-good")
+    assert f"the weights of epoch 1 are kept in {kept}" in message
+    assert all(bool(one.isfinite().all()) for one in load_model(kept).state_dict().values())
+    log = next(tmp_path.glob("work/train/*/*/log.jsonl")).read_text()
+    assert log.count('"event": "worker"') == 2  # both ranks once: nothing was tried again
 
 
 def test_a_shorter_rebuild_of_the_base_learns_from_random_weights(tmp_path: Path) -> None:

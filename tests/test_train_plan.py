@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -14,14 +14,18 @@ from hypothesis import strategies as st
 from forkdiv import train, train_log
 from forkdiv.artifacts import Artifact, Store
 from forkdiv.checkpoint import Checkpoint
-from forkdiv.config import PromptConfig, SftConfig, StudyConfig, load
+from forkdiv.config import Loss, PlaceConfig, PromptConfig, SftConfig, StudyConfig, load
 from forkdiv.fingerprint import Identity
 from forkdiv.model import new_model, word_tokenizer
 from forkdiv.prompting import encode
 from forkdiv.tasks import build
+from forkdiv.train_worker import Worker
 from tests.fakes import TASK
 
 Rows = list[tuple[list[int], list[int]]]
+
+PLACE = PlaceConfig()
+NO_ENDS = torch.tensor([], dtype=torch.long)
 
 TOKENIZER = word_tokenizer(build(TASK).vocabulary(), "<eos>")
 
@@ -102,6 +106,10 @@ def test_where_a_run_takes_place_is_no_identity() -> None:
         "place.device=gpu",
         "place.max_failures=9",
         "place.cpus_per_worker=2",
+        "place.micro_batch=4",
+        "place.pack_tokens=512",
+        "place.activation_checkpointing=true",
+        "place.offload=optimizer",
     ]
     studies = [load(None), *(load(None, [place]) for place in places)]
 
@@ -120,11 +128,29 @@ def test_where_a_run_takes_place_is_no_identity() -> None:
         "sft.seed=1",
         "sft.dtype=bfloat16",
         "sft.save_epochs=[2]",
+        "sft.loss=gem",
+        "sft.lora.rank=4",
     ],
 )
 def test_what_decides_a_run_is_its_identity(override: str) -> None:
     plain, changed = load(None).sft, load(None, [override]).sft
     assert run_of(plain).fingerprint != run_of(changed).fingerprint
+
+
+def test_the_settings_of_the_loss_in_use_decide_a_run_and_those_of_others_do_not() -> None:
+    def of(*overrides: str) -> str:
+        return run_of(load(None, overrides).sft).fingerprint
+
+    own = {
+        "label-smoothing": "sft.smoothing=0.2",
+        "gem": "sft.gem_beta=0.5",
+        "dco": "sft.dco_n=4",
+    }
+    for loss in get_args(Loss):
+        plain = of(f"sft.loss={loss}")
+        for owner, setting in own.items():
+            assert (of(f"sft.loss={loss}", setting) != plain) == (owner == loss)
+    assert of("sft.loss=dco", "sft.dco_per=token") != of("sft.loss=dco")
 
 
 def test_data_start_and_prompt_decide_a_run() -> None:
@@ -156,15 +182,39 @@ def test_a_run_that_is_planned_names_the_checkpoint_that_it_will_make(tmp_path: 
 
 
 class OneRank:
-    """As much of a DeepSpeed engine as computing a loss asks for."""
+    """As much of a DeepSpeed engine as a step asks for; its gradients stay in the model."""
 
     device = torch.device("cpu")
 
     def __init__(self, model: Any) -> None:
         self.model = model
+        self.boundaries: list[bool] = []
+        self.steps = 0
 
-    def __call__(self, ids: torch.Tensor) -> Any:
-        return self.model(ids)
+    def __call__(self, **inputs: Any) -> Any:
+        return self.model(**inputs)
+
+    def set_gradient_accumulation_boundary(self, is_boundary: bool) -> None:
+        self.boundaries.append(is_boundary)
+
+    def backward(self, loss: torch.Tensor, scale_wrt_gas: bool) -> None:
+        assert not scale_wrt_gas
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def step(self) -> None:
+        self.steps += 1
+
+
+def stepped(
+    model: Any, rows: Rows, rank: int, world: int, place: PlaceConfig = PLACE, **sft: Any
+) -> tuple[float, int, dict[str, torch.Tensor], OneRank]:
+    """One rank's step on all rows: its loss, tokens and gradient, and the engine."""
+    engine = OneRank(model)
+    config = SftConfig.model_validate(sft)
+    model.zero_grad()
+    worker = Worker(engine, rows, NO_ENDS, config, place, rank, world)
+    loss, tokens = worker.step(range(len(rows)))
+    return loss.item(), tokens, gradients(model), engine
 
 
 def mixed_rows(count: int) -> Rows:
@@ -182,6 +232,10 @@ def mixed_rows(count: int) -> Rows:
 def gradient(model: Any, loss: torch.Tensor) -> dict[str, torch.Tensor]:
     model.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
+    return gradients(model)
+
+
+def gradients(model: Any) -> dict[str, torch.Tensor]:
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
@@ -195,34 +249,39 @@ def full_batch_loss(model: Any, rows: Rows) -> torch.Tensor:
     return torch.stack(losses).mean()
 
 
+@pytest.mark.parametrize("place", [PLACE, PlaceConfig(micro_batch=1), PlaceConfig(pack_tokens=64)])
 @pytest.mark.parametrize(
     ("count", "world"), [(8, 1), (8, 2), (7, 2), (8, 4), (3, 4), (1, 2), (1, 4), (5, 3)]
 )
 def test_averaged_over_ranks_loss_and_gradient_are_those_of_the_whole_batch(
-    count: int, world: int
+    count: int, world: int, place: PlaceConfig
 ) -> None:
     rows = mixed_rows(count)
     assert count == 1 or len({len(prompt) + len(response) for prompt, response in rows}) > 1
     model = new_model("micro-llama", TOKENIZER, 0)
     whole = full_batch_loss(model, rows)
     expected = gradient(model, whole)
-    parts, gradients = [], []
+    parts, found = [], []
     for rank in range(world):
-        loss, tokens = train._loss(OneRank(model), rows, rank, world)
+        loss, tokens, own, engine = stepped(model, rows, rank, world, place)
         assert tokens == sum(len(response) for _, response in rows)
-        parts.append(loss.item())
-        gradients.append(gradient(model, loss))
+        assert engine.steps == 1 and engine.boundaries[-1]
+        assert not any(engine.boundaries[:-1])  # exchanged once, in the last pass
+        assert len(engine.boundaries) == (-(-count // world) if place.micro_batch else 1)
+        parts.append(loss)
+        found.append(own)
     assert sum(parts) / world == pytest.approx(whole.item(), rel=1e-5)
     for name, value in expected.items():
-        averaged = torch.stack([part[name] for part in gradients]).mean(dim=0)
+        averaged = torch.stack([part[name] for part in found]).mean(dim=0)
         torch.testing.assert_close(averaged, value, rtol=1e-4, atol=1e-6)
 
 
-def test_a_rank_without_rows_steps_along_on_nothing() -> None:
+@pytest.mark.parametrize("loss_name", get_args(Loss))
+def test_a_rank_without_rows_steps_along_on_nothing(loss_name: str) -> None:
     model = new_model("micro-llama", TOKENIZER, 0)
-    loss, _ = train._loss(OneRank(model), mixed_rows(2), rank=3, world=4)
-    assert loss.item() == 0
-    assert all(not grad.any() for grad in gradient(model, loss).values())
+    loss, _, found, _ = stepped(model, mixed_rows(2), 3, 4, loss=loss_name)
+    assert loss == 0
+    assert found and all(not grad.any() for grad in found.values())
 
 
 def test_a_log_keeps_the_last_row_of_a_step_that_was_repeated(tmp_path: Path) -> None:

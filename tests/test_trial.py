@@ -155,12 +155,27 @@ def test_samples_of_another_model_are_found_out(tmp_path: Path) -> None:
         summary.check(summary.assemble(line.study, "f", axes(line.study), [result.cells], {}))
 
 
-def test_no_exact_values_where_the_decoder_cuts_the_distribution(
+def test_what_happens_at_the_forks_is_known_of_whole_distributions_only(
     tmp_path: Path, tuned: Checkpoint
 ) -> None:
     line = a_line(tmp_path, FakeSampler(), "decoder.top_p=0.95")
     cell = compared(line, Point(1.0, 0, fork_density=0.5), tuned).cells[-1]
-    assert (cell["exact_pass_at"], cell["agreement"], cell["forks"]) == ({}, None, None)
+    assert (cell["agreement"] is None, cell["forks"]) == (False, None)
+    assert set(cell["exact_pass_at"]) == set(cell["pass_at"])
+
+
+def test_first_tokens_have_exact_values_and_trees_have_none(
+    tmp_path: Path, tuned: Checkpoint
+) -> None:
+    point = Point(1.0, 0, fork_density=0.5, decoder="one")
+    for knob, known in (("first_tokens: 2", True), ("tree_samples: 4", False)):
+        line = a_line(tmp_path, FakeSampler(), f"decoders={{one: {{{knob}}}}}")
+        cell = compared(line, point, tuned).cells[-1]
+        assert cell["decoder"] == "one"
+        assert (cell["agreement"] is not None) == bool(cell["exact_pass_at"]) == known
+        assert set(cell["pass_at"]) == {"1", "2", "4", "8"} == set(cell["delta_to_base"])
+        # a vote and distinct solutions are of any k samples, which these are not
+        assert (cell["distinct_at"], cell["majority_at"], cell["modes"]) == ({}, {}, {})
 
 
 def test_failed_samples_make_the_cell_invalid_and_the_next_trial_mends_it(

@@ -1,7 +1,8 @@
-"""Each model at the temperature that was best for it: a second view, beside equal temperatures.
+"""Each model under the decoder that was best for it: a second view, beside equal decoders.
 
-A decoder that is chosen on the problems it is judged by looks better than it is, so temperatures
-are chosen on the validation problems and the models compared on the held-out ones.
+A decoder that is chosen on the problems it is judged by looks better than it is, so decoders and
+their temperatures are chosen on the validation problems and the models compared on the held-out
+ones. Every model has the same ones to choose from, and the same number of samples of each.
 """
 
 from __future__ import annotations
@@ -15,22 +16,21 @@ import numpy as np
 from forkdiv import coverage
 from forkdiv.cell import ALL
 from forkdiv.config import EvalConfig
-from forkdiv.coverage import Floats
 from tuning.space import Point
 from tuning.trial import TrialResult
 
 
 def best_decoders(trials: Sequence[TrialResult], config: EvalConfig) -> list[dict[str, Any]]:
-    """One row per tuned model, subset and k (the smallest and the largest): both temperatures,
+    """One row per tuned model, subset and k (the smallest and the largest): both decoders,
     and the paired change with its limits. Empty where nothing was sampled for choosing."""
-    usable = [trial for trial in trials if trial.choice and len(trial.correct) > 0]
+    usable = [trial for trial in trials if trial.choice and trial.passed]
     base = [trial for trial in usable if not trial.point.tuned]
     models: dict[Point, list[TrialResult]] = {}
     for trial in usable:
         if trial.point.tuned:
-            models.setdefault(_without_temperature(trial.point), []).append(trial)
+            models.setdefault(_without_decoder(trial.point), []).append(trial)
     if not base or len(usable) == len(base) + len(models):
-        return []  # one temperature each: nothing was chosen
+        return []  # one decoder each: nothing was chosen
     return [
         row
         for point, tuned in models.items()
@@ -52,12 +52,11 @@ def _row(
     if ours is None or theirs is None:
         return []
     rows = [i for i, one in enumerate(ours.subsets) if subset in (ALL, one)]
-    weights = coverage.bootstrap_weights(
-        [ours.subsets[i] for i in rows], config.bootstrap, config.seed
-    )
-    own, other = (_values(one, rows, k, config.samples) for one in (ours, theirs))
-    (band,) = coverage.paired_differences(own, other, weights, config.confidence)
-    data = {key: value for key, value in asdict(point).items() if key not in ("temperature",)}
+    strata = [ours.subsets[i] for i in rows]
+    weights = coverage.bootstrap_weights(strata, config.bootstrap, config.seed)
+    own, other = (np.array(one.passed[str(k)])[rows, None] for one in (ours, theirs))
+    (band,) = coverage.paired_differences(own, other, weights, config.confidence, strata)
+    data = {k: value for k, value in asdict(point).items() if k not in ("temperature", "decoder")}
     return [
         data
         | {
@@ -65,6 +64,8 @@ def _row(
             "k": k,
             "base_temperature": theirs.point.temperature,
             "tuned_temperature": ours.point.temperature,
+            "base_decoder": theirs.point.decoder,
+            "tuned_decoder": ours.point.decoder,
             "delta": {"value": band.value, "low": band.low, "high": band.high},
         }
     ]
@@ -81,10 +82,5 @@ def _best(trials: Iterable[TrialResult], subset: str, k: int) -> TrialResult | N
     )
 
 
-def _values(trial: TrialResult, rows: Sequence[int], k: int, n: int) -> Floats:
-    correct = np.array([trial.correct[i] for i in rows])
-    return coverage.pass_at_k(n, correct[:, None], np.array([k]))
-
-
-def _without_temperature(point: Point) -> Point:
-    return Point(**{**asdict(point), "temperature": 0.0})
+def _without_decoder(point: Point) -> Point:
+    return Point(**{**asdict(point), "temperature": 0.0, "decoder": None})

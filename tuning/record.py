@@ -96,9 +96,9 @@ def dynamics(result: TrialResult) -> list[dict[str, float]]:
 
 def params(point: Point) -> dict[str, float | str]:
     """What varies, as numbers where it is one: MLflow's comparison opens with the first few
-    parameters, and constants would fill its axes. The base has no values on the data axes."""
+    parameters, and constants would fill its axes. The base has no values on the axes of tuning."""
     own = {"temperature": point.temperature, "seed": point.seed, "tuned": int(point.tuned)}
-    return own | point.data
+    return own | ({"decoder": point.decoder} if point.decoder else {}) | point.varied
 
 
 def tags(study: StudyConfig) -> dict[str, str]:

@@ -8,17 +8,17 @@ from itertools import product
 from typing import Any
 
 from forkdiv import synthesis
-from forkdiv.config import DATA_AXES, StudyConfig
+from forkdiv.config import AXES, DATA_AXES, TUNING_AXES, StudyConfig
 from forkdiv.errors import refuse
 from forkdiv.tasks import build
 
-SHORT = {"fork_density": "density", "branch_coverage": "coverage"}
+SHORT = {"fork_density": "density", "branch_coverage": "coverage", "interpolation": "alpha"}
 
 
 @dataclass(frozen=True)
 class Point:
-    """One trial. The data axes that a study does not vary are None, and so are all of them
-    where `tuned` is False: the base model itself, before any fine-tuning."""
+    """One trial. The axes that a study does not vary are None, and so are all of them where
+    `tuned` is False: the base model itself, before any fine-tuning."""
 
     temperature: float
     seed: int
@@ -28,19 +28,28 @@ class Point:
     branch_coverage: int | None = None
     structure: str | None = None
     synthesis: str | None = None
+    decoder: str | None = None  # its name, where the study varies decoders
+    loss: str | None = None
+    interpolation: float | None = None
+
+    @property
+    def varied(self) -> dict[str, float | int | str]:
+        """The values of the axes that the study varies."""
+        values = asdict(self)
+        return {axis: values[axis] for axis in AXES if values[axis] is not None}
 
     @property
     def data(self) -> dict[str, float | int | str]:
-        """The values of the data axes that the study varies."""
-        values = asdict(self)
-        return {axis: values[axis] for axis in DATA_AXES if values[axis] is not None}
+        """Those of them that shape the data."""
+        return {axis: value for axis, value in self.varied.items() if axis in DATA_AXES}
 
     @property
     def name(self) -> str:
-        first = [f"{SHORT.get(axis, axis)}={_short(value)}" for axis, value in self.data.items()]
+        first = [f"{SHORT.get(axis, axis)}={_short(value)}" for axis, value in self.varied.items()]
         who = " ".join(first or ["tuned"]) if self.tuned else "base"
         seed = f" seed={self.seed}" if self.seed and self.tuned else ""
-        return f"{who} T={_short(self.temperature)}{seed}"
+        how = f" {self.decoder}" if self.decoder else ""
+        return f"{who}{how} T={_short(self.temperature)}{seed}"
 
 
 def _short(value: float | int | str) -> str:
@@ -52,24 +61,32 @@ def _short(value: float | int | str) -> str:
 
 
 def axes(study: StudyConfig) -> tuple[str, ...]:
-    """The data axes that the study varies; where it varies none, the task's first."""
+    """The axes that the study varies; where it varies none, the task's first."""
     known = [axis for axis in DATA_AXES if axis in build(study.task).knobs]
-    varied = tuple(axis for axis in known if getattr(study.sweep, axis))
+    varied = tuple(axis for axis in (*known, *TUNING_AXES) if getattr(study.sweep, axis))
     return varied or tuple(known[:1])
 
 
 def points(study: StudyConfig) -> list[Point]:
-    """The base at every temperature first, then setting by setting: each trains once."""
-    temperatures = study.sweep.temperature or (study.decoder.temperature,)
+    """The base under every decoder first, then setting by setting: each trains once."""
+    decoders = [
+        (name, temperature)
+        for name, one in study.swept_decoders.items()
+        for temperature in study.sweep.temperature or (one.temperature,)
+    ]
     seeds = study.sweep.seed or (study.sft.seed,)
     varied = axes(study)
-    values = [getattr(study.sweep, axis) or (getattr(study.dataset, axis),) for axis in varied]
-    base = [Point(t, seeds[0], tuned=False) for t in temperatures]
+    own = study.dataset.model_dump() | {
+        "loss": study.sft.loss,
+        "interpolation": study.interpolation,
+    }
+    values = [getattr(study.sweep, axis) or (own[axis],) for axis in varied]
+    base = [Point(t, seeds[0], tuned=False, decoder=name) for name, t in decoders]
     tuned = [
-        Point(t, s, **dict(zip(varied, setting, strict=True)))
+        Point(t, s, decoder=name, **dict(zip(varied, setting, strict=True)))
         for s in seeds
         for setting in product(*values)
-        for t in temperatures
+        for name, t in decoders
     ]
     return base + tuned
 
@@ -86,14 +103,18 @@ def at(study: StudyConfig, point: Point) -> StudyConfig:
     drawn and in which order they come; without that axis both keep their own seeds. Held-out
     problems stay the same.
     """
+    decoder = study.decoders[point.decoder] if point.decoder else study.decoder
     update: dict[str, Any] = {
-        "decoder": study.decoder.model_copy(update={"temperature": point.temperature}),
+        "decoder": decoder.at(point.temperature),
         "sweep": type(study.sweep)(),
     }
     seed = {"seed": point.seed} if study.sweep.seed else {}
     if point.tuned:
         update["dataset"] = study.dataset.model_copy(update={**point.data, **seed})
-        update["sft"] = study.sft.model_copy(update=seed)
+        loss = {"loss": point.loss} if point.loss else {}
+        update["sft"] = study.sft.model_copy(update={**loss, **seed})
+        if point.interpolation is not None:
+            update["interpolation"] = point.interpolation
     return study.model_copy(update=update)
 
 
@@ -119,10 +140,11 @@ def _check_axes(study: StudyConfig) -> None:
     for axis in DATA_AXES:
         values = getattr(study.sweep, axis)
         if values and axis not in task.knobs:
-            own = [f"sweep.{one}" for one in DATA_AXES if one in task.knobs]
+            own = [one for one in DATA_AXES if one in task.knobs]
+            allowed = [*own, *TUNING_AXES, "decoder", "temperature", "seed"]
             raise refuse(
                 f"sweep.{axis} means nothing to this task",
                 list(values),
-                ", ".join([*own, "sweep.temperature", "sweep.seed"]),
+                ", ".join(f"sweep.{one}" for one in allowed),
                 f"drop sweep.{axis}",
             )

@@ -18,7 +18,7 @@ from forkdiv.track import Tracker
 from tuning.space import axes
 
 SUMMARY = "summary.json"
-NOT_SHOWN = {"place", "pretrain", "base", "checkpoint", "audit", "data"}
+NOT_SHOWN = {"place", "pretrain", "base", "checkpoint", "audit", "data", "plan"}
 
 
 def folder(study: StudyConfig) -> Path:

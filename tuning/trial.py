@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from forkdiv import at_forks, dataset, exact, sample, score, synthesis, train, train_log
+from forkdiv import at_forks, dataset, estimate, exact, sample, score, synthesis, train, train_log
 from forkdiv.artifacts import Artifact, Store
 from forkdiv.cell import Findings, cells, means
 from forkdiv.checkpoint import Checkpoint
@@ -33,9 +33,9 @@ from tuning.space import Point, at
 class TrialResult:
     """A point's cells and where they came from; plain values, so that it crosses processes.
 
-    `dynamics` are the cells of the checkpoints that were saved before the last one. `correct`
-    counts the correct samples of each held-out problem, `choice` is pass@k on the validation
-    problems by subset and k, for choosing a decoder; empty where nothing is chosen.
+    `dynamics` are the cells of the checkpoints that were saved before the last one. `passed` is
+    pass@k of each held-out problem, by k (the smallest and the largest), and `choice` is pass@k on
+    the validation problems by subset and k, for choosing a decoder; empty where nothing is chosen.
     """
 
     point: Point
@@ -44,7 +44,7 @@ class TrialResult:
     checkpoint: str
     train: str | None = None
     dynamics: list[dict[str, Any]] = field(default_factory=list)
-    correct: list[int] = field(default_factory=list)
+    passed: dict[str, list[float]] = field(default_factory=dict)
     subsets: list[str] = field(default_factory=list)
     choice: dict[str, dict[str, float]] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
@@ -78,7 +78,7 @@ class Line:
         if not point.tuned:
             return self.compared(study, point, {0: self.base})
         run = self.trained(study)
-        found = self.compared(study, point, train.checkpoints(run))
+        found = self.compared(study, point, self.measured(study, run))
         return replace(found, train=run.fingerprint, history=_history(run))
 
     def compared(
@@ -91,7 +91,7 @@ class Line:
         dynamics = [
             cell
             for epoch in earlier
-            for cell in self._cells(study, point, problems, checkpoints[epoch], epoch)[0]
+            for cell in self._cells(study, point, problems, checkpoints[epoch], epoch, False)[0]
         ]
         cells, counts, fingerprint = self._cells(study, point, problems, checkpoints[last], last)
         return TrialResult(
@@ -100,7 +100,7 @@ class Line:
             cells=cells,
             checkpoint=checkpoints[last].fingerprint,
             dynamics=dynamics,
-            correct=[one.correct for one in counts],
+            passed=_passed(study, counts),
             subsets=[one.subset for one in counts],
             choice=self._choice(study, checkpoints[last]),
             seconds=self.seconds,
@@ -113,6 +113,7 @@ class Line:
         problems: list[Problem],
         checkpoint: Checkpoint,
         epoch: int,
+        named: bool = True,
     ) -> tuple[list[dict[str, Any]], list[ProblemCounts], str]:
         """The cells of one checkpoint, its counts, and the fingerprint of those."""
         counts, samples = self.evaluated(study, problems, checkpoint)
@@ -122,7 +123,9 @@ class Line:
             forks = self.at_forks(study, problems, checkpoint)
             p = forks.p if forks else self.known(study, problems, checkpoint)
         knobs = {**asdict(point), "epoch": None if own else epoch or None}
-        found = Findings(counts, theirs, p, [one.prompt for one in problems], forks)
+        # problems lost and gained are named for the last checkpoint alone: lists fill a summary
+        prompts = [one.prompt for one in problems] if named else ()
+        found = Findings(counts, theirs, p, prompts, forks)
         with self._timed("coverage"):
             made = cells(knobs, found, study.eval)
         what = score.identity(samples, len(problems), study.eval.samples)
@@ -143,6 +146,20 @@ class Line:
             return train.obtain(
                 self.store, data, self.base, study.sft, study.place, self.progress, study.prompt
             )
+
+    def measured(self, study: StudyConfig, run: Artifact) -> dict[int, Checkpoint]:
+        """The run's checkpoints by epoch, or the one between the base and its last."""
+        saved = train.checkpoints(run)
+        if study.interpolation == 1:
+            return saved
+        from forkdiv import interpolate  # torch
+
+        epoch, late = saved.popitem()
+        with self._timed("interpolation"):
+            between = interpolate.obtain(
+                self.store, self.base, late, study.interpolation, self.progress
+            )
+        return {epoch: between}
 
     def data(self, study: StudyConfig) -> Artifact:
         """The fine-tuning data, repaired where the study says so."""
@@ -181,9 +198,9 @@ class Line:
     def known(
         self, study: StudyConfig, problems: list[Problem], checkpoint: Checkpoint
     ) -> Floats | None:
-        """Exact probabilities, or None where the decoder's distribution is not the model's or
-        the task cannot list every correct response."""
-        if study.decoder.truncates or not build(study.task).exhaustive:
+        """Exact probabilities, or None where the decoder draws trees or the task cannot list
+        every correct response."""
+        if study.decoder.tree_samples or not build(study.task).exhaustive:
             return None
         found = exact.obtain(
             self.store, study.task, study.eval, problems, checkpoint, study.decoder, study.prompt
@@ -193,9 +210,9 @@ class Line:
     def at_forks(
         self, study: StudyConfig, problems: list[Problem], checkpoint: Checkpoint
     ) -> ForkProbabilities | None:
-        """What the checkpoint does at the forks, with exact probabilities; None where `known`
-        would be, or where the task does not know its forks."""
-        if study.decoder.truncates or not at_forks.applies(build(study.task), problems):
+        """What the checkpoint does at the forks, with exact probabilities; None where the decoder
+        is more than a temperature, or the task does not know its forks."""
+        if not study.decoder.is_plain or not at_forks.applies(build(study.task), problems):
             return None
         found = at_forks.obtain(
             self.store, study.task, study.eval, problems, checkpoint, study.decoder, study.prompt
@@ -210,6 +227,14 @@ class Line:
         finally:
             passed = time.perf_counter() - started
             self.seconds[stage] = self.seconds.get(stage, 0.0) + passed
+
+
+def _passed(study: StudyConfig, counts: list[ProblemCounts]) -> dict[str, list[float]]:
+    if not study.eval.validation_problems or any(one.error for one in counts):
+        return {}
+    ks = sorted({study.eval.ks[0], study.eval.ks[-1]})
+    rows = estimate.pass_at(counts, ks).T.tolist()
+    return {str(k): row for k, row in zip(ks, rows, strict=True)}
 
 
 def _history(run: Artifact) -> list[dict[str, float]]:

@@ -2,16 +2,19 @@
 
 from forkdiv.coverage.agreement import Agreement, agreement
 from forkdiv.coverage.beta import BetaRates, beta_rates
-from forkdiv.coverage.checked import Floats
+from forkdiv.coverage.checked import Counts, Floats
 from forkdiv.coverage.diversity import distinct_at_k, entropy
 from forkdiv.coverage.estimators import (
     deal,
     exact_pass_at_k,
+    exact_pass_at_k_stratified,
     pass_at_k,
     pass_at_k_stratified,
+    pass_at_k_trees,
 )
 from forkdiv.coverage.intervals import (
     Interval,
+    Limits,
     bootstrap_weights,
     mean_intervals,
     paired_differences,
@@ -19,27 +22,37 @@ from forkdiv.coverage.intervals import (
 )
 from forkdiv.coverage.law import Heldout, Law, Rival, law
 from forkdiv.coverage.majority import majority_at_k
+from forkdiv.coverage.shrinkage import NO_CHANGE, Changed, Crossing, changed, crossing
 
 __all__ = [
+    "NO_CHANGE",
     "Agreement",
     "BetaRates",
+    "Changed",
+    "Counts",
+    "Crossing",
     "Floats",
     "Heldout",
     "Interval",
     "Law",
+    "Limits",
     "Rival",
     "agreement",
     "beta_rates",
     "bootstrap_weights",
+    "changed",
+    "crossing",
     "deal",
     "distinct_at_k",
     "entropy",
     "exact_pass_at_k",
+    "exact_pass_at_k_stratified",
     "law",
     "majority_at_k",
     "mean_intervals",
     "paired_differences",
     "pass_at_k",
     "pass_at_k_stratified",
+    "pass_at_k_trees",
     "wilson",
 ]

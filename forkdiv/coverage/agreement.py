@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 
 from forkdiv.coverage.checked import Floats, probabilities
-from forkdiv.coverage.estimators import pass_at_k
+from forkdiv.coverage.estimators import deal, pass_at_k
 
 
 @dataclass(frozen=True)
@@ -27,30 +27,45 @@ def agreement(
 ) -> Agreement:
     """Whether `counts` of correct samples could come from a sampler of probabilities `p`.
 
+    Both have shape (problems,), or (problems, strata) where samples were forced through fixed
+    strata in turn: the n samples and the k draws of a problem are then dealt over them.
+
     The standard error is exact: c is binomial(n, p), so the variance of each problem's
-    estimate is summed over every possible c. The limit leaves room for a few hundred looks.
-    One sample's weight in the mean is granted on top, since a normal limit misjudges
-    differences of less than one event.
+    estimate is summed over every possible c, stratum by stratum. The limit leaves room for a few
+    hundred looks. One sample's weight in the mean is granted on top, since a normal limit
+    misjudges differences of less than one event.
 
     Raises ValueError where counts, probabilities or k do not fit together.
     """
     p = probabilities(p)
-    if len(counts) != len(p) or max(ks) > n:
+    if np.shape(counts) != p.shape or max(ks) > n:
         raise ValueError(
-            f"agreement needs a probability per problem and k up to n, got {len(counts)} counts, "
-            f"{len(p)} probabilities, k up to {max(ks)} of n={n}"
+            f"agreement needs a probability per count and k up to n, got {np.shape(counts)} "
+            f"counts, {p.shape} probabilities, k up to {max(ks)} of n={n}"
         )
     p = np.where(p < 1e-290, 0.0, p)  # scipy's binomial overflows next to the smallest doubles
-    possible = np.arange(n + 1)
-    chances = binom.pmf(possible[None, :], n, p[:, None])
+    p, seen = p.reshape(len(p), -1), np.asarray(counts).reshape(len(p), -1)
+    sizes = deal(n, p.shape[1])
+    chances = [
+        binom.pmf(np.arange(size + 1)[None, :], size, p[:, [s]]) for s, size in enumerate(sizes)
+    ]
     worst = Agreement(0.0, int(ks[0]), True)
     for k in ks:
-        estimates = pass_at_k(n, possible, k)
-        expected = chances @ estimates
-        variance = np.maximum(chances @ estimates**2 - expected**2, 0.0)
+        # each stratum's chance that none of its draws is correct, for every possible count
+        none = [_none(size, drawn) for size, drawn in zip(sizes, deal(k, len(sizes)), strict=True)]
+        pairs = list(zip(chances, none, strict=True))
+        expected = np.prod([chance @ one for chance, one in pairs], axis=0)
+        squares = np.prod([chance @ one**2 for chance, one in pairs], axis=0)
+        variance = np.maximum(squares - expected**2, 0.0)
+        found = np.prod([one[seen[:, s]] for s, one in enumerate(none)], axis=0)
         one_event = min(1.0, k / n) / len(p)
         error = max(float(np.sqrt(variance.sum())) / len(p), one_event)
-        z = float((pass_at_k(n, counts, k).mean() - expected.mean()) / error)
+        z = float((expected.mean() - found.mean()) / error)
         if not abs(z) <= abs(worst.worst_z):
             worst = Agreement(z, int(k), abs(z) <= limit)
     return worst
+
+
+def _none(n: int, k: int) -> Floats:
+    """The estimate that none of k is correct, for every count of correct ones among n."""
+    return 1 - pass_at_k(n, np.arange(n + 1), k) if k else np.ones(n + 1)

@@ -1,4 +1,4 @@
-"""Intervals over problems: of a mean, and of a paired difference."""
+"""Intervals over problems: of a mean, and of a paired difference, at each k and for all at once."""
 
 from __future__ import annotations
 
@@ -6,21 +6,44 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
+from scipy.stats import rankdata
 
 from forkdiv.coverage.checked import Floats
+from forkdiv.coverage.score import Moments, limits
 
-# Below this spread over problems a bootstrap's width says nothing: all sit at one end.
-NO_SPREAD = 1e-3
+SCORE, WILSON = "score", "wilson"
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A mean over problems and its two-sided limits, at one k."""
+class Limits:
+    """A value and its two-sided limits."""
 
     value: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class Interval(Limits):
+    """A mean over problems and its two-sided limits at one k: `low` and `high` there alone,
+    `low_all` and `high_all` for every k of the curve at once.
+
+    `method` is SCORE where the limits hold as often as the confidence says: at 95 %, in 93 to
+    97 % of simulated studies of 50 to 1,000 problems (tests/soak/test_interval_coverage.py). It
+    is WILSON where fewer than ten problems stand behind the spread, as at the ceiling: no method
+    is exact there, and these limits are cautious. Neither sees a rare kind of problem of which
+    the sample has none, where the others already differ enough among themselves.
+    """
+
+    low_all: float
+    high_all: float
+    method: str
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the limits hold as often as they say, rather than more often."""
+        return self.method == SCORE
 
 
 def bootstrap_weights(strata: Sequence[str], replicates: int, seed: int) -> Floats:
@@ -34,57 +57,46 @@ def bootstrap_weights(strata: Sequence[str], replicates: int, seed: int) -> Floa
     random = np.random.default_rng(seed)
     for name in sorted(set(strata)):
         members = np.flatnonzero(names == name)
-        draws = random.multinomial(
-            len(members), np.full(len(members), 1 / len(members)), replicates
-        )
-        weights[:, members] = draws
+        size = len(members)
+        # a slice, where it will do, and counting are several times faster than multinomial draws
+        where = members if size < len(names) else slice(None)
+        for row in weights:
+            row[where] = np.bincount(random.integers(0, size, size), minlength=size)
     weights /= len(names)  # in place: with 10,000 problems this is the largest array there is
     return weights
 
 
-def mean_intervals(values: Floats, weights: Floats, confidence: float) -> list[Interval]:
-    """Percentile bootstrap limits for the mean over problems of each column.
+def mean_intervals(
+    values: Floats, weights: Floats, confidence: float, strata: Sequence[str] | None = None
+) -> list[Interval]:
+    """Limits for the mean over problems of each column of `values`, (problems, ks) in [0, 1].
 
-    `values` has shape (problems, ks). Where all problems agree at 0 or 1 the bootstrap has no
-    width of its own; the Wilson limits stand in for it there.
+    `strata` names those that the problems were drawn from in fixed numbers; None: all from one.
+    `weights` are those of a bootstrap over these problems. They tell how the columns hang
+    together, so that limits for all k at once are no wider than they need be.
     """
-    means = values.mean(axis=0)
-    # clipped: weights that sum to 1 but for rounding may leave the range by an ulp
-    low, high = _percentiles(np.clip(weights @ values, 0.0, 1.0), confidence)
-    out = []
-    for column, mean in enumerate(means):
-        if np.ptp(values[:, column]) < NO_SPREAD:
-            below, above = wilson(float(mean), len(values), confidence)
-            low[column], high[column] = min(low[column], below), max(high[column], above)
-        out.append(Interval(float(mean), float(low[column]), float(high[column])))
-    return out
+    return _intervals(values, weights, confidence, strata, 0.0)
 
 
 def paired_differences(
-    tuned: Floats, base: Floats, weights: Floats, confidence: float
+    tuned: Floats,
+    base: Floats,
+    weights: Floats,
+    confidence: float,
+    strata: Sequence[str] | None = None,
 ) -> list[Interval]:
-    """Percentile bootstrap limits for mean(tuned - base), the same problems drawn for both.
+    """Limits for mean(tuned - base), rows the same problems in the same order.
 
-    Both have shape (problems, ks), rows the same problems in the same order. Where every
-    problem has the same difference, Newcombe's limits from two Wilson intervals stand in.
+    As `mean_intervals`, of the differences of each problem. Raises ValueError for unequal shapes.
     """
     if tuned.shape != base.shape:
         raise ValueError(f"paired values need equal shapes, got {tuned.shape} and {base.shape}")
-    difference = tuned - base
-    low, high = _percentiles(np.clip(weights @ difference, -1.0, 1.0), confidence)
-    out = []
-    for column, mean in enumerate(difference.mean(axis=0)):
-        if np.ptp(difference[:, column]) < NO_SPREAD:
-            means = float(tuned[:, column].mean()), float(base[:, column].mean())
-            below, above = _newcombe(*means, len(tuned), confidence)
-            low[column], high[column] = min(low[column], below), max(high[column], above)
-        out.append(Interval(float(mean), float(low[column]), float(high[column])))
-    return out
+    return _intervals(tuned - base, weights, confidence, strata, -1.0)
 
 
 def wilson(share: float, n: int, confidence: float) -> tuple[float, float]:
     """Wilson's score interval for a share of n (Wilson 1927)."""
-    z = norm.ppf(0.5 + confidence / 2)
+    z = ndtri(0.5 + confidence / 2)
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     # at the ends the limits are exact; rounding would leave them an ulp inside
@@ -93,17 +105,43 @@ def wilson(share: float, n: int, confidence: float) -> tuple[float, float]:
     return low, high
 
 
-def _percentiles(replicates: Floats, confidence: float) -> tuple[Floats, Floats]:
-    tail = (1 - confidence) / 2 * 100
-    low, high = np.percentile(replicates, [tail, 100 - tail], axis=0)
-    return low, high
+def confidence_at_once(replicates: Floats, confidence: float) -> float:
+    """The confidence of limits at one k that makes those of all k hold together.
+
+    `replicates` has shape (replicates, ks). The largest deviation over k, each in normal scores
+    of its own replicates, stays below its quantile in a share `confidence` of them (sup-t; the
+    ranks leave the skewness of each k to the limits that are made with the result).
+    """
+    spread = np.ptp(replicates, axis=0) > 0
+    if spread.sum() < 2:
+        return confidence
+    ranks = rankdata(replicates[:, spread], axis=0)
+    scores = np.abs(ndtri((ranks - 0.5) / len(replicates))).max(axis=1)
+    return max(confidence, float(2 * ndtr(np.quantile(scores, confidence)) - 1))
 
 
-def _newcombe(first: float, second: float, n: int, confidence: float) -> tuple[float, float]:
-    """Limits for first - second from the Wilson limits of each (Newcombe 1998, method 10)."""
-    low1, high1 = wilson(first, n, confidence)
-    low2, high2 = wilson(second, n, confidence)
-    difference = first - second
-    below = np.hypot(first - low1, high2 - second)
-    above = np.hypot(high1 - first, second - low2)
-    return float(max(difference - below, -1.0)), float(min(difference + above, 1.0))
+def _intervals(
+    values: Floats,
+    weights: Floats,
+    confidence: float,
+    strata: Sequence[str] | None,
+    least: float,
+) -> list[Interval]:
+    found = Moments.of(values, strata)
+    jointly = confidence
+    if values.shape[1] > 1:
+        jointly = confidence_at_once(weights @ values, confidence)
+    low, high = limits(found, confidence, least)
+    low_all, high_all = limits(found, jointly, least)
+    rows = zip(found.mean, low, high, low_all, high_all, found.few, strict=True)
+    return [
+        Interval(
+            value=float(mean),
+            low=float(below),
+            high=float(above),
+            low_all=float(below_all),
+            high_all=float(above_all),
+            method=WILSON if few else SCORE,
+        )
+        for mean, below, above, below_all, above_all, few in rows
+    ]

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from forkdiv.coverage.beta import beta_rates
 from forkdiv.coverage.checked import Counts, Floats, sizes, whole, within
 from forkdiv.coverage.estimators import pass_at_k
-from forkdiv.coverage.intervals import Interval
+from forkdiv.coverage.intervals import Limits
 
 LEAST_KS = 3  # two numbers go through any two points
 STEEPEST = -8.0  # of b: there pass@2 is as good as 1
@@ -36,8 +36,8 @@ class Heldout:
 
     fit_n: int
     at_k: int
-    predicted: Interval
-    observed: Interval
+    predicted: Limits
+    observed: Limits
     error: float
 
 
@@ -47,7 +47,7 @@ class Rival:
 
     alpha: float
     beta: float
-    predictions: dict[str, Interval]
+    predictions: dict[str, Limits]
     heldout: Heldout | None
 
 
@@ -65,7 +65,7 @@ class Law:
     b: float
     b_low: float
     b_high: float
-    predictions: dict[str, Interval]
+    predictions: dict[str, Limits]
     heldout: Heldout | None
     rival: Rival
 
@@ -210,6 +210,6 @@ def _tail(confidence: float) -> list[float]:
     return [tail, 100 - tail]
 
 
-def _interval(values: Floats, confidence: float) -> Interval:
+def _interval(values: Floats, confidence: float) -> Limits:
     low, high = np.percentile(values[1:], _tail(confidence))
-    return Interval(float(values[0]), float(low), float(high))
+    return Limits(float(values[0]), float(low), float(high))

@@ -9,7 +9,7 @@ from typing import Any
 
 from forkdiv import summary
 from forkdiv.cell import Findings, cells
-from forkdiv.config import DATA_AXES, StudyConfig
+from forkdiv.config import AXES, StudyConfig
 from forkdiv.errors import refuse
 from forkdiv.fingerprint import Identity
 from forkdiv.harness import files
@@ -103,7 +103,7 @@ def _knobs(study: StudyConfig, samples: Samples, tuned: bool) -> dict[str, Any]:
     return {
         "tuned": tuned,
         "epoch": None,
-        **dict.fromkeys(DATA_AXES),
+        **dict.fromkeys(AXES),
         "temperature": study.decoder.temperature if temperature is None else temperature,
         "seed": study.sft.seed,
     }

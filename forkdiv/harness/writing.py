@@ -23,7 +23,8 @@ from forkdiv import coverage
 from forkdiv.artifacts import publish_file, write_text
 from forkdiv.config import DecoderConfig
 from forkdiv.conversation import USER, unpack
-from forkdiv.errors import InvalidResult
+from forkdiv.decoder_config import LATER
+from forkdiv.errors import InvalidResult, refuse
 from forkdiv.grading import Grader
 from forkdiv.harness.lines import VERDICTS
 from forkdiv.harness.results import results
@@ -59,12 +60,24 @@ class Run:
     created: datetime
     prompt: Callable[[str], str] = plain
 
+    def __post_init__(self) -> None:
+        if self.decoder.design != "independent":
+            raise refuse(
+                "the tool's pass@k takes any samples of a problem for any others, which those of "
+                "this decoder are not",
+                self.decoder.design,
+                "a decoder that draws every sample by itself",
+                "export another decoder's samples",
+            )
+
     @property
     def settings(self) -> dict[str, Any]:
-        """The generation arguments under the tool's names."""
+        """The generation arguments under the tool's names; those it has none for under ours."""
+        decoder = self.decoder.model_dump()
         return {
+            **{name: decoder[name] for name in LATER if name in decoder},
             "until": [],
-            "do_sample": self.decoder.temperature > 0,
+            "do_sample": not self.decoder.greedy,
             "temperature": self.decoder.temperature,
             "top_p": self.decoder.top_p,
             "top_k": self.decoder.top_k,

@@ -1,4 +1,4 @@
-"""Coverage by other ways of using samples: a vote among them, and the best temperature of each."""
+"""Coverage by other ways to draw and to use samples: other decoders, a vote, the best of each."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def majority(grid: Grid) -> Table | None:
 
 
 def best(summary: Mapping[str, Any], grid: Grid) -> Table | None:
-    """Base and tuned model, each at the temperature that was best for it."""
+    """Base and tuned model, each under the decoder and temperature that was best for it."""
     rows = summary.get("best_decoders") or []
     if not rows:
         return None
@@ -44,8 +44,13 @@ def best(summary: Mapping[str, Any], grid: Grid) -> Table | None:
     for row in rows:
         setting = Setting(grid.axes, tuple(row[axis] for axis in grid.axes))
         change = as_estimate(row["delta"])
-        heat = (f"{row[f'{who}_temperature']:g}" for who in ("base", "tuned"))
+        heat = (_decoder(row, who) for who in ("base", "tuned"))
         said = "{} ({})".format(*change.parts(3)) if change else ""
         first = [*(setting.texts or ["tuned"]), str(row["seed"]), row["subset"], str(row["k"])]
         made.append([*first, *heat, said])
     return Table(header, made)
+
+
+def _decoder(row: Mapping[str, Any], who: str) -> str:
+    name, heat = row.get(f"{who}_decoder"), f"{row[f'{who}_temperature']:g}"
+    return f"{name}, T={heat}" if name else heat

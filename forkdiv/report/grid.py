@@ -77,6 +77,8 @@ class Grid:
 
     @classmethod
     def of(cls, summary: Mapping[str, Any]) -> Grid:
+        """Of the first decoder's cells, where there are several."""
+        summary = under(summary, decoders_of(summary)[0])
         axes, cells = tuple(summary["axes"]), [*summary["base"], *summary["cells"]]
         subsets = subsets_of(cells)
         keys = [(Setting.of(c, axes), c["temperature"], c["subset"]) for c in cells]
@@ -203,6 +205,16 @@ class Grid:
     def _over_seeds(
         self, cells: Iterable[Cell], field: str, k: int, among: int = 1
     ) -> Estimate | None:
+        """Their mean, with limits for a new seed's expectation on new problems of the kind.
+
+        Seeds are crossed with problems: all meet the same ones. The interval of one seed, averaged,
+        stands for the problems, t over the seeds for the seeds, and the two are added as squares.
+        Simulated with 2, 3 and 5 seeds, 95 % limits hold in 95 % of studies where only problems
+        or only seeds matter, in 95 to 98 % where both do, and in more than 99 % where seeds differ
+        problem by problem, since that part is then in both terms: cautious, never short. A change
+        whose limits exclude 0 is one of the recipe; with 2 seeds only one that is large beside
+        their spread can be found.
+        """
         found = [entry for cell in cells if (entry := estimate(cell, field, k))]
         if not found:
             return None
@@ -219,6 +231,22 @@ class Grid:
             spread = t * float(values.std(ddof=1)) / math.sqrt(len(found))
             down, up = math.hypot(spread, down), math.hypot(spread, up)
         return Estimate(mean, max(mean - down, -1.0), min(mean + up, 1.0), directions)
+
+
+def decoders_of(summary: Mapping[str, Any]) -> tuple[str | None, ...]:
+    """The names of the decoders in their order; one None where the study does not vary them."""
+    cells = [*summary["base"], *summary["cells"]]
+    return tuple(dict.fromkeys(cell.get("decoder") for cell in cells)) or (None,)
+
+
+def under(summary: Mapping[str, Any], decoder: str | None) -> dict[str, Any]:
+    """The summary with the cells of one decoder only."""
+    kinds = ("base", "cells", "dynamics")
+    kept = {
+        kind: [cell for cell in summary.get(kind) or [] if cell.get("decoder") == decoder]
+        for kind in kinds
+    }
+    return {**summary, **kept}
 
 
 def estimate(cell: Cell, field: str, k: int, at_once: bool = False) -> Estimate | None:

@@ -15,7 +15,7 @@ import jinja2
 from forkdiv.artifacts import write_text
 from forkdiv.report import law, problems, seeds, tables
 from forkdiv.report.answer import QUESTION, answer
-from forkdiv.report.grid import Grid
+from forkdiv.report.grid import Grid, decoders_of
 from forkdiv.report.headline import headline, warning
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def _page(summary: dict[str, Any]) -> str:
         seeds=seeds.about(grid),
         pictures=drawn(summary, grid),
         tables=of_sections(summary, grid),
+        decoders=decoders_of(summary),
         shrinkage_without=shrinkage_left_out(grid),
         near_only=only_near(grid),
         law_checked=law.worst(grid),

@@ -31,7 +31,8 @@ def of_sections(summary: Mapping[str, Any], grid: Grid) -> dict[str, Table | Non
         "law": law.table(grid),
         "numbers": tables.numbers(grid),
     }
-    whole = {
+    whole: dict[str, Table | None] = {
+        "decoders": tables.of_decoders(summary),
         "losses": tables.losses(grid),
         "exact": tables.agreements(grid),
     }

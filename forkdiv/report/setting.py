@@ -1,4 +1,4 @@
-"""A setting: what the fine-tuning data of one model were like, along the axes a study varies."""
+"""A setting: how one model was fine-tuned, along the axes a study varies."""
 
 from __future__ import annotations
 
@@ -7,15 +7,23 @@ from dataclasses import dataclass
 from functools import total_ordering
 from typing import Any, Literal, get_args, get_origin
 
-from forkdiv.config import DATA_AXES, DatasetConfig
+from forkdiv.config import AXES, DATA_AXES, DatasetConfig, SftConfig, StudyConfig
 
 Value = float | int | str | None
+
+
+def _stage(axis: str) -> type[DatasetConfig | SftConfig | StudyConfig]:
+    """The config that an axis is a setting of."""
+    if axis in DATA_AXES:
+        return DatasetConfig
+    return SftConfig if axis in SftConfig.model_fields else StudyConfig
+
 
 # the allowed texts of an axis of texts, in their order; an axis of numbers has none
 CATEGORIES: dict[str, tuple[str, ...]] = {
     axis: get_args(kind)
-    for axis in DATA_AXES
-    if get_origin(kind := DatasetConfig.model_fields[axis].annotation) is Literal
+    for axis in AXES
+    if get_origin(kind := _stage(axis).model_fields[axis].annotation) is Literal
 }
 _SYNTHESIS = {
     "none": "no synthesis",
@@ -99,7 +107,9 @@ def _short(value: Value) -> str:
 
 
 def _in_words(axis: str, text: str) -> str:
-    return f"{text} diversity" if axis == "structure" else _SYNTHESIS.get(text, f"{axis} {text}")
+    if axis in ("structure", "loss"):
+        return f"{text} {'diversity' if axis == 'structure' else 'loss'}"
+    return _SYNTHESIS.get(text, f"{axis} {text}")
 
 
 def listed(texts: Sequence[str]) -> str:

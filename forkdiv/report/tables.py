@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from forkdiv.report.grid import Cell, Grid, estimate, signed
+from forkdiv.report.grid import Cell, Grid, decoders_of, estimate, signed, under
 
 Row = list[str]
 
 # to be aligned left
-TEXT_COLUMNS = ("model", "structure", "synthesis", "subset", "mode", "kind", "study")
+TEXT_COLUMNS = (
+    *("model", "decoder", "structure", "synthesis", "loss", "subset", "mode", "kind", "study"),
+)
 MOST_REASONS = 8  # a grader's reasons may be free text
 OPEN_ROWS = 12  # a table that a page shows at once
 WILSON = "†"  # marks limits that hold more often than the confidence says
@@ -60,20 +63,36 @@ class Modes(Table):
 
 
 def table(summary: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows, base first: one row per setting, temperature, seed and subset."""
-    made = numbers(Grid.of(summary))
+    """Header and rows, base first: one row per decoder, setting, temperature, seed and subset."""
+    made = of_decoders(summary) or numbers(Grid.of(summary))
     return made.header, made.rows
 
 
-def numbers(grid: Grid) -> Table:
+def of_decoders(summary: Mapping[str, Any]) -> Table | None:
+    """`numbers` under each decoder, one's rows after the other's, at the ends of the k that all
+    were measured at; None where the study does not vary decoders."""
+    names = decoders_of(summary)
+    if len(names) < 2:
+        return None
+    grids = {name: Grid.of(under(summary, name)) for name in names}
+    measured = [set(grid.ks) for grid in grids.values() if grid.ks]
+    shared = set.intersection(*measured) if measured else set()
+    ends = tuple(sorted({min(shared), max(shared)})) if shared else ()
+    made = {name: numbers(grid, ends) for name, grid in grids.items()}
+    rows = [[str(name), *row] for name, one in made.items() for row in one.rows]
+    return Table(["decoder", *made[names[0]].header], rows)
+
+
+def numbers(grid: Grid, ends: Sequence[int] | None = None) -> Table:
     """pass@k and its change to the base: one row per cell, base first."""
+    ends = grid.ends if ends is None else ends
     header = list(grid.columns)
-    for k in grid.ends:
+    for k in ends:
         header += [f"pass@{k}", f"change at {k}"]
     rows = []
     for cell in grid.cells:
         row = grid.row(cell)
-        for k in grid.ends:
+        for k in ends:
             row += [pass_said(cell, k), change_said(cell, k)]
         rows.append([*row, str(cell["truncated"]), str(cell["unparsable"])])
     return Table([*header, "truncated", "unparsable"], rows)

@@ -1,0 +1,77 @@
+"""pass@k of counted samples, by the estimator that fits how they were drawn.
+
+Independent samples are exchangeable. Those forced through fixed first tokens are so within their
+stratum only, and k of them are k dealt over the strata in turn; those of fork-stratified
+sampling depend on each other within their tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from forkdiv import coverage
+from forkdiv.coverage import Agreement, Floats
+from forkdiv.errors import InvalidResult
+from forkdiv.tally import ProblemCounts
+
+
+def exchangeable(counts: Sequence[ProblemCounts]) -> bool:
+    """Whether any k samples of a problem are as good as any other k."""
+    return not any(one.strata or one.trees for one in counts)
+
+
+def pass_at(counts: Sequence[ProblemCounts], ks: Sequence[int], best_case: bool = False) -> Floats:
+    """Shape (problems, ks). In the best case every cut-off or unreadable answer was correct.
+
+    Raises InvalidResult where problems were sampled in different ways, or trees are not whole.
+    """
+    if exchangeable(counts):
+        n, c = np.array([[one.n, one.correct] for one in counts]).T
+        if best_case:
+            c = c + np.array([one.truncated + one.unparsable for one in counts])
+        return coverage.pass_at_k(n[:, None], c[:, None], np.array(ks))
+    if all(one.trees for one in counts):
+        size, places = _trees(counts, best_case)
+        return coverage.pass_at_k_trees(places, size, np.array(ks))
+    n, c = _strata(counts, best_case)
+    dealt = np.array([coverage.deal(k, n.shape[1]) for k in ks])
+    return coverage.pass_at_k_stratified(n[:, None, :], c[:, None, :], dealt)
+
+
+def exact_pass_at(p: Floats, ks: Sequence[int]) -> Floats:
+    """Shape (problems, ks), from probabilities of shape (problems,) or (problems, strata)."""
+    if p.ndim == 1:
+        return coverage.exact_pass_at_k(p[:, None], np.array(ks))
+    dealt = np.array([coverage.deal(k, p.shape[1]) for k in ks])
+    return coverage.exact_pass_at_k_stratified(p[:, None, :], dealt)
+
+
+def agreement(counts: Sequence[ProblemCounts], n: int, p: Floats, ks: Sequence[int]) -> Agreement:
+    """Of the counts with exact probabilities of shape (problems,) or (problems, strata)."""
+    correct = np.array([one.correct for one in counts]) if p.ndim == 1 else _strata(counts)[1]
+    return coverage.agreement(correct, n, p, ks)
+
+
+def _strata(
+    counts: Sequence[ProblemCounts], best_case: bool = False
+) -> tuple[coverage.Counts, coverage.Counts]:
+    """Samples and correct ones, each of shape (problems, strata)."""
+    names = sorted({stratum for one in counts for stratum in one.strata})
+    if any(sorted(one.strata) != names for one in counts):
+        raise InvalidResult("problems were sampled through different strata; sample them again")
+    rows = np.array([[one.strata[name] for name in names] for one in counts], dtype=np.int64)
+    return rows[..., 0], rows[..., 1] + (rows[..., 2] if best_case else 0)
+
+
+def _trees(counts: Sequence[ProblemCounts], best_case: bool) -> tuple[int, coverage.Counts]:
+    """The size of every tree, and the places of their first correct samples, of shape
+    (problems, trees)."""
+    sizes = {size for one in counts for size, _, _ in one.trees.values()}
+    if len(sizes) != 1 or len({len(one.trees) for one in counts}) != 1:
+        raise InvalidResult(f"trees of {sorted(sizes)} samples: they are not whole; sample again")
+    (size,) = sizes
+    places = [[tree[1 + best_case] for tree in one.trees.values()] for one in counts]
+    none = [[size if place is None else place for place in row] for row in places]
+    return size, np.array(none, dtype=np.int64)

@@ -1,0 +1,243 @@
+"""What each Ray Train worker runs: a DeepSpeed engine, step by step through the batches."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from forkdiv import encoded, lora
+from forkdiv.artifacts import publish_folder, write_text
+from forkdiv.batching import deal
+from forkdiv.config import PlaceConfig, SftConfig
+from forkdiv.errors import refuse
+from forkdiv.progress import Progress
+from forkdiv.train import DIVERGED, ROWS, batches, checkpoint_folder, learning_rate, saved_epochs
+from forkdiv.train_log import LOG, Batch, Meter, TrainLog
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One rank's engine and what its steps read."""
+
+    engine: Any
+    rows: Sequence[encoded.Row]
+    step_ends: Any  # the ids, as a tensor, of tokens that end a line
+    config: SftConfig
+    place: PlaceConfig
+    rank: int
+    world: int
+
+    def step(self, batch: Sequence[int]) -> tuple[Any, int]:
+        """One optimizer step; this rank's part of the loss, and the batch's response tokens.
+
+        The loss is the mean per response token of the whole batch, times `world`: DeepSpeed
+        averages gradients over ranks, whose parts may differ in length. So each part is divided
+        by the tokens of the whole batch, which every rank can count, and times `world`.
+        """
+        rows = [self.rows[i] for i in batch]
+        total = sum(len(response) for _, response in rows)
+        lengths = [len(prompt) + len(response) for prompt, response in rows]
+        passes = deal(lengths, self.world, self.place.micro_batch, self.place.pack_tokens)
+        summed: Any = 0.0
+        for at, parts in enumerate(passes):
+            # gradients add up over the passes, and are exchanged in the last
+            self.engine.set_gradient_accumulation_boundary(at + 1 == len(passes))
+            loss = self._summed(rows, parts[self.rank]) * (self.world / total)
+            self.engine.backward(loss, scale_wrt_gas=False)
+            summed = summed + loss.detach()
+        self.engine.step()
+        return summed, total
+
+    def _summed(self, rows: Sequence[encoded.Row], lines: Sequence[tuple[int, ...]]) -> Any:
+        """The loss summed over the response tokens of one forward pass."""
+        from forkdiv.losses import response_loss
+        from forkdiv.sheet import sheet
+
+        read = sheet(rows, lines).to(self.engine.device)
+        logits = self.engine(**read.inputs, use_cache=False).logits
+        return response_loss(logits, read.targets, read.first, self.config, self.step_ends)
+
+
+def train_worker(job: dict[str, Any]) -> None:
+    """Load, resume, then step by step through the batches."""
+    import torch
+    from ray import train
+
+    from forkdiv.model import load_tokenizer
+    from forkdiv.prompting import line_ends
+
+    config = SftConfig.model_validate(job["sft"])
+    place = PlaceConfig.model_validate(job["place"])
+    workspace = Path(job["workspace"])
+    context = train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    path, who = job["progress"]
+    progress = Progress(Path(path), who)
+    log = TrainLog(workspace / LOG, rank)
+    log.event("worker", step=0, rank=rank, pid=os.getpid())
+
+    tokenizer = load_tokenizer(Path(job["start"]))
+    rows = encoded.read(workspace / ROWS)
+    step_ends = torch.tensor(line_ends(tokenizer, rows), dtype=torch.long)
+    engine = new_engine(Path(job["start"]), config, place, world)
+    worker = Worker(engine, rows, step_ends, config, place, rank, world)
+    done = _resume(engine)
+    if done and rank == 0:
+        progress(f"resuming after epoch {done}")
+
+    plan = list(batches(len(rows), config))
+    meter = Meter(log, progress if rank == 0 else None, config, len(plan))
+    engine.train()
+    for at, batch in enumerate(plan):
+        if batch.epoch <= done:
+            continue
+        for group in engine.optimizer.param_groups:
+            group["lr"] = learning_rate(batch.step, len(plan), config)
+        meter.step(batch, *worker.step(batch.rows), engine)
+        ends = at + 1 == len(plan) or plan[at + 1].epoch != batch.epoch
+        if ends:
+            meter.flush()
+        if meter.diverged:
+            _give_up(worker, meter.diverged, tokenizer, workspace)
+            return
+        if ends:
+            if batch.epoch in saved_epochs(config):
+                export(engine, config, tokenizer, checkpoint_folder(workspace, batch.epoch))
+            _report(engine, batch, meter)
+
+
+def new_engine(start: Path, config: SftConfig, place: PlaceConfig, world: int) -> Any:
+    """A DeepSpeed engine around the checkpoint `start`, as the config and the place ask."""
+    import deepspeed
+    import torch
+
+    from forkdiv.model import load_model
+
+    # Its shared-memory op would be compiled at every start for nothing on CPU, and a build that
+    # is killed leaves a lock behind that hangs the next one for ever.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    torch.manual_seed(config.seed)
+    half = config.dtype == "bfloat16"
+    model: Any = load_model(start, torch.bfloat16 if half else torch.float32)
+    if place.pack_tokens:
+        _check_packable(model.config)
+    if config.lora.rank:
+        model = lora.adapted(model, config.lora)
+    if place.activation_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    engine, *_ = deepspeed.initialize(
+        model=model,
+        model_parameters=[one for one in model.parameters() if one.requires_grad],
+        config=deepspeed_config(config, place, world),
+    )
+    return engine
+
+
+def deepspeed_config(config: SftConfig, place: PlaceConfig, world: int) -> dict[str, Any]:
+    """DeepSpeed's own settings. How a batch is cut into passes is not among them: `Worker.step`
+    does that, and says itself where gradients are exchanged."""
+    zero: dict[str, Any] = {"stage": place.zero_stage}
+    if place.offload != "none":
+        zero["offload_optimizer"] = {"device": "cpu"}
+    if place.offload == "parameters":
+        zero["offload_param"] = {"device": "cpu"}
+    return {
+        "train_micro_batch_size_per_gpu": config.batch_size // world,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": config.grad_clip,
+        "optimizer": {
+            "type": "AdamW",
+            "params": {
+                "lr": config.learning_rate,
+                "weight_decay": config.weight_decay,
+                "torch_adam": True,  # DeepSpeed's own would have to be compiled
+            },
+        },
+        "zero_force_ds_cpu_optimizer": False,  # the compiled one again, with offload
+        "bf16": {"enabled": config.dtype == "bfloat16"},
+        "zero_optimization": zero,
+        "steps_per_print": 2**31 - 1,
+    }
+
+
+def _check_packable(model: Any) -> None:
+    """Refuse to pack where examples side by side would see each other after all."""
+    kinds = sorted(set(getattr(model, "layer_types", None) or ["full_attention"]))
+    if model._attn_implementation != "sdpa" or kinds != ["full_attention"]:
+        raise refuse(
+            "this model cannot keep packed examples apart",
+            f"attention {model._attn_implementation}, layers {', '.join(kinds)}",
+            "scaled dot-product attention over the whole context in every layer",
+            "drop place.pack_tokens",
+        )
+
+
+def _give_up(worker: Worker, batch: Batch, tokenizer: Any, workspace: Path) -> None:
+    """Keep the weights of the last finished epoch as a checkpoint, and say what went wrong.
+
+    Not an exception: Ray Train would repeat the same steps to the same end.
+    """
+    done = _resume(worker.engine)
+    kept = workspace / "last-good"
+    if done:
+        if worker.rank == 0:
+            shutil.rmtree(kept, ignore_errors=True)  # of an earlier attempt
+        export(worker.engine, worker.config, tokenizer, kept)
+    if worker.rank == 0:
+        said = {"epoch": batch.epoch, "step": batch.step, "rows": batch.rows, "done": done}
+        write_text(workspace / DIVERGED, json.dumps(said | {"kept": str(kept) if done else None}))
+
+
+def _resume(engine: Any) -> int:
+    """Load the last reported state, where there is one; the last finished epoch, or 0."""
+    from ray import train
+
+    checkpoint = train.get_checkpoint()
+    if checkpoint is None:
+        return 0
+    with checkpoint.as_directory() as folder:
+        path, state = engine.load_checkpoint(folder, tag="state")
+    if path is None:
+        raise RuntimeError(f"DeepSpeed found no state to resume from in {checkpoint}")
+    return int(state["epoch"])
+
+
+def _report(engine: Any, batch: Batch, meter: Meter) -> None:
+    """Hand the resumable state to Ray Train; every rank writes its own shard."""
+    from ray import train
+
+    with tempfile.TemporaryDirectory() as folder:
+        engine.save_checkpoint(folder, tag="state", client_state={"epoch": batch.epoch})
+        train.report(
+            {"epoch": batch.epoch, "step": batch.step, "loss": meter.loss},
+            checkpoint=train.Checkpoint.from_directory(folder),
+        )
+
+
+def export(engine: Any, config: SftConfig, tokenizer: Any, path: Path) -> None:
+    """Write a Hugging Face folder; every rank takes part where ZeRO-3 spread the weights."""
+    import deepspeed
+    import torch.distributed as dist
+
+    state = {}
+    stage3 = engine.zero_optimization_partition_weights()
+    for name, parameter in engine.module.named_parameters():
+        with deepspeed.zero.GatheredParameters([parameter], enabled=stage3):
+            if dist.get_rank() == 0:
+                state[name] = parameter.detach().cpu().clone()
+    if dist.get_rank() == 0 and not path.exists():
+        model = engine.module
+        if config.lora.rank:
+            model, state = model.get_base_model(), lora.merged(state, config.lora)
+        aside = path.with_name(f".{path.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        model.save_pretrained(aside, state_dict=state)
+        tokenizer.save_pretrained(aside)
+        publish_folder(aside, path)
+    dist.barrier()

@@ -1,0 +1,45 @@
+"""Checkpoints between two others (WiSE-FT), written as ordinary Hugging Face folders.
+
+    forkdiv interpolate --base DIR --tuned DIR 0.25 0.5 0.75
+    forkdiv interpolate --base RUN/epoch-0001 --tuned RUN/epoch-0016 0.5
+
+--base is any earlier checkpoint of the same model, the base or one saved on the way. To sweep
+alpha with everything else, set `sweep.interpolation=[0.5,1]` in a study.
+"""
+
+from __future__ import annotations
+
+from forkdiv import cli
+from forkdiv.artifacts import Store, check_writable
+from forkdiv.checkpoint import open_checkpoint
+from forkdiv.config import StudyConfig
+from forkdiv.errors import refuse
+from forkdiv.progress import Follower, Progress
+from forkdiv.terminal import say
+from tuning.study import folder
+
+
+def run(study: StudyConfig) -> None:
+    from forkdiv import interpolate
+
+    if study.base is None or study.checkpoint is None:
+        raise refuse(
+            "an interpolation lies between two checkpoints",
+            f"base={study.base}, tuned={study.checkpoint}",
+            "two Hugging Face folders",
+            "give --base DIR and --tuned DIR",
+        )
+    early, late = open_checkpoint(study.base), open_checkpoint(study.checkpoint)
+    interpolate.check_pair(early.path, late.path)
+    check_writable(study.place.root, study.place.min_free_mib)
+    store = Store(study.place.root / "store")
+    progress = Progress(folder(study) / "progress.jsonl", "interpolate")
+    alphas = study.sweep.interpolation or (study.interpolation,)
+    with Follower(progress.path, say):
+        made = [interpolate.obtain(store, early, late, alpha, progress) for alpha in alphas]
+    for alpha, checkpoint in zip(alphas, made, strict=True):
+        say(f"alpha {alpha:g}: {checkpoint.path}")
+
+
+if __name__ == "__main__":
+    cli.run_job("interpolate")

@@ -1,0 +1,71 @@
+"""What fine-tuning a model takes: shapes, steps, memory. Needs no GPU, no weights and no Ray.
+
+    forkdiv plan --config jobs/configs/arithmetic-chain.yaml
+    forkdiv plan --config jobs/configs/arithmetic-chain-7b.yaml place.zero_stage=2
+
+Ends with status 2 where the estimate does not fit one GPU.
+"""
+
+from __future__ import annotations
+
+import json
+
+from forkdiv import cli
+from forkdiv.config import StudyConfig
+from forkdiv.errors import refuse
+from forkdiv.tasks import build
+from forkdiv.terminal import say, show_table
+
+
+def run(study: StudyConfig) -> None:
+    from forkdiv import plan, train
+    from forkdiv.train_worker import deepspeed_config
+
+    sft, place = study.sft, study.place
+    path = study.plan.architecture or study.base
+    if path is None:
+        raise refuse(
+            "a plan needs an architecture",
+            "base=null",
+            "a config.json, or a folder with one",
+            "set plan.architecture or base",
+        )
+    shape = plan.shape(plan.read_architecture(path), sft)
+    if max(study.plan.tokens, place.pack_tokens or 0) > shape.context:
+        raise refuse(
+            "the examples of this plan do not fit the model's context",
+            f"plan.tokens={study.plan.tokens}, place.pack_tokens={place.pack_tokens}",
+            f"at most {shape.context}",
+            "lower them",
+        )
+    examples = study.plan.examples or build(study.task).examples(study.dataset)
+    steps = sft.epochs * -(-examples // sft.batch_size)
+    nodes = -(-place.workers // study.plan.gpus_per_node)
+    trained = f", {shape.trained:,} of them trained" if shape.trained < shape.parameters else ""
+    say(f"model: {shape.parameters:,} parameters{trained} ({path})")
+    say(
+        f"workers: {place.workers} on {nodes} node{'s' * (nodes > 1)}, ZeRO stage "
+        f"{place.zero_stage}, offload {place.offload}, {sft.dtype}"
+    )
+    say(
+        f"steps: {steps} ({sft.epochs} epochs of {examples} examples, {sft.batch_size} a step), "
+        f"warm-up {round(sft.warmup_share * steps)}, checkpoints after epochs "
+        f"{', '.join(map(str, sorted(train.saved_epochs(sft))))}"
+    )
+    say(f"DeepSpeed: {json.dumps(deepspeed_config(sft, place, place.workers))}")
+    memory = plan.memory(shape, sft, place, study.plan.tokens)
+    rows = [[name, f"{gib:.1f}"] for name, gib in memory.gpu.items()]
+    rows += [["in all", f"{memory.total:.1f}"], ["host memory", f"{memory.host:.1f}"]]
+    show_table(["for each worker", "GiB, estimated"], rows, title=f"{study.name}: memory")
+    if memory.total > study.plan.gpu_gib:
+        raise refuse(
+            "this run is not expected to fit",
+            f"{memory.total:.1f} GiB for each GPU",
+            f"at most plan.gpu_gib={study.plan.gpu_gib:g}",
+            "raise place.zero_stage or place.workers, lower place.micro_batch, or set "
+            "place.activation_checkpointing, place.offload or sft.lora.rank",
+        )
+
+
+if __name__ == "__main__":
+    cli.run_job("plan")

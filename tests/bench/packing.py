@@ -1,0 +1,58 @@
+"""Several examples to a line of token ids, against one to a line and padding."""
+
+from __future__ import annotations
+
+import time
+from random import Random
+
+import torch
+
+from forkdiv.batching import deal
+from forkdiv.config import SftConfig
+from forkdiv.encoded import Row
+from forkdiv.losses import response_loss
+from forkdiv.model import new_model, word_tokenizer
+from forkdiv.sheet import sheet
+from tests.bench.row import Row as Figure
+
+BATCH, ROUNDS, PACK = 64, 3, 256
+WORDS = [f"w{i}" for i in range(100)]
+
+
+def measure() -> list[Figure]:
+    tokenizer = word_tokenizer(WORDS, "<eos>")
+    model = new_model("tiny-llama", tokenizer, 0)
+    rows = _mixed(Random(0))
+    seconds = {"padded": 0.0, "packed": 0.0}
+    for turn in range(ROUNDS + 1):  # the first warms up
+        for name, pack in (("padded", None), ("packed", PACK)):
+            started = time.perf_counter()
+            _pass(model, rows, pack)
+            seconds[name] += (time.perf_counter() - started) * bool(turn)
+    tokens = ROUNDS * sum(len(prompt) + len(response) for prompt, response in rows)
+    packed, padded = (tokens / seconds[name] for name in ("packed", "padded"))
+    lengths = "16 to 256 tokens, most of them short, forward and backward"
+    return [
+        Figure("packing_vs_padding", packed / padded, "times the tokens/s", f"padding, {lengths}"),
+        Figure("packed_tokens_per_s", packed, "tokens/s", f"batches of {BATCH}, {PACK} a line"),
+    ]
+
+
+def _mixed(random: Random) -> list[Row]:
+    """Lengths as those of answers are: many short ones, a few long."""
+    rows = []
+    for _ in range(BATCH):
+        length = min(16 + int(random.expovariate(1 / 40)), 256)
+        ids = [random.randrange(3, 3 + len(WORDS)) for _ in range(length)]
+        rows.append((ids[: length // 2], ids[length // 2 :]))
+    return rows
+
+
+def _pass(model: torch.nn.Module, rows: list[Row], pack: int | None) -> None:
+    lengths = [len(prompt) + len(response) for prompt, response in rows]
+    for parts in deal(lengths, 1, None, pack):
+        read = sheet(rows, parts[0])
+        logits = model(**read.inputs, use_cache=False).logits
+        ends = torch.tensor([], dtype=torch.long)
+        loss = response_loss(logits, read.targets, read.first, SftConfig(), ends)
+        loss.backward()  # type: ignore[no-untyped-call]

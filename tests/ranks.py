@@ -1,0 +1,80 @@
+"""Two ranks with a DeepSpeed engine each and no Ray: some steps of every way to place a run.
+
+    RANK=0 WORLD_SIZE=2 MASTER_ADDR=… MASTER_PORT=… python -m tests.ranks OUT
+
+Each way is exported to OUT/NAME, for tests/test_train_engine.py to compare.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from forkdiv.config import DatasetConfig, PlaceConfig, SftConfig
+from tests.stack import BASE
+
+STEPS = 3
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class Way:
+    """Settings of the place, and of the fine-tuning itself."""
+
+    place: dict[str, Any] = field(default_factory=dict)
+    sft: dict[str, Any] = field(default_factory=dict)
+
+
+ADAPTERS = {"lora": {"rank": 4}}
+PLAIN = {
+    "stage-1": Way(),
+    "stage-0": Way({"zero_stage": 0}),
+    "stage-0-passes": Way({"zero_stage": 0, "micro_batch": 1}),
+    "passes": Way({"micro_batch": 1}),
+    "stage-2-packed": Way({"zero_stage": 2, "pack_tokens": 96, "micro_batch": 1}),
+    "stage-3-passes": Way({"zero_stage": 3, "micro_batch": 3, "activation_checkpointing": True}),
+    "checkpointing": Way({"activation_checkpointing": True}),
+    "offload": Way({"zero_stage": 2, "offload": "optimizer"}),
+    "offload-parameters": Way({"zero_stage": 3, "offload": "parameters"}),
+}
+LORA = {
+    "lora": Way({}, ADAPTERS),
+    "lora-stage-3": Way({"zero_stage": 3, "activation_checkpointing": True}, ADAPTERS),
+}
+
+
+def main(out: Path, names: list[str]) -> None:
+    import deepspeed
+    import torch
+
+    from forkdiv.encoded import encoded
+    from forkdiv.model import load_tokenizer
+    from forkdiv.task_config import GraphBranchingConfig
+    from forkdiv.tasks import build
+    from forkdiv.train import RAW
+    from forkdiv.train_worker import Worker, export, new_engine
+
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed("gloo")
+    data = build(GraphBranchingConfig()).sft_examples(DatasetConfig(examples=STEPS * BATCH))
+    # responses of several lengths, as if some were cut short
+    rows = [(p[i % 5 :], r[: 2 + i % 4]) for i, (p, r) in enumerate(encoded(data, BASE, RAW))]
+    for name in names:
+        way = (PLAIN | LORA)[name]
+        place = PlaceConfig.model_validate(way.place)
+        sft = SftConfig.model_validate({"batch_size": BATCH, **way.sft})
+        engine = new_engine(BASE, sft, place, world)
+        worker = Worker(engine, rows, torch.tensor([], dtype=torch.long), sft, place, rank, world)
+        engine.train()
+        for step in range(STEPS):
+            worker.step(range(step * BATCH, (step + 1) * BATCH))
+        export(engine, sft, load_tokenizer(BASE), out / name)
+        engine.destroy()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])

@@ -1,0 +1,66 @@
+"""How a tree's samples are spread: over every branch evenly, those not taken first."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forkdiv.decoder_config import DecoderConfig
+from forkdiv.fork_sampling import Branch, entropy, spread
+
+SURE = {7: math.log(0.99), 8: math.log(0.01)}
+THREE = {1: math.log(0.5), 2: math.log(0.3), 3: math.log(0.2)}
+TWO = {4: math.log(0.5), 5: math.log(0.5)}
+
+
+def decoder(size: int) -> DecoderConfig:
+    return DecoderConfig(tree_samples=size, fork_entropy=0.5, branch_probability=0.1)
+
+
+def test_entropy_counts_what_is_not_listed_as_one_token() -> None:
+    assert entropy(TWO) == pytest.approx(math.log(2))
+    listed = {1: math.log(0.5), 2: math.log(0.3)}
+    assert entropy(listed) == pytest.approx(entropy(THREE))
+    assert entropy({1: 0.0}) == 0
+
+
+def test_branches_not_taken_come_first_and_those_of_the_surest_choice_last() -> None:
+    found = spread([7, 1, 4], [SURE, THREE, TWO], decoder(7))
+    others = [Branch(1, 2), Branch(2, 5), Branch(1, 3)]
+    assert found == [*others, Branch(1, 1), Branch(2, 4), Branch(1, 2)]
+
+
+def test_without_a_fork_samples_begin_anew() -> None:
+    assert spread([7, 7], [SURE, SURE], decoder(4)) == [Branch(0, None)] * 3
+
+
+def test_a_branch_below_the_least_probability_is_none() -> None:
+    rare = {1: math.log(0.85), 2: math.log(0.08), 3: math.log(0.07)}
+    assert entropy(rare) > 0.5
+    assert spread([1], [rare], decoder(3)) == [Branch(0, None)] * 2
+
+
+Position = st.sampled_from([SURE, THREE, TWO])
+
+
+@given(st.lists(Position, min_size=1, max_size=6), st.integers(2, 40), st.data())
+def test_every_branch_of_every_fork_gets_as_many_samples_as_any_other_or_one_less(
+    likely: list[dict[int, float]], size: int, data: st.DataObject
+) -> None:
+    probe = [data.draw(st.sampled_from(sorted(here))) for here in likely]
+    found = spread(probe, likely, decoder(size))
+    assert len(found) == size - 1
+    forks = [at for at, here in enumerate(likely) if here is not SURE]
+    if not forks:
+        return
+    every = {Branch(at, token) for at in forks for token in likely[at]}
+    times = Counter(found)
+    assert set(times) <= every
+    if size - 1 >= len(every):
+        assert set(times) == every
+    dealt = [times[branch] for branch in every]
+    assert max(dealt) - min(dealt) <= 1

@@ -1,0 +1,103 @@
+"""What a run is said to take: shapes of real models, their steps and their memory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forkdiv import plan
+from forkdiv.config import LoraConfig, PlaceConfig, SftConfig, load
+from forkdiv.errors import UserError
+from forkdiv.model import load_model
+from forkdiv.plan import Shape
+from jobs import plan as job
+from tests.stack import BASE, ROOT
+
+CONFIGS = ROOT / "jobs" / "configs"
+PARAMETERS = {"qwen2.5-0.5b": 494_032_768, "qwen2.5-7b": 7_615_616_512}  # as published
+BF16 = SftConfig(dtype="bfloat16", batch_size=32)
+
+
+def shape_of(name: str, sft: SftConfig = BF16) -> Shape:
+    return plan.shape(plan.read_architecture(CONFIGS / "architectures" / f"{name}.json"), sft)
+
+
+@pytest.fixture(scope="module")
+def seven() -> Shape:
+    return shape_of("qwen2.5-7b")
+
+
+def total(shape: Shape, sft: SftConfig = BF16, tokens: int = 512, **place: Any) -> float:
+    settings = {"device": "gpu", "workers": 8, **place}
+    return plan.memory(shape, sft, PlaceConfig.model_validate(settings), tokens).total
+
+
+def test_an_architectures_parameters_are_those_of_the_model() -> None:
+    assert {name: shape_of(name).parameters for name in PARAMETERS} == PARAMETERS
+    own = plan.shape(plan.read_architecture(BASE), SftConfig())
+    assert own.parameters == own.trained == load_model(BASE).num_parameters()
+
+
+def test_adapters_are_counted_by_the_sides_of_their_layers() -> None:
+    shape = shape_of(
+        "qwen2.5-0.5b", SftConfig(lora=LoraConfig(rank=8, targets=("q_proj", "v_proj")))
+    )
+    assert shape.trained == 24 * 8 * ((896 + 896) + (896 + 128))
+    with pytest.raises(UserError, match="q_proj"):
+        shape_of("qwen2.5-0.5b", SftConfig(lora=LoraConfig(rank=8, targets=("query",))))
+
+
+def test_sixteen_bytes_a_parameter_are_spread_as_the_stages_say(seven: Shape) -> None:
+    per_parameter = {0: 16.0, 1: 4 + 12 / 8, 2: 2 + 14 / 8, 3: 16 / 8}
+    for stage, wanted in per_parameter.items():
+        place = PlaceConfig(device="gpu", workers=8, zero_stage=stage)
+        gpu = plan.memory(seven, BF16, place, 512).gpu
+        held = gpu["weights"] + gpu["gradients"] + gpu["optimizer"]
+        assert held * plan.GIB / seven.parameters == pytest.approx(wanted)
+
+
+def test_what_saves_memory_is_seen_to(seven: Shape) -> None:
+    plain = total(seven, zero_stage=3)
+    assert total(seven, zero_stage=3, micro_batch=1) < plain
+    assert total(seven, zero_stage=3, activation_checkpointing=True) < plain
+    assert total(seven, zero_stage=3, offload="optimizer") < plain
+    assert total(seven, zero_stage=3, tokens=2048) > plain
+    place = PlaceConfig(device="gpu", workers=8, zero_stage=3, offload="parameters")
+    memory = plan.memory(seven, BF16, place, 512)
+    assert memory.gpu["weights"] == memory.gpu["optimizer"] == 0
+    assert memory.host * plan.GIB == pytest.approx(14 / 8 * seven.parameters)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("arithmetic-chain", ["494,032,768 parameters", "1 on 1 node,", "steps: 3200 (16 epochs"]),
+        ("arithmetic-chain-7b", ["7,615,616,512 parameters", "8 on 2 nodes, ZeRO stage 3", "400"]),
+    ],
+)
+def test_the_shipped_configs_for_real_models_are_planned_and_fit(
+    name: str, said: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    job.run(load(CONFIGS / f"{name}.yaml"))
+    out = capsys.readouterr().out
+    assert all(part in out for part in said)
+
+
+def test_a_run_that_will_not_fit_is_refused_with_what_helps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(UserError) as caught:
+        job.run(load(CONFIGS / "arithmetic-chain-7b.yaml", ["plan.gpu_gib=24"]))
+    assert "not expected to fit" in str(caught.value) and "place.offload" in str(caught.value)
+
+
+def test_what_is_no_architecture_is_refused(tmp_path: Path) -> None:
+    for text in ("{", json.dumps({"hidden_size": 3})):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(UserError, match="architecture to plan for cannot be read"):
+            plan.read_architecture(tmp_path / "config.json")

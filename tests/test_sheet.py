@@ -1,0 +1,94 @@
+"""Packed lines: examples side by side give what each gives alone."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+import torch
+
+from forkdiv.batching import deal
+from forkdiv.config import Loss, SftConfig
+from forkdiv.encoded import Row
+from forkdiv.errors import UserError
+from forkdiv.losses import IGNORED, response_loss
+from forkdiv.model import new_model
+from forkdiv.sheet import sheet
+from forkdiv.train_worker import _check_packable
+from tests.test_train_plan import NO_ENDS, TOKENIZER, gradient, mixed_rows
+
+ROWS = mixed_rows(9)
+LENGTHS = [len(prompt) + len(response) for prompt, response in ROWS]
+
+
+def summed(model: Any, rows: list[Row], loss: str, micro: int | None, pack: int | None) -> Any:
+    config = SftConfig.model_validate({"loss": loss, "dco_n": 4})
+    total: Any = 0.0
+    for parts in deal(LENGTHS, 1, micro, pack):
+        read = sheet(rows, parts[0])
+        logits = model(**read.inputs, use_cache=False).logits
+        total = total + response_loss(logits, read.targets, read.first, config, NO_ENDS)
+    return total
+
+
+@pytest.mark.parametrize("loss", get_args(Loss))
+@pytest.mark.parametrize(("micro", "pack"), [(None, 64), (None, 1000), (2, 64), (2, None)])
+def test_packed_or_in_passes_loss_and_gradient_are_the_same(
+    loss: str, micro: int | None, pack: int | None
+) -> None:
+    model = new_model("micro-llama", TOKENIZER, 0)
+    plain, other = (summed(model, ROWS, loss, *how) for how in ((None, None), (micro, pack)))
+    assert other.item() == pytest.approx(plain.item(), rel=1e-5)
+    wanted, found = gradient(model, plain), gradient(model, other)
+    for name, value in wanted.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_a_packed_example_sees_none_of_its_neighbours() -> None:
+    model = new_model("micro-llama", TOKENIZER, 0)
+    line = [(0, 1, 2)]
+
+    def answers(rows: list[Row]) -> Any:
+        return model(**sheet(rows, line).inputs, use_cache=False).logits
+
+    prompt, response = ROWS[1]
+    plain = answers([*ROWS[:3]])
+    changed = answers([ROWS[0], ([3] * len(prompt), [4] * len(response)), ROWS[2]])
+    start, end = LENGTHS[0], LENGTHS[0] + LENGTHS[1]
+    torch.testing.assert_close(changed[:, :start], plain[:, :start])
+    torch.testing.assert_close(changed[:, end:], plain[:, end:])
+    assert (changed[:, start:end] - plain[:, start:end]).abs().max() > 1e-3
+
+
+def test_a_sheet_says_which_position_predicts_which_response_token() -> None:
+    rows: list[Row] = [([5, 6], [7, 1]), ([8], [9, 10, 1])]
+    packed = sheet(rows, [(0, 1)])
+    x = IGNORED
+    assert packed.ids.tolist() == [[5, 6, 7, 1, 8, 9, 10, 1]]
+    assert packed.targets.tolist() == [[x, 7, 1, x, 9, 10, 1, x]]
+    assert packed.first.nonzero().tolist() == [[0, 1], [0, 4]]
+    assert packed.positions is not None and packed.mask is not None
+    assert packed.positions.tolist() == [[0, 1, 2, 3, 0, 1, 2, 3]]
+    assert packed.mask[0, 0, 4].tolist() == [False] * 4 + [True] + [False] * 3
+    apart = sheet(rows, [(0,), (1,)])
+    assert apart.mask is None and apart.positions is None
+    assert apart.targets.tolist() == [[x, 7, 1, x], [9, 10, 1, x]]
+
+
+def test_padding_in_a_packed_sheet_leaves_no_nan() -> None:
+    model = new_model("micro-llama", TOKENIZER, 0)
+    read = sheet(ROWS[:4], [(0, 1, 2), (3,)])
+    assert model(**read.inputs, use_cache=False).logits.isfinite().all()
+
+
+def test_a_pass_without_lines_takes_no_loss() -> None:
+    read = sheet(ROWS, [])
+    assert read.ids.shape[0] == 1 and (read.targets == IGNORED).all() and not read.first.any()
+
+
+def test_a_model_that_cannot_keep_examples_apart_is_refused() -> None:
+    model = new_model("micro-llama", TOKENIZER, 0)
+    _check_packable(model.config)
+    model.set_attn_implementation("eager")
+    with pytest.raises(UserError, match="cannot keep packed examples apart"):
+        _check_packable(model.config)
