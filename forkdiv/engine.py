@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,14 +21,14 @@ import numpy as np
 
 from forkdiv import fork_sampling
 from forkdiv.checkpoint import Checkpoint, check_tensors, read_config, same_shape
-from forkdiv.config import DecoderConfig, EngineConfig, PromptConfig
+from forkdiv.config import DecoderConfig
+from forkdiv.engine_settings import EngineSpec, engine_arguments, parameters
 from forkdiv.errors import InvalidResult, UserError, refuse
 from forkdiv.records import Finish
 from forkdiv.sample import SEED_SPACE
 from forkdiv.turns import Turns
 
 if TYPE_CHECKING:
-    from vllm import SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
 
 # Largest accepted difference of a log-probability, over tokens of at least 1e-6. In float32
@@ -38,19 +38,6 @@ if TYPE_CHECKING:
 PROOF_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.2}
 PROOF_FLOOR = math.log(1e-6)
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class EngineSpec:
-    """What an engine is built from: one model shape, one dtype, and prompts to prove swaps by."""
-
-    shape_of: Path
-    dtype: str
-    device: str
-    config: EngineConfig
-    proof_prompts: tuple[tuple[int, ...], ...]
-    prompt: PromptConfig = field(default_factory=PromptConfig)
-    mend_tied_embeddings: bool = True
 
 
 @dataclass(frozen=True)
@@ -81,15 +68,6 @@ def _as_dead() -> Iterator[None]:
         yield
     except EngineDeadError as error:
         raise EngineDead(str(error)) from error
-
-
-def environment(spec: EngineSpec) -> dict[str, str]:
-    """Variables that must be set before vLLM is imported."""
-    shared = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
-    if spec.device == "gpu":
-        return shared
-    # without a size vLLM takes a share of the whole machine's memory
-    return shared | {"VLLM_CPU_KVCACHE_SPACE": str(spec.config.kv_cache_gib)}
 
 
 class WarmEngine:
@@ -357,36 +335,6 @@ def _ids(output: Any) -> tuple[int, ...]:
     return tuple(output.token_ids)
 
 
-def parameters(decoder: DecoderConfig, n: int, seed: int, first_index: int) -> SamplingParams:
-    """What vLLM is asked for: `n` responses, the first of them sample `first_index`. What vLLM
-    does not know itself are arguments of `logits_processors`."""
-    from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
-
-    arguments: dict[str, float] = {}
-    temperature = decoder.temperature
-    if decoder.top_n_sigma is not None:
-        arguments["top_n_sigma"] = decoder.top_n_sigma
-    if decoder.hot_temperature is not None and decoder.gate_entropy is not None:
-        arguments |= {"gate_entropy": decoder.gate_entropy, "cold_temperature": temperature}
-        temperature = decoder.hot_temperature
-    if decoder.first_tokens:
-        first = {"first_index": first_index, "first_seed": seed}
-        arguments |= {"first_tokens": decoder.first_tokens, **first}
-    return SamplingParams(
-        n=n,
-        seed=seed,
-        temperature=temperature,
-        top_p=decoder.top_p,
-        top_k=decoder.top_k or -1,
-        min_p=decoder.min_p,
-        max_tokens=decoder.max_new_tokens,
-        detokenize=False,
-        output_kind=RequestOutputKind.FINAL_ONLY,
-        extra_args=arguments or None,
-    )
-
-
 def _import() -> None:
     import vllm.v1.engine.async_llm  # noqa: F401
 
@@ -397,29 +345,6 @@ def _timed(work: Callable[[], None]) -> float:
     return time.perf_counter() - started
 
 
-def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
-    """vLLM's settings for an engine, whether it is asked through Serve or directly."""
-    return {
-        "model": str(spec.shape_of),
-        "dtype": spec.dtype,
-        "tensor_parallel_size": spec.config.tensor_parallel,
-        "max_num_seqs": spec.config.max_num_seqs,
-        "enforce_eager": spec.config.enforce_eager,
-        "generation_config": "vllm",  # else the checkpoint's own top-p and top-k would apply
-        "block_size": 32 if spec.device == "cpu" else None,  # 128 never caches short prompts
-        # on CPU a variable says it; on a GPU the default would take nine tenths of it
-        "kv_cache_memory_bytes": (
-            spec.config.kv_cache_gib * 2**30 if spec.device == "gpu" else None
-        ),
-        "max_logprobs": -1,  # the proof reads whole distributions
-        "logprobs_mode": "raw_logprobs",
-        "disable_log_stats": True,
-        "worker_extension_cls": "forkdiv.engine_worker.SwapExtension",
-        "logits_processors": ["forkdiv.logits_processors:DecoderProcessor"],
-        **(_whole_prompts(spec.shape_of) if spec.device == "cpu" else {}),
-    }
-
-
 def _start(spec: EngineSpec) -> AsyncLLM:
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -427,13 +352,6 @@ def _start(spec: EngineSpec) -> AsyncLLM:
     return AsyncLLM.from_engine_args(
         AsyncEngineArgs(**engine_arguments(spec), enable_log_requests=False)
     )
-
-
-def _whole_prompts(path: Path) -> dict[str, Any]:
-    """A prompt that is read in two parts ends vLLM's engine on CPU: it turns the seeded generator
-    of a response back, which torch's CPU generators do not offer."""
-    context = read_config(path).get("max_position_embeddings") or 0
-    return {"enable_chunked_prefill": False, "max_num_batched_tokens": max(4096, context)}
 
 
 def _tokenizer(path: Path) -> Any:

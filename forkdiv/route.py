@@ -23,7 +23,7 @@ from ray.serve.handle import DeploymentHandle
 
 from forkdiv.checkpoint import Checkpoint
 from forkdiv.completions import Answer, models, problem
-from forkdiv.engine import EngineSpec
+from forkdiv.engine_settings import EngineSpec
 from forkdiv.serve import sampler_deployment
 
 APP = "forkdiv"

@@ -20,7 +20,8 @@ from ray.serve.schema import ApplicationStatus
 from forkdiv.checkpoint import Checkpoint
 from forkdiv.completions import Answer, Completions
 from forkdiv.config import DecoderConfig, EngineConfig
-from forkdiv.engine import EngineDead, EngineSpec, Unanswerable, WarmEngine, environment
+from forkdiv.engine import EngineDead, Unanswerable, WarmEngine
+from forkdiv.engine_settings import EngineSpec, environment
 from forkdiv.errors import InvalidResult, UserError
 from forkdiv.in_flight import Doomed, EngineGone, Final, InFlight, Retry
 from forkdiv.sample import Failed, Request, Response

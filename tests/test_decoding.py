@@ -147,7 +147,7 @@ def processor() -> DecoderProcessor:
 
 def asking(decoder: DecoderConfig) -> SamplingParams:
     """What the engine asks vLLM for."""
-    from forkdiv.engine import parameters
+    from forkdiv.engine_settings import parameters
 
     return parameters(decoder, n=1, seed=7, first_index=0)
 

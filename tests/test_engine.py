@@ -18,7 +18,8 @@ from vllm.exceptions import VLLMValidationError
 from forkdiv.checkpoint import Checkpoint, open_checkpoint
 from forkdiv.config import DecoderConfig, StudyConfig
 from forkdiv.decoding import distribution, entropy, first_candidates
-from forkdiv.engine import Sampled, WarmEngine, environment, parameters
+from forkdiv.engine import Sampled, WarmEngine
+from forkdiv.engine_settings import environment, parameters
 from forkdiv.errors import UserError
 from forkdiv.model import load_model, load_tokenizer, next_token_logprobs
 from forkdiv.prompting import prompt_ids

@@ -31,6 +31,7 @@ ALLOWED = {
     "mlflow": ("forkdiv/track.py",),
     "vllm": (
         "forkdiv/engine.py",
+        "forkdiv/engine_settings.py",
         "forkdiv/engine_worker.py",
         "forkdiv/serve.py",
         "forkdiv/completions.py",

@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file
 from forkdiv import serve
 from forkdiv.checkpoint import Checkpoint, open_checkpoint
 from forkdiv.config import DecoderConfig, PlaceConfig, StudyConfig
-from forkdiv.engine import PROOF_TOLERANCE, EngineSpec
+from forkdiv.engine import PROOF_TOLERANCE
+from forkdiv.engine_settings import EngineSpec
 from forkdiv.model import load_model, load_tokenizer
 from forkdiv.records import Problem
 from forkdiv.sample import Failed, Request, Response

@@ -18,7 +18,7 @@ from forkdiv import serve
 from forkdiv.artifacts import Store
 from forkdiv.checkpoint import Checkpoint, read_config
 from forkdiv.config import PlaceConfig, StudyConfig
-from forkdiv.engine import EngineSpec
+from forkdiv.engine_settings import EngineSpec
 from forkdiv.errors import refuse
 from forkdiv.fingerprint import Identity
 from forkdiv.preflight import joins

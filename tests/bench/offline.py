@@ -45,7 +45,7 @@ def main(request: Path) -> None:
     import os
 
     from forkdiv.config import EngineConfig
-    from forkdiv.engine import EngineSpec, engine_arguments, environment
+    from forkdiv.engine_settings import EngineSpec, engine_arguments, environment
 
     asked = json.loads(request.read_text())
     spec = EngineSpec(Path(asked["model"]), "float32", "cpu", EngineConfig(), ())
