@@ -102,6 +102,7 @@ def _cell(
         "subset": subset,
         "n_problems": len(mine),
         "n_samples": config.samples,
+        "n_drawn": sum(one.n for one in mine),
         "truncated": sum(one.truncated for one in mine),
         "unparsable": sum(one.unparsable for one in mine),
         "errors": errors,
@@ -132,7 +133,7 @@ def _numbers_of(found: Findings, config: EvalConfig) -> dict[str, Any]:
     values = estimate.pass_at(mine, ks)
     cell: dict[str, Any] = {
         "pass_at": _by_k(ks, coverage.mean_intervals(values, weights, config.confidence, strata)),
-        "best_case_pass_at": _numbers(ks, estimate.pass_at(mine, ks, True).mean(0)),
+        "best_case_pass_at": _best_case(mine, ks),
         "valid_solutions": _valid(mine),
         **_law(mine, weights, config),
     }
@@ -158,6 +159,13 @@ def _numbers_of(found: Findings, config: EvalConfig) -> dict[str, Any]:
         rows = range(len(mine)) if found.rows is None else found.rows
         cell["forks"] = fork_view.view(found.forks, rows, ks, weights, config.confidence)
     return cell
+
+
+def _best_case(counts: Sequence[ProblemCounts], ks: Sequence[int]) -> dict[str, float]:
+    """Empty where the number of samples depends on how many were correct."""
+    if any(one.stages for one in counts):
+        return {}
+    return _numbers(ks, estimate.pass_at(counts, ks, True).mean(0))
 
 
 def _law(counts: Sequence[ProblemCounts], weights: Floats, config: EvalConfig) -> dict[str, Any]:

@@ -200,6 +200,10 @@ class EvalConfig(Frozen):
     validation split, and is compared at the temperature that was best for it there as well.
     `predict` are the k beyond `samples` for which the coverage law is asked (empty: 8
     and 64 times `samples`).
+
+    With `enough`, effort is adaptive: `first` samples of each problem, then twice, four times as
+    many … up to `samples`, and a problem with `enough` correct ones gets no more. pass@k stays
+    unbiased (coverage.sequential); what needs equally many samples of each problem is left out.
     """
 
     split: Literal["validation", "test"] = "test"
@@ -208,6 +212,8 @@ class EvalConfig(Frozen):
     samples: int = Field(64, ge=1, le=4096)
     k: tuple[Annotated[int, Field(ge=1)], ...] = ()
     predict: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    enough: int | None = Field(None, ge=1)
+    first: int = Field(8, ge=1)
     seed: Seed = 0
     bootstrap: int = Field(2000, ge=100)
     confidence: float = Field(0.95, gt=0.5, lt=1)
@@ -408,6 +414,11 @@ class StudyConfig(Frozen):
                 raise ValueError(
                     f"{where}.dtype={one.dtype} is another than decoder's; allowed: "
                     f"{self.decoder.dtype}, since one engine draws all; drop it"
+                )
+            if self.eval.enough and one.design != "independent":
+                raise ValueError(
+                    f"eval.enough={self.eval.enough} does not fit {where}, whose samples hang "
+                    "together; allowed: decoders that draw each sample by itself; drop eval.enough"
                 )
             if self.eval.samples % one.unit or self.eval.samples < one.first_tokens:
                 raise ValueError(

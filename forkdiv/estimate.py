@@ -2,7 +2,8 @@
 
 Independent samples are exchangeable. Those forced through fixed first tokens are so within their
 stratum only, and k of them are k dealt over the strata in turn; those of fork-stratified
-sampling depend on each other within their tree.
+sampling depend on each other within their tree. Where settled problems got no more samples, how
+many there are depends on what they were.
 """
 
 from __future__ import annotations
@@ -19,19 +20,26 @@ from forkdiv.tally import ProblemCounts
 
 def exchangeable(counts: Sequence[ProblemCounts]) -> bool:
     """Whether any k samples of a problem are as good as any other k."""
-    return not any(one.strata or one.trees for one in counts)
+    return not any(one.strata or one.trees or one.stages for one in counts)
 
 
 def pass_at(counts: Sequence[ProblemCounts], ks: Sequence[int], best_case: bool = False) -> Floats:
     """Shape (problems, ks). In the best case every cut-off or unreadable answer was correct.
 
-    Raises InvalidResult where problems were sampled in different ways, or trees are not whole.
+    Raises InvalidResult where problems were sampled in different ways, or trees are not whole;
+    ValueError for the best case of problems that stopped when they were settled: with more
+    correct answers they would have stopped earlier.
     """
     if exchangeable(counts):
         n, c = np.array([[one.n, one.correct] for one in counts]).T
         if best_case:
             c = c + np.array([one.truncated + one.unparsable for one in counts])
         return coverage.pass_at_k(n[:, None], c[:, None], np.array(ks))
+    if any(one.stages for one in counts):
+        if best_case:
+            raise ValueError("there is no best case of samples whose number depends on them")
+        n, c = np.array([[one.n, one.correct] for one in counts]).T
+        return _design(counts).pass_at_k(n, c, np.array(ks))
     if all(one.trees for one in counts):
         size, places = _trees(counts, best_case)
         return coverage.pass_at_k_trees(places, size, np.array(ks))
@@ -50,8 +58,19 @@ def exact_pass_at(p: Floats, ks: Sequence[int]) -> Floats:
 
 def agreement(counts: Sequence[ProblemCounts], n: int, p: Floats, ks: Sequence[int]) -> Agreement:
     """Of the counts with exact probabilities of shape (problems,) or (problems, strata)."""
+    if any(one.stages for one in counts):
+        seen, c = np.array([[one.n, one.correct] for one in counts]).T
+        return coverage.agreement_of_design(_design(counts), seen, c, p, ks)
     correct = np.array([one.correct for one in counts]) if p.ndim == 1 else _strata(counts)[1]
     return coverage.agreement(correct, n, p, ks)
+
+
+def _design(counts: Sequence[ProblemCounts]) -> coverage.Design:
+    rules = {(one.stages, one.enough) for one in counts}
+    if len(rules) != 1:
+        raise InvalidResult("problems were sampled under different stopping rules; sample again")
+    ((stages, enough),) = rules
+    return coverage.Design(stages, enough)
 
 
 def _strata(

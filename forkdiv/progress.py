@@ -29,6 +29,39 @@ class Progress:
             file.write(line.encode() + b"\n")
 
 
+class Pace:
+    """How far a piece of work is, how fast it goes, and how long it will take."""
+
+    def __init__(self, total: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._total, self._clock = total, clock
+        self._started = self._said = clock()
+
+    @property
+    def since_said(self) -> float:
+        """Seconds since the last word."""
+        return self._clock() - self._said
+
+    def said(self, done: int) -> str:
+        """`512/2048, 430 a second, 4 s left`."""
+        self._said = self._clock()
+        passed = self._said - self._started
+        if not done or passed <= 0:
+            return f"{done}/{self._total}"
+        rate = done / passed
+        left = f", {duration((self._total - done) / rate)} left" if done < self._total else ""
+        return f"{done}/{self._total}, {rate:.3g} a second{left}"
+
+
+def duration(seconds: float) -> str:
+    """In the two largest units that matter: `4 s`, `2 min 30 s`, `3 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
 class Follower:
     """Shows the lines that come to a progress file while the `with` block runs."""
 

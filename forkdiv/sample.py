@@ -23,7 +23,7 @@ from forkdiv.checkpoint import Checkpoint
 from forkdiv.config import DecoderConfig, EvalConfig, PromptConfig
 from forkdiv.errors import InvalidResult
 from forkdiv.fingerprint import Identity
-from forkdiv.progress import Progress
+from forkdiv.progress import Pace, Progress
 from forkdiv.records import Completion, Problem
 from forkdiv.task_config import TaskConfig
 from forkdiv.tasks import described
@@ -32,7 +32,7 @@ from forkdiv.tasks import described
 # low 32 bits of a seed only, so seeds must differ there: 2^20 problems of 4,096 samples each.
 SEED_STRIDE = 4096
 SEED_SPACE = 2**32
-REQUESTS_PER_PART = 64
+REQUESTS_PER_PART, PART_S = 64, 30.0  # whichever comes first
 SCHEMA = pa.schema(
     [
         ("problem_id", pa.string()),
@@ -90,11 +90,13 @@ class SamplerClient(Protocol):
 
 @dataclass(frozen=True)
 class SampleSet:
-    """All samples of one checkpoint under one decoder, so far, and what failed this time."""
+    """All samples of one checkpoint under one decoder, so far; what failed this time, and how
+    many were drawn this time."""
 
     identity: Identity
     path: Path
     failed: tuple[Failed, ...] = ()
+    drawn: int = 0
 
     def completions(
         self, problems: Sequence[Problem], n: int, parts: Iterable[Path] | None = None
@@ -199,28 +201,31 @@ def obtain(
     store: Store,
     what: Identity,
     problems: Sequence[Problem],
-    n: int,
+    n: int | Sequence[int],
     checkpoint: Checkpoint,
     decoder: DecoderConfig,
     sampler: SamplerClient,
     progress: Progress,
 ) -> SampleSet:
-    """The sample set with at least `n` samples of each problem; only missing ones are drawn.
+    """The sample set with at least `n` samples of each problem, or as many of each as `n` says;
+    only missing ones are drawn.
 
     Raises InvalidResult where `n` is not a number of whole trees, or where one there is is not.
     """
-    if n % decoder.unit:
-        raise InvalidResult(f"{n} samples are no whole trees of {decoder.unit}")
+    each = [n] * len(problems) if isinstance(n, int) else list(n)
+    for one in each:
+        if one % decoder.unit:
+            raise InvalidResult(f"{one} samples are no whole trees of {decoder.unit}")
     with store.growing(what, progress) as path:
         samples = SampleSet(what, path)
         for stale in path.glob(".part-*"):
             stale.unlink()
-        requests = list(_missing(samples, problems, n, decoder.unit))
+        requests = list(_missing(samples, problems, each, decoder.unit))
         if requests:
             if not (path / "identity.json").exists():
                 write_text(path / "identity.json", json.dumps(what.describe(), indent=1))
-            failed = _draw(samples, requests, checkpoint, decoder, sampler, progress)
-            samples = replace(samples, failed=failed)
+            drawn, failed = _draw(samples, requests, checkpoint, decoder, sampler, progress)
+            samples = replace(samples, failed=failed, drawn=drawn)
     return samples
 
 
@@ -231,9 +236,11 @@ def _draw(
     decoder: DecoderConfig,
     sampler: SamplerClient,
     progress: Progress,
-) -> tuple[Failed, ...]:
+) -> tuple[int, tuple[Failed, ...]]:
+    """How many were drawn, and what failed."""
     total = sum(request.n for request in requests)
     progress(f"sampling {total} responses at temperature {decoder.temperature:g}")
+    pace = Pace(total)
     done = 0
     rows: list[dict[str, object]] = []
     waiting = 0
@@ -247,14 +254,14 @@ def _draw(
                 continue
             rows.extend(_rows(answer, decoder))
             waiting += 1
-            if waiting == REQUESTS_PER_PART:
+            if waiting == REQUESTS_PER_PART or pace.since_said > PART_S:
                 done += _write_part(samples.path, rows)
                 rows, waiting = [], 0
-                progress(f"sampled {done}/{total}")
+                progress(f"sampled {pace.said(done)}")
     finally:  # also what came before a sampler broke off
         done += _write_part(samples.path, rows)
-    progress(f"sampled {done}/{total}")
-    return tuple(failed)
+    progress(f"sampled {pace.said(done)}")
+    return done, tuple(failed)
 
 
 def checked(answer: Response | Failed) -> Response | Failed:
@@ -278,11 +285,12 @@ def seed_of(what: Identity, ordinal: int, index: int) -> int:
 
 
 def _missing(
-    samples: SampleSet, problems: Sequence[Problem], n: int, unit: int = 1
+    samples: SampleSet, problems: Sequence[Problem], each: Sequence[int], unit: int = 1
 ) -> Iterator[Request]:
-    """What is not there yet, in whole trees of `unit` samples."""
+    """What is not there yet, in whole trees of `unit` samples. A problem's seeds follow from its
+    place among all problems, so those that are owed nothing are passed as well."""
     held = samples.held()
-    for ordinal, problem in enumerate(problems):
+    for ordinal, (problem, n) in enumerate(zip(problems, each, strict=True)):
         have = _whole_units(held.get(problem.id, 0), n, unit, problem.id)
         first = 0
         while first < n:

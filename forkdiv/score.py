@@ -21,8 +21,11 @@ COUNTS = "counts.json"
 AT_ONCE = 8192  # samples that are held in memory, and among which equal ones are graded once
 
 
-def identity(samples: Identity, problems: int, n: int) -> Identity:
-    return Identity("verdicts", {"problems": problems, "n": n}, {"samples": samples.fingerprint})
+def identity(samples: Identity, problems: int, n: int, of: Sequence[str] = ()) -> Identity:
+    """Of the first `n` samples of so many problems: the first ones, or those that `of` names."""
+    some = {"of": list(of)} if of else {}
+    knobs = {"problems": problems, "n": n, **some}
+    return Identity("verdicts", knobs, {"samples": samples.fingerprint})
 
 
 def obtain(
@@ -31,12 +34,15 @@ def obtain(
     problems: Sequence[Problem],
     n: int,
     samples: SampleSet,
+    some: bool = False,
 ) -> list[ProblemCounts]:
-    """Counts per problem for the first `n` samples of each, graded where not graded yet.
+    """Counts per problem for the first `n` samples of each, graded where not graded yet. `some`
+    says that the problems are not simply the first ones of their split.
 
     Counts with errors in them are returned but not published: the next run tries again.
     """
-    what = identity(samples.identity, len(problems), n)
+    names = [one.id for one in problems] if some else ()
+    what = identity(samples.identity, len(problems), n, names)
     if found := store.find(what):
         return read(found)
     counts = count(task, problems, samples.completions(problems, n), samples.failed)

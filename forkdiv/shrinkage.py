@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from forkdiv import coverage
+from forkdiv import coverage, estimate
 from forkdiv.coverage import Floats
 from forkdiv.tally import ProblemCounts
 
@@ -34,13 +34,15 @@ def view(
     ours, theirs = values
     n, c, before = (np.array(some) for some in _counts(tuned, base))
     found = coverage.changed(n, c, before, ours[:, -1], theirs[:, -1], 1 - confidence)
+    # the test is one of independent samples, equally many on both sides
+    independent = estimate.exchangeable([*tuned, *base])
     sides = {"lost": found.lost, "gained": found.gained}
     listed = {
         kind: [
             {
                 "id": tuned[i].problem_id,
                 "prompt": prompts[i],
-                "clear": bool(found.clear[i]),
+                "clear": independent and bool(found.clear[i]),
                 "base": _side(base[i], theirs[i, -1]),
                 "tuned": _side(tuned[i], ours[i, -1]),
             }

@@ -28,7 +28,8 @@ class ProblemCounts:
     Where samples were not drawn independently of each other, `strata` holds of each first token
     all samples, the correct ones, and those cut off or unreadable; `trees` of each tree its size
     and the places, counted from 0, of its first correct sample and of its first one that is
-    correct or unread (None: it has none).
+    correct or unread (None: it has none). Where settled problems got no more samples, `stages` and
+    `enough` are those of the rule (coverage.Design).
     """
 
     problem_id: str
@@ -50,6 +51,8 @@ class ProblemCounts:
     first_error: str = ""
     strata: dict[int, tuple[int, int, int]] = field(default_factory=dict)
     trees: dict[int, tuple[int, int | None, int | None]] = field(default_factory=dict)
+    stages: tuple[int, ...] = ()
+    enough: int = 0
 
 
 def from_json(row: Mapping[str, Any]) -> ProblemCounts:
@@ -64,7 +67,8 @@ def from_json(row: Mapping[str, Any]) -> ProblemCounts:
         name: {int(group): tuple(numbers) for group, numbers in row.get(name, {}).items()}
         for name in ("strata", "trees")
     }
-    return ProblemCounts(**{**row, **spectra, **groups, "by_mode": modes})
+    stages = tuple(row.get("stages", ()))
+    return ProblemCounts(**{**row, **spectra, **groups, "by_mode": modes, "stages": stages})
 
 
 class Tally:

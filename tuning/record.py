@@ -22,7 +22,7 @@ def record(
     # matplotlib takes a second to import
     from forkdiv.report.figures import curve_figure
 
-    metrics = headline_metrics(result.cells)
+    metrics = headline_metrics(result.cells) | _effort(result)
     Tracker.of(study.place).trial(
         parent=parent,
         fingerprint=result.fingerprint,
@@ -64,6 +64,14 @@ def headline_metrics(cells: Sequence[Cell]) -> dict[str, float]:
         if cell["subset"] == ALL:
             metrics |= _at_forks(cell["forks"])
     return metrics
+
+
+def _effort(result: TrialResult) -> dict[str, float]:
+    """What sampling took this time; nothing where all samples were there."""
+    passed = result.seconds.get("sample", 0.0)
+    if not result.drawn or not passed:
+        return {}
+    return {"samples_drawn": float(result.drawn), "samples_per_s": result.drawn / passed}
 
 
 def _at_forks(forks: Mapping[str, Any] | None) -> dict[str, float]:

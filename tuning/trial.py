@@ -7,12 +7,23 @@ earlier one in the temperature only starts at sampling.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from forkdiv import at_forks, dataset, estimate, exact, sample, score, synthesis, train, train_log
+from forkdiv import (
+    at_forks,
+    coverage,
+    dataset,
+    estimate,
+    exact,
+    sample,
+    score,
+    synthesis,
+    train,
+    train_log,
+)
 from forkdiv.artifacts import Artifact, Store
 from forkdiv.cell import Findings, cells, means
 from forkdiv.checkpoint import Checkpoint
@@ -49,6 +60,7 @@ class TrialResult:
     choice: dict[str, dict[str, float]] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    drawn: int = 0
 
 
 class NoSampler:
@@ -70,10 +82,11 @@ class Line:
     sampler: SamplerClient
     progress: Progress
     seconds: dict[str, float] = field(default_factory=dict)
+    drawn: int = 0  # samples, in all
 
     def walk(self, point: Point) -> TrialResult:
         """All stages for `point`. Raises InvalidResult or what Ray Train raises."""
-        self.seconds = {}
+        self.seconds, self.drawn = {}, 0
         study = at(self.study, point)
         if not point.tuned:
             return self.compared(study, point, {0: self.base})
@@ -104,6 +117,7 @@ class Line:
             subsets=[one.subset for one in counts],
             choice=self._choice(study, checkpoints[last]),
             seconds=self.seconds,
+            drawn=self.drawn,
         )
 
     def _cells(
@@ -128,7 +142,8 @@ class Line:
         found = Findings(counts, theirs, p, prompts, forks)
         with self._timed("coverage"):
             made = cells(knobs, found, study.eval)
-        what = score.identity(samples, len(problems), study.eval.samples)
+        rule = [f"until {study.eval.enough} correct"] if study.eval.enough else []
+        what = score.identity(samples, len(problems), study.eval.samples, rule)
         return made, counts, what.fingerprint
 
     def _choice(self, study: StudyConfig, checkpoint: Checkpoint) -> dict[str, dict[str, float]]:
@@ -173,27 +188,65 @@ class Line:
     def evaluated(
         self, study: StudyConfig, problems: list[Problem], checkpoint: Checkpoint
     ) -> tuple[list[ProblemCounts], Identity]:
+        if study.eval.enough:
+            return self._until_settled(study, problems, checkpoint)
         samples = self.sampled(study, problems, checkpoint)
         with self._timed("score"):
             counts = score.obtain(self.store, study.task, problems, study.eval.samples, samples)
         return counts, samples.identity
 
-    def sampled(
+    def _until_settled(
         self, study: StudyConfig, problems: list[Problem], checkpoint: Checkpoint
+    ) -> tuple[list[ProblemCounts], Identity]:
+        """Stage by stage, each for the problems that the ones before have not settled."""
+        config = study.eval
+        assert config.enough
+        design = coverage.doubling(config.samples, config.first, config.enough)
+        found: dict[str, ProblemCounts] = {}
+        owed = problems
+        for n in design.stages:
+            names = {one.id for one in owed}
+            each = [n if one.id in names else 0 for one in problems]
+            samples = self.sampled(study, problems, checkpoint, each)
+            some = len(owed) < len(problems)
+            with self._timed("score"):
+                counts = score.obtain(self.store, study.task, owed, n, samples, some)
+            for one in counts:
+                one.stages, one.enough = design.stages, design.enough
+                found[one.problem_id] = one
+            # one with an error has no verdict to go by: its cell is invalid, whatever comes
+            owed = [
+                problem
+                for problem, one in zip(owed, counts, strict=True)
+                if not one.error and design.goes_on(n, one.correct)
+            ]
+            if not owed:
+                break
+        return [found[one.id] for one in problems], samples.identity
+
+    def sampled(
+        self,
+        study: StudyConfig,
+        problems: list[Problem],
+        checkpoint: Checkpoint,
+        each: Sequence[int] = (),
     ) -> SampleSet:
-        """The checkpoint's samples, drawn where they are missing."""
+        """The checkpoint's samples, drawn where they are missing; `each` says how many of each
+        problem, where they differ."""
         what = sample.identity(study.task, study.eval, checkpoint, study.decoder, study.prompt)
         with self._timed("sample"):
-            return sample.obtain(
+            found = sample.obtain(
                 self.store,
                 what,
                 problems,
-                study.eval.samples,
+                each or study.eval.samples,
                 checkpoint,
                 study.decoder,
                 self.sampler,
                 self.progress,
             )
+        self.drawn += found.drawn
+        return found
 
     def known(
         self, study: StudyConfig, problems: list[Problem], checkpoint: Checkpoint

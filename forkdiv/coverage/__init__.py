@@ -1,6 +1,6 @@
 """Coverage: pass@k and what follows from it. numpy and scipy only; arrays in, arrays out."""
 
-from forkdiv.coverage.agreement import Agreement, agreement
+from forkdiv.coverage.agreement import Agreement, agreement, agreement_of_design
 from forkdiv.coverage.beta import BetaRates, beta_rates
 from forkdiv.coverage.checked import Counts, Floats
 from forkdiv.coverage.diversity import distinct_at_k, entropy
@@ -22,6 +22,7 @@ from forkdiv.coverage.intervals import (
 )
 from forkdiv.coverage.law import Heldout, Law, Rival, law
 from forkdiv.coverage.majority import majority_at_k
+from forkdiv.coverage.sequential import Design, doubling
 from forkdiv.coverage.shrinkage import NO_CHANGE, Changed, Crossing, changed, crossing
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Changed",
     "Counts",
     "Crossing",
+    "Design",
     "Floats",
     "Heldout",
     "Interval",
@@ -38,12 +40,14 @@ __all__ = [
     "Limits",
     "Rival",
     "agreement",
+    "agreement_of_design",
     "beta_rates",
     "bootstrap_weights",
     "changed",
     "crossing",
     "deal",
     "distinct_at_k",
+    "doubling",
     "entropy",
     "exact_pass_at_k",
     "exact_pass_at_k_stratified",

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from forkdiv.coverage.checked import Floats, probabilities
+from forkdiv.coverage.checked import Counts, Floats, probabilities
 from forkdiv.coverage.estimators import deal, pass_at_k
+from forkdiv.coverage.sequential import Design
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,23 @@ def agreement(
         if not abs(z) <= abs(worst.worst_z):
             worst = Agreement(z, int(k), abs(z) <= limit)
     return worst
+
+
+def agreement_of_design(
+    design: Design, n: Counts, c: Counts, p: Floats, ks: Sequence[int], limit: float = 5.0
+) -> Agreement:
+    """As `agreement`, for problems that stopped at `n` samples, `c` of them correct, under
+    `design`; `n`, `c` and `p` have shape (problems,). The variance is summed over every end."""
+    found = design.pass_at_k(n, c, ks)
+    chances = design.chances(p)
+    estimates = design.pass_at_k(*design.ends, ks)
+    expected = chances @ estimates
+    variance = np.maximum(chances @ estimates**2 - expected**2, 0.0)
+    one_event = np.minimum(1.0, np.asarray(ks) / design.stages[0]) / len(p)
+    errors = np.maximum(np.sqrt(variance.sum(axis=0)) / len(p), one_event)
+    z = (found.mean(axis=0) - expected.mean(axis=0)) / errors
+    at = int(np.argmax(np.abs(z)))
+    return Agreement(float(z[at]), int(ks[at]), bool(abs(z[at]) <= limit))
 
 
 def _none(n: int, k: int) -> Floats:
