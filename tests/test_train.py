@@ -131,7 +131,7 @@ def test_a_killed_worker_is_retried_from_its_last_checkpoint_to_the_same_weights
 
 def kill_a_worker_after_an_epoch(root: Path, killed: list[int]) -> None:
     """Wait until Ray Train knows of a checkpoint, then kill -9 the process of rank 1."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 400
     while time.monotonic() < deadline:
         logs = list(root.glob("work/train/*/*/log.jsonl"))
         lines = logs[0].read_text().splitlines(keepends=True) if logs else []
