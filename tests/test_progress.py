@@ -9,12 +9,16 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from forkdiv.progress import Follower, Progress
+import pytest
+
+from forkdiv.progress import Follower, Pace, Progress, duration
 
 WRITER = """
 import sys
 from pathlib import Path
-from forkdiv.progress import Progress
+import pytest
+
+from forkdiv.progress import Follower, Pace, Progress, duration
 
 progress = Progress(Path(sys.argv[1]), sys.argv[2])
 for i in range(2000):
@@ -116,3 +120,20 @@ def test_an_error_in_the_block_is_not_swallowed_and_its_last_words_are_shown(
         assert len(lines) == 1
     else:
         raise AssertionError("the interrupt was swallowed")
+
+
+def test_a_pace_says_how_fast_and_how_long() -> None:
+    now = iter([0.0, 10.0, 10.0, 20.0, 100.0])
+    pace = Pace(1000, clock=lambda: next(now))
+    assert pace.said(100) == "100/1000, 10 a second, 1 min 30 s left"
+    assert pace.since_said == 0.0
+    assert pace.said(0) == "0/1000"
+    assert pace.said(1000) == "1000/1000, 10 a second"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(3.6, "4 s"), (59.7, "1 min 0 s"), (150, "2 min 30 s"), (11100, "3 h 5 min")],
+)
+def test_durations_are_told_in_the_units_that_matter(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
