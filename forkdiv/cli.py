@@ -20,15 +20,15 @@ from forkdiv.errors import InvalidResult, UserError
 
 VERBS = {
     "study": "Run a whole study: the sweep, its table, its report.",
-    "sweep": "Run every trial of the grid (fork density × temperature × seed).",
+    "sweep": "Run every trial of the grid.",
     "report": "Write the report of a finished study again.",
     "pretrain": "Build a base model from random walks.",
     "dataset": "Write the SFT dataset of one setting and show its card.",
-    "audit": "Find the decision points of a dataset and what it shows of them.",
+    "audit": "Find the decision points of a dataset.",
     "synthesize": "Add solutions to a dataset where its forks are under-covered.",
     "train": "Fine-tune the base on one setting's dataset.",
     "serve": "Serve checkpoints to OpenAI clients, all on one warm engine.",
-    "plan": "Say what fine-tuning a model takes, without a GPU or its weights.",
+    "plan": "Say what fine-tuning takes: shapes, steps, memory.",
     "sample": "Sample one checkpoint on the held-out problems.",
     "evaluate": "Sample and score one checkpoint against the base.",
     "compare": "Sample two checkpoints, score and compare them.",

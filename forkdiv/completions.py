@@ -28,8 +28,8 @@ class Completions:
     def __init__(self, engine: WarmEngine, served: Mapping[str, Checkpoint]) -> None:
         self._engine = engine
         self._served = served
-        self._handler: Any = None
-        self._of: Any = None  # the engine that the handler is bound to
+        self._handlers: dict[str, Any] = {}
+        self._of: Any = None  # the engine that the handlers are bound to
 
     async def answer(self, body: Mapping[str, Any]) -> AsyncIterator[Answer]:
         """One `{"status", "body"}`, or `{"chunk"}` after `{"chunk"}` where the body asks for a
@@ -50,6 +50,7 @@ class Completions:
         """The request in vLLM's form. Raises _Refused."""
         from pydantic import ValidationError
         from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+        from vllm.exceptions import VLLMClientError
 
         name = body.get("model")
         if not isinstance(name, str) or name not in self._served:
@@ -59,6 +60,8 @@ class Completions:
         except ValidationError as error:
             said = "; ".join(_said(one) for one in error.errors(include_url=False)[:3])
             raise _Refused(400, said) from error
+        except VLLMClientError as error:
+            raise _Refused(400, str(error)) from error
         if request.model_extra:
             unknown = ", ".join(sorted(request.model_extra))
             allowed = ", ".join(sorted(CompletionRequest.model_fields))
@@ -79,7 +82,7 @@ class Completions:
         from vllm.exceptions import VLLMClientError
 
         try:
-            made = await self._current().create_completion(request)
+            made = await self._handler(request.model).create_completion(request)
         except (VLLMClientError, ValueError, TypeError) as error:
             # what vLLM raises on arguments out of range: its own server answers 400 to these too
             yield problem(400, str(error))
@@ -92,8 +95,9 @@ class Completions:
             async for chunk in made:
                 yield {"chunk": chunk}
 
-    def _current(self) -> Any:
-        """vLLM's handler of the engine that runs now: a restart makes another one."""
+    def _handler(self, name: str) -> Any:
+        """vLLM's handler for a name, which it answers under, on the engine that runs now: a
+        restart makes another one."""
         from vllm.entrypoints.openai.completion.serving import OpenAIServingCompletion
         from vllm.entrypoints.openai.models.protocol import BaseModelPath
         from vllm.entrypoints.openai.models.serving import OpenAIServingModels
@@ -101,7 +105,8 @@ class Completions:
 
         llm = self._engine.llm
         if self._of is not llm:
-            names = [BaseModelPath(name, str(one.path)) for name, one in self._served.items()]
+            self._handlers, self._of = {}, llm
+        if name not in self._handlers:
             renderer = OnlineRenderer(
                 llm.model_config,
                 llm.renderer,
@@ -109,14 +114,14 @@ class Completions:
                 chat_template=None,
                 chat_template_content_format="auto",
             )
-            self._handler = OpenAIServingCompletion(
+            own = BaseModelPath(name, str(self._served[name].path))
+            self._handlers[name] = OpenAIServingCompletion(
                 llm,
-                OpenAIServingModels(llm, names),
+                OpenAIServingModels(llm, [own]),
                 online_renderer=renderer,
                 request_logger=None,
             )
-            self._of = llm
-        return self._handler
+        return self._handlers[name]
 
 
 class _Refused(Exception):

@@ -89,9 +89,11 @@ class Route:
         answers = aiter(self._sampler.options(multiplexed_model_id=id).complete.remote(body))
         try:
             first = await anext(answers)
-        except ray.exceptions.RayError as error:
+        except ray.exceptions.RayTaskError as error:
+            return _json(problem(500, f"the sampler failed: {error.cause!r}"))
+        except ray.exceptions.RayError:
             # the replica ended with its engine; another one starts
-            return _json(problem(503, f"the engine is gone and starts again: {error}"))
+            return _json(problem(503, "the engine is gone and starts again; ask again"))
         if "chunk" not in first:
             return _json(first)
         return StreamingResponse(_chunks(first, answers), media_type="text/event-stream")

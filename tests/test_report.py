@@ -127,7 +127,7 @@ def test_a_whole_study_has_every_section_in_order_and_a_link_to_each(tmp_path: P
     assert [target[1:] for target in html.loads if target[1:] in expected] == expected
     assert len(html.ids) == len(set(html.ids))
     assert {target[1:] for target in html.loads if target.startswith("#")} <= set(html.ids)
-    assert text.count("† Here (nearly) all problems came out alike") == 1
+    assert text.count("† Here fewer than ten problems make up the spread") == 1
 
 
 def test_completions_stand_side_by_side_and_cannot_become_markup(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forkdiv.cell import Findings, cells
-from forkdiv.config import EvalConfig
+from forkdiv.config import AXES, EvalConfig
 from forkdiv.coverage import bootstrap_weights, changed, crossing, exact_pass_at_k
 from forkdiv.report.grid import Grid
 from forkdiv.report.problems import models
@@ -201,10 +201,7 @@ def test_the_base_and_an_invalid_cell_have_none() -> None:
 
 def test_the_report_reads_it() -> None:
     made = list(found().values())
-    full = a_summary([])["cells"] + [
-        {**dict.fromkeys(("direction", "branch_coverage", "structure", "synthesis")), **cell}
-        for cell in made
-    ]
+    full = a_summary([])["cells"] + [{**dict.fromkeys(AXES), **cell} for cell in made]
     grid = Grid.of(a_summary(full, base=[]))
     told = table(grid)
     assert told and told.rows[0][-2:] == ["19", "1"]

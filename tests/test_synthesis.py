@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from forkdiv import dataset, synthesis
 from forkdiv.artifacts import Store
 from forkdiv.checkpoint import Checkpoint
-from forkdiv.config import StudyConfig, load
+from forkdiv.config import DatasetConfig, StudyConfig, load
 from forkdiv.errors import InvalidResult, UserError
 from forkdiv.grading import Grader
 from forkdiv.lacks import problem_of
 from forkdiv.progress import Progress
 from forkdiv.records import Example, Outcome
 from forkdiv.synthesis import Tally, repair
+from forkdiv.task_config import TaskConfig
 from forkdiv.tasks import build
 from tests.fakes import ContinuingSampler
 from tests.graph_prompts import seen
@@ -38,12 +39,12 @@ def study(way: str, *overrides: str) -> StudyConfig:
 
 
 @cache
-def _rows(config: StudyConfig) -> tuple[Example, ...]:
-    return tuple(build(config.task).sft_examples(config.dataset))
+def _rows(task: TaskConfig, data: DatasetConfig) -> tuple[Example, ...]:
+    return tuple(build(task).sft_examples(data))
 
 
 def rows(config: StudyConfig) -> list[Example]:
-    return list(_rows(config))
+    return list(_rows(config.task, config.dataset))
 
 
 def enumerated(*overrides: str) -> tuple[list[Example], list[Example], dict[str, Any]]:
@@ -275,6 +276,7 @@ def test_an_answer_of_fewer_samples_than_asked_is_refused(tmp_path: Path) -> Non
 
 RAISING = """
 from forkdiv import grading
+from forkdiv.task_config import TaskConfig
 from forkdiv.tasks import build
 
 class Raising:
