@@ -300,9 +300,10 @@ def test_a_wrong_column_of_answers_can_be_replaced_by_the_completions(tmp_path: 
 
 
 def test_a_grader_that_reads_no_references_out_of_solutions_needs_answers(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="line 1: the grader boxed finds its completion unparsable"):
-        task(tmp_path, test=[sum_row(1)], grader="boxed").heldout("test")
-    assert task(tmp_path, test=[sum_row(1, answer=2)], grader="boxed").heldout("test")
+    row = {**sum_row(1), "solution": "One and one more are 2."}
+    with pytest.raises(UserError, match="line 1: the grader numeric cannot read its completion: "):
+        task(tmp_path, test=[row], grader="numeric").heldout("test")
+    assert task(tmp_path, test=[{**row, "answer": 2}], grader="numeric").heldout("test")
 
 
 def test_answers_that_only_the_grader_finds_equal_are_one_answer(tmp_path: Path) -> None:
