@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import resource
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from forkdiv.config import SftConfig
-from forkdiv.progress import Progress
+from forkdiv.progress import Progress, duration
 
 LOG = "log.jsonl"
 LOG_EVERY_STEPS = 5
@@ -68,7 +69,8 @@ class Meter:
         self._tokens = 0
         self._pending: tuple[Any, Any, list[Batch], dict[str, Any]] | None = None
         self.diverged: Batch | None = None
-        self._since = time.perf_counter()
+        self._since = self._began = time.perf_counter()
+        self._first: int | None = None  # the first step of this attempt: a resumed run starts later
         self._show_after = 0.0
         self.loss = math.nan
 
@@ -77,6 +79,7 @@ class Meter:
         self._batches.append(batch)
         self._tokens += tokens
         self._engine = engine
+        self._first = batch.step if self._first is None else self._first
         if len(self._losses) == LOG_EVERY_STEPS:
             self._start()
 
@@ -99,6 +102,7 @@ class Meter:
             "learning_rate": engine.optimizer.param_groups[0]["lr"],
             "grad_norm": _number(engine.get_global_grad_norm()),
             "response_tokens_per_s": round(self._tokens / seconds, 1),
+            "memory_gib": round(_memory(engine.device), 3),
         }
         handle = dist.all_reduce(means, async_op=True)
         self._pending = (handle, means, self._batches, row)
@@ -124,8 +128,28 @@ class Meter:
             self._show_after = now + SHOW_EVERY_S
             self._progress(
                 f"training step {row['step']}/{self._steps} "
-                f"(epoch {row['epoch']}/{self._config.epochs}), loss {self.loss:.4f}"
+                f"(epoch {row['epoch']}/{self._config.epochs}), loss {self.loss:.4f}, "
+                f"lr {row['learning_rate']:.2g}{_normed(row['grad_norm'])}, "
+                f"{row['response_tokens_per_s']:,.0f} response tokens/s, "
+                f"{row['memory_gib']:.2g} GiB a worker{self._left(row['step'], now)}"
             )
+
+    def _left(self, step: int, now: float) -> str:
+        done, left = step - (self._first or 1) + 1, self._steps - step
+        return f", {duration((now - self._began) / done * left)} left" if left else ""
+
+
+def _normed(norm: float | None) -> str:
+    return "" if norm is None else f", gradient norm {norm:.2g}"
+
+
+def _memory(device: Any) -> float:
+    """GiB in use at most so far: of the GPU, else of this process."""
+    import torch
+
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device)) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def _number(value: Any) -> float | None:

@@ -238,26 +238,27 @@ def test_a_prompt_that_does_not_fit_fails_alone(
     assert "failed once" in lost[0].message
 
 
-def test_sampling_goes_on_after_the_engine_is_killed(
-    sampler: serve.ServeSampler, problems: list[Problem]
+@pytest.mark.parametrize("name", ["EngineCore", "ServeReplica"])
+def test_sampling_goes_on_after_the_engine_or_its_replica_is_killed(
+    sampler: serve.ServeSampler, problems: list[Problem], name: str
 ) -> None:
     decoder = DecoderConfig(temperature=1.0)
     many = [Request(problems[i % 12], 64 * i, 64, 4096 * i) for i in range(300)]
     answers = sampler.sample(open_checkpoint(BASE), decoder, many)
     got = [next(answers)]
-    os.kill(engine_process().pid, signal.SIGKILL)
+    os.kill(process_of(name).pid, signal.SIGKILL)
     got += list(answers)
     assert all(isinstance(one, Response) for one in got), [g for g in got if isinstance(g, Failed)]
     starts = sorted(one.request.first_index for one in got)
     assert starts == [64 * i for i in range(300)]
 
 
-def engine_process() -> psutil.Process:
-    """vLLM's engine among the processes that descend from this test."""
+def process_of(name: str) -> psutil.Process:
+    """The one of that name among the processes that descend from this test."""
     found = [
         process
         for process in psutil.Process().children(recursive=True)
-        if "EngineCore" in " ".join(process.cmdline())
+        if name in " ".join(process.cmdline())
     ]
     assert len(found) == 1, found
     return found[0]

@@ -292,7 +292,7 @@ def _passed(study: StudyConfig, counts: list[ProblemCounts]) -> dict[str, list[f
 
 def _history(run: Artifact) -> list[dict[str, float]]:
     names = {"step": "step", "loss": "train_loss"} | {
-        name: name for name in ("learning_rate", "grad_norm", "response_tokens_per_s")
+        name: name for name in ("learning_rate", "grad_norm", "response_tokens_per_s", "memory_gib")
     }
     return [
         {shown: row[name] for name, shown in names.items()} for row in train_log.read_log(run.path)
