@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 # be: checkpoints closer than it are not told apart.
 PROOF_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.2}
 PROOF_FLOOR = math.log(1e-6)
+# Checkpoints whose log-probabilities are kept: reading them from the files is most of a swap's
+# time, and a file that changed under its name then fails the proof.
+MOST_KNOWN = 64
 log = logging.getLogger(__name__)
 
 
@@ -85,6 +88,7 @@ class WarmEngine:
         self._vocabulary = int(read_config(spec.shape_of)["vocab_size"])
         self._ids: dict[tuple[str, str], list[int]] = {}
         self._turns = Turns(self._swap)
+        self._known: dict[Checkpoint, Sequence[np.ndarray]] = {}
         self._texts: dict[tuple[int, ...], str] = {}
 
     async def sample(
@@ -219,6 +223,8 @@ class WarmEngine:
                 f"start a sampler for its shape"
             )
         check_tensors(checkpoint.path, self.spec.shape_of)
+        if checkpoint in self._known:
+            return self._known[checkpoint]
         expected = await asyncio.get_running_loop().run_in_executor(
             None, _expected, checkpoint.path, self.spec.proof_prompts, self.spec.dtype
         )
@@ -229,6 +235,9 @@ class WarmEngine:
                 "weights that are numbers",
                 "train or copy it again",
             )
+        if len(self._known) >= MOST_KNOWN:
+            self._known.pop(next(iter(self._known)))
+        self._known[checkpoint] = expected
         return expected
 
     async def _is_proved(
