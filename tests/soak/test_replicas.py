@@ -1,0 +1,81 @@
+"""Several replicas, tied and untied embeddings, mixed requests: no answer from the wrong weights."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from ray import serve as ray_serve
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from forkdiv import serve
+from forkdiv.checkpoint import Checkpoint, open_checkpoint
+from forkdiv.config import EngineConfig, PlaceConfig, StudyConfig
+from forkdiv.model import load_tokenizer
+from forkdiv.tasks import build
+from tests.stack import BASE
+from tests.test_serve import GREEDY, greedy_text, requests, texts
+from tuning.session import engine_spec, running
+
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(1200)]
+
+ROUNDS = 3
+
+
+def random_checkpoint(folder: Path, seed: int, tied: bool) -> Checkpoint:
+    torch.manual_seed(seed)
+    tokenizer = load_tokenizer(BASE)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=tied,
+        initializer_range=0.5,  # so that greedy answers of two seeds differ
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return open_checkpoint(folder)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_two_replicas_answer_mixed_requests_from_the_right_weights(
+    tmp_path: Path, tied: bool
+) -> None:
+    checkpoints = [random_checkpoint(tmp_path / str(seed), seed, tied) for seed in range(3)]
+    study = StudyConfig(base=checkpoints[0].path)
+    problems = build(study.task).heldout("test", 12)
+    want = {
+        one.fingerprint: {
+            problem.id: [greedy_text(one, problem, GREEDY.max_new_tokens)] for problem in problems
+        }
+        for one in checkpoints
+    }
+    assert len({str(answers) for answers in want.values()}) == 3
+    place = PlaceConfig(dashboard=False, num_cpus=2, engine=EngineConfig(replicas=2))
+    wrong: list[str] = []
+
+    def ask(checkpoint: Checkpoint) -> None:
+        for _ in range(ROUNDS):
+            found = texts(client.sample(checkpoint, GREEDY, requests(problems, 1)))
+            if found != want[checkpoint.fingerprint]:
+                wrong.append(checkpoint.fingerprint)
+
+    with running(place):
+        spec = engine_spec(study.model_copy(update={"place": place}), checkpoints[0])
+        name = serve.deploy(spec)
+        client = serve.ServeSampler(name, spec.config)
+        threads = [threading.Thread(target=ask, args=(one,)) for one in checkpoints]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        ray_serve.delete(name)
+    assert wrong == []
