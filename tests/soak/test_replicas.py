@@ -1,4 +1,4 @@
-"""Several replicas, tied and untied embeddings, mixed requests: no answer from the wrong weights."""
+"""Several replicas, tied and untied embeddings, mixed requests: never from the wrong weights."""
 
 from __future__ import annotations
 
