@@ -20,6 +20,7 @@ from forkdiv.config import (
     DatasetConfig,
     DecoderConfig,
     EngineConfig,
+    HttpConfig,
     LoraConfig,
     PlaceConfig,
     PretrainConfig,
@@ -129,6 +130,7 @@ OTHER_PLACES: dict[str, Any] = {
     "mlflow_uri": "http://mlflow:5000",
     "min_free_mib": 1,
     "engine": EngineConfig(replicas=4),
+    "http": HttpConfig(port=8001),
 }
 
 
