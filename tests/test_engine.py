@@ -13,12 +13,11 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare
-from vllm.exceptions import VLLMValidationError
 
 from forkdiv.checkpoint import Checkpoint, open_checkpoint
 from forkdiv.config import DecoderConfig, StudyConfig
 from forkdiv.decoding import distribution, entropy, first_candidates
-from forkdiv.engine import Sampled, WarmEngine
+from forkdiv.engine import Sampled, Unanswerable, WarmEngine
 from forkdiv.engine_settings import environment, parameters
 from forkdiv.errors import UserError
 from forkdiv.model import load_model, load_tokenizer, next_token_logprobs
@@ -246,7 +245,7 @@ def test_arguments_that_mean_nothing_are_refused_and_the_engine_goes_on(
     wanted = parameters(DecoderConfig(), 1, 0, 0)
     wanted.extra_args = arguments
     ids = running.engine._prompt_ids(contexts[0][0].prompt, "")
-    with pytest.raises(VLLMValidationError, match="decoder argument"):
+    with pytest.raises(Unanswerable, match="decoder argument"):
         running.run(running.engine._generate({"prompt_token_ids": ids}, wanted))
     plain: Callable[[], Any] = lambda: running.engine.sample(  # noqa: E731
         BASE_CHECKPOINT, contexts[0][0].prompt, 2, 0, DecoderConfig()
