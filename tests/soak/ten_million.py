@@ -99,7 +99,8 @@ def _responses(
         "finish": pa.array(finish).take(drawn),
         "facts": [json.dumps(problem.facts)] * samples,
     }
-    return pa.table(columns, schema=SCHEMA)
+    none = pa.nulls(len(next(iter(columns.values()))), pa.int32())
+    return pa.table({**columns, "stratum": none, "tree": none}, schema=SCHEMA)
 
 
 def _pool(problem: Problem) -> tuple[list[str], list[str]]:
