@@ -71,7 +71,14 @@ def run(
         raise InvalidResult(
             f"{outcome.num_errors} of {len(grid)} trials failed, the others are kept: {failed}"
         )
-    return [_read(results / f"{_file_name(point)}.json") for point in grid]
+    files = [results / f"{_file_name(point)}.json" for point in grid]
+    missing = [one for one in files if not one.is_file()]
+    if missing:  # Tune ends quietly when it is interrupted
+        raise InvalidResult(
+            f"the sweep was stopped with {len(missing)} of {len(grid)} trials to go; what they made "
+            "is kept: run the same command again"
+        )
+    return [_read(one) for one in files]
 
 
 def trial(config: dict[str, Any], setting: dict[str, Any]) -> None:
