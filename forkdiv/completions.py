@@ -55,6 +55,10 @@ class Completions:
         name = body.get("model")
         if not isinstance(name, str) or name not in self._served:
             raise _Refused(404, f"no model {name!r} is served here; allowed: {_some(self._served)}")
+        if not body.get("prompt"):
+            raise _Refused(
+                400, "the prompt is empty; allowed: a text or token ids, or lists of them"
+            )
         try:
             request = CompletionRequest.model_validate(dict(body))
         except ValidationError as error:
@@ -68,10 +72,6 @@ class Completions:
             raise _Refused(400, f"unknown arguments: {unknown}; allowed: {allowed}")
         if not 1 <= request.n <= MOST_SAMPLES:
             raise _Refused(400, f"n must be 1 to {MOST_SAMPLES}, got {request.n}")
-        if request.prompt is None or request.prompt == "" or not len(request.prompt):
-            raise _Refused(
-                400, "the prompt is empty; allowed: a text or token ids, or lists of them"
-            )
         if any(one in ("", []) for one in request.prompt if not isinstance(one, int)):
             raise _Refused(400, "one of the prompts is empty; allowed: texts or lists of token ids")
         return request, self._served[name]

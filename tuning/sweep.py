@@ -75,7 +75,7 @@ def run(
     missing = [one for one in files if not one.is_file()]
     if missing:  # Tune ends quietly when it is interrupted
         raise InvalidResult(
-            f"the sweep was stopped with {len(missing)} of {len(grid)} trials to go; what they made "
+            f"the sweep was stopped with {len(missing)} of {len(grid)} trials to go; what was made "
             "is kept: run the same command again"
         )
     return [_read(one) for one in files]
