@@ -255,10 +255,14 @@ def test_sampling_goes_on_after_the_engine_or_its_replica_is_killed(
 
 def process_of(name: str) -> psutil.Process:
     """The one of that name among the processes that descend from this test."""
-    found = [
-        process
-        for process in psutil.Process().children(recursive=True)
-        if name in " ".join(process.cmdline())
-    ]
-    assert len(found) == 1, found
-    return found[0]
+    living = [one for one in psutil.Process().children(recursive=True) if name in command_of(one)]
+    assert len(living) == 1, living
+    return living[0]
+
+
+def command_of(process: psutil.Process) -> str:
+    """Empty for one that has ended: an engine of another test may not have been waited for."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
