@@ -55,7 +55,7 @@ def kill_when(
     overrides: Sequence[str],
     ready: Callable[[list[dict[str, Any]]], bool],
     study: str = "micro",
-    timeout: float = 300,
+    timeout: float = 600,
 ) -> list[dict[str, Any]]:
     """Start a job, kill -9 it once its progress satisfies `ready`; returns that progress."""
     path = root / study / "progress.jsonl"
