@@ -49,13 +49,15 @@ ENV VIRTUAL_ENV=/opt/venv \
 RUN uv venv --python "${PYTHON_VERSION}" "${VIRTUAL_ENV}" \
     && echo 'export PATH=/opt/venv/bin:$PATH' > /etc/profile.d/forkdiv.sh
 
+# For the cache mounts below, whoever builds; an ARG, since the image itself has no such cache.
+ARG UV_CACHE_DIR=/var/cache/uv
 WORKDIR /home/ray/forkdiv
 COPY requirements/ requirements/
 ARG DEVICE
 ARG TORCH_INDEX=""
 # torch first and alone, so that the extra index can shadow no other package. On CPU the overrides
 # leave out torchvision and its like, whose CUDA builds break every transformers import.
-RUN --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=cache,target=/var/cache/uv \
     if [ "${DEVICE}" = cpu ]; then \
         uv pip install --no-deps ${TORCH_INDEX:+--index-url "${TORCH_INDEX}"} \
             "$(grep '^torch==' requirements/cpu.txt)" \
@@ -66,11 +68,11 @@ RUN --mount=type=cache,target=/root/.cache/uv \
     fi
 # The MLflow server's driver for its database; the library itself never needs it.
 ARG PSYCOPG2_VERSION=2.9.13
-RUN --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=cache,target=/var/cache/uv \
     uv pip install --no-deps --compile-bytecode "psycopg2-binary==${PSYCOPG2_VERSION}"
 
 COPY --chown=ray:ray . .
-RUN --mount=type=cache,target=/root/.cache/uv uv pip install --no-deps -e .
+RUN --mount=type=cache,target=/var/cache/uv uv pip install --no-deps -e .
 
 ARG RAY_VERSION=2.60.0
 ARG TORCH_VERSION=2.13.0

@@ -399,7 +399,8 @@ def test_too_little_room_is_refused_with_the_knob_that_says_so(tmp_path: Path) -
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[Path]:
-    """A disk of 64 KiB, skipped where mounting is not permitted."""
+    """A disk of 64 KiB that really fills up, which only a mount gives. Skipped where mounting is
+    not permitted: a pretended full disk would prove nothing about the kernel's own."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
     if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
