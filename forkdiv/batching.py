@@ -1,6 +1,6 @@
 """How the examples of one optimizer step are dealt over workers and forward passes.
 
-Which examples make a step is `train.batches`' to say; how they are dealt is place: whatever is
+Which examples make a step is `train_plan.batches`' to say; how they are dealt is place: whatever is
 chosen here, the step's loss and gradient are the same sums in another order.
 """
 

@@ -20,6 +20,7 @@ SMALL_FILES = (
     "special_tokens_map.json",
     "chat_template.jinja",
 )
+SAVES = "saves.json"  # of a run's folder: the epoch that each checkpoint in it is of
 
 
 @dataclass(frozen=True)
@@ -65,21 +66,21 @@ def open_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(path.resolve(), _content_digest(path, weights))
 
 
-def saved_in(path: Path) -> tuple[str, dict[int, Path]]:
+def saved_in(path: Path) -> tuple[str, dict[float, Path]]:
     """The checkpoints of a folder by the number they were saved under, and what that counts:
-    one, under 0, or those of a run (`epoch-0003`, `checkpoint-500` …) in order.
+    one, under 0, or those of a run (`epoch-0003`, `checkpoint-500` …) in order. Where the run says
+    what epoch each is of (1.5: in the middle of the second), epochs it is.
 
     Raises UserError for a folder that is neither.
     """
     if (path / "config.json").is_file() or not path.is_dir():
         read_config(path)
         return "epoch", {0: path}
-    found: dict[str, dict[int, Path]] = {}
-    for folder in path.iterdir():
-        match = re.fullmatch(r"(epoch|checkpoint|step)[-_](\d+)", folder.name)
-        if match and (folder / "config.json").is_file():
-            unit = "epoch" if match[1] == "epoch" else "step"
-            found.setdefault(unit, {})[int(match[2])] = folder
+    if (path / SAVES).is_file():
+        epochs = json.loads((path / SAVES).read_text())
+        found = {"epoch": {_whole(epoch): path / name for name, epoch in epochs.items()}}
+    else:
+        found = _by_name(path)
     if len(found) != 1:
         raise refuse(
             f"{path} is neither a checkpoint nor a run's folder of them",
@@ -89,6 +90,21 @@ def saved_in(path: Path) -> tuple[str, dict[int, Path]]:
         )
     ((unit, saved),) = found.items()
     return unit, dict(sorted(saved.items()))
+
+
+def _by_name(path: Path) -> dict[str, dict[float, Path]]:
+    found: dict[str, dict[float, Path]] = {}
+    for folder in path.iterdir():
+        match = re.fullmatch(r"(epoch|checkpoint|step)[-_](\d+)", folder.name)
+        if match and (folder / "config.json").is_file():
+            unit = "epoch" if match[1] == "epoch" else "step"
+            found.setdefault(unit, {})[int(match[2])] = folder
+    return found
+
+
+def _whole(number: float) -> float:
+    """2 for 2.0: what people read, and what names cells."""
+    return int(number) if number == int(number) else round(number, 4)
 
 
 def read_config(path: Path) -> dict[str, Any]:

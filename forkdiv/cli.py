@@ -145,7 +145,7 @@ def _run(
     traceback: bool,
     options: Mapping[str, Any],
 ) -> None:
-    from forkdiv.config import load
+    from forkdiv.config_file import load
     from forkdiv.terminal import quiet_libraries
 
     quiet_libraries()

@@ -1,4 +1,4 @@
-"""One frozen config per stage. YAML and dotted overrides in, a checked `StudyConfig` out.
+"""One frozen config per stage, and `StudyConfig`, which has them all.
 
 What decides a result (everything but `PlaceConfig`) is identity and is fingerprinted;
 where it runs is `PlaceConfig` and never is.
@@ -6,19 +6,15 @@ where it runs is `PlaceConfig` and never is.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from forkdiv.decoder_config import DecoderConfig as DecoderConfig
-from forkdiv.errors import UserError, refuse
 from forkdiv.frozen import AbsolutePath, Frozen, Name, Seed, Share, Temperature
-from forkdiv.task_config import DEFAULT_KIND, TASK_CONFIGS, GraphBranchingConfig, TaskConfig
+from forkdiv.task_config import GraphBranchingConfig, TaskConfig
 
 RESERVED_NAMES = ("store", "tune", "mlartifacts")  # folders under place.root
 
@@ -137,10 +133,16 @@ class SftConfig(Frozen):
     the whole vocabulary, `gem_beta` the temperature of GEM's target (1: cross-entropy's
     gradient). `dco_n` is the number of tries that DCO optimises for (1: cross-entropy), and
     `dco_per` what is to succeed in one of them: a response, a step (a line of it) or a token.
+
+    Checkpoints are saved after `save_epochs`, after `save_steps`, after every `save_every` steps,
+    and always at the end; `keep` is how many of them a run keeps, the newest (None: all).
     """
 
     epochs: int = Field(4, ge=1)
-    save_epochs: tuple[Annotated[int, Field(ge=1)], ...] = ()  # the last one is always saved
+    save_epochs: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    save_steps: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    save_every: int | None = Field(None, ge=1)
+    keep: int | None = Field(None, ge=1)
     batch_size: int = Field(32, ge=1)
     learning_rate: float = Field(1e-3, gt=0, allow_inf_nan=False)
     warmup_share: float = Field(0.05, ge=0, lt=1)
@@ -159,10 +161,14 @@ class SftConfig(Frozen):
     def deciding(self) -> dict[str, Any]:
         """What decides a run's result: without the settings of losses that are not used, and of
         adapters where there are none. Runs keep the names they had before these settings."""
+        later = {name for name in ("save_steps", "save_every", "keep") if not getattr(self, name)}
+        later |= set() if self.lora.rank else {"lora"}
         own = {"label-smoothing": {"smoothing"}, "gem": {"gem_beta"}, "dco": {"dco_n", "dco_per"}}
         unused = set().union(*own.values()) - own.get(self.loss, set())
         plain = {"loss"} if self.loss == "cross-entropy" else set()
-        return self.model_dump(exclude=unused | plain | (set() if self.lora.rank else {"lora"}))
+        return self.model_dump(
+            exclude=unused | plain | later | (set() if self.lora.rank else {"lora"})
+        )
 
     @model_validator(mode="after")
     def _saved_epochs_exist(self) -> Self:
@@ -314,6 +320,10 @@ class PlaceConfig(Frozen):
     once), and `pack_tokens` puts several examples into one line of that many tokens, without
     attention between them. Neither changes which examples make a step, nor what it computes.
     `offload` keeps the optimizer's state (or with ZeRO-3 the parameters too) in the host's memory.
+
+    A run that is killed goes on from the last state that was written: at the end of each epoch,
+    and after every `resume_every` steps. The newest `keep_states` of them are kept. With
+    `overlap`, checkpoints are sampled and scored while the training that wrote them goes on.
     """
 
     root: AbsolutePath = Field(Path("runs"), validate_default=True)
@@ -325,6 +335,9 @@ class PlaceConfig(Frozen):
     pack_tokens: int | None = Field(None, ge=1)
     activation_checkpointing: bool = False
     offload: Literal["none", "optimizer", "parameters"] = "none"
+    resume_every: int | None = Field(None, ge=1)
+    keep_states: int = Field(1, ge=1)
+    overlap: bool = True
     max_failures: int = Field(2, ge=0)
     max_concurrent_trials: int = Field(1, ge=1)
     ray_address: str | None = None  # None: RAY_ADDRESS where set, else a Ray of its own
@@ -446,121 +459,3 @@ class StudyConfig(Frozen):
                     f"place.workers={self.place.workers}; allowed: a multiple of the workers"
                 )
         return self
-
-
-def load(path: Path | None, overrides: Sequence[str] = ()) -> StudyConfig:
-    """Read a YAML config and apply `a.b=value` overrides.
-
-    Raises UserError, in one line, for anything unknown, of a wrong type or impossible.
-    """
-    data = _read_yaml(path) if path else {}
-    for override in overrides:
-        _apply(data, override)
-    try:
-        return StudyConfig.model_validate(data)
-    except ValidationError as error:
-        raise UserError(_one_line(error)) from error
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise refuse(
-            "the config cannot be read", path, "a readable YAML file", f"check --config ({error})"
-        ) from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date like 2024-13-45
-        problem = " ".join(str(error).split())
-        raise refuse(
-            "the config is not YAML", path, "key: value lines", f"mend it: {problem}"
-        ) from error
-    if data is None:
-        return {}
-    if not isinstance(data, dict):
-        raise refuse(
-            "the config is no mapping",
-            f"{type(data).__name__} in {path}",
-            "key: value lines",
-            "mend the file",
-        )
-    return data
-
-
-def _apply(data: dict[str, Any], override: str) -> None:
-    dotted, equals, text = override.partition("=")
-    if not equals or not dotted:
-        raise refuse(
-            "an override is no key=value",
-            repr(override),
-            "dotted.key=value, e.g. sft.epochs=8",
-            "add the =",
-        )
-    try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
-        raise refuse(
-            f"the value of {dotted} is not YAML", repr(text), "a YAML value", "quote it"
-        ) from error
-    # YAML 1.1 reads 1e-3 as text: numbers are meant as numbers, unless they are quoted
-    if isinstance(value, str):
-        with suppress(ValueError):
-            value = float(text)
-    node = data
-    *parents, leaf = dotted.split(".")
-    for parent in parents:
-        child = node.get(parent) or {}
-        if not isinstance(child, dict):
-            raise refuse(f"{dotted} reaches into a value", override, "a section", f"set {parent}")
-        # a copy: where the file used a YAML alias, two sections are one dict
-        node[parent] = dict(child)
-        node = node[parent]
-    node[leaf] = value
-
-
-def _one_line(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    where = ".".join(_path(first["loc"]))
-    came = first.get("input")
-    more = error.error_count() - 1
-    tail = f" (and {more} more)" if more else ""
-    if first["type"] == "extra_forbidden":
-        return _unknown_key(first["loc"], came) + tail
-    if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        kind = came.get("kind") if isinstance(came, Mapping) else came
-        allowed = ", ".join(TASK_CONFIGS)
-        return f"{where}.kind: unknown task, got {kind!r}; allowed: {allowed}; correct it{tail}"
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "value_error":
-        return f"{where + ': ' if where else ''}{message}{tail}"
-    allowed = message[0].lower() + message[1:]
-    came_text = came if not isinstance(came, Mapping) else "a section"
-    return f"{where}: got {came_text!r}; allowed: {allowed}; correct {where} in the config{tail}"
-
-
-def _path(loc: Sequence[int | str]) -> list[str]:
-    """The dotted path as the user writes it: without the kind that pydantic puts after `task`."""
-    parts = [str(part) for part in loc]
-    if len(parts) > 1 and parts[0] == "task" and parts[1] in TASK_CONFIGS:
-        del parts[1]
-    return parts
-
-
-def _unknown_key(loc: Sequence[int | str], came: object) -> str:
-    *parents, leaf = _path(loc)
-    model: type[BaseModel] = StudyConfig
-    for at, parent in enumerate(parents):
-        if at == 0 and parent == "task":
-            model = TASK_CONFIGS[str(loc[1]) if len(loc) > 2 else DEFAULT_KIND]
-            continue
-        if model is DecoderConfig:
-            continue  # the name that the user gave it
-        annotation = model.model_fields[parent].annotation
-        if get_origin(annotation) is dict:
-            annotation = get_args(annotation)[1]
-        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
-        model = annotation
-    known = list(model.model_fields)
-    where = ".".join([*parents, leaf])
-    close = difflib.get_close_matches(leaf, known, n=1)
-    hint = f"did you mean {close[0]}?" if close else "remove it"
-    return f"{where}: unknown key, got {came!r}; allowed: {', '.join(known)}; {hint}"

@@ -19,6 +19,7 @@ from forkdiv.checkpoint import Checkpoint, same_config, same_tokenizer
 from forkdiv.errors import refuse
 from forkdiv.fingerprint import Identity
 from forkdiv.progress import Progress
+from forkdiv.seal import seal
 
 CHECKPOINT = "checkpoint"
 
@@ -61,6 +62,7 @@ def write(early: Path, late: Path, alpha: float, out: Path) -> None:
         theirs = _places(early)
         for shard in sorted(late.glob("*.safetensors")):
             _write_shard(shard, theirs, alpha, aside / shard.name)
+        seal(aside)
         publish_folder(aside, out)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)

@@ -27,6 +27,7 @@ from forkdiv.config import DecoderConfig, PromptConfig
 from forkdiv.decoding import distribution
 from forkdiv.errors import refuse
 from forkdiv.prompting import encode
+from forkdiv.seal import check_seal
 
 Floats = NDArray[np.float64]
 
@@ -100,7 +101,9 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
 
 
 def load_model(path: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """Load safetensors only; missing or unexpected tensors are an error, not a warning."""
+    """Load safetensors only; missing or unexpected tensors, and weights that are not as we
+    wrote them, are an error, not a warning."""
+    check_seal(path)
     try:
         loaded, info = AutoModelForCausalLM.from_pretrained(
             path,

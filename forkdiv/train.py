@@ -1,28 +1,28 @@
 """Supervised fine-tuning: Ray Train workers, a DeepSpeed engine in each, Hugging Face folders out.
 
-One run is one artifact: `epoch-0004/` … as ordinary checkpoints and `log.jsonl`. Until it is
-published everything lives in its workspace, which outlives a kill; Ray Train resumes there.
+One run is one artifact: `epoch-0004/`, `step-000250/` … as ordinary checkpoints, `log.jsonl`, and
+`saves.json`, which says what epoch each checkpoint is of. Until it is published everything lives
+in its workspace, which outlives a kill; Ray Train resumes there.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
-from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
-from random import Random
-from typing import Any
 
-from forkdiv import dataset, encoded
+from forkdiv import dataset, encoded, train_state
 from forkdiv.artifacts import Artifact, Store
-from forkdiv.checkpoint import Checkpoint
+from forkdiv.checkpoint import SAVES, Checkpoint, saved_in
 from forkdiv.config import PlaceConfig, PromptConfig, SftConfig
 from forkdiv.errors import InvalidResult
 from forkdiv.fingerprint import Identity
 from forkdiv.progress import Progress
-from forkdiv.train_log import LOG, Batch
+from forkdiv.train_log import LOG
+from forkdiv.train_plan import Save, epoch_name, kept
+from forkdiv.watch import Evaluate, watching
 
 ROWS, DIVERGED = "rows.npz", "diverged.json"
 
@@ -47,8 +47,10 @@ def obtain(
     place: PlaceConfig,
     progress: Progress,
     prompt: PromptConfig = RAW,
+    evaluate: Evaluate | None = None,
 ) -> Artifact:
-    """The trained run, made by Ray Train where it does not exist yet.
+    """The trained run, made by Ray Train where it does not exist yet. `evaluate` is called with
+    each checkpoint but the last while the training goes on, in a thread of its own.
 
     Raises UserError for examples that cannot be trained on, and InvalidResult where the loss
     stopped being a number.
@@ -57,45 +59,53 @@ def obtain(
 
     def make(folder: Path) -> None:
         rows = encoded.encoded(dataset.stream(data.path), start.path, prompt)
-        progress(f"fine-tuning: starting {place.workers} workers")
-        # by the shards' layout: DeepSpeed resumes with no other number of workers or stage
-        workspace = store.workspace(what) / f"w{place.workers}-z{place.zero_stage}-{place.device}"
-        workspace.mkdir(parents=True, exist_ok=True)
+        wanted = kept(len(rows), config)
+        workspace = store.workspace(what)
         (workspace / DIVERGED).unlink(missing_ok=True)
         encoded.write(workspace / ROWS, rows)
+        carried = train_state.carried(workspace, place, progress)
+        progress(f"fine-tuning: starting {place.workers} workers")
         job = {
             "workspace": str(workspace.resolve()),  # Ray's workers change directory
+            "carried": str(carried.resolve()) if carried else None,
             "start": str(start.path.resolve()),
             "sft": config.model_dump(mode="json"),
             "place": place.model_dump(mode="json"),
             "progress": (str(progress.path.resolve()), progress.who),
         }
-        _run(job, place)
+        coming = {
+            save.epoch: Checkpoint(checkpoint_folder(workspace, save), _named(what, save.name))
+            for save in wanted[:-1]
+        }
+        with watching(coming, evaluate) if evaluate and place.overlap else nullcontext():
+            from forkdiv.trainer import fit  # Ray: seconds
+
+            fit(job, place)
         _check_finished(workspace, start)
-        for epoch in sorted(saved_epochs(config)):
+        for save in wanted:
             # linked, not moved: whatever fails before publishing, the workspace stays whole
-            kept = checkpoint_folder(workspace, epoch)
-            shutil.copytree(kept, folder / kept.name, copy_function=os.link)
+            shutil.copytree(
+                checkpoint_folder(workspace, save), folder / save.name, copy_function=os.link
+            )
+        (folder / SAVES).write_text(json.dumps({save.name: save.epoch for save in wanted}))
         shutil.copyfile(workspace / LOG, folder / LOG)
 
     return store.obtain(what, make, progress)
 
 
-def checkpoints(run: Artifact) -> dict[int, Checkpoint]:
-    """The run's checkpoints by epoch, in order."""
-    folders = sorted(run.path.glob("epoch-*"))
+def checkpoints(run: Artifact) -> dict[float, Checkpoint]:
+    """The run's checkpoints by epoch, in order; 1.5 is in the middle of the second."""
+    _, saved = saved_in(run.path)
     return {
-        int(folder.name.removeprefix("epoch-")): Checkpoint(
-            folder, f"{run.fingerprint}-{folder.name}"
-        )
-        for folder in folders
+        epoch: Checkpoint(folder, f"{run.fingerprint}-{folder.name}")
+        for epoch, folder in saved.items()
     }
 
 
 def planned(store: Store, run: Identity, config: SftConfig) -> Checkpoint:
     """The checkpoint at the run's end, before it is made."""
-    name = _folder_name(config.epochs)
-    return Checkpoint(store.path(run) / name, f"{run.fingerprint}-{name}")
+    name = epoch_name(config.epochs)
+    return Checkpoint(store.path(run) / name, _named(run, name))
 
 
 def last(run: Artifact) -> Checkpoint:
@@ -103,36 +113,13 @@ def last(run: Artifact) -> Checkpoint:
     return list(checkpoints(run).values())[-1]
 
 
-def batches(examples: int, config: SftConfig) -> Iterator[Batch]:
-    """All optimizer steps in order: a fresh shuffle per epoch, the last batch may be short."""
-    step = 0
-    for epoch in range(1, config.epochs + 1):
-        order = list(range(examples))
-        Random(f"order/{config.seed}/{epoch}").shuffle(order)
-        for first in range(0, examples, config.batch_size):
-            step += 1
-            yield Batch(epoch, step, tuple(order[first : first + config.batch_size]))
+def checkpoint_folder(workspace: Path, save: Save) -> Path:
+    """Where a checkpoint lies until the run is published."""
+    return workspace / "checkpoints" / save.name
 
 
-def learning_rate(step: int, steps: int, config: SftConfig) -> float:
-    """Linear warm-up, then a half cosine to zero; `step` counts from 1."""
-    warmup = config.warmup_share * steps
-    rising = min(1.0, step / warmup) if warmup else 1.0
-    falling = 0.5 * (1 + math.cos(math.pi * (step - 1) / steps))
-    return config.learning_rate * rising * falling
-
-
-def saved_epochs(config: SftConfig) -> set[int]:
-    return {*config.save_epochs, config.epochs}
-
-
-def checkpoint_folder(workspace: Path, epoch: int) -> Path:
-    """Where an epoch's checkpoint lies until the run is published."""
-    return workspace / "checkpoints" / _folder_name(epoch)
-
-
-def _folder_name(epoch: int) -> str:
-    return f"epoch-{epoch:04d}"
+def _named(run: Identity, name: str) -> str:
+    return f"{run.fingerprint}-{name}"
 
 
 def _check_finished(workspace: Path, start: Checkpoint) -> None:
@@ -142,41 +129,9 @@ def _check_finished(workspace: Path, start: Checkpoint) -> None:
     said = json.loads((workspace / DIVERGED).read_text())
     rows = ", ".join(map(str, said["rows"][:8])) + (" …" if len(said["rows"]) > 8 else "")
     kept = said["kept"] or start.path
-    after = f"of epoch {said['done']}" if said["done"] else "that it started from"
+    after = f"after step {said['done']}" if said["done"] else "that it started from"
     raise InvalidResult(
         f"the loss is no number any more at step {said['step']} (epoch {said['epoch']}, examples "
         f"{rows} of the dataset); the weights {after} are kept in {kept}: lower "
         "sft.learning_rate, or look at these examples"
     )
-
-
-def _run(job: dict[str, Any], place: PlaceConfig) -> None:
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
-
-    from forkdiv.train_worker import train_worker
-
-    workspace = Path(job["workspace"])
-    (workspace / "checkpoints").mkdir(parents=True, exist_ok=True)
-    gpu = place.device == "gpu"
-    resources = {"CPU": place.cpus_per_worker} | ({"GPU": 1.0} if gpu else {})
-    TorchTrainer(
-        train_worker,
-        train_loop_config=job,
-        scaling_config=ScalingConfig(
-            num_workers=place.workers, use_gpu=gpu, resources_per_worker=resources
-        ),
-        torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
-        run_config=RunConfig(
-            # the same folder and name again resume the run: no time stamp in either
-            name="run",
-            storage_path=str(workspace / "ray"),
-            failure_config=FailureConfig(
-                max_failures=place.max_failures, controller_failure_limit=place.max_failures
-            ),
-            checkpoint_config=CheckpointConfig(num_to_keep=1),
-            worker_runtime_env={
-                "env_vars": {"DS_ACCELERATOR": "cuda" if gpu else "cpu", "DS_LOG_LEVEL": "error"}
-            },
-        ),
-    ).fit()

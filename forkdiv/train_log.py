@@ -7,25 +7,16 @@ import math
 import resource
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from forkdiv.config import SftConfig
 from forkdiv.progress import Progress, duration
+from forkdiv.train_plan import Batch
 
 LOG = "log.jsonl"
 LOG_EVERY_STEPS = 5
 SHOW_EVERY_S = 3.0
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Which examples make one optimizer step; epochs and steps count from 1."""
-
-    epoch: int
-    step: int
-    rows: tuple[int, ...]
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -17,8 +18,11 @@ from forkdiv.batching import deal
 from forkdiv.config import PlaceConfig, SftConfig
 from forkdiv.errors import refuse
 from forkdiv.progress import Progress
-from forkdiv.train import DIVERGED, ROWS, batches, checkpoint_folder, learning_rate, saved_epochs
-from forkdiv.train_log import LOG, Batch, Meter, TrainLog
+from forkdiv.seal import seal
+from forkdiv.train import DIVERGED, ROWS, checkpoint_folder
+from forkdiv.train_log import LOG, Meter, TrainLog
+from forkdiv.train_plan import Batch, Save, batches, learning_rate, saves
+from forkdiv.train_state import TAG
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,10 @@ class Worker:
 
 def train_worker(job: dict[str, Any]) -> None:
     """Load, resume, then step by step through the batches."""
+    place = PlaceConfig.model_validate(job["place"])
+    # read when DeepSpeed is imported; not by Ray, which would start processes of another kind
+    os.environ |= {"DS_ACCELERATOR": "cuda" if place.device == "gpu" else "cpu"}
+    os.environ |= {"DS_LOG_LEVEL": "error"}
     import torch
     from ray import train
 
@@ -73,7 +81,6 @@ def train_worker(job: dict[str, Any]) -> None:
     from forkdiv.prompting import line_ends
 
     config = SftConfig.model_validate(job["sft"])
-    place = PlaceConfig.model_validate(job["place"])
     workspace = Path(job["workspace"])
     context = train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
@@ -85,31 +92,51 @@ def train_worker(job: dict[str, Any]) -> None:
     tokenizer = load_tokenizer(Path(job["start"]))
     rows = encoded.read(workspace / ROWS)
     step_ends = torch.tensor(line_ends(tokenizer, rows), dtype=torch.long)
+    carried = Path(job["carried"]) if job["carried"] else None
     engine = new_engine(Path(job["start"]), config, place, world)
     worker = Worker(engine, rows, step_ends, config, place, rank, world)
-    done = _resume(engine)
-    if done and rank == 0:
-        progress(f"resuming after epoch {done}")
+    done = _resume(engine, carried)
 
     plan = list(batches(len(rows), config))
+    if done and rank == 0:
+        progress(f"resuming after step {done} of {len(plan)}")
+    coming = {save.step: save for save in saves(len(rows), config)}
     meter = Meter(log, progress if rank == 0 else None, config, len(plan))
     engine.train()
-    for at, batch in enumerate(plan):
-        if batch.epoch <= done:
-            continue
+    log.event("ready", step=done, rank=rank)
+    for at, batch in enumerate(plan[done:], done):
         for group in engine.optimizer.param_groups:
             group["lr"] = learning_rate(batch.step, len(plan), config)
+        # by the step, so that a resumed run drops out what an undisturbed one does
+        torch.manual_seed(_seed(config.seed, batch.step, rank))
         meter.step(batch, *worker.step(batch.rows), engine)
         ends = at + 1 == len(plan) or plan[at + 1].epoch != batch.epoch
-        if ends:
+        kept = ends or (place.resume_every and batch.step % place.resume_every == 0)
+        save = coming.get(batch.step)
+        if kept or save:
             meter.flush()
         if meter.diverged:
-            _give_up(worker, meter.diverged, tokenizer, workspace)
+            _give_up(worker, meter.diverged, tokenizer, workspace, carried)
             return
-        if ends:
-            if batch.epoch in saved_epochs(config):
-                export(engine, config, tokenizer, checkpoint_folder(workspace, batch.epoch))
+        if save:
+            export(engine, config, tokenizer, checkpoint_folder(workspace, save))
+            if rank == 0:
+                _drop_older(workspace, list(coming.values()), save, config.keep)
+        if kept:
             _report(engine, batch, meter)
+
+
+def _seed(*parts: int) -> int:
+    """A seed of its own for every step and rank."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def _drop_older(workspace: Path, coming: list[Save], now: Save, keep: int | None) -> None:
+    """Delete checkpoints that `keep` newer ones have followed."""
+    done = [save for save in coming if save.step <= now.step]
+    for old in done[:-keep] if keep else ():
+        shutil.rmtree(checkpoint_folder(workspace, old), ignore_errors=True)
 
 
 def new_engine(start: Path, config: SftConfig, place: PlaceConfig, world: int) -> Any:
@@ -178,12 +205,14 @@ def _check_packable(model: Any) -> None:
         )
 
 
-def _give_up(worker: Worker, batch: Batch, tokenizer: Any, workspace: Path) -> None:
-    """Keep the weights of the last finished epoch as a checkpoint, and say what went wrong.
+def _give_up(
+    worker: Worker, batch: Batch, tokenizer: Any, workspace: Path, carried: Path | None
+) -> None:
+    """Keep the weights of the last state as a checkpoint, and say what went wrong.
 
     Not an exception: Ray Train would repeat the same steps to the same end.
     """
-    done = _resume(worker.engine)
+    done = _resume(worker.engine, carried)
     kept = workspace / "last-good"
     if done:
         if worker.rank == 0:
@@ -194,18 +223,24 @@ def _give_up(worker: Worker, batch: Batch, tokenizer: Any, workspace: Path) -> N
         write_text(workspace / DIVERGED, json.dumps(said | {"kept": str(kept) if done else None}))
 
 
-def _resume(engine: Any) -> int:
-    """Load the last reported state, where there is one; the last finished epoch, or 0."""
+def _resume(engine: Any, carried: Path | None) -> int:
+    """Load the last reported state, else the one that is carried over; its step, or 0."""
     from ray import train
 
     checkpoint = train.get_checkpoint()
     if checkpoint is None:
-        return 0
+        return _load(engine, carried) if carried else 0
     with checkpoint.as_directory() as folder:
-        path, state = engine.load_checkpoint(folder, tag="state")
+        return _load(engine, Path(folder))
+
+
+def _load(engine: Any, folder: Path) -> int:
+    # read at every load and nowhere else; one run may load both kinds
+    engine._config.load_universal_checkpoint = (folder / TAG / "zero").is_dir()
+    path, state = engine.load_checkpoint(str(folder), tag=TAG)
     if path is None:
-        raise RuntimeError(f"DeepSpeed found no state to resume from in {checkpoint}")
-    return int(state["epoch"])
+        raise RuntimeError(f"DeepSpeed found no state to resume from in {folder}")
+    return int(state["step"])
 
 
 def _report(engine: Any, batch: Batch, meter: Meter) -> None:
@@ -213,7 +248,7 @@ def _report(engine: Any, batch: Batch, meter: Meter) -> None:
     from ray import train
 
     with tempfile.TemporaryDirectory() as folder:
-        engine.save_checkpoint(folder, tag="state", client_state={"epoch": batch.epoch})
+        engine.save_checkpoint(folder, tag=TAG, client_state={"step": batch.step})
         train.report(
             {"epoch": batch.epoch, "step": batch.step, "loss": meter.loss},
             checkpoint=train.Checkpoint.from_directory(folder),
@@ -239,5 +274,6 @@ def export(engine: Any, config: SftConfig, tokenizer: Any, path: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
         model.save_pretrained(aside, state_dict=state)
         tokenizer.save_pretrained(aside)
+        seal(aside)
         publish_folder(aside, path)
     dist.barrier()

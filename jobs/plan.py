@@ -18,7 +18,7 @@ from forkdiv.terminal import say, show_table
 
 
 def run(study: StudyConfig) -> None:
-    from forkdiv import plan, train
+    from forkdiv import plan, train_plan
     from forkdiv.train_worker import deepspeed_config
 
     sft, place = study.sft, study.place
@@ -39,7 +39,7 @@ def run(study: StudyConfig) -> None:
             "lower them",
         )
     examples = study.plan.examples or build(study.task).examples(study.dataset)
-    steps = sft.epochs * -(-examples // sft.batch_size)
+    steps = sft.epochs * train_plan.steps_an_epoch(examples, sft)
     nodes = -(-place.workers // study.plan.gpus_per_node)
     trained = f", {shape.trained:,} of them trained" if shape.trained < shape.parameters else ""
     say(f"model: {shape.parameters:,} parameters{trained} ({path})")
@@ -49,9 +49,11 @@ def run(study: StudyConfig) -> None:
     )
     say(
         f"steps: {steps} ({sft.epochs} epochs of {examples} examples, {sft.batch_size} a step), "
-        f"warm-up {round(sft.warmup_share * steps)}, checkpoints after epochs "
-        f"{', '.join(map(str, sorted(train.saved_epochs(sft))))}"
+        f"warm-up {round(sft.warmup_share * steps)}"
     )
+    saves = [f"step {save.step}" for save in train_plan.kept(examples, sft)]
+    shown = saves if len(saves) <= 8 else [*saves[:4], "…", *saves[-2:]]
+    say(f"checkpoints kept: {len(saves)} ({', '.join(shown)})")
     say(f"DeepSpeed: {json.dumps(deepspeed_config(sft, place, place.workers))}")
     memory = plan.memory(shape, sft, place, study.plan.tokens)
     rows = [[name, f"{gib:.1f}"] for name, gib in memory.gpu.items()]

@@ -34,7 +34,7 @@ def run(study: StudyConfig) -> None:
             line = Line(study, base, store, ServeSampler(app, study.place.engine), progress)
             made = line.trained(study)
     for epoch, checkpoint in train.checkpoints(made).items():
-        say(f"epoch {epoch}: {checkpoint.path}")
+        say(f"epoch {epoch:g}: {checkpoint.path}")
 
 
 if __name__ == "__main__":

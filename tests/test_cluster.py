@@ -19,7 +19,8 @@ import pathspec
 import pytest
 import yaml
 
-from forkdiv.config import PlaceConfig, StudyConfig, load
+from forkdiv.config import PlaceConfig, StudyConfig
+from forkdiv.config_file import load
 
 ROOT = Path(__file__).parents[1]
 CLUSTER = ROOT / "cluster"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from forkdiv.checkpoint import open_checkpoint
+from forkdiv.checkpoint import Checkpoint, open_checkpoint
 from tests import stack
 from tuning.comparison import Pair
 
@@ -39,7 +39,9 @@ def test_one_engine_is_started_for_checkpoints_of_one_shape_and_another_for_othe
     run: Path, tmp_path: Path
 ) -> None:
     base = open_checkpoint(stack.BASE)
-    tuned = {int(p.name.split("-")[1]): open_checkpoint(p) for p in sorted(run.iterdir())}
+    tuned: dict[float, Checkpoint] = {
+        int(p.name.split("-")[1]): open_checkpoint(p) for p in sorted(run.iterdir())
+    }
     assert Pair(base, tuned, "step").engines == [[base, *tuned.values()]]
     shutil.copytree(stack.BASE, other := tmp_path / "other")
     config = json.loads((other / "config.json").read_text())

@@ -16,8 +16,8 @@ from forkdiv.config import (
     PromptConfig,
     StudyConfig,
     SweepConfig,
-    load,
 )
+from forkdiv.config_file import load
 from forkdiv.errors import UserError
 from forkdiv.frozen import Frozen
 from forkdiv.task_config import TASK_CONFIGS, FileConfig, GraphBranchingConfig, task_adapter

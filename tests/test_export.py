@@ -12,7 +12,8 @@ from forkdiv import sample, score
 from forkdiv.artifacts import Store
 from forkdiv.cell import Findings, cells
 from forkdiv.checkpoint import Checkpoint
-from forkdiv.config import StudyConfig, load
+from forkdiv.config import StudyConfig
+from forkdiv.config_file import load
 from forkdiv.errors import UserError
 from forkdiv.harness.measuring import measure
 from forkdiv.preflight import check_base

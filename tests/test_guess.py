@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from forkdiv.config import load
+from forkdiv.config_file import load
 from forkdiv.errors import UserError
 from forkdiv.guess import guess_grader, settled
 from forkdiv.rows.columns import Row

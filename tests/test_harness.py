@@ -26,7 +26,8 @@ from typer.testing import CliRunner
 
 from forkdiv import score
 from forkdiv.cli import app
-from forkdiv.config import DecoderConfig, StudyConfig, load
+from forkdiv.config import DecoderConfig, StudyConfig
+from forkdiv.config_file import load
 from forkdiv.coverage import pass_at_k
 from forkdiv.errors import InvalidResult, UserError
 from forkdiv.harness.counting import count

@@ -20,8 +20,9 @@ SOURCES = sorted(
 # library: the files and folders that may import it, at any depth of their code
 ALLOWED = {
     "ray": (
-        "forkdiv/train.py",
+        "forkdiv/trainer.py",
         "forkdiv/train_worker.py",
+        "forkdiv/train_state.py",
         "forkdiv/serve.py",
         "forkdiv/route.py",
         "forkdiv/sample.py",

@@ -16,10 +16,12 @@ from safetensors.torch import load_file, save_file
 from forkdiv import cli, interpolate
 from forkdiv.artifacts import Artifact, Store
 from forkdiv.checkpoint import open_checkpoint
-from forkdiv.config import StudyConfig, load
+from forkdiv.config import StudyConfig
+from forkdiv.config_file import load
 from forkdiv.errors import UserError
 from forkdiv.model import load_model, new_model, word_tokenizer
 from forkdiv.progress import Progress
+from forkdiv.seal import SEAL
 from jobs import interpolate as job
 from tests.fakes import FakeSampler
 from tuning.space import at, axes, points
@@ -94,7 +96,7 @@ def test_the_result_is_an_ordinary_checkpoint_of_the_same_shards(tmp_path: Path)
     assert len(list(late.glob("*.safetensors"))) > 1
     interpolate.write(early, late, 0.5, tmp_path / "between")
     open_checkpoint(tmp_path / "between")  # judges the folder
-    names = {path.name for path in late.iterdir()}
+    names = {path.name for path in late.iterdir()} | {SEAL}
     assert {path.name for path in (tmp_path / "between").iterdir()} == names
     ids = torch.tensor([[3, 4, 5]])
     answers = [load_model(tmp_path / n)(ids).logits for n in ("early", "between", "late")]
@@ -207,14 +209,14 @@ def test_a_trial_measures_the_checkpoint_between_and_at_one_the_run_itself(
     progress = Progress(tmp_path / "progress.jsonl")
     store, base = Store(tmp_path / "store"), open_checkpoint(pair[0])
 
-    def measured(alpha: float) -> dict[int, Path]:
+    def measured(alpha: float) -> dict[float, Path]:
         study = StudyConfig(interpolation=alpha)
         line = Line(study, base, store, FakeSampler(), progress)
         return {epoch: one.path for epoch, one in line.measured(study, run).items()}
 
     assert list(measured(1.0)) == [1, 4]
     assert measured(1.0)[4] == run.path / "epoch-0004"
-    ((epoch, path),) = measured(0.5).items()
-    assert epoch == 4
+    ((at, path),) = measured(0.5).items()
+    assert at == 4
     a, b, found = (tensors(folder)["model.embed_tokens.weight"] for folder in (*pair, path))
     torch.testing.assert_close(found, (a + b) / 2)

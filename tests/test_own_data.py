@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forkdiv.config import DatasetConfig, load
+from forkdiv.config import DatasetConfig
+from forkdiv.config_file import load
 from forkdiv.errors import UserError
 from forkdiv.graders import build_grader
 from forkdiv.records import Example, Outcome, Verdict

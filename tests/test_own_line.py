@@ -6,14 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from forkdiv.config import DatasetConfig
 from forkdiv.task_config import FileConfig
 from forkdiv.tasks import build
-from tests import stack
+from tests import small_llama, stack
 
 pytestmark = pytest.mark.stack
 
@@ -57,22 +56,7 @@ def chat_model(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<|end|>", pad_token="<pad>"
     )
     fast.chat_template = TEMPLATE
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(fast),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        bos_token_id=fast.bos_token_id,
-        eos_token_id=fast.eos_token_id,
-        pad_token_id=fast.pad_token_id,
-    )
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    fast.save_pretrained(folder)
-    return folder
+    return small_llama.write(folder, fast, max_position_embeddings=256)
 
 
 def test_a_chat_model_learns_its_users_rows_by_heart_and_says_them_when_sampled(

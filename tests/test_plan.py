@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from forkdiv import plan
-from forkdiv.config import LoraConfig, PlaceConfig, SftConfig, load
+from forkdiv.config import LoraConfig, PlaceConfig, SftConfig
+from forkdiv.config_file import load
 from forkdiv.errors import UserError
 from forkdiv.model import load_model
 from forkdiv.plan import Shape

@@ -13,7 +13,7 @@ import pytest
 from forkdiv import preflight
 from forkdiv.artifacts import Store
 from forkdiv.checkpoint import open_checkpoint
-from forkdiv.config import load
+from forkdiv.config_file import load
 from forkdiv.errors import UserError
 from forkdiv.pretrain import planned_base
 

@@ -9,7 +9,8 @@ import pytest
 
 from forkdiv import dataset, source
 from forkdiv.artifacts import Store
-from forkdiv.config import DatasetConfig, StudyConfig, load
+from forkdiv.config import DatasetConfig, StudyConfig
+from forkdiv.config_file import load
 from forkdiv.errors import UserError
 from forkdiv.task_config import FileConfig, GraphBranchingConfig
 from forkdiv.tasks import build

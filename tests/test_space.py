@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from forkdiv import dataset, train
-from forkdiv.config import DATA_AXES, StudyConfig, load
+from forkdiv.config import DATA_AXES, StudyConfig
+from forkdiv.config_file import load
 from forkdiv.errors import UserError
 from forkdiv.tasks import build
 from tests.fakes import TASK

@@ -11,7 +11,8 @@ import pytest
 
 from forkdiv import fingerprint, summary
 from forkdiv.checkpoint import Checkpoint
-from forkdiv.config import DATA_AXES, load
+from forkdiv.config import DATA_AXES
+from forkdiv.config_file import load
 from forkdiv.errors import InvalidResult
 
 BASE = Checkpoint(Path("base"), "b" * 32)

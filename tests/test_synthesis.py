@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from forkdiv import dataset, synthesis
 from forkdiv.artifacts import Store
 from forkdiv.checkpoint import Checkpoint
-from forkdiv.config import DatasetConfig, StudyConfig, load
+from forkdiv.config import DatasetConfig, StudyConfig
+from forkdiv.config_file import load
 from forkdiv.errors import InvalidResult, UserError
 from forkdiv.grading import Grader
 from forkdiv.lacks import problem_of

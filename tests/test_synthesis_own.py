@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from forkdiv.checkpoint import Checkpoint, open_checkpoint
-from forkdiv.config import DatasetConfig, DecoderConfig, StudyConfig, load
+from forkdiv.config import DatasetConfig, DecoderConfig, StudyConfig
+from forkdiv.config_file import load
 from forkdiv.errors import InvalidResult, UserError
 from forkdiv.lacks import by_problem
 from forkdiv.progress import Progress

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from forkdiv.config import load
+from forkdiv.config_file import load
 from forkdiv.track import EXPERIMENT, PARENT_TAG, Tracker
 
 pytestmark = pytest.mark.stack

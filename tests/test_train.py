@@ -15,26 +15,28 @@ from pathlib import Path
 import pytest
 import ray
 import torch
+from ray.train.v2.api.exceptions import TrainingFailedError
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from forkdiv import dataset, train, train_log
-from forkdiv.artifacts import Artifact, Store
-from forkdiv.checkpoint import open_checkpoint
+from forkdiv import dataset, train, train_log, train_plan
+from forkdiv.artifacts import RECORD, Artifact, Store
+from forkdiv.checkpoint import Checkpoint, open_checkpoint
 from forkdiv.config import DatasetConfig, PlaceConfig, PretrainConfig, SftConfig
 from forkdiv.errors import InvalidResult
 from forkdiv.model import load_model
 from forkdiv.pretrain import END, obtain_base, obtain_start, planned_base
 from forkdiv.progress import Progress
 from forkdiv.task_config import GraphBranchingConfig
+from forkdiv.watch import Evaluate
 from tests.stack import BASE, clean_environment
 
 pytestmark = pytest.mark.stack
 
 TASK = GraphBranchingConfig()
 EPOCHS = 12  # seconds of training: Ray Train learns of a reported checkpoint every two
-SFT = SftConfig(epochs=EPOCHS, save_epochs=(1,), batch_size=16)
-PLACE = PlaceConfig(dashboard=False, num_cpus=2)
+SFT = SftConfig(epochs=EPOCHS, save_epochs=(1,), save_steps=(7,), batch_size=16)
+PLACE = PlaceConfig(dashboard=False, num_cpus=2, resume_every=3)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -45,19 +47,40 @@ def ray_session() -> Iterator[None]:
         yield
 
 
-def tuned(root: Path, sft: SftConfig = SFT, place: PlaceConfig = PLACE) -> Artifact:
+def tuned(
+    root: Path,
+    sft: SftConfig = SFT,
+    place: PlaceConfig = PLACE,
+    evaluate: Evaluate | None = None,
+) -> Artifact:
     store = Store(root)
     data = dataset.obtain_sft(store, TASK, DatasetConfig(examples=72, fork_density=0.5))
     progress = Progress(root / "progress.jsonl")
-    return train.obtain(store, data, open_checkpoint(BASE), sft, place, progress)
+    base = open_checkpoint(BASE)
+    return train.obtain(store, data, base, sft, place, progress, evaluate=evaluate)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    return tuned(tmp_path_factory.mktemp("undisturbed"))
+def seen() -> list[tuple[float, str, bool]]:
+    """What was seen of the checkpoints while the undisturbed run trained."""
+    return []
 
 
-def weights(run: Artifact, epoch: int) -> dict[str, torch.Tensor]:
+@pytest.fixture(scope="module")
+def undisturbed(
+    tmp_path_factory: pytest.TempPathFactory, seen: list[tuple[float, str, bool]]
+) -> Artifact:
+    root = tmp_path_factory.mktemp("undisturbed")
+
+    def evaluate(epoch: float, checkpoint: Checkpoint) -> None:
+        assert load_file(checkpoint.path / "model.safetensors")
+        over = any((root / "train").glob(f"*/{RECORD}"))
+        seen.append((epoch, checkpoint.fingerprint, over))
+
+    return tuned(root, evaluate=evaluate)
+
+
+def weights(run: Artifact, epoch: float) -> dict[str, torch.Tensor]:
     folder = train.checkpoints(run)[epoch].path
     return dict(load_file(folder / "model.safetensors"))
 
@@ -80,8 +103,16 @@ def test_the_ray_that_is_started_here_turns_away_whoever_has_no_token() -> None:
     assert "nauthenticated" in done.stderr or "InvalidAuthToken" in done.stderr
 
 
-def test_the_chosen_epochs_and_the_last_are_saved(undisturbed: Artifact) -> None:
-    assert list(train.checkpoints(undisturbed)) == [1, EPOCHS]
+def test_the_chosen_epochs_and_steps_and_the_last_are_saved(undisturbed: Artifact) -> None:
+    assert list(train.checkpoints(undisturbed)) == [1, 1.4, EPOCHS]
+
+
+def test_checkpoints_can_be_evaluated_while_the_training_that_writes_them_goes_on(
+    undisturbed: Artifact, seen: list[tuple[float, str, bool]]
+) -> None:
+    made = train.checkpoints(undisturbed)
+    early = [epoch for epoch in made if epoch != EPOCHS]
+    assert seen == [(epoch, made[epoch].fingerprint, False) for epoch in early]
 
 
 def test_a_checkpoint_is_an_ordinary_hugging_face_folder(undisturbed: Artifact) -> None:
@@ -105,10 +136,11 @@ def test_fine_tuning_moves_the_weights_and_lowers_the_loss(undisturbed: Artifact
 
 def test_every_step_is_in_the_log_with_its_learning_rate(undisturbed: Artifact) -> None:
     log = train_log.read_log(undisturbed.path)
-    # 72 examples in batches of 16 are 5 steps an epoch, logged at the fifth
-    steps = [5 * epoch for epoch in range(1, EPOCHS + 1)]
-    assert [(row["step"], row["epoch"]) for row in log] == [(s, s // 5) for s in steps]
-    want = [train.learning_rate(step, steps[-1], SFT) for step in steps]
+    # 72 examples in batches of 16 are 5 steps an epoch; a line wherever something is written
+    last = 5 * EPOCHS
+    steps = sorted({*range(5, last + 1, 5), *range(3, last + 1, 3), 7})
+    assert [(row["step"], row["epoch"]) for row in log] == [(s, -(-s // 5)) for s in steps]
+    want = [train_plan.learning_rate(step, steps[-1], SFT) for step in steps]
     assert [row["learning_rate"] for row in log] == pytest.approx(want)
 
 
@@ -122,22 +154,44 @@ def test_a_killed_worker_is_retried_from_its_last_checkpoint_to_the_same_weights
     killer.join()
     assert killed, "no worker was killed, so this test has shown nothing"
     said = (tmp_path / "progress.jsonl").read_text()
-    assert "resuming after epoch" in said
-    for epoch in (1, EPOCHS):
+    assert "resuming after step" in said
+    for epoch in train.checkpoints(undisturbed):
         assert largest_difference(weights(run, epoch), weights(undisturbed, epoch)) == 0.0
     losses = [[row["loss"] for row in train_log.read_log(one.path)] for one in (run, undisturbed)]
     assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("stage", [1])
+def test_a_run_goes_on_with_another_number_of_workers_to_nearly_the_same_weights(
+    undisturbed: Artifact, tmp_path: Path, stage: int
+) -> None:
+    killed: list[int] = []
+    killer = threading.Thread(target=kill_a_worker_after_an_epoch, args=(tmp_path, killed))
+    killer.start()
+    place = PLACE.model_copy(update={"zero_stage": stage, "max_failures": 0})
+    with pytest.raises(TrainingFailedError):
+        tuned(tmp_path, place=place)
+    killer.join()
+    run = tuned(tmp_path, place=place.model_copy(update={"workers": 1}))
+    said = (tmp_path / "progress.jsonl").read_text()
+    assert "carrying over the state after step" in said
+    assert "resuming after step" in said
+    assert run.fingerprint == undisturbed.fingerprint
+    # another order of the same float32 sums
+    assert largest_difference(weights(run, EPOCHS), weights(undisturbed, EPOCHS)) < 2e-3
+    log = next(tmp_path.glob("train/*/log.jsonl")).read_text()
+    assert log.count('"event": "worker"') == 3  # two ranks, then one
 
 
 def kill_a_worker_after_an_epoch(root: Path, killed: list[int]) -> None:
     """Wait until Ray Train knows of a checkpoint, then kill -9 the process of rank 1."""
     deadline = time.monotonic() + 400
     while time.monotonic() < deadline:
-        logs = list(root.glob("work/train/*/*/log.jsonl"))
+        logs = list(root.glob("work/train/*/log.jsonl"))
         lines = logs[0].read_text().splitlines(keepends=True) if logs else []
         rows = [json.loads(line) for line in lines if line.endswith("\n")]
         pids = [row["pid"] for row in rows if row["event"] == "worker" and row["rank"] == 1]
-        snapshots = root.glob("work/train/*/*/ray/run/checkpoint_manager_snapshot.json")
+        snapshots = root.glob("work/train/*/ray-*/run/checkpoint_manager_snapshot.json")
         if pids and any("checkpoint_2" in snapshot.read_text() for snapshot in snapshots):
             os.kill(pids[0], signal.SIGKILL)
             killed.append(pids[0])
@@ -165,12 +219,12 @@ def test_a_loss_that_is_no_number_ends_the_run_at_once_and_names_what_is_kept(
     with pytest.raises(InvalidResult) as caught:
         tuned(tmp_path, sft)
     message = str(caught.value)
-    first = ", ".join(map(str, list(train.batches(72, sft))[1].rows[:8]))
+    first = ", ".join(map(str, list(train_plan.batches(72, sft))[1].rows[:8]))
     assert f"at step 2 (epoch 2, examples {first} … of the dataset)" in message
-    (kept,) = tmp_path.glob("work/train/*/*/last-good")
-    assert f"the weights of epoch 1 are kept in {kept}" in message
+    (kept,) = tmp_path.glob("work/train/*/last-good")
+    assert f"the weights after step 1 are kept in {kept}" in message
     assert all(bool(one.isfinite().all()) for one in load_model(kept).state_dict().values())
-    log = next(tmp_path.glob("work/train/*/*/log.jsonl")).read_text()
+    log = next(tmp_path.glob("work/train/*/log.jsonl")).read_text()
     assert log.count('"event": "worker"') == 2  # both ranks once: nothing was tried again
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any, get_args
@@ -11,10 +12,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forkdiv import train, train_log
+from forkdiv import train, train_log, train_plan
 from forkdiv.artifacts import Artifact, Store
-from forkdiv.checkpoint import Checkpoint
-from forkdiv.config import Loss, PlaceConfig, PromptConfig, SftConfig, StudyConfig, load
+from forkdiv.checkpoint import SAVES, Checkpoint
+from forkdiv.config import Loss, PlaceConfig, PromptConfig, SftConfig, StudyConfig
+from forkdiv.config_file import load
+from forkdiv.errors import UserError
 from forkdiv.fingerprint import Identity
 from forkdiv.model import new_model, word_tokenizer
 from forkdiv.prompting import encode
@@ -30,11 +33,11 @@ NO_ENDS = torch.tensor([], dtype=torch.long)
 TOKENIZER = word_tokenizer(build(TASK).vocabulary(), "<eos>")
 
 
-def plan(examples: int, **config: Any) -> list[train_log.Batch]:
-    return list(train.batches(examples, SftConfig.model_validate(config)))
+def plan(examples: int, **config: Any) -> list[train_plan.Batch]:
+    return list(train_plan.batches(examples, SftConfig.model_validate(config)))
 
 
-def order(batches: list[train_log.Batch], epoch: int) -> list[int]:
+def order(batches: list[train_plan.Batch], epoch: int) -> list[int]:
     return [row for batch in batches if batch.epoch == epoch for row in batch.rows]
 
 
@@ -73,7 +76,7 @@ def test_more_epochs_begin_with_the_same_steps() -> None:
 @pytest.mark.parametrize("warmup", [0.0, 0.05, 0.5])
 def test_the_learning_rate_rises_then_falls_and_is_never_zero(steps: int, warmup: float) -> None:
     config = SftConfig(learning_rate=1e-3, warmup_share=warmup)
-    rates = [train.learning_rate(step, steps, config) for step in range(1, steps + 1)]
+    rates = [train_plan.learning_rate(step, steps, config) for step in range(1, steps + 1)]
     assert all(0 < rate <= 1e-3 for rate in rates)
     top = rates.index(max(rates))
     assert top + 1 <= max(warmup * steps + 1, 1)
@@ -83,14 +86,46 @@ def test_the_learning_rate_rises_then_falls_and_is_never_zero(steps: int, warmup
 
 def test_the_learning_rate_without_warm_up_is_a_half_cosine() -> None:
     config = SftConfig(learning_rate=2.0, warmup_share=0)
-    rates = [train.learning_rate(step, 4, config) for step in (1, 2, 3, 4)]
+    rates = [train_plan.learning_rate(step, 4, config) for step in (1, 2, 3, 4)]
     assert rates == pytest.approx([2.0, 1.7071068, 1.0, 0.2928932])
 
 
-def test_the_last_epoch_is_always_saved() -> None:
-    assert train.saved_epochs(SftConfig(epochs=8)) == {8}
-    assert train.saved_epochs(SftConfig(epochs=8, save_epochs=(2, 4))) == {2, 4, 8}
-    assert train.saved_epochs(SftConfig(epochs=8, save_epochs=(8, 2))) == {2, 8}
+def named(examples: int, **config: Any) -> list[str]:
+    return [one.name for one in train_plan.saves(examples, SftConfig.model_validate(config))]
+
+
+def test_the_end_is_always_saved() -> None:
+    assert named(64, epochs=8) == ["epoch-0008"]
+    assert named(64, epochs=8, save_epochs=(8, 2)) == ["epoch-0002", "epoch-0008"]
+
+
+def test_checkpoints_at_steps_say_what_part_of_an_epoch_they_are_of() -> None:
+    """70 examples in batches of 32 are three steps an epoch."""
+    config = SftConfig(epochs=2, save_steps=(1, 3), save_every=4)
+    found = [(one.name, one.epoch) for one in train_plan.saves(70, config)]
+    assert found == [
+        ("step-000001", 1 / 3),
+        ("epoch-0001", 1.0),
+        ("step-000004", 4 / 3),
+        ("epoch-0002", 2.0),
+    ]
+
+
+@given(st.integers(1, 200), st.integers(1, 20), st.integers(1, 4), st.integers(1, 30))
+def test_every_save_is_at_a_step_of_the_plan_and_the_last_at_its_last(
+    examples: int, batch_size: int, epochs: int, every: int
+) -> None:
+    config = SftConfig(epochs=epochs, batch_size=batch_size, save_every=every, keep=2)
+    steps = {batch.step: batch for batch in train_plan.batches(examples, config)}
+    saves = train_plan.saves(examples, config)
+    assert [one.step for one in saves] == sorted({*range(every, len(steps), every), len(steps)})
+    assert all(steps[one.step].epoch - 1 < one.epoch <= steps[one.step].epoch for one in saves)
+    assert train_plan.kept(examples, config) == saves[-2:]
+
+
+def test_a_step_beyond_the_end_is_refused() -> None:
+    with pytest.raises(UserError, match="1 to 6: 2 epochs of 3 steps, 70 examples"):
+        named(70, epochs=2, save_steps=(7,))
 
 
 def run_of(
@@ -110,6 +145,9 @@ def test_where_a_run_takes_place_is_no_identity() -> None:
         "place.pack_tokens=512",
         "place.activation_checkpointing=true",
         "place.offload=optimizer",
+        "place.resume_every=5",
+        "place.keep_states=2",
+        "place.overlap=false",
     ]
     studies = [load(None), *(load(None, [place]) for place in places)]
 
@@ -128,6 +166,9 @@ def test_where_a_run_takes_place_is_no_identity() -> None:
         "sft.seed=1",
         "sft.dtype=bfloat16",
         "sft.save_epochs=[2]",
+        "sft.save_steps=[2]",
+        "sft.save_every=2",
+        "sft.keep=1",
         "sft.loss=gem",
         "sft.lora.rank=4",
     ],
@@ -171,9 +212,9 @@ def test_a_run_that_is_planned_names_the_checkpoint_that_it_will_make(tmp_path: 
     what = run_of(config)
 
     def make(folder: Path) -> None:
-        for epoch in train.saved_epochs(config):
-            (folder / f"epoch-{epoch:04d}").mkdir()
-            (folder / f"epoch-{epoch:04d}" / "config.json").write_text("{}")
+        for save in train_plan.saves(100, config):
+            (folder / save.name).mkdir()
+            (folder / save.name / "config.json").write_text("{}")
 
     planned = train.planned(store, what, config)
     assert not planned.path.exists()
@@ -298,8 +339,26 @@ def test_a_log_keeps_the_last_row_of_a_step_that_was_repeated(tmp_path: Path) ->
 
 
 def test_checkpoints_come_in_the_order_of_their_epochs(tmp_path: Path) -> None:
-    for epoch in (16, 2, 4):
-        (tmp_path / f"epoch-{epoch:04d}").mkdir()
+    for name in ("epoch-0016", "epoch-0002", "epoch-0004"):
+        save(tmp_path / name)
     run = Artifact(tmp_path, {"fingerprint": "f"})
     assert list(train.checkpoints(run)) == [2, 4, 16]
     assert train.last(run) == Checkpoint(tmp_path / "epoch-0016", "f-epoch-0016")
+
+
+def test_checkpoints_between_epochs_come_where_the_run_says(tmp_path: Path) -> None:
+    saves = {"epoch-0002": 2.0, "step-000004": 4 / 3, "step-000001": 1 / 3}
+    for name in saves:
+        save(tmp_path / name)
+    (tmp_path / SAVES).write_text(json.dumps(saves))
+    found = train.checkpoints(Artifact(tmp_path, {"fingerprint": "f"}))
+    assert {epoch: one.fingerprint for epoch, one in found.items()} == {
+        0.3333: "f-step-000001",
+        1.3333: "f-step-000004",
+        2: "f-epoch-0002",
+    }
+
+
+def save(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")

@@ -14,7 +14,8 @@ import pytest
 from forkdiv import dataset, exact, sample, score, summary
 from forkdiv.artifacts import Store
 from forkdiv.checkpoint import Checkpoint, open_checkpoint
-from forkdiv.config import DATA_AXES, DecoderConfig, StudyConfig, load
+from forkdiv.config import DATA_AXES, DecoderConfig, StudyConfig
+from forkdiv.config_file import load
 from forkdiv.errors import InvalidResult
 from forkdiv.model import load_model
 from forkdiv.progress import Progress
@@ -302,7 +303,11 @@ def test_a_task_that_cannot_list_its_solutions_has_no_exact_values(tmp_path: Pat
 def test_earlier_checkpoints_of_a_run_are_its_dynamics(tmp_path: Path, tuned: Checkpoint) -> None:
     line = a_line(tmp_path, FakeSampler())
     point = Point(1.0, 0, fork_density=0.5)
-    saved = {1: Checkpoint(tuned.path, "early"), 2: Checkpoint(tuned.path, "later"), 4: tuned}
+    saved: dict[float, Checkpoint] = {
+        1: Checkpoint(tuned.path, "early"),
+        2: Checkpoint(tuned.path, "later"),
+        4: tuned,
+    }
     result = line.compared(at(line.study, point), point, saved)
     assert [cell["epoch"] for cell in result.dynamics] == [1, 1, 1, 2, 2, 2]
     assert {cell["epoch"] for cell in result.cells} == {4}

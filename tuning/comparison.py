@@ -28,7 +28,7 @@ class Pair:
     """The base, and the tuned checkpoints by the number they were saved under."""
 
     base: Checkpoint
-    tuned: Mapping[int, Checkpoint]
+    tuned: Mapping[float, Checkpoint]
     unit: str  # what the numbers count: epoch or step
 
     @property
@@ -92,10 +92,11 @@ def _conduct(
     parent = parent_run(study, fingerprint)
     line = Line(study, base, store, NoSampler(), progress)
     trials = []
-    for point, checkpoints in (
+    both: tuple[tuple[Point, Mapping[float, Checkpoint]], ...] = (
         (Point(study.decoder.temperature, study.sft.seed, tuned=False), {0: base}),
         (Point(study.decoder.temperature, study.sft.seed), tuned),
-    ):
+    )
+    for point, checkpoints in both:
         begun = time.time()
         trials.append(line.compared(study, point, checkpoints))
         record(study, trials[-1], parent, "tuned" if point.tuned else "base", begun)

@@ -92,7 +92,7 @@ def dynamics(result: TrialResult) -> list[dict[str, float]]:
     curve. Empty where only the last one was saved."""
     if not result.dynamics:
         return []
-    rows: dict[int, dict[str, float]] = {}
+    rows: dict[float, dict[str, float]] = {}
     for cell in [*result.dynamics, *result.cells]:
         row = rows.setdefault(cell["epoch"], {"step": float(cell["epoch"])})
         for name, key in (("pass_at", "pass_at"), ("delta_to_base", "delta_pass_at")):

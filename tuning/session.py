@@ -41,7 +41,7 @@ def running(place: PlaceConfig) -> Iterator[None]:
         ray.init(address=address, log_to_driver=False, ignore_reinit_error=False)
     else:
         _require_token()
-        os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1" if place.dashboard else "0")
+        _quicken_train(place)
         ray.init(
             address="local",  # the default joins whatever `ray start` last left on this machine
             num_cpus=place.num_cpus,
@@ -57,6 +57,15 @@ def running(place: PlaceConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _quicken_train(place: PlaceConfig) -> None:
+    """Ray Train's waits and helpers are made for clusters; read by its processes, which take the
+    environment of this one. What the user has set stays."""
+    os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1" if place.dashboard else "0")
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")  # not 2: it polls for an end
+    # a process that waits for this one machine to be taken away
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
 
 
 def _check_room(place: PlaceConfig) -> None:

@@ -37,6 +37,7 @@ from forkdiv.records import Problem
 from forkdiv.sample import Failed, Request, Response, SamplerClient, SampleSet
 from forkdiv.tally import ProblemCounts
 from forkdiv.tasks import build
+from forkdiv.watch import Evaluate
 from tuning.space import Point, at
 
 
@@ -90,12 +91,12 @@ class Line:
         study = at(self.study, point)
         if not point.tuned:
             return self.compared(study, point, {0: self.base})
-        run = self.trained(study)
+        run = self.trained(study, self._ahead(study, point))
         found = self.compared(study, point, self.measured(study, run))
         return replace(found, train=run.fingerprint, history=_history(run))
 
     def compared(
-        self, study: StudyConfig, point: Point, checkpoints: Mapping[int, Checkpoint]
+        self, study: StudyConfig, point: Point, checkpoints: Mapping[float, Checkpoint]
     ) -> TrialResult:
         """Sample and score `checkpoints`, saved one after the other and named by epoch, and the
         base under the same decoder to compare with. The last one is the point's own."""
@@ -126,7 +127,7 @@ class Line:
         point: Point,
         problems: list[Problem],
         checkpoint: Checkpoint,
-        epoch: int,
+        epoch: float,
         named: bool = True,
     ) -> tuple[list[dict[str, Any]], list[ProblemCounts], str]:
         """The cells of one checkpoint, its counts, and the fingerprint of those."""
@@ -155,14 +156,41 @@ class Line:
         problems = build(study.task).heldout("validation", study.eval.problems)
         return means(self.evaluated(study, problems, checkpoint)[0], study.eval)
 
-    def trained(self, study: StudyConfig) -> Artifact:
+    def trained(self, study: StudyConfig, evaluate: Evaluate | None = None) -> Artifact:
+        """The run of the study's own settings; `evaluate` is given the checkpoints as they come."""
         data = self.data(study)
         with self._timed("train"):
             return train.obtain(
-                self.store, data, self.base, study.sft, study.place, self.progress, study.prompt
+                self.store,
+                data,
+                self.base,
+                study.sft,
+                study.place,
+                self.progress,
+                study.prompt,
+                evaluate,
             )
 
-    def measured(self, study: StudyConfig, run: Artifact) -> dict[int, Checkpoint]:
+    def _ahead(self, study: StudyConfig, point: Point) -> Evaluate | None:
+        """Samples and scores a checkpoint while the training goes on, so that `compared` finds
+        everything in the store. None where the checkpoints between are not what is measured."""
+        if study.interpolation != 1:
+            return None
+        problems = build(study.task).heldout(study.eval.split, study.eval.problems)
+        line = replace(self, seconds={}, drawn=0)  # for another thread
+
+        def evaluate(epoch: float, checkpoint: Checkpoint) -> None:
+            self.progress(f"evaluating epoch {epoch:g} while training goes on")
+            try:
+                line._cells(study, point, problems, checkpoint, epoch, False)
+            except InvalidResult as error:  # `compared` meets it again, and says so in the cell
+                self.progress(f"epoch {epoch:g} will be tried again after training: {error}")
+            self.drawn += line.drawn
+            line.drawn = 0
+
+        return evaluate
+
+    def measured(self, study: StudyConfig, run: Artifact) -> dict[float, Checkpoint]:
         """The run's checkpoints by epoch, or the one between the base and its last."""
         saved = train.checkpoints(run)
         if study.interpolation == 1:

@@ -25,7 +25,7 @@ class Dynamics:
     """A grid of each saved checkpoint, by its epoch (or step, as `unit` says)."""
 
     last: Grid
-    grids: Mapping[int, Grid]
+    grids: Mapping[float, Grid]
     unit: str
 
     @classmethod
@@ -34,7 +34,7 @@ class Dynamics:
         earlier = summary.get("dynamics") or []
         if not earlier:
             return None
-        cells: dict[int, list[dict[str, Any]]] = {}
+        cells: dict[float, list[dict[str, Any]]] = {}
         for cell in [*earlier, *summary["cells"]]:
             if cell.get("epoch") is not None:
                 cells.setdefault(cell["epoch"], []).append(cell)
@@ -95,7 +95,7 @@ def table(found: Dynamics) -> Table:
     placed = []
     for at, grid in found.grids.items():
         for number, cell in enumerate(cell for cell in grid.cells if cell["tuned"]):
-            row = [*grid.row(cell), str(at)]
+            row = [*grid.row(cell), f"{at:g}"]
             for k in found.ks:
                 row += [pass_said(cell, k), change_said(cell, k)]
             placed.append((number, at, row))
@@ -139,7 +139,7 @@ def _draw(
         axes.set_xscale("symlog", linthresh=min(at for at in epochs if at), base=2, linscale=1)
         axes.set_xlim(-0.25 * epochs[1], epochs[-1] * 1.15)
     shown = epochs if len(epochs) <= 7 else epochs[:: (len(epochs) + 5) // 6]
-    axes.set_xticks(shown, [str(at) for at in shown])
+    axes.set_xticks(shown, [f"{at:g}" for at in shown])
     axes.minorticks_off()
 
 

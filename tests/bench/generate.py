@@ -8,11 +8,12 @@ from __future__ import annotations
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
-from forkdiv.model import load_tokenizer
+from forkdiv.model import load_model, load_tokenizer
+from tests import small_llama
 from tests.bench import offline
 from tests.bench.row import Row
 from tests.stack import BASE
@@ -31,22 +32,19 @@ def measure() -> list[Row]:
 
 
 def _compare(folder: Path, hidden: int, layers: int, n: int) -> Row:
-    torch.manual_seed(0)
     tokenizer = load_tokenizer(BASE)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
+    heads = hidden // 64
+    small_llama.write(
+        folder / "model",
+        tokenizer,
         hidden_size=hidden,
         intermediate_size=int(2.5 * hidden),
         num_hidden_layers=layers,
-        num_attention_heads=hidden // 64,
-        num_key_value_heads=hidden // 64,
-        max_position_embeddings=512,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
     )
-    model = LlamaForCausalLM(config).eval()
-    model.save_pretrained(folder / "model")
-    tokenizer.save_pretrained(folder / "model")
+    model = load_model(folder / "model").eval()
+    millions = model.num_parameters() / 1e6
     prompts = torch.randint(0, len(tokenizer), (PROMPTS, 48))
     theirs = _generate(model, prompts, n)
     del model
@@ -54,7 +52,6 @@ def _compare(folder: Path, hidden: int, layers: int, n: int) -> Row:
         folder, folder / "model", prompts.tolist(), n, rounds=2, max_tokens=NEW_TOKENS, whole=True
     )
     ours = found["rounds"][-1]["tokens"] / found["rounds"][-1]["seconds"]
-    millions = sum(p.numel() for p in LlamaForCausalLM(config).parameters()) / 1e6
     return Row(
         f"vllm_vs_generate_{millions:.1f}M",
         ours / theirs,
@@ -63,7 +60,7 @@ def _compare(folder: Path, hidden: int, layers: int, n: int) -> Row:
     )
 
 
-def _generate(model: LlamaForCausalLM, prompts: torch.Tensor, n: int) -> float:
+def _generate(model: Any, prompts: torch.Tensor, n: int) -> float:
     """Tokens per second, after a warm-up."""
     batch = prompts.repeat_interleave(n, dim=0)
     rates: list[float] = []

@@ -13,7 +13,7 @@ from statistics import median
 
 import torch
 
-from forkdiv import dataset, encoded, train, train_log
+from forkdiv import dataset, encoded, train, train_log, train_plan
 from forkdiv.artifacts import Artifact, Store
 from forkdiv.checkpoint import open_checkpoint
 from forkdiv.config import DatasetConfig, PlaceConfig, PromptConfig, SftConfig, StudyConfig
@@ -46,7 +46,7 @@ def measure() -> list[Row]:
 
 def _trained(folder: Path, data: Artifact, workers: int, cpus: float) -> tuple[float, float]:
     """Response tokens a second, and the seconds until the first logged step had begun."""
-    place = PlaceConfig(workers=workers, cpus_per_worker=cpus, root=folder)
+    place = PlaceConfig(workers=workers, cpus_per_worker=cpus, root=folder, dashboard=False)
     store = Store(folder / f"store-{workers}")
     progress = Progress(folder / "progress.jsonl")
     began = time.time()
@@ -68,12 +68,12 @@ def _bare(data: Artifact) -> float:
     model = load_model(BASE)
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), CONFIG.learning_rate, weight_decay=0.0)
-    plan, rates = list(train.batches(len(rows), CONFIG)), []
+    plan, rates = list(train_plan.batches(len(rows), CONFIG)), []
     ends = torch.tensor([], dtype=torch.long)
     tokens, began = 0, time.perf_counter()
     for batch in plan:
         for group in optimizer.param_groups:
-            group["lr"] = train.learning_rate(batch.step, len(plan), CONFIG)
+            group["lr"] = train_plan.learning_rate(batch.step, len(plan), CONFIG)
         mine = [rows[i] for i in batch.rows]
         read = sheet(mine, [(i,) for i in range(len(mine))])
         logits = model(**read.inputs, use_cache=False).logits

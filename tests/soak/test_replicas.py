@@ -6,15 +6,14 @@ import threading
 from pathlib import Path
 
 import pytest
-import torch
 from ray import serve as ray_serve
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from forkdiv import serve
 from forkdiv.checkpoint import Checkpoint, open_checkpoint
 from forkdiv.config import EngineConfig, PlaceConfig, StudyConfig
 from forkdiv.model import load_tokenizer
 from forkdiv.tasks import build
+from tests import small_llama
 from tests.stack import BASE
 from tests.test_serve import GREEDY, greedy_text, requests, texts
 from tuning.session import engine_spec, running
@@ -25,23 +24,9 @@ ROUNDS = 3
 
 
 def random_checkpoint(folder: Path, seed: int, tied: bool) -> Checkpoint:
-    torch.manual_seed(seed)
+    spread = 0.5  # of the weights, so that greedy answers of two seeds differ
     tokenizer = load_tokenizer(BASE)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        tie_word_embeddings=tied,
-        initializer_range=0.5,  # so that greedy answers of two seeds differ
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    small_llama.write(folder, tokenizer, seed, tie_word_embeddings=tied, initializer_range=spread)
     return open_checkpoint(folder)
 
 

@@ -1,0 +1,134 @@
+"""YAML and dotted overrides in, a checked `StudyConfig` out; what is wrong is said in one line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from forkdiv.config import DecoderConfig, StudyConfig
+from forkdiv.errors import UserError, refuse
+from forkdiv.task_config import DEFAULT_KIND, TASK_CONFIGS
+
+
+def load(path: Path | None, overrides: Sequence[str] = ()) -> StudyConfig:
+    """Read a YAML config and apply `a.b=value` overrides.
+
+    Raises UserError, in one line, for anything unknown, of a wrong type or impossible.
+    """
+    data = _read_yaml(path) if path else {}
+    for override in overrides:
+        _apply(data, override)
+    try:
+        return StudyConfig.model_validate(data)
+    except ValidationError as error:
+        raise UserError(_one_line(error)) from error
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise refuse(
+            "the config cannot be read", path, "a readable YAML file", f"check --config ({error})"
+        ) from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date like 2024-13-45
+        problem = " ".join(str(error).split())
+        raise refuse(
+            "the config is not YAML", path, "key: value lines", f"mend it: {problem}"
+        ) from error
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise refuse(
+            "the config is no mapping",
+            f"{type(data).__name__} in {path}",
+            "key: value lines",
+            "mend the file",
+        )
+    return data
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    dotted, equals, text = override.partition("=")
+    if not equals or not dotted:
+        raise refuse(
+            "an override is no key=value",
+            repr(override),
+            "dotted.key=value, e.g. sft.epochs=8",
+            "add the =",
+        )
+    try:
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:
+        raise refuse(
+            f"the value of {dotted} is not YAML", repr(text), "a YAML value", "quote it"
+        ) from error
+    # YAML 1.1 reads 1e-3 as text: numbers are meant as numbers, unless they are quoted
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = float(text)
+    node = data
+    *parents, leaf = dotted.split(".")
+    for parent in parents:
+        child = node.get(parent) or {}
+        if not isinstance(child, dict):
+            raise refuse(f"{dotted} reaches into a value", override, "a section", f"set {parent}")
+        # a copy: where the file used a YAML alias, two sections are one dict
+        node[parent] = dict(child)
+        node = node[parent]
+    node[leaf] = value
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    where = ".".join(_path(first["loc"]))
+    came = first.get("input")
+    more = error.error_count() - 1
+    tail = f" (and {more} more)" if more else ""
+    if first["type"] == "extra_forbidden":
+        return _unknown_key(first["loc"], came) + tail
+    if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        kind = came.get("kind") if isinstance(came, Mapping) else came
+        allowed = ", ".join(TASK_CONFIGS)
+        return f"{where}.kind: unknown task, got {kind!r}; allowed: {allowed}; correct it{tail}"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return f"{where + ': ' if where else ''}{message}{tail}"
+    allowed = message[0].lower() + message[1:]
+    came_text = came if not isinstance(came, Mapping) else "a section"
+    return f"{where}: got {came_text!r}; allowed: {allowed}; correct {where} in the config{tail}"
+
+
+def _path(loc: Sequence[int | str]) -> list[str]:
+    """The dotted path as the user writes it: without the kind that pydantic puts after `task`."""
+    parts = [str(part) for part in loc]
+    if len(parts) > 1 and parts[0] == "task" and parts[1] in TASK_CONFIGS:
+        del parts[1]
+    return parts
+
+
+def _unknown_key(loc: Sequence[int | str], came: object) -> str:
+    *parents, leaf = _path(loc)
+    model: type[BaseModel] = StudyConfig
+    for at, parent in enumerate(parents):
+        if at == 0 and parent == "task":
+            model = TASK_CONFIGS[str(loc[1]) if len(loc) > 2 else DEFAULT_KIND]
+            continue
+        if model is DecoderConfig:
+            continue  # the name that the user gave it
+        annotation = model.model_fields[parent].annotation
+        if get_origin(annotation) is dict:
+            annotation = get_args(annotation)[1]
+        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        model = annotation
+    known = list(model.model_fields)
+    where = ".".join([*parents, leaf])
+    close = difflib.get_close_matches(leaf, known, n=1)
+    hint = f"did you mean {close[0]}?" if close else "remove it"
+    return f"{where}: unknown key, got {came!r}; allowed: {', '.join(known)}; {hint}"

@@ -1,0 +1,88 @@
+"""The plan of a fine-tuning run: which examples make which step, at which rate, what is saved."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+
+from forkdiv.config import SftConfig
+from forkdiv.errors import refuse
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Which examples make one optimizer step; epochs and steps count from 1."""
+
+    epoch: int
+    step: int
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Save:
+    """A checkpoint that is written after `step`; 1.5 epochs end in the middle of the second."""
+
+    step: int
+    epoch: float
+
+    @property
+    def name(self) -> str:
+        """Of its folder: by the epoch it ends, else by its step."""
+        whole = self.epoch == int(self.epoch)
+        return epoch_name(int(self.epoch)) if whole else f"step-{self.step:06d}"
+
+
+def epoch_name(epoch: int) -> str:
+    return f"epoch-{epoch:04d}"
+
+
+def batches(examples: int, config: SftConfig) -> Iterator[Batch]:
+    """All optimizer steps in order: a fresh shuffle per epoch, the last batch may be short."""
+    step = 0
+    for epoch in range(1, config.epochs + 1):
+        order = list(range(examples))
+        Random(f"order/{config.seed}/{epoch}").shuffle(order)
+        for first in range(0, examples, config.batch_size):
+            step += 1
+            yield Batch(epoch, step, tuple(order[first : first + config.batch_size]))
+
+
+def steps_an_epoch(examples: int, config: SftConfig) -> int:
+    return -(-examples // config.batch_size)
+
+
+def learning_rate(step: int, steps: int, config: SftConfig) -> float:
+    """Linear warm-up, then a half cosine to zero; `step` counts from 1."""
+    warmup = config.warmup_share * steps
+    rising = min(1.0, step / warmup) if warmup else 1.0
+    falling = 0.5 * (1 + math.cos(math.pi * (step - 1) / steps))
+    return config.learning_rate * rising * falling
+
+
+def saves(examples: int, config: SftConfig) -> list[Save]:
+    """The checkpoints that the run writes, in order; the end is always among them.
+
+    Raises UserError where `save_steps` names a step that the run does not come to.
+    """
+    each = steps_an_epoch(examples, config)
+    total = each * config.epochs
+    beyond = [step for step in config.save_steps if step > total]
+    if beyond:
+        raise refuse(
+            "sft.save_steps names a step that this run does not come to",
+            beyond[0],
+            f"1 to {total}: {config.epochs} epochs of {each} steps, {examples} examples",
+            "drop it, or train for more epochs",
+        )
+    steps = {each * epoch for epoch in (*config.save_epochs, config.epochs)}
+    steps.update(config.save_steps)
+    if config.save_every:
+        steps.update(range(config.save_every, total, config.save_every))
+    return [Save(step, step / each) for step in sorted(steps)]
+
+
+def kept(examples: int, config: SftConfig) -> list[Save]:
+    """Those of them that the finished run still has: the newest, where `sft.keep` limits them."""
+    return saves(examples, config)[-(config.keep or 0) :]

@@ -1,0 +1,58 @@
+"""Ray Train around the workers of a fine-tuning run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+
+from forkdiv import train_state
+from forkdiv.config import PlaceConfig
+from forkdiv.train_worker import train_worker
+
+
+class Trainer(TorchTrainer):  # type: ignore[misc]
+    """Without the actor that frees the CPUs of a controller that was killed, where no dashboard
+    runs: it asks the dashboard who lives, and then every run would wait 12 s for it to give up."""
+
+    def __init__(self, *arguments: Any, dashboard: bool, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self._dashboard = dashboard
+
+    def _create_default_callbacks(self) -> list[Any]:
+        every: list[Any] = super()._create_default_callbacks()
+        if self._dashboard:
+            return every
+        return [one for one in every if not isinstance(one, PlacementGroupCleanerCallback)]
+
+
+def fit(job: dict[str, Any], place: PlaceConfig) -> None:
+    """Run `job` to its end; a run of the same workspace and layout goes on where it was.
+
+    Raises ray.train.TrainingFailedError where workers failed more often than `place` allows.
+    """
+    workspace = Path(job["workspace"])
+    (workspace / "checkpoints").mkdir(parents=True, exist_ok=True)
+    gpu = place.device == "gpu"
+    resources = {"CPU": place.cpus_per_worker} | ({"GPU": 1.0} if gpu else {})
+    Trainer(
+        train_worker,
+        train_loop_config=job,
+        dashboard=place.dashboard,
+        scaling_config=ScalingConfig(
+            num_workers=place.workers, use_gpu=gpu, resources_per_worker=resources
+        ),
+        torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+        run_config=RunConfig(
+            # the same folder and name again resume the run: no time stamp in either
+            name=train_state.RUN,
+            storage_path=str(train_state.layout(workspace, place)),
+            failure_config=FailureConfig(
+                max_failures=place.max_failures, controller_failure_limit=place.max_failures
+            ),
+            checkpoint_config=CheckpointConfig(num_to_keep=place.keep_states),
+        ),
+    ).fit()

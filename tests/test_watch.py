@@ -1,0 +1,77 @@
+"""Checkpoints are evaluated as they come, in order, and never once their run has ended."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from forkdiv.checkpoint import Checkpoint
+from forkdiv.watch import watching
+
+
+def coming(root: Path, epochs: int) -> dict[float, Checkpoint]:
+    return {epoch: Checkpoint(root / str(epoch), f"f{epoch}") for epoch in range(1, epochs + 1)}
+
+
+def test_each_checkpoint_is_evaluated_once_it_is_there_and_in_order(tmp_path: Path) -> None:
+    seen: list[float] = []
+    both = threading.Event()
+
+    def evaluate(epoch: float, checkpoint: Checkpoint) -> None:
+        assert checkpoint.path.exists()
+        seen.append(epoch)
+        if len(seen) == 2:
+            both.set()
+
+    with watching(coming(tmp_path, 3), evaluate):
+        (tmp_path / "2").mkdir()
+        (tmp_path / "1").mkdir()
+        assert both.wait(20)
+    assert seen == [1, 2]
+
+
+def test_the_end_waits_for_the_one_in_hand_and_starts_no_other(tmp_path: Path) -> None:
+    seen: list[float] = []
+    begun, free = threading.Event(), threading.Event()
+
+    def evaluate(epoch: float, checkpoint: Checkpoint) -> None:
+        begun.set()
+        assert free.wait(20)
+        seen.append(epoch)
+
+    (tmp_path / "1").mkdir()
+    (tmp_path / "2").mkdir()
+    threads = threading.active_count()
+    with watching(coming(tmp_path, 2), evaluate):
+        assert begun.wait(20)
+        threading.Timer(0.2, free.set).start()
+    assert seen == [1]
+    assert threading.active_count() <= threads + 1  # the timer
+
+
+def test_what_an_evaluation_raises_is_raised_when_training_is_over(tmp_path: Path) -> None:
+    begun = threading.Event()
+
+    def evaluate(epoch: float, checkpoint: Checkpoint) -> None:
+        begun.set()
+        raise ValueError("no such problem")
+
+    (tmp_path / "1").mkdir()
+    trained = False
+    with (  # that the block ran on is the claim
+        pytest.raises(ValueError, match="no such problem"),
+        watching(coming(tmp_path, 1), evaluate),
+    ):
+        trained = begun.wait(20)
+    assert trained
+
+
+def test_a_training_that_fails_says_why_itself(tmp_path: Path) -> None:
+    (tmp_path / "1").mkdir()
+    with (
+        pytest.raises(RuntimeError, match="training"),
+        watching(coming(tmp_path, 1), lambda epoch, checkpoint: None),
+    ):
+        raise RuntimeError("training")
