@@ -228,6 +228,7 @@ def test_a_loss_that_is_no_number_ends_the_run_at_once_and_names_what_is_kept(
     assert log.count('"event": "worker"') == 2  # both ranks once: nothing was tried again
 
 
+@pytest.mark.soak
 def test_a_shorter_rebuild_of_the_base_learns_from_random_weights(tmp_path: Path) -> None:
     store = Store(tmp_path)
     sft = SftConfig(epochs=1, batch_size=64, learning_rate=2e-3)

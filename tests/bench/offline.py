@@ -1,8 +1,8 @@
 """vLLM asked directly, in a process of its own: what people do without a warm engine.
 
-    python -m tests.bench.offline REQUEST.json
+    python -m tests.bench.offline REQUEST.json ANSWER.json
 
-Prints one line of JSON: the seconds from the start of the process to the first sample, and those
+The answer has the seconds from the start of the process to the first sample, and those
 and the tokens of every round after it.
 """
 
@@ -35,13 +35,18 @@ def run(
     request.write_text(
         json.dumps(asked | {"rounds": rounds, "max_tokens": max_tokens, "whole": whole})
     )
-    command = [sys.executable, "-m", "tests.bench.offline", str(request)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    answer = folder / "answer.json"
+    command = [sys.executable, "-m", "tests.bench.offline", str(request), str(answer)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(
+            f"vLLM asked directly ended with {done.returncode}: {done.stderr[-4000:]}"
+        )
+    found: dict[str, Any] = json.loads(answer.read_text())
     return found
 
 
-def main(request: Path) -> None:
+def main(request: Path, answer: Path) -> None:
     import os
 
     from forkdiv.config import EngineConfig
@@ -73,8 +78,8 @@ def main(request: Path) -> None:
         answers = llm.generate(prompts, wanted, use_tqdm=False)
         tokens = sum(len(one.token_ids) for answer in answers for one in answer.outputs)
         out["rounds"].append({"seconds": time.perf_counter() - started, "tokens": tokens})
-    print(json.dumps(out))
+    answer.write_text(json.dumps(out))  # vLLM has the last word on the terminal
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

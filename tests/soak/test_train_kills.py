@@ -1,0 +1,134 @@
+"""Drivers killed and nodes lost while training: the same loss curve, the same weights."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from ray.cluster_utils import Cluster
+from safetensors.torch import load_file
+
+from forkdiv import dataset, train, train_log
+from forkdiv.artifacts import Artifact, Store
+from forkdiv.checkpoint import open_checkpoint
+from forkdiv.config import DatasetConfig, PlaceConfig, SftConfig
+from forkdiv.progress import Progress
+from forkdiv.task_config import GraphBranchingConfig
+from forkdiv.terminal import say
+from tests.stack import BASE, ROOT, clean_environment
+from tuning.session import running
+
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(2400)]
+
+KILLS = 5
+SFT = SftConfig(epochs=40, batch_size=16, save_epochs=(1,))
+DATA = DatasetConfig(examples=160, fork_density=0.5)  # ten steps an epoch
+PLACE = PlaceConfig(dashboard=False, num_cpus=2, resume_every=5)
+
+
+def trained(root: Path, place: PlaceConfig) -> Artifact:
+    store = Store(root / "store")
+    data = dataset.obtain_sft(store, GraphBranchingConfig(), DATA)
+    progress = Progress(root / "progress.jsonl")
+    return train.obtain(store, data, open_checkpoint(BASE), SFT, place, progress)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    with running(PLACE):
+        return trained(tmp_path_factory.mktemp("undisturbed"), PLACE)
+
+
+def assert_equal(run: Artifact, other: Artifact) -> None:
+    assert run.fingerprint == other.fingerprint
+    for epoch, checkpoint in train.checkpoints(run).items():
+        mine = load_file(checkpoint.path / "model.safetensors")
+        theirs = load_file(train.checkpoints(other)[epoch].path / "model.safetensors")
+        assert mine.keys() == theirs.keys()
+        assert all(torch.equal(mine[name], theirs[name]) for name in mine), epoch
+    curves = [
+        [(row["step"], row["loss"]) for row in train_log.read_log(one.path)] for one in (run, other)
+    ]
+    assert curves[0] == curves[1]
+
+
+def test_a_driver_that_is_killed_again_and_again_ends_with_the_same_weights(
+    undisturbed: Artifact, tmp_path: Path
+) -> None:
+    seed = time.time_ns()
+    say(f"seed of the kills: {seed}")
+    chance = random.Random(seed)
+    command = [sys.executable, "-m", "jobs.train", f"base={BASE}", f"place.root={tmp_path}"]
+    command += [f"dataset.examples={DATA.examples}", f"dataset.fork_density={DATA.fork_density}"]
+    command += [f"sft.epochs={SFT.epochs}", f"sft.batch_size={SFT.batch_size}"]
+    command += ["sft.save_epochs=[1]", "place.dashboard=false", "place.resume_every=5"]
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            command, cwd=ROOT, env=clean_environment(), stdout=subprocess.DEVNULL
+        )
+
+    for _ in range(KILLS):
+        process = start()
+        wait_for(partial(more_steps, tmp_path, trained_steps(tmp_path)))
+        time.sleep(chance.uniform(0, 2))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert start().wait(timeout=600) == 0
+    (made,) = tmp_path.glob("store/train/*")
+    said = (tmp_path / "study" / "progress.jsonl").read_text()
+    assert said.count("resuming after step") >= KILLS - 1  # the first may come before any state
+    assert_equal(Artifact(made, {"fingerprint": made.name}), undisturbed)
+
+
+def test_a_node_that_is_lost_is_replaced_and_the_weights_are_the_same(
+    undisturbed: Artifact, tmp_path: Path
+) -> None:
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+        place = PLACE.model_copy(
+            update={"ray_address": cluster.address, "num_cpus": None, "cpus_per_worker": 1.0}
+        )
+
+        def lose() -> None:
+            wait_for(lambda: trained_steps(tmp_path / "store") > 20)
+            cluster.remove_node(nodes[1], allow_graceful=False)
+            cluster.add_node(num_cpus=1)
+
+        loser = threading.Thread(target=lose)
+        loser.start()
+        with running(place):
+            run = trained(tmp_path, place)
+        loser.join()
+    finally:
+        cluster.shutdown()
+    assert "resuming after step" in (tmp_path / "progress.jsonl").read_text()
+    assert_equal(run, undisturbed)
+
+
+def trained_steps(root: Path) -> int:
+    """How many lines of steps the run's log has so far."""
+    return sum(
+        log.read_text().count('"event": "step"') for log in root.rglob("work/train/*/log.jsonl")
+    )
+
+
+def more_steps(root: Path, than: int) -> bool:
+    return trained_steps(root) > than
+
+
+def wait_for(ready: Callable[[], bool], timeout: float = 400) -> None:
+    deadline = time.monotonic() + timeout
+    while not ready():
+        assert time.monotonic() < deadline, "nothing was trained in time"
+        time.sleep(0.05)
