@@ -202,8 +202,8 @@ class WarmEngine:
         return self._turns.holding(checkpoint)
 
     async def _swap(self, checkpoint: Checkpoint) -> None:
-        expected = await self._expected(checkpoint)
         started = time.perf_counter()
+        expected = await self._expected(checkpoint)
         with _as_dead():
             await self.llm.pause_generation(mode="wait", clear_cache=True)
             await self.llm.collective_rpc(

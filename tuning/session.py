@@ -63,7 +63,7 @@ def _quicken_train(place: PlaceConfig) -> None:
     """Ray Train's waits and helpers are made for clusters; read by its processes, which take the
     environment of this one. What the user has set stays."""
     os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1" if place.dashboard else "0")
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")  # not 2: it polls for an end
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # not 2: it polls for an end
     # a process that waits for this one machine to be taken away
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
 
