@@ -46,7 +46,7 @@ HOSTILE = {
     "endless loop": (ENDLESS, TIMEOUT),
     "loop in C": ("sum(iter(int, 1))", TIMEOUT),
     "10 GiB list": ("[0] * (10 * 2**30 // 8)", MEMORY),
-    "growing list": ("held = []\nwhile True: held.append([0] * 1000)", MEMORY),
+    "growing list": ("held = []\nwhile True: held.append([0] * 10**6)", MEMORY),
     "growing text": ("text = 'a'\nwhile True: text += text", MEMORY),
     "untouched memory": ("held = []\nwhile True: held.append(bytes(2**20))", MEMORY),
     "huge power": ("7 ** 10**9", TIMEOUT),
