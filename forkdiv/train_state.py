@@ -48,8 +48,8 @@ def carried(workspace: Path, place: PlaceConfig, progress: Progress) -> Path | N
     if furthest is None or furthest.layout == own:
         return None
     progress(f"carrying over the state after step {furthest.step} from {furthest.layout.name}")
-    # an older state of this layout: Ray Train would resume there
-    shutil.rmtree(own, ignore_errors=True)
+    if own.exists():  # an older state of this layout: Ray Train would resume there
+        shutil.rmtree(own)
     if place.zero_stage == 0:
         return furthest.folder
     ready = workspace / f"universal-{furthest.layout.name}-{furthest.step}"

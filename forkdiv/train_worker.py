@@ -136,7 +136,9 @@ def _drop_older(workspace: Path, coming: list[Save], now: Save, keep: int | None
     """Delete checkpoints that `keep` newer ones have followed."""
     done = [save for save in coming if save.step <= now.step]
     for old in done[:-keep] if keep else ():
-        shutil.rmtree(checkpoint_folder(workspace, old), ignore_errors=True)
+        folder = checkpoint_folder(workspace, old)
+        if folder.exists():
+            shutil.rmtree(folder)
 
 
 def new_engine(start: Path, config: SftConfig, place: PlaceConfig, world: int) -> Any:

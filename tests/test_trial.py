@@ -300,6 +300,27 @@ def test_a_task_that_cannot_list_its_solutions_has_no_exact_values(tmp_path: Pat
     assert line.known(line.study, problems, base()) is None
 
 
+def test_a_checkpoint_evaluated_while_training_goes_on_is_not_sampled_again(
+    tmp_path: Path, tuned: Checkpoint
+) -> None:
+    sampler = FakeSampler()
+    line = a_line(tmp_path, sampler)
+    point = Point(1.0, 0, fork_density=0.5)
+    study, early = at(line.study, point), Checkpoint(tuned.path, "early")
+    evaluate = line.ahead(study, point)
+    assert evaluate
+    evaluate(1, early)
+    assert asked(sampler) == 2  # the checkpoint and the base
+    assert line.drawn == sampler.drawn
+    line.compared(study, point, {1: early, 4: tuned})
+    assert asked(sampler) == 3  # the last one alone
+
+
+def test_nothing_is_evaluated_ahead_where_a_checkpoint_between_is_measured(tmp_path: Path) -> None:
+    line = a_line(tmp_path, FakeSampler(), "interpolation=0.5")
+    assert line.ahead(line.study, Point(1.0, 0, fork_density=0.5)) is None
+
+
 def test_earlier_checkpoints_of_a_run_are_its_dynamics(tmp_path: Path, tuned: Checkpoint) -> None:
     line = a_line(tmp_path, FakeSampler())
     point = Point(1.0, 0, fork_density=0.5)

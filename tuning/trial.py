@@ -91,7 +91,7 @@ class Line:
         study = at(self.study, point)
         if not point.tuned:
             return self.compared(study, point, {0: self.base})
-        run = self.trained(study, self._ahead(study, point))
+        run = self.trained(study, self.ahead(study, point))
         found = self.compared(study, point, self.measured(study, run))
         return replace(found, train=run.fingerprint, history=_history(run))
 
@@ -171,7 +171,7 @@ class Line:
                 evaluate,
             )
 
-    def _ahead(self, study: StudyConfig, point: Point) -> Evaluate | None:
+    def ahead(self, study: StudyConfig, point: Point) -> Evaluate | None:
         """Samples and scores a checkpoint while the training goes on, so that `compared` finds
         everything in the store. None where the checkpoints between are not what is measured."""
         if study.interpolation != 1:
