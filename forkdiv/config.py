@@ -293,7 +293,7 @@ class EngineConfig(Frozen):
     enforce_eager: bool = True
     start_timeout_s: float = Field(600, gt=0)
     request_timeout_s: float = Field(600, gt=0)
-    requests_in_flight: int = Field(16, ge=1)
+    requests_in_flight: int = Field(32, ge=1)
     max_failures: int = Field(3, ge=0)  # of one request, before the cell becomes invalid
 
     @model_validator(mode="after")

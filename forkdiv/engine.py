@@ -22,7 +22,7 @@ import numpy as np
 from forkdiv import fork_sampling
 from forkdiv.checkpoint import Checkpoint, check_tensors, read_config, same_shape
 from forkdiv.config import DecoderConfig
-from forkdiv.engine_settings import EngineSpec, engine_arguments, parameters
+from forkdiv.engine_settings import EngineSpec, engine_arguments, parameters, set_threads
 from forkdiv.errors import InvalidResult, UserError, refuse
 from forkdiv.records import Finish
 from forkdiv.sample import SEED_SPACE
@@ -358,6 +358,7 @@ def _start(spec: EngineSpec) -> AsyncLLM:
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
+    set_threads(spec)
     return AsyncLLM.from_engine_args(
         AsyncEngineArgs(**engine_arguments(spec), enable_log_requests=False)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ from forkdiv.config import DecoderConfig, EngineConfig, PromptConfig
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
+
+IN_THE_ENGINE = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,11 @@ def environment(spec: EngineSpec) -> dict[str, str]:
     if spec.device == "gpu":
         return shared
     # without a size vLLM takes a share of the whole machine's memory
-    return shared | {"VLLM_CPU_KVCACHE_SPACE": str(spec.config.kv_cache_gib)}
+    shared |= {"VLLM_CPU_KVCACHE_SPACE": str(spec.config.kv_cache_gib)}
+    if spec.config.enforce_eager:
+        # else the first proof waits three seconds for the ranks of log-probabilities to compile
+        shared |= {"TORCHDYNAMO_DISABLE": "1"}
+    return shared
 
 
 def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
@@ -54,15 +61,31 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
         "disable_log_stats": True,
         "worker_extension_cls": "forkdiv.engine_worker.SwapExtension",
         "logits_processors": ["forkdiv.logits_processors:DecoderProcessor"],
-        **(_whole_prompts(spec.shape_of) if spec.device == "cpu" else {}),
+        **(_on_cpu(spec) if spec.device == "cpu" else {}),
     }
 
 
-def _whole_prompts(path: Path) -> dict[str, Any]:
-    """A prompt that is read in two parts ends vLLM's engine on CPU: it turns the seeded generator
-    of a response back, which torch's CPU generators do not offer."""
-    context = read_config(path).get("max_position_embeddings") or 0
-    return {"enable_chunked_prefill": False, "max_num_batched_tokens": max(4096, context)}
+def _on_cpu(spec: EngineSpec) -> dict[str, Any]:
+    # A prompt that is read in two parts ends vLLM's engine on CPU: it turns the seeded generator
+    # of a response back, which torch's CPU generators do not offer.
+    context = read_config(spec.shape_of).get("max_position_embeddings") or 0
+    whole = {"enable_chunked_prefill": False, "max_num_batched_tokens": max(4096, context)}
+    if spec.config.tensor_parallel > 1:
+        return whole
+    # By its class: of the name "uni" vLLM makes a process of its own for the model, which takes
+    # as long again to start, and a core to wait for the other one.
+    return whole | {"distributed_executor_backend": IN_THE_ENGINE}
+
+
+def set_threads(spec: EngineSpec) -> None:
+    """Let an engine that is started next compute with a thread per core but one, as vLLM does
+    where the model has a process of its own; Ray leaves a replica's children one."""
+    if spec.device != "cpu" or spec.config.tensor_parallel > 1:
+        return
+    from vllm.utils.cpu_resource_utils import get_allowed_cpu_list
+
+    cores = {(one.numa_node, one.physical_core) for one in get_allowed_cpu_list()}
+    os.environ["OMP_NUM_THREADS"] = str(max(1, len(cores) - 1))
 
 
 def parameters(decoder: DecoderConfig, n: int, seed: int, first_index: int) -> SamplingParams:

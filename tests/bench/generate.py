@@ -48,10 +48,13 @@ def _compare(folder: Path, hidden: int, layers: int, n: int) -> Row:
     prompts = torch.randint(0, len(tokenizer), (PROMPTS, 48))
     theirs = _generate(model, prompts, n)
     del model
-    found = offline.run(
-        folder, folder / "model", prompts.tolist(), n, rounds=2, max_tokens=NEW_TOKENS, whole=True
+    asked = offline.running(
+        folder, folder / "model", prompts.tolist(), n, max_tokens=NEW_TOKENS, whole=True
     )
-    ours = found["rounds"][-1]["tokens"] / found["rounds"][-1]["seconds"]
+    with asked as vllm:
+        vllm.round()  # warms up
+        tokens, seconds = vllm.round()
+    ours = tokens / seconds
     return Row(
         f"vllm_vs_generate_{millions:.1f}M",
         ours / theirs,

@@ -25,7 +25,7 @@ from tests.stack import BASE
 from tuning.session import engine_spec, running
 
 CHECKPOINTS, TEMPERATURES, PROBLEMS, N = 8, (0.7, 0.85, 1.0, 1.3), 100, 64
-ROUNDS = 4  # the first warms up
+ROUNDS = 7  # of either, by turns, since a machine's speed drifts; the first warms up
 COLD_STARTS = 2  # measured; the published pipeline's 32 are scaled from them
 
 
@@ -36,13 +36,18 @@ def measure() -> list[Row]:
         folder = Path(name)
         tokenizer = load_tokenizer(BASE)
         prompts = [prompt_ids(tokenizer, one.prompt, study.prompt) for one in problems]
-        cold = [offline.run(folder, BASE, prompts, N, rounds=ROUNDS) for _ in range(COLD_STARTS)]
         # hardly, so that all give responses of the length that the cold starts are timed with
         checkpoints = [disturbed(folder / str(i), 1e-4 * i) for i in range(CHECKPOINTS)]
-        warm = _through_serve(checkpoints, problems)
-    theirs = median(r["tokens"] / r["seconds"] for one in cold for r in one["rounds"][1:])
-    first = sum(one["first_s"] for one in cold) / COLD_STARTS
-    pair = median(r["seconds"] for one in cold for r in one["rounds"][1:])
+        starts = []
+        for _ in range(COLD_STARTS - 1):
+            with offline.running(folder, BASE, prompts, N) as vllm:
+                starts.append(vllm.first_s)
+        with offline.running(folder, BASE, prompts, N) as vllm:
+            starts.append(vllm.first_s)
+            warm = _through_serve(checkpoints, problems, vllm)
+    theirs = median(tokens / seconds for tokens, seconds in warm.offline)
+    first = sum(starts) / COLD_STARTS
+    pair = median(seconds for _, seconds in warm.offline)
     pairs = CHECKPOINTS * len(TEMPERATURES)
     measured = f"{COLD_STARTS} of {pairs} cold starts measured and scaled"
     each_pair, each = pairs * (first + pair), CHECKPOINTS * first + pairs * pair
@@ -75,7 +80,9 @@ def measure() -> list[Row]:
 
 
 class Warm:
-    """What was measured through Serve."""
+    """What was measured through Serve, and vLLM's own rounds in between: tokens and seconds."""
+
+    offline: list[tuple[int, float]]
 
     first_s: float
     again_s: float
@@ -84,7 +91,9 @@ class Warm:
     parts: dict[str, float]
 
 
-def _through_serve(checkpoints: Sequence[Checkpoint], problems: Sequence[Problem]) -> Warm:
+def _through_serve(
+    checkpoints: Sequence[Checkpoint], problems: Sequence[Problem], vllm: offline.Offline
+) -> Warm:
     study, found = StudyConfig(base=BASE), Warm()
     base, hot = open_checkpoint(BASE), DecoderConfig()
     requests = [Request(problem, 0, N, 4096 * i) for i, problem in enumerate(problems)]
@@ -108,12 +117,13 @@ def _through_serve(checkpoints: Sequence[Checkpoint], problems: Sequence[Problem
         started = time.perf_counter()
         _tokens(client, base, hot, one)
         found.again_s = time.perf_counter() - started
-        rates = []
+        rates, found.offline = [], []
         for _ in range(ROUNDS):
+            found.offline.append(vllm.round())
             started = time.perf_counter()
             tokens = _tokens(client, base, hot, requests)
             rates.append(tokens / (time.perf_counter() - started))
-        found.rate = median(rates[1:])
+        found.rate, found.offline = median(rates[1:]), found.offline[1:]
         started = time.perf_counter()
         for checkpoint in checkpoints:
             for temperature in TEMPERATURES:
