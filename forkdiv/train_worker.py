@@ -6,8 +6,10 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,6 +76,8 @@ def train_worker(job: dict[str, Any]) -> None:
     # read when DeepSpeed is imported; not by Ray, which would start processes of another kind
     os.environ |= {"DS_ACCELERATOR": "cuda" if place.device == "gpu" else "cpu"}
     os.environ |= {"DS_LOG_LEVEL": "error"}
+    # nothing here is compiled, but DeepSpeed's Muon would import torch's compiler: two seconds
+    os.environ |= {"TORCHDYNAMO_DISABLE": "1"}
     import torch
     from ray import train
 
@@ -143,10 +147,12 @@ def _drop_older(workspace: Path, coming: list[Save], now: Save, keep: int | None
 
 def new_engine(start: Path, config: SftConfig, place: PlaceConfig, world: int) -> Any:
     """A DeepSpeed engine around the checkpoint `start`, as the config and the place ask."""
-    import deepspeed
     import torch
 
     from forkdiv.model import load_model
+
+    with _absent("mlflow"):
+        import deepspeed
 
     # Its shared-memory op would be compiled at every start for nothing on CPU, and a build that
     # is killed leaves a lock behind that hangs the next one for ever.
@@ -166,6 +172,20 @@ def new_engine(start: Path, config: SftConfig, place: PlaceConfig, world: int) -
         config=deepspeed_config(config, place, world),
     )
     return engine
+
+
+@contextmanager
+def _absent(name: str) -> Iterator[None]:
+    """As if `name` were not installed. DeepSpeed's autotuner, which nothing here uses, imports
+    mlflow wherever it is: seconds of the start of every worker."""
+    held = sys.modules.get(name)
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        sys.modules.pop(name)
+        if held is not None:
+            sys.modules[name] = held
 
 
 def deepspeed_config(config: SftConfig, place: PlaceConfig, world: int) -> dict[str, Any]:

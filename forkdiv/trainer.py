@@ -6,17 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from forkdiv import train_state
 from forkdiv.config import PlaceConfig
+from forkdiv.process_group import ProcessGroup
 from forkdiv.train_worker import train_worker
 
 
-class Trainer(TorchTrainer):  # type: ignore[misc]
-    """Without the actor that frees the CPUs of a controller that was killed, where no dashboard
-    runs: it asks the dashboard who lives, and then every run would wait 12 s for it to give up."""
+class Trainer(DataParallelTrainer):  # type: ignore[misc]
+    """Without what a run of ours would wait for in vain: the actor that deals out Ray Data, which
+    holds none, and, where no dashboard runs, the one that frees the CPUs of a controller that was
+    killed: it asks the dashboard who lives, and every run would wait 12 s for it to give up."""
 
     def __init__(self, *arguments: Any, dashboard: bool, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
@@ -24,9 +27,8 @@ class Trainer(TorchTrainer):  # type: ignore[misc]
 
     def _create_default_callbacks(self) -> list[Any]:
         every: list[Any] = super()._create_default_callbacks()
-        if self._dashboard:
-            return every
-        return [one for one in every if not isinstance(one, PlacementGroupCleanerCallback)]
+        vain = [DatasetsCallback] + [PlacementGroupCleanerCallback] * (not self._dashboard)
+        return [one for one in every if not isinstance(one, tuple(vain))]
 
 
 def fit(job: dict[str, Any], place: PlaceConfig) -> None:
@@ -45,7 +47,7 @@ def fit(job: dict[str, Any], place: PlaceConfig) -> None:
         scaling_config=ScalingConfig(
             num_workers=place.workers, use_gpu=gpu, resources_per_worker=resources
         ),
-        torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+        backend_config=ProcessGroup("nccl" if gpu else "gloo"),
         run_config=RunConfig(
             # the same folder and name again resume the run: no time stamp in either
             name=train_state.RUN,

@@ -8,8 +8,10 @@ import shutil
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
+from unittest.mock import patch
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from scipy.stats import chisquare
@@ -87,9 +89,10 @@ class Running:
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Running]:
-    one = Running()
-    yield one
-    one.end()
+    with patch.dict(os.environ):  # what the engine sets does not outlive it
+        one = Running()
+        yield one
+        one.end()
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +104,12 @@ def soft(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     model.model.norm.weight.data *= 0.5
     model.save_pretrained(folder)
     return open_checkpoint(folder)
+
+
+def test_on_cpu_the_model_runs_in_the_engines_own_process(running: Running) -> None:
+    """One of its own for the model takes as long again to start, and a core to wait."""
+    lines = [" ".join(one.cmdline()) for one in psutil.Process().children(recursive=True)]
+    assert [line for line in lines if line.startswith("VLLM::")] == ["VLLM::EngineCore"]
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ SOURCES = sorted(
 ALLOWED = {
     "ray": (
         "forkdiv/trainer.py",
+        "forkdiv/process_group.py",
         "forkdiv/train_worker.py",
         "forkdiv/train_state.py",
         "forkdiv/serve.py",
