@@ -34,31 +34,37 @@ def measure() -> list[Row]:
         store = Store(folder / "store")
         data = dataset.obtain_sft(store, StudyConfig().task, DatasetConfig())
         with running(PlaceConfig(dashboard=False)):
-            one, start = _trained(folder, data, workers=1, cpus=2.0)
-            two, _ = _trained(folder, data, workers=2, cpus=1.0)
+            one, cold = _trained(folder, data, workers=1, cpus=2.0)
+            two, warm = _trained(folder, data, workers=2, cpus=1.0)
         bare = _bare(data)
     return [
         Row("train_vs_bare", one / bare, "times", f"a bare loop, 2 threads, {bare:.0f} tokens/s"),
         Row("two_workers_vs_one", two / one, "times", f"one worker, 2 threads, {one:.0f} tokens/s"),
-        Row("train_start_s", start, "s", "start of the trainer to the end of its first step, cold"),
+        Row("train_start_s", cold["step"], "s", f"one worker, cold: {_parts(cold)}"),
+        Row("train_start_again_s", warm["step"], "s", f"two workers, second: {_parts(warm)}"),
     ]
 
 
-def _trained(folder: Path, data: Artifact, workers: int, cpus: float) -> tuple[float, float]:
-    """Response tokens a second, and the seconds until the first logged step had begun."""
+def _trained(
+    folder: Path, data: Artifact, workers: int, cpus: float
+) -> tuple[float, dict[str, float]]:
+    """Response tokens a second, and the seconds from the trainer's start to each first event."""
     place = PlaceConfig(workers=workers, cpus_per_worker=cpus, root=folder, dashboard=False)
     store = Store(folder / f"store-{workers}")
     progress = Progress(folder / "progress.jsonl")
     began = time.time()
     run = train.obtain(store, data, open_checkpoint(BASE), CONFIG, place, progress)
     rows = train_log.read_log(run.path)
-    first = json.loads(_first_step(run.path))["time"] - began
+    first: dict[str, float] = {}
+    for line in (run.path / train_log.LOG).read_text().splitlines():
+        event = json.loads(line)
+        first.setdefault(event["event"], event["time"] - began)
     return median(row["response_tokens_per_s"] for row in rows if row["epoch"] > 1), first
 
 
-def _first_step(path: Path) -> str:
-    lines = (path / train_log.LOG).read_text().splitlines()
-    return next(line for line in lines if json.loads(line)["event"] == "step")
+def _parts(first: dict[str, float]) -> str:
+    imported, ready = first["worker"], first["ready"]
+    return f"{imported:.1f} to the workers with their imports, {ready - imported:.1f} their engine"
 
 
 def _bare(data: Artifact) -> float:
