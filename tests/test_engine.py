@@ -108,7 +108,7 @@ def soft(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 def test_on_cpu_the_model_runs_in_the_engines_own_process(running: Running) -> None:
     """One of its own for the model takes as long again to start, and a core to wait."""
-    lines = [" ".join(one.cmdline()) for one in psutil.Process().children(recursive=True)]
+    lines = [" ".join(one.cmdline()).strip() for one in psutil.Process().children(recursive=True)]
     assert [line for line in lines if line.startswith("VLLM::")] == ["VLLM::EngineCore"]
 
 
