@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -32,8 +33,8 @@ class ProcessGroup(BackendConfig):  # type: ignore[misc]
         return _InWorkers
 
     @property
-    def train_func_context(self) -> type[_OnItsDevice]:
-        return _OnItsDevice
+    def train_func_context(self) -> Callable[[], AbstractContextManager[None]]:
+        return _on_its_device
 
     @property
     def framework(self) -> TrainingFramework:
@@ -79,13 +80,10 @@ def _leave(destroy: bool) -> None:
     config._shutdown_torch(destroy)
 
 
-class _OnItsDevice(AbstractContextManager[None]):
+@contextmanager
+def _on_its_device() -> Iterator[None]:
     """Around the workers' function: each on the GPU that it was given."""
+    from ray.train.torch.config import TorchConfigContextManager
 
-    def __enter__(self) -> None:
-        from ray.train.torch.config import TorchConfigContextManager
-
-        TorchConfigContextManager().__enter__()
-
-    def __exit__(self, *raised: object) -> None:
-        return None
+    with TorchConfigContextManager():
+        yield

@@ -76,8 +76,6 @@ def train_worker(job: dict[str, Any]) -> None:
     # read when DeepSpeed is imported; not by Ray, which would start processes of another kind
     os.environ |= {"DS_ACCELERATOR": "cuda" if place.device == "gpu" else "cpu"}
     os.environ |= {"DS_LOG_LEVEL": "error"}
-    # nothing here is compiled, but DeepSpeed's Muon would import torch's compiler: two seconds
-    os.environ |= {"TORCHDYNAMO_DISABLE": "1"}
     import torch
     from ray import train
 
@@ -153,6 +151,8 @@ def new_engine(start: Path, config: SftConfig, place: PlaceConfig, world: int) -
 
     with _absent("mlflow"):
         import deepspeed
+    # nothing here is compiled, but DeepSpeed's Muon would import torch's compiler: two seconds
+    os.environ["TORCHDYNAMO_DISABLE"] = "1"
 
     # Its shared-memory op would be compiled at every start for nothing on CPU, and a build that
     # is killed leaves a lock behind that hangs the next one for ever.

@@ -15,6 +15,8 @@ from forkdiv.config import PlaceConfig
 from forkdiv.process_group import ProcessGroup
 from forkdiv.train_worker import train_worker
 
+CLEANER = PlacementGroupCleanerCallback
+
 
 class Trainer(DataParallelTrainer):  # type: ignore[misc]
     """Without what a run of ours would wait for in vain: the actor that deals out Ray Data, which
@@ -27,8 +29,8 @@ class Trainer(DataParallelTrainer):  # type: ignore[misc]
 
     def _create_default_callbacks(self) -> list[Any]:
         every: list[Any] = super()._create_default_callbacks()
-        vain = [DatasetsCallback] + [PlacementGroupCleanerCallback] * (not self._dashboard)
-        return [one for one in every if not isinstance(one, tuple(vain))]
+        vain = {DatasetsCallback} if self._dashboard else {DatasetsCallback, CLEANER}
+        return [one for one in every if type(one) not in vain]
 
 
 def fit(job: dict[str, Any], place: PlaceConfig) -> None:

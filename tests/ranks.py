@@ -47,7 +47,6 @@ LORA = {
 
 
 def main(out: Path, names: list[str]) -> None:
-    import deepspeed
     import torch
 
     from forkdiv.encoded import encoded
@@ -58,8 +57,7 @@ def main(out: Path, names: list[str]) -> None:
     from forkdiv.train_worker import Worker, export, new_engine
 
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed("gloo")
+    torch.distributed.init_process_group("gloo")  # as Ray Train does
     data = build(GraphBranchingConfig()).sft_examples(DatasetConfig(examples=STEPS * BATCH))
     # responses of several lengths, as if some were cut short
     rows = [(p[i % 5 :], r[: 2 + i % 4]) for i, (p, r) in enumerate(encoded(data, BASE, RAW))]
@@ -74,6 +72,7 @@ def main(out: Path, names: list[str]) -> None:
             worker.step(range(step * BATCH, (step + 1) * BATCH))
         export(engine, sft, load_tokenizer(BASE), out / name)
         engine.destroy()
+        (out / f"{name}.modules-{rank}").write_text("\n".join(sys.modules))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from forkdiv.checkpoint import Checkpoint, open_checkpoint
 from forkdiv.config import DecoderConfig, StudyConfig
 from forkdiv.decoding import distribution, entropy, first_candidates
 from forkdiv.engine import Sampled, Unanswerable, WarmEngine
-from forkdiv.engine_settings import environment, parameters
+from forkdiv.engine_settings import environment, parameters, set_threads
 from forkdiv.errors import UserError
 from forkdiv.model import load_model, load_tokenizer, next_token_logprobs
 from forkdiv.prompting import prompt_ids
@@ -110,6 +110,19 @@ def test_on_cpu_the_model_runs_in_the_engines_own_process(running: Running) -> N
     """One of its own for the model takes as long again to start, and a core to wait."""
     lines = [" ".join(one.cmdline()).strip() for one in psutil.Process().children(recursive=True)]
     assert [line for line in lines if line.startswith("VLLM::")] == ["VLLM::EngineCore"]
+
+
+def test_an_engine_computes_with_a_thread_per_core_but_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from vllm.utils import cpu_resource_utils
+
+    info = cpu_resource_utils.LogicalCPUInfo
+    cpus = [info(id=i, physical_core=i % 4, numa_node=0) for i in range(8)]
+    monkeypatch.setattr(cpu_resource_utils, "get_allowed_cpu_list", lambda: cpus)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as Ray leaves it
+    set_threads(engine_spec(STUDY, BASE_CHECKPOINT))
+    assert os.environ["OMP_NUM_THREADS"] == "3"
 
 
 @pytest.fixture(scope="module")

@@ -116,6 +116,17 @@ def test_a_pure_module_loads_no_cluster_library_not_even_through_others(module: 
     assert not loaded & {*ALLOWED, "transformers"}
 
 
+def test_what_starts_a_training_run_leaves_torch_to_its_workers() -> None:
+    """The trial and Ray Train's controller load these one after the other, before any worker."""
+    code = "import sys, forkdiv.trainer; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded = done.stdout.split()
+    assert "forkdiv.process_group" in loaded
+    assert "torch" not in loaded
+
+
 def test_a_forbidden_import_would_be_seen() -> None:
     code = """
 def f():

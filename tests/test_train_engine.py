@@ -66,6 +66,14 @@ def test_stage_passes_packing_checkpointing_and_offload_change_no_weight(
 
 
 @pytest.mark.stack
+def test_an_engine_imports_neither_mlflow_nor_torchs_compiler(exported: Path) -> None:
+    """DeepSpeed would: four seconds of the start of every worker."""
+    loaded = (exported / "stage-1.modules-0").read_text().split()
+    assert "deepspeed.autotuning.autotuner" in loaded
+    assert not {"mlflow", "torch._inductor.compile_fx"} & set(loaded)
+
+
+@pytest.mark.stack
 @pytest.mark.skipif("lora" not in NAMES, reason="peft is not installed")
 def test_adapters_are_trained_and_merged_into_an_ordinary_checkpoint(exported: Path) -> None:
     start, tuned = weights(BASE), weights(exported / "lora")

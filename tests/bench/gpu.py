@@ -143,13 +143,12 @@ def _worker(folder: Path, gpu: bool, asked: argparse.Namespace) -> Callable[[], 
     os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     os.environ |= {"DS_ACCELERATOR": "cuda" if gpu else "cpu", "DS_LOG_LEVEL": "error"}
-    import deepspeed
     import torch
 
     from forkdiv.config import PlaceConfig, SftConfig
     from forkdiv.train_worker import Worker, new_engine
 
-    deepspeed.init_distributed("nccl" if gpu else "gloo")
+    torch.distributed.init_process_group("nccl" if gpu else "gloo")
     sft = SftConfig(batch_size=asked.batch, dtype="bfloat16", learning_rate=1e-5)
     place = PlaceConfig(
         device="gpu" if gpu else "cpu", workers=1, micro_batch=asked.micro_batch, zero_stage=1
