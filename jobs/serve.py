@@ -15,6 +15,7 @@ import ipaddress
 import os
 import secrets
 import signal
+import socket
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -95,18 +96,27 @@ def key_for(http: HttpConfig) -> str | None:
     """The key that requests must carry; None where only this machine can send any."""
     if given := os.environ.get(KEY):
         return given
-    return None if _is_loopback(http.host) else secrets.token_urlsafe(32)
+    address = _address(http.host)
+    here = http.host == "localhost" or (address is not None and address.is_loopback)
+    return None if here else secrets.token_urlsafe(32)
 
 
-def _is_loopback(host: str) -> bool:
+def url_of(http: HttpConfig) -> str:
+    """Where clients reach it: on every interface, by this machine's name."""
+    address = _address(http.host)
+    host = socket.gethostname() if address and address.is_unspecified else http.host
+    return f"http://[{host}]:{http.port}/v1" if ":" in host else f"http://{host}:{http.port}/v1"
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+        return ipaddress.ip_address(host)
+    except ValueError:  # a name
+        return None
 
 
 def _announce(served: dict[str, Checkpoint], http: HttpConfig, key: str | None) -> None:
-    url = f"http://{http.host}:{http.port}/v1"
+    url = url_of(http)
     say(f"serving {', '.join(served)}")
     say(f"  at {url}, for any OpenAI client (base_url={url})")
     say(f"  with the API key {key}" if key else "  to this machine alone, without a key")

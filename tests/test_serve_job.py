@@ -1,0 +1,46 @@
+"""`forkdiv serve` before it starts anything: who needs a key, and where it is reached."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from forkdiv.config import HttpConfig
+from jobs.serve import KEY, key_for, url_of
+
+
+@pytest.fixture(autouse=True)
+def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(KEY, raising=False)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_this_machine_alone_needs_no_key(host: str) -> None:
+    assert key_for(HttpConfig(host=host)) is None
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "node-7"])
+def test_beyond_this_machine_a_key_is_made_up_each_time(host: str) -> None:
+    made = {key_for(HttpConfig(host=host)) for _ in range(2)}
+    assert len(made) == 2
+    assert all(len(key or "") >= 32 for key in made)
+
+
+def test_a_key_of_the_environments_is_asked_for_here_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY, "mine")
+    assert key_for(HttpConfig()) == key_for(HttpConfig(host="0.0.0.0")) == "mine"
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("node-7", "node-7"),
+        ("::1", "[::1]"),
+        ("0.0.0.0", socket.gethostname()),
+        ("::", socket.gethostname()),
+    ],
+)
+def test_clients_are_told_an_address_that_they_can_use(host: str, shown: str) -> None:
+    assert url_of(HttpConfig(host=host, port=8001)) == f"http://{shown}:8001/v1"
