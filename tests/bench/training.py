@@ -8,8 +8,11 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 
@@ -26,50 +29,91 @@ from tests.stack import BASE
 from tuning.session import running
 
 CONFIG = SftConfig(epochs=4)
+ROUNDS = 4  # of every way, each round in another order, since a machine's speed drifts
+BARE = "bare"
+ONE_THREAD = {"workers": 1, "cpus_per_worker": 1.0}  # as each of the quickstart's workers has
+PLACES: dict[str, dict[str, Any]] = {
+    "stage 0": {**ONE_THREAD, "zero_stage": 0},
+    "stage 1": ONE_THREAD,
+    "two workers": {"workers": 2, "cpus_per_worker": 1.0},
+    "two threads": {"workers": 1, "cpus_per_worker": 2.0},
+}
 
 
 def measure() -> list[Row]:
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, running(PlaceConfig(dashboard=False)):
         folder = Path(name)
-        store = Store(folder / "store")
-        data = dataset.obtain_sft(store, StudyConfig().task, DatasetConfig())
-        with running(PlaceConfig(dashboard=False)):
-            one, cold = _trained(folder, data, workers=1, cpus=2.0)
-            two, warm = _trained(folder, data, workers=2, cpus=1.0)
-        bare = _bare(data)
+        data = dataset.obtain_sft(Store(folder / "store"), StudyConfig().task, DatasetConfig())
+        cold = _trained(folder / "cold", data, PLACES["stage 1"], SftConfig(epochs=1)).first
+        ways = [BARE, *PLACES]
+        rates: dict[str, list[float]] = {way: [] for way in ways}
+        again = []
+        for i in range(ROUNDS):
+            for way in ways[i:] + ways[:i]:
+                if way == BARE:
+                    rates[way].append(_bare(data, threads=1))
+                    continue
+                trained = _trained(folder / f"{i}-{way}", data, PLACES[way])
+                rates[way].append(trained.rate)
+                if way == "two workers":
+                    again.append(trained.first)
+    rate = {way: median(each) for way, each in rates.items()}
+    against = f"a bare loop, 1 thread, {rate[BARE]:.0f} tokens/s"
     return [
-        Row("train_vs_bare", one / bare, "times", f"a bare loop, 2 threads, {bare:.0f} tokens/s"),
-        Row("two_workers_vs_one", two / one, "times", f"one worker, 2 threads, {one:.0f} tokens/s"),
-        Row("train_start_s", cold["step"], "s", f"one worker, cold: {_parts(cold)}"),
-        Row("train_start_again_s", warm["step"], "s", f"two workers, second: {_parts(warm)}"),
+        Row("train_vs_bare", rate["stage 0"] / rate[BARE], "times", f"{against}; ZeRO stage 0"),
+        Row("train_vs_bare_stage_1", rate["stage 1"] / rate[BARE], "times", against),
+        Row(
+            "two_workers_vs_one",
+            rate["two workers"] / rate["two threads"],
+            "times",
+            f"one worker, 2 threads, {rate['two threads']:.0f} tokens/s",
+        ),
+        _start("train_start_s", "one worker, cold", [cold]),
+        _start("train_start_again_s", "two workers, later ones", again),
     ]
 
 
+def _start(name: str, what: str, firsts: Sequence[dict[str, float]]) -> Row:
+    imported, ready, step = (
+        median(one[event] for one in firsts) for event in ("worker", "ready", "step")
+    )
+    parts = f"{imported:.1f} to the workers with their imports, {ready - imported:.1f} their engine"
+    return Row(name, step, "s", f"{what}: {parts}")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Response tokens a second after the first epoch, and the seconds from the trainer's start to
+    each first event."""
+
+    rates: list[float]
+    first: dict[str, float]
+
+    @property
+    def rate(self) -> float:
+        return median(self.rates)
+
+
 def _trained(
-    folder: Path, data: Artifact, workers: int, cpus: float
-) -> tuple[float, dict[str, float]]:
-    """Response tokens a second, and the seconds from the trainer's start to each first event."""
-    place = PlaceConfig(workers=workers, cpus_per_worker=cpus, root=folder, dashboard=False)
-    store = Store(folder / f"store-{workers}")
+    folder: Path, data: Artifact, where: dict[str, Any], config: SftConfig = CONFIG
+) -> Trained:
+    folder.mkdir()
+    place = PlaceConfig(root=folder, dashboard=False, **where)
     progress = Progress(folder / "progress.jsonl")
     began = time.time()
-    run = train.obtain(store, data, open_checkpoint(BASE), CONFIG, place, progress)
+    store, base = Store(folder / "store"), open_checkpoint(BASE)
+    run = train.obtain(store, data, base, config, place, progress)
     rows = train_log.read_log(run.path)
     first: dict[str, float] = {}
     for line in (run.path / train_log.LOG).read_text().splitlines():
         event = json.loads(line)
         first.setdefault(event["event"], event["time"] - began)
-    return median(row["response_tokens_per_s"] for row in rows if row["epoch"] > 1), first
+    return Trained([row["response_tokens_per_s"] for row in rows if row["epoch"] > 1], first)
 
 
-def _parts(first: dict[str, float]) -> str:
-    imported, ready = first["worker"], first["ready"]
-    return f"{imported:.1f} to the workers with their imports, {ready - imported:.1f} their engine"
-
-
-def _bare(data: Artifact) -> float:
+def _bare(data: Artifact, threads: int) -> float:
     """The same steps without Ray or DeepSpeed."""
-    torch.set_num_threads(2)
+    torch.set_num_threads(threads)
     rows = encoded.encoded(dataset.stream(data.path), BASE, PromptConfig())
     model = load_model(BASE)
     model.train()
