@@ -21,6 +21,7 @@ import numpy as np
 
 from forkdiv import fork_sampling
 from forkdiv.checkpoint import Checkpoint, check_tensors, read_config, same_shape
+from forkdiv.collector import held_still
 from forkdiv.config import DecoderConfig
 from forkdiv.engine_settings import EngineSpec, engine_arguments, parameters, set_threads
 from forkdiv.errors import InvalidResult, UserError, refuse
@@ -345,7 +346,8 @@ def _ids(output: Any) -> tuple[int, ...]:
 
 
 def _import() -> None:
-    import vllm.v1.engine.async_llm  # noqa: F401
+    with held_still():
+        import vllm.v1.engine.async_llm  # noqa: F401
 
 
 def _timed(work: Callable[[], None]) -> float:

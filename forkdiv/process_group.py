@@ -18,6 +18,8 @@ from ray.train._internal.utils import get_address_and_port
 from ray.train.backend import Backend, BackendConfig
 from ray.train.v2._internal.util import TrainingFramework
 
+from forkdiv.collector import held_still
+
 LEAVE_S = 30
 log = logging.getLogger(__name__)
 
@@ -67,7 +69,8 @@ class _InWorkers(Backend):  # type: ignore[misc]
 
 
 def _join(backend: str, where: tuple[str, int], rank: int, of: int) -> None:
-    from ray.train.torch import config
+    with held_still():
+        from ray.train.torch import config
 
     os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = where[0], str(where[1])
     config._set_torch_distributed_env_vars()

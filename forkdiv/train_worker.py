@@ -17,6 +17,7 @@ from typing import Any
 from forkdiv import encoded, lora
 from forkdiv.artifacts import publish_folder, write_text
 from forkdiv.batching import deal
+from forkdiv.collector import held_still
 from forkdiv.config import PlaceConfig, SftConfig
 from forkdiv.errors import refuse
 from forkdiv.progress import Progress
@@ -76,11 +77,12 @@ def train_worker(job: dict[str, Any]) -> None:
     # read when DeepSpeed is imported; not by Ray, which would start processes of another kind
     os.environ |= {"DS_ACCELERATOR": "cuda" if place.device == "gpu" else "cpu"}
     os.environ |= {"DS_LOG_LEVEL": "error"}
-    import torch
-    from ray import train
+    with held_still():
+        import torch
+        from ray import train
 
-    from forkdiv.model import load_tokenizer
-    from forkdiv.prompting import line_ends
+        from forkdiv.model import load_tokenizer
+        from forkdiv.prompting import line_ends
 
     config = SftConfig.model_validate(job["sft"])
     workspace = Path(job["workspace"])
@@ -95,7 +97,8 @@ def train_worker(job: dict[str, Any]) -> None:
     rows = encoded.read(workspace / ROWS)
     step_ends = torch.tensor(line_ends(tokenizer, rows), dtype=torch.long)
     carried = Path(job["carried"]) if job["carried"] else None
-    engine = new_engine(Path(job["start"]), config, place, world)
+    with held_still():
+        engine = new_engine(Path(job["start"]), config, place, world)
     worker = Worker(engine, rows, step_ends, config, place, rank, world)
     done = _resume(engine, carried)
 
