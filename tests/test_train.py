@@ -161,7 +161,9 @@ def test_a_killed_worker_is_retried_from_its_last_checkpoint_to_the_same_weights
     assert losses[0] == losses[1]
 
 
-@pytest.mark.parametrize("stage", [1])
+@pytest.mark.parametrize(
+    "stage", [1, *(pytest.param(i, marks=pytest.mark.soak) for i in (0, 2, 3))]
+)
 def test_a_run_goes_on_with_another_number_of_workers_to_nearly_the_same_weights(
     undisturbed: Artifact, tmp_path: Path, stage: int
 ) -> None:
