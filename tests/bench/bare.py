@@ -1,0 +1,58 @@
+"""A training loop without Ray or DeepSpeed, on the same examples: what people write themselves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from itertools import cycle, islice
+
+import torch
+
+from forkdiv import train_plan
+from forkdiv.config import SftConfig
+from forkdiv.encoded import Row
+from forkdiv.losses import response_loss
+from forkdiv.model import load_model
+from forkdiv.sheet import sheet
+from tests.stack import BASE
+
+NO_ENDS = torch.tensor([], dtype=torch.long)
+
+
+class BareLoop:
+    """PyTorch alone, with the optimizer that Hugging Face's trainer takes."""
+
+    def __init__(self, rows: Sequence[Row], config: SftConfig, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self._rows, self._config = rows, config
+        self._model = load_model(BASE)
+        self._model.train()
+        self._optimizer = torch.optim.AdamW(
+            self._model.parameters(), config.learning_rate, weight_decay=0.0, fused=True
+        )
+        plan = list(train_plan.batches(len(rows), config))
+        whole = [batch for batch in plan if len(batch.rows) == config.batch_size]
+        self._batches = cycle(whole)
+        self._steps = len(plan)
+
+    def rate(self, steps: int) -> float:
+        """Response tokens a second over so many steps, after one that does not count."""
+        self._step(next(self._batches))
+        began = time.perf_counter()
+        tokens = sum(self._step(batch) for batch in islice(self._batches, steps))
+        return tokens / (time.perf_counter() - began)
+
+    def _step(self, batch: train_plan.Batch) -> int:
+        """The batch's response tokens."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = train_plan.learning_rate(batch.step, self._steps, self._config)
+        mine = [self._rows[i] for i in batch.rows]
+        read = sheet(mine, [(i,) for i in range(len(mine))])
+        logits = self._model(**read.inputs, use_cache=False).logits
+        count = sum(len(response) for _, response in mine)
+        total = response_loss(logits, read.targets, read.first, self._config, NO_ENDS)
+        (total / count).backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._config.grad_clip)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        return count
