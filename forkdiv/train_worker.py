@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from forkdiv import encoded, lora
+from forkdiv.allocator import keep_freed
 from forkdiv.artifacts import publish_folder, write_text
 from forkdiv.batching import deal
 from forkdiv.collector import held_still
@@ -84,6 +85,8 @@ def train_worker(job: dict[str, Any]) -> None:
         from forkdiv.model import load_tokenizer
         from forkdiv.prompting import line_ends
 
+    if place.device == "cpu":
+        keep_freed()
     config = SftConfig.model_validate(job["sft"])
     workspace = Path(job["workspace"])
     context = train.get_context()

@@ -1,0 +1,48 @@
+"""A training step on CPU finds the memory of the one before it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+# Sixteen blocks of 8 MB, which no cache of NumPy's holds, in a thread as Ray Train's workers are,
+# and in the main one.
+STEPS = """
+import resource, threading
+import numpy as np
+from forkdiv.allocator import keep_freed
+
+def step():
+    held = [np.ones(1_000_000) for _ in range(16)]
+
+def steps():
+    for _ in range(3):
+        step()
+    before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+    for _ in range(10):
+        step()
+    print(resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before)
+
+{first}
+thread = threading.Thread(target=steps)
+thread.start()
+thread.join()
+steps()
+"""
+
+
+def faults(first: str) -> tuple[int, int]:
+    done = subprocess.run(
+        [sys.executable, "-c", STEPS.format(first=first)], check=True, capture_output=True
+    )
+    thread, main = map(int, done.stdout.split())
+    return thread, main
+
+
+def test_memory_that_is_kept_is_not_taken_from_the_system_again() -> None:
+    given_back, _ = faults("")
+    if not given_back:
+        pytest.skip("this C library keeps freed memory by itself")
+    assert max(faults("keep_freed()")) < given_back / 10
