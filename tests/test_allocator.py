@@ -7,23 +7,26 @@ import sys
 
 import pytest
 
-# Sixteen blocks of 8 MB, which no cache of NumPy's holds, in a thread as Ray Train's workers are,
-# and in the main one.
+# Blocks of 8 MB, which no cache of NumPy's holds, in a thread as Ray Train's workers are, and in
+# the main one. How many of them glibc gives back by itself depends on what it saw before.
 STEPS = """
 import resource, threading
 import numpy as np
 from forkdiv.allocator import keep_freed
 
-def step():
-    held = [np.ones(1_000_000) for _ in range(16)]
+def step(blocks):
+    held = [np.ones(1_000_000) for _ in range(blocks)]
 
 def steps():
-    for _ in range(3):
-        step()
-    before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
-    for _ in range(10):
-        step()
-    print(resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before)
+    found = 0
+    for blocks in (4, 8, 12, 16, 24):
+        for _ in range(3):
+            step(blocks)
+        before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+        for _ in range(5):
+            step(blocks)
+        found += resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before
+    print(found)
 
 {first}
 thread = threading.Thread(target=steps)
@@ -42,7 +45,7 @@ def faults(first: str) -> tuple[int, int]:
 
 
 def test_memory_that_is_kept_is_not_taken_from_the_system_again() -> None:
-    given_back, _ = faults("")
+    given_back = min(faults(""))
     if not given_back:
         pytest.skip("this C library keeps freed memory by itself")
     assert max(faults("keep_freed()")) < given_back / 10
