@@ -17,7 +17,7 @@ quickstart: setup
 
 test: setup-dev lint
 	$(BIN)/python -m pytest -m "not stack and not soak" -q -n 2
-	$(BIN)/python -m pytest -m "stack and not soak"
+	$(BIN)/python -m pytest -m "stack and not soak" --durations 30
 
 test-unit: setup-dev
 	$(BIN)/python -m pytest -m "not stack and not soak" -q -n 2

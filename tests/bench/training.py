@@ -48,7 +48,8 @@ def measure() -> list[Row]:
         data = dataset.obtain_sft(Store(folder / "store"), StudyConfig().task, DatasetConfig())
         cold = Trial(folder / "cold", data, ONE_THREAD, SftConfig(epochs=1))
         cold.train()
-        rows = [_by_turns(name, folder, data, stage) for name, stage in STAGES.items()]
+        rows = [_start("train_start_s", "one worker, cold", [cold.first()])]
+        rows += [_by_turns(name, folder, data, stage) for name, stage in STAGES.items()]
         rates: dict[str, list[float]] = {way: [] for way in PLACES}
         again = []
         for i in range(ROUNDS):
@@ -62,7 +63,6 @@ def measure() -> list[Row]:
     return [
         *rows,
         Row("two_workers_vs_one", rate["two workers"] / rate["two threads"], "times", against),
-        _start("train_start_s", "one worker, cold", [cold.first()]),
         _start("train_start_again_s", "two workers, later ones", again),
     ]
 
