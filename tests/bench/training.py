@@ -30,7 +30,7 @@ from tests.bench.row import Row
 from tests.stack import BASE
 from tuning.session import running
 
-TURNS = SftConfig(epochs=16)
+TURNS = SftConfig(epochs=40)
 TURN_S, TURN_STEPS = 6.0, 20  # of the worker, and of the bare loop
 CONFIG = SftConfig(epochs=4)
 ROUNDS = 4  # of two workers and of one with two threads
