@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 ROOT = Path(__file__).parents[1]
-LIMITS = Limits(cpu_s=0.5, wall_s=20.0, memory_mib=64, output_kib=16)
+LIMITS = Limits(cpu_s=2.0, wall_s=20.0, memory_mib=64, output_kib=16)
 OK, RAISED, TIMEOUT, MEMORY = Ended.OK, Ended.RAISED, Ended.TIMEOUT, Ended.MEMORY
 OUTPUT, DENIED, CRASHED = Ended.OUTPUT, Ended.DENIED, Ended.CRASHED
 GOOD = Ran(OK, "42\n", "")
