@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 
 import pytest
+
+# Other C libraries have no such settings: keep_freed leaves them as they are.
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's settings")
 
 # Blocks of 8 MB, which no cache of NumPy's holds, in a thread as Ray Train's workers are, and in
 # the main one. How many of them glibc gives back by itself depends on what it saw before.
@@ -46,6 +50,5 @@ def faults(first: str) -> tuple[int, int]:
 
 def test_memory_that_is_kept_is_not_taken_from_the_system_again() -> None:
     given_back = min(faults(""))
-    if not given_back:
-        pytest.skip("this C library keeps freed memory by itself")
+    assert given_back > 1000, "glibc keeps it by itself, and this test would show nothing"
     assert max(faults("keep_freed()")) < given_back / 10
