@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from forkdiv.errors import InvalidResult, UserError
+from forkdiv.core.errors import InvalidResult, UserError
 
 VERBS = {
     "study": "Run a whole study: the sweep, its table, its report.",
@@ -145,7 +145,7 @@ def _run(
     traceback: bool,
     options: Mapping[str, Any],
 ) -> None:
-    from forkdiv.config_file import load
+    from forkdiv.core.config.load import load
     from forkdiv.terminal import quiet_libraries
 
     quiet_libraries()

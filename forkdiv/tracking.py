@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from forkdiv.config import PlaceConfig
+from forkdiv.core.config.study import PlaceConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,19 +7,20 @@ forkdiv audit --data FILE audit.model=CHECKPOINT  # also where that model is uns
 
 from __future__ import annotations
 
-from forkdiv import cli, source
-from forkdiv.artifacts import check_writable
-from forkdiv.config import StudyConfig
-from forkdiv.tasks import build
+from forkdiv import cli
+from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.store import check_writable
+from forkdiv.data import inputs
+from forkdiv.tasks.registry import build
 from forkdiv.terminal import say
 from tuning.space import check_data
 from tuning.study import folder
 
 
 def run(study: StudyConfig) -> None:
-    from forkdiv.audit import audit, summary_lines, write
+    from forkdiv.forks.audit import audit, summary_lines, write
 
-    study = source.named(study.model_copy(update={"sweep": type(study.sweep)()}))
+    study = inputs.named(study.model_copy(update={"sweep": type(study.sweep)()}))
     if study.data is None:
         check_data(study)
     check_writable(study.place.root, study.place.min_free_mib)
@@ -28,7 +29,7 @@ def run(study: StudyConfig) -> None:
     base = study.base if own else None
     device = "cuda" if study.place.device == "gpu" else "cpu"
     done = audit(
-        build(study.task), source.examples(study, say), study.audit, study.prompt, base, device
+        build(study.task), inputs.examples(study, say), study.audit, study.prompt, base, device
     )
     for line in summary_lines(done):
         say(line)

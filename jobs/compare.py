@@ -9,13 +9,15 @@ CHECKPOINT is any Hugging Face folder; RUN a folder of checkpoints saved one aft
 
 from __future__ import annotations
 
-from forkdiv import cli, guess, preflight, prompting
-from forkdiv.checkpoint import saved_in
-from forkdiv.config import StudyConfig
-from forkdiv.errors import refuse
-from forkdiv.tasks import build
+from forkdiv import cli
+from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.errors import refuse
+from forkdiv.models import prompting
+from forkdiv.models.checkpoint import saved_in
+from forkdiv.tasks.registry import build
 from forkdiv.terminal import say
 from jobs.report import conclude
+from tuning import infer_settings, preflight
 from tuning.comparison import Pair, conduct
 
 
@@ -29,7 +31,9 @@ def run(study: StudyConfig) -> None:
         )
     unit, folders = saved_in(study.checkpoint)
     wanted = [study.base, *folders.values()]
-    study, guessed = guess.settled(study.model_copy(update={"sweep": type(study.sweep)()}), wanted)
+    study, guessed = infer_settings.settled(
+        study.model_copy(update={"sweep": type(study.sweep)()}), wanted
+    )
     if guessed:
         say(f"guessed: {'; '.join(guessed)}")
     base = preflight.check(study, takes_checkpoint=True)

@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from forkdiv import cli, summary
-from forkdiv.artifacts import check_writable, write_text
-from forkdiv.config import StudyConfig
-from forkdiv.errors import refuse
+from forkdiv import cli
+from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.errors import refuse
+from forkdiv.core.store import check_writable, write_text
+from forkdiv.coverage import summary
 from forkdiv.report import page, tables
 from forkdiv.report.headline import headline
 from forkdiv.terminal import say, show_table
@@ -28,7 +29,7 @@ from tuning.study import SUMMARY, folder
 def run(
     study: StudyConfig, samples: Sequence[Path] | None = None, base: Sequence[Path] | None = None
 ) -> None:
-    from forkdiv.harness.measuring import measure
+    from forkdiv.lm_eval.measuring import measure
 
     if not samples:
         raise refuse(

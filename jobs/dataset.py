@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 
-from forkdiv import cli, dataset
-from forkdiv.artifacts import Store, check_writable
-from forkdiv.config import StudyConfig
+from forkdiv import cli
+from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.store import Store, check_writable
+from forkdiv.data import dataset
 from forkdiv.terminal import say
 from tuning.space import check_data
 

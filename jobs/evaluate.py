@@ -3,7 +3,7 @@
 The checkpoint is `checkpoint=DIR`, else the one that `train` makes of the same settings.
 
     forkdiv evaluate dataset.fork_density=0.5 decoder.temperature=0.7
-    forkdiv evaluate checkpoint=forkdiv/base/graph-d3-l3
+    forkdiv evaluate checkpoint=forkdiv/models/base/graph-d3-l3
 """
 
 from __future__ import annotations
@@ -11,18 +11,20 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from forkdiv import cli, preflight, summary
-from forkdiv.artifacts import Store, write_text
-from forkdiv.config import StudyConfig
-from forkdiv.progress import Follower, Progress
-from forkdiv.tasks import build
+from forkdiv import cli
+from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.progress import Follower, Progress
+from forkdiv.core.store import Store, write_text
+from forkdiv.coverage import summary
+from forkdiv.tasks.registry import build
 from forkdiv.terminal import say, show_table
+from tuning import preflight
 from tuning.space import Point, check_data, single
 from tuning.study import folder
 
 
 def run(study: StudyConfig) -> None:
-    from forkdiv.serve import ServeSampler
+    from forkdiv.sample.deployment import ServeSampler
     from tuning import session
     from tuning.trial import Line
 

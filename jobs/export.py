@@ -13,21 +13,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from forkdiv import cli, guess, preflight
-from forkdiv.artifacts import Store, check_writable
-from forkdiv.checkpoint import saved_in
-from forkdiv.config import StudyConfig
-from forkdiv.errors import refuse
-from forkdiv.records import Problem
-from forkdiv.sample import SampleSet
-from forkdiv.tasks import build
+from forkdiv import cli
+from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.errors import refuse
+from forkdiv.core.records import Problem
+from forkdiv.core.store import Store, check_writable
+from forkdiv.models.checkpoint import saved_in
+from forkdiv.sample.sample_sets import SampleSet
+from forkdiv.tasks.registry import build
 from forkdiv.terminal import say
+from tuning import infer_settings, preflight
 from tuning.models import Model, pair, swept
 from tuning.study import folder
 
 
 def run(study: StudyConfig) -> None:
-    from forkdiv.harness.writing import Run, write
+    from forkdiv.lm_eval.writing import Run, write
 
     store = Store(study.place.root / "store")
     models = _models(study, store)
@@ -56,7 +57,7 @@ def _models(study: StudyConfig, store: Store) -> list[Model]:
         return list(swept(study, preflight.check_base(study, build(study.task)), store))
     *_, last = saved_in(study.checkpoint)[1].values()
     given = [*([study.base] if study.base else []), last]
-    study, _ = guess.settled(study, given)
+    study, _ = infer_settings.settled(study, given)
     task = build(study.task)
     base = preflight.check_base(study, task)
     return list(pair(study, base, preflight.check_checkpoint(last, task)))

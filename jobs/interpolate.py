@@ -10,17 +10,17 @@ alpha with everything else, set `sweep.interpolation=[0.5,1]` in a study.
 from __future__ import annotations
 
 from forkdiv import cli
-from forkdiv.artifacts import Store, check_writable
-from forkdiv.checkpoint import open_checkpoint
-from forkdiv.config import StudyConfig
-from forkdiv.errors import refuse
-from forkdiv.progress import Follower, Progress
+from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.errors import refuse
+from forkdiv.core.progress import Follower, Progress
+from forkdiv.core.store import Store, check_writable
+from forkdiv.models.checkpoint import open_checkpoint
 from forkdiv.terminal import say
 from tuning.study import folder
 
 
 def run(study: StudyConfig) -> None:
-    from forkdiv import interpolate
+    from forkdiv.models import interpolate
 
     if study.base is None or study.checkpoint is None:
         raise refuse(

@@ -11,15 +11,15 @@ from __future__ import annotations
 import json
 
 from forkdiv import cli
-from forkdiv.config import StudyConfig
-from forkdiv.errors import refuse
-from forkdiv.tasks import build
+from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.errors import refuse
+from forkdiv.tasks.registry import build
 from forkdiv.terminal import say, show_table
 
 
 def run(study: StudyConfig) -> None:
-    from forkdiv import plan, train_plan
-    from forkdiv.train_worker import deepspeed_config
+    from forkdiv.train import memory, schedule
+    from forkdiv.train.worker import deepspeed_config
 
     sft, place = study.sft, study.place
     path = study.plan.architecture or study.base
@@ -30,7 +30,7 @@ def run(study: StudyConfig) -> None:
             "a config.json, or a folder with one",
             "set plan.architecture or base",
         )
-    shape = plan.shape(plan.read_architecture(path), sft)
+    shape = memory.shape(memory.read_architecture(path), sft)
     if max(study.plan.tokens, place.pack_tokens or 0) > shape.context:
         raise refuse(
             "the examples of this plan do not fit the model's context",
@@ -39,7 +39,7 @@ def run(study: StudyConfig) -> None:
             "lower them",
         )
     examples = study.plan.examples or build(study.task).examples(study.dataset)
-    steps = sft.epochs * train_plan.steps_an_epoch(examples, sft)
+    steps = sft.epochs * schedule.steps_an_epoch(examples, sft)
     nodes = -(-place.workers // study.plan.gpus_per_node)
     trained = f", {shape.trained:,} of them trained" if shape.trained < shape.parameters else ""
     say(f"model: {shape.parameters:,} parameters{trained} ({path})")
@@ -51,18 +51,18 @@ def run(study: StudyConfig) -> None:
         f"steps: {steps} ({sft.epochs} epochs of {examples} examples, {sft.batch_size} a step), "
         f"warm-up {round(sft.warmup_share * steps)}"
     )
-    saves = [f"step {save.step}" for save in train_plan.kept(examples, sft)]
+    saves = [f"step {save.step}" for save in schedule.kept(examples, sft)]
     shown = saves if len(saves) <= 8 else [*saves[:4], "…", *saves[-2:]]
     say(f"checkpoints kept: {len(saves)} ({', '.join(shown)})")
     say(f"DeepSpeed: {json.dumps(deepspeed_config(sft, place, place.workers))}")
-    memory = plan.memory(shape, sft, place, study.plan.tokens)
-    rows = [[name, f"{gib:.1f}"] for name, gib in memory.gpu.items()]
-    rows += [["in all", f"{memory.total:.1f}"], ["host memory", f"{memory.host:.1f}"]]
+    need = memory.estimate(shape, sft, place, study.plan.tokens)
+    rows = [[name, f"{gib:.1f}"] for name, gib in need.gpu.items()]
+    rows += [["in all", f"{need.total:.1f}"], ["host memory", f"{need.host:.1f}"]]
     show_table(["for each worker", "GiB, estimated"], rows, title=f"{study.name}: memory")
-    if memory.total > study.plan.gpu_gib:
+    if need.total > study.plan.gpu_gib:
         raise refuse(
             "this run is not expected to fit",
-            f"{memory.total:.1f} GiB for each GPU",
+            f"{need.total:.1f} GiB for each GPU",
             f"at most plan.gpu_gib={study.plan.gpu_gib:g}",
             "raise place.zero_stage or place.workers, lower place.micro_batch, or set "
             "place.activation_checkpointing, place.offload or sft.lora.rank",

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import shutil
 
-from forkdiv import cli, preflight
-from forkdiv.artifacts import check_writable, publish_folder
-from forkdiv.checkpoint import open_checkpoint
-from forkdiv.config import StudyConfig
-from forkdiv.errors import refuse
-from forkdiv.progress import Follower, Progress
-from forkdiv.tasks import build
+from forkdiv import cli
+from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.errors import refuse
+from forkdiv.core.progress import Follower, Progress
+from forkdiv.core.store import check_writable, publish_folder
+from forkdiv.models.checkpoint import open_checkpoint
+from forkdiv.tasks.registry import build
 from forkdiv.terminal import say
+from tuning import preflight
 from tuning.study import folder
 
 

@@ -11,16 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from forkdiv import cli, summary
-from forkdiv.artifacts import check_writable
-from forkdiv.config import StudyConfig
-from forkdiv.errors import refuse
+from forkdiv import cli
+from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.errors import refuse
+from forkdiv.core.store import check_writable
+from forkdiv.coverage import summary
 from forkdiv.report import comparison, page, tables
 from forkdiv.report.answer import QUESTION, answer
 from forkdiv.report.grid import Grid
 from forkdiv.report.headline import headline
 from forkdiv.terminal import say, show_table
-from forkdiv.track import Tracker
+from forkdiv.tracking import Tracker
 from tuning.study import SUMMARY, folder, parent_run
 
 

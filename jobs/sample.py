@@ -5,17 +5,19 @@ forkdiv sample checkpoint=runs/store/train/…/epoch-0004 decoder.temperature=0.
 
 from __future__ import annotations
 
-from forkdiv import cli, preflight, sample
-from forkdiv.artifacts import Store
-from forkdiv.config import StudyConfig
-from forkdiv.progress import Follower, Progress
-from forkdiv.tasks import build
+from forkdiv import cli
+from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.progress import Follower, Progress
+from forkdiv.core.store import Store
+from forkdiv.sample import sample_sets
+from forkdiv.tasks.registry import build
 from forkdiv.terminal import say
+from tuning import preflight
 from tuning.study import folder
 
 
 def run(study: StudyConfig) -> None:
-    from forkdiv.serve import ServeSampler
+    from forkdiv.sample.deployment import ServeSampler
     from tuning import session
 
     base = preflight.check(study, takes_checkpoint=True)
@@ -26,9 +28,9 @@ def run(study: StudyConfig) -> None:
     with Follower(progress.path, say), session.running(study.place):
         study, base = session.prepared(study, base, progress)
         checkpoint = session.shared(study.place, checkpoint) if study.checkpoint else base
-        what = sample.identity(study.task, study.eval, checkpoint, study.decoder, study.prompt)
+        what = sample_sets.identity(study.task, study.eval, checkpoint, study.decoder, study.prompt)
         with session.sampler(study, base) as app:
-            samples = sample.obtain(
+            samples = sample_sets.obtain(
                 Store(study.place.root / "store"),
                 what,
                 problems,

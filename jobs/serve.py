@@ -1,6 +1,6 @@
 """Checkpoints behind an OpenAI-compatible completions route, all of them on one warm engine.
 
-    forkdiv serve --checkpoints forkdiv/base/graph-d3-l3
+    forkdiv serve --checkpoints forkdiv/models/base/graph-d3-l3
     forkdiv serve --checkpoints BASE RUN place.http.port=8001
 
 A checkpoint is named by its folder, those of a run by the run's and their own: `RUN/epoch-0003`.
@@ -20,11 +20,18 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from forkdiv import cli, preflight
-from forkdiv.checkpoint import Checkpoint, check_tensors, open_checkpoint, same_shape, saved_in
-from forkdiv.config import HttpConfig, StudyConfig
-from forkdiv.errors import refuse
+from forkdiv import cli
+from forkdiv.core.config.study import HttpConfig, StudyConfig
+from forkdiv.core.errors import refuse
+from forkdiv.models.checkpoint import (
+    Checkpoint,
+    check_tensors,
+    open_checkpoint,
+    same_shape,
+    saved_in,
+)
 from forkdiv.terminal import say
+from tuning import preflight
 
 KEY = "FORKDIV_API_KEY"
 
@@ -38,7 +45,8 @@ def run(study: StudyConfig, checkpoints: Sequence[Path] = ()) -> None:
     # after the checks: Ray's imports take seconds
     from ray import serve as ray_serve
 
-    from forkdiv import route, serve
+    from forkdiv.sample import deployment
+    from forkdiv.sample.http import deploy
     from tuning import session
 
     first = next(iter(served.values()))
@@ -46,9 +54,9 @@ def run(study: StudyConfig, checkpoints: Sequence[Path] = ()) -> None:
         spec = session.serving_spec(study, first)
         shared = {name: session.shared(study.place, one) for name, one in served.items()}
         say("starting the engine: half a minute or so on a CPU")
-        app = route.deploy(spec, shared, http.host, http.port, key)
+        app = deploy(spec, shared, http.host, http.port, key)
         try:
-            serve.wait(app, study.place.engine.start_timeout_s)
+            deployment.wait(app, study.place.engine.start_timeout_s)
             _announce(served, http, key)
             _until_stopped()
         finally:

@@ -6,10 +6,11 @@ ray job submit --working-dir . -- python -m jobs.study --config jobs/configs/qui
 
 from __future__ import annotations
 
-from forkdiv import cli, preflight
-from forkdiv.config import StudyConfig
+from forkdiv import cli
+from forkdiv.core.config.study import StudyConfig
 from forkdiv.terminal import say
 from jobs.report import conclude
+from tuning import preflight
 from tuning.space import check_data
 from tuning.study import conduct
 

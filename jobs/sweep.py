@@ -5,10 +5,12 @@ forkdiv sweep --config jobs/configs/quickstart.yaml sweep.temperature=[0.5,1.0]
 
 from __future__ import annotations
 
-from forkdiv import cli, preflight, summary
-from forkdiv.config import StudyConfig
+from forkdiv import cli
+from forkdiv.core.config.study import StudyConfig
+from forkdiv.coverage import summary
 from forkdiv.report import tables
 from forkdiv.terminal import say, show_table
+from tuning import preflight
 from tuning.space import check_data
 from tuning.study import SUMMARY, conduct, folder
 

@@ -10,20 +10,23 @@ import json
 from contextlib import nullcontext
 from pathlib import Path
 
-from forkdiv import cli, dataset, preflight, source, synthesis
-from forkdiv.artifacts import check_writable, write_text
-from forkdiv.config import StudyConfig
-from forkdiv.fingerprint import Identity
-from forkdiv.progress import Follower, Progress
-from forkdiv.records import Example
-from forkdiv.tasks import build
+from forkdiv import cli
+from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.fingerprint import Identity
+from forkdiv.core.progress import Follower, Progress
+from forkdiv.core.records import Example
+from forkdiv.core.store import check_writable, write_text
+from forkdiv.data import dataset, inputs
+from forkdiv.forks import synthesis
+from forkdiv.tasks.registry import build
 from forkdiv.terminal import say
+from tuning import preflight
 from tuning.space import check_data
 from tuning.study import folder
 
 
 def run(study: StudyConfig) -> None:
-    from forkdiv.serve import ServeSampler
+    from forkdiv.sample.deployment import ServeSampler
     from tuning import session
 
     study = _settled(study)
@@ -34,7 +37,7 @@ def run(study: StudyConfig) -> None:
     progress = Progress(folder(study) / "progress.jsonl", "synthesize")
     draws = study.dataset.synthesis == synthesis.SAMPLES
     with Follower(progress.path, say):
-        rows = list(source.examples(study, progress))
+        rows = list(inputs.examples(study, progress))
         if draws:
             preflight.check_ports(study.place)
         with session.running(study.place) if draws else nullcontext():
@@ -50,7 +53,7 @@ def run(study: StudyConfig) -> None:
 
 def _settled(study: StudyConfig) -> StudyConfig:
     """With the task of its data, no axes, and a way: listed solutions where the task has them."""
-    study = source.named(study.model_copy(update={"sweep": type(study.sweep)()}))
+    study = inputs.named(study.model_copy(update={"sweep": type(study.sweep)()}))
     if study.dataset.synthesis == "none":
         way = synthesis.ENUMERATOR if build(study.task).enumerates else synthesis.SAMPLES
         data = study.dataset.model_copy(update={"synthesis": way})

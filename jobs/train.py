@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 
-from forkdiv import cli, preflight, train
-from forkdiv.artifacts import Store
-from forkdiv.config import StudyConfig
-from forkdiv.progress import Follower, Progress
+from forkdiv import cli
+from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.progress import Follower, Progress
+from forkdiv.core.store import Store
 from forkdiv.terminal import say
+from forkdiv.train import sft_run
+from tuning import preflight
 from tuning.space import check_data
 from tuning.study import folder
 
 
 def run(study: StudyConfig) -> None:
-    from forkdiv.serve import ServeSampler
+    from forkdiv.sample.deployment import ServeSampler
     from tuning import session
     from tuning.trial import Line
 
@@ -33,7 +35,7 @@ def run(study: StudyConfig) -> None:
         with session.sampler(study, base) if draws else nullcontext("") as app:
             line = Line(study, base, store, ServeSampler(app, study.place.engine), progress)
             made = line.trained(study)
-    for epoch, checkpoint in train.checkpoints(made).items():
+    for epoch, checkpoint in sft_run.checkpoints(made).items():
         say(f"epoch {epoch:g}: {checkpoint.path}")
 
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from forkdiv.checkpoint import Checkpoint
-from forkdiv.config import DecoderConfig
-from forkdiv.records import Finish, Problem
-from forkdiv.sample import Failed, Request, Response
-from forkdiv.task_config import GraphBranchingConfig, TaskConfig
-from forkdiv.tasks import build
+from forkdiv.core.config.study import DecoderConfig
+from forkdiv.core.config.tasks import GraphBranchingConfig, TaskConfig
+from forkdiv.core.records import Finish, Problem
+from forkdiv.models.checkpoint import Checkpoint
+from forkdiv.sample.sample_sets import Failed, Request, Response
 from forkdiv.tasks.graphs import node_names
+from forkdiv.tasks.registry import build
 
 TASK = GraphBranchingConfig()
 NAMES = node_names(TASK.names)

@@ -9,9 +9,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from forkdiv.config import DatasetConfig
-from forkdiv.records import Example, Problem
-from forkdiv.task_config import GraphBranchingConfig
+from forkdiv.core.config.study import DatasetConfig
+from forkdiv.core.config.tasks import GraphBranchingConfig
+from forkdiv.core.records import Example, Problem
 from forkdiv.tasks.graph_branching import GraphBranching
 
 Edge = tuple[str, str]

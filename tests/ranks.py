@@ -2,7 +2,7 @@
 
     RANK=0 WORLD_SIZE=2 MASTER_ADDR=… MASTER_PORT=… python -m tests.ranks OUT
 
-Each way is exported to OUT/NAME, for tests/test_train_engine.py to compare.
+Each way is exported to OUT/NAME, for tests/train/test_train_engine.py to compare.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from forkdiv.config import DatasetConfig, PlaceConfig, SftConfig
+from forkdiv.core.config.study import DatasetConfig, PlaceConfig, SftConfig
 from tests.stack import BASE
 
 STEPS = 3
@@ -49,12 +49,12 @@ LORA = {
 def main(out: Path, names: list[str]) -> None:
     import torch
 
-    from forkdiv.encoded import encoded
-    from forkdiv.model import load_tokenizer
-    from forkdiv.task_config import GraphBranchingConfig
-    from forkdiv.tasks import build
-    from forkdiv.train import RAW
-    from forkdiv.train_worker import Worker, export, new_engine
+    from forkdiv.core.config.tasks import GraphBranchingConfig
+    from forkdiv.data.tokenized import encoded
+    from forkdiv.models.loading import load_tokenizer
+    from forkdiv.tasks.registry import build
+    from forkdiv.train.sft_run import RAW
+    from forkdiv.train.worker import Worker, export, new_engine
 
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     torch.distributed.init_process_group("gloo")  # as Ray Train does

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-BASE = ROOT / "forkdiv" / "base" / "graph-d3-l3"
+BASE = ROOT / "forkdiv" / "models" / "base" / "graph-d3-l3"
 
 # Small enough for a test; every stage of the line is the real one.
 MICRO = (

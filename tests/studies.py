@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincinv, ndtr, ndtri
 
-from forkdiv.coverage import bootstrap_weights, exact_pass_at_k, pass_at_k
-from forkdiv.coverage.intervals import confidence_at_once
-from forkdiv.coverage.score import Moments, limits
+from forkdiv.coverage.stats import bootstrap_weights, exact_pass_at_k, pass_at_k
+from forkdiv.coverage.stats.intervals import confidence_at_once
+from forkdiv.coverage.stats.score_interval import Moments, limits
 
 Floats = NDArray[np.float64]
 Ability = Callable[[Floats], Floats]  # the quantiles of p over the population

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
-from forkdiv.config import AXES
+from forkdiv.core.config.study import AXES
 
 Change = tuple[float, float, float]
 UP, DOWN, FLAT = (0.3, 0.25, 0.35), (-0.2, -0.25, -0.15), (0.01, -0.02, 0.04)

@@ -16,7 +16,7 @@ import pytest
 from forkdiv.cli import VERBS
 
 ROOT = Path(__file__).parents[1]
-BASE = ROOT / "forkdiv/base/graph-d3-l3"
+BASE = ROOT / "forkdiv/models/base/graph-d3-l3"
 HEAVY = {"torch", "ray", "mlflow", "vllm", "deepspeed", "transformers"}
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -19,8 +19,8 @@ import pathspec
 import pytest
 import yaml
 
-from forkdiv.config import PlaceConfig, StudyConfig
-from forkdiv.config_file import load
+from forkdiv.core.config.load import load
+from forkdiv.core.config.study import PlaceConfig, StudyConfig
 
 ROOT = Path(__file__).parents[1]
 CLUSTER = ROOT / "cluster"
@@ -296,8 +296,8 @@ def test_ray_up_file_fits_rays_own_schema() -> None:
 def test_code_and_base_model_travel_while_runs_and_secrets_stay(ignore: str) -> None:
     spec = pathspec.GitIgnoreSpec.from_lines((ROOT / ignore).read_text().splitlines())
     for kept in (
-        "forkdiv/config.py",
-        "forkdiv/base/graph-d3-l3/model.safetensors",
+        "forkdiv/core/config/study.py",
+        "forkdiv/models/base/graph-d3-l3/model.safetensors",
         "jobs/configs/quickstart.yaml",
         "tuning/space.py",
         "requirements/cpu.txt",

@@ -1,4 +1,7 @@
-"""Who may import what: so that the pure modules load in a second and test without a cluster."""
+"""Who may import what: rooms below rooms, and each library in the rooms that need it.
+
+The rooms and their order are those of docs/architecture.md.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,93 +20,162 @@ SOURCES = sorted(
     for folder in ("forkdiv", "tuning", "jobs")
     for path in (ROOT / folder).rglob("*.py")
 )
+MODULES = {
+    path.removesuffix(".py").removesuffix("/__init__").replace("/", "."): path for path in SOURCES
+}
 
-# library: the files and folders that may import it, at any depth of their code
-ALLOWED = {
+# room: the rooms that it may import, beside itself
+MAY_IMPORT = {
+    "core": (),
+    "tasks": ("core",),
+    "models": ("core",),
+    "data": ("core", "tasks", "models"),
+    "train": ("core", "tasks", "models", "data"),
+    "sample": ("core", "tasks", "models"),
+    "score": ("core", "tasks", "models", "sample"),
+    "coverage": ("core", "tasks", "models", "sample", "score"),
+    "forks": ("core", "tasks", "models", "data", "sample", "score", "coverage"),
+    "report": ("core",),
+    "tracking": ("core",),
+    "terminal": ("core",),
+    "lm_eval": (
+        "core", "tasks", "models", "data", "train", "sample", "score", "coverage", "forks",
+        "report", "tracking",
+    ),
+    "tuning": (
+        "core", "tasks", "models", "data", "train", "sample", "score", "coverage", "forks",
+        "report", "tracking", "lm_eval", "terminal",
+    ),
+}  # fmt: skip
+EVERYONE = ("jobs", "cli")  # the command line and what it starts see all rooms
+
+# library: the modules that may import it, at any depth of their code; a folder ends with a slash
+LIBRARIES = {
     "ray": (
-        "forkdiv/trainer.py",
-        "forkdiv/process_group.py",
-        "forkdiv/train_worker.py",
-        "forkdiv/train_state.py",
-        "forkdiv/serve.py",
-        "forkdiv/route.py",
-        "forkdiv/sample.py",
+        "forkdiv/train/trainer.py",
+        "forkdiv/train/process_group.py",
+        "forkdiv/train/worker.py",
+        "forkdiv/train/resume.py",
+        "forkdiv/sample/deployment.py",
+        "forkdiv/sample/http.py",
+        "forkdiv/sample/sample_sets.py",
         "tuning/",
         "jobs/",
     ),
-    "mlflow": ("forkdiv/track.py",),
-    "vllm": (
-        "forkdiv/engine.py",
-        "forkdiv/engine_settings.py",
-        "forkdiv/engine_worker.py",
-        "forkdiv/serve.py",
-        "forkdiv/completions.py",
-        "forkdiv/logits_processors.py",
-    ),
-    "torch": (
-        "forkdiv/model.py",
-        "forkdiv/losses.py",
-        "forkdiv/interpolate.py",
-        "forkdiv/train_worker.py",
-        "forkdiv/train_log.py",
-        "forkdiv/sheet.py",
-        "forkdiv/plan.py",
-        "forkdiv/entropy.py",
-        "forkdiv/logits_processors.py",
-        "forkdiv/exact.py",
-    ),
-    "deepspeed": ("forkdiv/train_worker.py",),
-    "peft": ("forkdiv/lora.py",),
-}
+    "mlflow": ("forkdiv/tracking.py",),
+    "vllm": ("forkdiv/sample/",),
+    "torch": ("forkdiv/models/", "forkdiv/train/", "forkdiv/sample/logits_processors.py",
+              "forkdiv/coverage/exact.py", "forkdiv/forks/entropy.py"),
+    "deepspeed": ("forkdiv/train/worker.py",),
+    "peft": ("forkdiv/models/lora.py",),
+}  # fmt: skip
 
 PURE = [
-    "coverage",
+    "coverage.stats",
     "report",
-    "records",
-    "config",
-    "decoding",
-    "tasks",
-    "cell",
-    "fork_tree",
-    "fork_view",
+    "core.records",
+    "core.config.study",
+    "models.decoding",
+    "tasks.registry",
+    "coverage.cells",
+    "coverage.fork_tree",
+    "coverage.fork_summary",
 ]
+STATS_MAY_IMPORT = {"numpy", "scipy", "forkdiv", *sys.stdlib_module_names}
+
+
+def room_of(module: str) -> str:
+    """`forkdiv.train.log` is in `train`, `tuning.space` in `tuning`, `forkdiv.cli` in `cli`."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == "forkdiv" and len(parts) > 1 else parts[0]
 
 
 def imported(path: str) -> set[str]:
     """Top-level names of everything a file imports, inside functions and type checks too."""
-    return set(_imported(ast.parse((ROOT / path).read_text())))
+    return {name.partition(".")[0] for name in dotted_imports(path)}
+
+
+@cache
+def dotted_imports(path: str) -> frozenset[str]:
+    """The modules and names that a file imports, whole: `forkdiv.train.log.read_log`."""
+    return frozenset(_imported(ast.parse((ROOT / path).read_text())))
 
 
 def _imported(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            yield node.module.partition(".")[0]
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Call) and node.args:
             name = ast.unparse(node.func).rpartition(".")[2]
             first = node.args[0]
             if name in ("import_module", "__import__") and isinstance(first, ast.Constant):
-                yield str(first.value).partition(".")[0]
+                yield str(first.value)
 
 
-@pytest.mark.parametrize("library", ALLOWED)
+def own_modules(path: str) -> set[str]:
+    """The modules of this project that a file imports."""
+    found = set()
+    for name in dotted_imports(path):
+        module = name if name in MODULES else name.rpartition(".")[0]
+        if module in MODULES:
+            found.add(module)
+    return found
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_a_room_imports_only_the_rooms_below_it(room: str) -> None:
+    inside = {module: path for module, path in MODULES.items() if room_of(module) == room}
+    assert inside, f"no module is in the room {room}: does this test still look where it should?"
+    allowed = {room, "forkdiv", *MAY_IMPORT[room]}
+    wrong = [
+        f"{module} imports {other}"
+        for module, path in inside.items()
+        for other in own_modules(path)
+        if room_of(other) not in allowed
+    ]
+    assert wrong == []
+
+
+def test_every_module_is_in_a_room_that_the_rule_names() -> None:
+    rooms = {room_of(module) for module in MODULES} - {"forkdiv"}
+    assert rooms == {*MAY_IMPORT, *EVERYONE}
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
 def test_a_library_is_imported_only_where_it_may_be(library: str) -> None:
     users = [path for path in SOURCES if library in imported(path)]
     assert users, f"nothing imports {library}: does this test still look where it should?"
-    assert [path for path in users if not path.startswith(ALLOWED[library])] == []
+    assert [path for path in users if not path.startswith(LIBRARIES[library])] == []
 
 
-@pytest.mark.parametrize("name", ["engine_worker", "logits_processors"])
+def test_the_statistics_know_numpy_and_scipy_only() -> None:
+    files = [path for path in SOURCES if path.startswith("forkdiv/coverage/stats/")]
+    assert files
+    assert [path for path in files if imported(path) - STATS_MAY_IMPORT] == []
+    others = {module for path in files for module in own_modules(path)}
+    assert [module for module in others if not module.startswith("forkdiv.coverage.stats")] == []
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    """Imports inside functions count: a cycle that is hidden there is a cycle."""
+    imports = {module: own_modules(path) - {module} for module, path in MODULES.items()}
+    assert cycles(imports) == []
+
+
+def cycles(imports: dict[str, set[str]]) -> list[list[str]]:
+    """The groups of modules that reach each other."""
+    import networkx as nx
+
+    graph = nx.DiGraph([(module, other) for module, others in imports.items() for other in others])
+    groups = nx.strongly_connected_components(graph)
+    return sorted(sorted(group) for group in groups if len(group) > 1)
+
+
+@pytest.mark.parametrize("name", ["vllm_worker", "logits_processors"])
 def test_what_runs_in_the_engines_worker_does_not_know_ray(name: str) -> None:
-    assert "ray" not in imported(f"forkdiv/{name}.py")
-
-
-def test_the_library_does_not_know_who_uses_it() -> None:
-    library = [path for path in SOURCES if path.startswith("forkdiv/") and "cli" not in path]
-    assert [path for path in library if imported(path) & {"tuning", "jobs", "tests"}] == []
-    tuning = [path for path in SOURCES if path.startswith("tuning/")]
-    assert [path for path in tuning if imported(path) & {"jobs", "tests"}] == []
+    assert "ray" not in imported(f"forkdiv/sample/{name}.py")
 
 
 @pytest.mark.parametrize("module", PURE)
@@ -113,17 +186,17 @@ def test_a_pure_module_loads_no_cluster_library_not_even_through_others(module: 
     )
     loaded = set(done.stdout.split())
     assert "forkdiv" in loaded
-    assert not loaded & {*ALLOWED, "transformers"}
+    assert not loaded & {*LIBRARIES, "transformers"}
 
 
 def test_what_starts_a_training_run_leaves_torch_to_its_workers() -> None:
     """The trial and Ray Train's controller load these one after the other, before any worker."""
-    code = "import sys, forkdiv.trainer; print(*sys.modules)"
+    code = "import sys, forkdiv.train.trainer; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     loaded = done.stdout.split()
-    assert "forkdiv.process_group" in loaded
+    assert "forkdiv.train.process_group" in loaded
     assert "torch" not in loaded
 
 
@@ -136,4 +209,6 @@ def f():
 if TYPE_CHECKING:
     import torch.nn as nn
 """
-    assert {"ray", "mlflow", "torch"} <= set(_imported(ast.parse(code)))
+    names = {name.partition(".")[0] for name in _imported(ast.parse(code))}
+    assert {"ray", "mlflow", "torch"} <= names
+    assert cycles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]

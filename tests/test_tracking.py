@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from forkdiv.config_file import load
-from forkdiv.track import EXPERIMENT, PARENT_TAG, Tracker
+from forkdiv.core.config.load import load
+from forkdiv.tracking import EXPERIMENT, PARENT_TAG, Tracker
 
 pytestmark = pytest.mark.stack
 
@@ -24,7 +24,7 @@ HISTORY = [{"step": step, "train_loss": 1 / step} for step in (5, 10, 15)]
 ASKER = """
 import sys, time
 from pathlib import Path
-from forkdiv.track import Tracker
+from forkdiv.tracking import Tracker
 import mlflow, sqlalchemy
 
 root = Path(sys.argv[1])

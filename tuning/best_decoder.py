@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from forkdiv import coverage
-from forkdiv.cell import ALL
-from forkdiv.config import EvalConfig
+from forkdiv.core.config.study import EvalConfig
+from forkdiv.coverage import stats
+from forkdiv.coverage.cells import ALL
 from tuning.space import Point
 from tuning.trial import TrialResult
 
@@ -53,9 +53,9 @@ def _row(
         return []
     rows = [i for i, one in enumerate(ours.subsets) if subset in (ALL, one)]
     strata = [ours.subsets[i] for i in rows]
-    weights = coverage.bootstrap_weights(strata, config.bootstrap, config.seed)
+    weights = stats.bootstrap_weights(strata, config.bootstrap, config.seed)
     own, other = (np.array(one.passed[str(k)])[rows, None] for one in (ours, theirs))
-    (band,) = coverage.paired_differences(own, other, weights, config.confidence, strata)
+    (band,) = stats.paired_differences(own, other, weights, config.confidence, strata)
     data = {k: value for k, value in asdict(point).items() if k not in ("temperature", "decoder")}
     return [
         data

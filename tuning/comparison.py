@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from forkdiv import summary
-from forkdiv.artifacts import Store, write_text
-from forkdiv.checkpoint import Checkpoint, same_shape
-from forkdiv.config import StudyConfig
-from forkdiv.fingerprint import Identity
-from forkdiv.progress import Follower, Progress
-from forkdiv.tasks import build
+from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.fingerprint import Identity
+from forkdiv.core.progress import Follower, Progress
+from forkdiv.core.store import Store, write_text
+from forkdiv.coverage import summary
+from forkdiv.models.checkpoint import Checkpoint, same_shape
+from forkdiv.tasks.registry import build
 from tuning.space import Point
 from tuning.study import SUMMARY, folder, parent_run
 
@@ -117,7 +117,7 @@ def _sample(
     study: StudyConfig, checkpoints: list[Checkpoint], store: Store, progress: Progress
 ) -> None:
     """Draw every checkpoint's samples from one engine, which starts for the first of them."""
-    from forkdiv.serve import ServeSampler
+    from forkdiv.sample.deployment import ServeSampler
     from tuning import session
     from tuning.trial import Line
 

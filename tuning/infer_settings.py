@@ -5,21 +5,18 @@ Each guess is said, so that it can be corrected by the setting it names.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from forkdiv.checkpoint import read_config
-from forkdiv.config import StudyConfig
-from forkdiv.errors import UserError, refuse
-from forkdiv.graders import Choice, Numeric
-from forkdiv.numerals import Unreadable
-from forkdiv.prompting import check_template
-from forkdiv.rows.checked import read_rows
-from forkdiv.rows.columns import Row
-from forkdiv.task_config import FileConfig
-from forkdiv.tasks import build
+from forkdiv.core.config.study import PromptConfig, StudyConfig
+from forkdiv.core.config.tasks import FileConfig
+from forkdiv.core.errors import UserError, refuse
+from forkdiv.models.checkpoint import read_config
+from forkdiv.models.prompting import check_template
+from forkdiv.tasks.graders.infer import infer_grader
+from forkdiv.tasks.own_data.checked import read_rows
+from forkdiv.tasks.registry import build
 
 LOOKED_AT = 200  # rows
 MOST_TOKENS = 512
@@ -50,25 +47,6 @@ def settled(study: StudyConfig, checkpoints: Sequence[Path]) -> tuple[StudyConfi
     return study, said
 
 
-def guess_grader(rows: Sequence[Row]) -> tuple[str, str]:
-    """The grader that the references look made for, and why."""
-    if not rows:
-        return "exact", "no row to judge by"
-    completions = [row.completion for row in rows if row.completion]
-    answers = [row.answer for row in rows if row.answer is not None]
-    marks = (("hash", re.compile(r"^\s*####", re.MULTILINE)), ("boxed", re.compile(r"\\f?boxed")))
-    for name, mark in marks:
-        if completions and all(mark.search(text) for text in completions):
-            return name, "every completion marks its answer so"
-    if answers and all(_reads(Choice(), one) for one in answers):
-        return "choice", "every answer is a letter"
-    if answers and all(_reads(Numeric(), one) for one in answers):
-        return "numeric", "every answer is a number"
-    if answers and any(re.search(r"[\\$^=]", one) for one in answers):
-        return "math", "answers hold mathematics"
-    return "exact", "no answer has a form of its own"
-
-
 def _task(study: StudyConfig) -> tuple[FileConfig, str]:
     given = study.task if study.task.kind == "file" else FileConfig(test=study.data)
     assert isinstance(given, FileConfig)
@@ -77,21 +55,11 @@ def _task(study: StudyConfig) -> tuple[FileConfig, str]:
     if study.task.kind == "file" and "grader" in given.model_fields_set:
         return task, ""
     read = read_rows(study.data, task.format, task.columns, frozenset({"answer", "completion"}))
-    grader, why = guess_grader(read.rows[:LOOKED_AT])
+    grader, why = infer_grader(read.rows[:LOOKED_AT])
     return task.model_copy(update={"grader": grader}), f"task.grader={grader} ({why})"
 
 
-def _reads(grader: Choice | Numeric, answer: str) -> bool:
-    try:
-        grader.reference(answer)
-    except (Unreadable, ValueError):
-        return False
-    return True
-
-
 def _has_chat(checkpoint: Path) -> bool:
-    from forkdiv.config import PromptConfig
-
     try:
         check_template(checkpoint, PromptConfig(template="chat"))
     except UserError:
@@ -102,8 +70,8 @@ def _has_chat(checkpoint: Path) -> bool:
 def _room(study: StudyConfig, checkpoints: Sequence[Path]) -> int:
     """Tokens for an answer: what every context leaves beside the longest prompt, at most
     MOST_TOKENS."""
-    from forkdiv.model import load_tokenizer
-    from forkdiv.prompting import prompt_ids
+    from forkdiv.models.loading import load_tokenizer
+    from forkdiv.models.prompting import prompt_ids
 
     problems = build(study.task).heldout(study.eval.split, study.eval.problems)
     rooms = []

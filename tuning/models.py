@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from forkdiv import dataset, sample, synthesis, train
-from forkdiv.artifacts import Store
-from forkdiv.checkpoint import Checkpoint
-from forkdiv.config import StudyConfig
-from forkdiv.sample import SampleSet
+from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.store import Store
+from forkdiv.data import dataset
+from forkdiv.forks import synthesis
+from forkdiv.models.checkpoint import Checkpoint
+from forkdiv.sample import sample_sets
+from forkdiv.sample.sample_sets import SampleSet
+from forkdiv.train import sft_run
 from tuning.space import Point, at, points
 
 
@@ -24,7 +27,9 @@ class Model:
     def samples(self, store: Store) -> SampleSet:
         """Where its samples are, or will be."""
         study = self.study
-        what = sample.identity(study.task, study.eval, self.checkpoint, study.decoder, study.prompt)
+        what = sample_sets.identity(
+            study.task, study.eval, self.checkpoint, study.decoder, study.prompt
+        )
         return SampleSet(what, store.path(what))
 
 
@@ -47,5 +52,5 @@ def tuned(study: StudyConfig, base: Checkpoint, store: Store) -> Checkpoint:
     data = dataset.sft_identity(study.task, study.dataset).fingerprint
     if study.dataset.synthesis != "none":
         data = synthesis.identity(study, data, base.fingerprint).fingerprint
-    run = train.identity(data, base.fingerprint, study.sft, study.prompt)
-    return train.planned(store, run, study.sft)
+    run = sft_run.identity(data, base.fingerprint, study.sft, study.prompt)
+    return sft_run.planned(store, run, study.sft)

@@ -6,20 +6,20 @@ import os
 import socket
 from pathlib import Path
 
-from forkdiv.artifacts import Store, check_writable
-from forkdiv.checkpoint import (
+from forkdiv.core.config.study import PlaceConfig, StudyConfig
+from forkdiv.core.errors import refuse
+from forkdiv.core.store import Store, check_writable
+from forkdiv.models.checkpoint import (
     Checkpoint,
     check_vocabulary,
     open_checkpoint,
     read_config,
     same_shape,
 )
-from forkdiv.config import PlaceConfig, StudyConfig
-from forkdiv.errors import refuse
-from forkdiv.pretrain import CONTEXT, planned_base
-from forkdiv.prompting import check_template
-from forkdiv.tasks import build
+from forkdiv.models.prompting import check_template
 from forkdiv.tasks.base import Task, too_few
+from forkdiv.tasks.registry import build
+from forkdiv.train.pretrain import CONTEXT, planned_base
 
 
 def check(study: StudyConfig, takes_checkpoint: bool = False) -> Checkpoint:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from forkdiv.cell import ALL
-from forkdiv.config import StudyConfig
-from forkdiv.track import Tracker
+from forkdiv.core.config.study import StudyConfig
+from forkdiv.coverage.cells import ALL
+from forkdiv.tracking import Tracker
 from tuning.space import Point
 from tuning.trial import TrialResult
 

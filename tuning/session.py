@@ -14,17 +14,17 @@ import ray
 from ray import serve as ray_serve
 from tokenizers import Tokenizer
 
-from forkdiv import serve
-from forkdiv.artifacts import Store
-from forkdiv.checkpoint import Checkpoint, read_config
-from forkdiv.config import PlaceConfig, StudyConfig
-from forkdiv.engine_settings import EngineSpec
-from forkdiv.errors import refuse
-from forkdiv.fingerprint import Identity
-from forkdiv.preflight import joins
-from forkdiv.pretrain import obtain_base
-from forkdiv.progress import Progress
-from forkdiv.tasks import build
+from forkdiv.core.config.study import PlaceConfig, StudyConfig
+from forkdiv.core.errors import refuse
+from forkdiv.core.fingerprint import Identity
+from forkdiv.core.progress import Progress
+from forkdiv.core.store import Store
+from forkdiv.models.checkpoint import Checkpoint, read_config
+from forkdiv.sample import deployment
+from forkdiv.sample.engine_settings import EngineSpec
+from forkdiv.tasks.registry import build
+from forkdiv.train.pretrain import obtain_base
+from tuning.preflight import joins
 
 PROOF_PROMPTS, PROOF_TOKENS, SERVED_TOKENS = 4, 256, 16
 # A trial waits for workers and replicas and hardly computes: next to no CPU of its own, or
@@ -74,7 +74,7 @@ def _check_room(place: PlaceConfig) -> None:
     gpu = place.device == "gpu"
     needs = {
         "CPU": trials * (place.workers * place.cpus_per_worker + TRIAL_CPUS)
-        + place.engine.replicas * serve.REPLICA_CPUS,
+        + place.engine.replicas * deployment.REPLICA_CPUS,
         "GPU": gpu
         * (trials * place.workers + place.engine.replicas * place.engine.tensor_parallel),
     }
@@ -141,7 +141,7 @@ def _copy(path: Path, folder: Path) -> None:
 @contextmanager
 def sampler(study: StudyConfig, base: Checkpoint) -> Iterator[str]:
     """The sampler's application for the block, starting in the background; yields its name."""
-    name = serve.deploy(engine_spec(study, base))
+    name = deployment.deploy(engine_spec(study, base))
     try:
         yield name
     finally:

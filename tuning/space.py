@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any
 
-from forkdiv import synthesis, train_plan
-from forkdiv.config import AXES, DATA_AXES, TUNING_AXES, StudyConfig
-from forkdiv.errors import refuse
-from forkdiv.tasks import build
+from forkdiv.core.config.study import AXES, DATA_AXES, TUNING_AXES, StudyConfig
+from forkdiv.core.errors import refuse
+from forkdiv.forks import synthesis
+from forkdiv.tasks.registry import build
+from forkdiv.train import schedule
 
 SHORT = {"fork_density": "density", "branch_coverage": "coverage", "interpolation": "alpha"}
 
@@ -128,7 +129,7 @@ def check_data(study: StudyConfig) -> None:
         task.check_knobs(config)
         synthesis.check(task, config.synthesis)
         if config.synthesis == "none":  # else their number is not known yet
-            train_plan.saves(task.examples(config), study.sft)
+            schedule.saves(task.examples(config), study.sft)
         examples = task.sft_examples(config)
         if task.available("train") < 20 * task.examples(config):
             deque(examples, maxlen=0)  # a small task can run out half way

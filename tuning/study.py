@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from forkdiv import summary
-from forkdiv.artifacts import Store, write_text
-from forkdiv.checkpoint import Checkpoint
-from forkdiv.config import StudyConfig
-from forkdiv.fingerprint import canonical
-from forkdiv.progress import Follower, Progress
-from forkdiv.track import Tracker
+from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.fingerprint import canonical
+from forkdiv.core.progress import Follower, Progress
+from forkdiv.core.store import Store, write_text
+from forkdiv.coverage import summary
+from forkdiv.models.checkpoint import Checkpoint
+from forkdiv.tracking import Tracker
 from tuning.space import axes
 
 SUMMARY = "summary.json"

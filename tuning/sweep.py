@@ -10,11 +10,11 @@ from typing import Any
 
 from ray import tune
 
-from forkdiv.artifacts import Store, write_text
-from forkdiv.checkpoint import Checkpoint
-from forkdiv.config import StudyConfig
-from forkdiv.errors import InvalidResult
-from forkdiv.progress import Progress
+from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.errors import InvalidResult
+from forkdiv.core.progress import Progress
+from forkdiv.core.store import Store, write_text
+from forkdiv.models.checkpoint import Checkpoint
 from tuning.record import record
 from tuning.session import TRIAL_CPUS
 from tuning.space import Point, at, points
@@ -83,7 +83,7 @@ def run(
 
 def trial(config: dict[str, Any], setting: dict[str, Any]) -> None:
     """What Tune runs in its actor: the line for one point, written to MLflow and to a file."""
-    from forkdiv.serve import ServeSampler
+    from forkdiv.sample.deployment import ServeSampler
 
     study = StudyConfig.model_validate(setting["study"])
     point = Point(**config["point"])

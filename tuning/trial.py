@@ -12,32 +12,26 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from forkdiv import (
-    at_forks,
-    coverage,
-    dataset,
-    estimate,
-    exact,
-    sample,
-    score,
-    synthesis,
-    train,
-    train_log,
-)
-from forkdiv.artifacts import Artifact, Store
-from forkdiv.cell import Findings, cells, means
-from forkdiv.checkpoint import Checkpoint
-from forkdiv.config import DecoderConfig, StudyConfig
-from forkdiv.coverage import Floats
-from forkdiv.errors import InvalidResult
-from forkdiv.fingerprint import Identity
-from forkdiv.fork_view import ForkProbabilities
-from forkdiv.progress import Progress
-from forkdiv.records import Problem
-from forkdiv.sample import Failed, Request, Response, SamplerClient, SampleSet
-from forkdiv.tally import ProblemCounts
-from forkdiv.tasks import build
-from forkdiv.watch import Evaluate
+from forkdiv.core.config.study import DecoderConfig, StudyConfig
+from forkdiv.core.errors import InvalidResult
+from forkdiv.core.fingerprint import Identity
+from forkdiv.core.progress import Progress
+from forkdiv.core.records import Problem
+from forkdiv.core.store import Artifact, Store
+from forkdiv.coverage import estimate, exact, exact_forks, stats
+from forkdiv.coverage.cells import Findings, cells, means
+from forkdiv.coverage.fork_summary import ForkProbabilities
+from forkdiv.coverage.stats import Floats
+from forkdiv.data import dataset
+from forkdiv.forks import synthesis
+from forkdiv.models.checkpoint import Checkpoint
+from forkdiv.sample import sample_sets
+from forkdiv.sample.sample_sets import Failed, Request, Response, SamplerClient, SampleSet
+from forkdiv.score import verdicts
+from forkdiv.score.counts import ProblemCounts
+from forkdiv.tasks.registry import build
+from forkdiv.train import log, sft_run
+from forkdiv.train.eval_during import Evaluate
 from tuning.space import Point, at
 
 
@@ -144,7 +138,7 @@ class Line:
         with self._timed("coverage"):
             made = cells(knobs, found, study.eval)
         rule = [f"until {study.eval.enough} correct"] if study.eval.enough else []
-        what = score.identity(samples, len(problems), study.eval.samples, rule)
+        what = verdicts.identity(samples, len(problems), study.eval.samples, rule)
         return made, counts, what.fingerprint
 
     def _choice(self, study: StudyConfig, checkpoint: Checkpoint) -> dict[str, dict[str, float]]:
@@ -160,7 +154,7 @@ class Line:
         """The run of the study's own settings; `evaluate` is given the checkpoints as they come."""
         data = self.data(study)
         with self._timed("train"):
-            return train.obtain(
+            return sft_run.obtain(
                 self.store,
                 data,
                 self.base,
@@ -192,10 +186,10 @@ class Line:
 
     def measured(self, study: StudyConfig, run: Artifact) -> dict[float, Checkpoint]:
         """The run's checkpoints by epoch, or the one between the base and its last."""
-        saved = train.checkpoints(run)
+        saved = sft_run.checkpoints(run)
         if study.interpolation == 1:
             return saved
-        from forkdiv import interpolate  # torch
+        from forkdiv.models import interpolate  # torch
 
         epoch, late = saved.popitem()
         with self._timed("interpolation"):
@@ -220,7 +214,7 @@ class Line:
             return self._until_settled(study, problems, checkpoint)
         samples = self.sampled(study, problems, checkpoint)
         with self._timed("score"):
-            counts = score.obtain(self.store, study.task, problems, study.eval.samples, samples)
+            counts = verdicts.obtain(self.store, study.task, problems, study.eval.samples, samples)
         return counts, samples.identity
 
     def _until_settled(
@@ -229,7 +223,7 @@ class Line:
         """Stage by stage, each for the problems that the ones before have not settled."""
         config = study.eval
         assert config.enough
-        design = coverage.doubling(config.samples, config.first, config.enough)
+        design = stats.doubling(config.samples, config.first, config.enough)
         found: dict[str, ProblemCounts] = {}
         owed = problems
         for n in design.stages:
@@ -238,7 +232,7 @@ class Line:
             samples = self.sampled(study, problems, checkpoint, each)
             some = len(owed) < len(problems)
             with self._timed("score"):
-                counts = score.obtain(self.store, study.task, owed, n, samples, some)
+                counts = verdicts.obtain(self.store, study.task, owed, n, samples, some)
             for one in counts:
                 one.stages, one.enough = design.stages, design.enough
                 found[one.problem_id] = one
@@ -261,9 +255,9 @@ class Line:
     ) -> SampleSet:
         """The checkpoint's samples, drawn where they are missing; `each` says how many of each
         problem, where they differ."""
-        what = sample.identity(study.task, study.eval, checkpoint, study.decoder, study.prompt)
+        what = sample_sets.identity(study.task, study.eval, checkpoint, study.decoder, study.prompt)
         with self._timed("sample"):
-            found = sample.obtain(
+            found = sample_sets.obtain(
                 self.store,
                 what,
                 problems,
@@ -293,12 +287,12 @@ class Line:
     ) -> ForkProbabilities | None:
         """What the checkpoint does at the forks, with exact probabilities; None where the decoder
         is more than a temperature, or the task does not know its forks."""
-        if not study.decoder.is_plain or not at_forks.applies(build(study.task), problems):
+        if not study.decoder.is_plain or not exact_forks.applies(build(study.task), problems):
             return None
-        found = at_forks.obtain(
+        found = exact_forks.obtain(
             self.store, study.task, study.eval, problems, checkpoint, study.decoder, study.prompt
         )
-        return at_forks.read(found)
+        return exact_forks.read(found)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -322,6 +316,4 @@ def _history(run: Artifact) -> list[dict[str, float]]:
     names = {"step": "step", "loss": "train_loss"} | {
         name: name for name in ("learning_rate", "grad_norm", "response_tokens_per_s", "memory_gib")
     }
-    return [
-        {shown: row[name] for name, shown in names.items()} for row in train_log.read_log(run.path)
-    ]
+    return [{shown: row[name] for name, shown in names.items()} for row in log.read_log(run.path)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from forkdiv.rows.file import type_name
+from forkdiv.core.json_types import type_name
 
 MARK = "\x1e"  # ASCII's record separator, which no keyboard types
 SYSTEM, USER, ASSISTANT = "system", "user", "assistant"

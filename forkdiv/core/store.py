@@ -17,8 +17,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from forkdiv.errors import InvalidResult, refuse
-from forkdiv.fingerprint import Identity, library_version
+from forkdiv.core.errors import InvalidResult, refuse
+from forkdiv.core.fingerprint import Identity, library_version
 
 RECORD = "record.json"
 

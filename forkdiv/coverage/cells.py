@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from forkdiv import coverage, estimate, fork_view, shrinkage
-from forkdiv.config import EvalConfig
-from forkdiv.coverage import Floats
-from forkdiv.errors import InvalidResult
-from forkdiv.fork_view import ForkProbabilities
-from forkdiv.tally import ProblemCounts
+from forkdiv.core.config.study import EvalConfig
+from forkdiv.core.errors import InvalidResult
+from forkdiv.coverage import estimate, fork_summary, lost_problems, stats
+from forkdiv.coverage.fork_summary import ForkProbabilities
+from forkdiv.coverage.stats import Floats
+from forkdiv.score.counts import ProblemCounts
 
 ALL = "all"
 # Orders that a mean over problems of majority@k is drawn from: its error is at most 0.0016.
@@ -129,20 +129,22 @@ def _cell(
 def _numbers_of(found: Findings, config: EvalConfig) -> dict[str, Any]:
     mine, theirs, ks = found.counts, found.base, config.ks
     strata = [one.subset for one in mine]
-    weights = coverage.bootstrap_weights(strata, config.bootstrap, config.seed)
+    weights = stats.bootstrap_weights(strata, config.bootstrap, config.seed)
     values = estimate.pass_at(mine, ks)
     cell: dict[str, Any] = {
-        "pass_at": _by_k(ks, coverage.mean_intervals(values, weights, config.confidence, strata)),
+        "pass_at": _by_k(ks, stats.mean_intervals(values, weights, config.confidence, strata)),
         "best_case_pass_at": _best_case(mine, ks),
         "valid_solutions": _valid(mine),
         **_law(mine, weights, config),
     }
     if theirs is not None:
         base = estimate.pass_at(theirs, ks)
-        difference = coverage.paired_differences(values, base, weights, config.confidence, strata)
+        difference = stats.paired_differences(values, base, weights, config.confidence, strata)
         cell["delta_to_base"] = _by_k(ks, difference)
         sides, both = (mine, theirs, found.prompts), (values, base)
-        cell["shrinkage"] = shrinkage.view(*sides, ks, both, weights, config.confidence, difference)
+        cell["shrinkage"] = lost_problems.view(
+            *sides, ks, both, weights, config.confidence, difference
+        )
     # a vote, distinct solutions and modes are estimated over any k of the samples
     if estimate.exchangeable(mine):
         distinct = _distinct(mine, config)
@@ -157,7 +159,7 @@ def _numbers_of(found: Findings, config: EvalConfig) -> dict[str, Any]:
         cell |= {"exact_pass_at": _numbers(ks, known), "agreement": asdict(agreed)}
     if found.forks is not None:
         rows = range(len(mine)) if found.rows is None else found.rows
-        cell["forks"] = fork_view.view(found.forks, rows, ks, weights, config.confidence)
+        cell["forks"] = fork_summary.view(found.forks, rows, ks, weights, config.confidence)
     return cell
 
 
@@ -173,14 +175,14 @@ def _law(counts: Sequence[ProblemCounts], weights: Floats, config: EvalConfig) -
     if not estimate.exchangeable(counts):
         return {"law": None, "no_law": "the samples of a problem were not drawn independently"}
     correct = [one.correct for one in counts]
-    found = coverage.law(config.samples, correct, config.predicted, weights, config.confidence)
+    found = stats.law(config.samples, correct, config.predicted, weights, config.confidence)
     if isinstance(found, str):
         return {"law": None, "no_law": found}
     return {"law": asdict(found), "no_law": ""}
 
 
 def _distinct(counts: Sequence[ProblemCounts], config: EvalConfig) -> Floats:
-    return coverage.distinct_at_k(config.samples, [one.solutions for one in counts], config.ks)
+    return stats.distinct_at_k(config.samples, [one.solutions for one in counts], config.ks)
 
 
 def _valid(counts: Sequence[ProblemCounts]) -> float | None:
@@ -193,7 +195,7 @@ def _majority(counts: Sequence[ProblemCounts], config: EvalConfig) -> dict[str, 
     # a seed of its own for each problem, or the errors of the draws would not average out
     draws = -(-MAJORITY_DRAWS // len(counts))
     rows = [
-        coverage.majority_at_k(one.n, one.right_votes, one.wrong_votes, config.ks, draws, seed)
+        stats.majority_at_k(one.n, one.right_votes, one.wrong_votes, config.ks, draws, seed)
         for seed, one in enumerate(counts)
         if one.right_votes is not None and one.wrong_votes is not None
     ]
@@ -240,7 +242,7 @@ def _by_mode(counts: Sequence[ProblemCounts], ks: Sequence[int]) -> dict[str, di
             "share": float(n.sum() / samples),
             "pass_at": {
                 str(k): {
-                    "value": float(coverage.pass_at_k(n[has], c[has], np.array(k)).mean()),
+                    "value": float(stats.pass_at_k(n[has], c[has], np.array(k)).mean()),
                     "problems": int(has.sum()),
                 }
                 for k, has in enough.items()
@@ -249,5 +251,5 @@ def _by_mode(counts: Sequence[ProblemCounts], ks: Sequence[int]) -> dict[str, di
     return found
 
 
-def _by_k(ks: Sequence[int], intervals: Sequence[coverage.Interval]) -> dict[str, dict[str, Any]]:
+def _by_k(ks: Sequence[int], intervals: Sequence[stats.Interval]) -> dict[str, dict[str, Any]]:
     return {str(k): asdict(interval) for k, interval in zip(ks, intervals, strict=True)}

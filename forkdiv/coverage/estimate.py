@@ -12,10 +12,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from forkdiv import coverage
-from forkdiv.coverage import Agreement, Floats
-from forkdiv.errors import InvalidResult
-from forkdiv.tally import ProblemCounts
+from forkdiv.core.errors import InvalidResult
+from forkdiv.coverage import stats
+from forkdiv.coverage.stats import Agreement, Floats
+from forkdiv.score.counts import ProblemCounts
 
 
 def exchangeable(counts: Sequence[ProblemCounts]) -> bool:
@@ -34,7 +34,7 @@ def pass_at(counts: Sequence[ProblemCounts], ks: Sequence[int], best_case: bool 
         n, c = np.array([[one.n, one.correct] for one in counts]).T
         if best_case:
             c = c + np.array([one.truncated + one.unparsable for one in counts])
-        return coverage.pass_at_k(n[:, None], c[:, None], np.array(ks))
+        return stats.pass_at_k(n[:, None], c[:, None], np.array(ks))
     if any(one.stages for one in counts):
         if best_case:
             raise ValueError("there is no best case of samples whose number depends on them")
@@ -42,40 +42,40 @@ def pass_at(counts: Sequence[ProblemCounts], ks: Sequence[int], best_case: bool 
         return _design(counts).pass_at_k(n, c, np.array(ks))
     if all(one.trees for one in counts):
         size, places = _trees(counts, best_case)
-        return coverage.pass_at_k_trees(places, size, np.array(ks))
+        return stats.pass_at_k_trees(places, size, np.array(ks))
     n, c = _strata(counts, best_case)
-    dealt = np.array([coverage.deal(k, n.shape[1]) for k in ks])
-    return coverage.pass_at_k_stratified(n[:, None, :], c[:, None, :], dealt)
+    dealt = np.array([stats.deal(k, n.shape[1]) for k in ks])
+    return stats.pass_at_k_stratified(n[:, None, :], c[:, None, :], dealt)
 
 
 def exact_pass_at(p: Floats, ks: Sequence[int]) -> Floats:
     """Shape (problems, ks), from probabilities of shape (problems,) or (problems, strata)."""
     if p.ndim == 1:
-        return coverage.exact_pass_at_k(p[:, None], np.array(ks))
-    dealt = np.array([coverage.deal(k, p.shape[1]) for k in ks])
-    return coverage.exact_pass_at_k_stratified(p[:, None, :], dealt)
+        return stats.exact_pass_at_k(p[:, None], np.array(ks))
+    dealt = np.array([stats.deal(k, p.shape[1]) for k in ks])
+    return stats.exact_pass_at_k_stratified(p[:, None, :], dealt)
 
 
 def agreement(counts: Sequence[ProblemCounts], n: int, p: Floats, ks: Sequence[int]) -> Agreement:
     """Of the counts with exact probabilities of shape (problems,) or (problems, strata)."""
     if any(one.stages for one in counts):
         seen, c = np.array([[one.n, one.correct] for one in counts]).T
-        return coverage.agreement_of_design(_design(counts), seen, c, p, ks)
+        return stats.agreement_of_design(_design(counts), seen, c, p, ks)
     correct = np.array([one.correct for one in counts]) if p.ndim == 1 else _strata(counts)[1]
-    return coverage.agreement(correct, n, p, ks)
+    return stats.agreement(correct, n, p, ks)
 
 
-def _design(counts: Sequence[ProblemCounts]) -> coverage.Design:
+def _design(counts: Sequence[ProblemCounts]) -> stats.Design:
     rules = {(one.stages, one.enough) for one in counts}
     if len(rules) != 1:
         raise InvalidResult("problems were sampled under different stopping rules; sample again")
     ((stages, enough),) = rules
-    return coverage.Design(stages, enough)
+    return stats.Design(stages, enough)
 
 
 def _strata(
     counts: Sequence[ProblemCounts], best_case: bool = False
-) -> tuple[coverage.Counts, coverage.Counts]:
+) -> tuple[stats.Counts, stats.Counts]:
     """Samples and correct ones, each of shape (problems, strata)."""
     names = sorted({stratum for one in counts for stratum in one.strata})
     if any(sorted(one.strata) != names for one in counts):
@@ -84,7 +84,7 @@ def _strata(
     return rows[..., 0], rows[..., 1] + (rows[..., 2] if best_case else 0)
 
 
-def _trees(counts: Sequence[ProblemCounts], best_case: bool) -> tuple[int, coverage.Counts]:
+def _trees(counts: Sequence[ProblemCounts], best_case: bool) -> tuple[int, stats.Counts]:
     """The size of every tree, and the places of their first correct samples, of shape
     (problems, trees)."""
     sizes = {size for one in counts for size, _, _ in one.trees.values()}

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from forkdiv.artifacts import Artifact, Store
-from forkdiv.checkpoint import Checkpoint
-from forkdiv.config import DecoderConfig, EvalConfig, PromptConfig
-from forkdiv.coverage import Floats
-from forkdiv.decoding import first_candidates
-from forkdiv.fingerprint import Identity
-from forkdiv.records import Problem
-from forkdiv.task_config import TaskConfig
-from forkdiv.tasks import build, described
+from forkdiv.core.config.study import DecoderConfig, EvalConfig, PromptConfig
+from forkdiv.core.config.tasks import TaskConfig
+from forkdiv.core.fingerprint import Identity
+from forkdiv.core.records import Problem
+from forkdiv.core.store import Artifact, Store
+from forkdiv.coverage.stats import Floats
+from forkdiv.models.checkpoint import Checkpoint
+from forkdiv.models.decoding import first_candidates
+from forkdiv.tasks.registry import build, described
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -89,8 +89,8 @@ def probabilities(
     ValueError where the task cannot list every correct response, and for trees."""
     if decoder.tree_samples:
         raise ValueError(f"no exact probabilities of trees of samples: {decoder}")
-    from forkdiv.model import next_token_logprobs
-    from forkdiv.prompting import encode, prompt_ids
+    from forkdiv.models.loading import next_token_logprobs
+    from forkdiv.models.prompting import encode, prompt_ids
 
     solver = build(task)
     if not solver.exhaustive:
@@ -123,7 +123,7 @@ def _steps(
     decoder: DecoderConfig,
 ) -> list[Floats]:
     """The log-probability of each token of every response, its end token included."""
-    from forkdiv.model import token_logprobs
+    from forkdiv.models.loading import token_logprobs
 
     asked = [
         (row, len(head) + i, token)
@@ -147,7 +147,7 @@ def load(
     """The model, computing in the decoder's dtype, and its tokenizer."""
     import torch
 
-    from forkdiv.model import load_model, load_tokenizer
+    from forkdiv.models.loading import load_model, load_tokenizer
 
     dtype = torch.bfloat16 if decoder.dtype == "bfloat16" else torch.float32
     return load_model(checkpoint.path, dtype), load_tokenizer(checkpoint.path)

@@ -23,19 +23,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from forkdiv import exact
-from forkdiv.artifacts import Artifact, Store
-from forkdiv.checkpoint import Checkpoint
-from forkdiv.config import DecoderConfig, EvalConfig, PromptConfig
-from forkdiv.coverage import Floats
-from forkdiv.fingerprint import Identity
-from forkdiv.fork_tree import ForkTree
-from forkdiv.fork_view import ForkNode, ForkProbabilities
-from forkdiv.prompting import placed_ids, prompt_ids
-from forkdiv.records import Problem
-from forkdiv.task_config import TaskConfig
-from forkdiv.tasks import build
+from forkdiv.core.config.study import DecoderConfig, EvalConfig, PromptConfig
+from forkdiv.core.config.tasks import TaskConfig
+from forkdiv.core.fingerprint import Identity
+from forkdiv.core.records import Problem
+from forkdiv.core.store import Artifact, Store
+from forkdiv.coverage import exact
+from forkdiv.coverage.fork_summary import ForkNode, ForkProbabilities
+from forkdiv.coverage.fork_tree import ForkTree
+from forkdiv.coverage.stats import Floats
+from forkdiv.models.checkpoint import Checkpoint
+from forkdiv.models.prompting import placed_ids, prompt_ids
 from forkdiv.tasks.base import Task
+from forkdiv.tasks.registry import build
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -146,7 +146,7 @@ def _steps(
     temperature: float,
 ) -> Floats:
     """The log-probability of every step of every tree, one tree's after the other's."""
-    from forkdiv.model import token_logprobs
+    from forkdiv.models.loading import token_logprobs
 
     sequences: list[list[int]] = []
     asked = []

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import entr
 
-from forkdiv import coverage
-from forkdiv.coverage import Floats
+from forkdiv.coverage import stats
+from forkdiv.coverage.stats import Floats
 
 Kind = tuple[int, bool]  # depth, signed
 
@@ -149,10 +149,10 @@ def _over(weights: Floats, has: NDArray[np.int64]) -> Floats:
 
 def _interval(values: Floats, weights: Floats, confidence: float) -> dict[str, float]:
     """Limits for the mean over problems of `values`, of shape (problems,)."""
-    (found,) = coverage.mean_intervals(values[:, None], weights, confidence)
+    (found,) = stats.mean_intervals(values[:, None], weights, confidence)
     return {"value": found.value, "low": found.low, "high": found.high}
 
 
 def _pass_at(p: Floats, ks: Sequence[int]) -> dict[str, float]:
-    means = coverage.exact_pass_at_k(p[:, None], np.array(ks)).mean(axis=0)
+    means = stats.exact_pass_at_k(p[:, None], np.array(ks)).mean(axis=0)
     return {str(k): float(mean) for k, mean in zip(ks, means, strict=True)}

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
 
-from forkdiv.errors import InvalidResult, refuse
-from forkdiv.fork_view import ForkNode
-from forkdiv.records import Fork
+from forkdiv.core.errors import InvalidResult, refuse
+from forkdiv.core.records import Fork
+from forkdiv.coverage.fork_summary import ForkNode
 
 Path = tuple[int, ...]  # tokens of a response from its first one on
 # of a text: its tokens, and where in its characters each of them ends

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from forkdiv import coverage, estimate
-from forkdiv.coverage import Floats
-from forkdiv.tally import ProblemCounts
+from forkdiv.coverage import estimate, stats
+from forkdiv.coverage.stats import Floats
+from forkdiv.score.counts import ProblemCounts
 
 MOST_LISTED = 10  # problems of each kind that are named, with two texts of each model
 
@@ -23,7 +23,7 @@ def view(
     values: tuple[Floats, Floats],
     weights: Floats,
     confidence: float,
-    intervals: Sequence[coverage.Interval],
+    intervals: Sequence[stats.Interval],
 ) -> dict[str, Any]:
     """The `shrinkage` of a cell, as plain JSON values.
 
@@ -33,7 +33,7 @@ def view(
     """
     ours, theirs = values
     n, c, before = (np.array(some) for some in _counts(tuned, base))
-    found = coverage.changed(n, c, before, ours[:, -1], theirs[:, -1], 1 - confidence)
+    found = stats.changed(n, c, before, ours[:, -1], theirs[:, -1], 1 - confidence)
     # the test is one of independent samples, equally many on both sides
     independent = estimate.exchangeable([*tuned, *base])
     sides = {"lost": found.lost, "gained": found.gained}
@@ -54,7 +54,7 @@ def view(
         "at_k": ks[-1],
         **{f"{kind}_count": len(rows) for kind, rows in sides.items()},
         **listed,
-        "crossing": asdict(coverage.crossing(ks, ours - theirs, weights, confidence)),
+        "crossing": asdict(stats.crossing(ks, ours - theirs, weights, confidence)),
         "largest_loss": _largest(ks, intervals),
     }
 
@@ -75,8 +75,8 @@ def _side(counts: ProblemCounts, pass_at: float) -> dict[str, Any]:
     }
 
 
-def _largest(ks: Sequence[int], intervals: Sequence[coverage.Interval]) -> dict[str, Any] | None:
+def _largest(ks: Sequence[int], intervals: Sequence[stats.Interval]) -> dict[str, Any] | None:
     k, worst = min(zip(ks, intervals, strict=True), key=lambda pair: pair[1].value)
-    if worst.value >= -coverage.NO_CHANGE:
+    if worst.value >= -stats.NO_CHANGE:
         return None
     return {"k": k, "value": worst.value, "low": worst.low_all, "high": worst.high_all}

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from forkdiv.artifacts import commit, versions
-from forkdiv.checkpoint import Checkpoint
-from forkdiv.config import AXES, StudyConfig
-from forkdiv.errors import InvalidResult
-from forkdiv.fingerprint import Identity, stages
-from forkdiv.tasks import build, described
+from forkdiv.core.config.study import AXES, StudyConfig
+from forkdiv.core.errors import InvalidResult
+from forkdiv.core.fingerprint import Identity, stages
+from forkdiv.core.store import commit, versions
+from forkdiv.models.checkpoint import Checkpoint
+from forkdiv.tasks.registry import build, described
 
 NOT_IDENTITY = {"name", "place", "base", "checkpoint", "pretrain", "audit", "data", "plan"}
 

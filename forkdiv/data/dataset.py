@@ -13,12 +13,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from forkdiv.artifacts import Artifact, Store
-from forkdiv.config import DatasetConfig, PretrainConfig
-from forkdiv.fingerprint import Identity, canonical
-from forkdiv.records import Example
-from forkdiv.task_config import TaskConfig
-from forkdiv.tasks import build, described
+from forkdiv.core.config.study import DatasetConfig, PretrainConfig
+from forkdiv.core.config.tasks import TaskConfig
+from forkdiv.core.fingerprint import Identity, canonical
+from forkdiv.core.records import Example
+from forkdiv.core.store import Artifact, Store
+from forkdiv.tasks.registry import build, described
 
 EXAMPLES, CARD = "examples.parquet", "card.json"
 ROWS_AT_ONCE = 4096

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from forkdiv import dataset
-from forkdiv.artifacts import Store
-from forkdiv.config import StudyConfig
-from forkdiv.errors import refuse
-from forkdiv.records import Example
-from forkdiv.task_config import FileConfig, task_adapter
-from forkdiv.tasks import build
-from forkdiv.tasks.own_data import UNGRADED, OwnData
+from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.config.tasks import FileConfig, task_adapter
+from forkdiv.core.errors import refuse
+from forkdiv.core.records import Example
+from forkdiv.core.store import Store
+from forkdiv.data import dataset
+from forkdiv.tasks.own_data.task import UNGRADED, OwnData
+from forkdiv.tasks.registry import build
 
 
 def named(study: StudyConfig) -> StudyConfig:

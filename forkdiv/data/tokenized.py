@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from forkdiv.artifacts import publish_file
-from forkdiv.checkpoint import read_config
-from forkdiv.config import PromptConfig
-from forkdiv.errors import UserError, refuse
-from forkdiv.prompting import encode
-from forkdiv.records import Example
+from forkdiv.core.config.study import PromptConfig
+from forkdiv.core.errors import UserError, refuse
+from forkdiv.core.records import Example
+from forkdiv.core.store import publish_file
+from forkdiv.models.checkpoint import read_config
+from forkdiv.models.prompting import encode
 
 Row = tuple[list[int], list[int]]  # the token ids of a prompt, and of its response
 
@@ -24,7 +24,7 @@ def encoded(examples: Iterable[Example], start: Path, prompt: PromptConfig) -> l
     fit the context, and for a tokenizer that cannot end a response. A padding token is not
     needed: what is padded is never read.
     """
-    from forkdiv.model import load_tokenizer  # torch: seconds
+    from forkdiv.models.loading import load_tokenizer  # torch: seconds
 
     tokenizer = load_tokenizer(start)
     if tokenizer.eos_token_id is None:

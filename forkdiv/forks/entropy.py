@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from forkdiv.config import PromptConfig
-from forkdiv.errors import InvalidResult, refuse
-from forkdiv.records import Example
-from forkdiv.site import END, Positions, Step
+from forkdiv.core.config.study import PromptConfig
+from forkdiv.core.errors import InvalidResult, refuse
+from forkdiv.core.records import Example
+from forkdiv.forks.sites import END, Positions, Step
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -113,7 +113,7 @@ def read(
 
     Raises UserError for a model or tokenizer that cannot read the data.
     """
-    from forkdiv.model import load_model
+    from forkdiv.models.loading import load_model
 
     tokenizer = _tokenizer(path)
     encoded = _encode(tokenizer, examples, prompt)
@@ -133,7 +133,7 @@ def read(
 
 
 def _tokenizer(path: Path) -> PreTrainedTokenizerBase:
-    from forkdiv.model import load_tokenizer
+    from forkdiv.models.loading import load_tokenizer
 
     allowed = "a checkpoint folder with config.json, safetensors and a fast tokenizer"
     if not (path / "config.json").is_file():
@@ -156,7 +156,7 @@ def _tokenizer(path: Path) -> PreTrainedTokenizerBase:
 def _encode(
     tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], prompt: PromptConfig
 ) -> dict[int, _Encoded]:
-    from forkdiv.prompting import prompt_ids
+    from forkdiv.models.prompting import prompt_ids
 
     out = {}
     for row, example in enumerate(examples):

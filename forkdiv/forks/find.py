@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from forkdiv.config import AuditConfig, PromptConfig
-from forkdiv.entropy import Reading, read
-from forkdiv.errors import refuse
-from forkdiv.records import Example, Fork, Problem
-from forkdiv.site import (
+from forkdiv.core.config.study import AuditConfig, PromptConfig
+from forkdiv.core.errors import refuse
+from forkdiv.core.records import Example, Fork, Problem
+from forkdiv.forks.entropy import Reading, read
+from forkdiv.forks.sites import (
     END,
     Found,
     ModelFound,

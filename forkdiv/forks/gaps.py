@@ -11,8 +11,8 @@ import json
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from forkdiv.records import Example, Fork, Problem
-from forkdiv.site import Site
+from forkdiv.core.records import Example, Fork, Problem
+from forkdiv.forks.sites import Site
 from forkdiv.tasks.base import Task
 
 

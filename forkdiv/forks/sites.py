@@ -12,7 +12,7 @@ from itertools import takewhile
 import numpy as np
 from numpy.typing import NDArray
 
-from forkdiv.records import Example
+from forkdiv.core.records import Example
 
 END = ""  # the branch that ends the response
 

@@ -11,21 +11,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from forkdiv import dataset, lacks
-from forkdiv.artifacts import Artifact, Store
-from forkdiv.checkpoint import Checkpoint
-from forkdiv.config import AuditConfig, DecoderConfig, PromptConfig, StudyConfig, SynthesisConfig
-from forkdiv.errors import InvalidResult, refuse
-from forkdiv.fingerprint import Identity
-from forkdiv.forks import model_sites
-from forkdiv.grading import Grader
-from forkdiv.lacks import Shown
-from forkdiv.progress import Progress
-from forkdiv.records import Example, Finish, Outcome, Trace
-from forkdiv.sample import SEED_SPACE, SEED_STRIDE, Failed, Request, SamplerClient, checked
-from forkdiv.shuffle import Shuffled
-from forkdiv.tasks import build
+from forkdiv.core.config.study import (
+    AuditConfig,
+    DecoderConfig,
+    PromptConfig,
+    StudyConfig,
+    SynthesisConfig,
+)
+from forkdiv.core.errors import InvalidResult, refuse
+from forkdiv.core.fingerprint import Identity
+from forkdiv.core.progress import Progress
+from forkdiv.core.records import Example, Finish, Outcome, Trace
+from forkdiv.core.shuffle import Shuffled
+from forkdiv.core.store import Artifact, Store
+from forkdiv.data import dataset
+from forkdiv.forks import gaps
+from forkdiv.forks.find import model_sites
+from forkdiv.forks.gaps import Shown
+from forkdiv.models.checkpoint import Checkpoint
+from forkdiv.sample.sample_sets import (
+    SEED_SPACE,
+    SEED_STRIDE,
+    Failed,
+    Request,
+    SamplerClient,
+    checked,
+)
+from forkdiv.score.grader_process import Grader
 from forkdiv.tasks.base import Task, derive, example, no_grader
+from forkdiv.tasks.registry import build
 
 ENUMERATOR, SAMPLES = "enumerator", "samples"
 
@@ -87,7 +101,7 @@ def repair(
             "name another file, or its column in task.columns.completion",
         )
     unsure = None
-    if task.forks(lacks.problem_of(rows[0]), rows[0].response) is None:
+    if task.forks(gaps.problem_of(rows[0]), rows[0].response) is None:
         progress("looking for forks where the base is unsure")
         unsure = Unsure(
             base.path, study.prompt, study.audit, study.place.device, config.forks_per_problem
@@ -126,9 +140,9 @@ def check(task: Task, way: str) -> None:
 def look(task: Task, rows: Sequence[Example], unsure: Unsure | None) -> list[Shown]:
     """The data problem by problem, with what its forks lack."""
     if unsure is None:
-        return lacks.of_task(task, rows)
+        return gaps.of_task(task, rows)
     found = model_sites(unsure.model, rows, unsure.prompt, unsure.audit, unsure.device)
-    return lacks.of_model(rows, found.sites, unsure.forks_per_problem)
+    return gaps.of_model(rows, found.sites, unsure.forks_per_problem)
 
 
 @dataclass(frozen=True)
@@ -156,7 +170,7 @@ def _add(task: Task, one: Shown, traces: Sequence[Trace]) -> None:
     offers = [
         {
             (key, branch)
-            for key, branch in lacks.taken_by(task, one, trace.text).items()
+            for key, branch in gaps.taken_by(task, one, trace.text).items()
             if key in wanted and wanted[key].wants(branch)
         }
         for trace in traces

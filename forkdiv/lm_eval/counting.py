@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
-from forkdiv.coverage import pass_at_k
-from forkdiv.errors import refuse
-from forkdiv.grading import Grader
-from forkdiv.harness.judge import ALLOWED, NAMED, OWN, Judge
-from forkdiv.harness.lines import Line
-from forkdiv.harness.reading import Samples
-from forkdiv.records import Outcome, Problem, Verdict
-from forkdiv.tally import ProblemCounts, Tally
-from forkdiv.task_config import FileConfig
+from forkdiv.core.config.tasks import FileConfig
+from forkdiv.core.errors import refuse
+from forkdiv.core.records import Outcome, Problem, Verdict
+from forkdiv.coverage.stats import pass_at_k
+from forkdiv.lm_eval.judge import ALLOWED, NAMED, OWN, Judge
+from forkdiv.lm_eval.lines import Line
+from forkdiv.lm_eval.reading import Samples
+from forkdiv.score.counts import ProblemCounts, Tally
+from forkdiv.score.grader_process import Grader
 
 AT_ONCE = 8192  # responses that are held in memory, and among which equal ones are graded once
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from forkdiv.errors import refuse
-from forkdiv.harness.files import SamplesFile
-from forkdiv.harness.lines import Line, digest, read
+from forkdiv.core.errors import refuse
+from forkdiv.lm_eval.files import SamplesFile
+from forkdiv.lm_eval.lines import Line, digest, read
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from forkdiv.errors import UserError, refuse
+from forkdiv.core.errors import UserError, refuse
 
 _NAME = re.compile(r"samples_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT[^_]*)\.jsonl")
 ALLOWED = "samples_*.jsonl of lm_eval --log_samples, or a folder of them"

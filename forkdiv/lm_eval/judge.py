@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from forkdiv.config import StudyConfig
-from forkdiv.errors import refuse
-from forkdiv.graders import GRADERS, build_grader
-from forkdiv.guess import guess_grader
-from forkdiv.harness.reading import Samples
-from forkdiv.rows.columns import Row
-from forkdiv.rows.file import one_line, quoted
-from forkdiv.task_config import FileConfig
+from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.config.tasks import FileConfig
+from forkdiv.core.errors import refuse
+from forkdiv.lm_eval.reading import Samples
+from forkdiv.tasks.graders.graders import GRADERS, build_grader
+from forkdiv.tasks.graders.infer import infer_grader
+from forkdiv.tasks.own_data.columns import Row
+from forkdiv.tasks.own_data.file import one_line, quoted
 
 OWN = "verdicts"  # those that forkdiv wrote
 NAMED = "it was named"
@@ -62,7 +62,7 @@ def choose(study: StudyConfig, models: Sequence[Samples]) -> Judge:
             for one in models
             for at, problem in enumerate(one.problems)
         ]
-        judge = Judge(*guess_grader(rows))
+        judge = Judge(*infer_grader(rows))
     if judge.is_grader:
         _require_references(judge.name, models)
     return judge

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from forkdiv.errors import UserError, refuse
-from forkdiv.records import Outcome, Verdict
-from forkdiv.rows.file import quoted
+from forkdiv.core.errors import UserError, refuse
+from forkdiv.core.records import Outcome, Verdict
+from forkdiv.tasks.own_data.file import quoted
 
 REQUIRED = ("doc_id", "target", "resps")
 VERDICTS = "verdicts"  # a key of ours: what became of each response

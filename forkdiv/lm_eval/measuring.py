@@ -7,19 +7,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from forkdiv import summary
-from forkdiv.cell import Findings, cells
-from forkdiv.config import AXES, StudyConfig
-from forkdiv.errors import refuse
-from forkdiv.fingerprint import Identity
-from forkdiv.harness import files
-from forkdiv.harness.counting import count
-from forkdiv.harness.judge import Judge, choose, columns_and_grader
-from forkdiv.harness.pairing import Pair
-from forkdiv.harness.reading import Samples, take_in
-from forkdiv.rows.checked import digest
-from forkdiv.tally import ProblemCounts
-from forkdiv.task_config import GraphBranchingConfig
+from forkdiv.core.config.study import AXES, StudyConfig
+from forkdiv.core.config.tasks import GraphBranchingConfig
+from forkdiv.core.errors import refuse
+from forkdiv.core.fingerprint import Identity
+from forkdiv.coverage import summary
+from forkdiv.coverage.cells import Findings, cells
+from forkdiv.lm_eval import files
+from forkdiv.lm_eval.counting import count
+from forkdiv.lm_eval.judge import Judge, choose, columns_and_grader
+from forkdiv.lm_eval.pairing import Pair
+from forkdiv.lm_eval.reading import Samples, take_in
+from forkdiv.score.counts import ProblemCounts
+from forkdiv.tasks.own_data.checked import digest
 
 EVAL = ("samples", "k", "bootstrap", "confidence", "seed")
 SHOWN = ("do_sample", "temperature", "top_p", "top_k", "min_p", "max_gen_toks", "until")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from forkdiv.errors import UserError, refuse
-from forkdiv.harness.reading import Samples, decoder
-from forkdiv.rows.file import quoted
-from forkdiv.tally import ProblemCounts
+from forkdiv.core.errors import UserError, refuse
+from forkdiv.lm_eval.reading import Samples, decoder
+from forkdiv.score.counts import ProblemCounts
+from forkdiv.tasks.own_data.file import quoted
 
 
 @dataclass(frozen=True)

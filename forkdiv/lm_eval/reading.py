@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from forkdiv.errors import UserError, refuse
-from forkdiv.harness.document import Document, FileRead, look_through
-from forkdiv.harness.files import SamplesFile
-from forkdiv.harness.lines import Line, read
-from forkdiv.records import Problem
-from forkdiv.rows.columns import USUAL
-from forkdiv.rows.file import quoted
-from forkdiv.rows.judged import RESERVED
-from forkdiv.task_config import ColumnsConfig
+from forkdiv.core.config.tasks import ColumnsConfig
+from forkdiv.core.errors import UserError, refuse
+from forkdiv.core.records import Problem
+from forkdiv.lm_eval.document import Document, FileRead, look_through
+from forkdiv.lm_eval.files import SamplesFile
+from forkdiv.lm_eval.lines import Line, read
+from forkdiv.tasks.own_data.columns import USUAL
+from forkdiv.tasks.own_data.file import quoted
+from forkdiv.tasks.own_data.judged import RESERVED
 
 WHOLE = "problems"  # the subset of documents that name none
 

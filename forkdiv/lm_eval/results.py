@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import forkdiv
-from forkdiv import coverage
-from forkdiv.artifacts import commit
+from forkdiv.core.store import commit
+from forkdiv.coverage import stats
 
 if TYPE_CHECKING:
-    from forkdiv.harness.writing import Run
+    from forkdiv.lm_eval.writing import Run
 
 
-def results(run: Run, values: Mapping[str, coverage.Floats], digest: str) -> dict[str, Any]:
+def results(run: Run, values: Mapping[str, stats.Floats], digest: str) -> dict[str, Any]:
     """The file's content. `values` are each metric's, one per problem; `digest` is that of all
     lines. What only the tool knows (its own release, few-shot examples) is left out or none."""
     problems = len(next(iter(values.values())))
@@ -50,7 +50,7 @@ def results(run: Run, values: Mapping[str, coverage.Floats], digest: str) -> dic
 
 
 def _metrics(
-    run: Run, values: Mapping[str, coverage.Floats], problems: int
+    run: Run, values: Mapping[str, stats.Floats], problems: int
 ) -> dict[str, float | int | str]:
     found: dict[str, float | int | str] = {
         "name": run.task,
@@ -64,7 +64,7 @@ def _metrics(
     return found
 
 
-def _config(run: Run, values: Mapping[str, coverage.Floats]) -> dict[str, Any]:
+def _config(run: Run, values: Mapping[str, stats.Floats]) -> dict[str, Any]:
     return {
         "task": run.task,
         "output_type": "generate_until",

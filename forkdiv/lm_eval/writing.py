@@ -19,20 +19,20 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from forkdiv import coverage
-from forkdiv.artifacts import publish_file, write_text
-from forkdiv.config import DecoderConfig
-from forkdiv.conversation import USER, unpack
-from forkdiv.decoder_config import LATER
-from forkdiv.errors import InvalidResult, refuse
-from forkdiv.grading import Grader
-from forkdiv.harness.lines import VERDICTS
-from forkdiv.harness.results import results
-from forkdiv.records import Completion, Finish, Outcome, Problem, Verdict
-from forkdiv.tally import solutions_among
-from forkdiv.task_config import TaskConfig
-from forkdiv.tasks import build
+from forkdiv.core.chat import USER, unpack
+from forkdiv.core.config.decoder import LATER
+from forkdiv.core.config.study import DecoderConfig
+from forkdiv.core.config.tasks import TaskConfig
+from forkdiv.core.errors import InvalidResult, refuse
+from forkdiv.core.records import Completion, Finish, Outcome, Problem, Verdict
+from forkdiv.core.store import publish_file, write_text
+from forkdiv.coverage import stats
+from forkdiv.lm_eval.lines import VERDICTS
+from forkdiv.lm_eval.results import results
+from forkdiv.score.counts import solutions_among
+from forkdiv.score.grader_process import Grader
 from forkdiv.tasks.base import Task
+from forkdiv.tasks.registry import build
 
 AT_ONCE = 8192  # responses that are held in memory
 
@@ -245,9 +245,9 @@ def _right(verdicts: Iterable[Verdict]) -> int:
     return sum(one.outcome is Outcome.CORRECT for one in verdicts)
 
 
-def _pass_at(run: Run, correct: Sequence[int]) -> dict[str, coverage.Floats]:
+def _pass_at(run: Run, correct: Sequence[int]) -> dict[str, stats.Floats]:
     """By metric, a value for each problem."""
-    found = coverage.pass_at_k(run.n, np.array(correct)[:, None], np.array(run.ks))
+    found = stats.pass_at_k(run.n, np.array(correct)[:, None], np.array(run.ks))
     values = np.round(found, 12)  # 6 of 16 is 0.375, not the nearest that logarithms come to
     return {f"pass@{k}": column for k, column in zip(run.ks, values.T, strict=True)}
 

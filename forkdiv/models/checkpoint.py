@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from forkdiv.errors import UserError, refuse
+from forkdiv.core.errors import UserError, refuse
 
 # What decides a checkpoint's answers beside its weights. Not generation_config.json: its
 # sampling defaults are never used here.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from forkdiv.decoder_config import DecoderConfig
+from forkdiv.core.config.decoder import DecoderConfig
 
 Floats = NDArray[np.float64]
 

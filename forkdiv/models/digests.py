@@ -7,7 +7,7 @@ import json
 from functools import lru_cache
 from pathlib import Path
 
-from forkdiv.errors import refuse
+from forkdiv.core.errors import refuse
 
 SEAL = "digests.json"
 

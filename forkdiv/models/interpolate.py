@@ -14,12 +14,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from forkdiv.artifacts import Store, publish_folder
-from forkdiv.checkpoint import Checkpoint, same_config, same_tokenizer
-from forkdiv.errors import refuse
-from forkdiv.fingerprint import Identity
-from forkdiv.progress import Progress
-from forkdiv.seal import seal
+from forkdiv.core.errors import refuse
+from forkdiv.core.fingerprint import Identity
+from forkdiv.core.progress import Progress
+from forkdiv.core.store import Store, publish_folder
+from forkdiv.models.checkpoint import Checkpoint, same_config, same_tokenizer
+from forkdiv.models.digests import seal
 
 CHECKPOINT = "checkpoint"
 

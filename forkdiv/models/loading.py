@@ -23,11 +23,11 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from forkdiv.config import DecoderConfig, PromptConfig
-from forkdiv.decoding import distribution
-from forkdiv.errors import refuse
-from forkdiv.prompting import encode
-from forkdiv.seal import check_seal
+from forkdiv.core.config.study import DecoderConfig, PromptConfig
+from forkdiv.core.errors import refuse
+from forkdiv.models.decoding import distribution
+from forkdiv.models.digests import check_seal
+from forkdiv.models.prompting import encode
 
 Floats = NDArray[np.float64]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from forkdiv.config import LoraConfig
+from forkdiv.core.config.study import LoraConfig
 
 # how peft names what it wraps
 PREFIX, BASE, A, B = "base_model.model.", ".base_layer.", ".lora_A.default.", ".lora_B.default."

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from forkdiv.config import PromptConfig
-from forkdiv.conversation import unpack
-from forkdiv.errors import refuse
+from forkdiv.core.chat import unpack
+from forkdiv.core.config.study import PromptConfig
+from forkdiv.core.errors import refuse
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from forkdiv.artifacts import write_text
-from forkdiv.errors import refuse
+from forkdiv.core.errors import refuse
+from forkdiv.core.store import write_text
 from forkdiv.report.answer import QUESTION, answer
 from forkdiv.report.grid import Grid, nearest_1, subset_title
 from forkdiv.report.headline import headline, warning

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from forkdiv.artifacts import write_text
+from forkdiv.core.store import write_text
 from forkdiv.report import law, problems, seeds, tables
 from forkdiv.report.answer import QUESTION, answer
 from forkdiv.report.grid import Grid, decoders_of

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import total_ordering
 from typing import Any, Literal, get_args, get_origin
 
-from forkdiv.config import AXES, DATA_AXES, DatasetConfig, SftConfig, StudyConfig
+from forkdiv.core.config.study import AXES, DATA_AXES, DatasetConfig, SftConfig, StudyConfig
 
 Value = float | int | str | None
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from forkdiv.sample import Failed, Request, Response
+from forkdiv.sample.sample_sets import Failed, Request, Response
 
 Ticket = TypeVar("Ticket")
 

@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from forkdiv.checkpoint import Checkpoint
-from forkdiv.engine import WarmEngine
-from forkdiv.errors import InvalidResult, UserError
+from forkdiv.core.errors import InvalidResult, UserError
+from forkdiv.models.checkpoint import Checkpoint
+from forkdiv.sample.engine import WarmEngine
 
 MOST_SAMPLES = 4096  # of one prompt, as `eval.samples` has it
 Answer = dict[str, Any]

@@ -17,14 +17,14 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
 from ray.serve.schema import ApplicationStatus
 
-from forkdiv.checkpoint import Checkpoint
-from forkdiv.completions import Answer, Completions
-from forkdiv.config import DecoderConfig, EngineConfig
-from forkdiv.engine import EngineDead, Unanswerable, WarmEngine
-from forkdiv.engine_settings import EngineSpec, environment
-from forkdiv.errors import InvalidResult, UserError
-from forkdiv.in_flight import Doomed, EngineGone, Final, InFlight, Retry
-from forkdiv.sample import Failed, Request, Response
+from forkdiv.core.config.study import DecoderConfig, EngineConfig
+from forkdiv.core.errors import InvalidResult, UserError
+from forkdiv.models.checkpoint import Checkpoint
+from forkdiv.sample.client import Doomed, EngineGone, Final, InFlight, Retry
+from forkdiv.sample.completions import Answer, Completions
+from forkdiv.sample.engine import EngineDead, Unanswerable, WarmEngine
+from forkdiv.sample.engine_settings import EngineSpec, environment
+from forkdiv.sample.sample_sets import Failed, Request, Response
 
 POLL_S = 0.5
 REPLICA_CPUS = 0.1

@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from forkdiv import fork_sampling
-from forkdiv.checkpoint import Checkpoint, check_tensors, read_config, same_shape
-from forkdiv.collector import held_still
-from forkdiv.config import DecoderConfig
-from forkdiv.engine_settings import EngineSpec, engine_arguments, parameters, set_threads
-from forkdiv.errors import InvalidResult, UserError, refuse
-from forkdiv.records import Finish
-from forkdiv.sample import SEED_SPACE
-from forkdiv.turns import Turns
+from forkdiv.core.config.study import DecoderConfig
+from forkdiv.core.errors import InvalidResult, UserError, refuse
+from forkdiv.core.gc_pause import held_still
+from forkdiv.core.records import Finish
+from forkdiv.models.checkpoint import Checkpoint, check_tensors, read_config, same_shape
+from forkdiv.sample import sample_trees
+from forkdiv.sample.engine_settings import EngineSpec, engine_arguments, parameters, set_threads
+from forkdiv.sample.sample_sets import SEED_SPACE
+from forkdiv.sample.swap_queue import Turns
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -111,7 +111,7 @@ class WarmEngine:
         Raises UserError for more first tokens than the model has tokens, Unanswerable where vLLM
         refuses the request, and what `holding` raises.
         """
-        from forkdiv.prompting import response_ids
+        from forkdiv.models.prompting import response_ids
 
         self._check_vocabulary(decoder)
         times = n if decoder.greedy else 1
@@ -143,11 +143,11 @@ class WarmEngine:
     async def _tree(self, prompt: list[int], seed: int, decoder: DecoderConfig) -> list[Drawn]:
         """One tree: its probe, then what goes on from the branches along it."""
         wanted = parameters(decoder, 1, seed % SEED_SPACE, 0)
-        wanted.logprobs = min(fork_sampling.LIKELY, self._vocabulary)
+        wanted.logprobs = min(sample_trees.LIKELY, self._vocabulary)
         (probe,) = (await self._generate({"prompt_token_ids": prompt}, wanted)).outputs
         ids = _ids(probe)
         likely = [{t: one.logprob for t, one in here.items()} for here in probe.logprobs]
-        branches = fork_sampling.spread(ids, likely, decoder)
+        branches = sample_trees.spread(ids, likely, decoder)
         rest = (
             self._branch(prompt, ids, branch, (seed + i) % SEED_SPACE, decoder)
             for i, branch in enumerate(branches, 1)
@@ -158,7 +158,7 @@ class WarmEngine:
         self,
         prompt: list[int],
         probe: tuple[int, ...],
-        branch: fork_sampling.Branch,
+        branch: sample_trees.Branch,
         seed: int,
         decoder: DecoderConfig,
     ) -> Drawn:
@@ -312,7 +312,7 @@ class WarmEngine:
 
     def _prompt_ids(self, prompt: str, prefix: str) -> list[int]:
         """Kept: every checkpoint and decoder of a study asks with the same prompts."""
-        from forkdiv.prompting import prompt_ids
+        from forkdiv.models.prompting import prompt_ids
 
         if len(self._ids) > 100_000:
             self._ids.clear()
@@ -368,12 +368,12 @@ def _start(spec: EngineSpec) -> AsyncLLM:
 
 def _tokenizer(path: Path) -> Any:
     """Loaded as training loads it, so that both turn a prompt into the same ids."""
-    from forkdiv.model import load_tokenizer
+    from forkdiv.models.loading import load_tokenizer
 
     return load_tokenizer(path)
 
 
 def _expected(path: Path, prompts: Sequence[Sequence[int]], dtype: str) -> list[np.ndarray]:
-    from forkdiv.model import next_token_logprobs
+    from forkdiv.models.loading import next_token_logprobs
 
     return next_token_logprobs(path, prompts, dtype)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from forkdiv.checkpoint import read_config
-from forkdiv.config import DecoderConfig, EngineConfig, PromptConfig
+from forkdiv.core.config.study import DecoderConfig, EngineConfig, PromptConfig
+from forkdiv.models.checkpoint import read_config
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -59,8 +59,8 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
         "max_logprobs": -1,  # the proof reads whole distributions
         "logprobs_mode": "raw_logprobs",
         "disable_log_stats": True,
-        "worker_extension_cls": "forkdiv.engine_worker.SwapExtension",
-        "logits_processors": ["forkdiv.logits_processors:DecoderProcessor"],
+        "worker_extension_cls": "forkdiv.sample.vllm_worker.SwapExtension",
+        "logits_processors": ["forkdiv.sample.logits_processors:DecoderProcessor"],
         **(_on_cpu(spec) if spec.device == "cpu" else {}),
     }
 

@@ -21,10 +21,10 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from forkdiv.checkpoint import Checkpoint
-from forkdiv.completions import Answer, models, problem
-from forkdiv.engine_settings import EngineSpec
-from forkdiv.serve import sampler_deployment
+from forkdiv.models.checkpoint import Checkpoint
+from forkdiv.sample.completions import Answer, models, problem
+from forkdiv.sample.deployment import sampler_deployment
+from forkdiv.sample.engine_settings import EngineSpec
 
 APP = "forkdiv"
 MOST_BYTES = 64 * 2**20  # of one request's body

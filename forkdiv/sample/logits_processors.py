@@ -10,7 +10,7 @@ a request wants stands in its `SamplingParams.extra_args`, flat, under the names
   model's likeliest token number (first_index + i) mod K. vLLM gives responses of one request
   the seeds first_seed + i, which is how i is known here.
 
-`forkdiv.decoding` says the same in numpy. Nothing here may import Ray.
+`forkdiv.models.decoding` says the same in numpy. Nothing here may import Ray.
 """
 
 from __future__ import annotations

@@ -18,15 +18,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from forkdiv.artifacts import Store, publish_file, write_text
-from forkdiv.checkpoint import Checkpoint
-from forkdiv.config import DecoderConfig, EvalConfig, PromptConfig
-from forkdiv.errors import InvalidResult
-from forkdiv.fingerprint import Identity
-from forkdiv.progress import Pace, Progress
-from forkdiv.records import Completion, Problem
-from forkdiv.task_config import TaskConfig
-from forkdiv.tasks import described
+from forkdiv.core.config.study import DecoderConfig, EvalConfig, PromptConfig
+from forkdiv.core.config.tasks import TaskConfig
+from forkdiv.core.errors import InvalidResult
+from forkdiv.core.fingerprint import Identity
+from forkdiv.core.progress import Pace, Progress
+from forkdiv.core.records import Completion, Problem
+from forkdiv.core.store import Store, publish_file, write_text
+from forkdiv.models.checkpoint import Checkpoint
+from forkdiv.tasks.registry import described
 
 # A sampler gives response i of a request the seed base + i. torch's CPU generator keeps the
 # low 32 bits of a seed only, so seeds must differ there: 2^20 problems of 4,096 samples each.

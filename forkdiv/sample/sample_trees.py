@@ -18,7 +18,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from forkdiv.decoder_config import DecoderConfig
+from forkdiv.core.config.decoder import DecoderConfig
 
 # Likely tokens that are asked for at each position of a probe; the others count as one token,
 # so that entropies of larger vocabularies are a little too small.

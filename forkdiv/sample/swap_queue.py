@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from forkdiv.checkpoint import Checkpoint
+from forkdiv.models.checkpoint import Checkpoint
 
 PATIENCE_S = 2.0
 

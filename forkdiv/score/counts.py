@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from forkdiv.records import Completion, Outcome, Problem, Verdict
+from forkdiv.core.records import Completion, Outcome, Problem, Verdict
 
 SHOWN = 4000  # characters of a response that is kept to be looked at
 

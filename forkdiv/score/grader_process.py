@@ -21,9 +21,9 @@ from dataclasses import fields
 from types import TracebackType
 from typing import Any
 
-from forkdiv.records import Outcome, Problem, Verdict
-from forkdiv.task_config import TaskConfig, task_adapter
-from forkdiv.tasks import build
+from forkdiv.core.config.tasks import TaskConfig, task_adapter
+from forkdiv.core.records import Outcome, Problem, Verdict
+from forkdiv.tasks.registry import build
 
 CHUNK = 512
 TRIES = 2
@@ -39,7 +39,7 @@ class Grader:
         self,
         task: TaskConfig,
         seconds: float = SECONDS_PER_RESPONSE,
-        command: Sequence[str] = (sys.executable, "-m", "forkdiv.grading"),
+        command: Sequence[str] = (sys.executable, "-m", "forkdiv.score.grader_process"),
     ) -> None:
         self._task, self._seconds, self._command = task, seconds, command
         self._canaries = build(task).canaries()

@@ -7,15 +7,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
 
-from forkdiv.artifacts import Artifact, Store, write_text
-from forkdiv.fingerprint import Identity
-from forkdiv.grading import Grader
-from forkdiv.records import Completion, Finish, Outcome, Problem, Verdict
-from forkdiv.sample import Failed, SampleSet
-from forkdiv.tally import ProblemCounts, Tally, from_json, solutions_among
-from forkdiv.task_config import TaskConfig
-from forkdiv.tasks import build
+from forkdiv.core.config.tasks import TaskConfig
+from forkdiv.core.fingerprint import Identity
+from forkdiv.core.records import Completion, Finish, Outcome, Problem, Verdict
+from forkdiv.core.store import Artifact, Store, write_text
+from forkdiv.sample.sample_sets import Failed, SampleSet
+from forkdiv.score.counts import ProblemCounts, Tally, from_json, solutions_among
+from forkdiv.score.grader_process import Grader
 from forkdiv.tasks.base import Task
+from forkdiv.tasks.registry import build
 
 COUNTS = "counts.json"
 AT_ONCE = 8192  # samples that are held in memory, and among which equal ones are graded once

@@ -35,13 +35,13 @@ import re
 from collections.abc import Iterator, Mapping
 from random import Random
 
-from forkdiv.boxed import last_box
-from forkdiv.config import DatasetConfig
-from forkdiv.records import Example, Fork, Outcome, Problem, Trace, Verdict
-from forkdiv.shuffle import chosen, spread
-from forkdiv.task_config import ArithmeticChainConfig
+from forkdiv.core.config.study import DatasetConfig
+from forkdiv.core.config.tasks import ArithmeticChainConfig
+from forkdiv.core.records import Example, Fork, Outcome, Problem, Trace, Verdict
+from forkdiv.core.shuffle import chosen, spread
 from forkdiv.tasks.base import Task, derive, even_count, example
 from forkdiv.tasks.equations import Equation, System
+from forkdiv.tasks.graders.boxed import last_box
 from forkdiv.tasks.graphs import Graph, GraphSpace
 
 SIGNED, UNSIGNED = "signed", "unsigned"

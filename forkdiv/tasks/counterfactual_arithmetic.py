@@ -20,11 +20,11 @@ import re
 from functools import cached_property
 from itertools import combinations_with_replacement
 
-from forkdiv.boxed import last_box
-from forkdiv.records import Outcome, Problem, Trace, Verdict
-from forkdiv.shuffle import Shuffled
-from forkdiv.task_config import CounterfactualConfig
+from forkdiv.core.config.tasks import CounterfactualConfig
+from forkdiv.core.records import Outcome, Problem, Trace, Verdict
+from forkdiv.core.shuffle import Shuffled
 from forkdiv.tasks.base import Task, even_count
+from forkdiv.tasks.graders.boxed import last_box
 
 DIGITS = "0123456789ABCDEF"
 WORDS = "words"

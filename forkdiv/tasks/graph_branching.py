@@ -22,11 +22,11 @@ from typing import Any
 
 import networkx as nx
 
-from forkdiv.config import DatasetConfig, PretrainConfig
-from forkdiv.errors import refuse
-from forkdiv.records import Example, Fork, Outcome, Problem, Trace, Verdict
-from forkdiv.shuffle import Shuffled, chosen, spread
-from forkdiv.task_config import GraphBranchingConfig
+from forkdiv.core.config.study import DatasetConfig, PretrainConfig
+from forkdiv.core.config.tasks import GraphBranchingConfig
+from forkdiv.core.errors import refuse
+from forkdiv.core.records import Example, Fork, Outcome, Problem, Trace, Verdict
+from forkdiv.core.shuffle import Shuffled, chosen, spread
 from forkdiv.tasks.base import Task, derive, even_count, example
 from forkdiv.tasks.graphs import Graph, GraphSpace, Stage
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
-from forkdiv.shuffle import Shuffled
+from forkdiv.core.shuffle import Shuffled
 from forkdiv.tasks.base import too_few
 
 # A problem's split is read off its content hash: these are shares of 16 buckets.

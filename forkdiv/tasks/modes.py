@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from fractions import Fraction
 from random import Random
 
-from forkdiv.config import DatasetConfig
-from forkdiv.errors import refuse
-from forkdiv.shuffle import chosen
+from forkdiv.core.config.study import DatasetConfig
+from forkdiv.core.errors import refuse
+from forkdiv.core.shuffle import chosen
 from forkdiv.tasks.base import derive
 
 KNOBS = frozenset({"structure", "solutions", "mode_share", "synthesis"})

@@ -21,9 +21,9 @@ from itertools import pairwise, permutations
 from random import Random
 from typing import Any
 
-from forkdiv.config import DatasetConfig, PretrainConfig
-from forkdiv.records import Example, Fork, Outcome, Problem, Trace, Verdict
-from forkdiv.task_config import SearchModesConfig
+from forkdiv.core.config.study import DatasetConfig, PretrainConfig
+from forkdiv.core.config.tasks import SearchModesConfig
+from forkdiv.core.records import Example, Fork, Outcome, Problem, Trace, Verdict
 from forkdiv.tasks import modes
 from forkdiv.tasks.base import Task, derive, even_count, example
 from forkdiv.tasks.graphs import Graph, GraphSpace

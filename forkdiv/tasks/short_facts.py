@@ -12,11 +12,11 @@ import hashlib
 import re
 import unicodedata
 
-from forkdiv.boxed import every_box
-from forkdiv.records import Outcome, Problem, Trace, Verdict
-from forkdiv.shuffle import Shuffled
-from forkdiv.task_config import FactsConfig
+from forkdiv.core.config.tasks import FactsConfig
+from forkdiv.core.records import Outcome, Problem, Trace, Verdict
+from forkdiv.core.shuffle import Shuffled
 from forkdiv.tasks.base import Task, even_count
+from forkdiv.tasks.graders.boxed import every_box
 
 WORDS = "words"
 

@@ -25,13 +25,13 @@ from functools import cached_property
 from random import Random
 from typing import Any
 
-from forkdiv.config import DatasetConfig, PretrainConfig
-from forkdiv.records import Example, Fork, Outcome, Problem, Trace, Verdict
-from forkdiv.sandbox import Ended, Sandbox, unavailable
-from forkdiv.task_config import WordsOrCodeConfig
+from forkdiv.core.config.study import DatasetConfig, PretrainConfig
+from forkdiv.core.config.tasks import WordsOrCodeConfig
+from forkdiv.core.records import Example, Fork, Outcome, Problem, Trace, Verdict
 from forkdiv.tasks import modes
 from forkdiv.tasks.base import Task, derive, even_count, example, too_few
 from forkdiv.tasks.graphs import SPLIT_BUCKETS
+from forkdiv.tasks.sandbox.run import Ended, Sandbox, unavailable
 
 WORDS, CODE = "words", "code"
 OPENERS = {WORDS: ("To", "First"), CODE: ("Let", "Now")}

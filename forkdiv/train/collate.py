@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from forkdiv.batching import Line
-from forkdiv.encoded import Row
-from forkdiv.losses import IGNORED
+from forkdiv.data.tokenized import Row
+from forkdiv.train.losses import IGNORED
+from forkdiv.train.packing import Line
 
 PADDING = -1
 

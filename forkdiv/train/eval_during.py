@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from forkdiv.checkpoint import Checkpoint
+from forkdiv.models.checkpoint import Checkpoint
 
 Evaluate = Callable[[float, Checkpoint], None]  # of an epoch and its checkpoint
 

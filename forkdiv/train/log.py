@@ -10,9 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from forkdiv.config import SftConfig
-from forkdiv.progress import Progress, duration
-from forkdiv.train_plan import Batch
+from forkdiv.core.config.study import SftConfig
+from forkdiv.core.progress import Progress, duration
+from forkdiv.train.schedule import Batch
 
 LOG = "log.jsonl"
 LOG_EVERY_STEPS = 5

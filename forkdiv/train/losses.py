@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from forkdiv.config import SftConfig
+from forkdiv.core.config.study import SftConfig
 
 IGNORED = -100  # a target that is no response token
 

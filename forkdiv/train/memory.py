@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from forkdiv.checkpoint import read_config
-from forkdiv.config import PlaceConfig, SftConfig
-from forkdiv.errors import refuse
+from forkdiv.core.config.study import PlaceConfig, SftConfig
+from forkdiv.core.errors import refuse
+from forkdiv.models.checkpoint import read_config
 
 GIB = 2**30
 OVERHEAD_GIB = 1.5  # what the driver, the collectives' buffers and the allocator's gaps take
@@ -92,7 +92,7 @@ def shape(architecture: dict[str, Any], sft: SftConfig) -> Shape:
     )
 
 
-def memory(shape: Shape, sft: SftConfig, place: PlaceConfig, tokens: int) -> Memory:
+def estimate(shape: Shape, sft: SftConfig, place: PlaceConfig, tokens: int) -> Memory:
     """An estimate for examples of `tokens` tokens, meant to be a little high.
 
     Per parameter: its value and its gradient in the run's precision, and in float32 a copy of

@@ -6,15 +6,16 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from forkdiv import dataset, train
-from forkdiv.artifacts import Store
-from forkdiv.checkpoint import Checkpoint, check_end, check_vocabulary, open_checkpoint
-from forkdiv.config import PlaceConfig, PretrainConfig
-from forkdiv.errors import refuse
-from forkdiv.fingerprint import Identity
-from forkdiv.progress import Progress
-from forkdiv.task_config import TaskConfig
-from forkdiv.tasks import build
+from forkdiv.core.config.study import PlaceConfig, PretrainConfig
+from forkdiv.core.config.tasks import TaskConfig
+from forkdiv.core.errors import refuse
+from forkdiv.core.fingerprint import Identity
+from forkdiv.core.progress import Progress
+from forkdiv.core.store import Store
+from forkdiv.data import dataset
+from forkdiv.models.checkpoint import Checkpoint, check_end, check_vocabulary, open_checkpoint
+from forkdiv.tasks.registry import build
+from forkdiv.train import sft_run
 
 CONTEXT = 512  # tokens that our own models read
 END = "<eos>"  # the end token of our own tokenizers
@@ -35,7 +36,7 @@ def planned_base(store: Store, task: TaskConfig, config: PretrainConfig) -> Chec
         )
     start = _start_identity(task, config).fingerprint
     walks = dataset.walks_identity(task, config, END).fingerprint
-    return train.planned(store, train.identity(walks, start, config.sft), config.sft)
+    return sft_run.planned(store, sft_run.identity(walks, start, config.sft), config.sft)
 
 
 def obtain_base(
@@ -45,7 +46,7 @@ def obtain_base(
     start = obtain_start(store, task, config)
     progress(f"drawing {config.examples} examples of {config.walks} walks for a base model")
     walks = dataset.obtain_walks(store, task, config, END)
-    return train.last(train.obtain(store, walks, start, config.sft, place, progress))
+    return sft_run.last(sft_run.obtain(store, walks, start, config.sft, place, progress))
 
 
 def obtain_start(store: Store, task: TaskConfig, config: PretrainConfig) -> Checkpoint:
@@ -56,7 +57,7 @@ def obtain_start(store: Store, task: TaskConfig, config: PretrainConfig) -> Chec
         if config.start:
             shutil.copytree(config.start, folder, dirs_exist_ok=True)
             return
-        from forkdiv.model import new_model, word_tokenizer
+        from forkdiv.models.loading import new_model, word_tokenizer
 
         tokenizer = word_tokenizer(build(task).vocabulary(), END)
         new_model(config.preset, tokenizer, config.seed, CONTEXT).save_pretrained(folder)

@@ -18,7 +18,7 @@ from ray.train._internal.utils import get_address_and_port
 from ray.train.backend import Backend, BackendConfig
 from ray.train.v2._internal.util import TrainingFramework
 
-from forkdiv.collector import held_still
+from forkdiv.core.gc_pause import held_still
 
 LEAVE_S = 30
 log = logging.getLogger(__name__)

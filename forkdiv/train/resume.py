@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from forkdiv.artifacts import publish_folder
-from forkdiv.config import PlaceConfig
-from forkdiv.progress import Progress
+from forkdiv.core.config.study import PlaceConfig
+from forkdiv.core.progress import Progress
+from forkdiv.core.store import publish_folder
 
 TAG, RUN = "state", "run"  # DeepSpeed's name for a state; Ray Train's for a run
 SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's list of what was reported whole

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
-from forkdiv.config import SftConfig
-from forkdiv.errors import refuse
+from forkdiv.core.config.study import SftConfig
+from forkdiv.core.errors import refuse
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,17 @@ import shutil
 from contextlib import nullcontext
 from pathlib import Path
 
-from forkdiv import dataset, encoded, train_state
-from forkdiv.artifacts import Artifact, Store
-from forkdiv.checkpoint import SAVES, Checkpoint, saved_in
-from forkdiv.config import PlaceConfig, PromptConfig, SftConfig
-from forkdiv.errors import InvalidResult
-from forkdiv.fingerprint import Identity
-from forkdiv.progress import Progress
-from forkdiv.train_log import LOG
-from forkdiv.train_plan import Save, epoch_name, kept
-from forkdiv.watch import Evaluate, watching
+from forkdiv.core.config.study import PlaceConfig, PromptConfig, SftConfig
+from forkdiv.core.errors import InvalidResult
+from forkdiv.core.fingerprint import Identity
+from forkdiv.core.progress import Progress
+from forkdiv.core.store import Artifact, Store
+from forkdiv.data import dataset, tokenized
+from forkdiv.models.checkpoint import SAVES, Checkpoint, saved_in
+from forkdiv.train import resume
+from forkdiv.train.eval_during import Evaluate, watching
+from forkdiv.train.log import LOG
+from forkdiv.train.schedule import Save, epoch_name, kept
 
 ROWS, DIVERGED = "rows.npz", "diverged.json"
 
@@ -58,12 +59,12 @@ def obtain(
     what = identity(data.fingerprint, start.fingerprint, config, prompt)
 
     def make(folder: Path) -> None:
-        rows = encoded.encoded(dataset.stream(data.path), start.path, prompt)
+        rows = tokenized.encoded(dataset.stream(data.path), start.path, prompt)
         wanted = kept(len(rows), config)
         workspace = store.workspace(what)
         (workspace / DIVERGED).unlink(missing_ok=True)
-        encoded.write(workspace / ROWS, rows)
-        carried = train_state.carried(workspace, place, progress)
+        tokenized.write(workspace / ROWS, rows)
+        carried = resume.carried(workspace, place, progress)
         progress(f"fine-tuning: starting {place.workers} workers")
         job = {
             "workspace": str(workspace.resolve()),  # Ray's workers change directory
@@ -78,7 +79,7 @@ def obtain(
             for save in wanted[:-1]
         }
         with watching(coming, evaluate) if evaluate and place.overlap else nullcontext():
-            from forkdiv.trainer import fit  # Ray: seconds
+            from forkdiv.train.trainer import fit  # Ray: seconds
 
             fit(job, place)
         _check_finished(workspace, start)

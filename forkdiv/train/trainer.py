@@ -10,10 +10,10 @@ from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-from forkdiv import train_state
-from forkdiv.config import PlaceConfig
-from forkdiv.process_group import ProcessGroup
-from forkdiv.train_worker import train_worker
+from forkdiv.core.config.study import PlaceConfig
+from forkdiv.train import resume
+from forkdiv.train.process_group import ProcessGroup
+from forkdiv.train.worker import train_worker
 
 CLEANER = PlacementGroupCleanerCallback
 
@@ -52,8 +52,8 @@ def fit(job: dict[str, Any], place: PlaceConfig) -> None:
         backend_config=ProcessGroup("nccl" if gpu else "gloo"),
         run_config=RunConfig(
             # the same folder and name again resume the run: no time stamp in either
-            name=train_state.RUN,
-            storage_path=str(train_state.layout(workspace, place)),
+            name=resume.RUN,
+            storage_path=str(resume.layout(workspace, place)),
             failure_config=FailureConfig(
                 max_failures=place.max_failures, controller_failure_limit=place.max_failures
             ),

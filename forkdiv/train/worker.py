@@ -14,19 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from forkdiv import encoded, lora
-from forkdiv.allocator import keep_freed
-from forkdiv.artifacts import publish_folder, write_text
-from forkdiv.batching import deal
-from forkdiv.collector import held_still
-from forkdiv.config import PlaceConfig, SftConfig
-from forkdiv.errors import refuse
-from forkdiv.progress import Progress
-from forkdiv.seal import seal
-from forkdiv.train import DIVERGED, ROWS, checkpoint_folder
-from forkdiv.train_log import LOG, Meter, TrainLog
-from forkdiv.train_plan import Batch, Save, batches, learning_rate, saves
-from forkdiv.train_state import TAG
+from forkdiv.core.config.study import PlaceConfig, SftConfig
+from forkdiv.core.errors import refuse
+from forkdiv.core.gc_pause import held_still
+from forkdiv.core.progress import Progress
+from forkdiv.core.store import publish_folder, write_text
+from forkdiv.data import tokenized
+from forkdiv.models import lora
+from forkdiv.models.digests import seal
+from forkdiv.train.log import LOG, Meter, TrainLog
+from forkdiv.train.malloc import keep_freed
+from forkdiv.train.packing import deal
+from forkdiv.train.resume import TAG
+from forkdiv.train.schedule import Batch, Save, batches, learning_rate, saves
+from forkdiv.train.sft_run import DIVERGED, ROWS, checkpoint_folder
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Worker:
     """One rank's engine and what its steps read."""
 
     engine: Any
-    rows: Sequence[encoded.Row]
+    rows: Sequence[tokenized.Row]
     step_ends: Any  # the ids, as a tensor, of tokens that end a line
     config: SftConfig
     place: PlaceConfig
@@ -62,10 +63,10 @@ class Worker:
         self.engine.step()
         return summed, total
 
-    def _summed(self, rows: Sequence[encoded.Row], lines: Sequence[tuple[int, ...]]) -> Any:
+    def _summed(self, rows: Sequence[tokenized.Row], lines: Sequence[tuple[int, ...]]) -> Any:
         """The loss summed over the response tokens of one forward pass."""
-        from forkdiv.losses import response_loss
-        from forkdiv.sheet import sheet
+        from forkdiv.train.collate import sheet
+        from forkdiv.train.losses import response_loss
 
         read = sheet(rows, lines).to(self.engine.device)
         logits = self.engine(**read.inputs, use_cache=False).logits
@@ -82,8 +83,8 @@ def train_worker(job: dict[str, Any]) -> None:
         import torch
         from ray import train
 
-        from forkdiv.model import load_tokenizer
-        from forkdiv.prompting import line_ends
+        from forkdiv.models.loading import load_tokenizer
+        from forkdiv.models.prompting import line_ends
 
     if place.device == "cpu":
         keep_freed()
@@ -97,7 +98,7 @@ def train_worker(job: dict[str, Any]) -> None:
     log.event("worker", step=0, rank=rank, pid=os.getpid())
 
     tokenizer = load_tokenizer(Path(job["start"]))
-    rows = encoded.read(workspace / ROWS)
+    rows = tokenized.read(workspace / ROWS)
     step_ends = torch.tensor(line_ends(tokenizer, rows), dtype=torch.long)
     carried = Path(job["carried"]) if job["carried"] else None
     with held_still():
@@ -153,7 +154,7 @@ def new_engine(start: Path, config: SftConfig, place: PlaceConfig, world: int) -
     """A DeepSpeed engine around the checkpoint `start`, as the config and the place ask."""
     import torch
 
-    from forkdiv.model import load_model
+    from forkdiv.models.loading import load_model
 
     with _absent("mlflow"):
         import deepspeed

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 
-from forkdiv.artifacts import commit, versions, write_text
+from forkdiv.core.store import commit, versions, write_text
 from forkdiv.terminal import say, show_table
 from tests.bench import generate, packing, passk, problems, sampling, swap, training
 from tests.bench.row import Row

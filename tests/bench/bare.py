@@ -8,12 +8,12 @@ from itertools import cycle, islice
 
 import torch
 
-from forkdiv import train_plan
-from forkdiv.config import SftConfig
-from forkdiv.encoded import Row
-from forkdiv.losses import response_loss
-from forkdiv.model import load_model
-from forkdiv.sheet import sheet
+from forkdiv.core.config.study import SftConfig
+from forkdiv.data.tokenized import Row
+from forkdiv.models.loading import load_model
+from forkdiv.train import schedule
+from forkdiv.train.collate import sheet
+from forkdiv.train.losses import response_loss
 from tests.stack import BASE
 
 NO_ENDS = torch.tensor([], dtype=torch.long)
@@ -30,7 +30,7 @@ class BareLoop:
         self._optimizer = torch.optim.AdamW(
             self._model.parameters(), config.learning_rate, weight_decay=0.0, fused=True
         )
-        plan = list(train_plan.batches(len(rows), config))
+        plan = list(schedule.batches(len(rows), config))
         whole = [batch for batch in plan if len(batch.rows) == config.batch_size]
         self._batches = cycle(whole)
         self._steps = len(plan)
@@ -42,10 +42,10 @@ class BareLoop:
         tokens = sum(self._step(batch) for batch in islice(self._batches, steps))
         return tokens / (time.perf_counter() - began)
 
-    def _step(self, batch: train_plan.Batch) -> int:
+    def _step(self, batch: schedule.Batch) -> int:
         """The batch's response tokens."""
         for group in self._optimizer.param_groups:
-            group["lr"] = train_plan.learning_rate(batch.step, self._steps, self._config)
+            group["lr"] = schedule.learning_rate(batch.step, self._steps, self._config)
         mine = [self._rows[i] for i in batch.rows]
         read = sheet(mine, [(i,) for i in range(len(mine))])
         logits = self._model(**read.inputs, use_cache=False).logits

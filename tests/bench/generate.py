@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from forkdiv.model import load_model, load_tokenizer
+from forkdiv.models.loading import load_model, load_tokenizer
 from tests import small_llama
 from tests.bench import offline
 from tests.bench.row import Row

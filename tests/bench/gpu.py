@@ -147,8 +147,8 @@ def _worker(folder: Path, gpu: bool, asked: argparse.Namespace) -> Callable[[], 
     os.environ |= {"DS_ACCELERATOR": "cuda" if gpu else "cpu", "DS_LOG_LEVEL": "error"}
     import torch
 
-    from forkdiv.config import PlaceConfig, SftConfig
-    from forkdiv.train_worker import Worker, new_engine
+    from forkdiv.core.config.study import PlaceConfig, SftConfig
+    from forkdiv.train.worker import Worker, new_engine
 
     torch.distributed.init_process_group("nccl" if gpu else "gloo")
     sft = SftConfig(batch_size=asked.batch, dtype="bfloat16", learning_rate=1e-5)

@@ -76,8 +76,13 @@ def running(
 
 
 def main(request: Path, descriptor: int) -> None:
-    from forkdiv.config import EngineConfig
-    from forkdiv.engine_settings import EngineSpec, engine_arguments, environment, set_threads
+    from forkdiv.core.config.study import EngineConfig
+    from forkdiv.sample.engine_settings import (
+        EngineSpec,
+        engine_arguments,
+        environment,
+        set_threads,
+    )
 
     asked = json.loads(request.read_text())
     spec = EngineSpec(Path(asked["model"]), "float32", "cpu", EngineConfig(), ())

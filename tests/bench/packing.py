@@ -7,12 +7,12 @@ from random import Random
 
 import torch
 
-from forkdiv.batching import deal
-from forkdiv.config import SftConfig
-from forkdiv.encoded import Row
-from forkdiv.losses import response_loss
-from forkdiv.model import new_model, word_tokenizer
-from forkdiv.sheet import sheet
+from forkdiv.core.config.study import SftConfig
+from forkdiv.data.tokenized import Row
+from forkdiv.models.loading import new_model, word_tokenizer
+from forkdiv.train.collate import sheet
+from forkdiv.train.losses import response_loss
+from forkdiv.train.packing import deal
 from tests.bench.row import Row as Figure
 
 BATCH, ROUNDS, PACK = 64, 3, 256

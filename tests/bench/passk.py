@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from forkdiv.coverage import bootstrap_weights, paired_differences, pass_at_k
+from forkdiv.coverage.stats import bootstrap_weights, paired_differences, pass_at_k
 from tests.bench.row import Row
 
 PROBLEMS, SAMPLES, REPLICATES = 10_000, 64, 2_000

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from forkdiv.config import DatasetConfig
-from forkdiv.task_config import GraphBranchingConfig
-from forkdiv.tasks import build
+from forkdiv.core.config.study import DatasetConfig
+from forkdiv.core.config.tasks import GraphBranchingConfig
+from forkdiv.tasks.registry import build
 from tests.bench.row import Row
 
 COUNT = 20_000

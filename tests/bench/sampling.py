@@ -10,14 +10,14 @@ from statistics import median
 
 from ray import serve as ray_serve
 
-from forkdiv import serve
-from forkdiv.checkpoint import Checkpoint, open_checkpoint
-from forkdiv.config import DecoderConfig, PlaceConfig, StudyConfig
-from forkdiv.model import load_tokenizer
-from forkdiv.prompting import prompt_ids
-from forkdiv.records import Problem
-from forkdiv.sample import Request, Response
-from forkdiv.tasks import build
+from forkdiv.core.config.study import DecoderConfig, PlaceConfig, StudyConfig
+from forkdiv.core.records import Problem
+from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
+from forkdiv.models.loading import load_tokenizer
+from forkdiv.models.prompting import prompt_ids
+from forkdiv.sample import deployment
+from forkdiv.sample.sample_sets import Request, Response
+from forkdiv.tasks.registry import build
 from tests.bench import offline
 from tests.bench.row import Row
 from tests.bench.swap import disturbed
@@ -100,9 +100,9 @@ def _through_serve(
     with running(PlaceConfig(dashboard=False)):
         spec = engine_spec(study, base)
         started = time.perf_counter()
-        app = serve.deploy(spec)
-        client = serve.ServeSampler(app, spec.config)
-        handle = serve.wait(app, 600)
+        app = deployment.deploy(spec)
+        client = deployment.ServeSampler(app, spec.config)
+        handle = deployment.wait(app, 600)
         up = time.perf_counter() - started
         one = [Request(problems[0], 0, 1, 1)]
         _tokens(client, base, hot, one)
@@ -134,7 +134,7 @@ def _through_serve(
 
 
 def _tokens(
-    client: serve.ServeSampler,
+    client: deployment.ServeSampler,
     checkpoint: Checkpoint,
     decoder: DecoderConfig,
     requests: Sequence[Request],

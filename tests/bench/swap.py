@@ -14,12 +14,12 @@ import torch
 from ray import serve as ray_serve
 from safetensors.torch import load_file, save_file
 
-from forkdiv import serve
-from forkdiv.checkpoint import Checkpoint, open_checkpoint
-from forkdiv.config import DecoderConfig, PlaceConfig, StudyConfig
-from forkdiv.model import load_tokenizer
-from forkdiv.sample import Request
-from forkdiv.tasks import build
+from forkdiv.core.config.study import DecoderConfig, PlaceConfig, StudyConfig
+from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
+from forkdiv.models.loading import load_tokenizer
+from forkdiv.sample import deployment
+from forkdiv.sample.sample_sets import Request
+from forkdiv.tasks.registry import build
 from tests import small_llama
 from tests.bench.row import Row
 from tests.stack import BASE
@@ -61,13 +61,13 @@ def _swapped(base: Checkpoint, others: Sequence[Checkpoint]) -> tuple[float, flo
     requests = [Request(problem, 0, 64, 0)]
     spec = engine_spec(study, base)
     started = time.perf_counter()
-    app = serve.deploy(spec)
-    client = serve.ServeSampler(app, spec.config)
+    app = deployment.deploy(spec)
+    client = deployment.ServeSampler(app, spec.config)
     list(client.sample(base, DecoderConfig(), requests))
     cold = time.perf_counter() - started
     for one in [*others, *others]:
         list(client.sample(one, DecoderConfig(), requests))
-    swaps = [one["seconds"] for one in serve.wait(app, 10).swaps.remote().result()]
+    swaps = [one["seconds"] for one in deployment.wait(app, 10).swaps.remote().result()]
     ray_serve.delete(app)
     first, again = (statistics.median(part) for part in np.split(np.array(swaps[1:]), 2))
     return cold, float(first), float(again)

@@ -20,11 +20,18 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-from forkdiv import dataset, encoded, train, train_log
-from forkdiv.artifacts import Artifact, Store
-from forkdiv.checkpoint import open_checkpoint
-from forkdiv.config import DatasetConfig, PlaceConfig, PromptConfig, SftConfig, StudyConfig
-from forkdiv.progress import Progress
+from forkdiv.core.config.study import (
+    DatasetConfig,
+    PlaceConfig,
+    PromptConfig,
+    SftConfig,
+    StudyConfig,
+)
+from forkdiv.core.progress import Progress
+from forkdiv.core.store import Artifact, Store
+from forkdiv.data import dataset, tokenized
+from forkdiv.models.checkpoint import open_checkpoint
+from forkdiv.train import log, sft_run
 from tests.bench.bare import BareLoop
 from tests.bench.row import Row
 from tests.stack import BASE
@@ -69,7 +76,7 @@ def measure() -> list[Row]:
 
 def _by_turns(name: str, folder: Path, data: Artifact, stage: int) -> Row:
     """The median over the turns of the worker's rate by the bare loop's before and after it."""
-    examples = encoded.encoded(dataset.stream(data.path), BASE, PromptConfig())
+    examples = tokenized.encoded(dataset.stream(data.path), BASE, PromptConfig())
     bare = BareLoop(examples, TURNS, threads=1)
     trial = Trial(folder / name, data, {**ONE_THREAD, "zero_stage": stage}, TURNS)
     turns: list[Turn] = []
@@ -146,7 +153,7 @@ class Trial:
         progress = Progress(self.folder / "progress.jsonl")
         store, base = Store(self.folder / "store"), open_checkpoint(BASE)
         self.began = time.time()
-        train.obtain(store, self.data, base, self.config, place, progress)
+        sft_run.obtain(store, self.data, base, self.config, place, progress)
         return [
             Logged(event["time"], event["epoch"], event["response_tokens_per_s"])
             for event in self.events()
@@ -154,7 +161,7 @@ class Trial:
         ]
 
     def events(self) -> list[dict[str, Any]]:
-        found = sorted(self.folder.rglob(train_log.LOG))
+        found = sorted(self.folder.rglob(log.LOG))
         return [json.loads(line) for line in found[0].read_text().splitlines()] if found else []
 
     def worker(self, training: Future[Any]) -> int:

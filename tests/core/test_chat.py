@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forkdiv.conversation import MARK, ROLES, pack, prompt_and_answer, unpack
+from forkdiv.core.chat import MARK, ROLES, pack, prompt_and_answer, unpack
 
 texts = st.text(st.characters(codec="utf-8"), max_size=40)
 texts_like_packed = texts | texts.map(lambda text: MARK + text)

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forkdiv import fingerprint
-from forkdiv.config import (
+from forkdiv.core import fingerprint
+from forkdiv.core.config.base import Frozen
+from forkdiv.core.config.study import (
     DatasetConfig,
     DecoderConfig,
     EngineConfig,
@@ -29,11 +30,10 @@ from forkdiv.config import (
     StudyConfig,
     SynthesisConfig,
 )
-from forkdiv.dataset import sft_identity, walks_identity
-from forkdiv.fingerprint import STAGE_LIBRARIES, STAGE_VERSIONS, Identity, canonical
-from forkdiv.frozen import Frozen
-from forkdiv.records import Outcome
-from forkdiv.task_config import GraphBranchingConfig
+from forkdiv.core.config.tasks import GraphBranchingConfig
+from forkdiv.core.fingerprint import STAGE_LIBRARIES, STAGE_VERSIONS, Identity, canonical
+from forkdiv.core.records import Outcome
+from forkdiv.data.dataset import sft_identity, walks_identity
 
 ROOM = GraphBranchingConfig(names=40)
 
@@ -151,27 +151,31 @@ def hashed(config: Any) -> str:
 
 def identities(study: StudyConfig) -> dict[str, str]:
     """The fingerprints of what a study makes, as its stages name them."""
-    from forkdiv import at_forks, exact, sample, score, summary, synthesis, train
-    from forkdiv.artifacts import Store
-    from forkdiv.checkpoint import Checkpoint
-    from forkdiv.pretrain import planned_base
+    from forkdiv.core.store import Store
+    from forkdiv.coverage import exact, exact_forks, summary
+    from forkdiv.forks import synthesis
+    from forkdiv.models.checkpoint import Checkpoint
+    from forkdiv.sample import sample_sets
+    from forkdiv.score import verdicts
+    from forkdiv.train import sft_run
+    from forkdiv.train.pretrain import planned_base
 
     data = sft_identity(study.task, study.dataset).fingerprint
     store = Store(study.place.root / "store")
     start = planned_base(store, study.task, study.pretrain)
     end = Checkpoint(study.place.root / "end", "e" * 32)
-    samples = sample.identity(study.task, study.eval, end, study.decoder, study.prompt)
+    samples = sample_sets.identity(study.task, study.eval, end, study.decoder, study.prompt)
     found = {
         "sft data": data,
         "walks": walks_identity(study.task, study.pretrain, "<eos>").fingerprint,
         "base": start.fingerprint,
-        "training": train.identity(data, start.fingerprint, study.sft, study.prompt).fingerprint,
+        "training": sft_run.identity(data, start.fingerprint, study.sft, study.prompt).fingerprint,
         "samples": samples.fingerprint,
-        "verdicts": score.identity(samples, 200, 64).fingerprint,
+        "verdicts": verdicts.identity(samples, 200, 64).fingerprint,
         "exact": exact.identity(
             study.task, study.eval, 200, end, study.decoder, study.prompt
         ).fingerprint,
-        "forks": at_forks.identity(
+        "forks": exact_forks.identity(
             study.task, study.eval, 200, end, study.decoder, study.prompt
         ).fingerprint,
         "study": summary.identity(study, start).fingerprint,
@@ -360,10 +364,11 @@ def test_an_identity_cannot_be_changed() -> None:
 
 def test_two_processes_with_other_hash_seeds_agree() -> None:
     code = (
-        "from forkdiv.dataset import sft_identity; from forkdiv.config import StudyConfig;"
+        "from forkdiv.data.dataset import sft_identity;"
+        "from forkdiv.core.config.study import StudyConfig;"
         "s = StudyConfig(); print(sft_identity(s.task, s.dataset).fingerprint)"
     )
-    root = str(Path(fingerprint.__file__).parents[1])
+    root = str(Path(fingerprint.__file__).parents[2])
     found = {
         subprocess.run(
             [sys.executable, "-c", code],

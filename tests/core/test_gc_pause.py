@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from forkdiv.collector import held_still
+from forkdiv.core.gc_pause import held_still
 
 
 @pytest.fixture(autouse=True)

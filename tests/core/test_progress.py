@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from forkdiv.progress import Follower, Pace, Progress, duration
+from forkdiv.core.progress import Follower, Pace, Progress, duration
 
 WRITER = """
 import sys
 from pathlib import Path
 import pytest
 
-from forkdiv.progress import Follower, Pace, Progress, duration
+from forkdiv.core.progress import Follower, Pace, Progress, duration
 
 progress = Progress(Path(sys.argv[1]), sys.argv[2])
 for i in range(2000):
@@ -50,7 +50,7 @@ def test_a_message_of_several_lines_stays_one_event(tmp_path: Path) -> None:
 
 def test_lines_of_several_processes_arrive_whole_and_in_their_order(tmp_path: Path) -> None:
     path = tmp_path / "progress.jsonl"
-    root = str(Path(__file__).parents[1])
+    root = str(Path(__file__).parents[2])
     writers = [
         subprocess.Popen(
             [sys.executable, "-c", WRITER, str(path), who], env={**os.environ, "PYTHONPATH": root}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from forkdiv.shuffle import Shuffled, chosen, spread
+from forkdiv.core.shuffle import Shuffled, chosen, spread
 
 
 @given(st.integers(1, 600), st.text(max_size=8))

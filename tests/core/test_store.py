@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 import forkdiv
-from forkdiv.artifacts import Store, check_writable, commit, publish_folder, write_text
-from forkdiv.errors import InvalidResult, UserError
-from forkdiv.fingerprint import Identity
+from forkdiv.core.errors import InvalidResult, UserError
+from forkdiv.core.fingerprint import Identity
+from forkdiv.core.store import Store, check_writable, commit, publish_folder, write_text
 
 IDENTITY = Identity("dataset", {"examples": 3})
 PATIENCE = 30.0
@@ -29,8 +29,8 @@ PATIENCE = 30.0
 ASKER = """
 import sys, time
 from pathlib import Path
-from forkdiv.artifacts import Store
-from forkdiv.fingerprint import Identity
+from forkdiv.core.store import Store
+from forkdiv.core.fingerprint import Identity
 
 root, examples = Path(sys.argv[1]), int(sys.argv[2])
 say = lambda *words: print(*words, flush=True)
@@ -351,7 +351,7 @@ def test_a_reader_never_sees_a_part_of_a_written_text(tmp_path: Path) -> None:
 BREAKS_OFF = """
 import resource, sys
 from pathlib import Path
-from forkdiv.artifacts import write_text
+from forkdiv.core.store import write_text
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 try:
     write_text(Path(sys.argv[1]), "x" * 100_000)

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forkdiv.cell import Findings, cells, means
-from forkdiv.config import EvalConfig
-from forkdiv.errors import InvalidResult
-from forkdiv.tally import ProblemCounts
+from forkdiv.core.config.study import EvalConfig
+from forkdiv.core.errors import InvalidResult
+from forkdiv.coverage.cells import Findings, cells, means
+from forkdiv.score.counts import ProblemCounts
 from forkdiv.tasks.graph_branching import BROKEN_PATH, OTHER_ENDS
 
 N = 8

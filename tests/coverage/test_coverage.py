@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from forkdiv.coverage import (
+from forkdiv.coverage.stats import (
     Agreement,
     agreement,
     bootstrap_weights,

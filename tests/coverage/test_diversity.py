@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forkdiv.coverage import distinct_at_k, entropy
+from forkdiv.coverage.stats import distinct_at_k, entropy
 
 Solutions = st.lists(st.sampled_from("abc-"), min_size=1, max_size=8)  # - is no solution
 

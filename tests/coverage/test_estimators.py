@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forkdiv.coverage import (
+from forkdiv.coverage.stats import (
     agreement,
     deal,
     exact_pass_at_k,

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from forkdiv import exact
-from forkdiv.artifacts import Store
-from forkdiv.checkpoint import Checkpoint, open_checkpoint
-from forkdiv.config import DecoderConfig, EvalConfig, PromptConfig
-from forkdiv.model import load_model, load_tokenizer, next_token_logprobs
-from forkdiv.prompting import prompt_ids
-from forkdiv.records import Outcome, Problem
-from forkdiv.task_config import CounterfactualConfig, GraphBranchingConfig
-from forkdiv.tasks import build
+from forkdiv.core.config.study import DecoderConfig, EvalConfig, PromptConfig
+from forkdiv.core.config.tasks import CounterfactualConfig, GraphBranchingConfig
+from forkdiv.core.records import Outcome, Problem
+from forkdiv.core.store import Store
+from forkdiv.coverage import exact
+from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
+from forkdiv.models.loading import load_model, load_tokenizer, next_token_logprobs
+from forkdiv.models.prompting import prompt_ids
+from forkdiv.tasks.registry import build
 from tests.fakes import TASK
 
-BASE = Path(__file__).parents[1] / "forkdiv/base/graph-d3-l3"
+BASE = Path(__file__).parents[2] / "forkdiv/models/base/graph-d3-l3"
 PROBLEMS = build(TASK).heldout("test", 4)
 CONFIG = EvalConfig(problems=4, samples=4)
 RAW = PromptConfig()

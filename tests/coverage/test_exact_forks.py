@@ -15,26 +15,26 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from forkdiv import at_forks, coverage, exact
-from forkdiv.artifacts import Store
-from forkdiv.checkpoint import Checkpoint, open_checkpoint
-from forkdiv.config import DecoderConfig, EvalConfig, PromptConfig
-from forkdiv.errors import UserError
-from forkdiv.fork_view import ForkProbabilities, view
-from forkdiv.model import load_tokenizer, new_model, next_token_logprobs, word_tokenizer
-from forkdiv.prompting import placed_ids, response_ids
-from forkdiv.records import Problem
-from forkdiv.task_config import (
+from forkdiv.core.config.study import DecoderConfig, EvalConfig, PromptConfig
+from forkdiv.core.config.tasks import (
     CounterfactualConfig,
     GraphBranchingConfig,
     SearchModesConfig,
     TaskConfig,
     WordsOrCodeConfig,
 )
-from forkdiv.tasks import build
+from forkdiv.core.errors import UserError
+from forkdiv.core.records import Problem
+from forkdiv.core.store import Store
+from forkdiv.coverage import exact, exact_forks, stats
+from forkdiv.coverage.fork_summary import ForkProbabilities, view
+from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
+from forkdiv.models.loading import load_tokenizer, new_model, next_token_logprobs, word_tokenizer
+from forkdiv.models.prompting import placed_ids, response_ids
+from forkdiv.tasks.registry import build
 from tests.fakes import TASK
 
-BASE = Path(__file__).parents[1] / "forkdiv/base/graph-d3-l3"
+BASE = Path(__file__).parents[2] / "forkdiv/models/base/graph-d3-l3"
 PROBLEMS = build(TASK).heldout("test", 100)
 CONFIG = EvalConfig(problems=4, samples=4)
 PLAIN = DecoderConfig()
@@ -52,7 +52,7 @@ def base() -> Checkpoint:
 
 @cache
 def measured() -> ForkProbabilities:
-    return at_forks.probabilities(TASK, PROBLEMS, base(), PLAIN)
+    return exact_forks.probabilities(TASK, PROBLEMS, base(), PLAIN)
 
 
 def saved(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Checkpoint:
@@ -93,7 +93,7 @@ def seen(
     read: ForkProbabilities, problems: Sequence[Problem], subset: str | None = None
 ) -> dict[str, Any]:
     rows = [i for i, one in enumerate(problems) if subset in (None, one.subset)]
-    weights = coverage.bootstrap_weights([problems[i].subset for i in rows], 200, 0)
+    weights = stats.bootstrap_weights([problems[i].subset for i in rows], 200, 0)
     return view(read, rows, (1, 64), weights, 0.95)
 
 
@@ -104,7 +104,7 @@ def test_a_branch_has_the_models_probability_of_its_token_after_what_comes_befor
 ) -> None:
     problems = build(task).heldout("test", 2)
     decoder = DecoderConfig(temperature=temperature)
-    read = at_forks.probabilities(task, problems, base(), decoder)
+    read = exact_forks.probabilities(task, problems, base(), decoder)
     tokenizer = load_tokenizer(BASE)
     assert [node.problem for node in read.nodes] == [0, 1]
     for node, problem in zip(read.nodes, problems, strict=True):
@@ -119,7 +119,7 @@ def test_a_branch_has_the_models_probability_of_its_token_after_what_comes_befor
 def test_a_second_fork_is_met_by_each_right_way_through_the_first(tmp_path: Path) -> None:
     checkpoint = opinionated(tmp_path, BOTH)
     problems = build(BOTH).heldout("test", 2)
-    read = at_forks.probabilities(BOTH, problems, checkpoint, PLAIN)
+    read = exact_forks.probabilities(BOTH, problems, checkpoint, PLAIN)
     tokenizer = load_tokenizer(checkpoint.path)
     for at, problem in enumerate(problems):
         first, *second = [node for node in read.nodes if node.problem == at]
@@ -143,7 +143,7 @@ def test_no_response_is_likelier_right_than_its_forks_are(tmp_path: Path, task: 
     problems = build(task).heldout("test", 4)
     for seed in range(2):
         checkpoint = opinionated(tmp_path / str(seed), task, seed)
-        read = at_forks.probabilities(task, problems, checkpoint, PLAIN)
+        read = exact_forks.probabilities(task, problems, checkpoint, PLAIN)
         p = exact.probabilities(task, problems, checkpoint, PLAIN)
         np.testing.assert_allclose(np.log(read.p), np.log(p), atol=1e-3)
         assert np.all(read.p < read.q) and np.all(read.q <= 1)
@@ -154,7 +154,7 @@ def test_no_response_is_likelier_right_than_its_forks_are(tmp_path: Path, task: 
 def test_an_indifferent_model_is_right_as_often_as_its_vocabulary_lets_it(tmp_path: Path) -> None:
     checkpoint, tokens = indifferent(tmp_path, BOTH)
     problems = build(BOTH).heldout("test", 4)
-    read = at_forks.probabilities(BOTH, problems, checkpoint, PLAIN)
+    read = exact_forks.probabilities(BOTH, problems, checkpoint, PLAIN)
     depths = seen(read, problems)["depths"]
     assert [(one["depth"], one["signed"]) for one in depths] == [
         (1, True),
@@ -189,7 +189,7 @@ def test_the_shipped_base_chooses_blindly_and_loses_what_it_loses_at_the_fork(su
 
 def test_a_colder_model_is_surer_at_the_fork_and_errs_less_elsewhere() -> None:
     by_heat = [
-        at_forks.probabilities(TASK, PROBLEMS[:20], base(), DecoderConfig(temperature=t))
+        exact_forks.probabilities(TASK, PROBLEMS[:20], base(), DecoderConfig(temperature=t))
         for t in (0.3, 1.0, 2.0)
     ]
     found = [seen(read, PROBLEMS[:20], "unsigned")["depths"][0] for read in by_heat]
@@ -200,8 +200,8 @@ def test_a_colder_model_is_surer_at_the_fork_and_errs_less_elsewhere() -> None:
 
 
 def test_at_temperature_0_the_most_likely_token_is_taken() -> None:
-    greedy = at_forks.probabilities(TASK, PROBLEMS[:20], base(), DecoderConfig(temperature=0))
-    plain = at_forks.probabilities(TASK, PROBLEMS[:20], base(), PLAIN)
+    greedy = exact_forks.probabilities(TASK, PROBLEMS[:20], base(), DecoderConfig(temperature=0))
+    plain = exact_forks.probabilities(TASK, PROBLEMS[:20], base(), PLAIN)
     for cold, node in zip(greedy.nodes, plain.nodes, strict=True):
         assert cold.chances == tuple(float(p == max(node.chances)) for p in node.chances)
     assert set(greedy.q.tolist()) == {0.0, 1.0}
@@ -210,9 +210,9 @@ def test_at_temperature_0_the_most_likely_token_is_taken() -> None:
 
 def test_values_are_those_under_the_prompts_template() -> None:
     prompt = PromptConfig(template="plain", text="goal: {prompt} start:")
-    there = at_forks.probabilities(TASK, PROBLEMS[:4], base(), PLAIN, prompt)
+    there = exact_forks.probabilities(TASK, PROBLEMS[:4], base(), PLAIN, prompt)
     written = [replace(one, prompt=f"goal: {one.prompt} start:") for one in PROBLEMS[:4]]
-    assert there.q.tolist() == at_forks.probabilities(TASK, written, base(), PLAIN).q.tolist()
+    assert there.q.tolist() == exact_forks.probabilities(TASK, written, base(), PLAIN).q.tolist()
     assert not np.allclose(there.q, measured().q[:4], rtol=1e-3)
 
 
@@ -243,7 +243,7 @@ def test_names_of_several_tokens_with_their_space_are_placed_where_they_are(tmp_
         model.get_input_embeddings().weight.mul_(20.0)
     checkpoint = saved(tmp_path, model, tokenizer)
     problems = build(task).heldout("test", 60)
-    read = at_forks.probabilities(task, problems, checkpoint, PLAIN)
+    read = exact_forks.probabilities(task, problems, checkpoint, PLAIN)
     p = exact.probabilities(task, problems, checkpoint, PLAIN)
     np.testing.assert_allclose(np.log(read.p), np.log(p), atol=1e-3)
     nested = [node for node in read.nodes if any(b[:-1] in node.branches for b in node.branches)]
@@ -270,7 +270,7 @@ def test_names_of_several_tokens_with_their_space_are_placed_where_they_are(tmp_
 def test_a_tokenizer_that_does_not_know_the_names_is_refused() -> None:
     task = GraphBranchingConfig(names=200)
     with pytest.raises(UserError, match="does not tell the branches of a fork apart"):
-        at_forks.probabilities(task, build(task).heldout("test", 2), base(), PLAIN)
+        exact_forks.probabilities(task, build(task).heldout("test", 2), base(), PLAIN)
 
 
 def test_a_slow_tokenizer_is_refused() -> None:
@@ -297,26 +297,26 @@ def test_only_tasks_that_list_every_correct_response_have_values(
     task: TaskConfig, known: bool
 ) -> None:
     problems = build(task).heldout("test", 4)
-    assert at_forks.applies(build(task), problems) is known
-    assert not at_forks.applies(build(task), [])
+    assert exact_forks.applies(build(task), problems) is known
+    assert not exact_forks.applies(build(task), [])
     if not known:
         with pytest.raises(ValueError, match=f"{task.kind} does not list every correct response"):
-            at_forks.probabilities(task, problems, base(), PLAIN)
+            exact_forks.probabilities(task, problems, base(), PLAIN)
 
 
 @pytest.mark.parametrize("cut", [{"top_p": 0.95}, {"top_k": 5}])
 def test_a_decoder_that_truncates_is_refused(tmp_path: Path, cut: dict[str, float]) -> None:
     decoder = DecoderConfig.model_validate(cut)
     with pytest.raises(ValueError, match="not the model's"):
-        at_forks.obtain(Store(tmp_path), TASK, CONFIG, PROBLEMS[:4], base(), decoder)
+        exact_forks.obtain(Store(tmp_path), TASK, CONFIG, PROBLEMS[:4], base(), decoder)
 
 
 def test_values_are_made_once_and_read_back_to_the_last_bit(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    made = at_forks.obtain(store, TASK, CONFIG, PROBLEMS[:4], base(), PLAIN)
-    assert at_forks.obtain(store, TASK, CONFIG, PROBLEMS[:4], base(), PLAIN) == made
-    found = at_forks.read(made)
-    expected = at_forks.probabilities(TASK, PROBLEMS[:4], base(), PLAIN)
+    made = exact_forks.obtain(store, TASK, CONFIG, PROBLEMS[:4], base(), PLAIN)
+    assert exact_forks.obtain(store, TASK, CONFIG, PROBLEMS[:4], base(), PLAIN) == made
+    found = exact_forks.read(made)
+    expected = exact_forks.probabilities(TASK, PROBLEMS[:4], base(), PLAIN)
     assert found.nodes == expected.nodes
     assert found.p.tolist() == expected.p.tolist()
     assert found.q.tolist() == expected.q.tolist()
@@ -326,7 +326,7 @@ def test_what_decides_exact_probabilities_decides_those_at_the_forks() -> None:
     def of(
         config: EvalConfig, decoder: DecoderConfig, problems: int = 4, prompt: PromptConfig = RAW
     ) -> str:
-        return at_forks.identity(TASK, config, problems, base(), decoder, prompt).fingerprint
+        return exact_forks.identity(TASK, config, problems, base(), decoder, prompt).fingerprint
 
     plain = of(CONFIG, PLAIN)
     assert plain != exact.identity(TASK, CONFIG, 4, base(), PLAIN, RAW).fingerprint

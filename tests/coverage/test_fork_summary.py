@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forkdiv import coverage
-from forkdiv.fork_view import ForkNode, ForkProbabilities, view
+from forkdiv.coverage import stats
+from forkdiv.coverage.fork_summary import ForkNode, ForkProbabilities, view
 
 KS = (1, 2, 64)
 
@@ -32,7 +32,7 @@ def of(*nodes: ForkNode, problems: int | None = None) -> ForkProbabilities:
 
 def seen(read: ForkProbabilities, rows: list[int] | None = None) -> dict[str, Any]:
     rows = list(range(len(read.p))) if rows is None else rows
-    weights = coverage.bootstrap_weights(["x"] * len(rows), 200, 0)
+    weights = stats.bootstrap_weights(["x"] * len(rows), 200, 0)
     return view(read, rows, KS, weights, 0.95)
 
 
@@ -118,12 +118,12 @@ def test_a_model_that_takes_no_branch_has_no_entropy_over_them() -> None:
 
 def test_limits_are_those_over_the_problems_that_have_the_fork() -> None:
     nodes = [a_node(i, 0.1 * i, 1 - 0.1 * i, signed=i % 2 == 0) for i in range(10)]
-    weights = coverage.bootstrap_weights(["odd" if i % 2 else "even" for i in range(10)], 300, 1)
+    weights = stats.bootstrap_weights(["odd" if i % 2 else "even" for i in range(10)], 300, 1)
     signed, unsigned = view(of(*nodes), range(10), KS, weights, 0.9)["depths"]
     for fork, rows in ((signed, range(0, 10, 2)), (unsigned, range(1, 10, 2))):
         part = weights[:, list(rows)] / weights[:, list(rows)].sum(axis=1, keepdims=True)
         values = np.array([[0.1 * i] for i in rows])
-        (expected,) = coverage.mean_intervals(values, part, 0.9)
+        (expected,) = stats.mean_intervals(values, part, 0.9)
         assert fork["accuracy"]["low"] == pytest.approx(expected.low)
         assert fork["accuracy"]["high"] == pytest.approx(expected.high)
 

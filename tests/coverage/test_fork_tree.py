@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forkdiv.errors import InvalidResult, UserError
-from forkdiv.fork_tree import ForkTree, Path
-from forkdiv.fork_view import ForkNode
-from forkdiv.records import Fork
-from forkdiv.task_config import GraphBranchingConfig, SearchModesConfig
-from forkdiv.tasks import build
+from forkdiv.core.config.tasks import GraphBranchingConfig, SearchModesConfig
+from forkdiv.core.errors import InvalidResult, UserError
+from forkdiv.core.records import Fork
+from forkdiv.coverage.fork_summary import ForkNode
+from forkdiv.coverage.fork_tree import ForkTree, Path
+from forkdiv.tasks.registry import build
 
 END = 0
 RIGHT = Fork(2, ("b", "c"), ("b",), signed=False)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forkdiv.coverage import bootstrap_weights, mean_intervals, paired_differences, wilson
-from forkdiv.coverage.intervals import confidence_at_once
-from forkdiv.coverage.score import FEW, Moments, limits
+from forkdiv.coverage.stats import bootstrap_weights, mean_intervals, paired_differences, wilson
+from forkdiv.coverage.stats.intervals import confidence_at_once
+from forkdiv.coverage.stats.score_interval import FEW, Moments, limits
 from tests.studies import PAIRED, SINGLE, Population, simulate
 
 BY_NAME = {one.name: one for one in [*SINGLE, *PAIRED]}

@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 from scipy.special import betaln
 from scipy.stats import betabinom
 
-from forkdiv import coverage
-from forkdiv.coverage import Floats, Law
-from forkdiv.coverage.law import least_squares
+from forkdiv.coverage import stats
+from forkdiv.coverage.stats import Floats, Law
+from forkdiv.coverage.stats.law import least_squares
 
 KS = np.array([1, 2, 4, 8, 16, 32, 64])
 
 
 def weights(problems: int, replicates: int = 300) -> Floats:
-    return coverage.bootstrap_weights(["x"] * problems, replicates, 0)
+    return stats.bootstrap_weights(["x"] * problems, replicates, 0)
 
 
 def fitted(correct: NDArray[np.int64], n: int = 64, predict: tuple[int, ...] = (512,)) -> Law:
-    found = coverage.law(n, correct, predict, weights(len(correct)), 0.95)
+    found = stats.law(n, correct, predict, weights(len(correct)), 0.95)
     assert isinstance(found, Law)
     return found
 
@@ -123,7 +123,7 @@ def test_few_samples_are_fitted_without_a_check() -> None:
 def test_where_there_is_nothing_to_fit_the_reason_is_said(
     n: int, correct: list[int], reason: str
 ) -> None:
-    found = coverage.law(n, correct, (512,), weights(3), 0.95)
+    found = stats.law(n, correct, (512,), weights(3), 0.95)
     assert isinstance(found, str) and found.startswith(reason)
 
 
@@ -148,9 +148,9 @@ def test_a_prediction_lies_within_its_limits_and_between_0_and_1() -> None:
 
 def test_counts_that_cannot_be_are_refused() -> None:
     with pytest.raises(ValueError, match="c must not exceed n, got c=9 n=8 in row 1"):
-        coverage.law(8, [1, 9], (64,), weights(2), 0.95)
+        stats.law(8, [1, 9], (64,), weights(2), 0.95)
     with pytest.raises(ValueError, match="k must be at least 1"):
-        coverage.law(8, [1, 2], (0,), weights(2), 0.95)
+        stats.law(8, [1, 2], (0,), weights(2), 0.95)
 
 
 # --- its rival ------------------------------------------------------------------------------------
@@ -163,7 +163,7 @@ def test_no_other_beta_distribution_makes_the_counts_likelier(
 ) -> None:
     random = np.random.default_rng(seed)
     correct = random.binomial(32, random.beta(alpha, beta, 60))
-    found = coverage.beta_rates(32, correct, weights(60, 10))
+    found = stats.beta_rates(32, correct, weights(60, 10))
 
     def likelihood(alpha: float, beta: float) -> float:
         return float(betabinom.logpmf(correct, 32, alpha, beta).sum())
@@ -182,7 +182,7 @@ def test_limits_of_the_rival_hold_the_truth_nineteen_times_in_twenty_where_it_is
     studies = 150
     for _ in range(studies):
         correct = random.binomial(64, random.beta(alpha, beta, 200))
-        values = coverage.beta_rates(64, correct, weights(200)).at(512)
+        values = stats.beta_rates(64, correct, weights(200)).at(512)
         low, high = np.percentile(values[1:], [2.5, 97.5])
         inside += low <= truth <= high
     assert inside / studies > 0.88
@@ -191,10 +191,10 @@ def test_limits_of_the_rival_hold_the_truth_nineteen_times_in_twenty_where_it_is
 def test_one_step_replicates_are_near_the_estimates_of_the_drawn_problems() -> None:
     random = np.random.default_rng(5)
     correct = random.binomial(64, random.beta(0.5, 2.0, 400))
-    found = coverage.beta_rates(64, correct, weights(400, 20)).at(512)
+    found = stats.beta_rates(64, correct, weights(400, 20)).at(512)
     for row, value in zip(weights(400, 20), found[1:], strict=True):
         drawn = np.repeat(correct, np.round(row * 400).astype(int))
-        whole = coverage.beta_rates(64, drawn, weights(400, 1)).at(512)[0]
+        whole = stats.beta_rates(64, drawn, weights(400, 1)).at(512)[0]
         assert value == pytest.approx(whole, abs=0.2 * (found.max() - found.min()))
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forkdiv.coverage import majority_at_k
+from forkdiv.coverage.stats import majority_at_k
 
 # R and r are right answers, w and v wrong ones, - is no readable answer
 Samples = st.lists(st.sampled_from("Rrwv-"), min_size=1, max_size=9)

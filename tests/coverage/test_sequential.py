@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forkdiv.coverage import exact_pass_at_k, pass_at_k
-from forkdiv.coverage.sequential import Design, doubling
+from forkdiv.coverage.stats import exact_pass_at_k, pass_at_k
+from forkdiv.coverage.stats.sequential import Design, doubling
 
 
 @st.composite

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forkdiv.cell import Findings, cells
-from forkdiv.config import AXES, EvalConfig
-from forkdiv.coverage import bootstrap_weights, changed, crossing, exact_pass_at_k
+from forkdiv.core.config.study import AXES, EvalConfig
+from forkdiv.coverage.cells import Findings, cells
+from forkdiv.coverage.lost_problems import MOST_LISTED
+from forkdiv.coverage.stats import bootstrap_weights, changed, crossing, exact_pass_at_k
 from forkdiv.report.grid import Grid
 from forkdiv.report.problems import models
 from forkdiv.report.shrinkage import table
-from forkdiv.shrinkage import MOST_LISTED
-from forkdiv.tally import ProblemCounts
+from forkdiv.score.counts import ProblemCounts
 from tests.summaries import a_summary
 
 KS = [1, 4, 16, 64]

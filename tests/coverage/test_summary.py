@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from forkdiv import fingerprint, summary
-from forkdiv.checkpoint import Checkpoint
-from forkdiv.config import DATA_AXES
-from forkdiv.config_file import load
-from forkdiv.errors import InvalidResult
+from forkdiv.core import fingerprint
+from forkdiv.core.config.load import load
+from forkdiv.core.config.study import DATA_AXES
+from forkdiv.core.errors import InvalidResult
+from forkdiv.coverage import summary
+from forkdiv.models.checkpoint import Checkpoint
 
 BASE = Checkpoint(Path("base"), "b" * 32)
 

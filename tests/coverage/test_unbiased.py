@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from forkdiv import coverage, estimate, fork_sampling
-from forkdiv.coverage import Floats
-from forkdiv.decoder_config import DecoderConfig
-from forkdiv.decoding import distribution, first_candidates, softmax
-from forkdiv.tally import ProblemCounts
+from forkdiv.core.config.decoder import DecoderConfig
+from forkdiv.coverage import estimate, stats
+from forkdiv.coverage.stats import Floats
+from forkdiv.models.decoding import distribution, first_candidates, softmax
+from forkdiv.sample import sample_trees
+from forkdiv.score.counts import ProblemCounts
 
 Ints = NDArray[np.int64]
 
@@ -98,7 +99,7 @@ def branches(probe: tuple[int, ...], decoder: DecoderConfig) -> list[tuple[int, 
     """How the other samples of a tree begin."""
     logs = [np.log(softmax(LOGITS[probe[:at]])) for at in range(LENGTH)]
     likely = [dict(enumerate(row.tolist())) for row in logs]
-    spread = fork_sampling.spread(probe, likely, decoder)
+    spread = sample_trees.spread(probe, likely, decoder)
     return [probe[: one.at] + (() if one.token is None else (one.token,)) for one in spread]
 
 
@@ -107,9 +108,7 @@ def truth(decoder: DecoderConfig) -> Floats:
     if decoder.first_tokens:
         first = first_candidates(LOGITS[()], decoder.first_tokens)
         p = np.array([correct_after((int(word),), decoder) for word in first])
-        return np.array(
-            [1 - np.prod((1 - p) ** coverage.deal(k, decoder.first_tokens)) for k in KS]
-        )
+        return np.array([1 - np.prod((1 - p) ** stats.deal(k, decoder.first_tokens)) for k in KS])
     if not decoder.tree_samples:
         return 1 - (1 - correct_after((), decoder)) ** np.array(KS)
     size = decoder.tree_samples
@@ -178,7 +177,7 @@ def test_pass_at_k_is_unbiased(name: str) -> None:
 def test_samples_that_are_not_exchangeable_bias_the_usual_estimator(name: str) -> None:
     decoder = DECODERS[name]
     found = simulated(decoder, np.random.default_rng(8))
-    plain = coverage.pass_at_k(SAMPLES, found.sum(1)[:, None], np.array(KS))
+    plain = stats.pass_at_k(SAMPLES, found.sum(1)[:, None], np.array(KS))
     bias, error = off(plain, truth(decoder))
     worst = np.abs(bias).argmax()
     assert abs(bias[worst]) > SEEN

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 import forkdiv
-import forkdiv.errors
-from forkdiv import dataset
-from forkdiv.artifacts import Artifact, Store
-from forkdiv.config import DatasetConfig, PretrainConfig
-from forkdiv.records import Example, Outcome, Problem
-from forkdiv.task_config import ArithmeticChainConfig, GraphBranchingConfig
-from forkdiv.tasks import build
+from forkdiv.core.config.study import DatasetConfig, PretrainConfig
+from forkdiv.core.config.tasks import ArithmeticChainConfig, GraphBranchingConfig
+from forkdiv.core.errors import UserError
+from forkdiv.core.records import Example, Outcome, Problem
+from forkdiv.core.store import Artifact, Store
+from forkdiv.data import dataset
+from forkdiv.tasks.registry import build
 
 TASK = GraphBranchingConfig()
 ROW = GraphBranchingConfig(forks=2, valid=2, names=24)
@@ -61,10 +61,12 @@ def test_another_process_with_another_hash_seed_writes_the_same_bytes(
 ) -> None:
     code = (
         "import sys; from pathlib import Path;"
-        "from forkdiv import dataset, config, task_config, artifacts;"
-        "print(dataset.obtain_sft(artifacts.Store(Path(sys.argv[1])),"
-        "task_config.task_adapter.validate_json(sys.argv[2]),"
-        "config.DatasetConfig.model_validate_json(sys.argv[3])).path)"
+        "from forkdiv.core import store;"
+        "from forkdiv.core.config import study, tasks;"
+        "from forkdiv.data import dataset;"
+        "print(dataset.obtain_sft(store.Store(Path(sys.argv[1])),"
+        "tasks.task_adapter.validate_json(sys.argv[2]),"
+        "study.DatasetConfig.model_validate_json(sys.argv[3])).path)"
     )
     root = str(Path(forkdiv.__file__).parents[1])
     knobs = KNOBS.model_copy(update={"branch_coverage": 2, "direction": 0.8})
@@ -281,7 +283,7 @@ def test_the_seed_of_heldout_problems_is_no_identity_of_the_data() -> None:
 
 def test_too_few_distinct_problems_leave_no_dataset(tmp_path: Path) -> None:
     task = GraphBranchingConfig(degree=2, length=3, names=7)
-    with pytest.raises(forkdiv.errors.UserError, match="too few distinct problems"):
+    with pytest.raises(UserError, match="too few distinct problems"):
         dataset.obtain_sft(Store(tmp_path), task, DatasetConfig(examples=5000))
     assert list((tmp_path / "dataset").iterdir()) == []
 

@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from forkdiv import dataset, source
-from forkdiv.artifacts import Store
-from forkdiv.config import DatasetConfig, StudyConfig
-from forkdiv.config_file import load
-from forkdiv.errors import UserError
-from forkdiv.task_config import FileConfig, GraphBranchingConfig
-from forkdiv.tasks import build
+from forkdiv.core.config.load import load
+from forkdiv.core.config.study import DatasetConfig, StudyConfig
+from forkdiv.core.config.tasks import FileConfig, GraphBranchingConfig
+from forkdiv.core.errors import UserError
+from forkdiv.core.store import Store
+from forkdiv.data import dataset, inputs
+from forkdiv.tasks.registry import build
 
 TASK = GraphBranchingConfig(valid=2)
 
 
 def study(root: Path, *settings: str) -> StudyConfig:
-    return source.named(load(None, [f"place.root={root}", *settings]))
+    return inputs.named(load(None, [f"place.root={root}", *settings]))
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def theirs(tmp_path: Path) -> Path:
 
 def test_without_a_file_it_is_the_data_of_the_settings(tmp_path: Path) -> None:
     of_settings = study(tmp_path, "dataset.examples=7", "dataset.fork_density=1")
-    found = list(source.examples(of_settings))
+    found = list(inputs.examples(of_settings))
     assert found == list(build(of_settings.task).sft_examples(of_settings.dataset))
 
 
@@ -46,7 +46,7 @@ def test_without_a_file_it_is_the_data_of_the_settings(tmp_path: Path) -> None:
 def test_a_dataset_of_ours_brings_its_own_task(tmp_path: Path, ours: Path, name: str) -> None:
     of_folder = study(tmp_path, f"data={ours / name}")
     assert of_folder.task == TASK
-    assert list(source.examples(of_folder)) == dataset.read(ours)
+    assert list(inputs.examples(of_folder)) == dataset.read(ours)
 
 
 def test_a_users_file_is_read_whole_with_the_grader_of_the_settings(
@@ -56,7 +56,7 @@ def test_a_users_file_is_read_whole_with_the_grader_of_the_settings(
     assert isinstance(of_file.task, FileConfig)
     assert (of_file.task.train, of_file.task.grader) == (theirs, "numeric")
     whole = study(tmp_path, f"data={theirs}")
-    assert len(list(source.examples(whole))) == 40
+    assert len(list(inputs.examples(whole))) == 40
 
 
 def test_a_card_that_is_damaged_is_refused_with_its_folder(tmp_path: Path, ours: Path) -> None:

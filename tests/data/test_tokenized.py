@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forkdiv import encoded
-from forkdiv.config import DatasetConfig, PromptConfig
-from forkdiv.encoded import Row
-from forkdiv.errors import UserError
-from forkdiv.model import load_tokenizer
-from forkdiv.prompting import encode
-from forkdiv.records import Example
-from forkdiv.tasks import build
+from forkdiv.core.config.study import DatasetConfig, PromptConfig
+from forkdiv.core.errors import UserError
+from forkdiv.core.records import Example
+from forkdiv.data import tokenized
+from forkdiv.data.tokenized import Row
+from forkdiv.models.loading import load_tokenizer
+from forkdiv.models.prompting import encode
+from forkdiv.tasks.registry import build
 from tests.fakes import TASK
 from tests.stack import BASE
 
@@ -30,7 +30,7 @@ def example(prompt: str = "start: a goal: b path:", response: str = "a b") -> Ex
 
 def refusal(examples: list[Example], start: Path = BASE) -> str:
     with pytest.raises(UserError) as caught:
-        encoded.encoded(examples, start, RAW)
+        tokenized.encoded(examples, start, RAW)
     message = str(caught.value)
     assert "\n" not in message and ": got " in message and "; allowed: " in message
     return message
@@ -45,7 +45,7 @@ def test_rows_are_the_examples_in_their_order() -> None:
     examples = list(build(TASK).sft_examples(DatasetConfig(examples=6)))
     tokenizer = load_tokenizer(BASE)
     wanted = [encode(tokenizer, one.prompt, one.response, RAW) for one in examples]
-    assert encoded.encoded(examples, BASE, RAW) == wanted
+    assert tokenized.encoded(examples, BASE, RAW) == wanted
     assert all(response[-1] == tokenizer.eos_token_id for _, response in wanted)
 
 
@@ -58,8 +58,8 @@ def test_rows_that_are_kept_are_read_as_they_were(
     tmp_path_factory: pytest.TempPathFactory, rows: list[Row]
 ) -> None:
     path = tmp_path_factory.mktemp("rows") / "rows.npz"
-    encoded.write(path, rows)
-    assert encoded.read(path) == rows
+    tokenized.write(path, rows)
+    assert tokenized.read(path) == rows
     assert list(path.parent.iterdir()) == [path]
 
 
@@ -79,7 +79,7 @@ def test_what_is_empty_once_it_is_tokens_is_refused_by_name(
 
 def test_examples_beyond_the_context_are_refused_with_their_number_and_the_longest() -> None:
     fits = example(response=" ".join(["a"] * 500))
-    encoded.encoded([fits], BASE, RAW)
+    tokenized.encoded([fits], BASE, RAW)
     long = [example(response=" ".join(["a"] * n)) for n in (600, 700)]
     message = refusal([fits, *long])
     assert "2 examples do not fit the context" in message
@@ -98,4 +98,4 @@ def test_a_tokenizer_without_a_padding_token_serves(start: Path) -> None:
     settings = {k: v for k, v in json.loads(path.read_text()).items() if k != "pad_token"}
     path.write_text(json.dumps(settings))
     assert load_tokenizer(start).pad_token_id is None
-    assert encoded.encoded([example()], start, RAW) == encoded.encoded([example()], BASE, RAW)
+    assert tokenized.encoded([example()], start, RAW) == tokenized.encoded([example()], BASE, RAW)

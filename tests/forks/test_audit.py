@@ -16,19 +16,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forkdiv.audit import Audit, audit, summary_lines, write
-from forkdiv.audit import text as audit_text
-from forkdiv.audit.fork_match import rate
-from forkdiv.audit.fork_stats import word_at
-from forkdiv.audit.samples import marks, samples
-from forkdiv.config import AuditConfig, PromptConfig
-from forkdiv.conversation import pack
-from forkdiv.errors import UserError
-from forkdiv.forks import tree_sites
-from forkdiv.records import Example, Outcome, Problem, Trace, Verdict
-from forkdiv.site import Site
+from forkdiv.core.chat import pack
+from forkdiv.core.config.study import AuditConfig, PromptConfig
+from forkdiv.core.errors import UserError
+from forkdiv.core.records import Example, Outcome, Problem, Trace, Verdict
+from forkdiv.forks.audit import Audit, audit, summary_lines, write
+from forkdiv.forks.audit import text as audit_text
+from forkdiv.forks.audit.fork_match import rate
+from forkdiv.forks.audit.fork_stats import word_at
+from forkdiv.forks.audit.samples import marks, samples
+from forkdiv.forks.find import tree_sites
+from forkdiv.forks.sites import Site
 from forkdiv.tasks.base import Task
-from tests.test_forks import BASE, RAW, graph_data, graph_task, texts
+from tests.forks.test_find import BASE, RAW, graph_data, graph_task, texts
 
 APART = ("exact", "tree")
 

@@ -16,17 +16,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from forkdiv.config import AuditConfig, DatasetConfig, PromptConfig
-from forkdiv.errors import UserError
-from forkdiv.forks import exact_sites, model_sites, tree_sites
-from forkdiv.prompting import prompt_ids, response_ids
-from forkdiv.records import Example
-from forkdiv.site import END, ModelFound, Site
-from forkdiv.task_config import GraphBranchingConfig
-from forkdiv.tasks import build
+from forkdiv.core.config.study import AuditConfig, DatasetConfig, PromptConfig
+from forkdiv.core.config.tasks import GraphBranchingConfig
+from forkdiv.core.errors import UserError
+from forkdiv.core.records import Example
+from forkdiv.forks.find import exact_sites, model_sites, tree_sites
+from forkdiv.forks.sites import END, ModelFound, Site
+from forkdiv.models.prompting import prompt_ids, response_ids
 from forkdiv.tasks.base import Task
+from forkdiv.tasks.registry import build
 
-BASE = Path(__file__).parents[1] / "forkdiv/base/graph-d3-l3"
+BASE = Path(__file__).parents[2] / "forkdiv/models/base/graph-d3-l3"
 RAW = PromptConfig()
 
 
@@ -254,7 +254,7 @@ def test_the_base_is_unsure_at_forks_with_and_without_a_sign() -> None:
 
 
 def test_entropies_are_those_of_the_saved_files_one_position_at_a_time() -> None:
-    from forkdiv.model import load_tokenizer, next_token_logprobs
+    from forkdiv.models.loading import load_tokenizer, next_token_logprobs
 
     examples, found = base_reading()
     tokenizer = load_tokenizer(BASE)
@@ -279,7 +279,7 @@ def language_model(folder: Path) -> Path:
     """A byte-level BPE tokenizer and a small model of random weights: it is unsure everywhere."""
     from transformers import PreTrainedTokenizerFast
 
-    from forkdiv.model import new_model
+    from forkdiv.models.loading import new_model
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -302,7 +302,7 @@ def language(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_tokens_keep_their_place_in_any_text(language: Path) -> None:
-    from forkdiv.model import load_tokenizer
+    from forkdiv.models.loading import load_tokenizer
 
     examples = texts(
         ["Add the tens first.", "Add the ones  first.\n\nThen stop. ", "", "日本 é\t🙂", "<eos> x"]

@@ -12,19 +12,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forkdiv import dataset, synthesis
-from forkdiv.artifacts import Store
-from forkdiv.checkpoint import Checkpoint
-from forkdiv.config import DatasetConfig, StudyConfig
-from forkdiv.config_file import load
-from forkdiv.errors import InvalidResult, UserError
-from forkdiv.grading import Grader
-from forkdiv.lacks import problem_of
-from forkdiv.progress import Progress
-from forkdiv.records import Example, Outcome
-from forkdiv.synthesis import Tally, repair
-from forkdiv.task_config import TaskConfig
-from forkdiv.tasks import build
+from forkdiv.core.config.load import load
+from forkdiv.core.config.study import DatasetConfig, StudyConfig
+from forkdiv.core.config.tasks import TaskConfig
+from forkdiv.core.errors import InvalidResult, UserError
+from forkdiv.core.progress import Progress
+from forkdiv.core.records import Example, Outcome
+from forkdiv.core.store import Store
+from forkdiv.data import dataset
+from forkdiv.forks import synthesis
+from forkdiv.forks.gaps import problem_of
+from forkdiv.forks.synthesis import Tally, repair
+from forkdiv.models.checkpoint import Checkpoint
+from forkdiv.score.grader_process import Grader
+from forkdiv.tasks.registry import build
 from tests.fakes import ContinuingSampler
 from tests.graph_prompts import seen
 
@@ -276,9 +277,9 @@ def test_an_answer_of_fewer_samples_than_asked_is_refused(tmp_path: Path) -> Non
 
 
 RAISING = """
-from forkdiv import grading
-from forkdiv.task_config import TaskConfig
-from forkdiv.tasks import build
+from forkdiv.score import grader_process
+from forkdiv.core.config.tasks import TaskConfig
+from forkdiv.tasks.registry import build
 
 class Raising:
     def __init__(self, task):
@@ -287,8 +288,8 @@ class Raising:
     def verify(self, problem, text):
         raise ZeroDivisionError("the verifier has a bug")
 
-grading.build = lambda config: Raising(build(config))
-grading._serve_verdicts()
+grader_process.build = lambda config: Raising(build(config))
+grader_process._serve_verdicts()
 """
 
 

@@ -9,21 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from forkdiv.checkpoint import Checkpoint, open_checkpoint
-from forkdiv.config import DatasetConfig, DecoderConfig, StudyConfig
-from forkdiv.config_file import load
-from forkdiv.errors import InvalidResult, UserError
-from forkdiv.lacks import by_problem
-from forkdiv.progress import Progress
-from forkdiv.records import Example, Finish, Outcome, Problem
-from forkdiv.sample import Request, Response
-from forkdiv.synthesis import check, repair
-from forkdiv.task_config import GraphBranchingConfig
-from forkdiv.tasks import build
+from forkdiv.core.config.load import load
+from forkdiv.core.config.study import DatasetConfig, DecoderConfig, StudyConfig
+from forkdiv.core.config.tasks import GraphBranchingConfig
+from forkdiv.core.errors import InvalidResult, UserError
+from forkdiv.core.progress import Progress
+from forkdiv.core.records import Example, Finish, Outcome, Problem
+from forkdiv.forks.gaps import by_problem
+from forkdiv.forks.synthesis import check, repair
+from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
+from forkdiv.sample.sample_sets import Request, Response
+from forkdiv.tasks.registry import build
 from tests.stack import BASE
 
 GRAPHS = build(GraphBranchingConfig(valid=2))
-GRADER = "tests.test_synthesis_own:leads_to_the_goal"
+GRADER = "tests.forks.test_synthesis_own:leads_to_the_goal"
 
 
 def leads_to_the_goal(answer: str, text: str) -> bool:
@@ -115,7 +115,7 @@ def test_listed_solutions_and_ungraded_files_are_refused(study: StudyConfig) -> 
 
 
 def test_a_grader_that_raises_ends_the_repair(study: StudyConfig, tmp_path: Path) -> None:
-    task = study.task.model_copy(update={"grader": "tests.test_synthesis_own:raises"})
+    task = study.task.model_copy(update={"grader": "tests.forks.test_synthesis_own:raises"})
     rows = lessons(study)
     broken = study.model_copy(update={"task": task})
     with pytest.raises(InvalidResult, match="could not verify"):

@@ -8,22 +8,23 @@ from typing import Any
 
 import pytest
 
-from forkdiv import sample, score
-from forkdiv.artifacts import Store
-from forkdiv.cell import Findings, cells
-from forkdiv.checkpoint import Checkpoint
-from forkdiv.config import StudyConfig
-from forkdiv.config_file import load
-from forkdiv.errors import UserError
-from forkdiv.harness.measuring import measure
-from forkdiv.preflight import check_base
-from forkdiv.progress import Progress
-from forkdiv.records import Problem
-from forkdiv.tasks import build
+from forkdiv.core.config.load import load
+from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.errors import UserError
+from forkdiv.core.progress import Progress
+from forkdiv.core.records import Problem
+from forkdiv.core.store import Store
+from forkdiv.coverage.cells import Findings, cells
+from forkdiv.lm_eval.measuring import measure
+from forkdiv.models.checkpoint import Checkpoint
+from forkdiv.sample import sample_sets
+from forkdiv.score import verdicts
+from forkdiv.tasks.registry import build
 from jobs.export import run
 from tests.fakes import FakeSampler
 from tests.stack import BASE
 from tuning.models import Model, swept
+from tuning.preflight import check_base
 
 GRID = (
     f"base={BASE}",
@@ -53,7 +54,7 @@ def draw(study: StudyConfig, model: Model) -> dict[str, Any]:
     """Samples of a model, as its study would have drawn them; the cell of all of them."""
     store, config = Store(study.place.root / "store"), model.study.eval
     problems = build(study.task).heldout(config.split, config.problems)
-    samples = sample.obtain(
+    samples = sample_sets.obtain(
         store,
         model.samples(store).identity,
         problems,
@@ -63,7 +64,7 @@ def draw(study: StudyConfig, model: Model) -> dict[str, Any]:
         FakeSampler(chance),
         Progress(study.place.root / "progress.jsonl"),
     )
-    counts = score.obtain(store, study.task, problems, config.samples, samples)
+    counts = verdicts.obtain(store, study.task, problems, config.samples, samples)
     return cells({}, Findings(counts), config)[-1]
 
 

@@ -96,7 +96,7 @@ def test_a_submitted_study_runs_on_the_cluster_and_bad_input_fails_the_job(
     wait_until_up(head)
     study = [
         *("python", "-m", "jobs.study", *MICRO, f"place.root={tmp_path}"),
-        "base=forkdiv/base/graph-d3-l3",  # relative: it travels with the working directory
+        "base=forkdiv/models/base/graph-d3-l3",  # relative: it travels with the working directory
         *("sweep.fork_density=[1.0]", "eval.problems=8", "sft.epochs=1", "sft.save_epochs=[]"),
     ]
     done = submit(head, *study)

@@ -9,9 +9,9 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from forkdiv.config import DatasetConfig
-from forkdiv.task_config import FileConfig
-from forkdiv.tasks import build
+from forkdiv.core.config.study import DatasetConfig
+from forkdiv.core.config.tasks import FileConfig
+from forkdiv.tasks.registry import build
 from tests import small_llama, stack
 
 pytestmark = pytest.mark.stack

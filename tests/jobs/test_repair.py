@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from forkdiv import dataset
+from forkdiv.data import dataset
 from tests import stack
 
 pytestmark = pytest.mark.stack

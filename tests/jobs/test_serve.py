@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from forkdiv.config import HttpConfig
+from forkdiv.core.config.study import HttpConfig
 from jobs.serve import KEY, key_for, url_of
 
 

@@ -1,8 +1,8 @@
 """Interchange with lm-evaluation-harness.
 
-The files in tests/harness/ are what lm_eval 0.4.13 wrote for the graph task's problems, from the
-shipped base and from the same with thirty times larger logits (`tuned`), as
-tests/soak/test_harness.py has it run and `python -m tests.soak.test_harness` writes them anew.
+The files in tests/lm_eval/files/ are what lm_eval 0.4.13 wrote for the graph task's problems, from
+the shipped base and from the same with thirty times larger logits (`tuned`), as
+tests/soak/test_lm_eval.py has it run and `python -m tests.soak.test_lm_eval` writes them anew.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from forkdiv import score
 from forkdiv.cli import app
-from forkdiv.config import DecoderConfig, StudyConfig
-from forkdiv.config_file import load
-from forkdiv.coverage import pass_at_k
-from forkdiv.errors import InvalidResult, UserError
-from forkdiv.harness.counting import count
-from forkdiv.harness.files import find
-from forkdiv.harness.judge import OWN, Judge
-from forkdiv.harness.lines import read
-from forkdiv.harness.measuring import measure
-from forkdiv.harness.reading import Samples, take_in
-from forkdiv.harness.writing import Run, write
-from forkdiv.records import Completion, Problem
-from forkdiv.task_config import ColumnsConfig, FileConfig, TaskConfig
-from forkdiv.tasks import build
+from forkdiv.core.config.load import load
+from forkdiv.core.config.study import DecoderConfig, StudyConfig
+from forkdiv.core.config.tasks import ColumnsConfig, FileConfig, TaskConfig
+from forkdiv.core.errors import InvalidResult, UserError
+from forkdiv.core.records import Completion, Problem
+from forkdiv.coverage.stats import pass_at_k
+from forkdiv.lm_eval.counting import count
+from forkdiv.lm_eval.files import find
+from forkdiv.lm_eval.judge import OWN, Judge
+from forkdiv.lm_eval.lines import read
+from forkdiv.lm_eval.measuring import measure
+from forkdiv.lm_eval.reading import Samples, take_in
+from forkdiv.lm_eval.writing import Run, write
+from forkdiv.score import verdicts
+from forkdiv.tasks.registry import build
 from tests.fakes import TASK, UNREADABLE, broken, other_end, right
 
-ROOT = Path(__file__).parents[1]
-REAL = Path(__file__).parent / "harness"
+ROOT = Path(__file__).parents[2]
+REAL = Path(__file__).parent / "files"
 SMALL = ["eval.bootstrap=100"]
 
 
@@ -591,7 +591,7 @@ def test_of_several_metrics_that_judge_every_sample_one_must_be_named(tmp_path: 
 
 
 def test_a_response_that_the_grader_cannot_judge_makes_the_cells_invalid(tmp_path: Path) -> None:
-    grader = "task.grader=tests.test_harness:cannot_judge_b"
+    grader = "task.grader=tests.lm_eval.test_lm_eval:cannot_judge_b"
     path = written(tmp_path / "a.jsonl", [line(0, ["a", "b"])])
     done = measure(file_study(grader), [path], [])
     (cell,) = done["cells"]
@@ -628,7 +628,7 @@ def test_what_is_written_is_read_as_the_same_counts(tmp_path: Path) -> None:
     write(tmp_path, RUN, TASK, PROBLEMS, draws)
     samples = samples_in(tmp_path)
     counts, _ = count(samples, Judge(OWN, ""), 4)
-    assert counts == score.count(TASK, PROBLEMS, draws(PROBLEMS))
+    assert counts == verdicts.count(TASK, PROBLEMS, draws(PROBLEMS))
     assert sum(one.truncated for one in counts) == 6 and sum(one.unparsable for one in counts) > 0
 
 
@@ -659,13 +659,13 @@ def test_any_responses_are_read_as_they_were_written(
     run = replace(RUN, n=3, ks=(1, 3))
     write(tmp_path, run, task, problems, completions)
     counts, _ = count(samples_in(tmp_path), Judge(OWN, ""), 3)
-    assert counts == score.count(task, problems, completions(problems))
+    assert counts == verdicts.count(task, problems, completions(problems))
 
 
 def test_results_are_the_means_over_the_problems(tmp_path: Path) -> None:
     path = write(tmp_path, RUN, TASK, PROBLEMS, draws)
     results = json.loads(path.read_text())
-    correct = [one.correct for one in score.count(TASK, PROBLEMS, draws(PROBLEMS))]
+    correct = [one.correct for one in verdicts.count(TASK, PROBLEMS, draws(PROBLEMS))]
     for k in (1, 2, 4):
         column = pass_at_k(4, correct, k)
         found = results["results"]["graphs"]
@@ -706,7 +706,7 @@ def test_few_responses_are_asked_for_at_a_time(
         return draws(some)
 
     whole = write(tmp_path / "whole", RUN, TASK, PROBLEMS, draws)
-    monkeypatch.setattr("forkdiv.harness.writing.AT_ONCE", 8)
+    monkeypatch.setattr("forkdiv.lm_eval.writing.AT_ONCE", 8)
     parts = write(tmp_path / "parts", RUN, TASK, PROBLEMS, counted)
     assert asked == [2, 2, 2]
     assert parts.read_text() == whole.read_text()
@@ -718,7 +718,7 @@ def test_what_cannot_be_told_in_full_is_not_written(tmp_path: Path) -> None:
 
     with pytest.raises(InvalidResult, match=r"sample 2 of problem .* is missing \(1 of 4"):
         write(tmp_path, RUN, TASK, PROBLEMS, lacking)
-    grader = FileConfig(test=tmp_path / "x", grader="tests.test_harness:cannot_judge_b")
+    grader = FileConfig(test=tmp_path / "x", grader="tests.lm_eval.test_lm_eval:cannot_judge_b")
     problems = [Problem("p", "test", "s", "q", {"answer": "a"})]
     completions: Callable[[Sequence[Problem]], list[Completion]] = lambda some: [  # noqa: E731
         Completion("p", at, at, "b", (), "stop") for at in range(4)

@@ -10,10 +10,16 @@ from typing import Any
 
 import pytest
 
-from forkdiv.checkpoint import check_end, check_vocabulary, open_checkpoint, read_config, same_shape
-from forkdiv.errors import UserError
-from forkdiv.task_config import GraphBranchingConfig
-from forkdiv.tasks import build
+from forkdiv.core.config.tasks import GraphBranchingConfig
+from forkdiv.core.errors import UserError
+from forkdiv.models.checkpoint import (
+    check_end,
+    check_vocabulary,
+    open_checkpoint,
+    read_config,
+    same_shape,
+)
+from forkdiv.tasks.registry import build
 
 CONFIG = {"architectures": ["LlamaForCausalLM"], "hidden_size": 128, "model_type": "llama"}
 

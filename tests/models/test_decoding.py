@@ -15,9 +15,16 @@ from pydantic import ValidationError
 from vllm import SamplingParams
 from vllm.v1.sample.logits_processor import BatchUpdate, MoveDirectionality
 
-from forkdiv.decoder_config import DecoderConfig
-from forkdiv.decoding import Floats, distribution, entropy, first_candidates, softmax, top_n_sigma
-from forkdiv.logits_processors import DecoderProcessor
+from forkdiv.core.config.decoder import DecoderConfig
+from forkdiv.models.decoding import (
+    Floats,
+    distribution,
+    entropy,
+    first_candidates,
+    softmax,
+    top_n_sigma,
+)
+from forkdiv.sample.logits_processors import DecoderProcessor
 
 P = np.array([0.5, 0.25, 0.15, 0.1])
 LOGITS = np.log(P)
@@ -147,7 +154,7 @@ def processor() -> DecoderProcessor:
 
 def asking(decoder: DecoderConfig) -> SamplingParams:
     """What the engine asks vLLM for."""
-    from forkdiv.engine_settings import parameters
+    from forkdiv.sample.engine_settings import parameters
 
     return parameters(decoder, n=1, seed=7, first_index=0)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from forkdiv.errors import UserError
-from forkdiv.model import load_model
-from forkdiv.seal import SEAL, check_seal, seal
+from forkdiv.core.errors import UserError
+from forkdiv.models.digests import SEAL, check_seal, seal
+from forkdiv.models.loading import load_model
 from tests.stack import BASE
 
 

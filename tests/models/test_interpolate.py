@@ -13,15 +13,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from forkdiv import cli, interpolate
-from forkdiv.artifacts import Artifact, Store
-from forkdiv.checkpoint import open_checkpoint
-from forkdiv.config import StudyConfig
-from forkdiv.config_file import load
-from forkdiv.errors import UserError
-from forkdiv.model import load_model, new_model, word_tokenizer
-from forkdiv.progress import Progress
-from forkdiv.seal import SEAL
+from forkdiv import cli
+from forkdiv.core.config.load import load
+from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.errors import UserError
+from forkdiv.core.progress import Progress
+from forkdiv.core.store import Artifact, Store
+from forkdiv.models import interpolate
+from forkdiv.models.checkpoint import open_checkpoint
+from forkdiv.models.digests import SEAL
+from forkdiv.models.loading import load_model, new_model, word_tokenizer
 from jobs import interpolate as job
 from tests.fakes import FakeSampler
 from tuning.space import at, axes, points

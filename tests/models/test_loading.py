@@ -15,11 +15,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from forkdiv import exact
-from forkdiv.checkpoint import open_checkpoint
-from forkdiv.config import DecoderConfig, PromptConfig
-from forkdiv.errors import UserError
-from forkdiv.model import (
+from forkdiv.core.config.study import DecoderConfig, PromptConfig
+from forkdiv.core.config.tasks import GraphBranchingConfig
+from forkdiv.core.errors import UserError
+from forkdiv.core.records import Problem
+from forkdiv.coverage import exact
+from forkdiv.models.checkpoint import open_checkpoint
+from forkdiv.models.loading import (
     PRESETS,
     load_model,
     load_tokenizer,
@@ -29,14 +31,12 @@ from forkdiv.model import (
     token_logprobs,
     word_tokenizer,
 )
-from forkdiv.prompting import encode
-from forkdiv.records import Problem
-from forkdiv.task_config import GraphBranchingConfig
-from forkdiv.tasks import build
+from forkdiv.models.prompting import encode
 from forkdiv.tasks.graphs import node_names
+from forkdiv.tasks.registry import build
 from tests.fakes import TASK
 
-BASE = Path(__file__).parents[1] / "forkdiv/base/graph-d3-l3"
+BASE = Path(__file__).parents[2] / "forkdiv/models/base/graph-d3-l3"
 HELDOUT = build(TASK).heldout("test", 100)
 END = "<eos>"
 RAW = PromptConfig()
@@ -269,7 +269,7 @@ def test_logits_that_are_doubled_in_parts_give_the_same(monkeypatch: pytest.Monk
     model, tokenizer = loaded()
     pairs = [(p.prompt, build(TASK).solutions(p)[0].text) for p in HELDOUT[:3]]
     whole = response_probabilities(model, tokenizer, pairs, [1.0])
-    monkeypatch.setattr("forkdiv.model.DOUBLES_AT_ONCE", 3 * model.config.vocab_size)
+    monkeypatch.setattr("forkdiv.models.loading.DOUBLES_AT_ONCE", 3 * model.config.vocab_size)
     assert response_probabilities(model, tokenizer, pairs, [1.0]).tolist() == whole.tolist()
 
 

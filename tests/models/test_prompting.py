@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from forkdiv.config import PromptConfig
-from forkdiv.conversation import pack
-from forkdiv.errors import UserError
-from forkdiv.model import load_tokenizer, word_tokenizer
-from forkdiv.prompting import (
+from forkdiv.core.chat import pack
+from forkdiv.core.config.study import PromptConfig
+from forkdiv.core.errors import UserError
+from forkdiv.models.loading import load_tokenizer, word_tokenizer
+from forkdiv.models.prompting import (
     chat_text,
     check_template,
     encode,
@@ -23,7 +23,7 @@ from forkdiv.prompting import (
     prompt_ids,
     response_ids,
 )
-from forkdiv.tasks import build
+from forkdiv.tasks.registry import build
 from tests.fakes import TASK
 
 BEGIN, END = "<s>", "</s>"

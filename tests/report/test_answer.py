@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from forkdiv.report.answer import answer
 from forkdiv.report.grid import Grid
 from forkdiv.report.headline import headline
+from tests.report.test_grid import changes as any_change
 from tests.summaries import DOWN, FLAT, UP, Change, a_cell, a_summary, made_invalid
-from tests.test_grid import changes as any_change
 
 
 def said_of(*cells: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from forkdiv.config import AXES
+from forkdiv.core.config.study import AXES
 from forkdiv.report import page
 from forkdiv.report.setting import CATEGORIES, title
 from tests.summaries import grid_summary

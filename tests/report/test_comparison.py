@@ -11,11 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from forkdiv.cli import app
-from forkdiv.errors import UserError
+from forkdiv.core.errors import UserError
 from forkdiv.report import comparison, study_curves
 from forkdiv.report.comparison import Study
+from tests.report.test_page import Page
 from tests.summaries import DOWN, FLAT, UP, a_cell, a_summary, grid_summary, made_invalid
-from tests.test_report import Page
 
 Summary = dict[str, Any]
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forkdiv.config import AXES
+from forkdiv.core.config.study import AXES
 from forkdiv.report.setting import CATEGORIES, Setting, title
 from tests.summaries import a_cell
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forkdiv.in_flight import Doomed, EngineGone, Final, InFlight, Retry
-from forkdiv.records import Problem
-from forkdiv.sample import Failed, Request, Response
+from forkdiv.core.records import Problem
+from forkdiv.sample.client import Doomed, EngineGone, Final, InFlight, Retry
+from forkdiv.sample.sample_sets import Failed, Request, Response
 
 SAMPLE = ((1,), "a", "stop")
 

@@ -16,15 +16,15 @@ import torch
 from ray import serve as ray_serve
 from safetensors.torch import load_file, save_file
 
-from forkdiv import serve
-from forkdiv.checkpoint import Checkpoint, open_checkpoint
-from forkdiv.config import DecoderConfig, PlaceConfig, StudyConfig
-from forkdiv.engine import PROOF_TOLERANCE
-from forkdiv.engine_settings import EngineSpec
-from forkdiv.model import load_model, load_tokenizer
-from forkdiv.records import Problem
-from forkdiv.sample import Failed, Request, Response
-from forkdiv.tasks import build
+from forkdiv.core.config.study import DecoderConfig, PlaceConfig, StudyConfig
+from forkdiv.core.records import Problem
+from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
+from forkdiv.models.loading import load_model, load_tokenizer
+from forkdiv.sample import deployment
+from forkdiv.sample.engine import PROOF_TOLERANCE
+from forkdiv.sample.engine_settings import EngineSpec
+from forkdiv.sample.sample_sets import Failed, Request, Response
+from forkdiv.tasks.registry import build
 from tests.stack import BASE
 from tuning.session import engine_spec, running
 
@@ -46,9 +46,9 @@ def spec() -> EngineSpec:
 
 
 @pytest.fixture(scope="module")
-def sampler(spec: EngineSpec) -> Iterator[serve.ServeSampler]:
-    name = serve.deploy(spec)
-    yield serve.ServeSampler(name, spec.config)
+def sampler(spec: EngineSpec) -> Iterator[deployment.ServeSampler]:
+    name = deployment.deploy(spec)
+    yield deployment.ServeSampler(name, spec.config)
     ray_serve.delete(name)
 
 
@@ -104,14 +104,14 @@ def test_a_swap_that_is_not_proved_restarts_the_engine_and_is_answered_from_the_
 ) -> None:
     """With the mend of tied embeddings off a swap goes wrong, and a fresh engine is right."""
     broken = replace(spec, mend_tied_embeddings=False)
-    name = serve.deploy(broken)
+    name = deployment.deploy(broken)
     try:
-        client = serve.ServeSampler(name, broken.config.model_copy(update={"max_failures": 0}))
+        client = deployment.ServeSampler(name, broken.config.model_copy(update={"max_failures": 0}))
         for checkpoint in (open_checkpoint(BASE), other):
             found = texts(client.sample(checkpoint, GREEDY, requests(problems[:1], 1)))
             want = greedy_text(checkpoint, problems[0], GREEDY.max_new_tokens)
             assert found == {problems[0].id: [want]}
-        swaps = serve.wait(name, 10).swaps.remote().result()
+        swaps = deployment.wait(name, 10).swaps.remote().result()
         # what it started with is right, mended or not; the swap is far off, the restart right
         errors = [swap["error"] for swap in swaps]
         limit = PROOF_TOLERANCE["float32"]
@@ -122,7 +122,7 @@ def test_a_swap_that_is_not_proved_restarts_the_engine_and_is_answered_from_the_
 
 
 def test_requests_for_two_checkpoints_at_once_are_answered_from_the_right_weights(
-    sampler: serve.ServeSampler, problems: list[Problem], other: Checkpoint
+    sampler: deployment.ServeSampler, problems: list[Problem], other: Checkpoint
 ) -> None:
     base = open_checkpoint(BASE)
     found: dict[str, dict[str, list[str]]] = {}
@@ -144,7 +144,7 @@ def test_requests_for_two_checkpoints_at_once_are_answered_from_the_right_weight
 
 
 def test_each_sample_has_its_own_seed_and_the_same_seed_gives_the_same_sample(
-    sampler: serve.ServeSampler, problems: list[Problem]
+    sampler: deployment.ServeSampler, problems: list[Problem]
 ) -> None:
     base, decoder = open_checkpoint(BASE), DecoderConfig(temperature=1.0)
     whole = texts(sampler.sample(base, decoder, [Request(problems[0], 0, 64, 1000)]))
@@ -155,7 +155,7 @@ def test_each_sample_has_its_own_seed_and_the_same_seed_gives_the_same_sample(
 
 
 def test_many_samples_of_short_prompts_do_not_end_the_engine(
-    sampler: serve.ServeSampler, problems: list[Problem]
+    sampler: deployment.ServeSampler, problems: list[Problem]
 ) -> None:
     """Prompts below one block of the cache are read anew for each of 64 samples: more tokens
     than one step takes, so that some prompts would be read in two parts."""
@@ -169,7 +169,7 @@ def test_many_samples_of_short_prompts_do_not_end_the_engine(
 
 
 def test_samples_go_on_from_the_beginning_of_a_response(
-    sampler: serve.ServeSampler, problems: list[Problem]
+    sampler: deployment.ServeSampler, problems: list[Problem]
 ) -> None:
     base = open_checkpoint(BASE)
     for problem in problems[:4]:
@@ -183,7 +183,7 @@ def test_samples_go_on_from_the_beginning_of_a_response(
 
 
 def test_a_checkpoint_of_another_shape_is_refused_and_the_others_are_still_served(
-    sampler: serve.ServeSampler, problems: list[Problem], tmp_path: Path
+    sampler: deployment.ServeSampler, problems: list[Problem], tmp_path: Path
 ) -> None:
     folder = tmp_path / "wider"
     shutil.copytree(BASE, folder)
@@ -218,7 +218,7 @@ def broken_checkpoint(folder: Path, how: str) -> Checkpoint:
 
 @pytest.mark.parametrize("how", ["not numbers", "truncated", "missing", "of another shape"])
 def test_broken_weights_are_refused_by_name_and_the_others_are_still_served(
-    sampler: serve.ServeSampler, problems: list[Problem], tmp_path: Path, how: str
+    sampler: deployment.ServeSampler, problems: list[Problem], tmp_path: Path, how: str
 ) -> None:
     broken = broken_checkpoint(tmp_path / "broken", how)
     (refused,) = list(sampler.sample(broken, GREEDY, requests(problems[:1], 1)))
@@ -228,7 +228,7 @@ def test_broken_weights_are_refused_by_name_and_the_others_are_still_served(
 
 
 def test_a_prompt_that_does_not_fit_fails_alone(
-    sampler: serve.ServeSampler, problems: list[Problem]
+    sampler: deployment.ServeSampler, problems: list[Problem]
 ) -> None:
     long = replace(problems[0], id="long", prompt=" ".join([problems[0].prompt] * 20))
     asked = requests([problems[1], long, problems[2]], 2)
@@ -240,7 +240,7 @@ def test_a_prompt_that_does_not_fit_fails_alone(
 
 @pytest.mark.parametrize("name", ["EngineCore", "ServeReplica"])
 def test_sampling_goes_on_after_the_engine_or_its_replica_is_killed(
-    sampler: serve.ServeSampler, problems: list[Problem], name: str
+    sampler: deployment.ServeSampler, problems: list[Problem], name: str
 ) -> None:
     decoder = DecoderConfig(temperature=1.0)
     many = [Request(problems[i % 12], 64 * i, 64, 4096 * i) for i in range(300)]

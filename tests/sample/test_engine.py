@@ -16,16 +16,16 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from forkdiv.checkpoint import Checkpoint, open_checkpoint
-from forkdiv.config import DecoderConfig, StudyConfig
-from forkdiv.decoding import distribution, entropy, first_candidates
-from forkdiv.engine import Sampled, Unanswerable, WarmEngine
-from forkdiv.engine_settings import environment, parameters, set_threads
-from forkdiv.errors import UserError
-from forkdiv.model import load_model, load_tokenizer, next_token_logprobs
-from forkdiv.prompting import prompt_ids
-from forkdiv.records import Problem
-from forkdiv.tasks import build
+from forkdiv.core.config.study import DecoderConfig, StudyConfig
+from forkdiv.core.errors import UserError
+from forkdiv.core.records import Problem
+from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
+from forkdiv.models.decoding import distribution, entropy, first_candidates
+from forkdiv.models.loading import load_model, load_tokenizer, next_token_logprobs
+from forkdiv.models.prompting import prompt_ids
+from forkdiv.sample.engine import Sampled, Unanswerable, WarmEngine
+from forkdiv.sample.engine_settings import environment, parameters, set_threads
+from forkdiv.tasks.registry import build
 from tests.stack import BASE
 from tuning.session import engine_spec
 

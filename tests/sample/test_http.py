@@ -11,12 +11,12 @@ import pytest
 from openai import APIStatusError, AuthenticationError, NotFoundError, OpenAI
 from ray import serve as ray_serve
 
-from forkdiv import route, serve
-from forkdiv.checkpoint import Checkpoint, open_checkpoint
-from forkdiv.config import PlaceConfig, StudyConfig
-from forkdiv.tasks import build
+from forkdiv.core.config.study import PlaceConfig, StudyConfig
+from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
+from forkdiv.sample import deployment, http
+from forkdiv.tasks.registry import build
+from tests.sample.test_deployment import broken_checkpoint, disturbed, greedy_text
 from tests.stack import BASE
-from tests.test_serve import broken_checkpoint, disturbed, greedy_text
 from tuning.session import running, serving_spec
 
 pytestmark = pytest.mark.stack
@@ -44,8 +44,8 @@ def url(served: dict[str, Checkpoint]) -> Iterator[str]:
         port = probe.getsockname()[1]
     with running(PlaceConfig(dashboard=False, num_cpus=2)):
         spec = serving_spec(STUDY, served["base"])
-        app = route.deploy(spec, served, "127.0.0.1", port, KEY)
-        serve.wait(app, 600)
+        app = http.deploy(spec, served, "127.0.0.1", port, KEY)
+        deployment.wait(app, 600)
         yield f"http://127.0.0.1:{port}/v1"
         ray_serve.delete(app)
 

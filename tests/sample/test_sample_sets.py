@@ -21,22 +21,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forkdiv import sample
-from forkdiv.artifacts import Store
-from forkdiv.checkpoint import Checkpoint
-from forkdiv.config import DecoderConfig, EvalConfig, PromptConfig
-from forkdiv.errors import InvalidResult
-from forkdiv.fingerprint import Identity
-from forkdiv.progress import Progress
-from forkdiv.records import Problem
-from forkdiv.sample import REQUESTS_PER_PART, SEED_SPACE, SEED_STRIDE, SampleSet, seed_of
-from forkdiv.tasks import build
+from forkdiv.core.config.study import DecoderConfig, EvalConfig, PromptConfig
+from forkdiv.core.errors import InvalidResult
+from forkdiv.core.fingerprint import Identity
+from forkdiv.core.progress import Progress
+from forkdiv.core.records import Problem
+from forkdiv.core.store import Store
+from forkdiv.models.checkpoint import Checkpoint
+from forkdiv.sample import sample_sets
+from forkdiv.sample.sample_sets import (
+    REQUESTS_PER_PART,
+    SEED_SPACE,
+    SEED_STRIDE,
+    SampleSet,
+    seed_of,
+)
+from forkdiv.tasks.registry import build
 from tests.fakes import TASK, FakeSampler
 
 CHECKPOINT = Checkpoint(Path("nowhere"), "c" * 32)
 DECODER = DecoderConfig()
 RAW = PromptConfig()
-WHAT = sample.identity(TASK, EvalConfig(), CHECKPOINT, DECODER, RAW)
+WHAT = sample_sets.identity(TASK, EvalConfig(), CHECKPOINT, DECODER, RAW)
 PROBLEMS = build(TASK).heldout("test", 6)
 MANY = build(TASK).heldout("test", 200)
 
@@ -44,8 +50,8 @@ SLOW = """
 import sys
 from pathlib import Path
 from tests.fakes import FakeSampler
-from tests.test_sample import MANY, obtained
-from forkdiv.artifacts import Store
+from tests.sample.test_sample_sets import MANY, obtained
+from forkdiv.core.store import Store
 
 obtained(Store(Path(sys.argv[1])), FakeSampler(delay_s=0.01), MANY, 3)
 """
@@ -71,7 +77,7 @@ def obtained(
     decoder: DecoderConfig = DECODER,
 ) -> SampleSet:
     progress = Progress(store.root / "progress.jsonl")
-    return sample.obtain(store, what, problems, n, CHECKPOINT, decoder, sampler, progress)
+    return sample_sets.obtain(store, what, problems, n, CHECKPOINT, decoder, sampler, progress)
 
 
 def rows(samples: SampleSet) -> list[dict[str, Any]]:
@@ -227,7 +233,7 @@ def test_a_sampler_that_dies_leaves_whole_parts_and_the_next_run_draws_the_rest(
 def test_a_killed_process_leaves_every_key_to_be_drawn_exactly_once(store: Store) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", SLOW, str(store.root)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     samples = SampleSet(WHAT, store.root / "samples" / WHAT.fingerprint)
     deadline = time.monotonic() + 30
@@ -340,7 +346,7 @@ def test_samples_of_a_design_carry_their_stratum_or_their_tree(store: Store) -> 
         (forced, "forced", [(i % 3, None) for i in range(6)]),
         (trees, "trees", [(None, i // 2) for i in range(6)]),
     ):
-        what = sample.identity(TASK, EvalConfig(), CHECKPOINT, decoder, RAW)
+        what = sample_sets.identity(TASK, EvalConfig(), CHECKPOINT, decoder, RAW)
         samples = obtained(store, FakeSampler(), PROBLEMS[:1], 6, what, decoder)
         found = sorted(samples.completions(PROBLEMS[:1], 6), key=lambda one: one.sample_index)
         assert [(one.stratum, one.tree) for one in found] == want, name
@@ -396,7 +402,7 @@ def test_how_much_is_asked_is_no_identity_and_what_decides_a_sample_is() -> None
         prompt: PromptConfig = RAW,
     ) -> str:
         checkpoint = Checkpoint(Path("nowhere"), name)
-        return sample.identity(TASK, config, checkpoint, decoder, prompt).fingerprint
+        return sample_sets.identity(TASK, config, checkpoint, decoder, prompt).fingerprint
 
     plain = of(EvalConfig())
     assert plain == of(EvalConfig(samples=8, problems=10, k=(1, 2), bootstrap=100))

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forkdiv.decoder_config import DecoderConfig
-from forkdiv.fork_sampling import Branch, entropy, spread
+from forkdiv.core.config.decoder import DecoderConfig
+from forkdiv.sample.sample_trees import Branch, entropy, spread
 
 SURE = {7: math.log(0.99), 8: math.log(0.01)}
 THREE = {1: math.log(0.5), 2: math.log(0.3), 3: math.log(0.2)}

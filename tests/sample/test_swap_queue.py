@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forkdiv.checkpoint import Checkpoint
-from forkdiv.turns import Turns
+from forkdiv.models.checkpoint import Checkpoint
+from forkdiv.sample.swap_queue import Turns
 
 A, B, C = (Checkpoint(Path(name), name) for name in "abc")
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from forkdiv import grading
-from forkdiv.grading import Grader
-from forkdiv.records import Outcome, Problem, Verdict
-from forkdiv.task_config import CounterfactualConfig, FileConfig
-from forkdiv.tasks import build
+from forkdiv.core.config.tasks import CounterfactualConfig, FileConfig
+from forkdiv.core.records import Outcome, Problem, Verdict
+from forkdiv.score import grader_process
+from forkdiv.score.grader_process import Grader
+from forkdiv.tasks.registry import build
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SUMS = CounterfactualConfig()
 SUM = build(SUMS).heldout("test", 4)[0]
 CANARIES = build(SUMS).canaries()
@@ -23,9 +23,9 @@ CANARIES = build(SUMS).canaries()
 # The same loop around a verifier that is broken where it runs.
 BROKEN = """
 import os, sys, time
-from forkdiv import grading
-from forkdiv.records import Outcome, Verdict
-from forkdiv.tasks import build
+from forkdiv.score import grader_process
+from forkdiv.core.records import Outcome, Verdict
+from forkdiv.tasks.registry import build
 
 class Broken:
     def __init__(self, task):
@@ -37,8 +37,8 @@ class Broken:
         HOW
         return self.task.verify(problem, text)
 
-grading.build = lambda config: Broken(build(config))
-grading._serve_verdicts()
+grader_process.build = lambda config: Broken(build(config))
+grader_process._serve_verdicts()
 """
 
 
@@ -101,7 +101,7 @@ def test_a_grader_that_keeps_failing_is_given_up(tmp_path: Path) -> None:
     verdicts = graded_sums(tmp_path, "os._exit(3)", [str(i) for i in range(100)])
     assert {one.outcome for one in verdicts} == {Outcome.ERROR}
     starts = len(Path(f"{tmp_path}/broken.py.log").read_text().split())
-    assert starts == grading.GIVE_UP * grading.TRIES
+    assert starts == grader_process.GIVE_UP * grader_process.TRIES
     assert verdicts[-1].detail.startswith("the grader keeps failing: ")
 
 

@@ -9,8 +9,8 @@ from dataclasses import asdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forkdiv.records import Completion, Outcome, Problem, Verdict
-from forkdiv.tally import SHOWN, Tally, from_json, solutions_among
+from forkdiv.core.records import Completion, Outcome, Problem, Verdict
+from forkdiv.score.counts import SHOWN, Tally, from_json, solutions_among
 
 PROBLEM = Problem("p", "test", "signed", "", {})
 Outcomes = st.sampled_from([Outcome.CORRECT, Outcome.WRONG, Outcome.TRUNCATED, Outcome.UNPARSABLE])

@@ -9,20 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from forkdiv import grading
-from forkdiv.grading import Grader
-from forkdiv.records import Outcome, Problem, Verdict
-from forkdiv.tasks import build
+from forkdiv.core.records import Outcome, Problem, Verdict
+from forkdiv.score import grader_process
+from forkdiv.score.grader_process import Grader
+from forkdiv.tasks.registry import build
 from tests.fakes import TASK, UNREADABLE, broken, other_end, right
 
 FIRST = build(TASK).heldout("test", 4)[0]
 SECONDS = 3.0  # for a chunk, the start of the grading process (0.5 s) included
 
-# forkdiv.grading's own loop around a verifier that does what the response says.
+# forkdiv.score.grader_process's own loop around a verifier that does what the response says.
 HOSTILE = """
 import os, signal, sys, time
-from forkdiv import grading
-from forkdiv.tasks import build
+from forkdiv.score import grader_process
+from forkdiv.tasks.registry import build
 
 class Hostile:
     def __init__(self, task):
@@ -50,8 +50,8 @@ class Hostile:
             text = text.removeprefix("PRINT ")
         return self.task.verify(problem, text)
 
-grading.build = lambda config: Hostile(build(config))
-grading._serve_verdicts()
+grader_process.build = lambda config: Hostile(build(config))
+grader_process._serve_verdicts()
 """
 
 Grade = Callable[..., list[Verdict]]
@@ -93,7 +93,7 @@ def test_a_verifier_that_ends_its_process_costs_its_own_response_only(
     verdicts = grade(text, right(FIRST))
     assert [v.outcome for v in verdicts] == [Outcome.ERROR, Outcome.CORRECT]
     assert "the grading process" in verdicts[0].detail
-    assert graded(hostile).count(text) == grading.TRIES
+    assert graded(hostile).count(text) == grader_process.TRIES
 
 
 def test_a_hanging_verifier_costs_its_own_response_only_in_bounded_time(grade: Grade) -> None:
@@ -102,13 +102,13 @@ def test_a_hanging_verifier_costs_its_own_response_only_in_bounded_time(grade: G
     took = time.monotonic() - started
     assert [v.outcome for v in verdicts] == [Outcome.CORRECT, Outcome.ERROR]
     assert verdicts[1].detail == f"the grader gave no answer within {SECONDS:g} s"
-    assert took < grading.TRIES * (SECONDS + 2)
+    assert took < grader_process.TRIES * (SECONDS + 2)
 
 
 def test_a_hanging_verifier_with_a_child_of_its_own_is_left_in_time(grade: Grade) -> None:
     started = time.monotonic()
     assert [v.outcome for v in grade("FORK")] == [Outcome.ERROR]
-    assert time.monotonic() - started < grading.TRIES * (SECONDS + 1)
+    assert time.monotonic() - started < grader_process.TRIES * (SECONDS + 1)
 
 
 @pytest.mark.parametrize("answer", [right, other_end, broken])
@@ -129,7 +129,7 @@ def test_a_grader_answers_after_an_error_as_before(hostile: Path) -> None:
 
 def test_verdicts_come_in_order_across_chunks() -> None:
     texts = [right(FIRST), other_end(FIRST), UNREADABLE]
-    pairs = [(FIRST, texts[i % 3]) for i in range(2 * grading.CHUNK + 5)]
+    pairs = [(FIRST, texts[i % 3]) for i in range(2 * grader_process.CHUNK + 5)]
     with Grader(TASK) as grader:
         verdicts = grader.grade(pairs)
     expected = [Outcome.CORRECT, Outcome.WRONG, Outcome.UNPARSABLE]

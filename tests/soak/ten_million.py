@@ -22,15 +22,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from forkdiv import sample
-from forkdiv.artifacts import Store
-from forkdiv.checkpoint import Checkpoint
-from forkdiv.config import StudyConfig
-from forkdiv.fingerprint import Identity
-from forkdiv.progress import Progress
-from forkdiv.records import Finish, Problem
-from forkdiv.sample import REQUESTS_PER_PART, SCHEMA
-from forkdiv.tasks import build
+from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.fingerprint import Identity
+from forkdiv.core.progress import Progress
+from forkdiv.core.records import Finish, Problem
+from forkdiv.core.store import Store
+from forkdiv.models.checkpoint import Checkpoint
+from forkdiv.sample import sample_sets
+from forkdiv.sample.sample_sets import REQUESTS_PER_PART, SCHEMA
+from forkdiv.tasks.registry import build
 from tests.fakes import NAMES, UNREADABLE, broken, other_end, right
 
 BASE, TUNED = Checkpoint(Path("base"), "b" * 32), Checkpoint(Path("tuned"), "t" * 32)
@@ -70,7 +70,7 @@ def make(root: Path, problems: int, samples: int) -> dict[str, Any]:
 
 
 def identity(config: StudyConfig, checkpoint: Checkpoint) -> Identity:
-    return sample.identity(config.task, config.eval, checkpoint, config.decoder, config.prompt)
+    return sample_sets.identity(config.task, config.eval, checkpoint, config.decoder, config.prompt)
 
 
 def _responses(
@@ -87,11 +87,11 @@ def _responses(
     weights[:5] = [chance * 0.8, chance * 0.07, (1 - chance) * 0.87, 0.02, 0.01]
     drawn = pa.array(random.choice(len(texts), samples, p=weights / weights.sum()))
     tokens = [[NAMES.index(node) for node in text.split() if node in NAMES] for text in texts]
-    first = sample.seed_of(what, ordinal, 0)
+    first = sample_sets.seed_of(what, ordinal, 0)
     columns = {
         "problem_id": [problem.id] * samples,
         "sample_index": np.arange(samples, dtype=np.int32),
-        "seed": (first + np.arange(samples)) % sample.SEED_SPACE,
+        "seed": (first + np.arange(samples)) % sample_sets.SEED_SPACE,
         "subset": [problem.subset] * samples,
         "prompt": [problem.prompt] * samples,
         "text": pa.array(texts).take(drawn),
@@ -115,7 +115,7 @@ def _pool(problem: Problem) -> tuple[list[str], list[str]]:
 
 def walk(root: Path, problems: int, samples: int) -> dict[str, Any]:
     """Seconds by stage, the samples counted and pass@1 over all problems."""
-    from forkdiv import summary
+    from forkdiv.coverage import summary
     from forkdiv.report import page
     from tuning.space import Point
     from tuning.trial import Line, NoSampler

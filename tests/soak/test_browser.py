@@ -11,11 +11,11 @@ import pytest
 from matplotlib import image
 from numpy.typing import NDArray
 
-from forkdiv.audit import audit, write
-from forkdiv.config import AuditConfig, DatasetConfig, PromptConfig
+from forkdiv.core.config.study import AuditConfig, DatasetConfig, PromptConfig
+from forkdiv.core.config.tasks import GraphBranchingConfig
+from forkdiv.forks.audit import audit, write
 from forkdiv.report import page
-from forkdiv.task_config import GraphBranchingConfig
-from forkdiv.tasks import build
+from forkdiv.tasks.registry import build
 from tests.stack import BASE
 from tests.summaries import grid_summary
 

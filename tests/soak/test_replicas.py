@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from ray import serve as ray_serve
 
-from forkdiv import serve
-from forkdiv.checkpoint import Checkpoint, open_checkpoint
-from forkdiv.config import EngineConfig, PlaceConfig, StudyConfig
-from forkdiv.model import load_tokenizer
-from forkdiv.tasks import build
+from forkdiv.core.config.study import EngineConfig, PlaceConfig, StudyConfig
+from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
+from forkdiv.models.loading import load_tokenizer
+from forkdiv.sample import deployment
+from forkdiv.tasks.registry import build
 from tests import small_llama
+from tests.sample.test_deployment import GREEDY, greedy_text, requests, texts
 from tests.stack import BASE
-from tests.test_serve import GREEDY, greedy_text, requests, texts
 from tuning.session import engine_spec, running
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1200)]
@@ -55,8 +55,8 @@ def test_two_replicas_answer_mixed_requests_from_the_right_weights(
 
     with running(place):
         spec = engine_spec(study.model_copy(update={"place": place}), checkpoints[0])
-        name = serve.deploy(spec)
-        client = serve.ServeSampler(name, spec.config)
+        name = deployment.deploy(spec)
+        client = deployment.ServeSampler(name, spec.config)
         threads = [threading.Thread(target=ask, args=(one,)) for one in checkpoints]
         for thread in threads:
             thread.start()

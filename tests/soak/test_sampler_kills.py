@@ -17,13 +17,13 @@ import pyarrow.parquet as pq
 import pytest
 from ray import serve as ray_serve
 
-from forkdiv import sample, serve
-from forkdiv.artifacts import Store
-from forkdiv.checkpoint import open_checkpoint
-from forkdiv.config import DecoderConfig, PlaceConfig, StudyConfig
-from forkdiv.progress import Progress
-from forkdiv.sample import SampleSet
-from forkdiv.tasks import build
+from forkdiv.core.config.study import DecoderConfig, PlaceConfig, StudyConfig
+from forkdiv.core.progress import Progress
+from forkdiv.core.store import Store
+from forkdiv.models.checkpoint import open_checkpoint
+from forkdiv.sample import deployment, sample_sets
+from forkdiv.sample.sample_sets import SampleSet
+from forkdiv.tasks.registry import build
 from forkdiv.terminal import say
 from tests.stack import BASE, ROOT, clean_environment
 from tuning.session import engine_spec, running
@@ -46,18 +46,18 @@ def test_an_engine_or_a_replica_that_is_killed_again_and_again_costs_no_key(
     chance = random.Random(seed)
     with running(PlaceConfig(dashboard=False, num_cpus=2)):
         spec = engine_spec(STUDY, base)
-        app = serve.deploy(spec)
-        client = serve.ServeSampler(app, spec.config.model_copy(update={"max_failures": 5}))
+        app = deployment.deploy(spec)
+        client = deployment.ServeSampler(app, spec.config.model_copy(update={"max_failures": 5}))
         problems = build(STUDY.task).heldout("test", PROBLEMS)
         longest = 0.0
         for kill in range(KILLS):
             decoder = DecoderConfig(temperature=1.0 + kill / 100)  # a set of its own
-            what = sample.identity(STUDY.task, STUDY.eval, base, decoder, STUDY.prompt)
-            serve.wait(app, 600)
+            what = sample_sets.identity(STUDY.task, STUDY.eval, base, decoder, STUDY.prompt)
+            deployment.wait(app, 600)
             killer = threading.Timer(chance.uniform(0.1, 8), end, [name])
             killer.start()
             began = time.monotonic()
-            found = sample.obtain(store, what, problems, N, base, decoder, client, progress)
+            found = sample_sets.obtain(store, what, problems, N, base, decoder, client, progress)
             killer.join()
             longest = max(longest, time.monotonic() - began)
             found.require_complete()

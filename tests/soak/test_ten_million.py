@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from forkdiv.artifacts import Store
-from forkdiv.errors import InvalidResult
-from forkdiv.sample import SampleSet
-from forkdiv.tasks import build
+from forkdiv.core.errors import InvalidResult
+from forkdiv.core.store import Store
+from forkdiv.sample.sample_sets import SampleSet
+from forkdiv.tasks.registry import build
 from forkdiv.terminal import say
 from tests.soak.ten_million import PROBLEMS, SAMPLES, TUNED, identity, study
 from tests.stack import ROOT, clean_environment

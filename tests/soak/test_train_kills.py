@@ -17,13 +17,14 @@ import torch
 from ray.cluster_utils import Cluster
 from safetensors.torch import load_file
 
-from forkdiv import dataset, train, train_log
-from forkdiv.artifacts import Artifact, Store
-from forkdiv.checkpoint import open_checkpoint
-from forkdiv.config import DatasetConfig, PlaceConfig, SftConfig
-from forkdiv.progress import Progress
-from forkdiv.task_config import GraphBranchingConfig
+from forkdiv.core.config.study import DatasetConfig, PlaceConfig, SftConfig
+from forkdiv.core.config.tasks import GraphBranchingConfig
+from forkdiv.core.progress import Progress
+from forkdiv.core.store import Artifact, Store
+from forkdiv.data import dataset
+from forkdiv.models.checkpoint import open_checkpoint
 from forkdiv.terminal import say
+from forkdiv.train import log, sft_run
 from tests.stack import BASE, ROOT, clean_environment
 from tuning.session import running
 
@@ -39,7 +40,7 @@ def trained(root: Path, place: PlaceConfig) -> Artifact:
     store = Store(root / "store")
     data = dataset.obtain_sft(store, GraphBranchingConfig(), DATA)
     progress = Progress(root / "progress.jsonl")
-    return train.obtain(store, data, open_checkpoint(BASE), SFT, place, progress)
+    return sft_run.obtain(store, data, open_checkpoint(BASE), SFT, place, progress)
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +51,13 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 
 def assert_equal(run: Artifact, other: Artifact) -> None:
     assert run.fingerprint == other.fingerprint
-    for epoch, checkpoint in train.checkpoints(run).items():
+    for epoch, checkpoint in sft_run.checkpoints(run).items():
         mine = load_file(checkpoint.path / "model.safetensors")
-        theirs = load_file(train.checkpoints(other)[epoch].path / "model.safetensors")
+        theirs = load_file(sft_run.checkpoints(other)[epoch].path / "model.safetensors")
         assert mine.keys() == theirs.keys()
         assert all(torch.equal(mine[name], theirs[name]) for name in mine), epoch
     curves = [
-        [(row["step"], row["loss"]) for row in train_log.read_log(one.path)] for one in (run, other)
+        [(row["step"], row["loss"]) for row in log.read_log(one.path)] for one in (run, other)
     ]
     assert curves[0] == curves[1]
 

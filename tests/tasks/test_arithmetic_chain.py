@@ -20,13 +20,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy.stats import binom, chisquare
 
-from forkdiv.config import DatasetConfig
-from forkdiv.errors import UserError
-from forkdiv.records import Example, Outcome, Problem
-from forkdiv.task_config import ArithmeticChainConfig
+from forkdiv.core.config.study import DatasetConfig
+from forkdiv.core.config.tasks import ArithmeticChainConfig
+from forkdiv.core.errors import UserError
+from forkdiv.core.records import Example, Outcome, Problem
 from forkdiv.tasks import arithmetic_chain as module
-from forkdiv.tasks import build, equations
+from forkdiv.tasks import equations
 from forkdiv.tasks.arithmetic_chain import ArithmeticChain
+from forkdiv.tasks.registry import build
 
 TASK = ArithmeticChain(ArithmeticChainConfig())
 SHORT = ArithmeticChain(ArithmeticChainConfig(length=3))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forkdiv.boxed import every_box, last_box
+from forkdiv.tasks.graders.boxed import every_box, last_box
 
 PIECES = st.sampled_from([r"\boxed{", "{", "}", r"\{", r"\}", "\\", "boxed", "x", " ", "\n"])
 

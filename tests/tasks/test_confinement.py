@@ -12,12 +12,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forkdiv import confinement
-from forkdiv.confinement import ABSENT, ERRNO, KILL, MACHINES, MIB, PASS, PASSED, TRAP
-from forkdiv.errors import UserError
-from forkdiv.sandbox import Sandbox, unavailable
+from forkdiv.core.errors import UserError
+from forkdiv.tasks.sandbox import confinement
+from forkdiv.tasks.sandbox.confinement import (
+    ABSENT,
+    ERRNO,
+    KILL,
+    MACHINES,
+    MIB,
+    PASS,
+    PASSED,
+    TRAP,
+)
+from forkdiv.tasks.sandbox.run import Sandbox, unavailable
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LIMIT = 64 * MIB
 # Numbers that only these tests need.
 CALLS = {
@@ -108,13 +117,13 @@ def test_opening_kills_but_for_the_way_in_which_c_looks_for_a_source(name: str) 
 # claim that it is done. Where it has to, it looks at the first argument.
 LIES = """
 import sys
-from forkdiv.confinement import ERRNO, LOAD, EQUAL, PASS, RETURN, ARGUMENTS, install
-from forkdiv.errors import UserError
+from forkdiv.tasks.sandbox.confinement import ERRNO, LOAD, EQUAL, PASS, RETURN, ARGUMENTS, install
+from forkdiv.core.errors import UserError
 number, first, answer = map(int, sys.argv[1:])
 rule = [(LOAD, 0, 0, 0), (EQUAL, 0, 3, number), (LOAD, 0, 0, ARGUMENTS)]
 rule += [(EQUAL, 0, 1, first) if first >= 0 else (0x05, 0, 0, 0)]
 install([*rule, (RETURN, 0, 0, ERRNO | answer), (RETURN, 0, 0, PASS)])
-from forkdiv.sandbox import Sandbox
+from forkdiv.tasks.sandbox.run import Sandbox
 try:
     with Sandbox() as sandbox: print("ran", sandbox.run("print(6 * 7)").printed)
 except UserError as error: print("refused:", error)
@@ -168,7 +177,7 @@ def test_files_stay_closed_to_a_child_even_without_the_filter(tmp_path: Path) ->
     (tmp_path / "kept").touch()
     code = """
 import os, sys
-from forkdiv import confinement, sandbox_child as child
+from forkdiv.tasks.sandbox import child, confinement
 confinement.filter_calls = lambda memory: None  # to see the wall behind it
 bounds = child.Bounds(cpu_s=5.0, wall_s=10.0, memory=2**26, output=2**10)
 kept, parent = sys.argv[1] + "/kept", os.getppid()

@@ -10,13 +10,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from forkdiv.config import DatasetConfig, PretrainConfig
-from forkdiv.errors import UserError
-from forkdiv.records import Outcome, Problem
-from forkdiv.task_config import CounterfactualConfig
-from forkdiv.tasks import build
+from forkdiv.core.config.study import DatasetConfig, PretrainConfig
+from forkdiv.core.config.tasks import CounterfactualConfig
+from forkdiv.core.errors import UserError
+from forkdiv.core.records import Outcome, Problem
 from forkdiv.tasks import counterfactual_arithmetic as module
 from forkdiv.tasks.counterfactual_arithmetic import CounterfactualArithmetic, in_base
+from forkdiv.tasks.registry import build
 
 TASK = CounterfactualArithmetic(CounterfactualConfig())
 WIDE = CounterfactualArithmetic(CounterfactualConfig(bases=(3, 8, 10, 13, 16)))

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from forkdiv.errors import UserError
-from forkdiv.graders import GRADERS, AnswerGrader, Canary, build_grader
-from forkdiv.records import Outcome, Verdict
+from forkdiv.core.errors import UserError
+from forkdiv.core.records import Outcome, Verdict
+from forkdiv.tasks.graders.graders import GRADERS, AnswerGrader, Canary, build_grader
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CORRECT, WRONG, UNPARSABLE = Outcome.CORRECT, Outcome.WRONG, Outcome.UNPARSABLE
 BUILT = {name: build_grader(name) for name in GRADERS}
 BY_VALUE = {"numeric": "{}", "boxed": "\\boxed{{{}}}", "hash": "#### {}"}  # how they are answered
@@ -87,12 +87,15 @@ def test_a_reference_that_cannot_be_read_is_refused_with_a_reason(name: str, ans
 
 
 def test_graders_load_without_the_mathematics() -> None:
-    code = "import sys, forkdiv.graders as g; g.build_grader('boxed'); print(*sys.modules)"
+    code = (
+        "import sys, forkdiv.tasks.graders.graders as g;"
+        " g.build_grader('boxed'); print(*sys.modules)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     loaded = set(done.stdout.split())
-    assert "forkdiv.graders" in loaded
+    assert "forkdiv.tasks.graders.graders" in loaded
     assert not loaded & {"sympy", "math_verify", "latex2sympy2_extended"}
 
 
@@ -280,7 +283,7 @@ def test_math_knows_equivalent_forms(answer: str, text: str, expected: Outcome) 
 def test_mathematics_that_takes_too_long_is_a_failure_and_no_wrong_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("forkdiv.graders.MATH_SECONDS", 1)
+    monkeypatch.setattr("forkdiv.tasks.graders.graders.MATH_SECONDS", 1)
     with pytest.raises(TimeoutError, match="more than 1 s"):
         BUILT["math"].grade("5", "\\boxed{9^{9^{9}}}")
     assert outcome("math", "5", "\\boxed{5}") is CORRECT
@@ -307,7 +310,7 @@ def test_off_the_main_thread_math_raises_instead_of_scoring_nothing() -> None:
 # --- a user's function --------------------------------------------------------------------------
 
 OWN = """
-from forkdiv.records import Outcome, Verdict
+from forkdiv.core.records import Outcome, Verdict
 canaries = [("a", "xa", "correct"), ("a", "b", Outcome.WRONG)]
 def ends(answer, text): return text.endswith(answer)
 def says(answer, text): return Verdict(Outcome.UNPARSABLE, None, "as I say")

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from forkdiv.config import DatasetConfig
-from forkdiv.errors import UserError
-from forkdiv.records import Example
+from forkdiv.core.config.study import DatasetConfig
+from forkdiv.core.errors import UserError
+from forkdiv.core.records import Example
 from tests.graph_prompts import Shape, from_example, graphs, named, seen, shaped
 
 PLAIN: Shape = (3, 3, 1, 1, 16)

@@ -9,8 +9,8 @@ from itertools import pairwise
 import pytest
 from scipy.stats import binomtest, chisquare
 
-from forkdiv.config import PretrainConfig
-from forkdiv.records import Example
+from forkdiv.core.config.study import PretrainConfig
+from forkdiv.core.records import Example
 from tests.graph_prompts import Seen, Shape, from_example, named, seen, shaped
 
 PLAIN: Shape = (3, 3, 1, 1, 16)

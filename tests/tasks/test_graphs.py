@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forkdiv.config import DatasetConfig, PretrainConfig
-from forkdiv.errors import UserError
+from forkdiv.core.config.study import DatasetConfig, PretrainConfig
+from forkdiv.core.errors import UserError
 from forkdiv.tasks.base import SPLITS
 from forkdiv.tasks.graphs import COUNTED_EXACTLY, SPLIT_BUCKETS, Graph, GraphSpace, node_names
 from tests.graph_prompts import Edge, Shape, graphs, seen, shaped

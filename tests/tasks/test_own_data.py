@@ -16,17 +16,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forkdiv.config import DatasetConfig
-from forkdiv.config_file import load
-from forkdiv.errors import UserError
-from forkdiv.graders import build_grader
-from forkdiv.records import Example, Outcome, Verdict
-from forkdiv.rows.checked import read_rows
-from forkdiv.rows.columns import prompt_id
-from forkdiv.rows.judged import judge
-from forkdiv.task_config import ColumnsConfig, FileConfig
-from forkdiv.tasks import build
-from forkdiv.tasks.own_data import WHOLE, OwnData
+from forkdiv.core.config.load import load
+from forkdiv.core.config.study import DatasetConfig
+from forkdiv.core.config.tasks import ColumnsConfig, FileConfig
+from forkdiv.core.errors import UserError
+from forkdiv.core.records import Example, Outcome, Verdict
+from forkdiv.tasks.graders.graders import build_grader
+from forkdiv.tasks.own_data.checked import read_rows
+from forkdiv.tasks.own_data.columns import prompt_id
+from forkdiv.tasks.own_data.judged import judge
+from forkdiv.tasks.own_data.task import WHOLE, OwnData
+from forkdiv.tasks.registry import build
 
 Rows = Sequence[Mapping[str, Any]]
 USUAL = ColumnsConfig()
@@ -447,7 +447,10 @@ def test_knobs_of_other_tasks_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_task_loads_without_datasets_and_without_cluster_libraries() -> None:
-    code = "import sys, forkdiv.tasks.own_data; print(*(m.partition('.')[0] for m in sys.modules))"
+    code = (
+        "import sys, forkdiv.tasks.own_data.task;"
+        " print(*(m.partition('.')[0] for m in sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not set(done.stdout.split()) & {"datasets", "torch", "transformers", "ray", "pyarrow"}
 

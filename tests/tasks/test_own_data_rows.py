@@ -17,11 +17,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forkdiv.conversation import MARK, unpack
-from forkdiv.errors import UserError
-from forkdiv.rows.checked import RowsRead, digest, leave_out, read_rows, require_good
-from forkdiv.rows.columns import prompt_id
-from forkdiv.task_config import ColumnsConfig
+from forkdiv.core.chat import MARK, unpack
+from forkdiv.core.config.tasks import ColumnsConfig
+from forkdiv.core.errors import UserError
+from forkdiv.tasks.own_data.checked import RowsRead, digest, leave_out, read_rows, require_good
+from forkdiv.tasks.own_data.columns import prompt_id
 
 Rows = Sequence[Mapping[str, Any]]
 USUAL = ColumnsConfig()

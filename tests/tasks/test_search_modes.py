@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forkdiv.config import DatasetConfig, PretrainConfig
-from forkdiv.errors import UserError
-from forkdiv.records import Outcome, Problem
-from forkdiv.task_config import SearchModesConfig
+from forkdiv.core.config.study import DatasetConfig, PretrainConfig
+from forkdiv.core.config.tasks import SearchModesConfig
+from forkdiv.core.errors import UserError
+from forkdiv.core.records import Outcome, Problem
 from forkdiv.tasks.search_modes import (
     BACK,
     BACKTRACKING,

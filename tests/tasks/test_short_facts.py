@@ -8,12 +8,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from forkdiv.config import DatasetConfig, PretrainConfig
-from forkdiv.errors import UserError
-from forkdiv.records import Outcome, Problem
-from forkdiv.task_config import FactsConfig
-from forkdiv.tasks import build
+from forkdiv.core.config.study import DatasetConfig, PretrainConfig
+from forkdiv.core.config.tasks import FactsConfig
+from forkdiv.core.errors import UserError
+from forkdiv.core.records import Outcome, Problem
 from forkdiv.tasks import short_facts as module
+from forkdiv.tasks.registry import build
 from forkdiv.tasks.short_facts import FACTS, ShortFacts, normal
 
 TASK = ShortFacts(FactsConfig())

@@ -7,15 +7,15 @@ from typing import Any, get_args
 import pytest
 import torch
 
-from forkdiv.batching import deal
-from forkdiv.config import Loss, SftConfig
-from forkdiv.encoded import Row
-from forkdiv.errors import UserError
-from forkdiv.losses import IGNORED, response_loss
-from forkdiv.model import new_model
-from forkdiv.sheet import sheet
-from forkdiv.train_worker import _check_packable
-from tests.test_train_plan import NO_ENDS, TOKENIZER, gradient, mixed_rows
+from forkdiv.core.config.study import Loss, SftConfig
+from forkdiv.core.errors import UserError
+from forkdiv.data.tokenized import Row
+from forkdiv.models.loading import new_model
+from forkdiv.train.collate import sheet
+from forkdiv.train.losses import IGNORED, response_loss
+from forkdiv.train.packing import deal
+from forkdiv.train.worker import _check_packable
+from tests.train.test_schedule import NO_ENDS, TOKENIZER, gradient, mixed_rows
 
 ROWS = mixed_rows(9)
 LENGTHS = [len(prompt) + len(response) for prompt, response in ROWS]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from forkdiv.checkpoint import Checkpoint
-from forkdiv.watch import watching
+from forkdiv.models.checkpoint import Checkpoint
+from forkdiv.train.eval_during import watching
 
 
 def coming(root: Path, epochs: int) -> dict[float, Checkpoint]:

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from forkdiv.config import Loss, SftConfig
-from forkdiv.losses import IGNORED, dco, gem, response_loss, units
-from forkdiv.model import word_tokenizer
-from forkdiv.prompting import line_ends
+from forkdiv.core.config.study import Loss, SftConfig
+from forkdiv.models.loading import word_tokenizer
+from forkdiv.models.prompting import line_ends
+from forkdiv.train.losses import IGNORED, dco, gem, response_loss, units
 
 NO_ENDS = torch.tensor([], dtype=torch.long)
 VOCABULARY = 11

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc
 STEPS = """
 import resource, threading
 import numpy as np
-from forkdiv.allocator import keep_freed
+from forkdiv.train.malloc import keep_freed
 
 def step(blocks):
     held = [np.ones(1_000_000) for _ in range(blocks)]

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from forkdiv import plan
-from forkdiv.config import LoraConfig, PlaceConfig, SftConfig
-from forkdiv.config_file import load
-from forkdiv.errors import UserError
-from forkdiv.model import load_model
-from forkdiv.plan import Shape
+from forkdiv.core.config.load import load
+from forkdiv.core.config.study import LoraConfig, PlaceConfig, SftConfig
+from forkdiv.core.errors import UserError
+from forkdiv.models.loading import load_model
+from forkdiv.train import memory
+from forkdiv.train.memory import Shape
 from jobs import plan as job
 from tests.stack import BASE, ROOT
 
@@ -23,7 +23,7 @@ BF16 = SftConfig(dtype="bfloat16", batch_size=32)
 
 
 def shape_of(name: str, sft: SftConfig = BF16) -> Shape:
-    return plan.shape(plan.read_architecture(CONFIGS / "architectures" / f"{name}.json"), sft)
+    return memory.shape(memory.read_architecture(CONFIGS / "architectures" / f"{name}.json"), sft)
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +33,12 @@ def seven() -> Shape:
 
 def total(shape: Shape, sft: SftConfig = BF16, tokens: int = 512, **place: Any) -> float:
     settings = {"device": "gpu", "workers": 8, **place}
-    return plan.memory(shape, sft, PlaceConfig.model_validate(settings), tokens).total
+    return memory.estimate(shape, sft, PlaceConfig.model_validate(settings), tokens).total
 
 
 def test_an_architectures_parameters_are_those_of_the_model() -> None:
     assert {name: shape_of(name).parameters for name in PARAMETERS} == PARAMETERS
-    own = plan.shape(plan.read_architecture(BASE), SftConfig())
+    own = memory.shape(memory.read_architecture(BASE), SftConfig())
     assert own.parameters == own.trained == load_model(BASE).num_parameters()
 
 
@@ -55,9 +55,9 @@ def test_sixteen_bytes_a_parameter_are_spread_as_the_stages_say(seven: Shape) ->
     per_parameter = {0: 16.0, 1: 4 + 12 / 8, 2: 2 + 14 / 8, 3: 16 / 8}
     for stage, wanted in per_parameter.items():
         place = PlaceConfig(device="gpu", workers=8, zero_stage=stage)
-        gpu = plan.memory(seven, BF16, place, 512).gpu
+        gpu = memory.estimate(seven, BF16, place, 512).gpu
         held = gpu["weights"] + gpu["gradients"] + gpu["optimizer"]
-        assert held * plan.GIB / seven.parameters == pytest.approx(wanted)
+        assert held * memory.GIB / seven.parameters == pytest.approx(wanted)
 
 
 def test_what_saves_memory_is_seen_to(seven: Shape) -> None:
@@ -67,9 +67,9 @@ def test_what_saves_memory_is_seen_to(seven: Shape) -> None:
     assert total(seven, zero_stage=3, offload="optimizer") < plain
     assert total(seven, zero_stage=3, tokens=2048) > plain
     place = PlaceConfig(device="gpu", workers=8, zero_stage=3, offload="parameters")
-    memory = plan.memory(seven, BF16, place, 512)
-    assert memory.gpu["weights"] == memory.gpu["optimizer"] == 0
-    assert memory.host * plan.GIB == pytest.approx(14 / 8 * seven.parameters)
+    need = memory.estimate(seven, BF16, place, 512)
+    assert need.gpu["weights"] == need.gpu["optimizer"] == 0
+    assert need.host * memory.GIB == pytest.approx(14 / 8 * seven.parameters)
 
 
 @pytest.mark.parametrize(
@@ -101,4 +101,4 @@ def test_what_is_no_architecture_is_refused(tmp_path: Path) -> None:
     for text in ("{", json.dumps({"hidden_size": 3})):
         (tmp_path / "config.json").write_text(text)
         with pytest.raises(UserError, match="architecture to plan for cannot be read"):
-            plan.read_architecture(tmp_path / "config.json")
+            memory.read_architecture(tmp_path / "config.json")

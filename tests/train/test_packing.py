@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forkdiv.batching import deal, lines
+from forkdiv.train.packing import deal, lines
 
 LENGTHS = st.lists(st.integers(2, 60), min_size=1, max_size=40)
 MAYBE = st.none() | st.integers(1, 70)

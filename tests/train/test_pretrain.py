@@ -10,22 +10,23 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from forkdiv import dataset, train
-from forkdiv.artifacts import Store
-from forkdiv.checkpoint import check_vocabulary, open_checkpoint
-from forkdiv.config import DatasetConfig, PlaceConfig, PretrainConfig, SftConfig
-from forkdiv.errors import UserError
-from forkdiv.model import load_model, load_tokenizer
-from forkdiv.pretrain import END, obtain_base, obtain_start, planned_base
-from forkdiv.progress import Progress
-from forkdiv.task_config import (
+from forkdiv.core.config.study import DatasetConfig, PlaceConfig, PretrainConfig, SftConfig
+from forkdiv.core.config.tasks import (
     CounterfactualConfig,
     GraphBranchingConfig,
     SearchModesConfig,
     TaskConfig,
     WordsOrCodeConfig,
 )
-from forkdiv.tasks import build
+from forkdiv.core.errors import UserError
+from forkdiv.core.progress import Progress
+from forkdiv.core.store import Store
+from forkdiv.data import dataset
+from forkdiv.models.checkpoint import check_vocabulary, open_checkpoint
+from forkdiv.models.loading import load_model, load_tokenizer
+from forkdiv.tasks.registry import build
+from forkdiv.train import sft_run
+from forkdiv.train.pretrain import END, obtain_base, obtain_start, planned_base
 
 TASK = GraphBranchingConfig()
 SMALL = PretrainConfig(
@@ -57,8 +58,8 @@ def test_the_plan_is_the_run_over_what_is_made(tmp_path: Path) -> None:
     store = Store(tmp_path)
     start = obtain_start(store, TASK, SMALL)
     walks = dataset.obtain_walks(store, TASK, SMALL, END)
-    what = train.identity(walks.fingerprint, start.fingerprint, SMALL.sft)
-    assert planned_base(store, TASK, SMALL) == train.planned(store, what, SMALL.sft)
+    what = sft_run.identity(walks.fingerprint, start.fingerprint, SMALL.sft)
+    assert planned_base(store, TASK, SMALL) == sft_run.planned(store, what, SMALL.sft)
     assert planned_base(store, TASK, SMALL).path.name == "epoch-0003"
 
 
@@ -71,7 +72,7 @@ def test_a_base_that_is_there_is_found_and_not_trained_again(tmp_path: Path) -> 
         for epoch in (1, 3):
             shutil.copytree(start.path, folder / f"epoch-{epoch:04d}")
 
-    store.obtain(train.identity(walks.fingerprint, start.fingerprint, SMALL.sft), make)
+    store.obtain(sft_run.identity(walks.fingerprint, start.fingerprint, SMALL.sft), make)
     # no Ray is running: whatever would be trained would fail
     found = obtain_base(store, TASK, SMALL, PlaceConfig(), progress)
     assert found == planned_base(store, TASK, SMALL)
@@ -146,8 +147,8 @@ def test_the_plan_of_a_base_with_a_start_is_the_run_over_what_is_made(
     config, store = with_(SMALL, start=start), Store(tmp_path / "store")
     walks = dataset.obtain_walks(store, TASK, config, END)
     made = obtain_start(store, TASK, config)
-    what = train.identity(walks.fingerprint, made.fingerprint, config.sft)
-    assert planned_base(store, TASK, config) == train.planned(store, what, config.sft)
+    what = sft_run.identity(walks.fingerprint, made.fingerprint, config.sft)
+    assert planned_base(store, TASK, config) == sft_run.planned(store, what, config.sft)
 
 
 def test_a_start_that_lacks_words_of_the_task_is_refused(start: Path) -> None:

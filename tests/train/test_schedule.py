@@ -12,17 +12,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forkdiv import train, train_log, train_plan
-from forkdiv.artifacts import Artifact, Store
-from forkdiv.checkpoint import SAVES, Checkpoint
-from forkdiv.config import Loss, PlaceConfig, PromptConfig, SftConfig, StudyConfig
-from forkdiv.config_file import load
-from forkdiv.errors import UserError
-from forkdiv.fingerprint import Identity
-from forkdiv.model import new_model, word_tokenizer
-from forkdiv.prompting import encode
-from forkdiv.tasks import build
-from forkdiv.train_worker import Worker
+from forkdiv.core.config.load import load
+from forkdiv.core.config.study import Loss, PlaceConfig, PromptConfig, SftConfig, StudyConfig
+from forkdiv.core.errors import UserError
+from forkdiv.core.fingerprint import Identity
+from forkdiv.core.store import Artifact, Store
+from forkdiv.models.checkpoint import SAVES, Checkpoint
+from forkdiv.models.loading import new_model, word_tokenizer
+from forkdiv.models.prompting import encode
+from forkdiv.tasks.registry import build
+from forkdiv.train import log, schedule, sft_run
+from forkdiv.train.worker import Worker
 from tests.fakes import TASK
 
 Rows = list[tuple[list[int], list[int]]]
@@ -33,11 +33,11 @@ NO_ENDS = torch.tensor([], dtype=torch.long)
 TOKENIZER = word_tokenizer(build(TASK).vocabulary(), "<eos>")
 
 
-def plan(examples: int, **config: Any) -> list[train_plan.Batch]:
-    return list(train_plan.batches(examples, SftConfig.model_validate(config)))
+def plan(examples: int, **config: Any) -> list[schedule.Batch]:
+    return list(schedule.batches(examples, SftConfig.model_validate(config)))
 
 
-def order(batches: list[train_plan.Batch], epoch: int) -> list[int]:
+def order(batches: list[schedule.Batch], epoch: int) -> list[int]:
     return [row for batch in batches if batch.epoch == epoch for row in batch.rows]
 
 
@@ -76,7 +76,7 @@ def test_more_epochs_begin_with_the_same_steps() -> None:
 @pytest.mark.parametrize("warmup", [0.0, 0.05, 0.5])
 def test_the_learning_rate_rises_then_falls_and_is_never_zero(steps: int, warmup: float) -> None:
     config = SftConfig(learning_rate=1e-3, warmup_share=warmup)
-    rates = [train_plan.learning_rate(step, steps, config) for step in range(1, steps + 1)]
+    rates = [schedule.learning_rate(step, steps, config) for step in range(1, steps + 1)]
     assert all(0 < rate <= 1e-3 for rate in rates)
     top = rates.index(max(rates))
     assert top + 1 <= max(warmup * steps + 1, 1)
@@ -86,12 +86,12 @@ def test_the_learning_rate_rises_then_falls_and_is_never_zero(steps: int, warmup
 
 def test_the_learning_rate_without_warm_up_is_a_half_cosine() -> None:
     config = SftConfig(learning_rate=2.0, warmup_share=0)
-    rates = [train_plan.learning_rate(step, 4, config) for step in (1, 2, 3, 4)]
+    rates = [schedule.learning_rate(step, 4, config) for step in (1, 2, 3, 4)]
     assert rates == pytest.approx([2.0, 1.7071068, 1.0, 0.2928932])
 
 
 def named(examples: int, **config: Any) -> list[str]:
-    return [one.name for one in train_plan.saves(examples, SftConfig.model_validate(config))]
+    return [one.name for one in schedule.saves(examples, SftConfig.model_validate(config))]
 
 
 def test_the_end_is_always_saved() -> None:
@@ -102,7 +102,7 @@ def test_the_end_is_always_saved() -> None:
 def test_checkpoints_at_steps_say_what_part_of_an_epoch_they_are_of() -> None:
     """70 examples in batches of 32 are three steps an epoch."""
     config = SftConfig(epochs=2, save_steps=(1, 3), save_every=4)
-    found = [(one.name, one.epoch) for one in train_plan.saves(70, config)]
+    found = [(one.name, one.epoch) for one in schedule.saves(70, config)]
     assert found == [
         ("step-000001", 1 / 3),
         ("epoch-0001", 1.0),
@@ -116,11 +116,11 @@ def test_every_save_is_at_a_step_of_the_plan_and_the_last_at_its_last(
     examples: int, batch_size: int, epochs: int, every: int
 ) -> None:
     config = SftConfig(epochs=epochs, batch_size=batch_size, save_every=every, keep=2)
-    steps = {batch.step: batch for batch in train_plan.batches(examples, config)}
-    saves = train_plan.saves(examples, config)
+    steps = {batch.step: batch for batch in schedule.batches(examples, config)}
+    saves = schedule.saves(examples, config)
     assert [one.step for one in saves] == sorted({*range(every, len(steps), every), len(steps)})
     assert all(steps[one.step].epoch - 1 < one.epoch <= steps[one.step].epoch for one in saves)
-    assert train_plan.kept(examples, config) == saves[-2:]
+    assert schedule.kept(examples, config) == saves[-2:]
 
 
 def test_a_step_beyond_the_end_is_refused() -> None:
@@ -131,7 +131,7 @@ def test_a_step_beyond_the_end_is_refused() -> None:
 def run_of(
     sft: SftConfig, data: str = "d", start: str = "s", prompt: PromptConfig | None = None
 ) -> Identity:
-    return train.identity(data, start, sft, prompt or PromptConfig())
+    return sft_run.identity(data, start, sft, prompt or PromptConfig())
 
 
 def test_where_a_run_takes_place_is_no_identity() -> None:
@@ -212,13 +212,13 @@ def test_a_run_that_is_planned_names_the_checkpoint_that_it_will_make(tmp_path: 
     what = run_of(config)
 
     def make(folder: Path) -> None:
-        for save in train_plan.saves(100, config):
+        for save in schedule.saves(100, config):
             (folder / save.name).mkdir()
             (folder / save.name / "config.json").write_text("{}")
 
-    planned = train.planned(store, what, config)
+    planned = sft_run.planned(store, what, config)
     assert not planned.path.exists()
-    assert train.last(store.obtain(what, make)) == planned
+    assert sft_run.last(store.obtain(what, make)) == planned
     assert planned.path.is_dir()
 
 
@@ -333,8 +333,8 @@ def test_a_log_keeps_the_last_row_of_a_step_that_was_repeated(tmp_path: Path) ->
         '{"event": "worker", "step": 0}',
         '{"event": "step", "step": 5, "loss": 1.9}',
     ]
-    (tmp_path / train_log.LOG).write_text("\n".join(lines) + "\n")
-    read = [(row["step"], row["loss"]) for row in train_log.read_log(tmp_path)]
+    (tmp_path / log.LOG).write_text("\n".join(lines) + "\n")
+    read = [(row["step"], row["loss"]) for row in log.read_log(tmp_path)]
     assert read == [(5, 1.9), (10, 1.5)]
 
 
@@ -342,8 +342,8 @@ def test_checkpoints_come_in_the_order_of_their_epochs(tmp_path: Path) -> None:
     for name in ("epoch-0016", "epoch-0002", "epoch-0004"):
         save(tmp_path / name)
     run = Artifact(tmp_path, {"fingerprint": "f"})
-    assert list(train.checkpoints(run)) == [2, 4, 16]
-    assert train.last(run) == Checkpoint(tmp_path / "epoch-0016", "f-epoch-0016")
+    assert list(sft_run.checkpoints(run)) == [2, 4, 16]
+    assert sft_run.last(run) == Checkpoint(tmp_path / "epoch-0016", "f-epoch-0016")
 
 
 def test_checkpoints_between_epochs_come_where_the_run_says(tmp_path: Path) -> None:
@@ -351,7 +351,7 @@ def test_checkpoints_between_epochs_come_where_the_run_says(tmp_path: Path) -> N
     for name in saves:
         save(tmp_path / name)
     (tmp_path / SAVES).write_text(json.dumps(saves))
-    found = train.checkpoints(Artifact(tmp_path, {"fingerprint": "f"}))
+    found = sft_run.checkpoints(Artifact(tmp_path, {"fingerprint": "f"}))
     assert {epoch: one.fingerprint for epoch, one in found.items()} == {
         0.3333: "f-step-000001",
         1.3333: "f-step-000004",

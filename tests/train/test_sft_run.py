@@ -19,16 +19,17 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from forkdiv import dataset, train, train_log, train_plan
-from forkdiv.artifacts import RECORD, Artifact, Store
-from forkdiv.checkpoint import Checkpoint, open_checkpoint
-from forkdiv.config import DatasetConfig, PlaceConfig, PretrainConfig, SftConfig
-from forkdiv.errors import InvalidResult
-from forkdiv.model import load_model
-from forkdiv.pretrain import END, obtain_base, obtain_start, planned_base
-from forkdiv.progress import Progress
-from forkdiv.task_config import GraphBranchingConfig
-from forkdiv.watch import Evaluate
+from forkdiv.core.config.study import DatasetConfig, PlaceConfig, PretrainConfig, SftConfig
+from forkdiv.core.config.tasks import GraphBranchingConfig
+from forkdiv.core.errors import InvalidResult
+from forkdiv.core.progress import Progress
+from forkdiv.core.store import RECORD, Artifact, Store
+from forkdiv.data import dataset
+from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
+from forkdiv.models.loading import load_model
+from forkdiv.train import log, schedule, sft_run
+from forkdiv.train.eval_during import Evaluate
+from forkdiv.train.pretrain import END, obtain_base, obtain_start, planned_base
 from tests.stack import BASE, clean_environment
 
 pytestmark = pytest.mark.stack
@@ -57,7 +58,7 @@ def tuned(
     data = dataset.obtain_sft(store, TASK, DatasetConfig(examples=72, fork_density=0.5))
     progress = Progress(root / "progress.jsonl")
     base = open_checkpoint(BASE)
-    return train.obtain(store, data, base, sft, place, progress, evaluate=evaluate)
+    return sft_run.obtain(store, data, base, sft, place, progress, evaluate=evaluate)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,7 @@ def undisturbed(
 
 
 def weights(run: Artifact, epoch: float) -> dict[str, torch.Tensor]:
-    folder = train.checkpoints(run)[epoch].path
+    folder = sft_run.checkpoints(run)[epoch].path
     return dict(load_file(folder / "model.safetensors"))
 
 
@@ -104,19 +105,19 @@ def test_the_ray_that_is_started_here_turns_away_whoever_has_no_token() -> None:
 
 
 def test_the_chosen_epochs_and_steps_and_the_last_are_saved(undisturbed: Artifact) -> None:
-    assert list(train.checkpoints(undisturbed)) == [1, 1.4, EPOCHS]
+    assert list(sft_run.checkpoints(undisturbed)) == [1, 1.4, EPOCHS]
 
 
 def test_checkpoints_can_be_evaluated_while_the_training_that_writes_them_goes_on(
     undisturbed: Artifact, seen: list[tuple[float, str, bool]]
 ) -> None:
-    made = train.checkpoints(undisturbed)
+    made = sft_run.checkpoints(undisturbed)
     early = [epoch for epoch in made if epoch != EPOCHS]
     assert seen == [(epoch, made[epoch].fingerprint, False) for epoch in early]
 
 
 def test_a_checkpoint_is_an_ordinary_hugging_face_folder(undisturbed: Artifact) -> None:
-    folder = train.last(undisturbed).path
+    folder = sft_run.last(undisturbed).path
     model = AutoModelForCausalLM.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     ids = tokenizer("edges: a>b start: a goal: b path:", return_tensors="pt")
@@ -130,18 +131,18 @@ def test_fine_tuning_moves_the_weights_and_lowers_the_loss(undisturbed: Artifact
     base = dict(load_model(BASE).state_dict())
     tuned_weights = weights(undisturbed, EPOCHS)
     assert max(float((base[n] - tuned_weights[n]).abs().max()) for n in tuned_weights) > 1e-3
-    log = train_log.read_log(undisturbed.path)
-    assert log[-1]["loss"] < 0.8 * log[0]["loss"]
+    rows = log.read_log(undisturbed.path)
+    assert rows[-1]["loss"] < 0.8 * rows[0]["loss"]
 
 
 def test_every_step_is_in_the_log_with_its_learning_rate(undisturbed: Artifact) -> None:
-    log = train_log.read_log(undisturbed.path)
+    rows = log.read_log(undisturbed.path)
     # 72 examples in batches of 16 are 5 steps an epoch; a line wherever something is written
     last = 5 * EPOCHS
     steps = sorted({*range(5, last + 1, 5), *range(3, last + 1, 3), 7})
-    assert [(row["step"], row["epoch"]) for row in log] == [(s, -(-s // 5)) for s in steps]
-    want = [train_plan.learning_rate(step, steps[-1], SFT) for step in steps]
-    assert [row["learning_rate"] for row in log] == pytest.approx(want)
+    assert [(row["step"], row["epoch"]) for row in rows] == [(s, -(-s // 5)) for s in steps]
+    want = [schedule.learning_rate(step, steps[-1], SFT) for step in steps]
+    assert [row["learning_rate"] for row in rows] == pytest.approx(want)
 
 
 def test_a_killed_worker_is_retried_from_its_last_checkpoint_to_the_same_weights(
@@ -155,9 +156,9 @@ def test_a_killed_worker_is_retried_from_its_last_checkpoint_to_the_same_weights
     assert killed, "no worker was killed, so this test has shown nothing"
     said = (tmp_path / "progress.jsonl").read_text()
     assert "resuming after step" in said
-    for epoch in train.checkpoints(undisturbed):
+    for epoch in sft_run.checkpoints(undisturbed):
         assert largest_difference(weights(run, epoch), weights(undisturbed, epoch)) == 0.0
-    losses = [[row["loss"] for row in train_log.read_log(one.path)] for one in (run, undisturbed)]
+    losses = [[row["loss"] for row in log.read_log(one.path)] for one in (run, undisturbed)]
     assert losses[0] == losses[1]
 
 
@@ -209,7 +210,7 @@ def test_zero_stage_and_workers_are_place_and_give_the_same_model(
     assert run.fingerprint == undisturbed.fingerprint
     # another order of the same float32 sums
     assert largest_difference(weights(run, EPOCHS), weights(undisturbed, EPOCHS)) < 2e-3
-    names = load_file(train.last(run).path / "model.safetensors").keys()
+    names = load_file(sft_run.last(run).path / "model.safetensors").keys()
     assert names == weights(undisturbed, EPOCHS).keys()
 
 
@@ -221,7 +222,7 @@ def test_a_loss_that_is_no_number_ends_the_run_at_once_and_names_what_is_kept(
     with pytest.raises(InvalidResult) as caught:
         tuned(tmp_path, sft)
     message = str(caught.value)
-    first = ", ".join(map(str, list(train_plan.batches(72, sft))[1].rows[:8]))
+    first = ", ".join(map(str, list(schedule.batches(72, sft))[1].rows[:8]))
     assert f"at step 2 (epoch 2, examples {first} … of the dataset)" in message
     (kept,) = tmp_path.glob("work/train/*/last-good")
     assert f"the weights after step 1 are kept in {kept}" in message
@@ -240,8 +241,8 @@ def test_a_shorter_rebuild_of_the_base_learns_from_random_weights(tmp_path: Path
     assert obtain_base(store, TASK, config, PLACE, progress) == planned
     start = obtain_start(store, TASK, config)
     walks = dataset.obtain_walks(store, TASK, config, END)
-    run = train.obtain(store, walks, start, sft, PLACE, progress)  # found, not made again
-    losses = [row["loss"] for row in train_log.read_log(run.path)]
+    run = sft_run.obtain(store, walks, start, sft, PLACE, progress)  # found, not made again
+    losses = [row["loss"] for row in log.read_log(run.path)]
     assert losses[0] > 2.0  # random weights over 16 names: log(16) = 2.8 per name
     assert losses[-1] < 1.4
     assert sum(losses[-3:]) / 3 < 0.6 * losses[0]

@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from forkdiv.config import LoraConfig
-from forkdiv.lora import merged
-from forkdiv.model import load_model
+from forkdiv.core.config.study import LoraConfig
+from forkdiv.models.loading import load_model
+from forkdiv.models.lora import merged
 from tests.ranks import LORA, PLAIN
 from tests.stack import BASE, ROOT, clean_environment
 

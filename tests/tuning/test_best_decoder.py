@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from forkdiv import coverage
-from forkdiv.config import EvalConfig
+from forkdiv.core.config.study import EvalConfig
+from forkdiv.coverage import stats
 from tuning.best_decoder import best_decoders
 from tuning.space import Point
 from tuning.trial import TrialResult
@@ -24,7 +24,7 @@ def trial(
         fingerprint="f",
         cells=[{"valid": True}],
         checkpoint="c",
-        passed={str(k): coverage.pass_at_k(8, correct, k).tolist() for k in (1, 8)},
+        passed={str(k): stats.pass_at_k(8, correct, k).tolist() for k in (1, 8)},
         subsets=["all"] * 4,
         choice=known,
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from forkdiv.checkpoint import Checkpoint, open_checkpoint
+from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
 from tests import stack
 from tuning.comparison import Pair
 
@@ -17,7 +17,7 @@ GRAPHS = ["eval.k=[1,8]", "sft.save_epochs=[]"]
 
 def sharper(folder: Path, factor: float) -> Path:
     """The shipped base, its output layer a little sharper."""
-    from forkdiv.model import load_model
+    from forkdiv.models.loading import load_model
 
     shutil.copytree(stack.BASE, folder)
     model = load_model(stack.BASE)

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from forkdiv.config_file import load
-from forkdiv.errors import UserError
-from forkdiv.guess import guess_grader, settled
-from forkdiv.rows.columns import Row
+from forkdiv.core.config.load import load
+from forkdiv.core.errors import UserError
+from forkdiv.tasks.graders.infer import infer_grader
+from forkdiv.tasks.own_data.columns import Row
 from tests.stack import BASE
+from tuning.infer_settings import settled
 
 
 def rows(*pairs: tuple[str | None, str | None]) -> list[Row]:
@@ -36,7 +37,7 @@ def rows(*pairs: tuple[str | None, str | None]) -> list[Row]:
 def test_the_grader_is_the_one_that_every_reference_was_made_for(
     given: list[Row], grader: str
 ) -> None:
-    assert guess_grader(given)[0] == grader
+    assert infer_grader(given)[0] == grader
 
 
 def problems(folder: Path) -> Path:

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from forkdiv import preflight
-from forkdiv.artifacts import Store
-from forkdiv.checkpoint import open_checkpoint
-from forkdiv.config_file import load
-from forkdiv.errors import UserError
-from forkdiv.pretrain import planned_base
+from forkdiv.core.config.load import load
+from forkdiv.core.errors import UserError
+from forkdiv.core.store import Store
+from forkdiv.models.checkpoint import open_checkpoint
+from forkdiv.train.pretrain import planned_base
+from tuning import preflight
 
-BASE = Path(__file__).parents[1] / "forkdiv/base/graph-d3-l3"
+BASE = Path(__file__).parents[2] / "forkdiv/models/base/graph-d3-l3"
 
 
 @pytest.fixture(autouse=True)

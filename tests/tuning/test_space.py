@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from forkdiv import dataset, train
-from forkdiv.config import DATA_AXES, StudyConfig
-from forkdiv.config_file import load
-from forkdiv.errors import UserError
-from forkdiv.tasks import build
+from forkdiv.core.config.load import load
+from forkdiv.core.config.study import DATA_AXES, StudyConfig
+from forkdiv.core.errors import UserError
+from forkdiv.data import dataset
+from forkdiv.tasks.registry import build
+from forkdiv.train import sft_run
 from tests.fakes import TASK
 from tuning.space import Point, at, axes, check_data, points, single
 
@@ -22,7 +23,7 @@ GRID = [
 # Of those that train on data which we generate.
 CONFIGS = [
     path
-    for path in sorted((Path(__file__).parents[1] / "jobs" / "configs").glob("*.yaml"))
+    for path in sorted((Path(__file__).parents[2] / "jobs" / "configs").glob("*.yaml"))
     if load(path).task.kind not in ("file", "counterfactual_arithmetic", "short_facts")
 ]
 TWO_VALID = ["task.valid=2", "dataset.examples=60"]
@@ -45,7 +46,7 @@ def dense(density: float, temperature: float, seed: int) -> Point:
 
 def train_fingerprint(study: StudyConfig) -> str:
     data = dataset.sft_identity(study.task, study.dataset).fingerprint
-    return train.identity(data, "base", study.sft, study.prompt).fingerprint
+    return sft_run.identity(data, "base", study.sft, study.prompt).fingerprint
 
 
 def refusal(*overrides: str) -> str:

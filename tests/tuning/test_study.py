@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from forkdiv.coverage import pass_at_k
+from forkdiv.coverage.stats import pass_at_k
 from tests.stack import BASE, kill_when, run, said
 
 pytestmark = pytest.mark.stack

@@ -11,22 +11,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from forkdiv import dataset, exact, sample, score, summary
-from forkdiv.artifacts import Store
-from forkdiv.checkpoint import Checkpoint, open_checkpoint
-from forkdiv.config import DATA_AXES, DecoderConfig, StudyConfig
-from forkdiv.config_file import load
-from forkdiv.errors import InvalidResult
-from forkdiv.model import load_model
-from forkdiv.progress import Progress
-from forkdiv.records import Problem
-from forkdiv.tasks import build
+from forkdiv.core.config.load import load
+from forkdiv.core.config.study import DATA_AXES, DecoderConfig, StudyConfig
+from forkdiv.core.errors import InvalidResult
+from forkdiv.core.progress import Progress
+from forkdiv.core.records import Problem
+from forkdiv.core.store import Store
+from forkdiv.coverage import exact, summary
+from forkdiv.data import dataset
+from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
+from forkdiv.models.loading import load_model
+from forkdiv.sample import sample_sets
+from forkdiv.score import verdicts
+from forkdiv.tasks.registry import build
 from tests.fakes import FakeSampler
 from tuning.record import dynamics, headline_metrics, params, tags
 from tuning.space import Point, at, axes
 from tuning.trial import Line, TrialResult
 
-BASE = Path(__file__).parents[1] / "forkdiv/base/graph-d3-l3"
+BASE = Path(__file__).parents[2] / "forkdiv/models/base/graph-d3-l3"
 BASE_POINT = Point(0.7, 0, tuned=False)
 TUNED_POINT = Point(0.7, 0, fork_density=0.5)
 SETTINGS = ["eval.problems=10", "eval.samples=8", "eval.bootstrap=100", f"base={BASE}"]
@@ -222,8 +225,8 @@ def test_a_trial_is_sampled_at_its_points_temperature(
     study = load(None, SETTINGS)
     for result, checkpoint in zip(results, (base(), tuned), strict=True):
         decoder = DecoderConfig(temperature=0.7)
-        what = sample.identity(study.task, study.eval, checkpoint, decoder, study.prompt)
-        assert result.fingerprint == score.identity(what, 10, 8).fingerprint
+        what = sample_sets.identity(study.task, study.eval, checkpoint, decoder, study.prompt)
+        assert result.fingerprint == verdicts.identity(what, 10, 8).fingerprint
         assert {cell["temperature"] for cell in result.cells} == {0.7}
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from forkdiv.frozen import Frozen, Temperature
+from forkdiv.core.config.base import Frozen, Temperature
 
 # Knobs that came later: left out of identity where they are not set, so that what was drawn
 # before they existed is found again.

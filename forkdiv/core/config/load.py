@@ -11,9 +11,9 @@ from typing import Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from forkdiv.config import DecoderConfig, StudyConfig
-from forkdiv.errors import UserError, refuse
-from forkdiv.task_config import DEFAULT_KIND, TASK_CONFIGS
+from forkdiv.core.config.study import DecoderConfig, StudyConfig
+from forkdiv.core.config.tasks import DEFAULT_KIND, TASK_CONFIGS
+from forkdiv.core.errors import UserError, refuse
 
 
 def load(path: Path | None, overrides: Sequence[str] = ()) -> StudyConfig:

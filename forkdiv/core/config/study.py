@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from forkdiv.decoder_config import DecoderConfig as DecoderConfig
-from forkdiv.frozen import AbsolutePath, Frozen, Name, Seed, Share, Temperature
-from forkdiv.task_config import GraphBranchingConfig, TaskConfig
+from forkdiv.core.config.base import AbsolutePath, Frozen, Name, Seed, Share, Temperature
+from forkdiv.core.config.decoder import DecoderConfig as DecoderConfig
+from forkdiv.core.config.tasks import GraphBranchingConfig, TaskConfig
 
 RESERVED_NAMES = ("store", "tune", "mlartifacts")  # folders under place.root
 
@@ -374,7 +374,7 @@ class StudyConfig(Frozen):
     name: Name = "study"
     task: TaskConfig = GraphBranchingConfig()
     prompt: PromptConfig = PromptConfig()
-    base: Path | None = Path("forkdiv/base/graph-d3-l3")
+    base: Path | None = Path("forkdiv/models/base/graph-d3-l3")
     checkpoint: Path | None = None  # sample or evaluate this one instead of training one
     data: AbsolutePath | None = None  # audit or synthesize this file or dataset, not `dataset`'s
     pretrain: PretrainConfig = PretrainConfig()

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, TypeAdapter, model_validator
 
-from forkdiv.frozen import AbsolutePath, Frozen, Seed
+from forkdiv.core.config.base import AbsolutePath, Frozen, Seed
 
 DEFAULT_KIND = "graph_branching"
 

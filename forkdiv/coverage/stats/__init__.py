@@ -1,10 +1,10 @@
 """Coverage: pass@k and what follows from it. numpy and scipy only; arrays in, arrays out."""
 
-from forkdiv.coverage.agreement import Agreement, agreement, agreement_of_design
-from forkdiv.coverage.beta import BetaRates, beta_rates
-from forkdiv.coverage.checked import Counts, Floats
-from forkdiv.coverage.diversity import distinct_at_k, entropy
-from forkdiv.coverage.estimators import (
+from forkdiv.coverage.stats.agreement import Agreement, agreement, agreement_of_design
+from forkdiv.coverage.stats.beta import BetaRates, beta_rates
+from forkdiv.coverage.stats.checked import Counts, Floats
+from forkdiv.coverage.stats.diversity import distinct_at_k, entropy
+from forkdiv.coverage.stats.estimators import (
     deal,
     exact_pass_at_k,
     exact_pass_at_k_stratified,
@@ -12,7 +12,7 @@ from forkdiv.coverage.estimators import (
     pass_at_k_stratified,
     pass_at_k_trees,
 )
-from forkdiv.coverage.intervals import (
+from forkdiv.coverage.stats.intervals import (
     Interval,
     Limits,
     bootstrap_weights,
@@ -20,10 +20,10 @@ from forkdiv.coverage.intervals import (
     paired_differences,
     wilson,
 )
-from forkdiv.coverage.law import Heldout, Law, Rival, law
-from forkdiv.coverage.majority import majority_at_k
-from forkdiv.coverage.sequential import Design, doubling
-from forkdiv.coverage.shrinkage import NO_CHANGE, Changed, Crossing, changed, crossing
+from forkdiv.coverage.stats.law import Heldout, Law, Rival, law
+from forkdiv.coverage.stats.majority import majority_at_k
+from forkdiv.coverage.stats.sequential import Design, doubling
+from forkdiv.coverage.stats.shrinkage import NO_CHANGE, Changed, Crossing, changed, crossing
 
 __all__ = [
     "NO_CHANGE",

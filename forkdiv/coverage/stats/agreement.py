@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from forkdiv.coverage.checked import Counts, Floats, probabilities
-from forkdiv.coverage.estimators import deal, pass_at_k
-from forkdiv.coverage.sequential import Design
+from forkdiv.coverage.stats.checked import Counts, Floats, probabilities
+from forkdiv.coverage.stats.estimators import deal, pass_at_k
+from forkdiv.coverage.stats.sequential import Design
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import betaln, polygamma, psi
 
-from forkdiv.coverage.checked import Counts, Floats
+from forkdiv.coverage.stats.checked import Counts, Floats
 
 BOUNDS = (-8.0, 8.0)  # of log alpha and log beta: beyond them all p are alike, or each is 0 or 1
 

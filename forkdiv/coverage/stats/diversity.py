@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from forkdiv.coverage.checked import Floats, sizes
-from forkdiv.coverage.estimators import pass_at_k
+from forkdiv.coverage.stats.checked import Floats, sizes
+from forkdiv.coverage.stats.estimators import pass_at_k
 
 
 def distinct_at_k(n: int, seen: Sequence[Mapping[int, int]], k: ArrayLike) -> Floats:

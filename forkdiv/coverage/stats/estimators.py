@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import gammaln
 
-from forkdiv.coverage.checked import Counts, Floats, probabilities, sizes, whole, within
+from forkdiv.coverage.stats.checked import Counts, Floats, probabilities, sizes, whole, within
 
 
 def pass_at_k(n: ArrayLike, c: ArrayLike, k: ArrayLike) -> Floats:

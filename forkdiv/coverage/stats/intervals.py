@@ -9,8 +9,8 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata
 
-from forkdiv.coverage.checked import Floats
-from forkdiv.coverage.score import Moments, limits
+from forkdiv.coverage.stats.checked import Floats
+from forkdiv.coverage.stats.score_interval import Moments, limits
 
 SCORE, WILSON = "score", "wilson"
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from forkdiv.coverage.beta import beta_rates
-from forkdiv.coverage.checked import Counts, Floats, sizes, whole, within
-from forkdiv.coverage.estimators import pass_at_k
-from forkdiv.coverage.intervals import Limits
+from forkdiv.coverage.stats.beta import beta_rates
+from forkdiv.coverage.stats.checked import Counts, Floats, sizes, whole, within
+from forkdiv.coverage.stats.estimators import pass_at_k
+from forkdiv.coverage.stats.intervals import Limits
 
 LEAST_KS = 3  # two numbers go through any two points
 STEEPEST = -8.0  # of b: there pass@2 is as good as 1

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from forkdiv.coverage.checked import Floats
+from forkdiv.coverage.stats.checked import Floats
 
 DRAWS = 1000
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
-from forkdiv.coverage.checked import Floats
+from forkdiv.coverage.stats.checked import Floats
 
 # Problems that must stand behind the spread. With fewer, the sample's own moments cannot be
 # trusted: nominal 95 % limits covered as little as 77 % of simulated studies with 6 (see

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln, logsumexp
 
-from forkdiv.coverage.checked import Counts, Floats, probabilities, sizes, whole
+from forkdiv.coverage.stats.checked import Counts, Floats, probabilities, sizes, whole
 
 
 @dataclass(frozen=True)

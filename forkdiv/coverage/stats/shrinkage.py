@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import false_discovery_control, hypergeom
 
-from forkdiv.coverage.checked import Counts, Floats
+from forkdiv.coverage.stats.checked import Counts, Floats
 
 NO_CHANGE = 1e-12  # a difference of two equal means, but for rounding
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from forkdiv.audit import text as audit_text
-from forkdiv.audit.fork_match import lookalikes, model_against, tree_against
-from forkdiv.audit.fork_stats import way_numbers
-from forkdiv.config import AuditConfig, PromptConfig
-from forkdiv.errors import UserError, refuse
-from forkdiv.forks import exact_sites, model_sites, tree_sites
-from forkdiv.records import Example
-from forkdiv.site import Found, ModelFound, problem_groups
+from forkdiv.core.config.study import AuditConfig, PromptConfig
+from forkdiv.core.errors import UserError, refuse
+from forkdiv.core.records import Example
+from forkdiv.forks.audit import text as audit_text
+from forkdiv.forks.audit.fork_match import lookalikes, model_against, tree_against
+from forkdiv.forks.audit.fork_stats import way_numbers
+from forkdiv.forks.find import exact_sites, model_sites, tree_sites
+from forkdiv.forks.sites import Found, ModelFound, problem_groups
 from forkdiv.tasks.base import Task
 
 WAYS = ("exact", "tree", "model")
@@ -82,7 +82,7 @@ def summary_lines(done: Audit) -> list[str]:
 
 def write(done: Audit, folder: Path) -> Path:
     """Write the page, the tables and the numbers into a folder; returns the page's path."""
-    from forkdiv.audit import page as audit_page
+    from forkdiv.forks.audit import page as audit_page
 
     return audit_page.write(done, folder)
 

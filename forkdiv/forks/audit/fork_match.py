@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forkdiv.coverage import wilson
-from forkdiv.records import Example
-from forkdiv.site import Found, ModelFound, Site
+from forkdiv.core.records import Example
+from forkdiv.coverage.stats import wilson
+from forkdiv.forks.sites import Found, ModelFound, Site
 
 CONFIDENCE = 0.95
 NAMED = 8  # groups of one sort, the largest

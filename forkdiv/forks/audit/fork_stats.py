@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from forkdiv.records import Example
-from forkdiv.site import Found, Site
+from forkdiv.core.records import Example
+from forkdiv.forks.sites import Found, Site
 
 WORST = 10  # under-covered forks that the summary names; the table has all
 CONTEXT = 40  # characters of text before a fork, to recognise it by

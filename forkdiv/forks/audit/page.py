@@ -16,12 +16,12 @@ import jinja2
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from forkdiv.artifacts import publish_file, write_text
-from forkdiv.audit import Audit
-from forkdiv.audit.fork_stats import CONTEXT, word_at
-from forkdiv.audit.samples import MEANINGS, SYMBOLS, samples
-from forkdiv.audit.text import WAY_TITLES, lead, limits, lookalike_sentences, worst
-from forkdiv.site import Site
+from forkdiv.core.store import publish_file, write_text
+from forkdiv.forks.audit import Audit
+from forkdiv.forks.audit.fork_stats import CONTEXT, word_at
+from forkdiv.forks.audit.samples import MEANINGS, SYMBOLS, samples
+from forkdiv.forks.audit.text import WAY_TITLES, lead, limits, lookalike_sentences, worst
+from forkdiv.forks.sites import Site
 
 SUMMARY, FORKS, EXAMPLES, PAGE = "audit.json", "forks.parquet", "examples.csv", "audit.html"
 ROWS_AT_ONCE = 4096

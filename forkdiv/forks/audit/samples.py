@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from forkdiv.audit.text import branch_name, percent
-from forkdiv.conversation import unpack
-from forkdiv.records import Example
-from forkdiv.site import Found, Site
+from forkdiv.core.chat import unpack
+from forkdiv.core.records import Example
+from forkdiv.forks.audit.text import branch_name, percent
+from forkdiv.forks.sites import Found, Site
 
 PROMPT_SHOWN = 1500  # characters of a prompt, half from each end
 RESPONSE_SHOWN = 6000  # characters of a response, from its beginning

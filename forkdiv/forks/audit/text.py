@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from forkdiv.site import END
+from forkdiv.forks.sites import END
 
 WAY_TITLES = {
     "exact": "exact, by the task",

@@ -26,12 +26,12 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Protocol
 
-from forkdiv import numerals
-from forkdiv.choice import read_choice
-from forkdiv.errors import refuse
-from forkdiv.latex import has_box, last_box, value_or_text
-from forkdiv.numerals import Unreadable
-from forkdiv.records import Outcome, Verdict
+from forkdiv.core.errors import refuse
+from forkdiv.core.records import Outcome, Verdict
+from forkdiv.tasks.graders import numbers
+from forkdiv.tasks.graders.latex import has_box, last_box, value_or_text
+from forkdiv.tasks.graders.multiple_choice import read_choice
+from forkdiv.tasks.graders.numbers import Unreadable
 
 CORRECT, WRONG, UNPARSABLE = Outcome.CORRECT, Outcome.WRONG, Outcome.UNPARSABLE
 ANOTHER = "another answer"
@@ -120,11 +120,11 @@ class Numeric(Reader):
 
     def reference(self, answer: str) -> str:
         """Takes a whole solution as well, by the mark `####`."""
-        number = numerals.whole(answer.rpartition("####")[2])
-        return numerals.canonical(number, "a reference that is not a number")
+        number = numbers.whole(answer.rpartition("####")[2])
+        return numbers.canonical(number, "a reference that is not a number")
 
     def read(self, text: str) -> str:
-        return numerals.canonical(numerals.last(text), "no number")
+        return numbers.canonical(numbers.last(text), "no number")
 
 
 class Hash(Reader):
@@ -140,17 +140,17 @@ class Hash(Reader):
 
     def reference(self, answer: str) -> str:
         """Takes a whole solution as well, by its mark."""
-        number = numerals.whole(answer.rpartition("####")[2])
-        return numerals.canonical(number, "a reference that is not a number")
+        number = numbers.whole(answer.rpartition("####")[2])
+        return numbers.canonical(number, "a reference that is not a number")
 
     def read(self, text: str) -> str:
         _, mark, rest = text.rpartition("####")
         if not mark:
             raise Unreadable("no ####")
-        values = set(numerals.every(rest.strip().partition("\n")[0]))
+        values = set(numbers.every(rest.strip().partition("\n")[0]))
         if len(values) > 1:
             raise Unreadable("several numbers after ####")
-        return numerals.canonical(next(iter(values), None), "no number after ####")
+        return numbers.canonical(next(iter(values), None), "no number after ####")
 
 
 class Boxed(Reader):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from forkdiv import numerals
-from forkdiv.boxed import every_box
-from forkdiv.numerals import Unreadable
+from forkdiv.tasks.graders import numbers
+from forkdiv.tasks.graders.boxed import every_box
+from forkdiv.tasks.graders.numbers import Unreadable
 
 _FONT = re.compile(r"\\(?:text(?:bf|it|rm)?|math(?:bf|it|rm)|mbox|operatorname)\s*\{([^{}]*)\}")
 _SPACE = re.compile(r"\\[,;:! ]|\\q?quad(?![A-Za-z])|\\(?:left|right)(?![A-Za-z])|~|\$")
@@ -48,7 +48,7 @@ def plain(text: str) -> str:
 def value_or_text(content: str) -> str:
     """A number as its value, anything else as plain text; digits with an E stay digits."""
     try:
-        number = numerals.whole(without_fonts(content), e_notation=False)
+        number = numbers.whole(without_fonts(content), e_notation=False)
     except Unreadable:
         number = None
     return plain(content) if number is None else str(number)

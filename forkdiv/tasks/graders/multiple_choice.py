@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import re
 
-from forkdiv.latex import has_box, last_box, plain, without_fonts
-from forkdiv.numerals import Unreadable
+from forkdiv.tasks.graders.latex import has_box, last_box, plain, without_fonts
+from forkdiv.tasks.graders.numbers import Unreadable
 
 _ENDS = r"(?=\s*(?:[^\w\s'\u2019]|\n|$))"
 _IS = r"(?:is|would\s+be|must\s+be)\b\W*"

@@ -7,8 +7,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from forkdiv.errors import refuse
-from forkdiv.rows.file import NOT_UTF8, Broken, Record, RowFile, no_rows, one_line, unreadable
+from forkdiv.core.errors import refuse
+from forkdiv.tasks.own_data.file import (
+    NOT_UTF8,
+    Broken,
+    Record,
+    RowFile,
+    no_rows,
+    one_line,
+    unreadable,
+)
 
 ROWS_AT_ONCE = 1024
 Records = Callable[[Sequence[str]], Iterator[Record | Broken]]

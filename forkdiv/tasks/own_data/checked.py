@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from forkdiv.errors import UserError, refuse
-from forkdiv.rows.arrow import read_parquet, read_saved, saved_files
-from forkdiv.rows.columns import Row, Unusable, find_columns, to_row
-from forkdiv.rows.file import Broken, RowFile, quoted, unreadable
-from forkdiv.rows.text import read_csv, read_json, read_jsonl
-from forkdiv.task_config import ColumnsConfig
+from forkdiv.core.config.tasks import ColumnsConfig
+from forkdiv.core.errors import UserError, refuse
+from forkdiv.tasks.own_data.arrow import read_parquet, read_saved, saved_files
+from forkdiv.tasks.own_data.columns import Row, Unusable, find_columns, to_row
+from forkdiv.tasks.own_data.file import Broken, RowFile, quoted, unreadable
+from forkdiv.tasks.own_data.text import read_csv, read_json, read_jsonl
 
 READERS: Mapping[str, Callable[[Path], RowFile]] = {
     "jsonl": read_jsonl,

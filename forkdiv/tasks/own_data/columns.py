@@ -10,11 +10,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from forkdiv.conversation import USER, pack, prompt_and_answer
-from forkdiv.errors import refuse
-from forkdiv.rows.file import Record, type_name
-from forkdiv.rows.text import decode_json
-from forkdiv.task_config import ColumnsConfig
+from forkdiv.core.chat import USER, pack, prompt_and_answer
+from forkdiv.core.config.tasks import ColumnsConfig
+from forkdiv.core.errors import refuse
+from forkdiv.core.json_types import type_name
+from forkdiv.tasks.own_data.file import Record
+from forkdiv.tasks.own_data.text import decode_json
 
 # Where a config names no column: usual names, whatever their case.
 USUAL = {

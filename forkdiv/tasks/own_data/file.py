@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from forkdiv.errors import UserError, refuse
+from forkdiv.core.errors import UserError, refuse
 
 NOT_UTF8 = "is not UTF-8"
 
@@ -27,13 +26,6 @@ class Broken:
 
     line: int
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class RepeatedKey:
-    """In place of a JSON object that names a key twice: either value may be the one meant."""
-
-    key: str
 
 
 @dataclass(frozen=True)
@@ -64,23 +56,6 @@ def loaded(path: Path, unit: str, rows: Sequence[Record | Broken], blank: int = 
     if not names and isinstance(first := rows[0], Broken):
         raise unreadable(path, f"no row of it can be read; {unit} {first.line} {first.reason}")
     return RowFile(unit, tuple(names), lambda wanted: iter(rows), blank)
-
-
-def type_name(value: object) -> str:
-    """What a person calls the type of a value, with its article."""
-    if isinstance(value, RepeatedKey):
-        return f"an object that names the key {value.key!r} twice"
-    names: dict[type, str] = {
-        type(None): "null",
-        bool: "true or false",
-        int: "a number",
-        float: "a number",
-        Decimal: "a number",
-        str: "text",
-        list: "a list",
-        dict: "an object",
-    }
-    return names.get(type(value), f"of type {type(value).__name__}")
 
 
 def no_rows(path: Path) -> UserError:

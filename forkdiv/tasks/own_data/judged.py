@@ -14,11 +14,11 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 
-from forkdiv.graders import AnswerGrader, build_grader
-from forkdiv.records import Outcome, Verdict
-from forkdiv.rows.checked import RowsRead, leave_out
-from forkdiv.rows.columns import Row
-from forkdiv.rows.file import one_line, quoted
+from forkdiv.core.records import Outcome, Verdict
+from forkdiv.tasks.graders.graders import AnswerGrader, build_grader
+from forkdiv.tasks.own_data.checked import RowsRead, leave_out
+from forkdiv.tasks.own_data.columns import Row
+from forkdiv.tasks.own_data.file import one_line, quoted
 
 RESERVED = "all"  # what results call all subsets together
 
@@ -47,7 +47,7 @@ def judge(read: RowsRead, grader: AnswerGrader) -> RowsRead:
         judged = [(one.answer, one.reason) for one in _judged(read.rows, read.unit, grader)]
     else:
         asked = json.dumps([read.unit, [astuple(row) for row in read.rows]]).encode()
-        command = (sys.executable, "-m", "forkdiv.rows.judged", grader.name)
+        command = (sys.executable, "-m", "forkdiv.tasks.own_data.judged", grader.name)
         done = subprocess.run(command, input=asked, stdout=subprocess.PIPE, check=True)
         judged = json.loads(done.stdout)
     pairs = list(zip(read.rows, judged, strict=True))

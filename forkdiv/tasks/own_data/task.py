@@ -22,15 +22,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from forkdiv.config import DatasetConfig
-from forkdiv.errors import refuse
-from forkdiv.graders import build_grader
-from forkdiv.records import Example, Outcome, Problem, Trace, Verdict
-from forkdiv.rows.checked import RowsRead, digest, leave_out, read_rows, require_good
-from forkdiv.rows.columns import Row, prompt_id
-from forkdiv.rows.judged import judge
-from forkdiv.task_config import ColumnsConfig, FileConfig
+from forkdiv.core.config.study import DatasetConfig
+from forkdiv.core.config.tasks import ColumnsConfig, FileConfig
+from forkdiv.core.errors import refuse
+from forkdiv.core.records import Example, Outcome, Problem, Trace, Verdict
 from forkdiv.tasks.base import SPLITS, Task, derive, example, no_grader, too_few
+from forkdiv.tasks.graders.graders import build_grader
+from forkdiv.tasks.own_data.checked import RowsRead, digest, leave_out, read_rows, require_good
+from forkdiv.tasks.own_data.columns import Row, prompt_id
+from forkdiv.tasks.own_data.judged import judge
 
 WHOLE = "problems"  # the subset of data that names none
 

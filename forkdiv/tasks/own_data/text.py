@@ -12,15 +12,14 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
-from forkdiv.rows.file import (
+from forkdiv.core.json_types import RepeatedKey, type_name
+from forkdiv.tasks.own_data.file import (
     NOT_UTF8,
     Broken,
     Record,
-    RepeatedKey,
     RowFile,
     loaded,
     no_rows,
-    type_name,
     unreadable,
 )
 

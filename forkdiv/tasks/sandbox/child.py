@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
-from forkdiv import confinement
+from forkdiv.tasks.sandbox import confinement
 
 # What a program may import. No file can be opened once it runs, so all of it is loaded before.
 OFFERED = tuple(
@@ -50,7 +50,7 @@ OUR_FRAMES = 8  # below a program's own; it may recurse as deep as any program
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """`forkdiv.sandbox.Limits` in seconds and bytes."""
+    """`forkdiv.tasks.sandbox.run.Limits` in seconds and bytes."""
 
     cpu_s: float
     wall_s: float

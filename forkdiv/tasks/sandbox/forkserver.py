@@ -1,7 +1,7 @@
 """The trusted process of the sandbox: forks one confined child per program and watches it.
 
-`forkdiv.sandbox` starts it with an environment of its own and no site packages; it answers one
-request after the other, each a JSON string of code, until the pipe is closed.
+`forkdiv.tasks.sandbox.run` starts it with an environment of its own and no site packages; it
+answers one request after the other, each a JSON string of code, until the pipe is closed.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import sys
 import time
 from typing import Any
 
-from forkdiv import confinement, sandbox_child
-from forkdiv.sandbox_child import Bounds, Setup
+from forkdiv.tasks.sandbox import child, confinement
+from forkdiv.tasks.sandbox.child import Bounds, Setup
 
 SAYS = {
-    sandbox_child.DONE: "ok",
-    sandbox_child.RAISED: "raised",
-    sandbox_child.MEMORY: "memory",
-    sandbox_child.DENIED: "denied",
+    child.DONE: "ok",
+    child.RAISED: "raised",
+    child.MEMORY: "memory",
+    child.DENIED: "denied",
 }
 ENDED_BY: dict[int, tuple[str, str]] = {
     signal.SIGALRM: ("timeout", "ran out of time"),
@@ -38,10 +38,10 @@ def serve() -> None:
     """Answer requests on descriptor 0 with replies on descriptor 1 until there are no more."""
     bounds = Bounds(**json.loads(sys.argv[1]))
     plain_signals()
-    descriptors = sandbox_child.DESCRIPTORS
+    descriptors = child.DESCRIPTORS
     resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
     token = os.urandom(8)
-    shelf = sandbox_child.load_modules(token)
+    shelf = child.load_modules(token)
     requests, replies = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
@@ -89,30 +89,30 @@ def run(code: str, setup: Setup) -> dict[str, str]:
     start = confinement.address_space("self")
     printed, to_print = os.pipe()
     said, to_say = os.pipe()
-    child = os.fork()
-    if child == 0:
-        sandbox_child.enter(code, setup, to_print, to_say)
+    pid = os.fork()
+    if pid == 0:
+        child.enter(code, setup, to_print, to_say)
     os.close(to_print)
     os.close(to_say)
     try:
-        return watch(child, printed, said, setup, start)
+        return watch(pid, printed, said, setup, start)
     finally:
         os.close(printed)
         os.close(said)
 
 
-def watch(child: int, printed: int, said: int, setup: Setup, start: int) -> dict[str, str]:
+def watch(pid: int, printed: int, said: int, setup: Setup, start: int) -> dict[str, str]:
     """Follow a child to its end and reap it. `start`: its address space at first, in bytes."""
     bounds = setup.bounds
     try:
         output, saying, cut = follow(printed, said, bounds)
-        highest = peak(child) if len(saying) > 1 else 0
+        highest = peak(pid) if len(saying) > 1 else 0
     finally:
-        os.kill(child, signal.SIGKILL)
-        status = os.waitpid(child, 0)[1]
+        os.kill(pid, signal.SIGKILL)
+        status = os.waitpid(pid, 0)[1]
     while len(output) <= bounds.output and (block := os.read(printed, 2**16)):
         output += block
-    if saying[:1] != sandbox_child.READY:
+    if saying[:1] != child.READY:
         reason = saying[1:].decode(errors="replace") or f"it ended with status {status}"
         return {"fault": f"a child could not be confined: {reason}"}
     # one that did not wait to be killed has said nothing, whatever it wrote

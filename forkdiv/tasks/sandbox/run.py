@@ -43,17 +43,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from forkdiv import confinement
-from forkdiv.errors import refuse
-from forkdiv.sandbox_child import OFFERED, Bounds
+from forkdiv.core.errors import refuse
+from forkdiv.tasks.sandbox import confinement
+from forkdiv.tasks.sandbox.child import OFFERED, Bounds
 
 MODULES = OFFERED
 # -s -S -P with an environment of our own is -I, but hears the hash seed. The zone is given
 # since C would open a file to find it out.
 PYTHON = (sys.executable, "-s", "-S", "-P", "-X", "utf8", "-c")
 ENVIRONMENT = {"PYTHONHASHSEED": "0", "TZ": "UTC0", "LC_ALL": "C"}
-ENTRY = "import sys; sys.path.append({!r}); from forkdiv.{} import {} as f; sys.path.pop(); f()"
-ROOT = str(Path(__file__).parents[1])
+ENTRY = (
+    "import sys; sys.path.append({!r});"
+    " from forkdiv.tasks.sandbox.{} import {} as f; sys.path.pop(); f()"
+)
+ROOT = str(Path(__file__).parents[3])
 PROOF_S = 60.0
 LEAST_MEMORY_MIB = 64  # the C library's heap may grow by 32 MiB at once, unseen by the filter
 
@@ -191,7 +194,7 @@ def unavailable() -> str | None:
 
 def _prove() -> list[str]:
     """What a throw-away process finds that the kernel does not stop."""
-    command = [*PYTHON, ENTRY.format(ROOT, "sandbox_proof", "prove")]
+    command = [*PYTHON, ENTRY.format(ROOT, "selftest", "prove")]
     environment = {**ENVIRONMENT, "TMPDIR": tempfile.gettempdir()}
     done = subprocess.run(
         command,
@@ -228,7 +231,7 @@ class _Zygote:
         return Ran(Ended(reply["outcome"]), reply["printed"], reply["error"])
 
     def _start(self) -> subprocess.Popen[bytes]:
-        entry = ENTRY.format(ROOT, "sandbox_zygote", "serve")
+        entry = ENTRY.format(ROOT, "forkserver", "serve")
         process = self._process = subprocess.Popen(
             [*PYTHON, entry, json.dumps(asdict(self._bounds))],
             env=ENVIRONMENT,

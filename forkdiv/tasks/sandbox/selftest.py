@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from forkdiv import confinement
-from forkdiv.confinement import MIB
-from forkdiv.sandbox_zygote import plain_signals
+from forkdiv.tasks.sandbox import confinement
+from forkdiv.tasks.sandbox.confinement import MIB
+from forkdiv.tasks.sandbox.forkserver import plain_signals
 
 Act = Callable[[], object]
 

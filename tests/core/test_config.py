@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from forkdiv.config import (
+from forkdiv.core.config.base import Frozen
+from forkdiv.core.config.load import load
+from forkdiv.core.config.study import (
     AXES,
     DATA_AXES,
     DatasetConfig,
@@ -17,12 +19,10 @@ from forkdiv.config import (
     StudyConfig,
     SweepConfig,
 )
-from forkdiv.config_file import load
-from forkdiv.errors import UserError
-from forkdiv.frozen import Frozen
-from forkdiv.task_config import TASK_CONFIGS, FileConfig, GraphBranchingConfig, task_adapter
+from forkdiv.core.config.tasks import TASK_CONFIGS, FileConfig, GraphBranchingConfig, task_adapter
+from forkdiv.core.errors import UserError
 
-CONFIGS = sorted((Path(__file__).parents[1] / "jobs" / "configs").glob("*.y*ml"))
+CONFIGS = sorted((Path(__file__).parents[2] / "jobs" / "configs").glob("*.y*ml"))
 
 # override -> what the one line must name: where, what came, what is allowed
 REFUSED = {

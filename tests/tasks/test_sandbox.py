@@ -18,14 +18,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forkdiv.errors import UserError
-from forkdiv.sandbox import MODULES, Ended, Limits, Ran, Sandbox, SandboxLost, unavailable
+from forkdiv.core.errors import UserError
+from forkdiv.tasks.sandbox.run import (
+    MODULES,
+    Ended,
+    Limits,
+    Ran,
+    Sandbox,
+    SandboxLost,
+    unavailable,
+)
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="the sandbox refuses elsewhere: see test_confinement"
 )
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LIMITS = Limits(cpu_s=2.0, wall_s=20.0, memory_mib=64, output_kib=16)
 OK, RAISED, TIMEOUT, MEMORY = Ended.OK, Ended.RAISED, Ended.TIMEOUT, Ended.MEMORY
 OUTPUT, DENIED, CRASHED = Ended.OUTPUT, Ended.DENIED, Ended.CRASHED
@@ -395,7 +403,10 @@ def test_a_lost_sandbox_leaves_no_running_program_behind() -> None:
 
 
 def test_nothing_outlives_a_killed_caller() -> None:
-    code = "from forkdiv.sandbox import *; Sandbox(Limits(cpu_s=1, wall_s=1)).run('while True: 1')"
+    code = (
+        "from forkdiv.tasks.sandbox.run import *;"
+        " Sandbox(Limits(cpu_s=1, wall_s=1)).run('while True: 1')"
+    )
     caller = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
     family: dict[int, psutil.Process] = {}
 
@@ -416,7 +427,7 @@ def test_nothing_outlives_a_killed_caller() -> None:
 def test_the_timers_hold_for_a_caller_that_ignores_and_blocks_their_signals() -> None:
     code = """
 import signal
-from forkdiv.sandbox import *
+from forkdiv.tasks.sandbox.run import *
 signal.signal(signal.SIGALRM, signal.SIG_IGN)
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM, signal.SIGPROF})
 with Sandbox(Limits(cpu_s=0.1, wall_s=20)) as sandbox:

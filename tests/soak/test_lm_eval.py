@@ -1,6 +1,6 @@
 """lm-evaluation-harness itself writes samples, which are then read; tests/soak/install installs it.
 
-python -m tests.soak.test_harness        # writes the files in tests/harness/ anew
+python -m tests.soak.test_lm_eval        # writes the files in tests/lm_eval/files/ anew
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import pytest
 import yaml
 from safetensors.numpy import load_file, save_file
 
-from forkdiv.task_config import GraphBranchingConfig
-from forkdiv.tasks import build
+from forkdiv.core.config.tasks import GraphBranchingConfig
+from forkdiv.tasks.registry import build
 from tests.stack import BASE, ROOT, clean_environment
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
@@ -264,7 +264,7 @@ for name in utils.get_sample_results_filenames(names):
 
 
 def main() -> None:
-    """Write tests/harness/ anew."""
+    """Write tests/lm_eval/files/ anew."""
     to = ROOT / "tests" / "harness"
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)

@@ -1,0 +1,1 @@
+"""What every room stands on: configs, records, identity, the artifact store, progress, errors."""

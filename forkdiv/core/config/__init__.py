@@ -1,0 +1,1 @@
+"""Settings: one frozen config per stage, read from YAML and `key=value` overrides."""

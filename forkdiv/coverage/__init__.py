@@ -1,0 +1,1 @@
+"""pass@k and what follows from it: estimates, exact probabilities, cells, the summary."""

@@ -1,0 +1,1 @@
+"""From a task to SFT examples, and from those to token rows."""

@@ -1,0 +1,2 @@
+"""Decision points: finding them in data, the audit of a dataset, synthesis where they are
+under-covered."""

@@ -1,0 +1,1 @@
+"""Verdicts on samples, given in processes that can be killed, and their counts by problem."""

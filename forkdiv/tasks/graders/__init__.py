@@ -1,0 +1,1 @@
+"""Graders: is the answer in a response the reference answer?"""

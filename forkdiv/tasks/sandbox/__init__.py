@@ -1,0 +1,1 @@
+"""Programs that a model wrote, executed behind limits that the kernel enforces."""

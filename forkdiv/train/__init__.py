@@ -1,0 +1,1 @@
+"""One SFT run on Ray Train and DeepSpeed: steps, losses, packing, checkpoints, resume, memory."""
