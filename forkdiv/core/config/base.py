@@ -51,6 +51,7 @@ Epochs = Annotated[int, Field(ge=1), Unit("epochs")]
 Probability = Annotated[float, Unit("probability")]
 Nats = Annotated[float, Field(allow_inf_nan=False), Unit("nats")]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False), Unit("seconds")]
+GiB = Annotated[float, Field(gt=0, allow_inf_nan=False), Unit("GiB")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from forkdiv.core.config.base import AbsolutePath, Examples, Frozen, Port, Seconds, Steps, Tokens
+from forkdiv.core.config.base import (
+    AbsolutePath,
+    Examples,
+    Frozen,
+    GiB,
+    Port,
+    Seconds,
+    Steps,
+    Tokens,
+    Unit,
+)
 from forkdiv.core.config.shipped import ArchitecturePath
 
 
@@ -26,7 +36,7 @@ class PlanConfig(Frozen):
     )
     tokens: Tokens = Field(512, ge=2, description="Length of the longest example.")
     gpus_per_node: int = Field(8, ge=1, description="GPUs in one machine.")
-    gpu_gib: float = Field(80, gt=0, allow_inf_nan=False, description="Memory of one GPU, in GiB.")
+    gpu_gib: GiB = Field(80, description="Memory of one GPU.")
 
 
 class EngineConfig(Frozen):
@@ -38,7 +48,9 @@ class EngineConfig(Frozen):
         None, ge=1, description="Ray Serve adds engines under load up to this many. null: never."
     )
     tensor_parallel: int = Field(1, ge=1, description="GPUs that one engine is spread over.")
-    kv_cache_gib: int = Field(1, ge=1, description="Memory of one engine's KV cache, in GiB.")
+    kv_cache_gib: Annotated[int, Unit("GiB")] = Field(
+        1, ge=1, description="Memory of one engine's KV cache."
+    )
     max_num_seqs: int = Field(
         256, ge=1, description="Largest number of responses that one engine draws at once."
     )
@@ -147,8 +159,8 @@ class PlaceConfig(Frozen):
     mlflow_uri: str | None = Field(
         None, description="MLflow tracking server. null: an SQLite file in `root`."
     )
-    min_free_mib: int = Field(
-        512, ge=0, description="Free space that `root` must have at the start, in MiB."
+    min_free_mib: Annotated[int, Unit("MiB")] = Field(
+        512, ge=0, description="Free space that `root` must have at the start."
     )
     engine: EngineConfig = Field(EngineConfig(), description="The vLLM engine that samples.")
     http: HttpConfig = Field(HttpConfig(), description="Where `forkdiv serve` listens.")

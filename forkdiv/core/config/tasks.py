@@ -209,3 +209,11 @@ TASK_CONFIGS: dict[str, type[Frozen]] = {
 }
 
 task_adapter: TypeAdapter[Any] = TypeAdapter(TaskConfig)
+
+
+def kinds() -> tuple[str, ...]:
+    return tuple(TASK_CONFIGS)
+
+
+def config_class(kind: str) -> type[Frozen]:
+    return TASK_CONFIGS[kind]
