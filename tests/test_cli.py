@@ -97,7 +97,7 @@ def test_a_bad_setting_ends_with_one_line_and_status_2(
         ("eval.k=[128]", "k=128 needs at least that many samples, got samples=64"),
         ("decoder.temperature=-1", "decoder.temperature: got -1"),
         ("sft.batch_size=3", "does not divide over place.workers=2"),
-        ("epochs", "an override is no key=value: got 'epochs'"),
+        ("epochs", "a setting must be key=value: got 'epochs'"),
     ],
 )
 def test_a_setting_that_no_study_can_have_ends_with_one_line_and_status_2(

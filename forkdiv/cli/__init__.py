@@ -125,14 +125,13 @@ def _fail(error: Exception, status: int, traceback: bool) -> None:
 
 
 def _run(name: str, config: Path | None, arguments: list[str], options: Mapping[str, Any]) -> None:
-    from forkdiv.core.config import shipped
     from forkdiv.core.config.load import load
     from forkdiv.terminal import quiet_libraries
 
     quiet_libraries()
     importlib.import_module("forkdiv.tasks.registry")  # tasks register their settings there
     overrides, own = _sorted_out(VERBS[name], arguments, options)
-    study = load(shipped.config_file(config) if config else None, overrides)
+    study = load(config, overrides)
     job: Any = importlib.import_module(f"jobs.{name}")
     job.run(study, **own)
 

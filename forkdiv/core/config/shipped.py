@@ -16,7 +16,7 @@ from pydantic import AfterValidator
 import forkdiv
 from forkdiv.core.errors import UserError, refuse
 
-PACKAGE = Path(forkdiv.__file__).resolve().parent
+PACKAGE = Path(forkdiv.__file__).absolute().parent
 CONFIGS = PACKAGE.parent / "jobs" / "configs"
 DEFAULT_BASE = "graph-d3-l3"
 
@@ -54,16 +54,13 @@ def config_file(given: Path) -> Path:
 
 
 def question(config: Path) -> str:
-    """What a named config is for: the comment at its head, up to its first full stop or question
-    mark that ends a sentence."""
+    """The question that a named config answers: the comment at its head, up to the first `?`."""
     lines = []
     for line in config.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             break
         lines.append(line.removeprefix("#").strip())
-    text = " ".join(lines)
-    ends = [at for mark in ("? ", ". ", ": ") if (at := text.find(mark)) > 0]
-    return text[: min(ends) + 1].rstrip(":") if ends else text
+    return " ".join(lines).partition("?")[0] + "?"
 
 
 def unknown_name(wrong: str, came: object, known: Iterable[str], allowed: str) -> UserError:
