@@ -8,6 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from forkdiv.core.config.base import Frozen
+from forkdiv.core.config import load as loading
+from forkdiv.core.config import reference
 from forkdiv.core.config.load import load
 from forkdiv.core.config.study import (
     AXES,
@@ -22,7 +24,8 @@ from forkdiv.core.config.study import (
 from forkdiv.core.config.tasks import TASK_CONFIGS, FileConfig, GraphBranchingConfig, task_adapter
 from forkdiv.core.errors import UserError
 
-CONFIGS = sorted((Path(__file__).parents[2] / "jobs" / "configs").glob("*.y*ml"))
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted((ROOT / "jobs" / "configs").glob("*.y*ml"))
 
 # override -> what the one line must name: where, what came, what is allowed
 REFUSED = {
@@ -290,10 +293,24 @@ def test_every_shipped_config_parses(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
-def test_a_shipped_base_that_a_config_names_is_there(path: Path) -> None:
-    base = load(path).base
-    if base and base.parts[0] == "forkdiv":  # else it is built, or the user's own
-        assert (path.parents[2] / base / "config.json").is_file()
+def test_what_a_shipped_config_names_is_shipped_or_the_users_own(path: Path) -> None:
+    study = load(path)
+    named = [study.base, study.pretrain.start, study.plan.architecture]
+    for one in named:
+        if one and one.is_relative_to(ROOT):  # else below models/ of the current folder
+            assert one.exists() or one.is_relative_to(Path.cwd() / "models"), one
+
+
+def test_a_renamed_setting_is_refused_with_its_new_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(loading.RENAMED, "sft.rounds", "sft.epochs")
+    message = refusal(None, "sft.rounds=3")
+    assert message == "sft.rounds: renamed, got 3; allowed: sft.epochs; write sft.epochs"
+
+
+def test_every_rename_leads_to_a_setting_that_there_is() -> None:
+    keys = {one.key for section in reference.sections() for one in section.settings}
+    assert set(loading.RENAMED.values()) <= keys
+    assert set(loading.RENAMED).isdisjoint(keys)
 
 
 def test_an_impossible_date_is_refused_like_other_bad_yaml() -> None:

@@ -72,8 +72,8 @@ def unknown_name(wrong: str, came: object, known: Iterable[str], allowed: str) -
 
 
 def base_folder(given: Path) -> Path:
-    """The folder of a checkpoint: a shipped base where `given` is the name of one (write
-    ./NAME for a folder of that name), else the path, made absolute."""
+    """The folder of a checkpoint: a shipped base where `given` is the name of one, else the path,
+    made absolute. A folder of your own with such a name is meant by its absolute path."""
     return bases().get(str(given)) or given.absolute()
 
 
