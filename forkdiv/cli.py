@@ -149,6 +149,7 @@ def _run(
     from forkdiv.terminal import quiet_libraries
 
     quiet_libraries()
+    importlib.import_module("forkdiv.tasks.registry")  # tasks register their settings there
     known = OPTIONS.get(verb, {})
     given = {name: value for name, value in options.items() if value}
     settings = {known[name].setting: str(value) for name, value in given.items()}

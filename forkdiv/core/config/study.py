@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from forkdiv.core.config.base import AbsolutePath, Frozen, Name, Seed, Share, Temperature
 from forkdiv.core.config.decoder import DecoderConfig as DecoderConfig
-from forkdiv.core.config.tasks import GraphBranchingConfig, TaskConfig
+from forkdiv.core.config.tasks import AnyTask, default_task
 
 RESERVED_NAMES = ("store", "tune", "mlartifacts")  # folders under place.root
 
@@ -372,7 +372,7 @@ class StudyConfig(Frozen):
     """
 
     name: Name = "study"
-    task: TaskConfig = GraphBranchingConfig()
+    task: AnyTask = Field(default_factory=default_task)
     prompt: PromptConfig = PromptConfig()
     base: Path | None = Path("forkdiv/models/base/graph-d3-l3")
     checkpoint: Path | None = None  # sample or evaluate this one instead of training one
@@ -389,6 +389,11 @@ class StudyConfig(Frozen):
     sweep: SweepConfig = SweepConfig()
     plan: PlanConfig = PlanConfig()
     place: PlaceConfig = PlaceConfig()
+
+    @property
+    def folder(self) -> Path:
+        """Where the study's results lie for people: a view of what is in the store."""
+        return self.place.root / self.name
 
     @model_validator(mode="after")
     def _name_is_free(self) -> Self:
