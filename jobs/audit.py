@@ -17,11 +17,11 @@ from forkdiv.data import inputs
 from forkdiv.tasks.registry import build
 from forkdiv.terminal import say
 from tuning.space import check_data
-from tuning.study import folder
 
 
 def run(study: StudyConfig) -> None:
-    from forkdiv.forks.audit import audit, summary_lines, write
+    from forkdiv.forks.audit import page, text
+    from forkdiv.forks.audit.audit import audit
 
     study = inputs.named(study.model_copy(update={"sweep": type(study.sweep)()}))
     if study.data is None:
@@ -34,10 +34,9 @@ def run(study: StudyConfig) -> None:
     done = audit(
         build(study.task), inputs.examples(study, say), study.audit, study.prompt, base, device
     )
-    for line in summary_lines(done):
+    for line in text.lines(done.summary):
         say(line)
-    page = write(done, folder(study) / "audit")
-    say(f"page: {page}")
+    say(f"page: {page.write(done, study.folder / 'audit')}")
 
 
 if __name__ == "__main__":

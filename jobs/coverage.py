@@ -24,7 +24,7 @@ from forkdiv.coverage import summary
 from forkdiv.report import page, tables
 from forkdiv.report.headline import headline
 from forkdiv.terminal import say, show_table
-from tuning.study import SUMMARY, folder
+from tuning.outcome import SUMMARY
 
 
 def run(
@@ -43,8 +43,8 @@ def run(
     done = measure(study, samples, base or (), say)
     for note in done["notes"]:
         say(f"note: {note}")
-    written = page.write(done, folder(study))
-    write_text(folder(study) / SUMMARY, json.dumps(done, indent=1))
+    written = page.write(done, study.folder)
+    write_text(study.folder / SUMMARY, json.dumps(done, indent=1))
     show_table(*_table(done), title=f"{study.name}: pass@k, with {_percent(done)} limits")
     say(headline(done))
     say(f"report: {written}")

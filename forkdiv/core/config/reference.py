@@ -20,6 +20,7 @@ from forkdiv.core.config.tasks import config_class, kinds
 from forkdiv.core.errors import UserError
 
 OWN = "study"  # how a user calls the settings that stand in no section
+KIND = "Chooses this task."
 TASK = ".task"  # the section whose settings depend on task.kind
 WORDS = {bool: "true or false", int: "integer", float: "number", str: "text", Path: "path"}
 
@@ -92,7 +93,8 @@ def _unknown(name: str, names: Iterable[str], keys: Iterable[str]) -> UserError:
 
 def _task_section(kind: str) -> Section:
     model = config_class(kind)
-    settings = tuple(_settings(f"task.{kind}", "task", model, model()))
+    defaults = model.model_validate({"kind": kind})
+    settings = tuple(_settings(f"task.{kind}", "task", model, defaults))
     return Section(f"task.{kind}", _doc(model), settings)
 
 
@@ -125,7 +127,7 @@ def _settings(
                 _type_of(field),
                 _written(default),
                 _unit_of(field),
-                field.description or "",
+                field.description or (KIND if key == "kind" else ""),
             )
         elif prefix.startswith("task"):
             yield from _settings(section, dotted, inner, default)

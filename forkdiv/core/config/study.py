@@ -22,7 +22,7 @@ from forkdiv.core.config.prompt import PromptConfig
 from forkdiv.core.config.sft import LoraConfig, Loss, PretrainConfig, SftConfig
 from forkdiv.core.config.shipped import DEFAULT_BASE, CheckpointPath
 from forkdiv.core.config.sweep import AXES, TUNING_AXES, SweepConfig
-from forkdiv.core.config.tasks import GraphBranchingConfig, TaskConfig
+from forkdiv.core.config.tasks import AnyTask, default_task
 
 __all__ = [
     "AXES",
@@ -56,8 +56,8 @@ class StudyConfig(Frozen):
     name: Name = Field(
         "study", description="Name of the study, and of its folder of results in place.root."
     )
-    task: TaskConfig = Field(
-        GraphBranchingConfig(),
+    task: AnyTask = Field(
+        default_factory=default_task,
         description="What is asked and how answers are graded; `task.kind` chooses the task.",
     )
     prompt: PromptConfig = Field(
@@ -108,6 +108,11 @@ class StudyConfig(Frozen):
     sweep: SweepConfig = Field(SweepConfig(), description="Which settings vary.")
     plan: PlanConfig = Field(PlanConfig(), description="What `forkdiv plan` assumes.")
     place: PlaceConfig = Field(PlaceConfig(), description="Where it runs.")
+
+    @property
+    def folder(self) -> Path:
+        """Where the study's results lie for people: a view of what is in the store."""
+        return self.place.root / self.name
 
     @model_validator(mode="after")
     def _name_is_free(self) -> Self:
