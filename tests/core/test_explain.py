@@ -165,6 +165,18 @@ def test_studies_are_compared_by_the_settings_in_their_summaries(tmp_path: Path)
     assert nearest and nearest.fingerprint == "two" * 8
 
 
+def test_a_study_that_is_in_the_store_is_compared_by_its_record(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    for name, base in (("one", BASE), ("two", "c" * 32)):
+        study = made(store, "study", {"eval": {"samples": 64}}, base=base)
+        (tmp_path / name).mkdir()
+        text = {"fingerprint": study.fingerprint, "settings": {}, "versions": {}}
+        (tmp_path / name / "summary.json").write_text(json.dumps(text))
+    results = Results(tmp_path)
+    pair = [results.named(str(tmp_path / name)) for name in ("one", "two")]
+    assert results.explain(*pair)[0] == "base differs: bbbbbbbb and cccccccc"
+
+
 def why(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "jobs.why", *arguments],
