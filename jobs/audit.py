@@ -1,8 +1,11 @@
 """Where the decision points of a dataset are, how dense, and which are under-covered.
 
-forkdiv audit --data FILE                        # your own file, or a dataset folder of forkdiv's
-forkdiv audit --config jobs/configs/quickstart.yaml dataset.fork_density=0.25
-forkdiv audit --data FILE audit.model=CHECKPOINT  # also where that model is unsure
+    forkdiv audit --data FILE
+    forkdiv audit --data FILE audit.model=CHECKPOINT
+    forkdiv audit --config quickstart dataset.fork_density=0.25
+
+FILE is your own data, or a dataset folder of forkdiv's. With audit.model also the positions at
+which that model is unsure are decision points.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """pass@k of samples that lm-evaluation-harness wrote, with limits, against those of the base.
 
-    lm_eval run --tasks TASK --log_samples --output_path OUT …      # a task with `repeats: 64`
+    lm_eval run --tasks TASK --log_samples --output_path OUT …
     forkdiv coverage --samples OUT/TUNED --base OUT/BASE
-    forkdiv coverage --samples FILE task.kind=file task.grader=math task.columns.subset=level
+    forkdiv coverage --samples FILE task.kind=file task.grader=math
 
---samples and --base name a samples_*.jsonl, or a folder: then the newest of every task in it.
-Given more than once, files of one task are put together.
+The task of lm_eval draws several samples of each problem (`repeats: 64`). --samples and --base
+name a samples_*.jsonl, or a folder: then the newest of every task in it. Given more than once,
+files of one task are put together.
 """
 
 from __future__ import annotations

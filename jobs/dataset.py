@@ -1,6 +1,7 @@
 """The SFT dataset of one setting, and its card.
 
 forkdiv dataset dataset.fork_density=0.25 dataset.examples=800
+forkdiv dataset --config branch-coverage dataset.branch_coverage=2
 """
 
 from __future__ import annotations

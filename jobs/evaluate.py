@@ -1,9 +1,10 @@
 """pass@k of one checkpoint against the base, under one decoder.
 
-The checkpoint is `checkpoint=DIR`, else the one that `train` makes of the same settings.
-
+    forkdiv evaluate checkpoint=DIR base=DIR
+    forkdiv evaluate --config counterfactual base=DIR checkpoint=TUNED_DIR
     forkdiv evaluate dataset.fork_density=0.5 decoder.temperature=0.7
-    forkdiv evaluate checkpoint=forkdiv/models/base/graph-d3-l3
+
+The checkpoint is `checkpoint=DIR`, else the one that `train` makes of the same settings.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
 """Samples and results that are there, in lm-evaluation-harness's file forms, a folder per model.
 
-    forkdiv export --config jobs/configs/quickstart.yaml      # every model of a study
-    forkdiv export --base CHECKPOINT --tuned CHECKPOINT --data FILE       # those of `compare`
-    forkdiv export checkpoint=DIR base=DIR                                # those of `evaluate`
+    forkdiv export --config quickstart
+    forkdiv export --base CHECKPOINT --tuned CHECKPOINT --data FILE
+    forkdiv export checkpoint=DIR base=DIR
 
-Give the settings that the samples were drawn under. Nothing is drawn here, and no Ray starts.
-`forkdiv coverage --samples FOLDER --base FOLDER` reads the folders back, to the same numbers.
+The first exports every model of a study, the second those of `compare`, the third those of
+`evaluate`. Give the settings that the samples were drawn under. Nothing is drawn here, and no Ray
+starts. `forkdiv coverage --samples FOLDER --base FOLDER` reads the folders back, to the same
+numbers.
 """
 
 from __future__ import annotations

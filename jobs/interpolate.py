@@ -3,8 +3,9 @@
     forkdiv interpolate --base DIR --tuned DIR 0.25 0.5 0.75
     forkdiv interpolate --base RUN/epoch-0001 --tuned RUN/epoch-0016 0.5
 
---base is any earlier checkpoint of the same model, the base or one saved on the way. To sweep
-alpha with everything else, set `sweep.interpolation=[0.5,1]` in a study.
+The numbers are the values of alpha: 0 is the base, 1 the tuned model, 0.5 half way between. --base
+is any earlier checkpoint of the same model, the base or one saved during training. To measure
+several values of alpha in a study, set sweep.interpolation=[0.5,1].
 """
 
 from __future__ import annotations

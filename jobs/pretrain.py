@@ -1,6 +1,9 @@
 """Build a base model: random weights, trained on random walks that heed neither sign nor target.
 
-forkdiv pretrain --config jobs/configs/base.yaml      # the base that the repository ships
+    forkdiv pretrain --config base
+    forkdiv pretrain task.degree=4 task.names=24 name=wider
+
+The first builds the base that forkdiv ships again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The report of a finished study, written again from its summary.
 
-forkdiv report --config jobs/configs/quickstart.yaml
-forkdiv report --config jobs/configs/quickstart.yaml --beside runs/direction --beside runs/mine
+forkdiv report --config quickstart
+forkdiv report --config quickstart --beside runs/direction --beside runs/mine
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Sample one checkpoint (`checkpoint=DIR`, else the base) on the held-out problems.
 
-forkdiv sample checkpoint=runs/store/train/…/epoch-0004 decoder.temperature=0.7
+forkdiv sample checkpoint=DIR decoder.temperature=0.7
+forkdiv sample checkpoint=runs/store/train/FINGERPRINT/epoch-0004
 """
 
 from __future__ import annotations

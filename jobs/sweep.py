@@ -1,6 +1,7 @@
 """Every trial of the grid, and the summary; no report.
 
-forkdiv sweep --config jobs/configs/quickstart.yaml sweep.temperature=[0.5,1.0]
+forkdiv sweep --config quickstart sweep.temperature=[0.5,1.0]
+forkdiv sweep --config quickstart sweep.seed=[0,1,2] name=seeds
 """
 
 from __future__ import annotations

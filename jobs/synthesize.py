@@ -1,7 +1,7 @@
 """A dataset repaired at its decision points: solutions are added where branches are missing.
 
-forkdiv synthesize --config jobs/configs/synthesis.yaml dataset.synthesis=enumerator
-forkdiv synthesize --data FILE base=CHECKPOINT synthesis.samples=32 synthesis.budget=2000
+forkdiv synthesize --config synthesis dataset.synthesis=enumerator
+forkdiv synthesize --data FILE base=CHECKPOINT synthesis.budget=2000
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Fine-tune the base on one setting's dataset: Ray Train workers, DeepSpeed in each.
 
 forkdiv train dataset.fork_density=0.5 sft.epochs=8 sft.save_epochs=[2,4]
+forkdiv train --config own-data task.train=FILE base=DIR sft.lora.rank=16
 """
 
 from __future__ import annotations
