@@ -128,7 +128,6 @@ def _run(name: str, config: Path | None, arguments: list[str], options: Mapping[
     from forkdiv.terminal import quiet_libraries
 
     quiet_libraries()
-    importlib.import_module("forkdiv.tasks.registry")  # tasks register their settings there
     overrides, own = sorted_out(VERBS[name], arguments, options)
     study = load(config, overrides)
     job: Any = importlib.import_module(f"jobs.{name}")

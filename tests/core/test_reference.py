@@ -12,12 +12,11 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-import forkdiv.tasks.registry  # noqa: F401  (tasks register their settings there)
 from forkdiv.core.config import reference
 from forkdiv.core.config.base import members
 from forkdiv.core.config.load import load
 from forkdiv.core.config.study import StudyConfig
-from forkdiv.core.config.tasks import config_class, kinds
+from forkdiv.core.config.tasks import KINDS, config_class
 from forkdiv.core.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +40,7 @@ def undescribed(model: type[BaseModel]) -> list[str]:
     ]
 
 
-ROOTS: list[type[BaseModel]] = [StudyConfig, *map(config_class, kinds())]
+ROOTS: list[type[BaseModel]] = [StudyConfig, *map(config_class, KINDS.names())]
 MODELS = [one for root in ROOTS for one in models_below(root)]
 
 
@@ -70,6 +69,7 @@ def test_a_setting_says_its_type_limits_default_unit_and_meaning() -> None:
         ("place.engine.start_timeout_s", "number, more than 0", "seconds"),
         ("place.pack_tokens", "integer, at least 1, or null", "tokens"),
         ("decoders", "sections by name", ""),
+        ("sft.loss_options", "values by name", ""),
         ("sweep.temperature", "list of: number, at least 0, at most 2", ""),
     ],
 )
@@ -93,7 +93,7 @@ def test_a_nested_default_is_that_of_its_own_section() -> None:
 
 def test_the_default_base_is_a_name_whatever_the_current_folder(tmp_path: Path) -> None:
     code = (
-        "import forkdiv.tasks.registry; from forkdiv.core.config import reference;"
+        "from forkdiv.core.config import reference;"
         "print(*(one.default for section in reference.sections() for one in section.settings"
         " if one.key in ('base', 'place.root')))"
     )

@@ -43,12 +43,20 @@ def run(*command: str | Path, cwd: Path) -> str:
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`bin` of an environment that holds the wheel and its pins, by the README's lines."""
     folder = tmp_path_factory.mktemp("wheel")
-    build = [UV, "build", "--wheel", "-q", "--no-build-isolation", "--python", sys.executable]
+    build: list[str | Path] = [
+        UV,
+        "build",
+        "--wheel",
+        "-q",
+        "--no-build-isolation",
+        "--python",
+        sys.executable,
+    ]
     run(*build, "-o", folder / "dist", ROOT, cwd=folder)
     (wheel,) = (folder / "dist").glob("*.whl")
     run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
     python = folder / "venv/bin/python"
-    install = [UV, "pip", "install", "-q", "--python", python, "--no-deps"]
+    install: list[str | Path] = [UV, "pip", "install", "-q", "--python", python, "--no-deps"]
     run(*install, wheel, cwd=folder)
     pins = run(python, "-m", "forkdiv.requirements", "cpu", cwd=folder).strip()
     backend = () if os.environ.get("PIP_FIND_LINKS") else ("--torch-backend", "cpu")
