@@ -10,17 +10,17 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.fingerprint import Identity
 from forkdiv.core.progress import Follower, Progress
+from forkdiv.core.results import CheckpointPaths, Summary
 from forkdiv.core.store import Store, write_text
 from forkdiv.coverage import summary
 from forkdiv.models.checkpoint import Checkpoint, same_shape
 from forkdiv.tasks.registry import build
 from tuning.space import Point
-from tuning.study import SUMMARY, folder, parent_run
+from tuning.study import SUMMARY, folder, parent_run, read_summary, write_summary
 
 
 @dataclass(frozen=True)
@@ -50,28 +50,27 @@ def identity(study: StudyConfig, pair: Pair) -> Identity:
     return Identity("study", whole.config, {**whole.parents, **tuned})
 
 
-def conduct(study: StudyConfig, pair: Pair, show: Callable[[str], None]) -> dict[str, Any]:
+def conduct(study: StudyConfig, pair: Pair, show: Callable[[str], None]) -> Summary:
     """The comparison's summary, found where it is done, else made; also written to its folder."""
     what = identity(study, pair)
     store = Store(study.place.root / "store")
     found = store.find(what)
     if found:
         show("this comparison is done; its results are read, not made again")
-        done: dict[str, Any] = json.loads((found.path / SUMMARY).read_text())
+        done = read_summary(found.path / SUMMARY)
     else:
         done = _conduct(study, pair, what.fingerprint, show)
         if summary.trusted(done):
-            text = json.dumps(done)
+            text = json.dumps(done.as_json())
             store.obtain(what, lambda path: write_text(path / SUMMARY, text))
-    done["study"] = study.name
-    folder(study).mkdir(parents=True, exist_ok=True)
-    write_text(folder(study) / SUMMARY, json.dumps(done, indent=1))
+    done = done.under_name(study.name)
+    write_summary(done, folder(study))
     return done
 
 
 def _conduct(
     study: StudyConfig, pair: Pair, fingerprint: str, show: Callable[[str], None]
-) -> dict[str, Any]:
+) -> Summary:
     # after the checks and the look into the store: Ray's imports take seconds
     from tuning import session
     from tuning.record import record
@@ -101,16 +100,17 @@ def _conduct(
         trials.append(line.compared(study, point, checkpoints))
         record(study, trials[-1], parent, "tuned" if point.tuned else "base", begun)
     seconds = {**line.seconds, "total": time.perf_counter() - started}
-    done = summary.assemble(
+    paths = {str(number): str(one.path) for number, one in pair.tuned.items()}
+    return summary.assemble(
         study,
         fingerprint,
         (),
         [trial.cells for trial in trials],
         seconds,
         dynamics=[cell for trial in trials for cell in trial.dynamics],
+        unit=pair.unit,
+        checkpoints=CheckpointPaths(base=str(pair.base.path), tuned=paths),
     )
-    paths = {number: str(one.path) for number, one in pair.tuned.items()}
-    return done | {"unit": pair.unit, "checkpoints": {"base": str(pair.base.path), "tuned": paths}}
 
 
 def _sample(

@@ -11,6 +11,7 @@ from typing import Any
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.fingerprint import canonical
 from forkdiv.core.progress import Follower, Progress
+from forkdiv.core.results import Summary
 from forkdiv.core.store import Store, write_text
 from forkdiv.coverage import summary
 from forkdiv.models.checkpoint import Checkpoint
@@ -26,7 +27,7 @@ def folder(study: StudyConfig) -> Path:
     return study.place.root / study.name
 
 
-def conduct(study: StudyConfig, base: Checkpoint, show: Callable[[str], None]) -> dict[str, Any]:
+def conduct(study: StudyConfig, base: Checkpoint, show: Callable[[str], None]) -> Summary:
     """The study's summary, found where it is done, else made; also written to its folder.
 
     Raises InvalidResult where trials failed. Cells that are invalid are in the summary and
@@ -37,16 +38,24 @@ def conduct(study: StudyConfig, base: Checkpoint, show: Callable[[str], None]) -
     found = store.find(what)
     if found:
         show("this study is done; its results are read, not made again")
-        done: dict[str, Any] = json.loads((found.path / SUMMARY).read_text())
+        done = read_summary(found.path / SUMMARY)
     else:
         done = _conduct(study, base, what.fingerprint, show)
         if summary.trusted(done):
-            text = json.dumps(done)
+            text = json.dumps(done.as_json())
             store.obtain(what, lambda path: write_text(path / SUMMARY, text))
-    done["study"] = study.name  # a study that is found may have been made under another name
-    folder(study).mkdir(parents=True, exist_ok=True)
-    write_text(folder(study) / SUMMARY, json.dumps(done, indent=1))
+    done = done.under_name(study.name)  # one that is found may have been made under another name
+    write_summary(done, folder(study))
     return done
+
+
+def read_summary(path: Path) -> Summary:
+    return Summary.model_validate(json.loads(path.read_text()))
+
+
+def write_summary(done: Summary, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / SUMMARY, json.dumps(done.as_json(), indent=1))
 
 
 def parent_run(study: StudyConfig, fingerprint: str) -> str:
@@ -56,7 +65,7 @@ def parent_run(study: StudyConfig, fingerprint: str) -> str:
 
 def _conduct(
     study: StudyConfig, base: Checkpoint, fingerprint: str, show: Callable[[str], None]
-) -> dict[str, Any]:
+) -> Summary:
     # after the checks and the look into the store: Ray's imports take seconds
     from tuning import session, sweep
     from tuning.best_decoder import best_decoders

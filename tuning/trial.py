@@ -9,14 +9,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from forkdiv.core.config.study import DecoderConfig, StudyConfig
 from forkdiv.core.errors import InvalidResult
 from forkdiv.core.fingerprint import Identity
 from forkdiv.core.progress import Progress
 from forkdiv.core.records import Problem
+from forkdiv.core.results import Cell
 from forkdiv.core.store import Artifact, Store
 from forkdiv.coverage import estimate, exact, exact_forks, stats
 from forkdiv.coverage.cells import Findings, cells, means
@@ -46,16 +49,26 @@ class TrialResult:
 
     point: Point
     fingerprint: str
-    cells: list[dict[str, Any]]
+    cells: list[Cell]
     checkpoint: str
     train: str | None = None
-    dynamics: list[dict[str, Any]] = field(default_factory=list)
+    dynamics: list[Cell] = field(default_factory=list)
     passed: dict[str, list[float]] = field(default_factory=dict)
     subsets: list[str] = field(default_factory=list)
     choice: dict[str, dict[str, float]] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     drawn: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        plain: dict[str, Any] = TypeAdapter(TrialResult).dump_python(
+            self, mode="json", exclude_unset=True
+        )
+        return plain
+
+    @classmethod
+    def of_json(cls, plain: Mapping[str, Any]) -> TrialResult:
+        return TypeAdapter(TrialResult).validate_python(plain)
 
 
 class NoSampler:
@@ -123,7 +136,7 @@ class Line:
         checkpoint: Checkpoint,
         epoch: float,
         named: bool = True,
-    ) -> tuple[list[dict[str, Any]], list[ProblemCounts], str]:
+    ) -> tuple[list[Cell], list[ProblemCounts], str]:
         """The cells of one checkpoint, its counts, and the fingerprint of those."""
         counts, samples = self.evaluated(study, problems, checkpoint)
         own = checkpoint.fingerprint == self.base.fingerprint
@@ -131,12 +144,12 @@ class Line:
         with self._timed("exact"):
             forks = self.at_forks(study, problems, checkpoint)
             p = forks.p if forks else self.known(study, problems, checkpoint)
-        knobs = {**asdict(point), "epoch": None if own else epoch or None}
+        name = point.cell_name(None if own else epoch or None)
         # problems lost and gained are named for the last checkpoint alone: lists fill a summary
         prompts = [one.prompt for one in problems] if named else ()
         found = Findings(counts, theirs, p, prompts, forks)
         with self._timed("coverage"):
-            made = cells(knobs, found, study.eval)
+            made = cells(name, found, study.eval)
         rule = [f"until {study.eval.enough} correct"] if study.eval.enough else []
         what = verdicts.identity(samples, len(problems), study.eval.samples, rule)
         return made, counts, what.fingerprint

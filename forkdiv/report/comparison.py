@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from pydantic import ValidationError
 
 from forkdiv.core.errors import refuse
+from forkdiv.core.results import Summary
 from forkdiv.core.store import write_text
 from forkdiv.report.answer import QUESTION, answer
 from forkdiv.report.grid import Grid, nearest_1, subset_title
@@ -30,7 +32,7 @@ class Study:
     """A study under a name that no other one of the comparison has."""
 
     name: str
-    summary: dict[str, Any]
+    summary: Summary
     grid: Grid
 
     @property
@@ -39,7 +41,7 @@ class Study:
         return nearest_1(self.grid.temperatures) if self.grid.temperatures else None
 
 
-def read(folder: Path) -> dict[str, Any]:
+def read(folder: Path) -> Summary:
     """The summary of the study whose results lie in `folder`. Raises UserError where there is
     none that can be read."""
     path = folder / SUMMARY
@@ -67,7 +69,21 @@ def read(folder: Path) -> dict[str, Any]:
             "a summary of this version",
             "run `forkdiv study` again",
         )
-    return done
+    try:
+        return Summary.model_validate(done)
+    except ValidationError as error:
+        raise refuse(
+            "the summary of a study cannot be read",
+            f"{path} ({_first(error)})",
+            f"the {SUMMARY} that forkdiv writes",
+            "run `forkdiv study` again",
+        ) from error
+
+
+def _first(error: ValidationError) -> str:
+    """The first of the errors, on one line."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
 def named(folders: Sequence[Path]) -> list[Study]:
@@ -82,9 +98,9 @@ def named(folders: Sequence[Path]) -> list[Study]:
             "leave it out",
         )
     summaries = [read(folder) for folder in folders]
-    count = Counter(str(one["study"]) for one in summaries)
+    count = Counter(one.study for one in summaries)
     names = [
-        str(one["study"]) if count[str(one["study"])] == 1 else f"{one['study']} in {folder}"
+        one.study if count[one.study] == 1 else f"{one.study} in {folder}"
         for folder, one in zip(folders, summaries, strict=True)
     ]
     return [Study(name, one, Grid.of(one)) for name, one in zip(names, summaries, strict=True)]
@@ -117,7 +133,7 @@ def write(studies: Sequence[Study], folder: Path) -> Path:
 
 def differences(studies: Sequence[Study]) -> Table:
     """The settings that are not the same in all studies, one row each."""
-    flats = [dict(flat(one.summary["settings"])) for one in studies]
+    flats = [dict(flat(one.summary.settings)) for one in studies]
     keys = dict.fromkeys(key for one in flats for key in one)
     rows = [
         [key, *(one.get(key, NOT_SET) for one in flats)]
@@ -167,7 +183,7 @@ def numbers(studies: Sequence[Study]) -> Table:
         for setting in (None, *one.grid.settings):
             for subset in one.grid.subsets:
                 place = (setting, one.temperature, subset)
-                seeds = sum(1 for cell in one.grid.at(*place) if cell["valid"])
+                seeds = sum(1 for cell in one.grid.at(*place) if cell.valid)
                 row = [one.name, setting.label if setting else "base", subset_title(subset)]
                 row += [f"{one.temperature:g}", str(seeds) if setting else ""]
                 for k in ks:
@@ -189,9 +205,9 @@ def _lines(one: Study) -> list[str]:
     return lines[1:] if warning(one.summary) else lines
 
 
-def _origin(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _origin(summary: Summary) -> list[tuple[str, str]]:
     return [
-        ("created", str(summary["created"])),
-        ("fingerprint", str(summary["fingerprint"])),
-        ("commit", str(summary["commit"] or "unknown")),
+        ("created", summary.created),
+        ("fingerprint", summary.fingerprint),
+        ("commit", summary.commit or "unknown"),
     ]

@@ -113,7 +113,7 @@ def _scale(grid: Grid) -> ScalarMappable:
         abs(change.value)
         for cell in grid.cells
         for k in grid.ends
-        if (change := estimate(cell, "delta_to_base", k))
+        if (change := estimate(cell.delta_to_base, k))
     ]
     limit = max([0.1, *changes])
     return ScalarMappable(Normalize(-limit, limit), DIVERGING)

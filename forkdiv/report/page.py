@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
+from forkdiv.core.results import Summary
 from forkdiv.core.store import write_text
 from forkdiv.report import law, problems, seeds, tables
 from forkdiv.report.answer import QUESTION, answer
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def write(summary: dict[str, Any], folder: Path) -> Path:
+def write(summary: Summary, folder: Path) -> Path:
     """Write `report.html`, one page that needs no network, and `figures/*.png`.
 
     Each file is written aside and renamed. Returns the path of the page.
@@ -63,7 +64,7 @@ def rendered(template: str, **values: Any) -> str:
     return environment.get_template(template).render(**values)
 
 
-def _page(summary: dict[str, Any]) -> str:
+def _page(summary: Summary) -> str:
     from forkdiv.report.figures import drawn
     from forkdiv.report.panels import only_near
     from forkdiv.report.sections import of_sections
@@ -90,9 +91,9 @@ def _page(summary: dict[str, Any]) -> str:
         law_without=law.without(grid),
         problems=problems.models(grid),
         problems_without=problems.left_out(grid),
-        settings=flat(summary["settings"]),
+        settings=flat(summary.settings),
         has_wilson=any(tables.WILSON in text for row in tables.numbers(grid).rows for text in row),
-        has_exact=any(cell["exact_pass_at"] for cell in grid.cells),
+        has_exact=any(cell.exact_pass_at for cell in grid.cells),
     )
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
+from forkdiv.core.results import Summary
 from forkdiv.report import decoders, distinct, dynamics, forks, law, shrinkage, tables
 from forkdiv.report.dynamics import Dynamics
 from forkdiv.report.forks import Forks
@@ -16,7 +15,7 @@ MOST_FIRST = 24
 LEFT_OUT = ("temperature", "seed", "subset", "fork")  # where they do not differ
 
 
-def of_sections(summary: Mapping[str, Any], grid: Grid) -> dict[str, Table | None]:
+def of_sections(summary: Summary, grid: Grid) -> dict[str, Table | None]:
     """By section; None where the summary knows nothing of it."""
     over, at_forks = Dynamics.of(summary, grid), Forks.of(grid)
     solutions = distinct.table(grid)

@@ -12,19 +12,18 @@ from typer.testing import CliRunner
 
 from forkdiv.cli import app
 from forkdiv.core.errors import UserError
+from forkdiv.core.results import Summary
 from forkdiv.report import comparison, study_curves
 from forkdiv.report.comparison import Study
 from tests.report.test_page import Page
 from tests.summaries import DOWN, FLAT, UP, a_cell, a_summary, grid_summary, made_invalid
-
-Summary = dict[str, Any]
 
 
 def kept(root: Path, name: str, summary: Summary | None = None, **settings: Any) -> Path:
     """The result folder of a study."""
     folder = root / name
     folder.mkdir(parents=True)
-    made = {**(summary or grid_summary()), "study": name}
+    made = {**(summary or grid_summary()).as_json(), "study": name}
     made["settings"] = {**made["settings"], "name": name, **settings}
     (folder / "summary.json").write_text(json.dumps(made))
     return folder
