@@ -12,7 +12,7 @@ from forkdiv.core.fingerprint import Identity, stages
 from forkdiv.core.results import BestDecoder, Cell, CheckpointPaths, Summary
 from forkdiv.core.store import commit, versions
 from forkdiv.models.checkpoint import Checkpoint
-from forkdiv.tasks.registry import build, described
+from forkdiv.tasks.registry import build
 
 NOT_IDENTITY = {"name", "place", "base", "checkpoint", "pretrain", "audit", "data", "plan"}
 
@@ -22,7 +22,7 @@ def identity(study: StudyConfig, base: Checkpoint) -> Identity:
     config = study.model_dump(exclude={"task", *NOT_IDENTITY})
     return Identity(
         "study",
-        config | {"task": described(study.task), "stages": stages()},
+        config | {"task": build(study.task).identity(), "stages": stages()},
         {"base": base.fingerprint},
     )
 
