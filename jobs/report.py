@@ -16,7 +16,7 @@ from forkdiv.core.errors import refuse
 from forkdiv.core.results import Summary
 from forkdiv.core.store import check_writable
 from forkdiv.coverage import summary
-from forkdiv.report import comparison, page, tables
+from forkdiv.report import comparison, page, studies, tables
 from forkdiv.report.answer import QUESTION, answer
 from forkdiv.report.grid import Grid
 from forkdiv.report.headline import headline
@@ -36,8 +36,8 @@ def run(study: StudyConfig, beside: Sequence[Path] = ()) -> None:
             "run `forkdiv study` or `forkdiv sweep` first, or set name and place.root",
         )
     check_writable(study.place.root, study.place.min_free_mib)
-    done = comparison.read(study.folder)
-    others = comparison.named([study.folder, *beside]) if beside else []
+    done = studies.read(study.folder)
+    others = studies.named([study.folder, *beside]) if beside else []
     say(f"report: {write_report(study, done)}")
     if others:
         say(f"comparison: {comparison.write(others, study.folder)}")

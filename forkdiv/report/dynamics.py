@@ -128,7 +128,7 @@ def _draw(
 ) -> None:
     for setting, look in panel.lines:
         points = (found.change if is_change else found.pass_at)(panel, setting, k)
-        draw_line(axes, points, look if setting else {**look, "marker": ""})
+        draw_line(axes, points, look if setting else {**look, "marker": ""}, unit=found.unit)
     if is_change:
         axes.axhline(0, color="#222222", linewidth=1, linestyle="--")
     axes.set(xlabel=found.unit, ylabel=f"{'change in ' * is_change}pass@{k}", ylim=limits)

@@ -18,10 +18,11 @@ from forkdiv.report.lines import drawn_key
 from forkdiv.report.panels import drawn_subsets, thinned
 from forkdiv.report.plot import Plot, Rows, room_for
 from forkdiv.report.setting import Setting
-from forkdiv.report.svg import Legend
+from forkdiv.report.svg import Legend, hover
 from forkdiv.report.tables import Table
 
 MOST_MODELS, MOST_FORKS = 9, 6
+LABEL_ROOM = 0.18  # inches for the name of the vertical axis
 INK, SOFT, DOT = "#222222", "#8a8a90", "#0072B2"
 PARTS: Sequence[
     tuple[str, dict[str, Any]]
@@ -105,8 +106,8 @@ def fate_plots(found: Forks) -> Rows:
             subset_title(subset),
             _fate_spoken(found, subset, k),
             partial(_draw_fate, found, subset, k),
-            size=(3.5, 0.95 + 0.26 * len(names)),
-            left=room_for(names),
+            size=(3.5, 1.0 + 0.26 * len(names)),
+            left=room_for(names) + LABEL_ROOM,
         )
         for subset in drawn_subsets(found.grid)
         if any(found.at_forks(one, subset) for one in found.drawn)
@@ -160,7 +161,7 @@ def _plot(
     found: Forks, caption: str, draw: Callable[[Axes], None], fork: Fork, values_of: Values
 ) -> Plot:
     names = [_name(one) for one in found.drawn]
-    size, left = (3.5, 0.95 + 0.26 * len(names)), room_for(names)
+    size, left = (3.5, 1.0 + 0.26 * len(names)), room_for(names) + LABEL_ROOM
     said = []
     for model in found.drawn:
         values = [values_of(one) for one in found.depths(model, fork)]
@@ -177,18 +178,18 @@ def _draw_accuracy(found: Forks, fork: Fork, axes: Axes) -> None:
         seeds = [one for one in found.depths(model, fork) if as_estimate(one.accuracy)]
         for one in seeds:
             axes.hlines(y, one.accuracy.low, one.accuracy.high, color=DOT, lw=1.2)
-        _dots(axes, y, [one.accuracy.value for one in seeds])
+        _dots(axes, y, [one.accuracy.value for one in seeds], _name(model))
     _reference(axes, found, fork, lambda one: one.chance, "chance")
     _name_models(axes, found)
-    axes.set(xlim=(-0.03, 1.03))
+    axes.set(xlim=(-0.03, 1.03), xlabel="probability of a valid branch")
 
 
 def _draw_entropy(found: Forks, fork: Fork, axes: Axes) -> None:
     for y, model in enumerate(found.drawn):
-        _dots(axes, y, [one.entropy for one in found.depths(model, fork)])
+        _dots(axes, y, [one.entropy for one in found.depths(model, fork)], _name(model))
     most = _reference(axes, found, fork, lambda one: one.uniform, "all alike", "right")
     _name_models(axes, found)
-    axes.set(xlim=(-0.03 * most, 1.08 * most))
+    axes.set(xlim=(-0.03 * most, 1.08 * most), xlabel="entropy over the branches, nats")
 
 
 def _draw_shares(found: Forks, fork: Fork, axes: Axes) -> None:
@@ -201,18 +202,21 @@ def _draw_shares(found: Forks, fork: Fork, axes: Axes) -> None:
         greys = matplotlib.colormaps["Greys"](np.linspace(0.75, 0.15, longest))
         for share, start, grey in zip(shares, np.cumsum(shares) - shares, greys, strict=True):
             axes.barh(y, share, left=start, height=0.66, color=grey, edgecolor="white", lw=0.8)
+            hover(axes, start + share / 2, y, f"{_name(model)}: {share:.3f}")
     _name_models(axes, found)
-    axes.set(xlim=(0, 1.0))
+    axes.set(xlim=(0, 1.0), xlabel="probability, largest branch first")
 
 
 def _draw_fate(found: Forks, subset: str, k: int, axes: Axes) -> None:
     for y, model in enumerate(found.drawn):
         start = 0.0
-        for part, (_, style) in zip(_fate(found, model, subset, k), PARTS, strict=False):
+        for part, (what, style) in zip(_fate(found, model, subset, k), PARTS, strict=False):
             axes.barh(y, part, left=start, height=0.66, linewidth=0.6, **style)
+            if part > 0:
+                hover(axes, start + part / 2, y, f"{_name(model)}, {what}: {part:.3f}")
             start += part
     _name_models(axes, found)
-    axes.set(xlim=(0, 1.0))
+    axes.set(xlim=(0, 1.0), xlabel="share of the problems")
 
 
 def _fate(found: Forks, model: Setting | None, subset: str, k: int) -> list[float]:
@@ -243,11 +247,13 @@ def _name(model: Setting | None) -> str:
     return model.label if model else "base"
 
 
-def _dots(axes: Axes, y: int, values: Sequence[float]) -> None:
+def _dots(axes: Axes, y: int, values: Sequence[float], name: str) -> None:
     """Each seed as a small dot, their mean as a large one."""
     axes.plot(values, [y] * len(values), "o", color=DOT, markersize=3, alpha=0.6)
     if values:
-        axes.plot([float(np.mean(values))], [y], "o", color=DOT, markersize=6)
+        mean = float(np.mean(values))
+        axes.plot([mean], [y], "o", color=DOT, markersize=6)
+        hover(axes, mean, y, f"{name}: {mean:.3f}")
 
 
 def _reference(
@@ -269,6 +275,7 @@ def _reference(
 def _name_models(axes: Axes, found: Forks) -> None:
     names = [_name(one) for one in found.drawn]
     axes.set_yticks(range(len(names)), names, parse_math=False)
+    axes.set_ylabel("model")
     axes.set_ylim(len(names) - 0.5, -1.15)  # from the top down, with room for a word
     axes.tick_params(axis="y", length=0)
     axes.grid(False, axis="y")

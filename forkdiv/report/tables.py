@@ -85,8 +85,8 @@ def of_decoders(summary: Summary) -> Table | None:
 
 
 def numbers(grid: Grid, ends: Sequence[int] | None = None) -> Table:
-    """pass@k and its change to the base: one row per cell, base first."""
-    ends = grid.ends if ends is None else ends
+    """pass@k and its change to the base at every k, or at `ends`: one row per cell, base first."""
+    ends = grid.ks if ends is None else ends
     header = list(grid.columns)
     for k in ends:
         header += [f"pass@{k}", f"change at {k}"]
@@ -97,6 +97,19 @@ def numbers(grid: Grid, ends: Sequence[int] | None = None) -> Table:
             row += [pass_said(cell, k), change_said(cell, k)]
         rows.append([*row, str(cell.truncated), str(cell.unparsable)])
     return Table([*header, "truncated", "unparsable"], rows)
+
+
+def long(grid: Grid) -> Table:
+    """The numbers of `numbers` one by one, for other programs: a row per cell and k."""
+    header = [*grid.columns, "k", "pass@k", "low", "high", "change", "change low", "change high"]
+    rows = []
+    for cell in grid.cells:
+        for k in cell.pass_at:
+            row = [*grid.row(cell), str(k)]
+            for one in (estimate(cell.pass_at, k), estimate(cell.delta_to_base, k)):
+                row += [repr(v) for v in (one.value, one.low, one.high)] if one else [""] * 3
+            rows.append(row)
+    return Table(header, rows)
 
 
 def losses(grid: Grid) -> Losses:
