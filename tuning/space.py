@@ -12,6 +12,7 @@ from typing import Any
 from forkdiv.core.config.study import AXES, DATA_AXES, TUNING_AXES, StudyConfig
 from forkdiv.core.config.sweep import SETTINGS, SHORT
 from forkdiv.core.errors import refuse
+from forkdiv.core.results import Axis, CellName
 from forkdiv.forks import synthesis
 from forkdiv.tasks.registry import build
 from forkdiv.train import schedule
@@ -35,10 +36,26 @@ class Point:
     interpolation: float | None = None
 
     @property
+    def axes(self) -> dict[str, Axis]:
+        """The values of all axes, those that the study does not vary too."""
+        values = asdict(self)
+        return {axis: values[axis] for axis in AXES}
+
+    def cell_name(self, epoch: float | None) -> CellName:
+        """What names its cells; `epoch` counts the saved checkpoints of a run."""
+        return CellName(
+            axes=self.axes,
+            tuned=self.tuned,
+            epoch=epoch,
+            temperature=self.temperature,
+            seed=self.seed,
+            decoder=self.decoder,
+        )
+
+    @property
     def varied(self) -> dict[str, float | int | str]:
         """The values of the axes that the study varies."""
-        values = asdict(self)
-        return {axis: values[axis] for axis in AXES if values[axis] is not None}
+        return {axis: value for axis, value in self.axes.items() if value is not None}
 
     @property
     def data(self) -> dict[str, float | int | str]:

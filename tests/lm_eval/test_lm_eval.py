@@ -32,11 +32,11 @@ from forkdiv.core.config.tasks import TaskConfig
 from forkdiv.core.errors import InvalidResult, UserError
 from forkdiv.core.records import Completion, Problem
 from forkdiv.coverage.stats import pass_at_k
+from forkdiv.lm_eval import measuring
 from forkdiv.lm_eval.counting import count
 from forkdiv.lm_eval.files import find
 from forkdiv.lm_eval.judge import OWN, Judge
 from forkdiv.lm_eval.lines import read
-from forkdiv.lm_eval.measuring import measure
 from forkdiv.lm_eval.reading import Samples, take_in
 from forkdiv.lm_eval.run import Run
 from forkdiv.lm_eval.writing import write
@@ -87,6 +87,11 @@ def written(path: Path, rows: Iterable[Any]) -> Path:
 
 def samples_in(*paths: Path, columns: ColumnsConfig | None = None) -> Samples:
     return take_in(find(paths), columns or ColumnsConfig())
+
+
+def measure(study: StudyConfig, samples: Sequence[Path], base: Sequence[Path]) -> dict[str, Any]:
+    """The summary as JSON."""
+    return measuring.measure(study, samples, base).as_json()
 
 
 def values(done: dict[str, Any], part: str = "cells", subset: str = "all") -> dict[str, float]:
