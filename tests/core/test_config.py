@@ -94,7 +94,11 @@ REFUSED = {
     "sweep.seed=[1, 2, 1]": ("sweep", "seed names a value twice", "[1, 2, 1]"),
     "sweep.temperature=[0.5, .nan]": ("sweep.temperature.1", "got nan", "finite"),
     "place.offload=parameters": ("place: offload=parameters", "got 1", "parameters at stage 3"),
-    "sft.loss=entropy": ("sft.loss", "got 'entropy'", "label-smoothing"),
+    "sft.loss=entropy": (
+        "sft.loss",
+        "no loss 'entropy'",
+        "allowed: cross-entropy, label-smoothing",
+    ),
     "sft.gem_beta=0": ("sft.gem_beta", "got 0", "greater than 0"),
     "sft.dco_n=0": ("sft.dco_n", "got 0", "greater than or equal to 1"),
     "sweep.interpolation=[0, 1.5]": ("sweep.interpolation.1", "got 1.5", "less than or equal to 1"),

@@ -13,6 +13,7 @@ from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.errors import UserError
 from forkdiv.core.progress import Progress
 from forkdiv.core.records import Problem
+from forkdiv.core.results import CellName
 from forkdiv.core.store import Store
 from forkdiv.coverage.cells import Findings, cells
 from forkdiv.lm_eval.measuring import measure
@@ -59,7 +60,8 @@ def draw(study: StudyConfig, model: Model) -> dict[str, Any]:
     sampler = FakeSampler(chance)
     samples = sample_sets.obtain(store, evaluation, model.checkpoint, sampler, progress)
     counts = verdicts.obtain(store, evaluation.task, evaluation.problems, config.samples, samples)
-    return cells({}, Findings(counts), config)[-1]
+    name = CellName(axes={}, tuned=True, temperature=1.0, seed=0)
+    return cells(name, Findings(counts), config)[-1].as_json()
 
 
 def test_what_is_exported_is_measured_to_the_studys_numbers(tmp_path: Path) -> None:
@@ -70,7 +72,7 @@ def test_what_is_exported_is_measured_to_the_studys_numbers(tmp_path: Path) -> N
     assert sorted(folders) == sorted(name.replace(" ", "_") for name in drawn)
     assert len(folders) == 4, "the base and one density, at two temperatures each"
     for name, cell in drawn.items():
-        found = measure(study, [folders[name.replace(" ", "_")]], [])["cells"][-1]
+        found = measure(study, [folders[name.replace(" ", "_")]], []).as_json()["cells"][-1]
         for part in ("pass_at", "majority_at", "distinct_at", "best_case_pass_at", "lost"):
             assert found[part] == cell[part]
         assert f"T={found['temperature']:g}" in name
