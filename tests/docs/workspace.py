@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from tests import small_llama
-from tests.docs.pages import ROOT, Block, blocks
+from tests.docs.pages import ROOT, Block, all_blocks, blocks
 
 TEMPLATE = (
     "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
@@ -25,14 +25,15 @@ SAMPLES = ROOT / "tests/lm_eval/files"
 
 def lay_out(folder: Path, page: str) -> Path:
     """`folder` with `models/base`, `models/tuned`, a run of saved checkpoints, harness samples,
-    and the files that the page shows."""
+    and the files that the pages show."""
     shutil.copytree(models(), folder / "models")
     for model in ("base", "tuned"):
         out = folder / "out" / model
         out.mkdir(parents=True)
         (name,) = (SAMPLES / model).glob("samples_graphs_2026*.jsonl")
         shutil.copy(name, out)
-    for block in blocks(page):
+    # its own files last: two pages may show different ones of one name
+    for block in (*all_blocks(), *blocks(page)):
         if block.how == "file":
             path = folder / block.detail
             path.parent.mkdir(parents=True, exist_ok=True)
