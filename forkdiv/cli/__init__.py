@@ -130,7 +130,6 @@ def _run(name: str, config: Path | None, arguments: list[str], options: Mapping[
     from forkdiv.terminal import quiet_libraries
 
     quiet_libraries()
-    importlib.import_module("forkdiv.tasks.registry")  # tasks register their settings there
     overrides, own = _sorted_out(VERBS[name], arguments, options)
     study = load(shipped.config_file(config) if config else None, overrides)
     job: Any = importlib.import_module(f"jobs.{name}")

@@ -14,9 +14,10 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from forkdiv.core.config.base import Unit, members
+from forkdiv.core.config.open_list import OpenList
 from forkdiv.core.config.shipped import PACKAGE, bases, unknown_name
 from forkdiv.core.config.study import StudyConfig
-from forkdiv.core.config.tasks import config_class, kinds
+from forkdiv.core.config.tasks import KINDS, config_class
 from forkdiv.core.errors import UserError
 
 OWN = "study"  # how a user calls the settings that stand in no section
@@ -47,12 +48,9 @@ class Section:
 
 
 def sections() -> list[Section]:
-    """All settings by section, in the order of the config: a section a task, too.
-
-    Raises RuntimeError where `forkdiv.tasks.registry` has registered no task.
-    """
+    """All settings by section, in the order of the config: a section a task, too."""
     found = list(_sections("", StudyConfig, StudyConfig()))
-    tasks = [_task_section(kind) for kind in kinds()]
+    tasks = [_task_section(kind) for kind in KINDS.names()]
     at_task = 1  # after the study's own
     return [*found[:at_task], *tasks, *found[at_task:]]
 
@@ -189,6 +187,9 @@ def _named(annotation: Any, metadata: list[Any]) -> str:
         return f"list of: {_named(get_args(annotation)[0], [])}"
     if origin is dict:
         return "sections by name"
+    for one in metadata:
+        if isinstance(one, OpenList):
+            return f"one of {', '.join(one.names())}"
     return ", ".join([WORDS[annotation], *_limits(metadata)])
 
 
