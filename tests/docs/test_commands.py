@@ -67,7 +67,7 @@ def test_every_command_of_a_block_parses(
     block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Verbs, options, settings and named configs exist, whether or not the block is run."""
-    monkeypatch.chdir(workspace.lay_out(tmp_path, block.page))
+    monkeypatch.chdir(workspace.write_files(tmp_path, block.page))
     for command in block.commands():
         check(command, monkeypatch)
 

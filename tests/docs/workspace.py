@@ -32,6 +32,11 @@ def lay_out(folder: Path, page: str) -> Path:
         out.mkdir(parents=True)
         (name,) = (SAMPLES / model).glob("samples_graphs_2026*.jsonl")
         shutil.copy(name, out)
+    return write_files(folder, page)
+
+
+def write_files(folder: Path, page: str) -> Path:
+    """`folder` with the files that the pages show."""
     # its own files last: two pages may show different ones of one name
     for block in (*all_blocks(), *blocks(page)):
         if block.how == "file":
