@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +14,17 @@ if TYPE_CHECKING:
     from tests.serving import Engine, Shared
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """A module whose marks `-m` leaves out whole is not imported either: Ray, vLLM and OpenAI's
+    client take seconds in every process."""
+    wanted = config.option.markexpr
+    if collection_path.suffix != ".py" or " or " in wanted:
+        return None
+    marks = re.search(r"^pytestmark = (.*?)^$", collection_path.read_text(), re.M | re.S)
+    own = set(re.findall(r"mark\.(\w+)", marks[1])) if marks else set()
+    return True if own & set(re.findall(r"not (\w+)", wanted)) else None
 
 
 @pytest.hookimpl(tryfirst=True)
