@@ -1,8 +1,11 @@
 """Where the decision points of a dataset are, how dense, and which are under-covered.
 
-forkdiv audit --data FILE                        # your own file, or a dataset folder of forkdiv's
-forkdiv audit --config jobs/configs/quickstart.yaml dataset.fork_density=0.25
-forkdiv audit --data FILE audit.model=CHECKPOINT  # also where that model is unsure
+    forkdiv audit --data FILE
+    forkdiv audit --data FILE audit.model=CHECKPOINT
+    forkdiv audit --config quickstart dataset.fork_density=0.25
+
+FILE is your own data, or a dataset folder of forkdiv's. With audit.model also the positions at
+which that model is unsure are decision points.
 """
 
 from __future__ import annotations
@@ -14,11 +17,11 @@ from forkdiv.data import inputs
 from forkdiv.tasks.registry import build
 from forkdiv.terminal import say
 from tuning.space import check_data
-from tuning.study import folder
 
 
 def run(study: StudyConfig) -> None:
-    from forkdiv.forks.audit import audit, summary_lines, write
+    from forkdiv.forks.audit import page, text
+    from forkdiv.forks.audit.audit import audit
 
     study = inputs.named(study.model_copy(update={"sweep": type(study.sweep)()}))
     if study.data is None:
@@ -31,10 +34,9 @@ def run(study: StudyConfig) -> None:
     done = audit(
         build(study.task), inputs.examples(study, say), study.audit, study.prompt, base, device
     )
-    for line in summary_lines(done):
+    for line in text.lines(done.summary):
         say(line)
-    page = write(done, folder(study) / "audit")
-    say(f"page: {page}")
+    say(f"page: {page.write(done, study.folder / 'audit')}")
 
 
 if __name__ == "__main__":

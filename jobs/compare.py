@@ -1,7 +1,8 @@
 """Two checkpoints that exist, compared on a file of problems: sampled, scored, reported.
 
     forkdiv compare --base CHECKPOINT --tuned CHECKPOINT --data FILE
-    forkdiv compare --base DIR --tuned RUN --data FILE task.grader=math decoder.temperature=0.7
+    forkdiv compare --base DIR --tuned RUN --data FILE task.grader=math
+    forkdiv compare --base DIR --tuned DIR decoder.temperature=0.7
 
 CHECKPOINT is any Hugging Face folder; RUN a folder of checkpoints saved one after the other
 (checkpoint-500, epoch-0003 …). Without --data the problems are those of the config's task.

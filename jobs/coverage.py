@@ -1,11 +1,12 @@
 """pass@k of samples that lm-evaluation-harness wrote, with limits, against those of the base.
 
-    lm_eval run --tasks TASK --log_samples --output_path OUT …      # a task with `repeats: 64`
+    lm_eval run --tasks TASK --log_samples --output_path OUT …
     forkdiv coverage --samples OUT/TUNED --base OUT/BASE
-    forkdiv coverage --samples FILE task.kind=file task.grader=math task.columns.subset=level
+    forkdiv coverage --samples FILE task.kind=file task.grader=math
 
---samples and --base name a samples_*.jsonl, or a folder: then the newest of every task in it.
-Given more than once, files of one task are put together.
+The task of lm_eval draws several samples of each problem (`repeats: 64`). --samples and --base
+name a samples_*.jsonl, or a folder: then the newest of every task in it. Given more than once,
+files of one task are put together.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from forkdiv.coverage import summary
 from forkdiv.report import page, tables
 from forkdiv.report.headline import headline
 from forkdiv.terminal import say, show_table
-from tuning.study import SUMMARY, folder
+from tuning.outcome import SUMMARY
 
 
 def run(
@@ -42,8 +43,8 @@ def run(
     done = measure(study, samples, base or (), say)
     for note in done["notes"]:
         say(f"note: {note}")
-    written = page.write(done, folder(study))
-    write_text(folder(study) / SUMMARY, json.dumps(done, indent=1))
+    written = page.write(done, study.folder)
+    write_text(study.folder / SUMMARY, json.dumps(done, indent=1))
     show_table(*_table(done), title=f"{study.name}: pass@k, with {_percent(done)} limits")
     say(headline(done))
     say(f"report: {written}")

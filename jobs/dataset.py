@@ -1,6 +1,7 @@
 """The SFT dataset of one setting, and its card.
 
 forkdiv dataset dataset.fork_density=0.25 dataset.examples=800
+forkdiv dataset --config branch-coverage dataset.branch_coverage=2
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from forkdiv import cli
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.store import Store, check_writable
 from forkdiv.data import dataset
+from forkdiv.tasks.registry import build
 from forkdiv.terminal import say
 from tuning.space import check_data
 
@@ -18,8 +20,8 @@ from tuning.space import check_data
 def run(study: StudyConfig) -> None:
     check_data(study)
     check_writable(study.place.root, study.place.min_free_mib)
-    store = Store(study.place.root / "store")
-    made = dataset.obtain_sft(store, study.task, study.dataset, say)
+    store = Store.of(study.place)
+    made = dataset.obtain_sft(store, build(study.task), study.dataset, say)
     say(json.dumps(dataset.read_card(made.path), indent=1))
     say(f"dataset: {made.path / dataset.EXAMPLES}")
 

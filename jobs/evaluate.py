@@ -1,9 +1,10 @@
 """pass@k of one checkpoint against the base, under one decoder.
 
-The checkpoint is `checkpoint=DIR`, else the one that `train` makes of the same settings.
-
+    forkdiv evaluate checkpoint=DIR base=DIR
+    forkdiv evaluate --config counterfactual base=DIR checkpoint=TUNED_DIR
     forkdiv evaluate dataset.fork_density=0.5 decoder.temperature=0.7
-    forkdiv evaluate checkpoint=forkdiv/models/base/graph-d3-l3
+
+The checkpoint is `checkpoint=DIR`, else the one that `train` makes of the same settings.
 """
 
 from __future__ import annotations
@@ -13,43 +14,33 @@ from typing import Any
 
 from forkdiv import cli
 from forkdiv.core.config.study import StudyConfig
-from forkdiv.core.progress import Follower, Progress
-from forkdiv.core.store import Store, write_text
+from forkdiv.core.store import write_text
 from forkdiv.coverage import summary
-from forkdiv.tasks.registry import build
 from forkdiv.terminal import say, show_table
 from tuning import preflight
 from tuning.space import Point, check_data, single
-from tuning.study import folder
 
 
 def run(study: StudyConfig) -> None:
-    from forkdiv.sample.deployment import ServeSampler
-    from tuning import session
-    from tuning.trial import Line
+    from tuning.opened import opened
 
     base = preflight.check(study, takes_checkpoint=True)
     study = study.model_copy(update={"sweep": type(study.sweep)()})
     point = single(study)
-    task = build(study.task)
-    given = preflight.check_beside(study.checkpoint, base, task) if study.checkpoint else None
+    given = preflight.check_given(study, base)
     if given is None:
         check_data(study)
-    progress = Progress(folder(study) / "progress.jsonl", "evaluate")
-    store = Store(study.place.root / "store")
-    with Follower(progress.path, say), session.running(study.place):
-        study, base = session.prepared(study, base, progress)
-        given = session.shared(study.place, given) if given else None
-        with session.sampler(study, base) as app:
-            line = Line(study, base, store, ServeSampler(app, study.place.engine), progress)
-            if given:
-                alone = Point(study.decoder.temperature, study.sft.seed, tuned=False)
-                result = line.compared(study, alone, {0: given})
-            else:
-                result = line.walk(point)
+    with opened(study, base, "evaluate", say) as work:
+        study, base = work.study, work.base
+        if given:
+            given = work.shared(given)
+            alone = Point(study.decoder.temperature, study.sft.seed, tuned=False)
+            result = work.pipeline.compared(study, alone, {0: given})
+        else:
+            result = work.pipeline.walk(point)
     name = str(given.path) if given else point.name
     found = {"checkpoint": name, "base": str(base.path), "cells": result.cells}
-    path = folder(study) / "evaluation.json"
+    path = study.folder / "evaluation.json"
     write_text(path, json.dumps(found | {"seconds": result.seconds}, indent=1))
     show_table(*_table(result.cells), title=f"{name}: pass@k (change to the base)")
     say(f"evaluation: {path}")

@@ -1,11 +1,13 @@
 """Samples and results that are there, in lm-evaluation-harness's file forms, a folder per model.
 
-    forkdiv export --config jobs/configs/quickstart.yaml      # every model of a study
-    forkdiv export --base CHECKPOINT --tuned CHECKPOINT --data FILE       # those of `compare`
-    forkdiv export checkpoint=DIR base=DIR                                # those of `evaluate`
+    forkdiv export --config quickstart
+    forkdiv export --base CHECKPOINT --tuned CHECKPOINT --data FILE
+    forkdiv export checkpoint=DIR base=DIR
 
-Give the settings that the samples were drawn under. Nothing is drawn here, and no Ray starts.
-`forkdiv coverage --samples FOLDER --base FOLDER` reads the folders back, to the same numbers.
+The first exports every model of a study, the second those of `compare`, the third those of
+`evaluate`. Give the settings that the samples were drawn under. Nothing is drawn here, and no Ray
+starts. `forkdiv coverage --samples FOLDER --base FOLDER` reads the folders back, to the same
+numbers.
 """
 
 from __future__ import annotations
@@ -19,27 +21,27 @@ from forkdiv.core.errors import refuse
 from forkdiv.core.records import Problem
 from forkdiv.core.store import Store, check_writable
 from forkdiv.models.checkpoint import saved_in
+from forkdiv.sample.evaluation import Evaluation
 from forkdiv.sample.sample_sets import SampleSet
 from forkdiv.tasks.registry import build
 from forkdiv.terminal import say
 from tuning import infer_settings, preflight
 from tuning.models import Model, pair, swept
-from tuning.study import folder
 
 
 def run(study: StudyConfig) -> None:
-    from forkdiv.lm_eval.writing import Run, write
+    from forkdiv.lm_eval.run import Run
+    from forkdiv.lm_eval.writing import write
 
-    store = Store(study.place.root / "store")
+    store = Store.of(study.place)
     models = _models(study, store)
-    eval = models[0].study.eval
-    task = models[0].study.task
-    problems = build(task).heldout(eval.split, eval.problems)
+    evaluation = Evaluation.of(models[0].study)
+    eval, task, problems = evaluation.config, evaluation.task, evaluation.problems
     found = [(one, _drawn(one, store, problems)) for one in models]
     check_writable(study.place.root, study.place.min_free_mib)
     for one, samples in found:
         what = Run(
-            task=task.kind,
+            task=task.config.kind,
             model=one.name,
             checkpoint=str(one.checkpoint.path),
             decoder=one.study.decoder,
@@ -48,7 +50,7 @@ def run(study: StudyConfig) -> None:
             created=_last_drawn(samples),
         )
         portions = samples.portions(eval.samples)
-        say(f"{one.name}: {write(folder(study) / 'harness', what, task, problems, portions)}")
+        say(f"{one.name}: {write(study.folder / 'harness', what, task, problems, portions)}")
 
 
 def _models(study: StudyConfig, store: Store) -> list[Model]:

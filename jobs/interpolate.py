@@ -3,8 +3,9 @@
     forkdiv interpolate --base DIR --tuned DIR 0.25 0.5 0.75
     forkdiv interpolate --base RUN/epoch-0001 --tuned RUN/epoch-0016 0.5
 
---base is any earlier checkpoint of the same model, the base or one saved on the way. To sweep
-alpha with everything else, set `sweep.interpolation=[0.5,1]` in a study.
+The numbers are the values of alpha: 0 is the base, 1 the tuned model, 0.5 half way between. --base
+is any earlier checkpoint of the same model, the base or one saved during training. To measure
+several values of alpha in a study, set sweep.interpolation=[0.5,1].
 """
 
 from __future__ import annotations
@@ -12,11 +13,10 @@ from __future__ import annotations
 from forkdiv import cli
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.errors import refuse
-from forkdiv.core.progress import Follower, Progress
+from forkdiv.core.progress import progress_shown
 from forkdiv.core.store import Store, check_writable
 from forkdiv.models.checkpoint import open_checkpoint
 from forkdiv.terminal import say
-from tuning.study import folder
 
 
 def run(study: StudyConfig) -> None:
@@ -32,10 +32,9 @@ def run(study: StudyConfig) -> None:
     early, late = open_checkpoint(study.base), open_checkpoint(study.checkpoint)
     interpolate.check_pair(early.path, late.path)
     check_writable(study.place.root, study.place.min_free_mib)
-    store = Store(study.place.root / "store")
-    progress = Progress(folder(study) / "progress.jsonl", "interpolate")
+    store = Store.of(study.place)
     alphas = study.sweep.interpolation or (study.interpolation,)
-    with Follower(progress.path, say):
+    with progress_shown(study, "interpolate", say) as progress:
         made = [interpolate.obtain(store, early, late, alpha, progress) for alpha in alphas]
     for alpha, checkpoint in zip(alphas, made, strict=True):
         say(f"alpha {alpha:g}: {checkpoint.path}")

@@ -1,7 +1,8 @@
 """What fine-tuning a model takes: shapes, steps, memory. Needs no GPU, no weights and no Ray.
 
-    forkdiv plan --config jobs/configs/arithmetic-chain.yaml
-    forkdiv plan --config jobs/configs/arithmetic-chain-7b.yaml place.zero_stage=2
+    forkdiv plan --config arithmetic-chain
+    forkdiv plan --config arithmetic-chain-7b place.zero_stage=2
+    forkdiv plan plan.architecture=MODEL/config.json place.workers=8
 
 Ends with status 2 where the estimate does not fit one GPU.
 """

@@ -1,6 +1,9 @@
 """Build a base model: random weights, trained on random walks that heed neither sign nor target.
 
-forkdiv pretrain --config jobs/configs/base.yaml      # the base that the repository ships
+    forkdiv pretrain --config base
+    forkdiv pretrain task.degree=4 task.names=24 name=wider
+
+The first builds the base that forkdiv ships again.
 """
 
 from __future__ import annotations
@@ -10,19 +13,17 @@ import shutil
 from forkdiv import cli
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.errors import refuse
-from forkdiv.core.progress import Follower, Progress
 from forkdiv.core.store import check_writable, publish_folder
 from forkdiv.models.checkpoint import open_checkpoint
 from forkdiv.tasks.registry import build
 from forkdiv.terminal import say
 from tuning import preflight
-from tuning.study import folder
 
 
 def run(study: StudyConfig) -> None:
-    from tuning import session
+    from tuning.opened import opened
 
-    target = folder(study) / "base"
+    target = study.folder / "base"
     if target.exists():
         raise refuse(
             "there is a base model already", target, "a new folder", "remove it or set name="
@@ -31,9 +32,8 @@ def run(study: StudyConfig) -> None:
     preflight.check_ports(study.place)
     study = study.model_copy(update={"base": None})
     planned = preflight.check_base(study, build(study.task))
-    progress = Progress(folder(study) / "progress.jsonl", "pretrain")
-    with Follower(progress.path, say), session.running(study.place):
-        _, made = session.prepared(study, planned, progress)
+    with opened(study, planned, "pretrain", say, samples=False) as work:
+        made = work.base
     aside = target.with_name(".base")
     shutil.rmtree(aside, ignore_errors=True)
     shutil.copytree(made.path, aside)

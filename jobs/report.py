@@ -1,7 +1,7 @@
 """The report of a finished study, written again from its summary.
 
-forkdiv report --config jobs/configs/quickstart.yaml
-forkdiv report --config jobs/configs/quickstart.yaml --beside runs/direction --beside runs/mine
+forkdiv report --config quickstart
+forkdiv report --config quickstart --beside runs/direction --beside runs/mine
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from forkdiv.report.grid import Grid
 from forkdiv.report.headline import headline
 from forkdiv.terminal import say, show_table
 from forkdiv.tracking import Tracker
-from tuning.study import SUMMARY, folder, parent_run
+from tuning.outcome import SUMMARY, parent_run
 
 
 def run(study: StudyConfig, beside: Sequence[Path] = ()) -> None:
     """`beside` are result folders of other studies, for one more page that compares them all."""
-    path = folder(study) / SUMMARY
+    path = study.folder / SUMMARY
     if not path.is_file():
         raise refuse(
             "there is no finished study of this name",
@@ -36,11 +36,11 @@ def run(study: StudyConfig, beside: Sequence[Path] = ()) -> None:
             "run `forkdiv study` or `forkdiv sweep` first, or set name and place.root",
         )
     check_writable(study.place.root, study.place.min_free_mib)
-    done = comparison.read(folder(study))
-    others = comparison.named([folder(study), *beside]) if beside else []
+    done = comparison.read(study.folder)
+    others = comparison.named([study.folder, *beside]) if beside else []
     say(f"report: {write_report(study, done)}")
     if others:
-        say(f"comparison: {comparison.write(others, folder(study))}")
+        say(f"comparison: {comparison.write(others, study.folder)}")
 
 
 def conclude(study: StudyConfig, done: dict[str, Any]) -> None:
@@ -66,7 +66,7 @@ def conclude(study: StudyConfig, done: dict[str, Any]) -> None:
 
 def write_report(study: StudyConfig, done: dict[str, Any]) -> Path:
     """The report's page, in the study's folder."""
-    return page.write(done, folder(study))
+    return page.write(done, study.folder)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
 """A whole study: sweep, table, report, MLflow.
 
-forkdiv study --config jobs/configs/quickstart.yaml
-ray job submit --working-dir . -- python -m jobs.study --config jobs/configs/quickstart.yaml
+    forkdiv study --config quickstart
+    forkdiv study --config my.yaml sft.epochs=8 name=mine
+    ray job submit --working-dir . -- python -m jobs.study --config quickstart
+
+What is done already is found and not done again.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Every trial of the grid, and the summary; no report.
 
-forkdiv sweep --config jobs/configs/quickstart.yaml sweep.temperature=[0.5,1.0]
+forkdiv sweep --config quickstart sweep.temperature=[0.5,1.0]
+forkdiv sweep --config quickstart sweep.seed=[0,1,2] name=seeds
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from forkdiv.coverage import summary
 from forkdiv.report import tables
 from forkdiv.terminal import say, show_table
 from tuning import preflight
+from tuning.outcome import SUMMARY
 from tuning.space import check_data
-from tuning.study import SUMMARY, conduct, folder
+from tuning.study import conduct
 
 
 def run(study: StudyConfig) -> None:
@@ -20,7 +22,7 @@ def run(study: StudyConfig) -> None:
     check_data(study)
     done = conduct(study, base, say)
     show_table(*tables.table(done), title=f"{study.name}: pass@k and its change to the base")
-    say(f"summary: {folder(study) / SUMMARY}")
+    say(f"summary: {study.folder / SUMMARY}")
     summary.check(done)
 
 

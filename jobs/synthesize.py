@@ -1,54 +1,65 @@
 """A dataset repaired at its decision points: solutions are added where branches are missing.
 
-forkdiv synthesize --config jobs/configs/synthesis.yaml dataset.synthesis=enumerator
-forkdiv synthesize --data FILE base=CHECKPOINT synthesis.samples=32 synthesis.budget=2000
+forkdiv synthesize --config synthesis dataset.synthesis=enumerator
+forkdiv synthesize --data FILE base=CHECKPOINT synthesis.budget=2000
 """
 
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
 from pathlib import Path
 
 from forkdiv import cli
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.fingerprint import Identity
-from forkdiv.core.progress import Follower, Progress
+from forkdiv.core.progress import progress_shown
 from forkdiv.core.records import Example
 from forkdiv.core.store import check_writable, write_text
 from forkdiv.data import dataset, inputs
 from forkdiv.forks import synthesis
+from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.tasks.registry import build
 from forkdiv.terminal import say
 from tuning import preflight
 from tuning.space import check_data
-from tuning.study import folder
+
+Repaired = tuple[list[Example], synthesis.SynthesisReport]
 
 
 def run(study: StudyConfig) -> None:
-    from forkdiv.sample.deployment import ServeSampler
-    from tuning import session
-
     study = _settled(study)
     task = build(study.task)
     synthesis.check(task, study.dataset.synthesis)
     base = preflight.check_base(study, task)
     check_writable(study.place.root, study.place.min_free_mib)
-    progress = Progress(folder(study) / "progress.jsonl", "synthesize")
-    draws = study.dataset.synthesis == synthesis.SAMPLES
-    with Follower(progress.path, say):
-        rows = list(inputs.examples(study, progress))
-        if draws:
-            preflight.check_ports(study.place)
-        with session.running(study.place) if draws else nullcontext():
-            study, base = session.prepared(study, base, progress) if draws else (study, base)
-            with session.sampler(study, base) if draws else nullcontext("") as app:
-                sampler = ServeSampler(app, study.place.engine) if draws else None
-                kept, tally = synthesis.repair(study, task, rows, base, sampler, progress)
+    kept, tally = _sampled(study, base) if _samples(study) else _listed(study, base)
     out = _write(study, kept, tally)
     say(tally.sentence())
     say(json.dumps(tally.report(), indent=1))
     say(f"dataset: {out}")
+
+
+def _samples(study: StudyConfig) -> bool:
+    return study.dataset.synthesis == synthesis.SAMPLES
+
+
+def _listed(study: StudyConfig, base: Checkpoint) -> Repaired:
+    """Repaired with solutions that the task lists: no Ray."""
+    with progress_shown(study, "synthesize", say) as progress:
+        rows = list(inputs.examples(study, progress))
+        return synthesis.repair(study, build(study.task), rows, base, None, progress)
+
+
+def _sampled(study: StudyConfig, base: Checkpoint) -> Repaired:
+    """Repaired with samples of the base that a grader calls correct."""
+    from tuning.opened import opened
+
+    preflight.check_ports(study.place)
+    rows = list(inputs.examples(study, say))
+    with opened(study, base, "synthesize", say) as work:
+        return synthesis.repair(
+            work.study, build(study.task), rows, work.base, work.sampler, work.progress
+        )
 
 
 def _settled(study: StudyConfig) -> StudyConfig:
@@ -63,13 +74,13 @@ def _settled(study: StudyConfig) -> StudyConfig:
     return study
 
 
-def _write(study: StudyConfig, rows: list[Example], tally: synthesis.Tally) -> Path:
+def _write(study: StudyConfig, rows: list[Example], tally: synthesis.SynthesisReport) -> Path:
     """The repaired data as Parquet with its card, and as JSONL for other tools."""
-    out = folder(study) / "synthesized"
+    out = study.folder / "synthesized"
     out.mkdir(parents=True, exist_ok=True)
     what = Identity("synthesis", {"dataset": study.dataset, "synthesis": study.synthesis})
     more = {"synthesis": {"way": study.dataset.synthesis, **tally.report()}}
-    dataset.write(out, rows, what, study.task, more=more)
+    dataset.write(out, rows, what, build(study.task), more=more)
     lines = [{"prompt": row.prompt, "completion": row.response, **_answer(row)} for row in rows]
     write_text(
         out / "examples.jsonl",

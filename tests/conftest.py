@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from tests.serving import Engine, Shared
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+importlib.import_module("forkdiv.tasks.registry")  # tasks register their settings there
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

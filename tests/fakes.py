@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from forkdiv.core.config.study import DecoderConfig
-from forkdiv.core.config.tasks import GraphBranchingConfig, TaskConfig
+from forkdiv.core.config.decoder import DecoderConfig
+from forkdiv.core.config.study import EvalConfig, PromptConfig
+from forkdiv.core.config.tasks import TaskConfig
 from forkdiv.core.records import Finish, Problem
 from forkdiv.models.checkpoint import Checkpoint
+from forkdiv.sample.evaluation import Evaluation
 from forkdiv.sample.sample_sets import Failed, Request, Response
+from forkdiv.tasks.graph_branching import GraphBranchingConfig
 from forkdiv.tasks.graphs import node_names
 from forkdiv.tasks.registry import build
 
@@ -19,6 +22,18 @@ TASK = GraphBranchingConfig()
 NAMES = node_names(TASK.names)
 
 UNREADABLE = "a <unk> b"
+DECODER, RAW, EVAL = DecoderConfig(), PromptConfig(), EvalConfig()
+
+
+def an_eval(
+    task: TaskConfig,
+    problems: Sequence[Problem] | None = None,
+    decoder: DecoderConfig = DECODER,
+    prompt: PromptConfig = RAW,
+    config: EvalConfig = EVAL,
+) -> Evaluation:
+    """An evaluation of a task's problems, or of these."""
+    return Evaluation(build(task), config, decoder, prompt, problems)
 
 
 def right(problem: Problem) -> str:

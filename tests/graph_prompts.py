@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forkdiv.core.config.study import DatasetConfig
-from forkdiv.core.config.tasks import GraphBranchingConfig
 from forkdiv.core.records import Example, Problem
-from forkdiv.tasks.graph_branching import GraphBranching
+from forkdiv.tasks.graph_branching import GraphBranching, GraphBranchingConfig
 
 Edge = tuple[str, str]
 Shape = tuple[int, int, int, int, int]  # degree, length, forks, valid, names

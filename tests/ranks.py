@@ -49,9 +49,9 @@ LORA = {
 def main(out: Path, names: list[str]) -> None:
     import torch
 
-    from forkdiv.core.config.tasks import GraphBranchingConfig
     from forkdiv.data.tokenized import encoded
     from forkdiv.models.loading import load_tokenizer
+    from forkdiv.tasks.graph_branching import GraphBranchingConfig
     from forkdiv.tasks.registry import build
     from forkdiv.train.sft_run import RAW
     from forkdiv.train.worker import Worker, export, new_engine

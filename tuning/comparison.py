@@ -6,7 +6,6 @@ is compared, and the earlier ones show when coverage was lost.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,13 +13,13 @@ from typing import Any
 
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.fingerprint import Identity
-from forkdiv.core.progress import Follower, Progress
-from forkdiv.core.store import Store, write_text
+from forkdiv.core.progress import Progress, progress_shown
+from forkdiv.core.store import Store
 from forkdiv.coverage import summary
 from forkdiv.models.checkpoint import Checkpoint, same_shape
-from forkdiv.tasks.registry import build
+from forkdiv.sample.evaluation import Evaluation
+from tuning.outcome import concluded, parent_run
 from tuning.space import Point
-from tuning.study import SUMMARY, folder, parent_run
 
 
 @dataclass(frozen=True)
@@ -53,20 +52,7 @@ def identity(study: StudyConfig, pair: Pair) -> Identity:
 def conduct(study: StudyConfig, pair: Pair, show: Callable[[str], None]) -> dict[str, Any]:
     """The comparison's summary, found where it is done, else made; also written to its folder."""
     what = identity(study, pair)
-    store = Store(study.place.root / "store")
-    found = store.find(what)
-    if found:
-        show("this comparison is done; its results are read, not made again")
-        done: dict[str, Any] = json.loads((found.path / SUMMARY).read_text())
-    else:
-        done = _conduct(study, pair, what.fingerprint, show)
-        if summary.trusted(done):
-            text = json.dumps(done)
-            store.obtain(what, lambda path: write_text(path / SUMMARY, text))
-    done["study"] = study.name
-    folder(study).mkdir(parents=True, exist_ok=True)
-    write_text(folder(study) / SUMMARY, json.dumps(done, indent=1))
-    return done
+    return concluded(study, what, lambda: _conduct(study, pair, what.fingerprint, show), show)
 
 
 def _conduct(
@@ -75,12 +61,11 @@ def _conduct(
     # after the checks and the look into the store: Ray's imports take seconds
     from tuning import session
     from tuning.record import record
-    from tuning.trial import Line, NoSampler
+    from tuning.trial import NoSampler, Pipeline
 
     started = time.perf_counter()
-    progress = Progress(folder(study) / "progress.jsonl")
-    store = Store(study.place.root / "store")
-    with Follower(progress.path, show), session.running(study.place):
+    store = Store.of(study.place)
+    with progress_shown(study, "compare", show) as progress, session.running(study.place):
         shared = {
             one.fingerprint: session.shared(study.place, one)
             for one in [pair.base, *pair.tuned.values()]
@@ -90,7 +75,7 @@ def _conduct(
     base = shared[pair.base.fingerprint]
     tuned = {number: shared[one.fingerprint] for number, one in pair.tuned.items()}
     parent = parent_run(study, fingerprint)
-    line = Line(study, base, store, NoSampler(), progress)
+    pipeline = Pipeline(study, base, store, NoSampler(), progress)
     trials = []
     both: tuple[tuple[Point, Mapping[float, Checkpoint]], ...] = (
         (Point(study.decoder.temperature, study.sft.seed, tuned=False), {0: base}),
@@ -98,9 +83,9 @@ def _conduct(
     )
     for point, checkpoints in both:
         begun = time.time()
-        trials.append(line.compared(study, point, checkpoints))
+        trials.append(pipeline.compared(study, point, checkpoints))
         record(study, trials[-1], parent, "tuned" if point.tuned else "base", begun)
-    seconds = {**line.seconds, "total": time.perf_counter() - started}
+    seconds = {**pipeline.seconds, "total": time.perf_counter() - started}
     done = summary.assemble(
         study,
         fingerprint,
@@ -119,12 +104,13 @@ def _sample(
     """Draw every checkpoint's samples from one engine, which starts for the first of them."""
     from forkdiv.sample.deployment import ServeSampler
     from tuning import session
-    from tuning.trial import Line
+    from tuning.trial import Pipeline
 
     first = checkpoints[0]
     own = study.model_copy(update={"base": first.path})
-    problems = build(study.task).heldout(study.eval.split, study.eval.problems)
+    evaluation = Evaluation.of(study)
     with session.sampler(own, first) as app:
-        line = Line(study, first, store, ServeSampler(app, study.place.engine), progress)
+        sampler = ServeSampler(app, study.place.engine)
+        pipeline = Pipeline(study, first, store, sampler, progress)
         for checkpoint in checkpoints:
-            line.sampled(study, problems, checkpoint).require_complete()
+            pipeline.sampled(evaluation, checkpoint).require_complete()

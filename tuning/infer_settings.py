@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from forkdiv.core.config.study import PromptConfig, StudyConfig
-from forkdiv.core.config.tasks import FileConfig
 from forkdiv.core.errors import UserError, refuse
 from forkdiv.models.checkpoint import read_config
 from forkdiv.models.prompting import check_template
 from forkdiv.tasks.graders.infer import infer_grader
 from forkdiv.tasks.own_data.checked import read_rows
+from forkdiv.tasks.own_data.config import FileConfig
 from forkdiv.tasks.registry import build
 
 LOOKED_AT = 200  # rows

@@ -11,7 +11,9 @@ from forkdiv.data import dataset
 from forkdiv.forks import synthesis
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample import sample_sets
+from forkdiv.sample.evaluation import Evaluation
 from forkdiv.sample.sample_sets import SampleSet
+from forkdiv.tasks.registry import build
 from forkdiv.train import sft_run
 from tuning.space import Point, at, points
 
@@ -26,11 +28,7 @@ class Model:
 
     def samples(self, store: Store) -> SampleSet:
         """Where its samples are, or will be."""
-        study = self.study
-        what = sample_sets.identity(
-            study.task, study.eval, self.checkpoint, study.decoder, study.prompt
-        )
-        return SampleSet(what, store.path(what))
+        return sample_sets.planned(store, Evaluation.of(self.study), self.checkpoint)
 
 
 def swept(study: StudyConfig, base: Checkpoint, store: Store) -> Iterator[Model]:
@@ -49,7 +47,7 @@ def pair(study: StudyConfig, base: Checkpoint, other: Checkpoint) -> Iterator[Mo
 
 def tuned(study: StudyConfig, base: Checkpoint, store: Store) -> Checkpoint:
     """What fine-tuning the base under the study's own settings ends with."""
-    data = dataset.sft_identity(study.task, study.dataset).fingerprint
+    data = dataset.sft_identity(build(study.task), study.dataset).fingerprint
     if study.dataset.synthesis != "none":
         data = synthesis.identity(study, data, base.fingerprint).fingerprint
     run = sft_run.identity(data, base.fingerprint, study.sft, study.prompt)

@@ -53,7 +53,7 @@ def check_base(study: StudyConfig, task: Task) -> Checkpoint:
             "run it elsewhere, or choose another task",
         )
     if study.base is None:
-        base = planned_base(Store(study.place.root / "store"), study.task, study.pretrain)
+        base = planned_base(Store.of(study.place), task, study.pretrain)
         needed = (study.pretrain.examples, task.available("pretrain"))
         if needed[0] > needed[1]:
             raise too_few("pretrain", *needed)
@@ -75,6 +75,13 @@ def check_checkpoint(path: Path, task: Task) -> Checkpoint:
     checkpoint = open_checkpoint(path)
     check_vocabulary(path, task.vocabulary())
     return checkpoint
+
+
+def check_given(study: StudyConfig, base: Checkpoint) -> Checkpoint | None:
+    """The checkpoint that a study names, checked beside its base; None where it names none."""
+    if study.checkpoint is None:
+        return None
+    return check_beside(study.checkpoint, base, build(study.task))
 
 
 def check_beside(path: Path, base: Checkpoint, task: Task) -> Checkpoint:

@@ -118,8 +118,8 @@ def prepared(
     its content and stays the same.
     """
     if study.base is None:
-        store = Store(study.place.root / "store")
-        base = obtain_base(store, study.task, study.pretrain, study.place, progress)
+        store = Store.of(study.place)
+        base = obtain_base(store, build(study.task), study.pretrain, study.place, progress)
     else:
         base = shared(study.place, base)
     return study.model_copy(update={"base": base.path}), base
@@ -130,7 +130,7 @@ def shared(place: PlaceConfig, checkpoint: Checkpoint) -> Checkpoint:
     if not joins(place):
         return checkpoint
     what = Identity("base", {}, {"content": checkpoint.fingerprint})
-    held = Store(place.root / "store").obtain(what, lambda folder: _copy(checkpoint.path, folder))
+    held = Store.of(place).obtain(what, lambda folder: _copy(checkpoint.path, folder))
     return Checkpoint(held.path / CHECKPOINT, checkpoint.fingerprint)
 
 

@@ -15,37 +15,31 @@ from forkdiv.core.errors import InvalidResult
 from forkdiv.core.progress import Progress
 from forkdiv.core.store import Store, write_text
 from forkdiv.models.checkpoint import Checkpoint
+from tuning.opened import Opened
 from tuning.record import record
 from tuning.session import TRIAL_CPUS
 from tuning.space import Point, at, points
-from tuning.trial import Line, TrialResult
+from tuning.trial import Pipeline, TrialResult
 
 
-def run(
-    study: StudyConfig,
-    base: Checkpoint,
-    folder: Path,
-    sampler: str,
-    parent: str,
-    fingerprint: str,
-    progress: Progress,
-) -> list[TrialResult]:
+def run(work: Opened, parent: str, fingerprint: str) -> list[TrialResult]:
     """Walk every point of the study's grid; results in the grid's order.
 
     Raises InvalidResult naming the trials that failed after the others have finished: what
     they made is kept, and the next run starts there.
     """
+    study, base = work.study, work.base
     grid = points(study)
     # by fingerprint: another study of this name must not be read for this one
-    results = folder / "trials" / fingerprint
+    results = study.folder / "trials" / fingerprint
     results.mkdir(parents=True, exist_ok=True)
     setting = {
         "study": study.model_dump(mode="json"),
         "base": (str(base.path), base.fingerprint),
-        "sampler": sampler,
+        "sampler": work.app,
         "parent": parent,
         "results": str(results.resolve()),
-        "progress": str(progress.path.resolve()),
+        "progress": str(work.progress.path.resolve()),
     }
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(trial, setting=setting), {"CPU": TRIAL_CPUS}),
@@ -89,11 +83,11 @@ def trial(config: dict[str, Any], setting: dict[str, Any]) -> None:
     point = Point(**config["point"])
     progress = Progress(Path(setting["progress"]), point.name)
     started = time.time()
-    store = Store(study.place.root / "store")
+    store = Store.of(study.place)
     client = ServeSampler(setting["sampler"], study.place.engine)
     path, fingerprint = setting["base"]
     base = Checkpoint(Path(path), fingerprint)
-    result = Line(study, base, store, client, progress).walk(point)
+    result = Pipeline(study, base, store, client, progress).walk(point)
     metrics = record(at(study, point), result, setting["parent"], point.name, started)
     write_text(Path(setting["results"]) / f"{_file_name(point)}.json", json.dumps(asdict(result)))
     progress(_sentence(metrics))

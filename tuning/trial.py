@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from forkdiv.core.config.study import DecoderConfig, StudyConfig
+from forkdiv.core.config.decoder import DecoderConfig
+from forkdiv.core.config.study import EvalConfig, StudyConfig
 from forkdiv.core.errors import InvalidResult
 from forkdiv.core.fingerprint import Identity
 from forkdiv.core.progress import Progress
-from forkdiv.core.records import Problem
 from forkdiv.core.store import Artifact, Store
 from forkdiv.coverage import estimate, exact, exact_forks, stats
 from forkdiv.coverage.cells import Findings, cells, means
@@ -26,6 +26,7 @@ from forkdiv.data import dataset
 from forkdiv.forks import synthesis
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample import sample_sets
+from forkdiv.sample.evaluation import Evaluation
 from forkdiv.sample.sample_sets import Failed, Request, Response, SamplerClient, SampleSet
 from forkdiv.score import verdicts
 from forkdiv.score.counts import ProblemCounts
@@ -68,7 +69,7 @@ class NoSampler:
 
 
 @dataclass
-class Line:
+class Pipeline:
     """The stages, bound to one study, its base, store and sampler."""
 
     study: StudyConfig
@@ -94,61 +95,61 @@ class Line:
     ) -> TrialResult:
         """Sample and score `checkpoints`, saved one after the other and named by epoch, and the
         base under the same decoder to compare with. The last one is the point's own."""
-        problems = build(study.task).heldout(study.eval.split, study.eval.problems)
+        evaluation = Evaluation.of(study)
         *earlier, last = checkpoints
         dynamics = [
             cell
             for epoch in earlier
-            for cell in self._cells(study, point, problems, checkpoints[epoch], epoch, False)[0]
+            for cell in self._cells(evaluation, point, checkpoints[epoch], epoch, False)[0]
         ]
-        cells, counts, fingerprint = self._cells(study, point, problems, checkpoints[last], last)
+        cells, counts, fingerprint = self._cells(evaluation, point, checkpoints[last], last)
         return TrialResult(
             point=point,
             fingerprint=fingerprint,
             cells=cells,
             checkpoint=checkpoints[last].fingerprint,
             dynamics=dynamics,
-            passed=_passed(study, counts),
+            passed=_passed(evaluation.config, counts),
             subsets=[one.subset for one in counts],
-            choice=self._choice(study, checkpoints[last]),
+            choice=self._choice(evaluation, checkpoints[last]),
             seconds=self.seconds,
             drawn=self.drawn,
         )
 
     def _cells(
         self,
-        study: StudyConfig,
+        evaluation: Evaluation,
         point: Point,
-        problems: list[Problem],
         checkpoint: Checkpoint,
         epoch: float,
         named: bool = True,
     ) -> tuple[list[dict[str, Any]], list[ProblemCounts], str]:
         """The cells of one checkpoint, its counts, and the fingerprint of those."""
-        counts, samples = self.evaluated(study, problems, checkpoint)
+        config, problems = evaluation.config, evaluation.problems
+        counts, samples = self.evaluated(evaluation, checkpoint)
         own = checkpoint.fingerprint == self.base.fingerprint
-        theirs = None if own else self.evaluated(study, problems, self.base)[0]
+        theirs = None if own else self.evaluated(evaluation, self.base)[0]
         with self._timed("exact"):
-            forks = self.at_forks(study, problems, checkpoint)
-            p = forks.p if forks else self.known(study, problems, checkpoint)
+            forks = self.at_forks(evaluation, checkpoint)
+            p = forks.p if forks else self.exact(evaluation, checkpoint)
         knobs = {**asdict(point), "epoch": None if own else epoch or None}
         # problems lost and gained are named for the last checkpoint alone: lists fill a summary
         prompts = [one.prompt for one in problems] if named else ()
         found = Findings(counts, theirs, p, prompts, forks)
         with self._timed("coverage"):
-            made = cells(knobs, found, study.eval)
-        rule = [f"until {study.eval.enough} correct"] if study.eval.enough else []
-        what = verdicts.identity(samples, len(problems), study.eval.samples, rule)
+            made = cells(knobs, found, config)
+        rule = [f"until {config.enough} correct"] if config.enough else []
+        what = verdicts.identity(samples, len(problems), config.samples, rule)
         return made, counts, what.fingerprint
 
-    def _choice(self, study: StudyConfig, checkpoint: Checkpoint) -> dict[str, dict[str, float]]:
+    def _choice(
+        self, evaluation: Evaluation, checkpoint: Checkpoint
+    ) -> dict[str, dict[str, float]]:
         """pass@k on the validation problems, by subset and k."""
-        if not study.eval.validation_problems:
+        if not (problems := evaluation.config.validation_problems):
             return {}
-        update = {"split": "validation", "problems": study.eval.validation_problems}
-        study = study.model_copy(update={"eval": study.eval.model_copy(update=update)})
-        problems = build(study.task).heldout("validation", study.eval.problems)
-        return means(self.evaluated(study, problems, checkpoint)[0], study.eval)
+        validation = evaluation.on_validation(problems)
+        return means(self.evaluated(validation, checkpoint)[0], validation.config)
 
     def trained(self, study: StudyConfig, evaluate: Evaluate | None = None) -> Artifact:
         """The run of the study's own settings; `evaluate` is given the checkpoints as they come."""
@@ -170,17 +171,17 @@ class Line:
         everything in the store. None where the checkpoints between are not what is measured."""
         if study.interpolation != 1:
             return None
-        problems = build(study.task).heldout(study.eval.split, study.eval.problems)
-        line = replace(self, seconds={}, drawn=0)  # for another thread
+        evaluation = Evaluation.of(study)
+        pipeline = replace(self, seconds={}, drawn=0)  # for another thread
 
         def evaluate(epoch: float, checkpoint: Checkpoint) -> None:
             self.progress(f"evaluating epoch {epoch:g} while training goes on")
             try:
-                line._cells(study, point, problems, checkpoint, epoch, False)
+                pipeline._cells(evaluation, point, checkpoint, epoch, False)
             except InvalidResult as error:  # `compared` meets it again, and says so in the cell
                 self.progress(f"epoch {epoch:g} will be tried again after training: {error}")
-            self.drawn += line.drawn
-            line.drawn = 0
+            self.drawn += pipeline.drawn
+            pipeline.drawn = 0
 
         return evaluate
 
@@ -200,99 +201,82 @@ class Line:
 
     def data(self, study: StudyConfig) -> Artifact:
         """The fine-tuning data, repaired where the study says so."""
+        task = build(study.task)
         with self._timed("dataset"):
-            plain = dataset.obtain_sft(self.store, study.task, study.dataset, self.progress)
+            plain = dataset.obtain_sft(self.store, task, study.dataset, self.progress)
         with self._timed("synthesis"):
             return synthesis.obtain(
-                self.store, study, plain, self.base, self.sampler, self.progress
+                self.store, study, task, plain, self.base, self.sampler, self.progress
             )
 
     def evaluated(
-        self, study: StudyConfig, problems: list[Problem], checkpoint: Checkpoint
+        self, evaluation: Evaluation, checkpoint: Checkpoint
     ) -> tuple[list[ProblemCounts], Identity]:
-        if study.eval.enough:
-            return self._until_settled(study, problems, checkpoint)
-        samples = self.sampled(study, problems, checkpoint)
+        """The checkpoint's counts by problem, and the identity of its samples."""
+        if evaluation.config.enough:
+            return self._until_settled(evaluation, checkpoint)
+        task, problems, n = evaluation.task, evaluation.problems, evaluation.config.samples
+        samples = self.sampled(evaluation, checkpoint)
         with self._timed("score"):
-            counts = verdicts.obtain(self.store, study.task, problems, study.eval.samples, samples)
+            counts = verdicts.obtain(self.store, task, problems, n, samples)
         return counts, samples.identity
 
     def _until_settled(
-        self, study: StudyConfig, problems: list[Problem], checkpoint: Checkpoint
+        self, evaluation: Evaluation, checkpoint: Checkpoint
     ) -> tuple[list[ProblemCounts], Identity]:
         """Stage by stage, each for the problems that the ones before have not settled."""
-        config = study.eval
+        config, problems = evaluation.config, evaluation.problems
         assert config.enough
         design = stats.doubling(config.samples, config.first, config.enough)
-        found: dict[str, ProblemCounts] = {}
-        owed = problems
+        counted: dict[str, ProblemCounts] = {}
+        unsettled = problems
         for n in design.stages:
-            names = {one.id for one in owed}
-            each = [n if one.id in names else 0 for one in problems]
-            samples = self.sampled(study, problems, checkpoint, each)
-            some = len(owed) < len(problems)
+            names = {problem.id for problem in unsettled}
+            each = [n if problem.id in names else 0 for problem in problems]
+            samples = self.sampled(evaluation, checkpoint, each)
+            some = len(unsettled) < len(problems)
             with self._timed("score"):
-                counts = verdicts.obtain(self.store, study.task, owed, n, samples, some)
-            for one in counts:
-                one.stages, one.enough = design.stages, design.enough
-                found[one.problem_id] = one
+                counts = verdicts.obtain(self.store, evaluation.task, unsettled, n, samples, some)
+            for count in counts:
+                count.stages, count.enough = design.stages, design.enough
+                counted[count.problem_id] = count
             # one with an error has no verdict to go by: its cell is invalid, whatever comes
-            owed = [
+            unsettled = [
                 problem
-                for problem, one in zip(owed, counts, strict=True)
-                if not one.error and design.goes_on(n, one.correct)
+                for problem, count in zip(unsettled, counts, strict=True)
+                if not count.error and design.goes_on(n, count.correct)
             ]
-            if not owed:
+            if not unsettled:
                 break
-        return [found[one.id] for one in problems], samples.identity
+        return [counted[problem.id] for problem in problems], samples.identity
 
     def sampled(
-        self,
-        study: StudyConfig,
-        problems: list[Problem],
-        checkpoint: Checkpoint,
-        each: Sequence[int] = (),
+        self, evaluation: Evaluation, checkpoint: Checkpoint, each: Sequence[int] = ()
     ) -> SampleSet:
         """The checkpoint's samples, drawn where they are missing; `each` says how many of each
         problem, where they differ."""
-        what = sample_sets.identity(study.task, study.eval, checkpoint, study.decoder, study.prompt)
         with self._timed("sample"):
-            found = sample_sets.obtain(
-                self.store,
-                what,
-                problems,
-                each or study.eval.samples,
-                checkpoint,
-                study.decoder,
-                self.sampler,
-                self.progress,
+            samples = sample_sets.obtain(
+                self.store, evaluation, checkpoint, self.sampler, self.progress, each
             )
-        self.drawn += found.drawn
-        return found
+        self.drawn += samples.drawn
+        return samples
 
-    def known(
-        self, study: StudyConfig, problems: list[Problem], checkpoint: Checkpoint
-    ) -> Floats | None:
+    def exact(self, evaluation: Evaluation, checkpoint: Checkpoint) -> Floats | None:
         """Exact probabilities, or None where the decoder draws trees or the task cannot list
         every correct response."""
-        if study.decoder.tree_samples or not build(study.task).exhaustive:
+        if evaluation.decoder.tree_samples or not evaluation.task.exhaustive:
             return None
-        found = exact.obtain(
-            self.store, study.task, study.eval, problems, checkpoint, study.decoder, study.prompt
-        )
-        return exact.read(found)
+        return exact.read(exact.obtain(self.store, evaluation, checkpoint))
 
-    def at_forks(
-        self, study: StudyConfig, problems: list[Problem], checkpoint: Checkpoint
-    ) -> ForkProbabilities | None:
+    def at_forks(self, evaluation: Evaluation, checkpoint: Checkpoint) -> ForkProbabilities | None:
         """What the checkpoint does at the forks, with exact probabilities; None where the decoder
         is more than a temperature, or the task does not know its forks."""
-        if not study.decoder.is_plain or not exact_forks.applies(build(study.task), problems):
+        if not evaluation.decoder.is_plain:
             return None
-        found = exact_forks.obtain(
-            self.store, study.task, study.eval, problems, checkpoint, study.decoder, study.prompt
-        )
-        return exact_forks.read(found)
+        if not exact_forks.applies(evaluation.task, evaluation.problems):
+            return None
+        return exact_forks.read(exact_forks.obtain(self.store, evaluation, checkpoint))
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -304,10 +288,10 @@ class Line:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + passed
 
 
-def _passed(study: StudyConfig, counts: list[ProblemCounts]) -> dict[str, list[float]]:
-    if not study.eval.validation_problems or any(one.error for one in counts):
+def _passed(config: EvalConfig, counts: list[ProblemCounts]) -> dict[str, list[float]]:
+    if not config.validation_problems or any(one.error for one in counts):
         return {}
-    ks = sorted({study.eval.ks[0], study.eval.ks[-1]})
+    ks = sorted({config.ks[0], config.ks[-1]})
     rows = estimate.pass_at(counts, ks).T.tolist()
     return {str(k): row for k, row in zip(ks, rows, strict=True)}
 

@@ -10,9 +10,12 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from forkdiv.core.config.study import StudyConfig
 
 
 @dataclass(frozen=True)
@@ -102,3 +105,11 @@ class Follower:
                 self._show(
                     f"{seconds // 60:3d}:{seconds % 60:02d}  {event['who']}: {event['message']}"
                 )
+
+
+@contextmanager
+def progress_shown(study: StudyConfig, who: str, show: Callable[[str], None]) -> Iterator[Progress]:
+    """The study's progress, shown as it comes while the block runs; `who` speaks by default."""
+    progress = Progress(study.folder / "progress.jsonl", who)
+    with Follower(progress.path, show):
+        yield progress

@@ -17,6 +17,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from forkdiv.core.config.study import PlaceConfig
 from forkdiv.core.errors import InvalidResult, refuse
 from forkdiv.core.fingerprint import Identity, library_version
 
@@ -45,6 +46,11 @@ class Store:
     """A folder of artifacts, shared by every study, trial and process that names it."""
 
     root: Path
+
+    @classmethod
+    def of(cls, place: PlaceConfig) -> Store:
+        """The store of a place: the folder `store` in `place.root`."""
+        return cls(place.root / "store")
 
     def find(self, identity: Identity) -> Artifact | None:
         """The published artifact, or None.

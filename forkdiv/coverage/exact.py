@@ -14,36 +14,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from forkdiv.core.config.study import DecoderConfig, EvalConfig, PromptConfig
-from forkdiv.core.config.tasks import TaskConfig
+from forkdiv.core.config.decoder import DecoderConfig
 from forkdiv.core.fingerprint import Identity
-from forkdiv.core.records import Problem
 from forkdiv.core.store import Artifact, Store
 from forkdiv.coverage.stats import Floats
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.models.decoding import first_candidates
-from forkdiv.tasks.registry import build, described
+from forkdiv.sample.evaluation import Evaluation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-RAW = PromptConfig()
 PROBABILITIES = "probabilities.json"
 
 
-def identity(
-    task: TaskConfig,
-    config: EvalConfig,
-    problems: int,
-    checkpoint: Checkpoint,
-    decoder: DecoderConfig,
-    prompt: PromptConfig,
-) -> Identity:
+def identity(evaluation: Evaluation, checkpoint: Checkpoint) -> Identity:
+    """Of the probabilities of the evaluation's problems."""
+    decoder = evaluation.decoder
     knobs: dict[str, object] = {
-        "task": described(task),
-        "split": config.split,
-        "problems": problems,
-        "prompt": prompt,
+        "task": evaluation.task.identity(),
+        "split": evaluation.config.split,
+        "problems": len(evaluation.problems),
+        "prompt": evaluation.prompt,
         "temperature": decoder.temperature,
         "dtype": decoder.dtype,
     }
@@ -52,50 +44,36 @@ def identity(
     return Identity("exact", knobs, {"checkpoint": checkpoint.fingerprint})
 
 
-def obtain(
-    store: Store,
-    task: TaskConfig,
-    config: EvalConfig,
-    problems: Sequence[Problem],
-    checkpoint: Checkpoint,
-    decoder: DecoderConfig,
-    prompt: PromptConfig = RAW,
-) -> Artifact:
-    """Each problem's probability of a correct response under `decoder`.
+def obtain(store: Store, evaluation: Evaluation, checkpoint: Checkpoint) -> Artifact:
+    """Each problem's probability of a correct response under the decoder.
 
     Raises ValueError for a decoder that draws trees: what they hold has no closed form.
     """
 
     def make(folder: Path) -> None:
-        values = probabilities(task, problems, checkpoint, decoder, prompt)
+        values = probabilities(evaluation, checkpoint)
         (folder / PROBABILITIES).write_text(json.dumps(values.tolist()))
 
-    what = identity(task, config, len(problems), checkpoint, decoder, prompt)
-    return store.obtain(what, make)
+    return store.obtain(identity(evaluation, checkpoint), make)
 
 
 def read(artifact: Artifact) -> Floats:
     return np.asarray(json.loads((artifact.path / PROBABILITIES).read_text()))
 
 
-def probabilities(
-    task: TaskConfig,
-    problems: Sequence[Problem],
-    checkpoint: Checkpoint,
-    decoder: DecoderConfig,
-    prompt: PromptConfig = RAW,
-) -> Floats:
+def probabilities(evaluation: Evaluation, checkpoint: Checkpoint) -> Floats:
     """Float64 of shape (problems,), or (problems, first tokens) where those are forced. Raises
     ValueError where the task cannot list every correct response, and for trees."""
+    task, decoder, prompt = evaluation.task, evaluation.decoder, evaluation.prompt
+    problems = evaluation.problems
     if decoder.tree_samples:
         raise ValueError(f"no exact probabilities of trees of samples: {decoder}")
     from forkdiv.models.loading import next_token_logprobs
     from forkdiv.models.prompting import encode, prompt_ids
 
-    solver = build(task)
-    if not solver.exhaustive:
-        raise ValueError(f"{task.kind} does not list every correct response")
-    traces = [solver.solutions(problem) for problem in problems]
+    if not task.exhaustive:
+        raise ValueError(f"{task.config.kind} does not list every correct response")
+    traces = [task.solutions(problem) for problem in problems]
     model, tokenizer = load(checkpoint, decoder)
     encoded = [
         encode(tokenizer, problem.prompt, trace.text, prompt)

@@ -23,8 +23,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from forkdiv.core.config.study import DecoderConfig, EvalConfig, PromptConfig
-from forkdiv.core.config.tasks import TaskConfig
 from forkdiv.core.fingerprint import Identity
 from forkdiv.core.records import Problem
 from forkdiv.core.store import Artifact, Store
@@ -34,8 +32,8 @@ from forkdiv.coverage.fork_tree import ForkTree
 from forkdiv.coverage.stats import Floats
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.models.prompting import placed_ids, prompt_ids
+from forkdiv.sample.evaluation import Evaluation
 from forkdiv.tasks.base import Task
-from forkdiv.tasks.registry import build
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -52,43 +50,26 @@ def applies(task: Task, problems: Sequence[Problem]) -> bool:
     return any(found) and None not in found
 
 
-def identity(
-    task: TaskConfig,
-    config: EvalConfig,
-    problems: int,
-    checkpoint: Checkpoint,
-    decoder: DecoderConfig,
-    prompt: PromptConfig,
-) -> Identity:
+def identity(evaluation: Evaluation, checkpoint: Checkpoint) -> Identity:
     """What decides exact probabilities decides those at the forks, and nothing else does."""
-    same = exact.identity(task, config, problems, checkpoint, decoder, prompt)
-    return replace(same, stage="forks")
+    return replace(exact.identity(evaluation, checkpoint), stage="forks")
 
 
-def obtain(
-    store: Store,
-    task: TaskConfig,
-    config: EvalConfig,
-    problems: Sequence[Problem],
-    checkpoint: Checkpoint,
-    decoder: DecoderConfig,
-    prompt: PromptConfig = exact.RAW,
-) -> Artifact:
-    """Each problem's probabilities at its forks under `decoder`.
+def obtain(store: Store, evaluation: Evaluation, checkpoint: Checkpoint) -> Artifact:
+    """Each problem's probabilities at its forks under the decoder.
 
     Raises ValueError for a decoder that truncates: its distribution is not the model's; and as
     `probabilities` does.
     """
-    exact.check_whole(decoder)
+    exact.check_whole(evaluation.decoder)
 
     def make(folder: Path) -> None:
-        found = probabilities(task, problems, checkpoint, decoder, prompt)
+        found = probabilities(evaluation, checkpoint)
         nodes = [asdict(node) for node in found.nodes]
         text = json.dumps({"p": found.p.tolist(), "q": found.q.tolist(), "nodes": nodes})
         (folder / FORKS).write_text(text, encoding="utf-8")
 
-    what = identity(task, config, len(problems), checkpoint, decoder, prompt)
-    return store.obtain(what, make)
+    return store.obtain(identity(evaluation, checkpoint), make)
 
 
 def read(artifact: Artifact) -> ForkProbabilities:
@@ -100,23 +81,17 @@ def read(artifact: Artifact) -> ForkProbabilities:
     return ForkProbabilities(np.asarray(found["p"]), np.asarray(found["q"]), tuple(nodes))
 
 
-def probabilities(
-    task: TaskConfig,
-    problems: Sequence[Problem],
-    checkpoint: Checkpoint,
-    decoder: DecoderConfig,
-    prompt: PromptConfig = exact.RAW,
-) -> ForkProbabilities:
+def probabilities(evaluation: Evaluation, checkpoint: Checkpoint) -> ForkProbabilities:
     """At the forks of every problem. Raises ValueError where the task cannot list every correct
     response or does not know its forks, UserError where the tokenizer cannot tell the branches
     of a fork apart."""
-    solver = build(task)
-    if not applies(solver, problems):
-        raise ValueError(f"{task.kind} does not list every correct response with its forks")
-    model, tokenizer = exact.load(checkpoint, decoder)
-    trees = [_tree(solver, problem, tokenizer) for problem in problems]
-    heads = [prompt_ids(tokenizer, problem.prompt, prompt) for problem in problems]
-    steps = _steps(model, heads, trees, decoder.temperature)
+    task, problems = evaluation.task, evaluation.problems
+    if not applies(task, problems):
+        raise ValueError(f"{task.config.kind} does not list every correct response with its forks")
+    model, tokenizer = exact.load(checkpoint, evaluation.decoder)
+    trees = [_tree(task, problem, tokenizer) for problem in problems]
+    heads = [prompt_ids(tokenizer, problem.prompt, evaluation.prompt) for problem in problems]
+    steps = _steps(model, heads, trees, evaluation.decoder.temperature)
     p, q, nodes = [], [], []
     for problem, tree in enumerate(trees):
         logs, steps = steps[: len(tree.steps)], steps[len(tree.steps) :]

@@ -11,7 +11,7 @@ from forkdiv.core.errors import InvalidResult
 from forkdiv.core.fingerprint import Identity, stages
 from forkdiv.core.store import commit, versions
 from forkdiv.models.checkpoint import Checkpoint
-from forkdiv.tasks.registry import build, described
+from forkdiv.tasks.registry import build
 
 NOT_IDENTITY = {"name", "place", "base", "checkpoint", "pretrain", "audit", "data", "plan"}
 
@@ -21,7 +21,7 @@ def identity(study: StudyConfig, base: Checkpoint) -> Identity:
     config = study.model_dump(exclude={"task", *NOT_IDENTITY})
     return Identity(
         "study",
-        config | {"task": described(study.task), "stages": stages()},
+        config | {"task": build(study.task).identity(), "stages": stages()},
         {"base": base.fingerprint},
     )
 

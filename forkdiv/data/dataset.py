@@ -14,11 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from forkdiv.core.config.study import DatasetConfig, PretrainConfig
-from forkdiv.core.config.tasks import TaskConfig
 from forkdiv.core.fingerprint import Identity, canonical
 from forkdiv.core.records import Example
 from forkdiv.core.store import Artifact, Store
-from forkdiv.tasks.registry import build, described
+from forkdiv.tasks.base import Task
 
 EXAMPLES, CARD = "examples.parquet", "card.json"
 ROWS_AT_ONCE = 4096
@@ -28,15 +27,14 @@ SCHEMA = pa.schema(
 )
 
 
-def sft_identity(task: TaskConfig, config: DatasetConfig) -> Identity:
+def sft_identity(task: Task, config: DatasetConfig) -> Identity:
     """Only what the task reads of the config: a knob of another task changes nothing."""
-    made = build(task)
-    knobs = {knob: getattr(config, knob) for knob in made.knobs - {"synthesis"}}
-    own = {"examples": made.examples(config), "seed": config.seed}
+    knobs = {knob: getattr(config, knob) for knob in task.knobs - {"synthesis"}}
+    own = {"examples": task.examples(config), "seed": config.seed}
     return Identity("dataset", {"task": _without_seed(task), "sft": knobs | own})
 
 
-def walks_identity(task: TaskConfig, config: PretrainConfig, separator: str) -> Identity:
+def walks_identity(task: Task, config: PretrainConfig, separator: str) -> Identity:
     names = ("examples", "walks", "direction", "seed")
     knobs = {name: getattr(config, name) for name in names}
     return Identity(
@@ -44,37 +42,34 @@ def walks_identity(task: TaskConfig, config: PretrainConfig, separator: str) -> 
     )
 
 
-def _without_seed(task: TaskConfig) -> dict[str, Any]:
+def _without_seed(task: Task) -> dict[str, Any]:
     """Without the task's seed, which draws held-out problems only."""
-    own: dict[str, Any] = canonical(described(task))
+    own: dict[str, Any] = canonical(task.identity())
     del own["seed"]
     return own
 
 
 def obtain_sft(
     store: Store,
-    task: TaskConfig,
+    task: Task,
     config: DatasetConfig,
     on_wait: Callable[[str], None] = lambda message: None,
 ) -> Artifact:
     """The SFT dataset for these knobs, made where it does not exist yet; before any synthesis."""
     identity = sft_identity(task, config)
-    made = build(task)
 
     def make(folder: Path) -> None:
-        write(folder, made.sft_examples(config), identity, task)
+        write(folder, task.sft_examples(config), identity, task)
 
     return store.obtain(identity, make, on_wait)
 
 
-def obtain_walks(
-    store: Store, task: TaskConfig, config: PretrainConfig, separator: str
-) -> Artifact:
+def obtain_walks(store: Store, task: Task, config: PretrainConfig, separator: str) -> Artifact:
     """What a base model learns from; `separator` is the model's end token."""
     identity = walks_identity(task, config, separator)
 
     def make(folder: Path) -> None:
-        write(folder, build(task).walk_examples(config, separator), identity, task, separator)
+        write(folder, task.walk_examples(config, separator), identity, task, separator)
 
     return store.obtain(identity, make)
 
@@ -83,7 +78,7 @@ def write(
     folder: Path,
     examples: Iterable[Example],
     identity: Identity,
-    task: TaskConfig,
+    task: Task,
     separator: str = " ",
     more: Mapping[str, Any] | None = None,
 ) -> None:
@@ -92,7 +87,7 @@ def write(
     `separator` is what stands between several walks of one response. Memory stays flat: the
     examples of one problem follow one another, so that problems are counted where they change.
     """
-    tally = _Tally(separator)
+    tally = _CardCounts(separator)
     rows = iter(examples)
     with pq.ParquetWriter(folder / EXAMPLES, SCHEMA, compression="zstd") as writer:
         while part := list(islice(rows, ROWS_AT_ONCE)):
@@ -105,13 +100,13 @@ def write(
         "knobs": canonical(identity.config),
         **tally.counts(),
         **(more or {}),
-        "notes": list(build(task).notes),
-        "licence": build(task).licence,
+        "notes": list(task.notes),
+        "licence": task.licence,
     }
     (folder / CARD).write_text(json.dumps(card, indent=1))
 
 
-class _Tally:
+class _CardCounts:
     """What a card counts, row by row."""
 
     def __init__(self, separator: str) -> None:

@@ -9,11 +9,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from forkdiv.core.config.study import StudyConfig
-from forkdiv.core.config.tasks import FileConfig, task_adapter
+from forkdiv.core.config.tasks import TaskConfig, task_adapter
 from forkdiv.core.errors import refuse
 from forkdiv.core.records import Example
 from forkdiv.core.store import Store
 from forkdiv.data import dataset
+from forkdiv.tasks.own_data.config import FileConfig
 from forkdiv.tasks.own_data.task import UNGRADED, OwnData
 from forkdiv.tasks.registry import build
 
@@ -38,8 +39,10 @@ def examples(
 ) -> Iterable[Example]:
     """The examples of a study that `named` returned."""
     if study.data is None:
-        store = Store(study.place.root / "store")
-        return dataset.stream(dataset.obtain_sft(store, study.task, study.dataset, on_wait).path)
+        store = Store.of(study.place)
+        return dataset.stream(
+            dataset.obtain_sft(store, build(study.task), study.dataset, on_wait).path
+        )
     if folder := _ours(study.data):
         return dataset.stream(folder)
     # every row of a file, not the share that a study would train on
@@ -56,12 +59,12 @@ def _ours(path: Path) -> Path | None:
     return folder if inside and whole else None
 
 
-def _task_of(folder: Path) -> FileConfig:
+def _task_of(folder: Path) -> TaskConfig:
     try:
         task = dataset.read_card(folder)["task"]
         if task["kind"] == "file":
             return FileConfig(train=folder / dataset.EXAMPLES, grader=task["grader"])
-        made: FileConfig = task_adapter.validate_python(task)
+        made = task_adapter.validate_python(task)
     except (KeyError, TypeError, json.JSONDecodeError, ValidationError) as error:
         raise refuse(
             f"the card of the dataset {folder} cannot be read",

@@ -39,7 +39,6 @@ from forkdiv.sample.sample_sets import (
 )
 from forkdiv.score.grader_process import Grader
 from forkdiv.tasks.base import Task, derive, example, no_grader
-from forkdiv.tasks.registry import build
 
 ENUMERATOR, SAMPLES = "enumerator", "samples"
 
@@ -58,6 +57,7 @@ def identity(study: StudyConfig, data: str, base: str) -> Identity:
 def obtain(
     store: Store,
     study: StudyConfig,
+    task: Task,
     data: Artifact,
     base: Checkpoint,
     sampler: SamplerClient | None,
@@ -74,10 +74,9 @@ def obtain(
 
     def make(folder: Path) -> None:
         rows = dataset.read(data.path)
-        task = build(study.task)
         kept, tally = repair(study, task, rows, base, sampler, progress)
         more = {"synthesis": {"way": way, **tally.report()}}
-        dataset.write(folder, kept, what, study.task, more=more)
+        dataset.write(folder, kept, what, task, more=more)
         progress(tally.sentence())
 
     return store.obtain(what, make, progress)
@@ -90,7 +89,7 @@ def repair(
     base: Checkpoint,
     sampler: SamplerClient | None,
     progress: Progress,
-) -> tuple[list[Example], Tally]:
+) -> tuple[list[Example], SynthesisReport]:
     """The rows of the repaired data, within the budget, and what became of the data."""
     way, config = study.dataset.synthesis, study.synthesis
     if not rows:
@@ -107,7 +106,7 @@ def repair(
             base.path, study.prompt, study.audit, study.place.device, config.forks_per_problem
         )
     shown = look(task, rows, unsure)
-    tally = Tally(
+    tally = SynthesisReport(
         forks=sum(one.forks for one in shown),
         covered_means="a second branch" if unsure else "every valid branch",
     )
@@ -188,7 +187,7 @@ def _sample(
     base: Checkpoint,
     sampler: SamplerClient,
     progress: Progress,
-    tally: Tally,
+    tally: SynthesisReport,
 ) -> None:
     """Add verified samples that the base draws from the fork's prefix."""
     config = study.synthesis
@@ -216,7 +215,7 @@ def _sample(
         for (one, _), seed in zip(lacking, seeds, strict=True)
         for text in dict.fromkeys(drawn[seed])
     ]
-    with Grader(study.task) as grader:
+    with Grader(task) as grader:
         verdicts = grader.grade(pairs)
     right: dict[str, list[Trace]] = {}
     for (problem, text), verdict in zip(pairs, verdicts, strict=True):
@@ -229,7 +228,9 @@ def _sample(
         _add(task, one, right.get(one.problem.id, []))
 
 
-def _within_budget(shown: list[Shown], config: SynthesisConfig, tally: Tally) -> list[Example]:
+def _within_budget(
+    shown: list[Shown], config: SynthesisConfig, tally: SynthesisReport
+) -> list[Example]:
     """Whole repaired problems while they fit, then rows of further ones as they were."""
     before = sum(len(one.rows) for one in shown)
     budget = config.budget or before
@@ -258,7 +259,7 @@ def _within_budget(shown: list[Shown], config: SynthesisConfig, tally: Tally) ->
 
 
 @dataclass
-class Tally:
+class SynthesisReport:
     """What became of a dataset."""
 
     forks: int

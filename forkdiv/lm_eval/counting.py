@@ -8,19 +8,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
-from forkdiv.core.config.tasks import FileConfig
 from forkdiv.core.errors import refuse
 from forkdiv.core.records import Outcome, Problem, Verdict
 from forkdiv.coverage.stats import pass_at_k
 from forkdiv.lm_eval.judge import ALLOWED, NAMED, OWN, Judge
-from forkdiv.lm_eval.lines import Line
+from forkdiv.lm_eval.lines import SampleLine
 from forkdiv.lm_eval.reading import Samples
 from forkdiv.score.counts import ProblemCounts, Tally
 from forkdiv.score.grader_process import Grader
+from forkdiv.tasks.own_data.config import FileConfig
+from forkdiv.tasks.registry import build
 
 AT_ONCE = 8192  # responses that are held in memory, and among which equal ones are graded once
 
-Lines = Sequence[tuple[Problem, Line]]
+Lines = Sequence[tuple[Problem, SampleLine]]
 
 
 @dataclass
@@ -35,7 +36,7 @@ class Agreement:
     known: Counter[str] = field(default_factory=Counter)
     first_apart: str = ""
 
-    def add(self, line: Line, verdicts: Sequence[Verdict]) -> None:
+    def add(self, line: SampleLine, verdicts: Sequence[Verdict]) -> None:
         judged = _judged(line)
         correct = sum(one.outcome is Outcome.CORRECT for one in verdicts[:judged])
         for name, value in line.metrics.items():
@@ -65,13 +66,12 @@ def count(samples: Samples, judge: Judge, n: int) -> tuple[list[ProblemCounts], 
 
     Raises UserError where a grader calls nothing correct although the files do.
     """
-    task = FileConfig(test=samples.files[0].path, grader=judge.name if judge.is_grader else "exact")
     tallies: dict[int, Tally] = {}
     left = [n] * len(samples.problems)
     agreement = Agreement()
     _, _, filter = judge.name.rpartition(",")
     lines = samples.lines(filter if judge.is_metric else None)
-    with Grader(task) if judge.is_grader else nullcontext() as grader:
+    with _grader(samples, judge) if judge.is_grader else nullcontext() as grader:
         for some in _batches(lines):
             pairs = [(samples.problems[at], line) for at, line in some]
             for (at, line), verdicts in zip(some, _verdicts(judge, grader, pairs), strict=True):
@@ -89,8 +89,12 @@ def count(samples: Samples, judge: Judge, n: int) -> tuple[list[ProblemCounts], 
     return counts, agreement
 
 
-def _batches(lines: Iterable[tuple[int, Line]]) -> Iterator[list[tuple[int, Line]]]:
-    some: list[tuple[int, Line]] = []
+def _grader(samples: Samples, judge: Judge) -> Grader:
+    return Grader(build(FileConfig(test=samples.files[0].path, grader=judge.name)))
+
+
+def _batches(lines: Iterable[tuple[int, SampleLine]]) -> Iterator[list[tuple[int, SampleLine]]]:
+    some: list[tuple[int, SampleLine]] = []
     held = 0
     for at, line in lines:
         some.append((at, line))
@@ -107,7 +111,7 @@ def _verdicts(judge: Judge, grader: Grader | None, lines: Lines) -> Iterator[Seq
     if grader is not None:
         yield from _graded(grader, lines)
         return
-    of: Callable[[Line], Sequence[Verdict]] = _own if judge.name == OWN else _by_metric(judge)
+    of: Callable[[SampleLine], Sequence[Verdict]] = _own if judge.name == OWN else _by_metric(judge)
     for _, line in lines:
         yield of(line)
 
@@ -122,16 +126,16 @@ def _graded(grader: Grader, lines: Lines) -> Iterator[Sequence[Verdict]]:
         yield [verdicts[problem.id, text] for text in line.responses]
 
 
-def _own(line: Line) -> Sequence[Verdict]:
+def _own(line: SampleLine) -> Sequence[Verdict]:
     assert line.verdicts is not None  # seen when the file was looked through
     return line.verdicts
 
 
-def _by_metric(judge: Judge) -> Callable[[Line], Sequence[Verdict]]:
+def _by_metric(judge: Judge) -> Callable[[SampleLine], Sequence[Verdict]]:
     metric = judge.name.rpartition(",")[0]
     right, wrong = Verdict(Outcome.CORRECT), Verdict(Outcome.WRONG, None, f"{metric} is 0")
 
-    def verdicts(line: Line) -> Sequence[Verdict]:
+    def verdicts(line: SampleLine) -> Sequence[Verdict]:
         found = line.per_sample(metric)
         assert found is not None  # as above
         return [right if one else wrong for one in found]
@@ -147,7 +151,7 @@ def _votes(judge: Judge, verdicts: Sequence[Verdict]) -> bool:
     return all(one.answer is not None for one in graded)
 
 
-def _judged(line: Line) -> int:
+def _judged(line: SampleLine) -> int:
     """How many of the line's first responses its metrics judge, as far as what the filter kept
     shows it; 0 where it does not."""
     if len(line.responses) == 1:

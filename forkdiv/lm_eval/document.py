@@ -8,7 +8,7 @@ from typing import Any
 
 from forkdiv.core.errors import refuse
 from forkdiv.lm_eval.files import SamplesFile
-from forkdiv.lm_eval.lines import Line, digest, read
+from forkdiv.lm_eval.lines import SampleLine, digest, read
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Document:
     order, `alike` for the one text that all of them are, if they are.
     """
 
-    line: Line
+    line: SampleLine
     n: int
     content: str
     draw: str
@@ -40,7 +40,7 @@ class FileRead:
     verdicts: bool
 
     @property
-    def first(self) -> Line:
+    def first(self) -> SampleLine:
         return next(iter(self.documents.values())).line
 
 
@@ -68,7 +68,7 @@ def _is_share(value: object) -> bool:
     return isinstance(value, bool | int | float) and 0 <= value <= 1
 
 
-def _document(line: Line) -> Document:
+def _document(line: SampleLine) -> Document:
     texts = set(line.responses)
     return Document(
         line=replace(line, responses=(), kept=None, metrics={}, verdicts=None),
@@ -80,7 +80,7 @@ def _document(line: Line) -> Document:
     )
 
 
-def _again(seen: Document, line: Line) -> Document:
+def _again(seen: Document, line: SampleLine) -> Document:
     if line.filter in seen.filters:
         raise refuse(
             f"document {line.doc_id} is there twice",

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from forkdiv.core.config.study import StudyConfig
-from forkdiv.core.config.tasks import FileConfig
 from forkdiv.core.errors import refuse
 from forkdiv.lm_eval.reading import Samples
 from forkdiv.tasks.graders.graders import GRADERS, build_grader
 from forkdiv.tasks.graders.infer import infer_grader
 from forkdiv.tasks.own_data.columns import Row
+from forkdiv.tasks.own_data.config import FileConfig
 from forkdiv.tasks.own_data.file import one_line, quoted
 
 OWN = "verdicts"  # those that forkdiv wrote

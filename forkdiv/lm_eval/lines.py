@@ -33,7 +33,7 @@ _BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class SampleLine:
     """One document under one filter. `kept` is what the filter left of the responses: a text, a
     list of them, or None. `settings` are the generation arguments, empty where not known."""
 
@@ -69,7 +69,7 @@ class Line:
         return [bool(one) for one in values]
 
 
-def read(path: Path) -> Iterator[Line]:
+def read(path: Path) -> Iterator[SampleLine]:
     """The file's lines, as they come. Raises UserError, naming file and line, for the first that
     is not of the tool's form, and for a file without any."""
     some = False
@@ -94,7 +94,7 @@ def digest(value: object) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
-def _line(where: str, raw: bytes) -> Line:
+def _line(where: str, raw: bytes) -> SampleLine:
     row = _object(where, raw)
     missing = [key for key in REQUIRED if key not in row]
     if missing:
@@ -106,7 +106,7 @@ def _line(where: str, raw: bytes) -> Line:
         names = [key for key in row if key not in OTHERS]
     doc = row.get("doc")
     prompt, settings = _asked(row.get("arguments"))
-    return Line(
+    return SampleLine(
         where=where,
         doc_id=_whole(where, row["doc_id"]),
         filter=str(row.get("filter", "none")),

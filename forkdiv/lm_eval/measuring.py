@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from forkdiv.core.config.study import AXES, StudyConfig
-from forkdiv.core.config.tasks import GraphBranchingConfig
 from forkdiv.core.errors import refuse
 from forkdiv.core.fingerprint import Identity
 from forkdiv.coverage import summary
@@ -19,6 +18,7 @@ from forkdiv.lm_eval.judge import Judge, choose, columns_and_grader
 from forkdiv.lm_eval.pairing import Pair
 from forkdiv.lm_eval.reading import Samples, take_in
 from forkdiv.score.counts import ProblemCounts
+from forkdiv.tasks.graph_branching import GraphBranchingConfig
 from forkdiv.tasks.own_data.checked import digest
 
 EVAL = ("samples", "k", "bootstrap", "confidence", "seed")

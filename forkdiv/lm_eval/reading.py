@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from forkdiv.core.config.tasks import ColumnsConfig
 from forkdiv.core.errors import UserError, refuse
 from forkdiv.core.records import Problem
 from forkdiv.lm_eval.document import Document, FileRead, look_through
 from forkdiv.lm_eval.files import SamplesFile
-from forkdiv.lm_eval.lines import Line, read
+from forkdiv.lm_eval.lines import SampleLine, read
 from forkdiv.tasks.own_data.columns import USUAL
+from forkdiv.tasks.own_data.config import ColumnsConfig
 from forkdiv.tasks.own_data.file import quoted
 from forkdiv.tasks.own_data.judged import RESERVED
 
@@ -55,7 +55,7 @@ class Samples:
     owners: Mapping[Piece, int]
     filters: Mapping[Path, str]  # each file's first
 
-    def lines(self, filter: str | None = None) -> Iterator[tuple[int, Line]]:
+    def lines(self, filter: str | None = None) -> Iterator[tuple[int, SampleLine]]:
         """The lines of one filter, each with the index of its problem. None takes any one of
         them: all filters hold the same responses."""
         for file in self.files:
@@ -74,7 +74,7 @@ class Samples:
 class _Group:
     """One problem and where its samples are."""
 
-    first: Line
+    first: SampleLine
     task: str
     pieces: list[Piece] = field(default_factory=list)
     draws: list[str] = field(default_factory=list)
@@ -218,7 +218,7 @@ def _ids(groups: Sequence[_Group], columns: ColumnsConfig) -> list[str]:
     return ids if len(set(ids)) == len(ids) else list(map(str, range(len(groups))))
 
 
-def _subset(line: Line, columns: ColumnsConfig) -> str:
+def _subset(line: SampleLine, columns: ColumnsConfig) -> str:
     key = columns.subset or USUAL["subset"][0]
     found = line.doc.get(key)
     if found is None and columns.subset:
@@ -233,7 +233,7 @@ def _subset(line: Line, columns: ColumnsConfig) -> str:
     return WHOLE if found is None or found == "" else str(found)
 
 
-def _answer(line: Line, columns: ColumnsConfig) -> str:
+def _answer(line: SampleLine, columns: ColumnsConfig) -> str:
     if columns.answer is None:
         return line.target
     found = line.doc.get(columns.answer)
@@ -242,7 +242,7 @@ def _answer(line: Line, columns: ColumnsConfig) -> str:
     return str(found)
 
 
-def _no_key(line: Line, role: str, key: str) -> UserError:
+def _no_key(line: SampleLine, role: str, key: str) -> UserError:
     return refuse(
         f"the document on {line.where} names no {role}",
         f"task.columns.{role}={key}",

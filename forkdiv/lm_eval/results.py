@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 import forkdiv
 from forkdiv.core.store import commit
 from forkdiv.coverage import stats
-
-if TYPE_CHECKING:
-    from forkdiv.lm_eval.writing import Run
+from forkdiv.lm_eval.run import Run
 
 
 def results(run: Run, values: Mapping[str, stats.Floats], digest: str) -> dict[str, Any]:

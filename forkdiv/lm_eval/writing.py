@@ -9,94 +9,33 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
-from forkdiv.core.chat import USER, unpack
-from forkdiv.core.config.decoder import LATER
-from forkdiv.core.config.study import DecoderConfig
-from forkdiv.core.config.tasks import TaskConfig
-from forkdiv.core.errors import InvalidResult, refuse
+from forkdiv.core.errors import InvalidResult
 from forkdiv.core.records import Completion, Finish, Outcome, Problem, Verdict
 from forkdiv.core.store import publish_file, write_text
 from forkdiv.coverage import stats
 from forkdiv.lm_eval.lines import VERDICTS
 from forkdiv.lm_eval.results import results
+from forkdiv.lm_eval.run import Run
 from forkdiv.score.counts import solutions_among
 from forkdiv.score.grader_process import Grader
 from forkdiv.tasks.base import Task
-from forkdiv.tasks.registry import build
 
 AT_ONCE = 8192  # responses that are held in memory
 
 Completions = Callable[[Sequence[Problem]], Iterable[Completion]]
 
 
-def plain(prompt: str) -> str:
-    """A prompt as a reader of the files sees it: one turn alone, more of them as JSON."""
-    turns = unpack(prompt)
-    alone = len(turns) == 1 and turns[0]["role"] == USER
-    return turns[0]["content"] if alone else json.dumps(turns, ensure_ascii=False)
-
-
-@dataclass(frozen=True)
-class Run:
-    """Whose samples they are. `model` names the folder, `checkpoint` is where the model lies;
-    `prompt` makes of a problem's prompt the text that the model saw."""
-
-    task: str
-    model: str
-    checkpoint: str
-    decoder: DecoderConfig
-    n: int
-    ks: Sequence[int]
-    created: datetime
-    prompt: Callable[[str], str] = plain
-
-    def __post_init__(self) -> None:
-        if self.decoder.design != "independent":
-            raise refuse(
-                "the tool's pass@k takes any samples of a problem for any others, which those of "
-                "this decoder are not",
-                self.decoder.design,
-                "a decoder that draws every sample by itself",
-                "export another decoder's samples",
-            )
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The generation arguments under the tool's names; those it has none for under ours."""
-        decoder = self.decoder.model_dump()
-        return {
-            **{name: decoder[name] for name in LATER if name in decoder},
-            "until": [],
-            "do_sample": not self.decoder.greedy,
-            "temperature": self.decoder.temperature,
-            "top_p": self.decoder.top_p,
-            "top_k": self.decoder.top_k,
-            "max_gen_toks": self.decoder.max_new_tokens,
-        }
-
-    @property
-    def folder(self) -> str:
-        return re.sub(r'[\s"<>:/|\\?*\[\]]+', "_", self.model)
-
-    @property
-    def date(self) -> str:
-        return self.created.replace(tzinfo=None).isoformat().replace(":", "-")
-
-
 def write(
     folder: Path,
     run: Run,
-    task: TaskConfig,
+    task: Task,
     problems: Sequence[Problem],
     completions: Completions,
 ) -> Path:
@@ -126,19 +65,18 @@ def write(
 def _write_lines(
     lines: TextIO,
     run: Run,
-    task: TaskConfig,
+    task: Task,
     problems: Sequence[Problem],
     completions: Completions,
 ) -> tuple[list[int], str]:
     """Correct responses by problem, and the tool's hash over all lines."""
     correct: list[int] = []
     whole = hashlib.sha256()
-    solver = build(task)
     with Grader(task) as grader:
         for some in _portions(problems, max(AT_ONCE // run.n, 1)):
             held = _held(some, run.n, completions(some))
             for problem, verdicts in _judged(grader, some, held):
-                row = _row(len(correct), problem, held[problem.id], verdicts, run, solver)
+                row = _row(len(correct), problem, held[problem.id], verdicts, run, task)
                 lines.write(json.dumps(row, ensure_ascii=False) + "\n")
                 whole.update((row["doc_hash"] + row["prompt_hash"] + row["target_hash"]).encode())
                 correct.append(_right(verdicts))
@@ -193,9 +131,9 @@ def _row(
     completions: Sequence[Completion],
     verdicts: Sequence[Verdict],
     run: Run,
-    solver: Task,
+    task: Task,
 ) -> dict[str, Any]:
-    prompt, target = run.prompt(problem.prompt), _reference(solver, problem)
+    prompt, target = run.prompt(problem.prompt), _reference(task, problem)
     doc = {
         "id": problem.id,
         "subset": problem.subset,
@@ -218,21 +156,21 @@ def _row(
         "target_hash": _sha(target),
         **metrics,
         VERDICTS: [_told(one) for one in verdicts],
-        "valid_solutions": _valid(solver, problem),
+        "valid_solutions": _valid(task, problem),
     }
 
 
-def _reference(solver: Task, problem: Problem) -> str:
+def _reference(task: Task, problem: Problem) -> str:
     """What the task calls the right answer, else one correct response; empty where it has none."""
     if (answer := problem.facts.get("answer")) is not None:
         return str(answer)
-    return next((trace.text for trace in solver.solutions(problem)), "")
+    return next((trace.text for trace in task.solutions(problem)), "")
 
 
-def _valid(solver: Task, problem: Problem) -> int | None:
-    if not solver.exhaustive:
+def _valid(task: Task, problem: Problem) -> int | None:
+    if not task.exhaustive:
         return None
-    return solutions_among(trace.text for trace in solver.solutions(problem))
+    return solutions_among(trace.text for trace in task.solutions(problem))
 
 
 def _told(verdict: Verdict) -> dict[str, str | None]:

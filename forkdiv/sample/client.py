@@ -33,7 +33,7 @@ class Doomed(Exception):
     """Every request for this checkpoint fails the same way."""
 
 
-class Line(Protocol[Ticket]):
+class Channel(Protocol[Ticket]):
     """Where requests go. `receive` waits for an answer, or raises one of the above."""
 
     def send(self, request: Request) -> Ticket: ...
@@ -57,8 +57,8 @@ class _Waiting:
 class InFlight(Generic[Ticket]):
     """Answers to requests of one checkpoint, in no order; each is answered or Failed once."""
 
-    def __init__(self, line: Line[Ticket], at_once: int, most_failures: int) -> None:
-        self._line = line
+    def __init__(self, channel: Channel[Ticket], at_once: int, most_failures: int) -> None:
+        self._channel = channel
         self._at_once = at_once
         self._most_failures = most_failures
         self._flying: deque[_Sent[Ticket]] = deque()
@@ -92,7 +92,7 @@ class InFlight(Generic[Ticket]):
         return None if request is None else _Waiting(request, 0)
 
     def _send(self, one: _Waiting) -> None:
-        self._flying.append(_Sent(one.request, self._line.send(one.request), one.failures))
+        self._flying.append(_Sent(one.request, self._channel.send(one.request), one.failures))
 
     def _receive(
         self, when_gone: Callable[[_Waiting], None], alone: bool
@@ -100,7 +100,7 @@ class InFlight(Generic[Ticket]):
         sent = self._flying.popleft()
         failed = _Waiting(sent.request, sent.failures + 1)
         try:
-            yield self._line.receive(sent.ticket)
+            yield self._channel.receive(sent.ticket)
         except Doomed as error:
             self._doom = self._said(failed, error)
             yield Failed(sent.request, self._doom)

@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -41,25 +40,18 @@ class Sampler:
 
     async def sample(
         self,
-        checkpoint: tuple[str, str],
+        checkpoint: Checkpoint,
         prompt: str,
         n: int,
         seed: int,
-        decoder: dict[str, Any],
+        decoder: DecoderConfig,
         prefix: str = "",
         first_index: int = 0,
     ) -> list[tuple[tuple[int, ...], str, str]]:
         """`n` samples as (token ids, text, finish); see `WarmEngine.sample`."""
-        path, fingerprint = checkpoint
         try:
             sampled = await self._engine.sample(
-                Checkpoint(Path(path), fingerprint),
-                prompt,
-                n,
-                seed,
-                DecoderConfig(**decoder),
-                prefix,
-                first_index,
+                checkpoint, prompt, n, seed, decoder, prefix, first_index
             )
         except EngineDead:
             # A replica without its engine must not go on failing requests until Serve's next
@@ -180,20 +172,20 @@ class ServeSampler:
         """The answers as they come. One that fails for good comes as Failed."""
         most = max(self.config.replicas, self.config.max_replicas or 0)
         at_once = self.config.requests_in_flight * most
-        line = _Handle(self.app, self.config, checkpoint, decoder)
-        yield from InFlight(line, at_once, self.config.max_failures).answers(requests)
+        channel = _Handle(self.app, self.config, checkpoint, decoder)
+        yield from InFlight(channel, at_once, self.config.max_failures).answers(requests)
 
 
 class _Handle:
-    """The application as a line of requests for one checkpoint under one decoder."""
+    """The application, asked for samples of one checkpoint under one decoder."""
 
     def __init__(
         self, app: str, config: EngineConfig, checkpoint: Checkpoint, decoder: DecoderConfig
     ) -> None:
         self._app = app
         self._config = config
-        self._checkpoint = (str(checkpoint.path), checkpoint.fingerprint)
-        self._decoder = decoder.model_dump()
+        self._checkpoint = checkpoint
+        self._decoder = decoder
         self._handle: DeploymentHandle | None = None
 
     def send(self, request: Request) -> tuple[Request, DeploymentResponse]:

@@ -18,15 +18,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from forkdiv.core.config.study import DecoderConfig, EvalConfig, PromptConfig
-from forkdiv.core.config.tasks import TaskConfig
+from forkdiv.core.config.decoder import DecoderConfig
 from forkdiv.core.errors import InvalidResult
 from forkdiv.core.fingerprint import Identity
 from forkdiv.core.progress import Pace, Progress
 from forkdiv.core.records import Completion, Problem
 from forkdiv.core.store import Store, publish_file, write_text
 from forkdiv.models.checkpoint import Checkpoint
-from forkdiv.tasks.registry import described
+from forkdiv.sample.evaluation import Evaluation
 
 # A sampler gives response i of a request the seed base + i. torch's CPU generator keeps the
 # low 32 bits of a seed only, so seeds must differ there: 2^20 problems of 4,096 samples each.
@@ -181,41 +180,46 @@ def _rows_of(part: Path, ids: pa.Array, n: int) -> Iterator[tuple[int, Completio
             first += len(batch)
 
 
-def identity(
-    task: TaskConfig,
-    config: EvalConfig,
-    checkpoint: Checkpoint,
-    decoder: DecoderConfig,
-    prompt: PromptConfig,
-) -> Identity:
+def identity(evaluation: Evaluation, checkpoint: Checkpoint) -> Identity:
     """How many problems and samples is left out: more of them extend the same set."""
-    held = {"task": described(task), "split": config.split, "seed": config.seed}
+    config = evaluation.config
+    held_out = {"task": evaluation.task.identity(), "split": config.split, "seed": config.seed}
     return Identity(
         "samples",
-        held | {"decoder": decoder, "prompt": prompt},
+        held_out | {"decoder": evaluation.decoder, "prompt": evaluation.prompt},
         {"checkpoint": checkpoint.fingerprint},
     )
 
 
+def planned(store: Store, evaluation: Evaluation, checkpoint: Checkpoint) -> SampleSet:
+    """Where the samples are, or will be."""
+    what = identity(evaluation, checkpoint)
+    return SampleSet(what, store.path(what))
+
+
 def obtain(
     store: Store,
-    what: Identity,
-    problems: Sequence[Problem],
-    n: int | Sequence[int],
+    evaluation: Evaluation,
     checkpoint: Checkpoint,
-    decoder: DecoderConfig,
     sampler: SamplerClient,
     progress: Progress,
+    each: Sequence[int] = (),
 ) -> SampleSet:
-    """The sample set with at least `n` samples of each problem, or as many of each as `n` says;
-    only missing ones are drawn.
+    """The sample set with as many samples of each problem as `each` says, or `eval.samples` of
+    all; only missing ones are drawn.
 
-    Raises InvalidResult where `n` is not a number of whole trees, or where one there is is not.
+    Raises InvalidResult where a number is not one of whole trees, or where a tree that is there
+    is not whole.
     """
-    each = [n] * len(problems) if isinstance(n, int) else list(n)
-    for one in each:
-        if one % decoder.unit:
-            raise InvalidResult(f"{one} samples are no whole trees of {decoder.unit}")
+    problems, decoder = evaluation.problems, evaluation.decoder
+    each = each or [evaluation.config.samples] * len(problems)
+    for n in each:
+        if n % decoder.unit:
+            raise InvalidResult(
+                f"{n} samples of a problem were asked for; allowed: a multiple of "
+                f"decoder.tree_samples={decoder.unit}"
+            )
+    what = identity(evaluation, checkpoint)
     with store.growing(what, progress) as path:
         samples = SampleSet(what, path)
         for stale in path.glob(".part-*"):

@@ -21,8 +21,9 @@ from dataclasses import fields
 from types import TracebackType
 from typing import Any
 
-from forkdiv.core.config.tasks import TaskConfig, task_adapter
+from forkdiv.core.config.tasks import task_adapter
 from forkdiv.core.records import Outcome, Problem, Verdict
+from forkdiv.tasks.base import Task
 from forkdiv.tasks.registry import build
 
 CHUNK = 512
@@ -37,12 +38,12 @@ class Grader:
 
     def __init__(
         self,
-        task: TaskConfig,
+        task: Task,
         seconds: float = SECONDS_PER_RESPONSE,
         command: Sequence[str] = (sys.executable, "-m", "forkdiv.score.grader_process"),
     ) -> None:
         self._task, self._seconds, self._command = task, seconds, command
-        self._canaries = build(task).canaries()
+        self._canaries = task.canaries()
         self._process: subprocess.Popen[bytes] | None = None
         self._buffer = b""
         self._given_up = ""
@@ -125,7 +126,7 @@ class Grader:
     def _start(self) -> subprocess.Popen[bytes]:
         self._buffer = b""
         self._process = subprocess.Popen(
-            [*self._command, self._task.model_dump_json()],
+            [*self._command, self._task.config.model_dump_json()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # what a verifier starts can be ended with it
@@ -198,7 +199,7 @@ def _serve_verdicts() -> None:
             answers.flush()
 
 
-def _verdict(task: Any, problem: Problem, text: str) -> tuple[str, str | None, str, str]:
+def _verdict(task: Task, problem: Problem, text: str) -> tuple[str, str | None, str, str]:
     try:
         verdict = task.verify(problem, text)
     except Exception as error:

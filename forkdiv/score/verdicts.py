@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
 
-from forkdiv.core.config.tasks import TaskConfig
 from forkdiv.core.fingerprint import Identity
 from forkdiv.core.records import Completion, Finish, Outcome, Problem, Verdict
 from forkdiv.core.store import Artifact, Store, write_text
@@ -15,7 +14,6 @@ from forkdiv.sample.sample_sets import Failed, SampleSet
 from forkdiv.score.counts import ProblemCounts, Tally, from_json, solutions_among
 from forkdiv.score.grader_process import Grader
 from forkdiv.tasks.base import Task
-from forkdiv.tasks.registry import build
 
 COUNTS = "counts.json"
 AT_ONCE = 8192  # samples that are held in memory, and among which equal ones are graded once
@@ -30,7 +28,7 @@ def identity(samples: Identity, problems: int, n: int, of: Sequence[str] = ()) -
 
 def obtain(
     store: Store,
-    task: TaskConfig,
+    task: Task,
     problems: Sequence[Problem],
     n: int,
     samples: SampleSet,
@@ -57,7 +55,7 @@ def read(artifact: Artifact) -> list[ProblemCounts]:
 
 
 def count(
-    task: TaskConfig,
+    task: Task,
     problems: Sequence[Problem],
     completions: Iterable[Completion],
     failed: Iterable[Failed] = (),
@@ -67,8 +65,7 @@ def count(
     Completions are graded as they come, some thousands at a time.
     """
     by_id = {problem.id: problem for problem in problems}
-    solver = build(task)
-    tallies = {one.id: Tally(one, _valid(solver, one), solver.votes) for one in problems}
+    tallies = {one.id: Tally(one, _valid(task, one), task.votes) for one in problems}
     stream = iter(completions)
     with Grader(task) as grader:
         while some := list(islice(stream, AT_ONCE)):

@@ -34,9 +34,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from random import Random
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
 
 from forkdiv.core.config.study import DatasetConfig
-from forkdiv.core.config.tasks import ArithmeticChainConfig
+from forkdiv.core.config.tasks import TaskConfig
 from forkdiv.core.records import Example, Fork, Outcome, Problem, Trace, Verdict
 from forkdiv.core.shuffle import chosen, spread
 from forkdiv.tasks.base import Task, derive, even_count, example
@@ -61,15 +64,52 @@ LEAK_NOTE = (
 _INTEGER = re.compile(r"([+-]?)0*([0-9]+)")
 
 
+class ArithmeticChainConfig(TaskConfig):
+    """The published arithmetic-chain task (arXiv 2605.17026) in its text form."""
+
+    kind: Literal["arithmetic_chain"] = "arithmetic_chain"
+    chains: int = Field(2, ge=2, le=8, description="Chains over one root variable.")
+    length: int = Field(10, ge=3, le=12, description="Equations of each chain.")
+    low: int = Field(1, ge=1, description="Smallest constant.")
+    high: int = Field(20, ge=2, le=1000, description="Largest constant.")
+    names: int = Field(26, ge=7, le=260, description="Variable names to draw from.")
+    position_leak: bool = Field(
+        False,
+        description="List the first equation of the target chain first, as the published generator "
+        "does: to show what that gives away, never to measure with.",
+    )
+
+    @model_validator(mode="after")
+    def _names_suffice(self) -> Self:
+        needed = self.chains * self.length + 1
+        if self.names < needed:
+            raise ValueError(
+                f"names={self.names} is too few for chains={self.chains} and "
+                f"length={self.length}; allowed: at least {needed}; raise task.names"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _range(self) -> Self:
+        if self.high <= self.low:
+            raise ValueError(
+                f"high={self.high} must exceed low={self.low}; allowed: low < high; raise task.high"
+            )
+        return self
+
+
 class ArithmeticChain(Task):
     """The task; see the module's head for a problem."""
+
+    config_class = ArithmeticChainConfig
+    config: ArithmeticChainConfig
 
     knobs = frozenset({"fork_density", "direction"})
     subsets = (SIGNED, UNSIGNED)
     sizes: Mapping[str, int] = {"train": 6400, "validation": 1600, "test": 1000}
 
     def __init__(self, config: ArithmeticChainConfig) -> None:
-        self.config = config
+        super().__init__(config)
         self.notes = (LEAK_NOTE,) if config.position_leak else ()
         self._space = GraphSpace(config.chains, config.length, 1, 1, config.names)
         # all names as long as one another: where `b` and `b1` both occur, one begins the other

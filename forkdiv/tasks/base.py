@@ -6,9 +6,10 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from random import Random
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from forkdiv.core.config.study import DatasetConfig, PretrainConfig
+from forkdiv.core.config.tasks import TaskConfig
 from forkdiv.core.errors import UserError, refuse
 from forkdiv.core.records import Example, Fork, Outcome, Problem, Trace, Verdict
 
@@ -22,6 +23,9 @@ class Task(ABC):
     A problem belongs to exactly one split by its content, never by its position, so that
     no sizes, seeds or knobs can put one problem into two splits.
     """
+
+    # the class of its settings
+    config_class: ClassVar[type[TaskConfig]]
 
     # the fields of DatasetConfig that shape this task's data, beside examples and seed
     knobs: frozenset[str] = frozenset()
@@ -40,6 +44,13 @@ class Task(ABC):
     # of the data this task makes, and what a reader of it must know
     licence: str = GENERATED
     notes: Sequence[str] = ()
+
+    def __init__(self, config: TaskConfig) -> None:
+        self.config = config
+
+    def identity(self) -> dict[str, Any]:
+        """What the task contributes to the identity of what is made of it."""
+        return self.config.model_dump()
 
     def vocabulary(self) -> list[str]:
         """Every token text of prompts and responses, for a word-level tokenizer; empty where

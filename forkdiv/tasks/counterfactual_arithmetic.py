@@ -19,8 +19,11 @@ import hashlib
 import re
 from functools import cached_property
 from itertools import combinations_with_replacement
+from typing import Annotated, Literal, Self
 
-from forkdiv.core.config.tasks import CounterfactualConfig
+from pydantic import Field, model_validator
+
+from forkdiv.core.config.tasks import TaskConfig
 from forkdiv.core.records import Outcome, Problem, Trace, Verdict
 from forkdiv.core.shuffle import Shuffled
 from forkdiv.tasks.base import Task, even_count
@@ -54,11 +57,32 @@ def decimal_sum(first: str, second: str) -> str:
     return str(sum(10 * DIGITS.index(one[0]) + DIGITS.index(one[1]) for one in (first, second)))
 
 
+class CounterfactualConfig(TaskConfig):
+    """Two-digit additions in unusual bases, for evaluation only."""
+
+    kind: Literal["counterfactual_arithmetic"] = "counterfactual_arithmetic"
+    bases: tuple[Annotated[int, Field(ge=3, le=16)], ...] = Field(
+        (7, 9, 11, 12), description="Number bases, each once; results are given for each."
+    )
+
+    @model_validator(mode="after")
+    def _some_bases(self) -> Self:
+        if not self.bases or len(set(self.bases)) != len(self.bases):
+            raise ValueError(
+                f"bases={list(self.bases)}; allowed: one base or more, each once; "
+                "correct task.bases"
+            )
+        return self
+
+
 class CounterfactualArithmetic(Task):
     """The task; see the module's head for a problem."""
 
+    config_class = CounterfactualConfig
+    config: CounterfactualConfig
+
     def __init__(self, config: CounterfactualConfig) -> None:
-        self.config = config
+        super().__init__(config)
         self.subsets = tuple(f"base {base}" for base in config.bases)
         self.sizes = {"validation": 50 * len(config.bases), "test": 250 * len(config.bases)}
 

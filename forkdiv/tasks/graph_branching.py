@@ -18,12 +18,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 from random import Random
-from typing import Any
+from typing import Any, Literal, Self
 
 import networkx as nx
+from pydantic import Field, model_validator
 
 from forkdiv.core.config.study import DatasetConfig, PretrainConfig
-from forkdiv.core.config.tasks import GraphBranchingConfig
+from forkdiv.core.config.tasks import TaskConfig
 from forkdiv.core.errors import refuse
 from forkdiv.core.records import Example, Fork, Outcome, Problem, Trace, Verdict
 from forkdiv.core.shuffle import Shuffled, chosen, spread
@@ -39,15 +40,57 @@ OTHER_ENDS = "a real path with other ends"
 BROKEN_PATH = "uses an edge that does not exist"
 
 
+class GraphBranchingConfig(TaskConfig):
+    """The graph task: branch nodes in a row, each with arms that look alike."""
+
+    kind: Literal["graph_branching"] = "graph_branching"
+    degree: int = Field(3, ge=2, le=64, description="Arms of each branch node.")
+    length: int = Field(
+        3,
+        ge=3,
+        le=64,
+        description="Edges of each arm; with 2 the first node would sit next to the goal.",
+    )
+    forks: int = Field(1, ge=1, le=16, description="Branch nodes in a row.")
+    valid: int = Field(
+        1, ge=1, le=64, description="Arms of each branch node that lead on to the target."
+    )
+    names: int = Field(16, ge=7, le=2600, description="Node names to draw from.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.valid >= self.degree:
+            raise ValueError(
+                f"valid={self.valid} of degree={self.degree} arms leave nothing to choose; "
+                "allowed: fewer than degree; lower task.valid"
+            )
+        needed = self.nodes
+        if self.names < needed:
+            raise ValueError(
+                f"names={self.names} is too few for degree={self.degree}, length={self.length} "
+                f"and forks={self.forks}; allowed: at least {needed}; raise task.names"
+            )
+        return self
+
+    @property
+    def nodes(self) -> int:
+        """Nodes of one graph: valid arms share their last node."""
+        per_fork = self.degree * (self.length - 1) + (self.degree - self.valid) + 1
+        return 1 + self.forks * per_fork
+
+
 class GraphBranching(Task):
     """The task; see the module's head for a problem."""
+
+    config_class = GraphBranchingConfig
+    config: GraphBranchingConfig
 
     subsets = (SIGNED, UNSIGNED)
     exhaustive = True
     enumerates = True
 
     def __init__(self, config: GraphBranchingConfig) -> None:
-        self.config = config
+        super().__init__(config)
         self.sizes = {"train": 800, "validation": 200, "test": 200}
         several = {"branch_coverage", "synthesis"} if config.valid > 1 else set()
         self.knobs = frozenset({"fork_density", "direction", *several})

@@ -1,37 +1,42 @@
-"""Every task by its kind: `build` turns a task's config into the task."""
+"""Every task by its kind. A new task is a file in this folder and a line in `TASKS`."""
 
 from __future__ import annotations
 
 import importlib
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, partial
 
+from forkdiv.core.config import tasks as settings
 from forkdiv.core.config.tasks import TaskConfig
 from forkdiv.tasks.base import Task
 
-# kind: module and class; imported when built, since some need libraries that load slowly
-_TASKS = {
-    "graph_branching": ("graph_branching", "GraphBranching"),
-    "arithmetic_chain": ("arithmetic_chain", "ArithmeticChain"),
-    "search_modes": ("search_modes", "SearchModes"),
-    "words_or_code": ("words_or_code", "WordsOrCode"),
-    "counterfactual_arithmetic": ("counterfactual_arithmetic", "CounterfactualArithmetic"),
-    "short_facts": ("short_facts", "ShortFacts"),
-    "file": ("own_data.task", "OwnData"),
+# kind: its class, imported where the kind is first used, since some need libraries that load slowly
+TASKS = {
+    "graph_branching": "forkdiv.tasks.graph_branching:GraphBranching",
+    "arithmetic_chain": "forkdiv.tasks.arithmetic_chain:ArithmeticChain",
+    "search_modes": "forkdiv.tasks.search_modes:SearchModes",
+    "words_or_code": "forkdiv.tasks.words_or_code:WordsOrCode",
+    "counterfactual_arithmetic": "forkdiv.tasks.counterfactual_arithmetic:CounterfactualArithmetic",
+    "short_facts": "forkdiv.tasks.short_facts:ShortFacts",
+    "file": "forkdiv.tasks.own_data.task:OwnData",
 }
 
 
 @lru_cache(maxsize=16)
 def build(config: TaskConfig) -> Task:
     """The task that `config` describes. Equal configs share one: a user's file is read once."""
-    module, name = _TASKS[config.kind]
-    made: Any = getattr(importlib.import_module(f"forkdiv.tasks.{module}"), name)
-    task: Task = made(config)
-    return task
+    return task_class(config.kind)(config)
 
 
-def described(config: TaskConfig) -> dict[str, Any]:
-    """What a task's config contributes to identity: a user's files by content, not by path."""
-    own = config.model_dump(exclude={"train", "test"} if config.kind == "file" else set())
-    digest = getattr(build(config), "digest", None)
-    return own | ({"content": digest} if digest else {})
+def task_class(kind: str) -> type[Task]:
+    """The class of a kind's tasks. Raises KeyError for an unknown kind."""
+    module, _, name = TASKS[kind].partition(":")
+    found: type[Task] = getattr(importlib.import_module(module), name)
+    return found
+
+
+def _config_class(kind: str) -> type[TaskConfig]:
+    return task_class(kind).config_class
+
+
+for _kind in TASKS:
+    settings.register(_kind, partial(_config_class, _kind))

@@ -19,10 +19,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise, permutations
 from random import Random
-from typing import Any
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
 
 from forkdiv.core.config.study import DatasetConfig, PretrainConfig
-from forkdiv.core.config.tasks import SearchModesConfig
+from forkdiv.core.config.tasks import TaskConfig
 from forkdiv.core.records import Example, Fork, Outcome, Problem, Trace, Verdict
 from forkdiv.tasks import modes
 from forkdiv.tasks.base import Task, derive, even_count, example
@@ -38,14 +40,37 @@ BROKEN_PATH = "uses an edge that does not exist"
 TORN_ARM = "leaves an arm half way, or tries one again"
 
 
+class SearchModesConfig(TaskConfig):
+    """Graph branching told in two modes, chosen by the first token: linear, straight to the
+    target, or backtracking, arm by arm until the target is met."""
+
+    kind: Literal["search_modes"] = "search_modes"
+    degree: int = Field(3, ge=2, le=16, description="Arms of the branch node.")
+    length: int = Field(3, ge=3, le=16, description="Edges of each arm.")
+    names: int = Field(16, ge=7, le=2600, description="Node names to draw from.")
+
+    @model_validator(mode="after")
+    def _names_suffice(self) -> Self:
+        needed = self.degree * self.length + 1
+        if self.names < needed:
+            raise ValueError(
+                f"names={self.names} is too few for degree={self.degree} and "
+                f"length={self.length}; allowed: at least {needed}; raise task.names"
+            )
+        return self
+
+
 class SearchModes(Task):
     """The task; see the module's head for a problem."""
+
+    config_class = SearchModesConfig
+    config: SearchModesConfig
 
     knobs = modes.KNOBS
     enumerates = True
 
     def __init__(self, config: SearchModesConfig) -> None:
-        self.config = config
+        super().__init__(config)
         self.sizes = {"train": 800, "validation": 200, "test": 200}
         self._space = GraphSpace(config.degree, config.length, 1, 1, config.names)
         self._names = frozenset(self._space.node_names)

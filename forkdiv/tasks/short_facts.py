@@ -11,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from typing import Literal
 
-from forkdiv.core.config.tasks import FactsConfig
+from forkdiv.core.config.tasks import TaskConfig
 from forkdiv.core.records import Outcome, Problem, Trace, Verdict
 from forkdiv.core.shuffle import Shuffled
 from forkdiv.tasks.base import Task, even_count
@@ -135,13 +136,22 @@ FACTS: dict[str, list[Fact]] = {
 }
 
 
+class FactsConfig(TaskConfig):
+    """Short factual questions, for evaluation only."""
+
+    kind: Literal["short_facts"] = "short_facts"
+
+
 class ShortFacts(Task):
     """The task; see the module's head for a problem."""
+
+    config_class = FactsConfig
+    config: FactsConfig
 
     subsets = tuple(FACTS)
 
     def __init__(self, config: FactsConfig) -> None:
-        self.config = config
+        super().__init__(config)
         self.sizes = {split: self.available(split) for split in ("validation", "test")}
 
     def available(self, split: str) -> int:

@@ -23,10 +23,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from random import Random
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import Field
 
 from forkdiv.core.config.study import DatasetConfig, PretrainConfig
-from forkdiv.core.config.tasks import WordsOrCodeConfig
+from forkdiv.core.config.tasks import TaskConfig
 from forkdiv.core.records import Example, Fork, Outcome, Problem, Trace, Verdict
 from forkdiv.tasks import modes
 from forkdiv.tasks.base import Task, derive, even_count, example, too_few
@@ -43,6 +45,13 @@ OTHER_ANSWER = "another answer"
 WRONG_STEP = "the right answer by a wrong step"
 CODE_RAISED = "its program raises an exception"
 NOTHING_PRINTED = "its program prints no whole number"
+
+
+class WordsOrCodeConfig(TaskConfig):
+    """Chains of small sums, solved in words or by code that is executed."""
+
+    kind: Literal["words_or_code"] = "words_or_code"
+    steps: int = Field(5, ge=2, le=20, description="Sums in each chain.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +80,14 @@ class Chain:
 class WordsOrCode(Task):
     """The task; see the module's head for a problem."""
 
+    config_class = WordsOrCodeConfig
+    config: WordsOrCodeConfig
+
     knobs = modes.KNOBS
     enumerates = True
 
     def __init__(self, config: WordsOrCodeConfig) -> None:
-        self.config = config
+        super().__init__(config)
         self.sizes = {"train": 800, "validation": 200, "test": 200}
 
     def vocabulary(self) -> list[str]:

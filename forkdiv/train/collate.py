@@ -11,13 +11,13 @@ from torch import Tensor
 
 from forkdiv.data.tokenized import Row
 from forkdiv.train.losses import IGNORED
-from forkdiv.train.packing import Line
+from forkdiv.train.packing import PackedRow
 
 PADDING = -1
 
 
 @dataclass(frozen=True)
-class Sheet:
+class ForwardInputs:
     """All of shape (lines, width): token ids, the token that each position is to predict
     (IGNORED where it is none of a response), and where a response's first token is predicted.
 
@@ -32,8 +32,8 @@ class Sheet:
     positions: Tensor | None = None
     mask: Tensor | None = None
 
-    def to(self, device: Any) -> Sheet:
-        return Sheet(
+    def to(self, device: Any) -> ForwardInputs:
+        return ForwardInputs(
             self.ids.to(device),
             self.targets.to(device),
             self.first.to(device),
@@ -48,7 +48,7 @@ class Sheet:
         return {"input_ids": self.ids} | {k: v for k, v in extra.items() if v is not None}
 
 
-def sheet(rows: Sequence[Row], lines: Sequence[Line]) -> Sheet:
+def collate(rows: Sequence[Row], lines: Sequence[PackedRow]) -> ForwardInputs:
     """The lines as tensors; where there are none, a line that no loss is taken on."""
     shown = lines or [(0,)]
     spans = [_spans(rows, line) for line in shown]
@@ -69,13 +69,13 @@ def sheet(rows: Sequence[Row], lines: Sequence[Line]) -> Sheet:
                 targets[at, asked : end - 1] = torch.tensor(response)
                 first[at, asked] = True
     if all(len(line) == 1 for line in shown):
-        return Sheet(ids, targets, first)
+        return ForwardInputs(ids, targets, first)
     # padding looks at padding: a position that may look at nothing would be NaN
     mask = (owner[:, :, None] == owner[:, None, :]).tril()
-    return Sheet(ids, targets, first, positions, mask[:, None])
+    return ForwardInputs(ids, targets, first, positions, mask[:, None])
 
 
-def _spans(rows: Sequence[Row], line: Line) -> list[tuple[int, int, int]]:
+def _spans(rows: Sequence[Row], line: PackedRow) -> list[tuple[int, int, int]]:
     """Each example of the line with where it begins and ends."""
     found, start = [], 0
     for i in line:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-Line = tuple[int, ...]  # examples side by side in one line of token ids
+PackedRow = tuple[int, ...]  # examples side by side in one line of token ids
 
 
-def lines(lengths: Sequence[int], pack_tokens: int | None) -> list[Line]:
+def lines(lengths: Sequence[int], pack_tokens: int | None) -> list[PackedRow]:
     """The examples, of `lengths` tokens each, in lines: one to a line, or packed.
 
     Packing is first fit, the longest first: no line but that of a single longer example holds
@@ -37,7 +37,7 @@ def deal(
     world: int,
     micro_batch: int | None = None,
     pack_tokens: int | None = None,
-) -> list[list[list[Line]]]:
+) -> list[list[list[PackedRow]]]:
     """The lines of a step by forward pass and worker: every worker makes equally many passes,
     since ZeRO's workers meet in each; a pass without lines is an empty one.
 

@@ -7,27 +7,26 @@ import shutil
 from pathlib import Path
 
 from forkdiv.core.config.study import PlaceConfig, PretrainConfig
-from forkdiv.core.config.tasks import TaskConfig
 from forkdiv.core.errors import refuse
 from forkdiv.core.fingerprint import Identity
 from forkdiv.core.progress import Progress
 from forkdiv.core.store import Store
 from forkdiv.data import dataset
 from forkdiv.models.checkpoint import Checkpoint, check_end, check_vocabulary, open_checkpoint
-from forkdiv.tasks.registry import build
+from forkdiv.tasks.base import Task
 from forkdiv.train import sft_run
 
 CONTEXT = 512  # tokens that our own models read
 END = "<eos>"  # the end token of our own tokenizers
 
 
-def planned_base(store: Store, task: TaskConfig, config: PretrainConfig) -> Checkpoint:
+def planned_base(store: Store, task: Task, config: PretrainConfig) -> Checkpoint:
     """The base that `config` describes, by name, whether or not it is there yet.
 
     Raises UserError for a task that has no base of its own, and for a start that is no checkpoint
     of ours or lacks words of the task.
     """
-    if not build(task).vocabulary():
+    if not task.vocabulary():
         raise refuse(
             "this task is in plain language and has no base model to build",
             "base=null",
@@ -40,7 +39,7 @@ def planned_base(store: Store, task: TaskConfig, config: PretrainConfig) -> Chec
 
 
 def obtain_base(
-    store: Store, task: TaskConfig, config: PretrainConfig, place: PlaceConfig, progress: Progress
+    store: Store, task: Task, config: PretrainConfig, place: PlaceConfig, progress: Progress
 ) -> Checkpoint:
     """The base that `config` describes, trained on a running Ray where it does not exist yet."""
     start = obtain_start(store, task, config)
@@ -49,7 +48,7 @@ def obtain_base(
     return sft_run.last(sft_run.obtain(store, walks, start, config.sft, place, progress))
 
 
-def obtain_start(store: Store, task: TaskConfig, config: PretrainConfig) -> Checkpoint:
+def obtain_start(store: Store, task: Task, config: PretrainConfig) -> Checkpoint:
     """A checkpoint of random weights, or a copy of the one that `config` goes on from: in the
     store every node can read it."""
 
@@ -59,7 +58,7 @@ def obtain_start(store: Store, task: TaskConfig, config: PretrainConfig) -> Chec
             return
         from forkdiv.models.loading import new_model, word_tokenizer
 
-        tokenizer = word_tokenizer(build(task).vocabulary(), END)
+        tokenizer = word_tokenizer(task.vocabulary(), END)
         new_model(config.preset, tokenizer, config.seed, CONTEXT).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
@@ -67,8 +66,8 @@ def obtain_start(store: Store, task: TaskConfig, config: PretrainConfig) -> Chec
     return Checkpoint(made.path, made.fingerprint)
 
 
-def _start_identity(task: TaskConfig, config: PretrainConfig) -> Identity:
-    vocabulary = build(task).vocabulary()
+def _start_identity(task: Task, config: PretrainConfig) -> Identity:
+    vocabulary = task.vocabulary()
     if config.start:
         content = open_checkpoint(config.start).fingerprint
         check_vocabulary(config.start, vocabulary)

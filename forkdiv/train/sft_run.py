@@ -22,10 +22,9 @@ from forkdiv.data import dataset, tokenized
 from forkdiv.models.checkpoint import SAVES, Checkpoint, saved_in
 from forkdiv.train import resume
 from forkdiv.train.eval_during import Evaluate, watching
+from forkdiv.train.job import DIVERGED, ROWS, Divergence, TrainingJob, checkpoint_folder
 from forkdiv.train.log import LOG
-from forkdiv.train.schedule import Save, epoch_name, kept
-
-ROWS, DIVERGED = "rows.npz", "diverged.json"
+from forkdiv.train.schedule import epoch_name, kept
 
 RAW = PromptConfig()
 
@@ -54,7 +53,7 @@ def obtain(
     each checkpoint but the last while the training goes on, in a thread of its own.
 
     Raises UserError for examples that cannot be trained on, and InvalidResult where the loss
-    stopped being a number.
+    became NaN or infinite.
     """
     what = identity(data.fingerprint, start.fingerprint, config, prompt)
 
@@ -66,14 +65,15 @@ def obtain(
         tokenized.write(workspace / ROWS, rows)
         carried = resume.carried(workspace, place, progress)
         progress(f"fine-tuning: starting {place.workers} workers")
-        job = {
-            "workspace": str(workspace.resolve()),  # Ray's workers change directory
-            "carried": str(carried.resolve()) if carried else None,
-            "start": str(start.path.resolve()),
-            "sft": config.model_dump(mode="json"),
-            "place": place.model_dump(mode="json"),
-            "progress": (str(progress.path.resolve()), progress.who),
-        }
+        job = TrainingJob(
+            workspace=workspace.resolve(),
+            carried=carried.resolve() if carried else None,
+            start=start.path.resolve(),
+            sft=config,
+            place=place,
+            progress=progress.path.resolve(),
+            who=progress.who,
+        )
         coming = {
             save.epoch: Checkpoint(checkpoint_folder(workspace, save), _named(what, save.name))
             for save in wanted[:-1]
@@ -81,7 +81,7 @@ def obtain(
         with watching(coming, evaluate) if evaluate and place.overlap else nullcontext():
             from forkdiv.train.trainer import fit  # Ray: seconds
 
-            fit(job, place)
+            fit(job)
         _check_finished(workspace, start)
         for save in wanted:
             # linked, not moved: whatever fails before publishing, the workspace stays whole
@@ -114,11 +114,6 @@ def last(run: Artifact) -> Checkpoint:
     return list(checkpoints(run).values())[-1]
 
 
-def checkpoint_folder(workspace: Path, save: Save) -> Path:
-    """Where a checkpoint lies until the run is published."""
-    return workspace / "checkpoints" / save.name
-
-
 def _named(run: Identity, name: str) -> str:
     return f"{run.fingerprint}-{name}"
 
@@ -127,12 +122,11 @@ def _check_finished(workspace: Path, start: Checkpoint) -> None:
     """Raise InvalidResult where the workers gave up, naming the batch and what is left."""
     if not (workspace / DIVERGED).exists():
         return
-    said = json.loads((workspace / DIVERGED).read_text())
-    rows = ", ".join(map(str, said["rows"][:8])) + (" …" if len(said["rows"]) > 8 else "")
-    kept = said["kept"] or start.path
-    after = f"after step {said['done']}" if said["done"] else "that it started from"
+    lost = Divergence.model_validate_json((workspace / DIVERGED).read_text())
+    rows = ", ".join(map(str, lost.rows[:8])) + (" …" if len(lost.rows) > 8 else "")
+    after = f"after step {lost.done}" if lost.done else "that it started from"
     raise InvalidResult(
-        f"the loss is no number any more at step {said['step']} (epoch {said['epoch']}, examples "
-        f"{rows} of the dataset); the weights {after} are kept in {kept}: lower "
+        f"the loss became NaN or infinite at step {lost.step} (epoch {lost.epoch}, examples "
+        f"{rows} of the dataset); the weights {after} are kept in {lost.kept or start.path}: lower "
         "sft.learning_rate, or look at these examples"
     )

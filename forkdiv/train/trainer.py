@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
@@ -10,10 +9,10 @@ from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-from forkdiv.core.config.study import PlaceConfig
 from forkdiv.train import resume
+from forkdiv.train.job import TrainingJob
 from forkdiv.train.process_group import ProcessGroup
-from forkdiv.train.worker import train_worker
+from forkdiv.train.worker import JOB, train_worker
 
 CLEANER = PlacementGroupCleanerCallback
 
@@ -33,18 +32,18 @@ class Trainer(DataParallelTrainer):  # type: ignore[misc]
         return [one for one in every if type(one) not in vain]
 
 
-def fit(job: dict[str, Any], place: PlaceConfig) -> None:
+def fit(job: TrainingJob) -> None:
     """Run `job` to its end; a run of the same workspace and layout goes on where it was.
 
     Raises ray.train.TrainingFailedError where workers failed more often than `place` allows.
     """
-    workspace = Path(job["workspace"])
+    workspace, place = job.workspace, job.place
     (workspace / "checkpoints").mkdir(parents=True, exist_ok=True)
     gpu = place.device == "gpu"
     resources = {"CPU": place.cpus_per_worker} | ({"GPU": 1.0} if gpu else {})
     Trainer(
         train_worker,
-        train_loop_config=job,
+        train_loop_config={JOB: job.model_dump_json()},
         dashboard=place.dashboard,
         scaling_config=ScalingConfig(
             num_workers=place.workers, use_gpu=gpu, resources_per_worker=resources

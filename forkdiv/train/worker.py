@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import sys
@@ -22,12 +21,14 @@ from forkdiv.core.store import publish_folder, write_text
 from forkdiv.data import tokenized
 from forkdiv.models import lora
 from forkdiv.models.digests import seal
+from forkdiv.train.job import DIVERGED, ROWS, Divergence, TrainingJob, checkpoint_folder
 from forkdiv.train.log import LOG, Meter, TrainLog
 from forkdiv.train.malloc import keep_freed
 from forkdiv.train.packing import deal
 from forkdiv.train.resume import TAG
 from forkdiv.train.schedule import Batch, Save, batches, learning_rate, saves
-from forkdiv.train.sft_run import DIVERGED, ROWS, checkpoint_folder
+
+JOB = "job"
 
 
 @dataclass(frozen=True)
@@ -65,17 +66,18 @@ class Worker:
 
     def _summed(self, rows: Sequence[tokenized.Row], lines: Sequence[tuple[int, ...]]) -> Any:
         """The loss summed over the response tokens of one forward pass."""
-        from forkdiv.train.collate import sheet
+        from forkdiv.train.collate import collate
         from forkdiv.train.losses import response_loss
 
-        read = sheet(rows, lines).to(self.engine.device)
+        read = collate(rows, lines).to(self.engine.device)
         logits = self.engine(**read.inputs, use_cache=False).logits
         return response_loss(logits, read.targets, read.first, self.config, self.step_ends)
 
 
-def train_worker(job: dict[str, Any]) -> None:
-    """Load, resume, then step by step through the batches."""
-    place = PlaceConfig.model_validate(job["place"])
+def train_worker(config: dict[str, str]) -> None:
+    """Load, resume, then step by step through the batches. `config` holds the job as JSON."""
+    job = TrainingJob.model_validate_json(config[JOB])
+    place, workspace = job.place, job.workspace
     # read when DeepSpeed is imported; not by Ray, which would start processes of another kind
     os.environ |= {"DS_ACCELERATOR": "cuda" if place.device == "gpu" else "cpu"}
     os.environ |= {"DS_LOG_LEVEL": "error"}
@@ -88,36 +90,32 @@ def train_worker(job: dict[str, Any]) -> None:
 
     if place.device == "cpu":
         keep_freed()
-    config = SftConfig.model_validate(job["sft"])
-    workspace = Path(job["workspace"])
     context = train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
-    path, who = job["progress"]
-    progress = Progress(Path(path), who)
+    progress = Progress(job.progress, job.who)
     log = TrainLog(workspace / LOG, rank)
     log.event("worker", step=0, rank=rank, pid=os.getpid())
 
-    tokenizer = load_tokenizer(Path(job["start"]))
+    tokenizer = load_tokenizer(job.start)
     rows = tokenized.read(workspace / ROWS)
     step_ends = torch.tensor(line_ends(tokenizer, rows), dtype=torch.long)
-    carried = Path(job["carried"]) if job["carried"] else None
     with held_still():
-        engine = new_engine(Path(job["start"]), config, place, world)
-    worker = Worker(engine, rows, step_ends, config, place, rank, world)
-    done = _resume(engine, carried)
+        engine = new_engine(job.start, job.sft, place, world)
+    worker = Worker(engine, rows, step_ends, job.sft, place, rank, world)
+    done = _resume(engine, job.carried)
 
-    plan = list(batches(len(rows), config))
+    plan = list(batches(len(rows), job.sft))
     if done and rank == 0:
         progress(f"resuming after step {done} of {len(plan)}")
-    coming = {save.step: save for save in saves(len(rows), config)}
-    meter = Meter(log, progress if rank == 0 else None, config, len(plan))
+    coming = {save.step: save for save in saves(len(rows), job.sft)}
+    meter = Meter(log, progress if rank == 0 else None, job.sft, len(plan))
     engine.train()
     log.event("ready", step=done, rank=rank)
     for at, batch in enumerate(plan[done:], done):
         for group in engine.optimizer.param_groups:
-            group["lr"] = learning_rate(batch.step, len(plan), config)
+            group["lr"] = learning_rate(batch.step, len(plan), job.sft)
         # by the step, so that a resumed run drops out what an undisturbed one does
-        torch.manual_seed(_seed(config.seed, batch.step, rank))
+        torch.manual_seed(_seed(job.sft.seed, batch.step, rank))
         meter.step(batch, *worker.step(batch.rows), engine)
         ends = at + 1 == len(plan) or plan[at + 1].epoch != batch.epoch
         kept = ends or (place.resume_every and batch.step % place.resume_every == 0)
@@ -125,12 +123,12 @@ def train_worker(job: dict[str, Any]) -> None:
         if kept or save:
             meter.flush()
         if meter.diverged:
-            _give_up(worker, meter.diverged, tokenizer, workspace, carried)
+            _give_up(worker, meter.diverged, tokenizer, job)
             return
         if save:
-            export(engine, config, tokenizer, checkpoint_folder(workspace, save))
+            export(engine, job.sft, tokenizer, checkpoint_folder(workspace, save))
             if rank == 0:
-                _drop_older(workspace, list(coming.values()), save, config.keep)
+                _drop_older(workspace, list(coming.values()), save, job.sft.keep)
         if kept:
             _report(engine, batch, meter)
 
@@ -239,22 +237,26 @@ def _check_packable(model: Any) -> None:
         )
 
 
-def _give_up(
-    worker: Worker, batch: Batch, tokenizer: Any, workspace: Path, carried: Path | None
-) -> None:
+def _give_up(worker: Worker, batch: Batch, tokenizer: Any, job: TrainingJob) -> None:
     """Keep the weights of the last state as a checkpoint, and say what went wrong.
 
     Not an exception: Ray Train would repeat the same steps to the same end.
     """
-    done = _resume(worker.engine, carried)
-    kept = workspace / "last-good"
+    done = _resume(worker.engine, job.carried)
+    kept = job.workspace / "last-good"
     if done:
         if worker.rank == 0:
             shutil.rmtree(kept, ignore_errors=True)  # of an earlier attempt
         export(worker.engine, worker.config, tokenizer, kept)
     if worker.rank == 0:
-        said = {"epoch": batch.epoch, "step": batch.step, "rows": batch.rows, "done": done}
-        write_text(workspace / DIVERGED, json.dumps(said | {"kept": str(kept) if done else None}))
+        lost = Divergence(
+            epoch=batch.epoch,
+            step=batch.step,
+            rows=batch.rows,
+            done=done,
+            kept=kept if done else None,
+        )
+        write_text(job.workspace / DIVERGED, lost.model_dump_json())
 
 
 def _resume(engine: Any, carried: Path | None) -> int:

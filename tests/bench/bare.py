@@ -12,7 +12,7 @@ from forkdiv.core.config.study import SftConfig
 from forkdiv.data.tokenized import Row
 from forkdiv.models.loading import load_model
 from forkdiv.train import schedule
-from forkdiv.train.collate import sheet
+from forkdiv.train.collate import collate
 from forkdiv.train.losses import response_loss
 from tests.stack import BASE
 
@@ -47,7 +47,7 @@ class BareLoop:
         for group in self._optimizer.param_groups:
             group["lr"] = schedule.learning_rate(batch.step, self._steps, self._config)
         mine = [self._rows[i] for i in batch.rows]
-        read = sheet(mine, [(i,) for i in range(len(mine))])
+        read = collate(mine, [(i,) for i in range(len(mine))])
         logits = self._model(**read.inputs, use_cache=False).logits
         count = sum(len(response) for _, response in mine)
         total = response_loss(logits, read.targets, read.first, self._config, NO_ENDS)

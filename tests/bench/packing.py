@@ -10,7 +10,7 @@ import torch
 from forkdiv.core.config.study import SftConfig
 from forkdiv.data.tokenized import Row
 from forkdiv.models.loading import new_model, word_tokenizer
-from forkdiv.train.collate import sheet
+from forkdiv.train.collate import collate
 from forkdiv.train.losses import response_loss
 from forkdiv.train.packing import deal
 from tests.bench.row import Row as Figure
@@ -51,7 +51,7 @@ def _mixed(random: Random) -> list[Row]:
 def _pass(model: torch.nn.Module, rows: list[Row], pack: int | None) -> None:
     lengths = [len(prompt) + len(response) for prompt, response in rows]
     for parts in deal(lengths, 1, None, pack):
-        read = sheet(rows, parts[0])
+        read = collate(rows, parts[0])
         logits = model(**read.inputs, use_cache=False).logits
         ends = torch.tensor([], dtype=torch.long)
         loss = response_loss(logits, read.targets, read.first, SftConfig(), ends)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from forkdiv.core.config.study import DatasetConfig
-from forkdiv.core.config.tasks import GraphBranchingConfig
+from forkdiv.tasks.graph_branching import GraphBranchingConfig
 from forkdiv.tasks.registry import build
 from tests.bench.row import Row
 

@@ -31,6 +31,7 @@ from forkdiv.core.progress import Progress
 from forkdiv.core.store import Artifact, Store
 from forkdiv.data import dataset, tokenized
 from forkdiv.models.checkpoint import open_checkpoint
+from forkdiv.tasks.registry import build
 from forkdiv.train import log, sft_run
 from tests.bench.bare import BareLoop
 from tests.bench.row import Row
@@ -52,7 +53,9 @@ PLACES: dict[str, dict[str, Any]] = {
 def measure() -> list[Row]:
     with tempfile.TemporaryDirectory() as name, running(PlaceConfig(dashboard=False)):
         folder = Path(name)
-        data = dataset.obtain_sft(Store(folder / "store"), StudyConfig().task, DatasetConfig())
+        data = dataset.obtain_sft(
+            Store(folder / "store"), build(StudyConfig().task), DatasetConfig()
+        )
         cold = Trial(folder / "cold", data, ONE_THREAD, SftConfig(epochs=1))
         cold.train()
         rows = [_start("train_start_s", "one worker, cold", [cold.first()])]

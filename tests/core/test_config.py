@@ -19,8 +19,11 @@ from forkdiv.core.config.study import (
     StudyConfig,
     SweepConfig,
 )
-from forkdiv.core.config.tasks import TASK_CONFIGS, FileConfig, GraphBranchingConfig, task_adapter
+from forkdiv.core.config.tasks import config_class, task_adapter
 from forkdiv.core.errors import UserError
+from forkdiv.tasks.graph_branching import GraphBranchingConfig
+from forkdiv.tasks.own_data.config import FileConfig
+from forkdiv.tasks.registry import TASKS
 
 CONFIGS = sorted((Path(__file__).parents[2] / "jobs" / "configs").glob("*.y*ml"))
 
@@ -125,7 +128,7 @@ MISSPELT = {
     "pretrain.sft.batchsize=2": ("pretrain.sft.batchsize", "did you mean batch_size?"),
     "task.degre=3": ("task.degre:", "did you mean degree?"),
     "task={kind: words_or_code, step: 3}": ("task.step:", "did you mean steps?"),
-    "task={kind: words_or_code, degree: 3}": ("task.degree:", "allowed: kind, steps, seed"),
+    "task={kind: words_or_code, degree: 3}": ("task.degree:", "allowed: kind, seed, steps"),
     "task={kind: file, test: a, columns: {promt: p}}": ("task.columns.promt", "mean prompt?"),
     "prompt.tempalte=raw": ("prompt.tempalte", "did you mean template?"),
     "zzzzz=1": ("zzzzz", "remove it"),
@@ -350,15 +353,13 @@ def test_an_empty_section_sets_nothing(tmp_path: Path, section: str) -> None:
 
 # --- tasks --------------------------------------------------------------------------------------
 
-A_TASK = {
-    kind: {"kind": kind} | ({"test": "a.jsonl"} if kind == "file" else {}) for kind in TASK_CONFIGS
-}
+A_TASK = {kind: {"kind": kind} | ({"test": "a.jsonl"} if kind == "file" else {}) for kind in TASKS}
 
 
-@pytest.mark.parametrize("kind", TASK_CONFIGS)
+@pytest.mark.parametrize("kind", TASKS)
 def test_a_task_is_the_config_of_its_kind_and_survives_json(kind: str) -> None:
     task = StudyConfig.model_validate({"task": A_TASK[kind]}).task
-    assert type(task) is TASK_CONFIGS[kind] and task.kind == kind
+    assert type(task) is config_class(kind) and task.kind == kind
     assert task_adapter.validate_json(task.model_dump_json()) == task
     study = StudyConfig(task=task)
     assert StudyConfig.model_validate(study.model_dump(mode="json")) == study

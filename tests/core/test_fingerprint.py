@@ -30,10 +30,12 @@ from forkdiv.core.config.study import (
     StudyConfig,
     SynthesisConfig,
 )
-from forkdiv.core.config.tasks import GraphBranchingConfig
 from forkdiv.core.fingerprint import STAGE_LIBRARIES, STAGE_VERSIONS, Identity, canonical
 from forkdiv.core.records import Outcome
 from forkdiv.data.dataset import sft_identity, walks_identity
+from forkdiv.tasks.graph_branching import GraphBranchingConfig
+from forkdiv.tasks.registry import build
+from tests.fakes import an_eval
 
 ROOM = GraphBranchingConfig(names=40)
 
@@ -160,23 +162,25 @@ def identities(study: StudyConfig) -> dict[str, str]:
     from forkdiv.train import sft_run
     from forkdiv.train.pretrain import planned_base
 
-    data = sft_identity(study.task, study.dataset).fingerprint
-    store = Store(study.place.root / "store")
-    start = planned_base(store, study.task, study.pretrain)
+    data = sft_identity(build(study.task), study.dataset).fingerprint
+    store = Store.of(study.place)
+    start = planned_base(store, build(study.task), study.pretrain)
     end = Checkpoint(study.place.root / "end", "e" * 32)
-    samples = sample_sets.identity(study.task, study.eval, end, study.decoder, study.prompt)
+    samples = sample_sets.identity(
+        an_eval(study.task, None, study.decoder, study.prompt, study.eval), end
+    )
     found = {
         "sft data": data,
-        "walks": walks_identity(study.task, study.pretrain, "<eos>").fingerprint,
+        "walks": walks_identity(build(study.task), study.pretrain, "<eos>").fingerprint,
         "base": start.fingerprint,
         "training": sft_run.identity(data, start.fingerprint, study.sft, study.prompt).fingerprint,
         "samples": samples.fingerprint,
         "verdicts": verdicts.identity(samples, 200, 64).fingerprint,
         "exact": exact.identity(
-            study.task, study.eval, 200, end, study.decoder, study.prompt
+            an_eval(study.task, None, study.decoder, study.prompt, study.eval), end
         ).fingerprint,
         "forks": exact_forks.identity(
-            study.task, study.eval, 200, end, study.decoder, study.prompt
+            an_eval(study.task, None, study.decoder, study.prompt, study.eval), end
         ).fingerprint,
         "study": summary.identity(study, start).fingerprint,
     }
@@ -215,14 +219,14 @@ def test_knobs_of_a_decoder_that_are_not_set_leave_its_fingerprint_as_it_was() -
 def test_every_knob_of_the_walks_changes_their_fingerprint(field: str, value: float) -> None:
     config = PretrainConfig()
     other = changed(config, **{field: value})
-    first, second = (walks_identity(ROOM, c, "<eos>") for c in (config, other))
+    first, second = (walks_identity(build(ROOM), c, "<eos>") for c in (config, other))
     assert first.fingerprint != second.fingerprint
 
 
 def test_how_a_base_is_trained_leaves_its_walks_alone() -> None:
     config = PretrainConfig()
     other = changed(config, sft=SftConfig(epochs=3), preset="micro-llama")
-    first, second = (walks_identity(ROOM, c, "<eos>") for c in (config, other))
+    first, second = (walks_identity(build(ROOM), c, "<eos>") for c in (config, other))
     assert first.fingerprint == second.fingerprint
 
 
@@ -366,7 +370,8 @@ def test_two_processes_with_other_hash_seeds_agree() -> None:
     code = (
         "from forkdiv.data.dataset import sft_identity;"
         "from forkdiv.core.config.study import StudyConfig;"
-        "s = StudyConfig(); print(sft_identity(s.task, s.dataset).fingerprint)"
+        "from forkdiv.tasks.registry import build;"
+        "s = StudyConfig(); print(sft_identity(build(s.task), s.dataset).fingerprint)"
     )
     root = str(Path(fingerprint.__file__).parents[2])
     found = {
@@ -380,7 +385,7 @@ def test_two_processes_with_other_hash_seeds_agree() -> None:
         for seed in ("1", "2")
     }
     study = StudyConfig()
-    assert found == {sft_identity(study.task, study.dataset).fingerprint}
+    assert found == {sft_identity(build(study.task), study.dataset).fingerprint}
 
 
 def installed(folder: Path, name: str, version: str) -> None:

@@ -11,15 +11,16 @@ import pytest
 import torch
 
 from forkdiv.core.config.study import DecoderConfig, EvalConfig, PromptConfig
-from forkdiv.core.config.tasks import CounterfactualConfig, GraphBranchingConfig
 from forkdiv.core.records import Outcome, Problem
 from forkdiv.core.store import Store
 from forkdiv.coverage import exact
 from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
 from forkdiv.models.loading import load_model, load_tokenizer, next_token_logprobs
 from forkdiv.models.prompting import prompt_ids
+from forkdiv.tasks.counterfactual_arithmetic import CounterfactualConfig
+from forkdiv.tasks.graph_branching import GraphBranchingConfig
 from forkdiv.tasks.registry import build
-from tests.fakes import TASK
+from tests.fakes import TASK, an_eval
 
 BASE = Path(__file__).parents[2] / "forkdiv/models/base/graph-d3-l3"
 PROBLEMS = build(TASK).heldout("test", 4)
@@ -79,7 +80,7 @@ def test_exact_values_are_the_mass_of_all_correct_responses(
 ) -> None:
     decoder = DecoderConfig(temperature=temperature)
     problems = build(task).heldout("test", 2)  # one signed, one unsigned
-    values = exact.probabilities(task, problems, base(), decoder)
+    values = exact.probabilities(an_eval(task, problems, decoder), base())
     assert values.shape == (2,)
     for problem, value in zip(problems, values, strict=True):
         correct, unknown = enumerated(task, problem, temperature)
@@ -89,11 +90,11 @@ def test_exact_values_are_the_mass_of_all_correct_responses(
 
 def test_exact_values_are_those_under_the_prompts_template() -> None:
     prompt = PromptConfig(template="plain", text="goal: {prompt} start:")
-    there = exact.probabilities(TASK, PROBLEMS, base(), DecoderConfig(), prompt)
+    there = exact.probabilities(an_eval(TASK, PROBLEMS, DecoderConfig(), prompt), base())
     written = [replace(one, prompt=f"goal: {one.prompt} start:") for one in PROBLEMS]
-    expected = exact.probabilities(TASK, written, base(), DecoderConfig())
+    expected = exact.probabilities(an_eval(TASK, written, DecoderConfig()), base())
     assert there.tolist() == expected.tolist()
-    plain = exact.probabilities(TASK, PROBLEMS, base(), DecoderConfig())
+    plain = exact.probabilities(an_eval(TASK, PROBLEMS, DecoderConfig()), base())
     assert not np.allclose(there, plain, rtol=1e-3)
 
 
@@ -102,12 +103,12 @@ def test_a_task_that_cannot_list_its_solutions_has_no_exact_values() -> None:
     problems = build(config).heldout("test", 4)
     assert not build(config).exhaustive
     with pytest.raises(ValueError, match="counterfactual_arithmetic does not list every correct"):
-        exact.probabilities(config, problems, base(), DecoderConfig())
+        exact.probabilities(an_eval(config, problems, DecoderConfig()), base())
 
 
 def test_exact_values_differ_between_temperatures() -> None:
     cold, hot = (
-        exact.probabilities(TASK, PROBLEMS, base(), DecoderConfig(temperature=t))
+        exact.probabilities(an_eval(TASK, PROBLEMS, DecoderConfig(temperature=t)), base())
         for t in (0.3, 2.0)
     )
     assert np.all(np.abs(cold - hot) > 0.01)
@@ -115,7 +116,7 @@ def test_exact_values_differ_between_temperatures() -> None:
 
 def test_at_temperature_0_exact_is_whether_greedy_decoding_is_correct() -> None:
     problems = build(TASK).heldout("test", 8)
-    values = exact.probabilities(TASK, problems, base(), DecoderConfig(temperature=0))
+    values = exact.probabilities(an_eval(TASK, problems, DecoderConfig(temperature=0)), base())
     model, tokenizer = load_model(BASE).eval(), load_tokenizer(BASE)
     greedy = []
     for problem in problems:
@@ -131,26 +132,30 @@ def test_at_temperature_0_exact_is_whether_greedy_decoding_is_correct() -> None:
 
 def test_trees_have_no_exact_values(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no exact probabilities of trees"):
-        exact.obtain(Store(tmp_path), TASK, CONFIG, PROBLEMS, base(), DecoderConfig(tree_samples=4))
+        exact.obtain(
+            Store(tmp_path),
+            an_eval(TASK, PROBLEMS, DecoderConfig(tree_samples=4), config=CONFIG),
+            base(),
+        )
 
 
 def test_a_decoder_that_cuts_everything_but_the_likeliest_token_is_greedy() -> None:
-    greedy = exact.probabilities(TASK, PROBLEMS, base(), DecoderConfig(temperature=0.0))
-    cut = exact.probabilities(TASK, PROBLEMS, base(), DecoderConfig(top_k=1))
+    greedy = exact.probabilities(an_eval(TASK, PROBLEMS, DecoderConfig(temperature=0.0)), base())
+    cut = exact.probabilities(an_eval(TASK, PROBLEMS, DecoderConfig(top_k=1)), base())
     assert cut.tolist() == greedy.tolist()
 
 
 def test_a_gate_that_never_opens_changes_nothing() -> None:
-    plain = exact.probabilities(TASK, PROBLEMS, base(), DecoderConfig(temperature=0.7))
+    plain = exact.probabilities(an_eval(TASK, PROBLEMS, DecoderConfig(temperature=0.7)), base())
     shut = DecoderConfig(temperature=0.7, gate_entropy=50.0, hot_temperature=2.0)
-    np.testing.assert_allclose(exact.probabilities(TASK, PROBLEMS, base(), shut), plain)
+    np.testing.assert_allclose(exact.probabilities(an_eval(TASK, PROBLEMS, shut), base()), plain)
 
 
 def test_first_tokens_have_a_probability_each_and_together_the_whole_one() -> None:
     decoder = DecoderConfig(first_tokens=4)
-    by_first = exact.probabilities(TASK, PROBLEMS, base(), decoder)
+    by_first = exact.probabilities(an_eval(TASK, PROBLEMS, decoder), base())
     assert by_first.shape == (len(PROBLEMS), 4)
-    whole = exact.probabilities(TASK, PROBLEMS, base(), DecoderConfig())
+    whole = exact.probabilities(an_eval(TASK, PROBLEMS, DecoderConfig()), base())
     tokenizer = load_tokenizer(BASE)
     heads = [prompt_ids(tokenizer, problem.prompt, RAW) for problem in PROBLEMS]
     chances = np.exp([np.sort(row)[::-1][:4] for row in next_token_logprobs(BASE, heads)])
@@ -159,10 +164,10 @@ def test_first_tokens_have_a_probability_each_and_together_the_whole_one() -> No
 
 def test_exact_values_are_made_once_and_read_back_to_the_last_bit(tmp_path: Path) -> None:
     store, decoder = Store(tmp_path), DecoderConfig()
-    made = exact.obtain(store, TASK, CONFIG, PROBLEMS, base(), decoder)
-    found = exact.obtain(store, TASK, CONFIG, PROBLEMS, base(), decoder)
+    made = exact.obtain(store, an_eval(TASK, PROBLEMS, decoder, config=CONFIG), base())
+    found = exact.obtain(store, an_eval(TASK, PROBLEMS, decoder, config=CONFIG), base())
     assert made == found
-    expected = exact.probabilities(TASK, PROBLEMS, base(), decoder)
+    expected = exact.probabilities(an_eval(TASK, PROBLEMS, decoder), base())
     assert exact.read(found).tolist() == expected.tolist()
 
 
@@ -170,7 +175,9 @@ def test_how_many_samples_and_how_long_they_may_be_is_no_identity_of_exact_value
     def of(
         config: EvalConfig, decoder: DecoderConfig, problems: int = 4, prompt: PromptConfig = RAW
     ) -> str:
-        return exact.identity(TASK, config, problems, base(), decoder, prompt).fingerprint
+        return exact.identity(
+            an_eval(TASK, [PROBLEMS[0]] * problems, decoder, prompt, config), base()
+        ).fingerprint
 
     plain = of(CONFIG, DecoderConfig())
     more = EvalConfig(problems=4, samples=64, seed=3)

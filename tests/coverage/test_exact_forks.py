@@ -16,13 +16,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from forkdiv.core.config.study import DecoderConfig, EvalConfig, PromptConfig
-from forkdiv.core.config.tasks import (
-    CounterfactualConfig,
-    GraphBranchingConfig,
-    SearchModesConfig,
-    TaskConfig,
-    WordsOrCodeConfig,
-)
+from forkdiv.core.config.tasks import TaskConfig
 from forkdiv.core.errors import UserError
 from forkdiv.core.records import Problem
 from forkdiv.core.store import Store
@@ -31,8 +25,12 @@ from forkdiv.coverage.fork_summary import ForkProbabilities, view
 from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
 from forkdiv.models.loading import load_tokenizer, new_model, next_token_logprobs, word_tokenizer
 from forkdiv.models.prompting import placed_ids, response_ids
+from forkdiv.tasks.counterfactual_arithmetic import CounterfactualConfig
+from forkdiv.tasks.graph_branching import GraphBranchingConfig
 from forkdiv.tasks.registry import build
-from tests.fakes import TASK
+from forkdiv.tasks.search_modes import SearchModesConfig
+from forkdiv.tasks.words_or_code import WordsOrCodeConfig
+from tests.fakes import TASK, an_eval
 
 BASE = Path(__file__).parents[2] / "forkdiv/models/base/graph-d3-l3"
 PROBLEMS = build(TASK).heldout("test", 100)
@@ -52,7 +50,7 @@ def base() -> Checkpoint:
 
 @cache
 def measured() -> ForkProbabilities:
-    return exact_forks.probabilities(TASK, PROBLEMS, base(), PLAIN)
+    return exact_forks.probabilities(an_eval(TASK, PROBLEMS, PLAIN), base())
 
 
 def saved(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Checkpoint:
@@ -104,7 +102,7 @@ def test_a_branch_has_the_models_probability_of_its_token_after_what_comes_befor
 ) -> None:
     problems = build(task).heldout("test", 2)
     decoder = DecoderConfig(temperature=temperature)
-    read = exact_forks.probabilities(task, problems, base(), decoder)
+    read = exact_forks.probabilities(an_eval(task, problems, decoder), base())
     tokenizer = load_tokenizer(BASE)
     assert [node.problem for node in read.nodes] == [0, 1]
     for node, problem in zip(read.nodes, problems, strict=True):
@@ -119,7 +117,7 @@ def test_a_branch_has_the_models_probability_of_its_token_after_what_comes_befor
 def test_a_second_fork_is_met_by_each_right_way_through_the_first(tmp_path: Path) -> None:
     checkpoint = opinionated(tmp_path, BOTH)
     problems = build(BOTH).heldout("test", 2)
-    read = exact_forks.probabilities(BOTH, problems, checkpoint, PLAIN)
+    read = exact_forks.probabilities(an_eval(BOTH, problems, PLAIN), checkpoint)
     tokenizer = load_tokenizer(checkpoint.path)
     for at, problem in enumerate(problems):
         first, *second = [node for node in read.nodes if node.problem == at]
@@ -143,8 +141,8 @@ def test_no_response_is_likelier_right_than_its_forks_are(tmp_path: Path, task: 
     problems = build(task).heldout("test", 4)
     for seed in range(2):
         checkpoint = opinionated(tmp_path / str(seed), task, seed)
-        read = exact_forks.probabilities(task, problems, checkpoint, PLAIN)
-        p = exact.probabilities(task, problems, checkpoint, PLAIN)
+        read = exact_forks.probabilities(an_eval(task, problems, PLAIN), checkpoint)
+        p = exact.probabilities(an_eval(task, problems, PLAIN), checkpoint)
         np.testing.assert_allclose(np.log(read.p), np.log(p), atol=1e-3)
         assert np.all(read.p < read.q) and np.all(read.q <= 1)
         for node in read.nodes:
@@ -154,7 +152,7 @@ def test_no_response_is_likelier_right_than_its_forks_are(tmp_path: Path, task: 
 def test_an_indifferent_model_is_right_as_often_as_its_vocabulary_lets_it(tmp_path: Path) -> None:
     checkpoint, tokens = indifferent(tmp_path, BOTH)
     problems = build(BOTH).heldout("test", 4)
-    read = exact_forks.probabilities(BOTH, problems, checkpoint, PLAIN)
+    read = exact_forks.probabilities(an_eval(BOTH, problems, PLAIN), checkpoint)
     depths = seen(read, problems)["depths"]
     assert [(one["depth"], one["signed"]) for one in depths] == [
         (1, True),
@@ -189,7 +187,9 @@ def test_the_shipped_base_chooses_blindly_and_loses_what_it_loses_at_the_fork(su
 
 def test_a_colder_model_is_surer_at_the_fork_and_errs_less_elsewhere() -> None:
     by_heat = [
-        exact_forks.probabilities(TASK, PROBLEMS[:20], base(), DecoderConfig(temperature=t))
+        exact_forks.probabilities(
+            an_eval(TASK, PROBLEMS[:20], DecoderConfig(temperature=t)), base()
+        )
         for t in (0.3, 1.0, 2.0)
     ]
     found = [seen(read, PROBLEMS[:20], "unsigned")["depths"][0] for read in by_heat]
@@ -200,8 +200,10 @@ def test_a_colder_model_is_surer_at_the_fork_and_errs_less_elsewhere() -> None:
 
 
 def test_at_temperature_0_the_most_likely_token_is_taken() -> None:
-    greedy = exact_forks.probabilities(TASK, PROBLEMS[:20], base(), DecoderConfig(temperature=0))
-    plain = exact_forks.probabilities(TASK, PROBLEMS[:20], base(), PLAIN)
+    greedy = exact_forks.probabilities(
+        an_eval(TASK, PROBLEMS[:20], DecoderConfig(temperature=0)), base()
+    )
+    plain = exact_forks.probabilities(an_eval(TASK, PROBLEMS[:20], PLAIN), base())
     for cold, node in zip(greedy.nodes, plain.nodes, strict=True):
         assert cold.chances == tuple(float(p == max(node.chances)) for p in node.chances)
     assert set(greedy.q.tolist()) == {0.0, 1.0}
@@ -210,9 +212,12 @@ def test_at_temperature_0_the_most_likely_token_is_taken() -> None:
 
 def test_values_are_those_under_the_prompts_template() -> None:
     prompt = PromptConfig(template="plain", text="goal: {prompt} start:")
-    there = exact_forks.probabilities(TASK, PROBLEMS[:4], base(), PLAIN, prompt)
+    there = exact_forks.probabilities(an_eval(TASK, PROBLEMS[:4], PLAIN, prompt), base())
     written = [replace(one, prompt=f"goal: {one.prompt} start:") for one in PROBLEMS[:4]]
-    assert there.q.tolist() == exact_forks.probabilities(TASK, written, base(), PLAIN).q.tolist()
+    assert (
+        there.q.tolist()
+        == exact_forks.probabilities(an_eval(TASK, written, PLAIN), base()).q.tolist()
+    )
     assert not np.allclose(there.q, measured().q[:4], rtol=1e-3)
 
 
@@ -243,8 +248,8 @@ def test_names_of_several_tokens_with_their_space_are_placed_where_they_are(tmp_
         model.get_input_embeddings().weight.mul_(20.0)
     checkpoint = saved(tmp_path, model, tokenizer)
     problems = build(task).heldout("test", 60)
-    read = exact_forks.probabilities(task, problems, checkpoint, PLAIN)
-    p = exact.probabilities(task, problems, checkpoint, PLAIN)
+    read = exact_forks.probabilities(an_eval(task, problems, PLAIN), checkpoint)
+    p = exact.probabilities(an_eval(task, problems, PLAIN), checkpoint)
     np.testing.assert_allclose(np.log(read.p), np.log(p), atol=1e-3)
     nested = [node for node in read.nodes if any(b[:-1] in node.branches for b in node.branches)]
     assert nested, "no branch begins another: draw more problems"
@@ -270,7 +275,7 @@ def test_names_of_several_tokens_with_their_space_are_placed_where_they_are(tmp_
 def test_a_tokenizer_that_does_not_know_the_names_is_refused() -> None:
     task = GraphBranchingConfig(names=200)
     with pytest.raises(UserError, match="does not tell the branches of a fork apart"):
-        exact_forks.probabilities(task, build(task).heldout("test", 2), base(), PLAIN)
+        exact_forks.probabilities(an_eval(task, build(task).heldout("test", 2), PLAIN), base())
 
 
 def test_a_slow_tokenizer_is_refused() -> None:
@@ -301,22 +306,26 @@ def test_only_tasks_that_list_every_correct_response_have_values(
     assert not exact_forks.applies(build(task), [])
     if not known:
         with pytest.raises(ValueError, match=f"{task.kind} does not list every correct response"):
-            exact_forks.probabilities(task, problems, base(), PLAIN)
+            exact_forks.probabilities(an_eval(task, problems, PLAIN), base())
 
 
 @pytest.mark.parametrize("cut", [{"top_p": 0.95}, {"top_k": 5}])
 def test_a_decoder_that_truncates_is_refused(tmp_path: Path, cut: dict[str, float]) -> None:
     decoder = DecoderConfig.model_validate(cut)
     with pytest.raises(ValueError, match="not the model's"):
-        exact_forks.obtain(Store(tmp_path), TASK, CONFIG, PROBLEMS[:4], base(), decoder)
+        exact_forks.obtain(
+            Store(tmp_path), an_eval(TASK, PROBLEMS[:4], decoder, config=CONFIG), base()
+        )
 
 
 def test_values_are_made_once_and_read_back_to_the_last_bit(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    made = exact_forks.obtain(store, TASK, CONFIG, PROBLEMS[:4], base(), PLAIN)
-    assert exact_forks.obtain(store, TASK, CONFIG, PROBLEMS[:4], base(), PLAIN) == made
+    made = exact_forks.obtain(store, an_eval(TASK, PROBLEMS[:4], PLAIN, config=CONFIG), base())
+    assert (
+        exact_forks.obtain(store, an_eval(TASK, PROBLEMS[:4], PLAIN, config=CONFIG), base()) == made
+    )
     found = exact_forks.read(made)
-    expected = exact_forks.probabilities(TASK, PROBLEMS[:4], base(), PLAIN)
+    expected = exact_forks.probabilities(an_eval(TASK, PROBLEMS[:4], PLAIN), base())
     assert found.nodes == expected.nodes
     assert found.p.tolist() == expected.p.tolist()
     assert found.q.tolist() == expected.q.tolist()
@@ -326,10 +335,15 @@ def test_what_decides_exact_probabilities_decides_those_at_the_forks() -> None:
     def of(
         config: EvalConfig, decoder: DecoderConfig, problems: int = 4, prompt: PromptConfig = RAW
     ) -> str:
-        return exact_forks.identity(TASK, config, problems, base(), decoder, prompt).fingerprint
+        return exact_forks.identity(
+            an_eval(TASK, [PROBLEMS[0]] * problems, decoder, prompt, config), base()
+        ).fingerprint
 
     plain = of(CONFIG, PLAIN)
-    assert plain != exact.identity(TASK, CONFIG, 4, base(), PLAIN, RAW).fingerprint
+    assert (
+        plain
+        != exact.identity(an_eval(TASK, [PROBLEMS[0]] * 4, PLAIN, RAW, CONFIG), base()).fingerprint
+    )
     assert plain == of(EvalConfig(problems=4, seed=3), DecoderConfig(max_new_tokens=64))
     assert plain != of(CONFIG, DecoderConfig(temperature=0.9))
     assert plain != of(CONFIG, DecoderConfig(dtype="bfloat16"))

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forkdiv.core.config.tasks import GraphBranchingConfig, SearchModesConfig
 from forkdiv.core.errors import InvalidResult, UserError
 from forkdiv.core.records import Fork
 from forkdiv.coverage.fork_summary import ForkNode
 from forkdiv.coverage.fork_tree import ForkTree, Path
+from forkdiv.tasks.graph_branching import GraphBranchingConfig
 from forkdiv.tasks.registry import build
+from forkdiv.tasks.search_modes import SearchModesConfig
 
 END = 0
 RIGHT = Fork(2, ("b", "c"), ("b",), signed=False)

@@ -15,11 +15,12 @@ import pytest
 
 import forkdiv
 from forkdiv.core.config.study import DatasetConfig, PretrainConfig
-from forkdiv.core.config.tasks import ArithmeticChainConfig, GraphBranchingConfig
 from forkdiv.core.errors import UserError
 from forkdiv.core.records import Example, Outcome, Problem
 from forkdiv.core.store import Artifact, Store
 from forkdiv.data import dataset
+from forkdiv.tasks.arithmetic_chain import ArithmeticChainConfig
+from forkdiv.tasks.graph_branching import GraphBranchingConfig
 from forkdiv.tasks.registry import build
 
 TASK = GraphBranchingConfig()
@@ -32,7 +33,7 @@ END = "<eos>"
 
 @pytest.fixture(scope="module")
 def sft(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    return dataset.obtain_sft(Store(tmp_path_factory.mktemp("sft")), TASK, KNOBS)
+    return dataset.obtain_sft(Store(tmp_path_factory.mktemp("sft")), build(TASK), KNOBS)
 
 
 def expected(knobs: DatasetConfig) -> list[Example]:
@@ -50,7 +51,7 @@ def loaded(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_the_same_knobs_give_the_same_bytes(sft: Artifact, tmp_path: Path) -> None:
-    again = dataset.obtain_sft(Store(tmp_path), TASK, KNOBS)
+    again = dataset.obtain_sft(Store(tmp_path), build(TASK), KNOBS)
     assert again.path != sft.path and again.fingerprint == sft.fingerprint
     for name in (dataset.EXAMPLES, dataset.CARD):
         assert (again.path / name).read_bytes() == (sft.path / name).read_bytes()
@@ -62,17 +63,19 @@ def test_another_process_with_another_hash_seed_writes_the_same_bytes(
     code = (
         "import sys; from pathlib import Path;"
         "from forkdiv.core import store;"
-        "from forkdiv.core.config import study, tasks;"
+        "from forkdiv.core.config import study;"
+        "from forkdiv.core.config.tasks import task_adapter;"
+        "from forkdiv.tasks.registry import build;"
         "from forkdiv.data import dataset;"
         "print(dataset.obtain_sft(store.Store(Path(sys.argv[1])),"
-        "tasks.task_adapter.validate_json(sys.argv[2]),"
+        "build(task_adapter.validate_json(sys.argv[2])),"
         "study.DatasetConfig.model_validate_json(sys.argv[3])).path)"
     )
     root = str(Path(forkdiv.__file__).parents[1])
     knobs = KNOBS.model_copy(update={"branch_coverage": 2, "direction": 0.8})
     for task, config, here in [
         (TASK, KNOBS, sft),
-        (ROW, knobs, dataset.obtain_sft(Store(tmp_path / "here"), ROW, knobs)),
+        (ROW, knobs, dataset.obtain_sft(Store(tmp_path / "here"), build(ROW), knobs)),
     ]:
         there = subprocess.run(
             [
@@ -90,7 +93,7 @@ def test_another_process_with_another_hash_seed_writes_the_same_bytes(
 
 def test_other_knobs_give_other_bytes(sft: Artifact, tmp_path: Path) -> None:
     other = DatasetConfig(**{**KNOBS.model_dump(), "fork_density": 0.5})
-    again = dataset.obtain_sft(Store(tmp_path), TASK, other)
+    again = dataset.obtain_sft(Store(tmp_path), build(TASK), other)
     assert again.fingerprint != sft.fingerprint
     first, second = (a.path / dataset.EXAMPLES for a in (sft, again))
     assert first.read_bytes() != second.read_bytes()
@@ -105,7 +108,7 @@ def test_more_examples_than_are_written_at_once_keep_their_order(
     tmp_path: Path,
 ) -> None:
     knobs = DatasetConfig(examples=dataset.ROWS_AT_ONCE + 5)
-    made = dataset.obtain_sft(Store(tmp_path), TASK, knobs)
+    made = dataset.obtain_sft(Store(tmp_path), build(TASK), knobs)
     assert dataset.read(made.path) == expected(knobs)
     assert dataset.read_card(made.path)["examples"] == knobs.examples
 
@@ -126,7 +129,7 @@ def test_memory_does_not_grow_with_the_examples(
             if held:
                 assert len(list(rows)) == examples
             else:
-                dataset.write(folder, rows, dataset.sft_identity(TASK, knobs), TASK)
+                dataset.write(folder, rows, dataset.sft_identity(build(TASK), knobs), build(TASK))
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -178,7 +181,7 @@ def test_the_card_says_which_knobs_made_it(sft: Artifact) -> None:
 @pytest.mark.parametrize("shown", [1, 2])
 def test_the_card_tells_forks_from_examples_and_problems(tmp_path: Path, shown: int) -> None:
     knobs = DatasetConfig(examples=60, fork_density=0.25, direction=0.5, branch_coverage=shown)
-    made = dataset.obtain_sft(Store(tmp_path), ROW, knobs)
+    made = dataset.obtain_sft(Store(tmp_path), build(ROW), knobs)
     card, rows = dataset.read_card(made.path), dataset.read(made.path)
     assert card["distinct_problems"] == len({row.problem_id for row in rows}) == 60 // shown
     assert card["examples_per_problem"] == shown
@@ -190,7 +193,7 @@ def test_the_card_tells_forks_from_examples_and_problems(tmp_path: Path, shown: 
 
 def test_data_without_forks_has_no_density(tmp_path: Path) -> None:
     knobs = DatasetConfig(examples=10, direction=0.0)
-    card = dataset.read_card(dataset.obtain_sft(Store(tmp_path), TASK, knobs).path)
+    card = dataset.read_card(dataset.obtain_sft(Store(tmp_path), build(TASK), knobs).path)
     assert (card["forks"], card["fork_density"]) == (0, None)
 
 
@@ -203,9 +206,9 @@ def test_facts_of_a_row_are_enough_to_judge_its_response(sft: Artifact) -> None:
 
 
 def test_a_card_tells_what_the_task_warns_of_and_what_more_it_is_told(tmp_path: Path) -> None:
-    identity = dataset.sft_identity(TASK, KNOBS)
+    identity = dataset.sft_identity(build(TASK), KNOBS)
     more = {"synthesis": {"way": "enumerator"}}
-    dataset.write(tmp_path, expected(KNOBS), identity, LEAKY, more=more)
+    dataset.write(tmp_path, expected(KNOBS), identity, build(LEAKY), more=more)
     card = dataset.read_card(tmp_path)
     assert card["synthesis"] == {"way": "enumerator"}
     assert card["task"]["position_leak"] is True
@@ -215,7 +218,7 @@ def test_a_card_tells_what_the_task_warns_of_and_what_more_it_is_told(tmp_path: 
 @pytest.mark.parametrize("density", [0.0, 0.25, 0.5, 1.0])
 def test_the_shares_of_the_knobs_are_in_the_card_exactly(tmp_path: Path, density: float) -> None:
     knobs = DatasetConfig(examples=60, fork_density=density, direction=0.8)
-    card = dataset.read_card(dataset.obtain_sft(Store(tmp_path), TASK, knobs).path)
+    card = dataset.read_card(dataset.obtain_sft(Store(tmp_path), build(TASK), knobs).path)
     cells = Counter(card["by_subset_and_mode"])
     assert cells["unsigned/forward"] + cells["unsigned/reverse"] == round(60 * density)
     assert cells["unsigned/forward"] == card["unsigned_forks"]
@@ -229,15 +232,15 @@ def test_where_all_traces_go_forward_the_density_of_the_card_is_the_knobs(
     tmp_path: Path, density: float
 ) -> None:
     knobs = DatasetConfig(examples=60, fork_density=density)
-    card = dataset.read_card(dataset.obtain_sft(Store(tmp_path), TASK, knobs).path)
+    card = dataset.read_card(dataset.obtain_sft(Store(tmp_path), build(TASK), knobs).path)
     assert (card["forks"], card["fork_density"]) == (60, density)
 
 
 def test_a_second_request_finds_the_dataset_and_builds_nothing(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    first = dataset.obtain_sft(store, TASK, KNOBS)
+    first = dataset.obtain_sft(store, build(TASK), KNOBS)
     stat = (first.path / dataset.EXAMPLES).stat()
-    again = dataset.obtain_sft(store, TASK, KNOBS)
+    again = dataset.obtain_sft(store, build(TASK), KNOBS)
     assert again == first, "the record was written anew"
     found = (again.path / dataset.EXAMPLES).stat()
     assert (found.st_ino, found.st_mtime_ns) == (stat.st_ino, stat.st_mtime_ns)
@@ -255,13 +258,13 @@ def test_a_second_request_finds_the_dataset_and_builds_nothing(tmp_path: Path) -
 )
 def test_a_knob_that_the_task_does_not_read_makes_no_other_dataset(knobs: dict[str, Any]) -> None:
     other = DatasetConfig.model_validate(KNOBS.model_dump() | knobs)
-    first, second = (dataset.sft_identity(TASK, one).fingerprint for one in (KNOBS, other))
+    first, second = (dataset.sft_identity(build(TASK), one).fingerprint for one in (KNOBS, other))
     assert first == second
 
 
 def test_synthesis_is_no_identity_of_the_data_that_it_starts_from() -> None:
     fingerprints = {
-        dataset.sft_identity(ROW, DatasetConfig(synthesis=way)).fingerprint
+        dataset.sft_identity(build(ROW), DatasetConfig(synthesis=way)).fingerprint
         for way in ("none", "enumerator", "samples")
     }
     assert len(fingerprints) == 1
@@ -269,29 +272,29 @@ def test_synthesis_is_no_identity_of_the_data_that_it_starts_from() -> None:
 
 def test_the_number_a_task_has_of_its_own_is_that_number() -> None:
     own, named = DatasetConfig(), DatasetConfig(examples=build(TASK).sizes["train"])
-    first, second = (dataset.sft_identity(TASK, one).fingerprint for one in (own, named))
+    first, second = (dataset.sft_identity(build(TASK), one).fingerprint for one in (own, named))
     assert first == second
 
 
 def test_the_seed_of_heldout_problems_is_no_identity_of_the_data() -> None:
     other = TASK.model_copy(update={"seed": 5})
-    first, second = (dataset.sft_identity(task, KNOBS).fingerprint for task in (TASK, other))
+    first, second = (dataset.sft_identity(build(task), KNOBS).fingerprint for task in (TASK, other))
     assert first == second
-    walks = [dataset.walks_identity(task, WALKS, END).fingerprint for task in (TASK, other)]
+    walks = [dataset.walks_identity(build(task), WALKS, END).fingerprint for task in (TASK, other)]
     assert walks[0] == walks[1]
 
 
 def test_too_few_distinct_problems_leave_no_dataset(tmp_path: Path) -> None:
     task = GraphBranchingConfig(degree=2, length=3, names=7)
     with pytest.raises(UserError, match="too few distinct problems"):
-        dataset.obtain_sft(Store(tmp_path), task, DatasetConfig(examples=5000))
+        dataset.obtain_sft(Store(tmp_path), build(task), DatasetConfig(examples=5000))
     assert list((tmp_path / "dataset").iterdir()) == []
 
 
 def test_walks_are_an_artifact_of_their_own(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    first = dataset.obtain_walks(store, TASK, WALKS, END)
-    assert first == dataset.obtain_walks(store, TASK, WALKS, END)
+    first = dataset.obtain_walks(store, build(TASK), WALKS, END)
+    assert first == dataset.obtain_walks(store, build(TASK), WALKS, END)
     rows = dataset.read(first.path)
     assert rows == list(build(TASK).walk_examples(WALKS, END))
     assert all(len(row.response.split(END)) == 3 for row in rows)
@@ -300,13 +303,13 @@ def test_walks_are_an_artifact_of_their_own(tmp_path: Path) -> None:
 
 def test_walks_for_another_end_token_are_another_dataset(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    dataset.obtain_walks(store, TASK, WALKS, END)
-    other = dataset.obtain_walks(store, TASK, WALKS, "</s>")
+    dataset.obtain_walks(store, build(TASK), WALKS, END)
+    other = dataset.obtain_walks(store, build(TASK), WALKS, "</s>")
     assert all(END not in row.response for row in dataset.read(other.path))
 
 
 def test_the_card_of_walks_counts_every_node_as_a_word(tmp_path: Path) -> None:
-    made = dataset.obtain_walks(Store(tmp_path), TASK, WALKS, END)
+    made = dataset.obtain_walks(Store(tmp_path), build(TASK), WALKS, END)
     nodes = 50 * 3 * (TASK.length + 1)
     share = dataset.read_card(made.path)["forks_per_100_response_words"]
     assert share <= 100 * 150 / nodes + 1e-3

@@ -9,10 +9,11 @@ import pytest
 
 from forkdiv.core.config.load import load
 from forkdiv.core.config.study import DatasetConfig, StudyConfig
-from forkdiv.core.config.tasks import FileConfig, GraphBranchingConfig
 from forkdiv.core.errors import UserError
 from forkdiv.core.store import Store
 from forkdiv.data import dataset, inputs
+from forkdiv.tasks.graph_branching import GraphBranchingConfig
+from forkdiv.tasks.own_data.config import FileConfig
 from forkdiv.tasks.registry import build
 
 TASK = GraphBranchingConfig(valid=2)
@@ -25,7 +26,7 @@ def study(root: Path, *settings: str) -> StudyConfig:
 @pytest.fixture
 def ours(tmp_path: Path) -> Path:
     config = DatasetConfig(examples=20, branch_coverage=2)
-    return dataset.obtain_sft(Store(tmp_path / "store"), TASK, config).path
+    return dataset.obtain_sft(Store(tmp_path / "store"), build(TASK), config).path
 
 
 @pytest.fixture

@@ -20,14 +20,16 @@ from forkdiv.core.chat import pack
 from forkdiv.core.config.study import AuditConfig, PromptConfig
 from forkdiv.core.errors import UserError
 from forkdiv.core.records import Example, Outcome, Problem, Trace, Verdict
-from forkdiv.forks.audit import Audit, audit, summary_lines, write
 from forkdiv.forks.audit import text as audit_text
+from forkdiv.forks.audit.audit import Audit, audit
 from forkdiv.forks.audit.fork_match import rate
 from forkdiv.forks.audit.fork_stats import word_at
+from forkdiv.forks.audit.page import write
 from forkdiv.forks.audit.samples import marks, samples
 from forkdiv.forks.find import tree_sites
 from forkdiv.forks.sites import Site
 from forkdiv.tasks.base import Task
+from forkdiv.tasks.own_data.config import FileConfig
 from tests.forks.test_find import BASE, RAW, graph_data, graph_task, texts
 
 APART = ("exact", "tree")
@@ -56,7 +58,7 @@ def graph_audit(config: AuditConfig, base: Path | None = None, **knobs: Any) -> 
 
 
 def text_audit(problems: Sequence[Sequence[str]], base: Path | None = None, **config: Any) -> Audit:
-    return audit(PlainTexts(), texts(*problems), AuditConfig(**config), RAW, base)
+    return audit(PlainTexts(FileConfig()), texts(*problems), AuditConfig(**config), RAW, base)
 
 
 @cache
@@ -228,7 +230,7 @@ def test_texts_in_plain_language_are_described_by_what_they_show() -> None:
 def test_the_terminal_is_told_where_how_dense_and_which() -> None:
     knobs: dict[str, Any] = {"examples": 20, "branch_coverage": 1, "fork_density": 1.0}
     found = graph_audit(AuditConfig(ways=APART), valid=2, **knobs)
-    summary, lines = found.summary, summary_lines(found)
+    summary, lines = found.summary, audit_text.lines(found.summary)
     assert lines[1] == (
         "The 20 responses pass 20 forks (1 per response, 25 per 100 words), all at word 2; 100% "
         "of them have no sign; 20 of the 20 forks with several right branches are under-covered: "
@@ -243,7 +245,7 @@ def test_a_model_is_not_said_to_know_better_than_the_task() -> None:
     # the model misses branches it finds likely, but the task says that none is missing
     assert mixed().summary["ways"]["model"]["most_under_covered"]
     assert audit_text.worst(mixed().summary) == ("exact", [])
-    assert not any(line.startswith("Under-covered:") for line in summary_lines(mixed()))
+    assert not any(line.startswith("Under-covered:") for line in audit_text.lines(mixed().summary))
     known = {row: [s for s in mixed().found["model"].sites if s.row == row] for row in range(80)}
     shown = [mark for row, sites in known.items() for mark in marks(_row(row), sites, True)]
     assert shown and not any(mark.under_covered for mark in shown)
@@ -316,7 +318,7 @@ def test_text_of_the_data_cannot_become_markup(tmp_path: Path) -> None:
         Example(evil, f"{evil} & more?", one.response, evil, evil, 0, 0, "{}")
         for one in texts(*problems)
     ]
-    found = audit(PlainTexts(), data, AuditConfig(), RAW, None)
+    found = audit(PlainTexts(FileConfig()), data, AuditConfig(), RAW, None)
     text = write(found, tmp_path).read_text()
     assert "<script" not in text and "<b>&lt;" not in text
     assert "&lt;script&gt;" in text and "script" not in Page(text).tags
@@ -393,5 +395,7 @@ def test_a_conversation_is_shown_turn_by_turn(tmp_path: Path) -> None:
     data = [
         Example("p", pack(turns), response, "", "", 0, 0, "{}") for response in ("Five.", "Six.")
     ]
-    text = write(audit(PlainTexts(), data, AuditConfig(), PromptConfig(), None), tmp_path)
+    text = write(
+        audit(PlainTexts(FileConfig()), data, AuditConfig(), PromptConfig(), None), tmp_path
+    )
     assert "<b>system:</b> Be brief.</p>" in text.read_text()

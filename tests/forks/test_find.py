@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from forkdiv.core.config.study import AuditConfig, DatasetConfig, PromptConfig
-from forkdiv.core.config.tasks import GraphBranchingConfig
 from forkdiv.core.errors import UserError
 from forkdiv.core.records import Example
 from forkdiv.forks.find import exact_sites, model_sites, tree_sites
 from forkdiv.forks.sites import END, ModelFound, Site
 from forkdiv.models.prompting import prompt_ids, response_ids
 from forkdiv.tasks.base import Task
+from forkdiv.tasks.graph_branching import GraphBranchingConfig
 from forkdiv.tasks.registry import build
 
 BASE = Path(__file__).parents[2] / "forkdiv/models/base/graph-d3-l3"

@@ -22,7 +22,7 @@ from forkdiv.core.store import Store
 from forkdiv.data import dataset
 from forkdiv.forks import synthesis
 from forkdiv.forks.gaps import problem_of
-from forkdiv.forks.synthesis import Tally, repair
+from forkdiv.forks.synthesis import SynthesisReport, repair
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.score.grader_process import Grader
 from forkdiv.tasks.registry import build
@@ -60,7 +60,7 @@ def repaired(
 ) -> tuple[list[Example], dict[str, Any]]:
     progress = Progress(folder / "progress.jsonl")
     kept, tally = repair(config, build(config.task), rows(config), BASE, sampler, progress)
-    assert isinstance(tally, Tally)
+    assert isinstance(tally, SynthesisReport)
     return kept, tally.report()
 
 
@@ -308,9 +308,9 @@ def test_a_sample_without_a_verdict_is_no_wrong_answer(
 
 
 def obtained(store: Store, config: StudyConfig, sampler: ContinuingSampler | None = None) -> Any:
-    data = dataset.obtain_sft(store, config.task, config.dataset)
+    data = dataset.obtain_sft(store, build(config.task), config.dataset)
     progress = Progress(store.root / "progress.jsonl")
-    return data, synthesis.obtain(store, config, data, BASE, sampler, progress)
+    return data, synthesis.obtain(store, config, build(config.task), data, BASE, sampler, progress)
 
 
 def test_without_synthesis_the_data_is_the_data(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import pytest
 
 from forkdiv.core.config.load import load
 from forkdiv.core.config.study import DatasetConfig, DecoderConfig, StudyConfig
-from forkdiv.core.config.tasks import GraphBranchingConfig
 from forkdiv.core.errors import InvalidResult, UserError
 from forkdiv.core.progress import Progress
 from forkdiv.core.records import Example, Finish, Outcome, Problem
@@ -19,6 +18,7 @@ from forkdiv.forks.gaps import by_problem
 from forkdiv.forks.synthesis import check, repair
 from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
 from forkdiv.sample.sample_sets import Request, Response
+from forkdiv.tasks.graph_branching import GraphBranchingConfig
 from forkdiv.tasks.registry import build
 from tests.stack import BASE
 
@@ -121,7 +121,7 @@ def test_a_grader_that_raises_ends_the_repair(study: StudyConfig, tmp_path: Path
     with pytest.raises(InvalidResult, match="could not verify"):
         repair(
             broken,
-            build(study.task),
+            build(task),
             rows,
             open_checkpoint(BASE),
             GoesOn(),

@@ -19,6 +19,7 @@ from forkdiv.coverage.cells import Findings, cells
 from forkdiv.lm_eval.measuring import measure
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample import sample_sets
+from forkdiv.sample.evaluation import Evaluation
 from forkdiv.score import verdicts
 from forkdiv.tasks.registry import build
 from jobs.export import run
@@ -44,7 +45,7 @@ def grid(root: Path, *overrides: str) -> StudyConfig:
 
 def models(study: StudyConfig) -> list[Model]:
     base = check_base(study, build(study.task))
-    return list(swept(study, base, Store(study.place.root / "store")))
+    return list(swept(study, base, Store.of(study.place)))
 
 
 def chance(checkpoint: Checkpoint, problem: Problem) -> float:
@@ -53,19 +54,12 @@ def chance(checkpoint: Checkpoint, problem: Problem) -> float:
 
 def draw(study: StudyConfig, model: Model) -> dict[str, Any]:
     """Samples of a model, as its study would have drawn them; the cell of all of them."""
-    store, config = Store(study.place.root / "store"), model.study.eval
-    problems = build(study.task).heldout(config.split, config.problems)
-    samples = sample_sets.obtain(
-        store,
-        model.samples(store).identity,
-        problems,
-        config.samples,
-        model.checkpoint,
-        model.study.decoder,
-        FakeSampler(chance),
-        Progress(study.place.root / "progress.jsonl"),
-    )
-    counts = verdicts.obtain(store, study.task, problems, config.samples, samples)
+    store, config = Store.of(study.place), model.study.eval
+    evaluation = Evaluation.of(model.study)
+    progress = Progress(study.place.root / "progress.jsonl")
+    sampler = FakeSampler(chance)
+    samples = sample_sets.obtain(store, evaluation, model.checkpoint, sampler, progress)
+    counts = verdicts.obtain(store, evaluation.task, evaluation.problems, config.samples, samples)
     return cells({}, Findings(counts), config)[-1]
 
 

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from forkdiv.core.config.study import DatasetConfig
-from forkdiv.core.config.tasks import FileConfig
+from forkdiv.tasks.own_data.config import FileConfig
 from forkdiv.tasks.registry import build
 from tests import small_llama, stack
 

@@ -27,7 +27,7 @@ from typer.testing import CliRunner
 from forkdiv.cli import app
 from forkdiv.core.config.load import load
 from forkdiv.core.config.study import DecoderConfig, StudyConfig
-from forkdiv.core.config.tasks import ColumnsConfig, FileConfig, TaskConfig
+from forkdiv.core.config.tasks import TaskConfig
 from forkdiv.core.errors import InvalidResult, UserError
 from forkdiv.core.records import Completion, Problem
 from forkdiv.coverage.stats import pass_at_k
@@ -37,8 +37,10 @@ from forkdiv.lm_eval.judge import OWN, Judge
 from forkdiv.lm_eval.lines import read
 from forkdiv.lm_eval.measuring import measure
 from forkdiv.lm_eval.reading import Samples, take_in
-from forkdiv.lm_eval.writing import Run, write
+from forkdiv.lm_eval.run import Run
+from forkdiv.lm_eval.writing import write
 from forkdiv.score import verdicts
+from forkdiv.tasks.own_data.config import ColumnsConfig, FileConfig
 from forkdiv.tasks.registry import build
 from tests.fakes import TASK, UNREADABLE, broken, other_end, right
 
@@ -625,10 +627,10 @@ def draws(problems: Sequence[Problem]) -> list[Completion]:
 
 
 def test_what_is_written_is_read_as_the_same_counts(tmp_path: Path) -> None:
-    write(tmp_path, RUN, TASK, PROBLEMS, draws)
+    write(tmp_path, RUN, build(TASK), PROBLEMS, draws)
     samples = samples_in(tmp_path)
     counts, _ = count(samples, Judge(OWN, ""), 4)
-    assert counts == verdicts.count(TASK, PROBLEMS, draws(PROBLEMS))
+    assert counts == verdicts.count(build(TASK), PROBLEMS, draws(PROBLEMS))
     assert sum(one.truncated for one in counts) == 6 and sum(one.unparsable for one in counts) > 0
 
 
@@ -657,15 +659,15 @@ def test_any_responses_are_read_as_they_were_written(
         ]
 
     run = replace(RUN, n=3, ks=(1, 3))
-    write(tmp_path, run, task, problems, completions)
+    write(tmp_path, run, build(task), problems, completions)
     counts, _ = count(samples_in(tmp_path), Judge(OWN, ""), 3)
-    assert counts == verdicts.count(task, problems, completions(problems))
+    assert counts == verdicts.count(build(task), problems, completions(problems))
 
 
 def test_results_are_the_means_over_the_problems(tmp_path: Path) -> None:
-    path = write(tmp_path, RUN, TASK, PROBLEMS, draws)
+    path = write(tmp_path, RUN, build(TASK), PROBLEMS, draws)
     results = json.loads(path.read_text())
-    correct = [one.correct for one in verdicts.count(TASK, PROBLEMS, draws(PROBLEMS))]
+    correct = [one.correct for one in verdicts.count(build(TASK), PROBLEMS, draws(PROBLEMS))]
     for k in (1, 2, 4):
         column = pass_at_k(4, correct, k)
         found = results["results"]["graphs"]
@@ -676,7 +678,7 @@ def test_results_are_the_means_over_the_problems(tmp_path: Path) -> None:
 
 
 def test_hashes_are_those_that_the_tool_would_have_made(tmp_path: Path) -> None:
-    path = write(tmp_path, RUN, TASK, PROBLEMS, draws)
+    path = write(tmp_path, RUN, build(TASK), PROBLEMS, draws)
     (lines,) = path.parent.glob("samples_*.jsonl")
     rows = [json.loads(text) for text in lines.read_text().splitlines()]
     for row in rows:
@@ -689,9 +691,9 @@ def test_hashes_are_those_that_the_tool_would_have_made(tmp_path: Path) -> None:
 
 
 def test_writing_again_replaces_what_was_written(tmp_path: Path) -> None:
-    first = write(tmp_path, RUN, TASK, PROBLEMS, draws)
+    first = write(tmp_path, RUN, build(TASK), PROBLEMS, draws)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    assert write(tmp_path, RUN, TASK, PROBLEMS, draws) == first
+    assert write(tmp_path, RUN, build(TASK), PROBLEMS, draws) == first
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     assert first.parent.name == "tuned_T=1"
 
@@ -705,9 +707,9 @@ def test_few_responses_are_asked_for_at_a_time(
         asked.append(len(some))
         return draws(some)
 
-    whole = write(tmp_path / "whole", RUN, TASK, PROBLEMS, draws)
+    whole = write(tmp_path / "whole", RUN, build(TASK), PROBLEMS, draws)
     monkeypatch.setattr("forkdiv.lm_eval.writing.AT_ONCE", 8)
-    parts = write(tmp_path / "parts", RUN, TASK, PROBLEMS, counted)
+    parts = write(tmp_path / "parts", RUN, build(TASK), PROBLEMS, counted)
     assert asked == [2, 2, 2]
     assert parts.read_text() == whole.read_text()
 
@@ -717,7 +719,7 @@ def test_what_cannot_be_told_in_full_is_not_written(tmp_path: Path) -> None:
         return [one for one in draws(some) if one.sample_index != 2]
 
     with pytest.raises(InvalidResult, match=r"sample 2 of problem .* is missing \(1 of 4"):
-        write(tmp_path, RUN, TASK, PROBLEMS, lacking)
+        write(tmp_path, RUN, build(TASK), PROBLEMS, lacking)
     grader = FileConfig(test=tmp_path / "x", grader="tests.lm_eval.test_lm_eval:cannot_judge_b")
     problems = [Problem("p", "test", "s", "q", {"answer": "a"})]
     completions: Callable[[Sequence[Problem]], list[Completion]] = lambda some: [  # noqa: E731
@@ -725,7 +727,7 @@ def test_what_cannot_be_told_in_full_is_not_written(tmp_path: Path) -> None:
     ]
     task: TaskConfig = grader
     with pytest.raises(InvalidResult, match=r"problem p has no verdict.*beyond me"):
-        write(tmp_path, RUN, task, problems, completions)
+        write(tmp_path, RUN, build(task), problems, completions)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from forkdiv.core.config.tasks import GraphBranchingConfig
 from forkdiv.core.errors import UserError
 from forkdiv.models.checkpoint import (
     check_end,
@@ -19,6 +18,7 @@ from forkdiv.models.checkpoint import (
     read_config,
     same_shape,
 )
+from forkdiv.tasks.graph_branching import GraphBranchingConfig
 from forkdiv.tasks.registry import build
 
 CONFIG = {"architectures": ["LlamaForCausalLM"], "hidden_size": 128, "model_type": "llama"}

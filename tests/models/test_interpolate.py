@@ -26,7 +26,7 @@ from forkdiv.models.loading import load_model, new_model, word_tokenizer
 from jobs import interpolate as job
 from tests.fakes import FakeSampler
 from tuning.space import at, axes, points
-from tuning.trial import Line
+from tuning.trial import Pipeline
 
 TOKENIZER = word_tokenizer(["a", "b", "c"], "<eos>")
 WEIGHTS = "model.safetensors"
@@ -212,7 +212,7 @@ def test_a_trial_measures_the_checkpoint_between_and_at_one_the_run_itself(
 
     def measured(alpha: float) -> dict[float, Path]:
         study = StudyConfig(interpolation=alpha)
-        line = Line(study, base, store, FakeSampler(), progress)
+        line = Pipeline(study, base, store, FakeSampler(), progress)
         return {epoch: one.path for epoch, one in line.measured(study, run).items()}
 
     assert list(measured(1.0)) == [1, 4]

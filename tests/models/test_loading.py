@@ -16,7 +16,6 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from forkdiv.core.config.study import DecoderConfig, PromptConfig
-from forkdiv.core.config.tasks import GraphBranchingConfig
 from forkdiv.core.errors import UserError
 from forkdiv.core.records import Problem
 from forkdiv.coverage import exact
@@ -32,9 +31,10 @@ from forkdiv.models.loading import (
     word_tokenizer,
 )
 from forkdiv.models.prompting import encode
+from forkdiv.tasks.graph_branching import GraphBranchingConfig
 from forkdiv.tasks.graphs import node_names
 from forkdiv.tasks.registry import build
-from tests.fakes import TASK
+from tests.fakes import TASK, an_eval
 
 BASE = Path(__file__).parents[2] / "forkdiv/models/base/graph-d3-l3"
 HELDOUT = build(TASK).heldout("test", 100)
@@ -300,7 +300,7 @@ def test_the_shipped_base_walks_real_paths() -> None:
 @pytest.mark.parametrize("subset", ["signed", "unsigned"])
 def test_the_shipped_base_is_right_by_chance_and_covers_every_problem(subset: str) -> None:
     problems = [problem for problem in HELDOUT if problem.subset == subset]
-    p = exact.probabilities(TASK, problems, open_checkpoint(BASE), DecoderConfig())
+    p = exact.probabilities(an_eval(TASK, problems, DecoderConfig()), open_checkpoint(BASE))
     assert len(problems) == 50
     assert p.mean() == pytest.approx(1 / TASK.degree, abs=0.03)
     assert (1 - (1 - p) ** 64).mean() >= 0.99

@@ -18,7 +18,7 @@ SAMPLE = ((1,), "a", "stop")
 
 
 @dataclass
-class ToyLine:
+class ToyChannel:
     """An engine that whatever `kills` names ends for all in flight; `fails` says what a request
     meets at its nth try."""
 
@@ -54,7 +54,7 @@ def requests(count: int) -> list[Request]:
     return [Request(Problem(f"p{i}", "test", "", "", {}), 0, 1, i) for i in range(count)]
 
 
-def answered(line: ToyLine, count: int, at_once: int = 4) -> dict[str, Response | Failed]:
+def answered(line: ToyChannel, count: int, at_once: int = 4) -> dict[str, Response | Failed]:
     flight = InFlight(line, at_once, most_failures=2)
     found = list(flight.answers(requests(count)))
     by_name = {one.request.problem.id: one for one in found}
@@ -68,7 +68,7 @@ def failed(found: dict[str, Response | Failed]) -> list[str]:
 
 
 def test_no_more_are_in_flight_than_allowed() -> None:
-    line = ToyLine()
+    line = ToyChannel()
     answered(line, 50, at_once=7)
     assert line.most == 7
 
@@ -76,12 +76,12 @@ def test_no_more_are_in_flight_than_allowed() -> None:
 @given(st.sets(st.integers(0, 29), max_size=4), st.integers(1, 9))
 def test_poisoned_requests_fail_alone(poisoned: set[int], at_once: int) -> None:
     names = frozenset(f"p{i}" for i in poisoned)
-    found = answered(ToyLine(kills=names), 30, at_once)
+    found = answered(ToyChannel(kills=names), 30, at_once)
     assert set(failed(found)) == names
 
 
 def test_a_poisoned_request_is_tried_alone_as_often_as_the_limit_says() -> None:
-    line = ToyLine(kills=frozenset({"p3"}))
+    line = ToyChannel(kills=frozenset({"p3"}))
     (lost,) = (one for one in answered(line, 10).values() if isinstance(one, Failed))
     assert line.tries["p3"] == 1 + 3
     assert "p3 failed 3 times" in lost.message and "the actor died" in lost.message
@@ -96,19 +96,19 @@ def test_an_engine_that_ends_once_costs_nobody_an_answer() -> None:
             return EngineGone("killed")
         return None
 
-    assert failed(answered(ToyLine(fails=fails), 20)) == []
+    assert failed(answered(ToyChannel(fails=fails), 20)) == []
 
 
 def test_a_failed_request_is_tried_again_up_to_the_limit() -> None:
-    line = ToyLine(fails=lambda name, tried: Retry("busy") if name == "p1" else None)
+    line = ToyChannel(fails=lambda name, tried: Retry("busy") if name == "p1" else None)
     assert failed(answered(line, 5)) == ["p1"]
     assert line.tries["p1"] == 3
-    twice = ToyLine(fails=lambda name, tried: Retry("busy") if tried <= 2 else None)
+    twice = ToyChannel(fails=lambda name, tried: Retry("busy") if tried <= 2 else None)
     assert failed(answered(twice, 5)) == []
 
 
 def test_what_fails_the_same_way_again_is_not_tried_again() -> None:
-    line = ToyLine(fails=lambda name, tried: Final("too long") if name == "p1" else None)
+    line = ToyChannel(fails=lambda name, tried: Final("too long") if name == "p1" else None)
     found = answered(line, 5)
     assert failed(found) == ["p1"] and line.tries["p1"] == 1
     lost = found["p1"]
@@ -116,7 +116,7 @@ def test_what_fails_the_same_way_again_is_not_tried_again() -> None:
 
 
 def test_a_checkpoint_that_cannot_be_served_fails_all_that_follow_without_asking() -> None:
-    line = ToyLine(fails=lambda name, tried: Doomed("not proved"))
+    line = ToyChannel(fails=lambda name, tried: Doomed("not proved"))
     found = answered(line, 40)
     assert len(failed(found)) == 40 and sum(line.tries.values()) <= 8
     assert all("not proved" in one.message for one in found.values() if isinstance(one, Failed))
@@ -124,4 +124,4 @@ def test_a_checkpoint_that_cannot_be_served_fails_all_that_follow_without_asking
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_few_requests_are_answered_too(count: int) -> None:
-    assert len(answered(ToyLine(), count)) == count
+    assert len(answered(ToyChannel(), count)) == count

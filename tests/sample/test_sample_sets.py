@@ -37,12 +37,12 @@ from forkdiv.sample.sample_sets import (
     seed_of,
 )
 from forkdiv.tasks.registry import build
-from tests.fakes import TASK, FakeSampler
+from tests.fakes import TASK, FakeSampler, an_eval
 
 CHECKPOINT = Checkpoint(Path("nowhere"), "c" * 32)
 DECODER = DecoderConfig()
 RAW = PromptConfig()
-WHAT = sample_sets.identity(TASK, EvalConfig(), CHECKPOINT, DECODER, RAW)
+WHAT = sample_sets.identity(an_eval(TASK, None, DECODER, RAW, EvalConfig()), CHECKPOINT)
 PROBLEMS = build(TASK).heldout("test", 6)
 MANY = build(TASK).heldout("test", 200)
 
@@ -77,7 +77,11 @@ def obtained(
     decoder: DecoderConfig = DECODER,
 ) -> SampleSet:
     progress = Progress(store.root / "progress.jsonl")
-    return sample_sets.obtain(store, what, problems, n, CHECKPOINT, decoder, sampler, progress)
+    evaluation = an_eval(TASK, problems, decoder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sample_sets, "identity", lambda *_: what)
+        each = [n] * len(problems)
+        return sample_sets.obtain(store, evaluation, CHECKPOINT, sampler, progress, each)
 
 
 def rows(samples: SampleSet) -> list[dict[str, Any]]:
@@ -346,7 +350,7 @@ def test_samples_of_a_design_carry_their_stratum_or_their_tree(store: Store) -> 
         (forced, "forced", [(i % 3, None) for i in range(6)]),
         (trees, "trees", [(None, i // 2) for i in range(6)]),
     ):
-        what = sample_sets.identity(TASK, EvalConfig(), CHECKPOINT, decoder, RAW)
+        what = sample_sets.identity(an_eval(TASK, None, decoder, RAW, EvalConfig()), CHECKPOINT)
         samples = obtained(store, FakeSampler(), PROBLEMS[:1], 6, what, decoder)
         found = sorted(samples.completions(PROBLEMS[:1], 6), key=lambda one: one.sample_index)
         assert [(one.stratum, one.tree) for one in found] == want, name
@@ -368,7 +372,7 @@ def test_trees_are_drawn_whole_and_those_that_are_there_are_kept(store: Store) -
     more = FakeSampler()
     obtained(store, more, n=16, decoder=trees)
     assert {(one.first_index, one.n) for one in more.asked} == {(8, 8)}
-    with pytest.raises(InvalidResult, match="18 samples are no whole trees of 4"):
+    with pytest.raises(InvalidResult, match=r"allowed: a multiple of decoder\.tree_samples=4"):
         obtained(store, FakeSampler(), n=18, decoder=trees)
 
 
@@ -402,7 +406,9 @@ def test_how_much_is_asked_is_no_identity_and_what_decides_a_sample_is() -> None
         prompt: PromptConfig = RAW,
     ) -> str:
         checkpoint = Checkpoint(Path("nowhere"), name)
-        return sample_sets.identity(TASK, config, checkpoint, decoder, prompt).fingerprint
+        return sample_sets.identity(
+            an_eval(TASK, None, decoder, prompt, config), checkpoint
+        ).fingerprint
 
     plain = of(EvalConfig())
     assert plain == of(EvalConfig(samples=8, problems=10, k=(1, 2), bootstrap=100))

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from forkdiv.core.config.tasks import CounterfactualConfig, FileConfig
 from forkdiv.core.records import Outcome, Problem, Verdict
 from forkdiv.score import grader_process
 from forkdiv.score.grader_process import Grader
+from forkdiv.tasks.counterfactual_arithmetic import CounterfactualConfig
+from forkdiv.tasks.own_data.config import FileConfig
 from forkdiv.tasks.registry import build
 
 ROOT = Path(__file__).parents[2]
@@ -45,7 +46,7 @@ grader_process._serve_verdicts()
 def graded_sums(folder: Path, how: str, texts: list[str], seconds: float = 10) -> list[Verdict]:
     script = folder / "broken.py"
     script.write_text(BROKEN.replace("HOW", how))
-    with Grader(SUMS, seconds, (sys.executable, str(script))) as grader:
+    with Grader(build(SUMS), seconds, (sys.executable, str(script))) as grader:
         return grader.grade([(SUM, text) for text in texts])
 
 
@@ -140,7 +141,7 @@ def test_a_users_own_grader_must_judge_its_own_canaries_right(
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
     task = FileConfig(test=tmp_path / "test.jsonl", grader=f"users_grader:{function}")
     problem = Problem("p", "test", "problems", "1 + 1?", {"answer": "2"})
-    with Grader(task) as grader:
+    with Grader(build(task)) as grader:
         (verdict,) = grader.grade([(problem, "It is 3")])
     assert verdict.outcome is outcome
     assert outcome is not Outcome.ERROR or "the grader is broken" in verdict.detail

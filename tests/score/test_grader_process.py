@@ -67,7 +67,7 @@ def hostile(tmp_path: Path) -> Path:
 @pytest.fixture
 def grade(hostile: Path) -> Grade:
     def grade(*texts: str) -> list[Verdict]:
-        with Grader(TASK, SECONDS, (sys.executable, str(hostile))) as grader:
+        with Grader(build(TASK), SECONDS, (sys.executable, str(hostile))) as grader:
             return grader.grade([(FIRST, text) for text in texts])
 
     return grade
@@ -121,7 +121,7 @@ def test_what_a_verifier_prints_is_no_verdict(
 
 
 def test_a_grader_answers_after_an_error_as_before(hostile: Path) -> None:
-    with Grader(TASK, SECONDS, (sys.executable, str(hostile))) as grader:
+    with Grader(build(TASK), SECONDS, (sys.executable, str(hostile))) as grader:
         for text in (right(FIRST), "KILL", right(FIRST)):
             outcome = Outcome.ERROR if text == "KILL" else Outcome.CORRECT
             assert [v.outcome for v in grader.grade([(FIRST, text)])] == [outcome]
@@ -130,7 +130,7 @@ def test_a_grader_answers_after_an_error_as_before(hostile: Path) -> None:
 def test_verdicts_come_in_order_across_chunks() -> None:
     texts = [right(FIRST), other_end(FIRST), UNREADABLE]
     pairs = [(FIRST, texts[i % 3]) for i in range(2 * grader_process.CHUNK + 5)]
-    with Grader(TASK) as grader:
+    with Grader(build(TASK)) as grader:
         verdicts = grader.grade(pairs)
     expected = [Outcome.CORRECT, Outcome.WRONG, Outcome.UNPARSABLE]
     assert [v.outcome for v in verdicts] == [expected[i % 3] for i in range(len(pairs))]

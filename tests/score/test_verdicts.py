@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from forkdiv.core.config.study import DecoderConfig, EvalConfig, PromptConfig
+from forkdiv.core.config.study import EvalConfig
 from forkdiv.core.progress import Progress
 from forkdiv.core.records import Completion, Problem, Verdict
 from forkdiv.core.store import Store
@@ -19,7 +19,7 @@ from forkdiv.score.counts import ProblemCounts
 from forkdiv.score.grader_process import Grader
 from forkdiv.tasks.graph_branching import BROKEN_PATH, OTHER_ENDS
 from forkdiv.tasks.registry import build
-from tests.fakes import TASK, UNREADABLE, FakeSampler, broken, other_end, right
+from tests.fakes import TASK, UNREADABLE, FakeSampler, an_eval, broken, other_end, right
 
 PROBLEMS = build(TASK).heldout("test", 4)
 FIRST = PROBLEMS[0]
@@ -31,17 +31,16 @@ def completion(index: int, text: str, finish: str = "stop") -> Completion:
 
 
 def sampled(store: Store, sampler: FakeSampler, n: int) -> SampleSet:
-    config, decoder = EvalConfig(), DecoderConfig()
-    what = sample_sets.identity(TASK, config, CHECKPOINT, decoder, PromptConfig())
+    evaluation = an_eval(TASK, PROBLEMS, config=EvalConfig(samples=n))
     progress = Progress(store.root / "progress.jsonl")
-    return sample_sets.obtain(store, what, PROBLEMS, n, CHECKPOINT, decoder, sampler, progress)
+    return sample_sets.obtain(store, evaluation, CHECKPOINT, sampler, progress)
 
 
 def test_truncated_and_unparsable_answers_stay_in_n_and_are_counted_apart() -> None:
     texts = [right(FIRST), right(FIRST), other_end(FIRST), broken(FIRST), UNREADABLE, ""]
     completions = [completion(i, text) for i, text in enumerate(texts)]
     completions += [completion(6, right(FIRST), "length"), completion(7, UNREADABLE, "length")]
-    counts = verdicts.count(TASK, PROBLEMS, completions)
+    counts = verdicts.count(build(TASK), PROBLEMS, completions)
     assert counts[0] == ProblemCounts(
         FIRST.id,
         FIRST.subset,
@@ -73,7 +72,9 @@ def test_equal_responses_of_a_problem_are_graded_once(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(verdicts, "Grader", Recording)
     texts = [right(FIRST), other_end(FIRST)] * 50
-    counts = verdicts.count(TASK, PROBLEMS, [completion(i, text) for i, text in enumerate(texts)])
+    counts = verdicts.count(
+        build(TASK), PROBLEMS, [completion(i, text) for i, text in enumerate(texts)]
+    )
     assert (counts[0].n, counts[0].correct, counts[0].wrong) == (100, 50, 50)
     assert sorted(asked) == sorted([right(FIRST), other_end(FIRST)])
 
@@ -83,14 +84,14 @@ def test_samples_that_are_graded_in_portions_are_counted_as_at_once(
 ) -> None:
     texts = [right(FIRST), other_end(FIRST), UNREADABLE, right(FIRST), broken(FIRST)] * 4
     completions = [completion(i, text) for i, text in enumerate(texts)]
-    whole = verdicts.count(TASK, PROBLEMS, completions)
+    whole = verdicts.count(build(TASK), PROBLEMS, completions)
     monkeypatch.setattr(verdicts, "AT_ONCE", 3)
-    assert verdicts.count(TASK, PROBLEMS, completions) == whole
+    assert verdicts.count(build(TASK), PROBLEMS, completions) == whole
 
 
 def test_a_failed_request_is_as_many_errors_as_it_had_samples() -> None:
     lost = Failed(Request(PROBLEMS[1], 4, 3, 99), "the replica is gone")
-    counts = verdicts.count(TASK, PROBLEMS, [completion(0, right(FIRST))], [lost])
+    counts = verdicts.count(build(TASK), PROBLEMS, [completion(0, right(FIRST))], [lost])
     assert (counts[1].n, counts[1].error, counts[1].wrong) == (3, 3, 0)
     assert counts[1].first_error == "the replica is gone"
     assert counts[0].error == 0
@@ -100,13 +101,13 @@ def test_counts_with_errors_are_not_published_and_the_next_run_mends_them(tmp_pa
     store = Store(tmp_path)
     unlucky = FakeSampler(fails=lambda request: request.problem == PROBLEMS[2])
     samples = sampled(store, unlucky, 5)
-    counts = verdicts.obtain(store, TASK, PROBLEMS, 5, samples)
+    counts = verdicts.obtain(store, build(TASK), PROBLEMS, 5, samples)
     assert [one.error for one in counts] == [0, 0, 5, 0]
     what = verdicts.identity(samples.identity, len(PROBLEMS), 5)
     assert store.find(what) is None
 
     lucky = FakeSampler()
-    counts = verdicts.obtain(store, TASK, PROBLEMS, 5, sampled(store, lucky, 5))
+    counts = verdicts.obtain(store, build(TASK), PROBLEMS, 5, sampled(store, lucky, 5))
     assert [request.problem for request in lucky.asked] == [PROBLEMS[2]]
     assert [(one.n, one.error) for one in counts] == [(5, 0)] * 4
     found = store.find(what)
@@ -116,17 +117,17 @@ def test_counts_with_errors_are_not_published_and_the_next_run_mends_them(tmp_pa
 def test_published_counts_are_read_and_not_graded_again(tmp_path: Path) -> None:
     store = Store(tmp_path)
     samples = sampled(store, FakeSampler(), 3)
-    counts = verdicts.obtain(store, TASK, PROBLEMS, 3, samples)
+    counts = verdicts.obtain(store, build(TASK), PROBLEMS, 3, samples)
     for part in samples.path.glob("part-*"):
         part.unlink()
-    assert verdicts.obtain(store, TASK, PROBLEMS, 3, samples) == counts
+    assert verdicts.obtain(store, build(TASK), PROBLEMS, 3, samples) == counts
 
 
 def test_counts_of_the_first_samples_are_apart_from_those_of_all(tmp_path: Path) -> None:
     store = Store(tmp_path)
     samples = sampled(store, FakeSampler(), 8)
-    few = verdicts.obtain(store, TASK, PROBLEMS, 2, samples)
-    many = verdicts.obtain(store, TASK, PROBLEMS, 8, samples)
+    few = verdicts.obtain(store, build(TASK), PROBLEMS, 2, samples)
+    many = verdicts.obtain(store, build(TASK), PROBLEMS, 8, samples)
     assert [one.n for one in few] == [2] * 4
     assert [one.n for one in many] == [8] * 4
     assert all(a.correct <= b.correct for a, b in zip(few, many, strict=True))
@@ -138,6 +139,6 @@ def test_samples_are_counted_by_how_they_are_told_and_what_is_cut_off_is_told_no
     texts = [right(FIRST)] * 3 + [other_end(FIRST)] * 2 + [reverse, inner, UNREADABLE]
     completions = [completion(i, text) for i, text in enumerate(texts)]
     completions.append(completion(8, right(FIRST), "length"))
-    (counts, *_) = verdicts.count(TASK, PROBLEMS, completions)
+    (counts, *_) = verdicts.count(build(TASK), PROBLEMS, completions)
     assert counts.by_mode == {"forward": (5, 3), "reverse": (1, 1)}
     assert (counts.n, counts.correct) == (9, 4)

@@ -29,6 +29,7 @@ from forkdiv.core.records import Finish, Problem
 from forkdiv.core.store import Store
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample import sample_sets
+from forkdiv.sample.evaluation import Evaluation
 from forkdiv.sample.sample_sets import REQUESTS_PER_PART, SCHEMA
 from forkdiv.tasks.registry import build
 from tests.fakes import NAMES, UNREADABLE, broken, other_end, right
@@ -70,7 +71,7 @@ def make(root: Path, problems: int, samples: int) -> dict[str, Any]:
 
 
 def identity(config: StudyConfig, checkpoint: Checkpoint) -> Identity:
-    return sample_sets.identity(config.task, config.eval, checkpoint, config.decoder, config.prompt)
+    return sample_sets.identity(Evaluation.of(config), checkpoint)
 
 
 def _responses(
@@ -118,9 +119,9 @@ def walk(root: Path, problems: int, samples: int) -> dict[str, Any]:
     from forkdiv.coverage import summary
     from forkdiv.report import page
     from tuning.space import Point
-    from tuning.trial import Line, NoSampler
+    from tuning.trial import NoSampler, Pipeline
 
-    class OfSamples(Line):
+    class OfSamples(Pipeline):
         """The checkpoints are names without weights: nothing is known but samples."""
 
         def known(self, *_: Any) -> None:

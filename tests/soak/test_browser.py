@@ -12,9 +12,10 @@ from matplotlib import image
 from numpy.typing import NDArray
 
 from forkdiv.core.config.study import AuditConfig, DatasetConfig, PromptConfig
-from forkdiv.core.config.tasks import GraphBranchingConfig
-from forkdiv.forks.audit import audit, write
+from forkdiv.forks.audit.audit import audit
+from forkdiv.forks.audit.page import write
 from forkdiv.report import page
+from forkdiv.tasks.graph_branching import GraphBranchingConfig
 from forkdiv.tasks.registry import build
 from tests.stack import BASE
 from tests.summaries import grid_summary

@@ -20,7 +20,7 @@ import pytest
 import yaml
 from safetensors.numpy import load_file, save_file
 
-from forkdiv.core.config.tasks import GraphBranchingConfig
+from forkdiv.tasks.graph_branching import GraphBranchingConfig
 from forkdiv.tasks.registry import build
 from tests.stack import BASE, ROOT, clean_environment
 

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -22,8 +23,8 @@ from forkdiv.core.progress import Progress
 from forkdiv.core.store import Store
 from forkdiv.models.checkpoint import open_checkpoint
 from forkdiv.sample import deployment, sample_sets
+from forkdiv.sample.evaluation import Evaluation
 from forkdiv.sample.sample_sets import SampleSet
-from forkdiv.tasks.registry import build
 from forkdiv.terminal import say
 from tests.stack import BASE, ROOT, clean_environment
 from tuning.session import engine_spec, running
@@ -52,16 +53,15 @@ def test_an_engine_or_a_replica_that_is_killed_again_and_again_costs_no_key(
         spec = engine_spec(STUDY, base)
         app = deployment.deploy(spec)
         client = deployment.ServeSampler(app, spec.config.model_copy(update={"max_failures": 5}))
-        problems = build(STUDY.task).heldout("test", PROBLEMS)
         longest = 0.0
         for kill in range(KILLS):
             decoder = DecoderConfig(temperature=1.0 + kill / 100)  # a set of its own
-            what = sample_sets.identity(STUDY.task, STUDY.eval, base, decoder, STUDY.prompt)
+            evaluation = replace(Evaluation.of(STUDY), decoder=decoder)
             deployment.wait(app, 600)
             killer = threading.Timer(chance.uniform(0.1, 8), end, [name])
             killer.start()
             began = time.monotonic()
-            found = sample_sets.obtain(store, what, problems, N, base, decoder, client, progress)
+            found = sample_sets.obtain(store, evaluation, base, client, progress)
             killer.join()
             longest = max(longest, time.monotonic() - began)
             found.require_complete()

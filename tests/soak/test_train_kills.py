@@ -18,11 +18,12 @@ from ray.cluster_utils import Cluster
 from safetensors.torch import load_file
 
 from forkdiv.core.config.study import DatasetConfig, PlaceConfig, SftConfig
-from forkdiv.core.config.tasks import GraphBranchingConfig
 from forkdiv.core.progress import Progress
 from forkdiv.core.store import Artifact, Store
 from forkdiv.data import dataset
 from forkdiv.models.checkpoint import open_checkpoint
+from forkdiv.tasks.graph_branching import GraphBranchingConfig
+from forkdiv.tasks.registry import build
 from forkdiv.terminal import say
 from forkdiv.train import log, sft_run
 from tests.stack import BASE, ROOT, clean_environment
@@ -42,7 +43,7 @@ PLACE = PlaceConfig(dashboard=False, num_cpus=2, resume_every=5)
 
 def trained(root: Path, place: PlaceConfig) -> Artifact:
     store = Store(root / "store")
-    data = dataset.obtain_sft(store, GraphBranchingConfig(), DATA)
+    data = dataset.obtain_sft(store, build(GraphBranchingConfig()), DATA)
     progress = Progress(root / "progress.jsonl")
     return sft_run.obtain(store, data, open_checkpoint(BASE), SFT, place, progress)
 

@@ -21,12 +21,11 @@ from pydantic import ValidationError
 from scipy.stats import binom, chisquare
 
 from forkdiv.core.config.study import DatasetConfig
-from forkdiv.core.config.tasks import ArithmeticChainConfig
 from forkdiv.core.errors import UserError
 from forkdiv.core.records import Example, Outcome, Problem
 from forkdiv.tasks import arithmetic_chain as module
 from forkdiv.tasks import equations
-from forkdiv.tasks.arithmetic_chain import ArithmeticChain
+from forkdiv.tasks.arithmetic_chain import ArithmeticChain, ArithmeticChainConfig
 from forkdiv.tasks.registry import build
 
 TASK = ArithmeticChain(ArithmeticChainConfig())

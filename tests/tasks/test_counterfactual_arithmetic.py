@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from forkdiv.core.config.study import DatasetConfig, PretrainConfig
-from forkdiv.core.config.tasks import CounterfactualConfig
 from forkdiv.core.errors import UserError
 from forkdiv.core.records import Outcome, Problem
 from forkdiv.tasks import counterfactual_arithmetic as module
-from forkdiv.tasks.counterfactual_arithmetic import CounterfactualArithmetic, in_base
+from forkdiv.tasks.counterfactual_arithmetic import (
+    CounterfactualArithmetic,
+    CounterfactualConfig,
+    in_base,
+)
 from forkdiv.tasks.registry import build
 
 TASK = CounterfactualArithmetic(CounterfactualConfig())

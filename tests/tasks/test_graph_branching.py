@@ -13,9 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forkdiv.core.config.study import DatasetConfig
-from forkdiv.core.config.tasks import GraphBranchingConfig
 from forkdiv.core.records import Outcome, Problem
-from forkdiv.tasks.graph_branching import BROKEN_PATH, OTHER_ENDS
+from forkdiv.tasks.graph_branching import BROKEN_PATH, OTHER_ENDS, GraphBranchingConfig
 from forkdiv.tasks.graphs import node_names
 from forkdiv.tasks.registry import build
 from tests.graph_prompts import Shape, from_example, named, seen, shaped

@@ -18,10 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forkdiv.core.chat import MARK, unpack
-from forkdiv.core.config.tasks import ColumnsConfig
 from forkdiv.core.errors import UserError
 from forkdiv.tasks.own_data.checked import RowsRead, digest, leave_out, read_rows, require_good
 from forkdiv.tasks.own_data.columns import prompt_id
+from forkdiv.tasks.own_data.config import ColumnsConfig
 
 Rows = Sequence[Mapping[str, Any]]
 USUAL = ColumnsConfig()

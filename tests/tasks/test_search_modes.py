@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forkdiv.core.config.study import DatasetConfig, PretrainConfig
-from forkdiv.core.config.tasks import SearchModesConfig
 from forkdiv.core.errors import UserError
 from forkdiv.core.records import Outcome, Problem
 from forkdiv.tasks.search_modes import (
@@ -22,6 +21,7 @@ from forkdiv.tasks.search_modes import (
     OTHER_END,
     TORN_ARM,
     SearchModes,
+    SearchModesConfig,
 )
 
 TASK = SearchModes(SearchModesConfig())

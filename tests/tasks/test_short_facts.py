@@ -9,12 +9,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from forkdiv.core.config.study import DatasetConfig, PretrainConfig
-from forkdiv.core.config.tasks import FactsConfig
 from forkdiv.core.errors import UserError
 from forkdiv.core.records import Outcome, Problem
 from forkdiv.tasks import short_facts as module
 from forkdiv.tasks.registry import build
-from forkdiv.tasks.short_facts import FACTS, ShortFacts, normal
+from forkdiv.tasks.short_facts import FACTS, FactsConfig, ShortFacts, normal
 
 TASK = ShortFacts(FactsConfig())
 TEST, VALIDATION = TASK.heldout("test"), TASK.heldout("validation")

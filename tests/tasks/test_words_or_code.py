@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forkdiv.core.config.study import DatasetConfig, PretrainConfig
-from forkdiv.core.config.tasks import WordsOrCodeConfig
 from forkdiv.core.errors import UserError
 from forkdiv.core.records import Outcome, Problem
 from forkdiv.tasks.words_or_code import (
@@ -25,6 +24,7 @@ from forkdiv.tasks.words_or_code import (
     WORDS,
     WRONG_STEP,
     WordsOrCode,
+    WordsOrCodeConfig,
 )
 
 TASK = WordsOrCode(WordsOrCodeConfig())

@@ -11,7 +11,7 @@ from forkdiv.core.config.study import Loss, SftConfig
 from forkdiv.core.errors import UserError
 from forkdiv.data.tokenized import Row
 from forkdiv.models.loading import new_model
-from forkdiv.train.collate import sheet
+from forkdiv.train.collate import collate
 from forkdiv.train.losses import IGNORED, response_loss
 from forkdiv.train.packing import deal
 from forkdiv.train.worker import _check_packable
@@ -25,7 +25,7 @@ def summed(model: Any, rows: list[Row], loss: str, micro: int | None, pack: int 
     config = SftConfig.model_validate({"loss": loss, "dco_n": 4})
     total: Any = 0.0
     for parts in deal(LENGTHS, 1, micro, pack):
-        read = sheet(rows, parts[0])
+        read = collate(rows, parts[0])
         logits = model(**read.inputs, use_cache=False).logits
         total = total + response_loss(logits, read.targets, read.first, config, NO_ENDS)
     return total
@@ -49,7 +49,7 @@ def test_a_packed_example_sees_none_of_its_neighbours() -> None:
     line = [(0, 1, 2)]
 
     def answers(rows: list[Row]) -> Any:
-        return model(**sheet(rows, line).inputs, use_cache=False).logits
+        return model(**collate(rows, line).inputs, use_cache=False).logits
 
     prompt, response = ROWS[1]
     plain = answers([*ROWS[:3]])
@@ -62,7 +62,7 @@ def test_a_packed_example_sees_none_of_its_neighbours() -> None:
 
 def test_a_sheet_says_which_position_predicts_which_response_token() -> None:
     rows: list[Row] = [([5, 6], [7, 1]), ([8], [9, 10, 1])]
-    packed = sheet(rows, [(0, 1)])
+    packed = collate(rows, [(0, 1)])
     x = IGNORED
     assert packed.ids.tolist() == [[5, 6, 7, 1, 8, 9, 10, 1]]
     assert packed.targets.tolist() == [[x, 7, 1, x, 9, 10, 1, x]]
@@ -70,19 +70,19 @@ def test_a_sheet_says_which_position_predicts_which_response_token() -> None:
     assert packed.positions is not None and packed.mask is not None
     assert packed.positions.tolist() == [[0, 1, 2, 3, 0, 1, 2, 3]]
     assert packed.mask[0, 0, 4].tolist() == [False] * 4 + [True] + [False] * 3
-    apart = sheet(rows, [(0,), (1,)])
+    apart = collate(rows, [(0,), (1,)])
     assert apart.mask is None and apart.positions is None
     assert apart.targets.tolist() == [[x, 7, 1, x], [9, 10, 1, x]]
 
 
 def test_padding_in_a_packed_sheet_leaves_no_nan() -> None:
     model = new_model("micro-llama", TOKENIZER, 0)
-    read = sheet(ROWS[:4], [(0, 1, 2), (3,)])
+    read = collate(ROWS[:4], [(0, 1, 2), (3,)])
     assert model(**read.inputs, use_cache=False).logits.isfinite().all()
 
 
 def test_a_pass_without_lines_takes_no_loss() -> None:
-    read = sheet(ROWS, [])
+    read = collate(ROWS, [])
     assert read.ids.shape[0] == 1 and (read.targets == IGNORED).all() and not read.first.any()
 
 

@@ -11,20 +11,18 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from forkdiv.core.config.study import DatasetConfig, PlaceConfig, PretrainConfig, SftConfig
-from forkdiv.core.config.tasks import (
-    CounterfactualConfig,
-    GraphBranchingConfig,
-    SearchModesConfig,
-    TaskConfig,
-    WordsOrCodeConfig,
-)
+from forkdiv.core.config.tasks import TaskConfig
 from forkdiv.core.errors import UserError
 from forkdiv.core.progress import Progress
 from forkdiv.core.store import Store
 from forkdiv.data import dataset
 from forkdiv.models.checkpoint import check_vocabulary, open_checkpoint
 from forkdiv.models.loading import load_model, load_tokenizer
+from forkdiv.tasks.counterfactual_arithmetic import CounterfactualConfig
+from forkdiv.tasks.graph_branching import GraphBranchingConfig
 from forkdiv.tasks.registry import build
+from forkdiv.tasks.search_modes import SearchModesConfig
+from forkdiv.tasks.words_or_code import WordsOrCodeConfig
 from forkdiv.train import sft_run
 from forkdiv.train.pretrain import END, obtain_base, obtain_start, planned_base
 
@@ -45,28 +43,30 @@ def with_(config: PretrainConfig, **values: Any) -> PretrainConfig:
 
 
 def planned(task: TaskConfig, config: PretrainConfig) -> str:
-    return planned_base(Store(Path("nowhere")), task, config).fingerprint
+    return planned_base(Store(Path("nowhere")), build(task), config).fingerprint
 
 
 def test_a_base_is_planned_without_a_trace(tmp_path: Path) -> None:
-    base = planned_base(Store(tmp_path), TASK, SMALL)
+    base = planned_base(Store(tmp_path), build(TASK), SMALL)
     assert not base.path.exists() and list(tmp_path.iterdir()) == []
-    assert planned_base(Store(tmp_path / "other"), TASK, SMALL).fingerprint == base.fingerprint
+    assert (
+        planned_base(Store(tmp_path / "other"), build(TASK), SMALL).fingerprint == base.fingerprint
+    )
 
 
 def test_the_plan_is_the_run_over_what_is_made(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    start = obtain_start(store, TASK, SMALL)
-    walks = dataset.obtain_walks(store, TASK, SMALL, END)
+    start = obtain_start(store, build(TASK), SMALL)
+    walks = dataset.obtain_walks(store, build(TASK), SMALL, END)
     what = sft_run.identity(walks.fingerprint, start.fingerprint, SMALL.sft)
-    assert planned_base(store, TASK, SMALL) == sft_run.planned(store, what, SMALL.sft)
-    assert planned_base(store, TASK, SMALL).path.name == "epoch-0003"
+    assert planned_base(store, build(TASK), SMALL) == sft_run.planned(store, what, SMALL.sft)
+    assert planned_base(store, build(TASK), SMALL).path.name == "epoch-0003"
 
 
 def test_a_base_that_is_there_is_found_and_not_trained_again(tmp_path: Path) -> None:
     store, progress = Store(tmp_path), Progress(tmp_path / "progress.jsonl")
-    start = obtain_start(store, TASK, SMALL)
-    walks = dataset.obtain_walks(store, TASK, SMALL, END)
+    start = obtain_start(store, build(TASK), SMALL)
+    walks = dataset.obtain_walks(store, build(TASK), SMALL, END)
 
     def make(folder: Path) -> None:
         for epoch in (1, 3):
@@ -74,8 +74,8 @@ def test_a_base_that_is_there_is_found_and_not_trained_again(tmp_path: Path) -> 
 
     store.obtain(sft_run.identity(walks.fingerprint, start.fingerprint, SMALL.sft), make)
     # no Ray is running: whatever would be trained would fail
-    found = obtain_base(store, TASK, SMALL, PlaceConfig(), progress)
-    assert found == planned_base(store, TASK, SMALL)
+    found = obtain_base(store, build(TASK), SMALL, PlaceConfig(), progress)
+    assert found == planned_base(store, build(TASK), SMALL)
     assert open_checkpoint(found.path).path.is_dir()
 
 
@@ -118,7 +118,7 @@ def test_a_task_in_plain_language_has_no_base_of_its_own() -> None:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Path:
-    return obtain_start(Store(tmp_path / "first"), TASK, SMALL).path
+    return obtain_start(Store(tmp_path / "first"), build(TASK), SMALL).path
 
 
 def test_a_start_is_known_by_its_content_and_not_by_its_path(tmp_path: Path, start: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_start_makes_the_preset_mean_nothing(start: Path) -> None:
 
 
 def test_a_base_goes_on_from_its_start_as_it_is(tmp_path: Path, start: Path) -> None:
-    held = obtain_start(Store(tmp_path / "store"), TASK, with_(SMALL, start=start))
+    held = obtain_start(Store(tmp_path / "store"), build(TASK), with_(SMALL, start=start))
     assert held.path.is_relative_to(tmp_path / "store")
     assert open_checkpoint(held.path).fingerprint == open_checkpoint(start).fingerprint
 
@@ -145,10 +145,10 @@ def test_the_plan_of_a_base_with_a_start_is_the_run_over_what_is_made(
     tmp_path: Path, start: Path
 ) -> None:
     config, store = with_(SMALL, start=start), Store(tmp_path / "store")
-    walks = dataset.obtain_walks(store, TASK, config, END)
-    made = obtain_start(store, TASK, config)
+    walks = dataset.obtain_walks(store, build(TASK), config, END)
+    made = obtain_start(store, build(TASK), config)
     what = sft_run.identity(walks.fingerprint, made.fingerprint, config.sft)
-    assert planned_base(store, TASK, config) == sft_run.planned(store, what, config.sft)
+    assert planned_base(store, build(TASK), config) == sft_run.planned(store, what, config.sft)
 
 
 def test_a_start_that_lacks_words_of_the_task_is_refused(start: Path) -> None:
@@ -167,16 +167,16 @@ def test_a_start_that_ends_its_responses_otherwise_is_refused(start: Path) -> No
 
 
 def test_random_weights_are_made_once_and_are_the_same_anywhere(tmp_path: Path) -> None:
-    first, again = (obtain_start(Store(tmp_path / name), TASK, SMALL) for name in "ab")
+    first, again = (obtain_start(Store(tmp_path / name), build(TASK), SMALL) for name in "ab")
     assert first.fingerprint == again.fingerprint
     assert open_checkpoint(first.path).fingerprint == open_checkpoint(again.path).fingerprint
     stat = (first.path / "model.safetensors").stat()
-    assert obtain_start(Store(tmp_path / "a"), TASK, SMALL) == first
+    assert obtain_start(Store(tmp_path / "a"), build(TASK), SMALL) == first
     assert (first.path / "model.safetensors").stat().st_mtime_ns == stat.st_mtime_ns
 
 
 def test_random_weights_are_a_checkpoint_that_knows_its_task(tmp_path: Path) -> None:
-    start = obtain_start(Store(tmp_path), TASK, SMALL)
+    start = obtain_start(Store(tmp_path), build(TASK), SMALL)
     open_checkpoint(start.path)
     check_vocabulary(start.path, build(TASK).vocabulary())
     model, tokenizer = load_model(start.path), load_tokenizer(start.path)
@@ -186,7 +186,7 @@ def test_random_weights_are_a_checkpoint_that_knows_its_task(tmp_path: Path) -> 
 
 def test_families_of_the_same_words_share_their_random_weights(tmp_path: Path) -> None:
     first, other, larger = (
-        obtain_start(Store(tmp_path), task, SMALL)
+        obtain_start(Store(tmp_path), build(task), SMALL)
         for task in (TASK, GraphBranchingConfig(valid=2), GraphBranchingConfig(names=20))
     )
     assert first == other != larger
@@ -204,7 +204,7 @@ def test_the_tokenizer_of_a_base_knows_all_that_its_task_says(
     tmp_path: Path, task: TaskConfig
 ) -> None:
     solver = build(task)
-    tokenizer = load_tokenizer(obtain_start(Store(tmp_path), task, SMALL).path)
+    tokenizer = load_tokenizer(obtain_start(Store(tmp_path), build(task), SMALL).path)
     texts = []
     for problem in solver.heldout("test", 8):
         texts += [problem.prompt, *(trace.text for trace in solver.solutions(problem))]

@@ -23,13 +23,14 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from forkdiv.core.config.study import DatasetConfig, PlaceConfig, PretrainConfig, SftConfig
-from forkdiv.core.config.tasks import GraphBranchingConfig
 from forkdiv.core.errors import InvalidResult
 from forkdiv.core.progress import Progress
 from forkdiv.core.store import RECORD, Artifact, Store
 from forkdiv.data import dataset
 from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
 from forkdiv.models.loading import load_model
+from forkdiv.tasks.graph_branching import GraphBranchingConfig
+from forkdiv.tasks.registry import build
 from forkdiv.train import log, schedule, sft_run
 from forkdiv.train.eval_during import Evaluate
 from forkdiv.train.pretrain import END, obtain_base, obtain_start, planned_base
@@ -54,7 +55,7 @@ def tuned(
     evaluate: Evaluate | None = None,
 ) -> Artifact:
     store = Store(root)
-    data = dataset.obtain_sft(store, TASK, DatasetConfig(examples=72, fork_density=0.5))
+    data = dataset.obtain_sft(store, build(TASK), DatasetConfig(examples=72, fork_density=0.5))
     progress = Progress(root / "progress.jsonl")
     base = open_checkpoint(BASE)
     return sft_run.obtain(store, data, base, sft, place, progress, evaluate=evaluate)
@@ -280,11 +281,11 @@ def test_a_shorter_rebuild_of_the_base_learns_from_random_weights(tmp_path: Path
     store = Store(tmp_path)
     sft = SftConfig(epochs=1, batch_size=64, learning_rate=2e-3)
     config = PretrainConfig(examples=64 * 150, walks=6, sft=sft)
-    planned = planned_base(store, TASK, config)
+    planned = planned_base(store, build(TASK), config)
     progress = Progress(tmp_path / "progress.jsonl")
-    assert obtain_base(store, TASK, config, PLACE, progress) == planned
-    start = obtain_start(store, TASK, config)
-    walks = dataset.obtain_walks(store, TASK, config, END)
+    assert obtain_base(store, build(TASK), config, PLACE, progress) == planned
+    start = obtain_start(store, build(TASK), config)
+    walks = dataset.obtain_walks(store, build(TASK), config, END)
     run = sft_run.obtain(store, walks, start, sft, PLACE, progress)  # found, not made again
     losses = [row["loss"] for row in log.read_log(run.path)]
     assert losses[0] > 2.0  # random weights over 16 names: log(16) = 2.8 per name

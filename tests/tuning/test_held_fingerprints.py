@@ -22,6 +22,7 @@ from forkdiv.data import dataset
 from forkdiv.forks import synthesis
 from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
 from forkdiv.sample import sample_sets
+from forkdiv.sample.evaluation import Evaluation
 from forkdiv.score import verdicts
 from forkdiv.train import sft_run
 from tests.stack import BASE, ROOT
@@ -50,17 +51,16 @@ def test_a_named_study_finds_what_version_0_1_made(
 def stages(
     study: StudyConfig, point: Point, base: Checkpoint, store: Store
 ) -> Iterator[tuple[str, Identity]]:
-    made = dataset.sft_identity(study.task, study.dataset)
+    evaluation = Evaluation.of(study)
+    made = dataset.sft_identity(evaluation.task, study.dataset)
     yield "dataset", made
     if study.dataset.synthesis != "none":
         made = synthesis.identity(study, made.fingerprint, base.fingerprint)
         yield "synthesis", made
     yield "train", sft_run.identity(made.fingerprint, base.fingerprint, study.sft, study.prompt)
     checkpoint = tuned(study, base, store) if point.tuned else base
-    samples = sample_sets.identity(study.task, study.eval, checkpoint, study.decoder, study.prompt)
+    samples = sample_sets.identity(evaluation, checkpoint)
     yield "samples", samples
-    problems = study.eval.problems or 10
-    yield "verdicts", verdicts.identity(samples, problems, study.eval.samples)
-    held_out = (study.task, study.eval, problems, checkpoint, study.decoder, study.prompt)
-    yield "exact", exact.identity(*held_out)
-    yield "forks", exact_forks.identity(*held_out)
+    yield "verdicts", verdicts.identity(samples, len(evaluation.problems), study.eval.samples)
+    yield "exact", exact.identity(evaluation, checkpoint)
+    yield "forks", exact_forks.identity(evaluation, checkpoint)

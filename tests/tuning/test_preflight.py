@@ -14,6 +14,7 @@ from forkdiv.core.config.load import load
 from forkdiv.core.errors import UserError
 from forkdiv.core.store import Store
 from forkdiv.models.checkpoint import open_checkpoint
+from forkdiv.tasks.registry import build
 from forkdiv.train.pretrain import planned_base
 from tuning import preflight
 
@@ -98,7 +99,7 @@ def test_a_checkpoint_is_refused_by_a_verb_that_trains_its_own(tmp_path: Path) -
 def test_a_base_that_is_to_be_built_is_known_by_name_and_leaves_no_trace(tmp_path: Path) -> None:
     study = load(None, ["base=null", f"place.root={tmp_path}"])
     planned = check(tmp_path, "base=null")
-    assert planned == planned_base(Store(tmp_path / "store"), study.task, study.pretrain)
+    assert planned == planned_base(Store(tmp_path / "store"), build(study.task), study.pretrain)
     assert list(tmp_path.iterdir()) == []
 
 

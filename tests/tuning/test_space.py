@@ -45,7 +45,7 @@ def dense(density: float, temperature: float, seed: int) -> Point:
 
 
 def train_fingerprint(study: StudyConfig) -> str:
-    data = dataset.sft_identity(study.task, study.dataset).fingerprint
+    data = dataset.sft_identity(build(study.task), study.dataset).fingerprint
     return sft_run.identity(data, "base", study.sft, study.prompt).fingerprint
 
 

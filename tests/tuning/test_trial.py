@@ -22,12 +22,13 @@ from forkdiv.data import dataset
 from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
 from forkdiv.models.loading import load_model
 from forkdiv.sample import sample_sets
+from forkdiv.sample.evaluation import Evaluation
 from forkdiv.score import verdicts
 from forkdiv.tasks.registry import build
-from tests.fakes import FakeSampler
+from tests.fakes import FakeSampler, an_eval
 from tuning.record import dynamics, headline_metrics, params, tags
 from tuning.space import Point, at, axes
-from tuning.trial import Line, TrialResult
+from tuning.trial import Pipeline, TrialResult
 
 BASE = Path(__file__).parents[2] / "forkdiv/models/base/graph-d3-l3"
 BASE_POINT = Point(0.7, 0, tuned=False)
@@ -68,7 +69,7 @@ def true_chances(path: Path, temperature: float) -> dict[str, float]:
     study = load(None, SETTINGS)
     problems = build(study.task).heldout("test", 20)
     decoder = DecoderConfig(temperature=temperature)
-    values = exact.probabilities(study.task, problems, open_checkpoint(path), decoder)
+    values = exact.probabilities(an_eval(study.task, problems, decoder), open_checkpoint(path))
     return {problem.id: float(p) for problem, p in zip(problems, values, strict=True)}
 
 
@@ -77,13 +78,13 @@ def faithful(checkpoint: Checkpoint, problem: Problem) -> float:
     return true_chances(checkpoint.path, 1.0)[problem.id]
 
 
-def a_line(root: Path, sampler: FakeSampler, *settings: str) -> Line:
+def a_line(root: Path, sampler: FakeSampler, *settings: str) -> Pipeline:
     study = load(None, [*SETTINGS, f"place.root={root}", *settings])
     progress = Progress(root / "progress.jsonl")
-    return Line(study, base(), Store(root / "store"), sampler, progress)
+    return Pipeline(study, base(), Store(root / "store"), sampler, progress)
 
 
-def compared(line: Line, point: Point, checkpoint: Checkpoint) -> TrialResult:
+def compared(line: Pipeline, point: Point, checkpoint: Checkpoint) -> TrialResult:
     study: StudyConfig = at(line.study, point)
     return line.compared(study, point, {4: checkpoint})
 
@@ -225,7 +226,9 @@ def test_a_trial_is_sampled_at_its_points_temperature(
     study = load(None, SETTINGS)
     for result, checkpoint in zip(results, (base(), tuned), strict=True):
         decoder = DecoderConfig(temperature=0.7)
-        what = sample_sets.identity(study.task, study.eval, checkpoint, decoder, study.prompt)
+        what = sample_sets.identity(
+            an_eval(study.task, None, decoder, study.prompt, study.eval), checkpoint
+        )
         assert result.fingerprint == verdicts.identity(what, 10, 8).fingerprint
         assert {cell["temperature"] for cell in result.cells} == {0.7}
 
@@ -288,7 +291,7 @@ def test_data_is_repaired_where_the_point_says_so_and_left_alone_elsewhere(tmp_p
     plain, repaired = (
         line.data(at(line.study, Point(1.0, 0, synthesis=way))) for way in ("none", "enumerator")
     )
-    assert plain == dataset.obtain_sft(line.store, line.study.task, line.study.dataset)
+    assert plain == dataset.obtain_sft(line.store, build(line.study.task), line.study.dataset)
     assert repaired.fingerprint != plain.fingerprint
     assert repaired.record["parents"] == {"dataset": plain.fingerprint}
     cards = [dataset.read_card(one.path) for one in (plain, repaired)]
@@ -299,8 +302,7 @@ def test_data_is_repaired_where_the_point_says_so_and_left_alone_elsewhere(tmp_p
 
 def test_a_task_that_cannot_list_its_solutions_has_no_exact_values(tmp_path: Path) -> None:
     line = a_line(tmp_path, FakeSampler(), "task={kind: counterfactual_arithmetic}")
-    problems = build(line.study.task).heldout("test", 4)
-    assert line.known(line.study, problems, base()) is None
+    assert line.exact(Evaluation.of(line.study), base()) is None
 
 
 def test_a_checkpoint_evaluated_while_training_goes_on_is_not_sampled_again(

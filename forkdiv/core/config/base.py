@@ -1,8 +1,9 @@
-"""What every config shares: immutable models that refuse what they do not know."""
+"""What every config shares: immutable models that refuse unknown keys, and types with a unit."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -10,8 +11,15 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 
+@dataclass(frozen=True)
+class Unit:
+    """What a number counts: part of a field's type, shown by `forkdiv settings`."""
+
+    name: str
+
+
 def _sampled_as_asked(temperature: float) -> float:
-    """vLLM raises anything between to 0.01, with a warning only."""
+    """vLLM raises temperatures between 0 and 0.01 to 0.01, with a warning only."""
     if 0 < temperature < 0.01:
         raise ValueError(
             f"got {temperature}; allowed: 0 (greedy), or 0.01 and more: "
@@ -25,7 +33,7 @@ def _absolute(path: Path) -> Path:
     return path.absolute()
 
 
-Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False), Unit("share")]
 # vLLM refuses more than 2
 Temperature = Annotated[
     float, Field(ge=0.0, le=2.0, allow_inf_nan=False), AfterValidator(_sampled_as_asked)
@@ -34,18 +42,30 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 
+Tokens = Annotated[int, Unit("tokens")]
+Examples = Annotated[int, Field(ge=1), Unit("examples")]
+Problems = Annotated[int, Field(ge=1), Unit("problems")]
+Samples = Annotated[int, Field(ge=1), Unit("samples")]
+Steps = Annotated[int, Field(ge=1), Unit("steps")]
+Epochs = Annotated[int, Field(ge=1), Unit("epochs")]
+Probability = Annotated[float, Unit("probability")]
+Nats = Annotated[float, Field(allow_inf_nan=False), Unit("nats")]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False), Unit("seconds")]
+GiB = Annotated[float, Field(gt=0, allow_inf_nan=False), Unit("GiB")]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
 
 class Frozen(BaseModel):
     """Immutable; unknown keys and values of other types are refused. Text that spells a number
-    is one, since YAML 1.1 reads 1e-3 as text."""
+    is read as that number, since YAML 1.1 reads 1e-3 as text."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
     @model_validator(mode="before")
     @classmethod
     def _plain_values(cls, data: Any) -> Any:
-        """YAML's `yes` would silently become 1 where a number is meant; an empty section is one
-        that sets nothing."""
+        """YAML's `yes` would silently become 1 where a number is meant; an empty section sets
+        nothing."""
         if not isinstance(data, Mapping):
             return data
         for key, value in data.items():
@@ -53,8 +73,9 @@ class Frozen(BaseModel):
             several = value if isinstance(value, list | tuple) else [value]
             if field and field.annotation is not bool and any(isinstance(v, bool) for v in several):
                 raise ValueError(
-                    f"{key} is no yes or no: got {value}; allowed: a number, or its own type; "
-                    f"correct {key} in the config"
+                    f"{key} does not take true or false: got {value}; allowed: a number or text, "
+                    f"as `forkdiv settings` says; correct {key} (YAML reads yes, no, on and off "
+                    "as true and false)"
                 )
         empty = {key for key, value in data.items() if value is None and cls._is_section(str(key))}
         return {key: value for key, value in data.items() if key not in empty}
@@ -64,14 +85,14 @@ class Frozen(BaseModel):
         field = cls.model_fields.get(key)
         return field is not None and all(
             isinstance(kind, type) and issubclass(kind, BaseModel)
-            for kind in _members(field.annotation)
+            for kind in members(field.annotation)
         )
 
 
-def _members(annotation: Any) -> list[Any]:
-    """What a field may be: the members of a union, else the type itself."""
+def members(annotation: Any) -> list[Any]:
+    """The types that a field may have: the members of a union, else the type itself."""
     if get_origin(annotation) is Annotated:
-        return _members(get_args(annotation)[0])
+        return members(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
-        return [kind for part in get_args(annotation) for kind in _members(part)]
+        return [kind for part in get_args(annotation) for kind in members(part)]
     return [annotation]

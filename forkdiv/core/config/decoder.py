@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from forkdiv.core.config.base import Frozen, Temperature
+from forkdiv.core.config.base import Frozen, Nats, Probability, Temperature, Tokens, Unit
 
-# Knobs that came later: left out of identity where they are not set, so that what was drawn
-# before they existed is found again.
+# Settings added after the first samples were drawn: left out of fingerprints where they have their
+# default, so that those samples are still found.
 LATER = (
     "min_p",
     "top_n_sigma",
@@ -23,37 +23,78 @@ LATER = (
 
 
 class DecoderConfig(Frozen):
-    """How to sample. The defaults leave the model's distribution whole.
+    """How responses are sampled. The defaults leave the model's distribution as it is."""
 
-    `min_p` keeps the tokens of at least that share of the likeliest one's probability,
-    `top_n_sigma` those whose logit is within so many standard deviations of the largest
-    (arXiv 2411.07641). With `gate_entropy` the temperature is `hot_temperature` wherever the
-    model's own next-token entropy is at least so many nats, and `temperature` elsewhere.
-    Two designs spend the samples of a problem otherwise than independently:
-
-    `first_tokens` K forces sample i to begin with the model's (i mod K)-th likeliest first token,
-    counted from 0: K fixed strata, which the samples cycle through.
-
-    `tree_samples` B draws the samples in independent trees of B (fork-stratified sampling):
-    the first is a response like any other, and the others are spread evenly over the branches
-    of the forks along it, wherever they are. A fork is a position at which the model's own
-    next-token entropy is at least `fork_entropy` nats, its branches are the tokens of at least
-    `branch_probability`.
-    """
-
-    temperature: Temperature = 1.0
-    top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=0)
-    min_p: float = Field(0.0, ge=0, le=1)
-    top_n_sigma: float | None = Field(None, gt=0, allow_inf_nan=False)
-    gate_entropy: float | None = Field(None, ge=0, allow_inf_nan=False)
-    hot_temperature: Temperature | None = None
-    first_tokens: int = Field(0, ge=0, le=4096)
-    tree_samples: int = Field(0, ge=0, le=4096)
-    fork_entropy: float = Field(0.3, gt=0, allow_inf_nan=False)
-    branch_probability: float = Field(0.05, gt=0, lt=1)
-    max_new_tokens: int = Field(16, ge=1)
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    temperature: Temperature = Field(
+        1.0, description="Sampling temperature. 0: greedy, the likeliest response."
+    )
+    top_p: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Nucleus sampling: keep the likeliest tokens that together have this "
+        "probability. 1: all.",
+    )
+    top_k: int = Field(0, ge=0, description="Keep this many of the likeliest tokens. 0: all.")
+    min_p: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Keep the tokens whose probability is at least this share of the likeliest "
+        "token's. 0: all.",
+    )
+    top_n_sigma: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Keep the tokens whose logit is within this many standard deviations of the "
+        "largest logit (arXiv 2411.07641). null: all.",
+    )
+    gate_entropy: Nats | None = Field(
+        None,
+        ge=0,
+        description="Where the model's own next-token entropy is at least this, "
+        "`hot_temperature` is used in place of `temperature`. null: no such gate.",
+    )
+    hot_temperature: Temperature | None = Field(
+        None, description="The temperature above the entropy gate. Set together with gate_entropy."
+    )
+    first_tokens: int = Field(
+        0,
+        ge=0,
+        le=4096,
+        description="K: sample i is made to begin with the model's (i mod K)-th likeliest first "
+        "token, counted from 0, so that samples cycle through K fixed strata. 0: off.",
+    )
+    tree_samples: Annotated[int, Unit("samples")] = Field(
+        0,
+        ge=0,
+        le=4096,
+        description="Size of the independent trees that samples are drawn in (fork-stratified "
+        "sampling): the first sample is an ordinary response, the others are spread evenly over "
+        "the branches of the forks along it. 0: off.",
+    )
+    fork_entropy: Nats = Field(
+        0.3,
+        gt=0,
+        description="With tree_samples: a fork is a position at which the model's own next-token "
+        "entropy is at least this.",
+    )
+    branch_probability: Probability = Field(
+        0.05,
+        gt=0,
+        lt=1,
+        description="With tree_samples: the branches of a fork are the tokens of at least this "
+        "probability.",
+    )
+    max_new_tokens: Tokens = Field(
+        16,
+        ge=1,
+        description="Largest length of a response; longer ones are cut off and count as wrong.",
+    )
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Number format that the model is sampled in."
+    )
 
     @model_validator(mode="after")
     def _knobs_fit_together(self) -> Self:
@@ -66,7 +107,9 @@ class DecoderConfig(Frozen):
             raise ValueError("hot_temperature=0 samples nothing; allowed: 0.01 and more; raise it")
         for name in ("first_tokens", "tree_samples"):
             if getattr(self, name) == 1:
-                raise ValueError(f"{name}=1 is no choice; allowed: 0 (off), or 2 and more; set 0")
+                raise ValueError(
+                    f"{name}=1 leaves no choice; allowed: 0 (off), or 2 and more; set 0"
+                )
         if self.first_tokens and self.tree_samples:
             raise ValueError(
                 f"first_tokens={self.first_tokens} and tree_samples={self.tree_samples} are two "
@@ -88,11 +131,11 @@ class DecoderConfig(Frozen):
         return self
 
     @model_serializer(mode="wrap")
-    def _without_what_is_not_set(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields, found = type(self).model_fields, plain(self)
+    def _without_later_defaults(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields, values = type(self).model_fields, plain(self)
         return {
             name: value
-            for name, value in found.items()
+            for name, value in values.items()
             if name not in LATER or value != fields[name].default
         }
 

@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from forkdiv.core.config.study import DecoderConfig, StudyConfig
-from forkdiv.core.config.tasks import DEFAULT_KIND, TASK_CONFIGS
+from forkdiv.core.config.tasks import DEFAULT_KIND, UNKNOWN_KIND, config_class
 from forkdiv.core.errors import UserError, refuse
 
 
@@ -27,7 +27,7 @@ def load(path: Path | None, overrides: Sequence[str] = ()) -> StudyConfig:
     try:
         return StudyConfig.model_validate(data)
     except ValidationError as error:
-        raise UserError(_one_line(error)) from error
+        raise UserError(_one_line(error, data)) from error
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -85,17 +85,17 @@ def _apply(data: dict[str, Any], override: str) -> None:
     node[leaf] = value
 
 
-def _one_line(error: ValidationError) -> str:
+def _one_line(error: ValidationError, data: Mapping[str, Any]) -> str:
     first = error.errors(include_url=False)[0]
-    where = ".".join(_path(first["loc"]))
+    where = ".".join(map(str, first["loc"]))
     came = first.get("input")
     more = error.error_count() - 1
     tail = f" (and {more} more)" if more else ""
     if first["type"] == "extra_forbidden":
-        return _unknown_key(first["loc"], came) + tail
-    if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        return _unknown_key(first["loc"], came, data) + tail
+    if first["type"] == UNKNOWN_KIND:
         kind = came.get("kind") if isinstance(came, Mapping) else came
-        allowed = ", ".join(TASK_CONFIGS)
+        allowed = first["ctx"]["allowed"]
         return f"{where}.kind: unknown task, got {kind!r}; allowed: {allowed}; correct it{tail}"
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
@@ -105,20 +105,12 @@ def _one_line(error: ValidationError) -> str:
     return f"{where}: got {came_text!r}; allowed: {allowed}; correct {where} in the config{tail}"
 
 
-def _path(loc: Sequence[int | str]) -> list[str]:
-    """The dotted path as the user writes it: without the kind that pydantic puts after `task`."""
-    parts = [str(part) for part in loc]
-    if len(parts) > 1 and parts[0] == "task" and parts[1] in TASK_CONFIGS:
-        del parts[1]
-    return parts
-
-
-def _unknown_key(loc: Sequence[int | str], came: object) -> str:
-    *parents, leaf = _path(loc)
+def _unknown_key(loc: Sequence[int | str], came: object, data: Mapping[str, Any]) -> str:
+    *parents, leaf = map(str, loc)
     model: type[BaseModel] = StudyConfig
     for at, parent in enumerate(parents):
         if at == 0 and parent == "task":
-            model = TASK_CONFIGS[str(loc[1]) if len(loc) > 2 else DEFAULT_KIND]
+            model = config_class(data["task"].get("kind", DEFAULT_KIND))
             continue
         if model is DecoderConfig:
             continue  # the name that the user gave it

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from forkdiv.core.store import publish_file, write_text
-from forkdiv.forks.audit import Audit
+from forkdiv.forks.audit.audit import Audit
 from forkdiv.forks.audit.fork_stats import CONTEXT, word_at
 from forkdiv.forks.audit.samples import MEANINGS, SYMBOLS, samples
 from forkdiv.forks.audit.text import WAY_TITLES, lead, limits, lookalike_sentences, worst

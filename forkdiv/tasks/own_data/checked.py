@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from forkdiv.core.config.tasks import ColumnsConfig
 from forkdiv.core.errors import UserError, refuse
 from forkdiv.tasks.own_data.arrow import read_parquet, read_saved, saved_files
 from forkdiv.tasks.own_data.columns import Row, Unusable, find_columns, to_row
+from forkdiv.tasks.own_data.config import ColumnsConfig
 from forkdiv.tasks.own_data.file import Broken, RowFile, quoted, unreadable
 from forkdiv.tasks.own_data.text import read_csv, read_json, read_jsonl
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from forkdiv.core.chat import USER, pack, prompt_and_answer
-from forkdiv.core.config.tasks import ColumnsConfig
 from forkdiv.core.errors import refuse
 from forkdiv.core.json_types import type_name
+from forkdiv.tasks.own_data.config import ColumnsConfig
 from forkdiv.tasks.own_data.file import Record
 from forkdiv.tasks.own_data.text import decode_json
 

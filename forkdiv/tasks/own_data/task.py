@@ -21,15 +21,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from forkdiv.core.config.study import DatasetConfig
-from forkdiv.core.config.tasks import ColumnsConfig, FileConfig
 from forkdiv.core.errors import refuse
 from forkdiv.core.records import Example, Outcome, Problem, Trace, Verdict
 from forkdiv.tasks.base import SPLITS, Task, derive, example, no_grader, too_few
 from forkdiv.tasks.graders.graders import build_grader
 from forkdiv.tasks.own_data.checked import RowsRead, digest, leave_out, read_rows, require_good
 from forkdiv.tasks.own_data.columns import Row, prompt_id
+from forkdiv.tasks.own_data.config import ColumnsConfig, FileConfig
 from forkdiv.tasks.own_data.judged import judge
 
 WHOLE = "problems"  # the subset of data that names none
@@ -55,11 +56,14 @@ class OwnData(Task):
     """The task; see the module's head for a problem. Rows are read when first needed, and held
     in memory: to grade a response needs none of them."""
 
+    config_class = FileConfig
+    config: FileConfig
+
     knobs = frozenset({"synthesis"})
     licence = "as its source"
 
     def __init__(self, config: FileConfig) -> None:
-        self.config = config
+        super().__init__(config)
         if config.train is None and config.test is None:
             raise refuse(
                 "a task of kind file names no file",
@@ -82,6 +86,10 @@ class OwnData(Task):
     def sizes(self) -> Mapping[str, int]:  # type: ignore[override]
         """Rows to learn from in `train`, problems in the other splits."""
         return {split: self.available(split) for split in SPLITS} | {"train": len(self._lessons)}
+
+    def identity(self) -> dict[str, Any]:
+        """With the files' content in place of their paths."""
+        return self.config.model_dump(exclude={"train", "test"}) | {"content": self.digest}
 
     @cached_property
     def digest(self) -> str:

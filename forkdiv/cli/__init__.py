@@ -1,0 +1,215 @@
+"""One grammar for every verb: `forkdiv VERB --config FILE key=value …`, or `python -m jobs.VERB …`.
+
+Heavy imports come after parsing, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from forkdiv.cli import help_texts
+from forkdiv.cli.verbs import VERBS, Option, Verb
+from forkdiv.core.errors import InvalidResult, UserError
+
+CONTEXT = {"help_option_names": ["-h", "--help"]}
+
+app = typer.Typer(
+    help="Measure, locate and repair the loss of coverage that fine-tuning causes.\n\n"
+    "Start with [bold]forkdiv configs[/bold], then [bold]forkdiv study --config quickstart[/bold].",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings=CONTEXT,
+)
+
+
+def main() -> None:
+    """The console script `forkdiv`."""
+    app()
+
+
+def run_job(verb: str) -> None:
+    """What `python -m jobs.VERB` runs."""
+    single = typer.Typer(
+        add_completion=False, pretty_exceptions_enable=False, context_settings=CONTEXT
+    )
+    _add(single, verb)
+    single()
+
+
+def _settings_keys(incomplete: str) -> list[str]:
+    """What a shell offers for an argument: `sft.epochs=` and the like."""
+    from forkdiv.cli.listing import settings
+
+    return [f"{one.key}=" for one in settings() if one.key.startswith(incomplete)]
+
+
+def _config_names(incomplete: str) -> list[str]:
+    """What a shell offers for --config; where none fits, the shell offers files."""
+    from forkdiv.core.config import shipped
+
+    return [name for name in shipped.configs() if name.startswith(incomplete)]
+
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="NAME|FILE",
+        help="A named config (`forkdiv configs` lists them) or a YAML file of settings.",
+        autocompletion=_config_names,
+    ),
+]
+Traceback = Annotated[bool, typer.Option("--traceback", help="Show where an error arose.")]
+SETTINGS = "Settings, e.g. sft.epochs=8 name=mine; they replace the config's."
+
+
+def _add(to: typer.Typer, name: str) -> None:
+    verb = VERBS[name]
+
+    def command(config: Config = None, traceback: Traceback = False, **given: Any) -> None:
+        with _refusals_in_one_line(traceback):
+            _run(name, config, given.pop("arguments") or [], given)
+
+    command.__signature__ = _signature(command, verb)  # type: ignore[attr-defined]
+    to.command(name, help=help_texts.of(name), short_help=verb.about)(command)
+
+
+def _signature(command: Callable[..., None], verb: Verb) -> inspect.Signature:
+    """The command's parameters with the verb's own: typer reads there what to offer."""
+    *plain, _ = inspect.signature(command, eval_str=True).parameters.values()
+    words = verb.words
+    metavar = f"{words.metavar}|key=value" if words else "key=value"
+    about = f"{words.metavar}: {words.about} key=value: {SETTINGS}" if words else SETTINGS
+    argument = typer.Argument(metavar=metavar, help=about, autocompletion=_settings_keys)
+    own = [_parameter("arguments", list[str] | None, argument)]
+    for name, option in verb.options.items():
+        kind: Any = list[Path] | None if option.many else Path | None
+        own.append(_parameter(name, kind, typer.Option(f"--{name}", help=_help(option))))
+    return inspect.Signature([*plain, *own])
+
+
+def _parameter(name: str, kind: Any, how: Any) -> inspect.Parameter:
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, keyword, default=None, annotation=Annotated[kind, how])
+
+
+def _help(option: Option) -> str:
+    return f"{option.about} Short for {option.setting}=…" if option.setting else option.about
+
+
+@contextmanager
+def _refusals_in_one_line(traceback: bool = False) -> Iterator[None]:
+    """Errors that a user can act on end the program with one line on standard error."""
+    try:
+        yield
+    except UserError as error:
+        _fail(error, 2, traceback)
+    except InvalidResult as error:
+        _fail(error, 1, traceback)
+
+
+def _fail(error: Exception, status: int, traceback: bool) -> None:
+    if traceback:
+        raise error
+    print(f"forkdiv: {' '.join(str(error).split())}", file=sys.stderr)
+    raise typer.Exit(status)
+
+
+def _run(name: str, config: Path | None, arguments: list[str], options: Mapping[str, Any]) -> None:
+    from forkdiv.core.config import shipped
+    from forkdiv.core.config.load import load
+    from forkdiv.terminal import quiet_libraries
+
+    quiet_libraries()
+    importlib.import_module("forkdiv.tasks.registry")  # tasks register their settings there
+    overrides, own = _sorted_out(VERBS[name], arguments, options)
+    study = load(shipped.config_file(config) if config else None, overrides)
+    job: Any = importlib.import_module(f"jobs.{name}")
+    job.run(study, **own)
+
+
+def _sorted_out(
+    verb: Verb, arguments: list[str], options: Mapping[str, Any]
+) -> tuple[list[str], dict[str, Any]]:
+    """The overrides of settings, and what the job takes as its own parameters."""
+    overrides = [one for one in arguments if "=" in one]
+    words = [one for one in arguments if "=" not in one]
+    own: dict[str, Any] = {}
+    for name, value in options.items():
+        if not value:
+            continue
+        setting = verb.options[name].setting
+        if setting:
+            overrides.append(f"{setting}={json.dumps(str(value))}")
+        else:
+            own[name] = list(value) if verb.options[name].many else value
+    if verb.words is None:
+        overrides += words  # refused as settings without a value
+    elif words and verb.words.setting:
+        overrides.insert(0, f"{verb.words.setting}=[{','.join(words)}]")
+    elif words and verb.words.parameter:
+        own.setdefault(verb.words.parameter, []).extend(Path(word) for word in words)
+    return overrides, own
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"forkdiv {version('forkdiv')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version),
+    ] = False,
+) -> None:
+    pass
+
+
+for _name in VERBS:
+    _add(app, _name)
+
+
+def _section_names(incomplete: str) -> list[str]:
+    from forkdiv.cli.listing import sections
+
+    return [name for name in sections() if name.startswith(incomplete)]
+
+
+@app.command("settings", help=help_texts.SETTINGS, short_help="List every setting.")
+def _settings(
+    section: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[SECTION]",
+            help="A section (sft), a part of one (place.engine), a task (task.file) or a setting "
+            "(sft.epochs). Without it: every setting.",
+            autocompletion=_section_names,
+        ),
+    ] = None,
+    format: Annotated[str, typer.Option(help="text, markdown or json.")] = "text",
+) -> None:
+    from forkdiv.cli import listing
+
+    with _refusals_in_one_line():
+        print(listing.show_settings(section, format))
+
+
+@app.command("configs", help=help_texts.CONFIGS, short_help="List the named configs.")
+def _configs() -> None:
+    from forkdiv.cli import listing
+
+    print(listing.show_configs())

@@ -1,0 +1,51 @@
+"""The text of `forkdiv VERB --help`: the docstring of its job, and the settings it reads."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import forkdiv
+from forkdiv.cli.verbs import VERBS
+
+JOBS = Path(forkdiv.__file__).absolute().parents[1] / "jobs"
+KEEP_LINES = "\b\n"  # typer joins the lines of a paragraph that does not begin with it
+
+SETTINGS = f"""List every setting: its type, default, unit and meaning.
+
+{KEEP_LINES}    forkdiv settings sft
+    forkdiv settings task.file
+    forkdiv settings --format markdown"""
+
+CONFIGS = f"""List the named configs, each with the question it answers.
+
+{KEEP_LINES}    forkdiv configs
+    forkdiv study --config quickstart"""
+
+
+def of(verb: str) -> str:
+    """What the verb is for, its examples, its details, and the settings that it reads."""
+    reads = ", ".join(VERBS[verb].reads)
+    tail = f"Settings: {reads}. Show them with forkdiv settings SECTION."
+    return "\n\n".join([VERBS[verb].about, *_paragraphs(verb), tail])
+
+
+def examples(verb: str) -> list[str]:
+    """The command lines of the job's docstring."""
+    lines = (line.strip() for line in _docstring(verb).splitlines())
+    return [line for line in lines if line.startswith(("forkdiv ", "ray job submit", "lm_eval "))]
+
+
+def _paragraphs(verb: str) -> list[str]:
+    """The docstring after its first sentence; the lines of examples stay as they are."""
+    _, *rest = _docstring(verb).split("\n\n")
+    return [
+        f"{KEEP_LINES}{part}" if part.startswith("  ") else " ".join(part.split()) for part in rest
+    ]
+
+
+@cache
+def _docstring(verb: str) -> str:
+    """Read from the file: importing the job would load what only its run needs."""
+    return ast.get_docstring(ast.parse((JOBS / f"{verb}.py").read_text())) or ""

@@ -1,0 +1,80 @@
+"""How a model is evaluated: on which problems, with how many samples, at which k."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from forkdiv.core.config.base import Frozen, Problems, Samples, Seed, Share
+
+K = Annotated[int, Field(ge=1)]
+
+
+class EvalConfig(Frozen):
+    """Evaluation: pass@k on held-out problems, estimated from samples of each."""
+
+    split: Literal["validation", "test"] = Field(
+        "test", description="Which held-out problems are used."
+    )
+    problems: Problems | None = Field(
+        None, description="Number of held-out problems. null: the task's own number."
+    )
+    validation_problems: Problems | None = Field(
+        None,
+        description="Problems of the validation split that every model is sampled on as well; "
+        "each model is then also compared at the temperature and decoder that were best for it "
+        "there. null: none.",
+    )
+    samples: Samples = Field(64, le=4096, description="Samples drawn of each problem.")
+    k: tuple[K, ...] = Field(
+        (),
+        description="The k at which pass@k is reported, each at most `samples`. Empty: 1, 2, 4 "
+        "and so on, and `samples`.",
+    )
+    predict: tuple[K, ...] = Field(
+        (),
+        description="The k, beyond `samples`, at which pass@k is extrapolated. Empty: 8 and 64 "
+        "times `samples`.",
+    )
+    enough: Samples | None = Field(
+        None,
+        description="A problem with so many correct samples gets no more of them (adaptive "
+        "sampling). pass@k stays unbiased; results that need equally many samples of every "
+        "problem are left out. null: every problem gets `samples`.",
+    )
+    first: Samples = Field(
+        8,
+        description="With `enough`: samples of each problem in the first round. Each further "
+        "round doubles them, up to `samples`.",
+    )
+    seed: Seed = Field(0, description="Seed of the samples and of the bootstrap.")
+    bootstrap: int = Field(
+        2000, ge=100, description="Resamples of the bootstrap that confidence limits come from."
+    )
+    confidence: Share = Field(
+        0.95, gt=0.5, lt=1, description="Confidence level of all limits in results."
+    )
+
+    @model_validator(mode="after")
+    def _k_within_samples(self) -> Self:
+        beyond = [k for k in self.k if k > self.samples]
+        if beyond:
+            raise ValueError(
+                f"k={beyond[0]} needs at least that many samples, got samples={self.samples}; "
+                f"allowed: k up to samples; raise eval.samples or drop the k"
+            )
+        return self
+
+    @property
+    def ks(self) -> tuple[int, ...]:
+        """The k at which pass@k is reported, in order."""
+        if self.k:
+            return tuple(sorted(set(self.k)))
+        powers = (2**i for i in range(self.samples.bit_length()))
+        return tuple(sorted({*powers, self.samples}))
+
+    @property
+    def predicted(self) -> tuple[int, ...]:
+        """The k at which pass@k is extrapolated, in order."""
+        return tuple(sorted(set(self.predict))) or (8 * self.samples, 64 * self.samples)

@@ -1,0 +1,144 @@
+"""Supervised fine-tuning: what is trained, for how long, with which loss; and how a base of our
+own is trained."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from forkdiv.core.config.base import Epochs, Examples, Frozen, Seed, Share, Steps
+from forkdiv.core.config.shipped import CheckpointPath
+
+Loss = Literal["cross-entropy", "label-smoothing", "gem", "dco"]
+
+
+class LoraConfig(Frozen):
+    """Low-rank adapters trained in place of the weights, and merged into every checkpoint."""
+
+    rank: int = Field(0, ge=0, description="Rank of the adapters. 0: all weights are trained.")
+    alpha: float = Field(
+        16.0, gt=0, allow_inf_nan=False, description="The adapters are scaled by alpha / rank."
+    )
+    targets: tuple[str, ...] = Field(
+        (),
+        description="Names of the layers that get adapters, such as [q_proj, v_proj]. Empty: all "
+        "linear layers but the output layer.",
+    )
+
+
+class SftConfig(Frozen):
+    """Supervised fine-tuning on response tokens. A checkpoint is always saved at the end."""
+
+    epochs: Epochs = Field(4, description="Passes over the data.")
+    save_epochs: tuple[Epochs, ...] = Field(
+        (), description="Epochs after which a checkpoint is saved as well."
+    )
+    save_steps: tuple[Steps, ...] = Field(
+        (), description="Optimizer steps after which a checkpoint is saved as well."
+    )
+    save_every: Steps | None = Field(
+        None, description="A checkpoint is saved every so many optimizer steps. null: unused."
+    )
+    keep: int | None = Field(
+        None, ge=1, description="Number of checkpoints kept, the newest ones. null: all."
+    )
+    batch_size: Examples = Field(
+        32,
+        description="Examples in one optimizer step, over all workers together; a multiple of "
+        "place.workers.",
+    )
+    learning_rate: float = Field(
+        1e-3, gt=0, allow_inf_nan=False, description="Peak learning rate of AdamW."
+    )
+    warmup_share: Share = Field(
+        0.05, lt=1, description="Share of the steps in which the learning rate rises."
+    )
+    weight_decay: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="Weight decay of AdamW."
+    )
+    grad_clip: float = Field(
+        1.0, gt=0, allow_inf_nan=False, description="Largest norm of the gradient."
+    )
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Number format that the model is trained in."
+    )
+    loss: Loss = Field(
+        "cross-entropy",
+        description="Training loss. gem: arXiv 2408.16673. dco: direct coverage optimization, "
+        "arXiv 2502.07154.",
+    )
+    smoothing: Share = Field(
+        0.1,
+        gt=0,
+        lt=1,
+        description="For loss=label-smoothing: the probability that is spread over the whole "
+        "vocabulary.",
+    )
+    gem_beta: float = Field(
+        0.7,
+        gt=0,
+        allow_inf_nan=False,
+        description="For loss=gem: temperature of its target distribution. 1: the gradient of "
+        "cross-entropy.",
+    )
+    dco_n: int = Field(
+        16,
+        ge=1,
+        description="For loss=dco: the number of attempts that it optimizes for (the k of "
+        "pass@k). 1: cross-entropy.",
+    )
+    dco_per: Literal["response", "step", "token"] = Field(
+        "response",
+        description="For loss=dco: what has to succeed in one of the attempts: a whole response, "
+        "a step (one line of it) or a token.",
+    )
+    lora: LoraConfig = Field(LoraConfig(), description="Low-rank adapters.")
+    seed: Seed = Field(
+        0, description="Seed of the order of examples and of all that is random in training."
+    )
+
+    @property
+    def deciding(self) -> dict[str, Any]:
+        """What decides a run's result: without the settings of losses that are not used, and of
+        adapters where there are none. Runs keep the names they had before these settings."""
+        later = {name for name in ("save_steps", "save_every", "keep") if not getattr(self, name)}
+        own = {"label-smoothing": {"smoothing"}, "gem": {"gem_beta"}, "dco": {"dco_n", "dco_per"}}
+        unused = set().union(*own.values()) - own.get(self.loss, set())
+        plain = {"loss"} if self.loss == "cross-entropy" else set()
+        adapters = set() if self.lora.rank else {"lora"}
+        return self.model_dump(exclude=unused | plain | later | adapters)
+
+    @model_validator(mode="after")
+    def _saved_epochs_exist(self) -> Self:
+        beyond = [epoch for epoch in self.save_epochs if epoch > self.epochs]
+        if beyond:
+            raise ValueError(
+                f"save_epochs names epoch {beyond[0]} of {self.epochs}; allowed: 1 to epochs; "
+                "raise epochs, or correct save_epochs"
+            )
+        return self
+
+
+class PretrainConfig(Frozen):
+    """A base model of our own, trained on random walks through the task's graphs: it can write
+    every path and prefers none. Used by `forkdiv pretrain`, and by a study with base=null."""
+
+    preset: Literal["tiny-llama", "micro-llama"] = Field(
+        "tiny-llama", description="Architecture of the model, trained from random weights."
+    )
+    start: CheckpointPath | None = Field(
+        None,
+        description="Checkpoint to go on from in place of random weights: the name of a shipped "
+        "base, or a folder that `forkdiv pretrain` wrote. `preset` is then not used.",
+    )
+    examples: Examples = Field(64_000, description="Number of training examples.")
+    walks: int = Field(6, ge=1, description="Random walks in one example, through the same graph.")
+    direction: Share = Field(
+        1.0, description="Share of the examples whose walks go forward; the others go backward."
+    )
+    seed: Seed = Field(0, description="Seed of the walks and of the random weights.")
+    sft: SftConfig = Field(
+        SftConfig(epochs=1, batch_size=64, learning_rate=2e-3),
+        description="How this base is trained; the settings are those of `sft`.",
+    )

@@ -1,0 +1,44 @@
+"""An evaluation: which problems of a task are answered, and how their responses are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from forkdiv.core.config.decoder import DecoderConfig
+from forkdiv.core.config.study import EvalConfig, PromptConfig, StudyConfig
+from forkdiv.core.records import Problem
+from forkdiv.tasks.base import Task
+from forkdiv.tasks.registry import build
+
+RAW = PromptConfig()
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A task, evaluated so. Everything that samples, verdicts and exact probabilities of a
+    checkpoint follow from, but the checkpoint."""
+
+    task: Task
+    config: EvalConfig
+    decoder: DecoderConfig
+    prompt: PromptConfig = RAW
+    only: Sequence[Problem] | None = None  # these in place of the split's first ones
+
+    @classmethod
+    def of(cls, study: StudyConfig) -> Evaluation:
+        """The evaluation that a study's settings describe."""
+        return cls(build(study.task), study.eval, study.decoder, study.prompt)
+
+    @cached_property
+    def problems(self) -> list[Problem]:
+        """The problems, in order. Raises UserError where the task has fewer than asked for."""
+        if self.only is not None:
+            return list(self.only)
+        return self.task.heldout(self.config.split, self.config.problems)
+
+    def on_validation(self, problems: int) -> Evaluation:
+        """The same on so many problems of the validation split."""
+        update = {"split": "validation", "problems": problems}
+        return replace(self, config=self.config.model_copy(update=update), only=None)

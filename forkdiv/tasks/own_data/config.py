@@ -1,0 +1,62 @@
+"""The settings of a task that is a user's own file."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from forkdiv.core.config.base import AbsolutePath, Frozen
+from forkdiv.core.config.tasks import TaskConfig
+
+
+class ColumnsConfig(Frozen):
+    """Which columns of a file hold what. A column that is not set is found by a usual name, such as
+    question, solution or answer, in any case.
+    """
+
+    messages: str | None = Field(
+        None, description="Column of chat messages; the last one is the completion."
+    )
+    prompt: str | None = Field(None, description="Column of the prompt.")
+    completion: str | None = Field(
+        None,
+        description="Column of the text to learn from, and to grade by where there is no answer.",
+    )
+    answer: str | None = Field(None, description="Column of the reference answer alone.")
+    id: str | None = Field(None, description="Column that names rows.")
+    subset: str | None = Field(None, description="Column by which results are split.")
+
+    @model_validator(mode="after")
+    def _asks_once(self) -> Self:
+        if self.messages and (self.prompt or self.completion):
+            raise ValueError(
+                f"messages={self.messages!r} and a prompt or completion are both set; allowed: "
+                "messages alone, or prompt and completion; drop one of task.columns"
+            )
+        return self
+
+
+class FileConfig(TaskConfig):
+    """Your own data: JSONL, JSON, Parquet, CSV, or a folder saved by Hugging Face datasets.
+
+    Rows with equal prompts are several solutions of one problem. A tenth of the problems in `train`
+    is held out for validation and, where there is no `test`, another tenth for testing; which
+    tenth follows from the prompt.
+    """
+
+    kind: Literal["file"] = "file"
+    train: AbsolutePath | None = Field(None, description="File to fine-tune on.")
+    test: AbsolutePath | None = Field(None, description="File of held-out problems.")
+    format: Literal["auto", "jsonl", "json", "parquet", "csv", "datasets"] = Field(
+        "auto", description="Format of the files; auto goes by the name."
+    )
+    columns: ColumnsConfig = Field(ColumnsConfig(), description="Which columns hold what.")
+    grader: str = Field(
+        "exact",
+        description="exact, numeric, boxed, hash, choice, math or none, or a function of yours as "
+        "package.module:function.",
+    )
+    on_bad_row: Literal["refuse", "skip"] = Field(
+        "refuse", description="Rows that cannot be used: refuse to start, or skip them and say so."
+    )

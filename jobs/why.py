@@ -1,0 +1,50 @@
+"""The settings in which two results differ: why one was not found and the work was done again.
+
+    forkdiv why 3f9a 81c2
+    forkdiv why runs/quickstart runs/mine
+    forkdiv why 3f9a place.root=/shared/runs
+
+A result is named by its fingerprint (its folder in runs/store/STAGE/), by the beginning of it, or
+by its folder; a study by its folder of results. A single result is compared with the nearest one of
+its stage. Where results were made from others that differ (a checkpoint from a dataset), those are
+compared too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from forkdiv import cli
+from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.errors import refuse
+from forkdiv.core.explain import Results
+from forkdiv.terminal import say
+
+
+def run(study: StudyConfig, results: Sequence[Path] = ()) -> None:
+    known = Results(study.place.root)
+    if not 1 <= len(results) <= 2:
+        raise refuse(
+            "one or two results are compared",
+            f"{len(results)}",
+            "fingerprints, beginnings of them, or folders",
+            "name one to compare it with the nearest, or two",
+        )
+    first, *others = (known.named(str(word)) for word in results)
+    second = others[0] if others else known.nearest(first)
+    if second is None:
+        raise refuse(
+            f"there is nothing to compare {first.name} with",
+            f"no other result of the stage {first.stage} under {known.root}",
+            "a second result",
+            "name it",
+        )
+    say(f"first:  {first.name}, {first.path}")
+    say(f"second: {second.name}, {second.path}{'' if others else ' (the nearest)'}")
+    for line in known.explain(first, second):
+        say(f"  {line}")
+
+
+if __name__ == "__main__":
+    cli.run_job("why")

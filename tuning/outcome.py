@@ -1,0 +1,62 @@
+"""The summary of a study or a comparison: found where it is done, else made and published."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.fingerprint import Identity, canonical
+from forkdiv.core.store import Store, write_text
+from forkdiv.coverage import summary
+from forkdiv.tracking import Tracker
+
+SUMMARY = "summary.json"
+NOT_SHOWN = {"place", "pretrain", "base", "checkpoint", "audit", "data", "plan"}
+
+
+def concluded(
+    study: StudyConfig,
+    identity: Identity,
+    make: Callable[[], dict[str, Any]],
+    show: Callable[[str], None],
+) -> dict[str, Any]:
+    """The summary of that identity, also written to the study's folder.
+
+    One that `make` has just made is published where it can be trusted; one with invalid cells is
+    not, so that the next run tries them again.
+    """
+    store = Store.of(study.place)
+    if artifact := store.find(identity):
+        show("these results exist already; they are read, not computed again")
+        done: dict[str, Any] = json.loads((artifact.path / SUMMARY).read_text())
+    else:
+        done = make()
+        if summary.trusted(done):
+            text = json.dumps(done)
+            store.obtain(identity, lambda path: write_text(path / SUMMARY, text))
+    done["study"] = study.name  # one that was found may have been made under another name
+    study.folder.mkdir(parents=True, exist_ok=True)
+    write_text(study.folder / SUMMARY, json.dumps(done, indent=1))
+    return done
+
+
+def parent_run(study: StudyConfig, fingerprint: str) -> str:
+    """The study's run in MLflow, created where it does not exist."""
+    return Tracker.of(study.place).study(fingerprint, study.name, _flat(study))
+
+
+def _flat(study: StudyConfig) -> dict[str, str]:
+    """The study's settings as MLflow params, dotted."""
+    flat: dict[str, str] = {}
+
+    def walk(prefix: str, node: Any) -> None:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                walk(f"{prefix}.{key}" if prefix else key, value)
+        else:
+            flat[prefix] = json.dumps(node) if isinstance(node, list) else str(node)
+
+    walk("", canonical(study.model_dump(mode="json", exclude=NOT_SHOWN)))
+    return flat
