@@ -10,17 +10,21 @@ UV := UV_FIND_LINKS="$(PIP_FIND_LINKS)" $(BIN)/uv pip install -q --python $(BIN)
 TORCH := $(if $(and $(filter cpu,$(DEVICE)),$(if $(PIP_FIND_LINKS),,1)),--torch-backend cpu)
 OVERRIDES := $(if $(filter cpu,$(DEVICE)),--override forkdiv/requirements/overrides.txt)
 
+# With it, every process that a study or a test starts would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup setup-dev quickstart test test-unit lint format bench soak docs clean
 
 quickstart: setup
 	$(BIN)/forkdiv study --config $(CONFIG)
 
-test: setup-dev lint
-	$(BIN)/python -m pytest -m "not stack and not soak" -q -n 2
-	$(BIN)/python -m pytest -m "stack and not soak" --durations 30
+# Two halves, each with its slowest twenty tests: without and with Ray, DeepSpeed, vLLM and MLflow.
+# Tests of one group (see tests/conftest.py) share a process, and with it one Ray and one engine.
+test: lint test-unit
+	$(BIN)/python -m pytest -m "stack and not soak" -q -n 2 --dist loadgroup --durations 20
 
 test-unit: setup-dev
-	$(BIN)/python -m pytest -m "not stack and not soak" -q -n 2
+	$(BIN)/python -m pytest -m "not stack and not soak" -q -n 2 --dist worksteal --durations 20
 
 lint: setup-dev
 	$(BIN)/ruff check .
