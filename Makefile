@@ -10,17 +10,21 @@ UV := UV_FIND_LINKS="$(PIP_FIND_LINKS)" $(BIN)/uv pip install -q --python $(BIN)
 TORCH := $(if $(and $(filter cpu,$(DEVICE)),$(if $(PIP_FIND_LINKS),,1)),--torch-backend cpu)
 OVERRIDES := $(if $(filter cpu,$(DEVICE)),--override forkdiv/requirements/overrides.txt)
 
-.PHONY: setup setup-dev quickstart test test-unit lint format bench soak clean
+# With it, every process that a study or a test starts would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: setup setup-dev quickstart test test-unit lint format bench soak docs clean
 
 quickstart: setup
 	$(BIN)/forkdiv study --config $(CONFIG)
 
-test: setup-dev lint
-	$(BIN)/python -m pytest -m "not stack and not soak" -q -n 2
-	$(BIN)/python -m pytest -m "stack and not soak" --durations 30
+# Two halves, each with its slowest twenty tests: without and with Ray, DeepSpeed, vLLM and MLflow.
+# Tests of one group (see tests/conftest.py) share a process, and with it one Ray and one engine.
+test: lint test-unit
+	$(BIN)/python -m pytest -m "stack and not soak" -q -n 2 --dist loadgroup --durations 20
 
 test-unit: setup-dev
-	$(BIN)/python -m pytest -m "not stack and not soak" -q -n 2
+	$(BIN)/python -m pytest -m "not stack and not soak" -q -n 2 --dist worksteal --durations 20
 
 lint: setup-dev
 	$(BIN)/ruff check .
@@ -39,6 +43,12 @@ bench: setup-dev
 soak: setup-dev
 	tests/soak/install
 	$(BIN)/python -m pytest -m soak -rP
+
+# The site in build/docs. Warnings are errors: a link or a page that leads nowhere among them.
+docs: .venv/.docs-ready
+	$(BIN)/python docs/write_configuration.py
+	$(BIN)/python -m sphinx -q -W --keep-going -n -E -b html docs build/docs
+	@echo "documentation: build/docs/index.html"
 
 setup: .venv/.$(DEVICE)-ready
 setup-dev: .venv/.dev-ready
@@ -59,6 +69,10 @@ setup-dev: .venv/.dev-ready
 
 .venv/.dev-ready: .venv/.$(DEVICE)-ready forkdiv/requirements/dev.txt
 	$(UV) --compile-bytecode --no-deps -r forkdiv/requirements/dev.txt
+	touch $@
+
+.venv/.docs-ready: .venv/.dev-ready forkdiv/requirements/docs.txt
+	$(UV) --compile-bytecode --no-deps -r forkdiv/requirements/docs.txt
 	touch $@
 
 clean:
