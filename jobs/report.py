@@ -16,10 +16,10 @@ from forkdiv.core.errors import refuse
 from forkdiv.core.results import Summary
 from forkdiv.core.store import check_writable
 from forkdiv.coverage import summary
-from forkdiv.report import comparison, page, studies, tables
+from forkdiv.report import comparison, glance, page, studies
 from forkdiv.report.answer import QUESTION, answer
 from forkdiv.report.grid import Grid
-from forkdiv.report.headline import headline
+from forkdiv.report.headline import warning
 from forkdiv.terminal import say, show_table
 from forkdiv.tracking import Tracker
 from tuning.outcome import SUMMARY, parent_run
@@ -54,14 +54,22 @@ def conclude(study: StudyConfig, done: Summary) -> None:
     tracker.finish(
         parent_run(study, done.fingerprint), summary.metrics(done), files, summary.trusted(done)
     )
-    show_table(*tables.table(done), title=f"{study.name}: pass@k and its change to the base")
-    say(f"{QUESTION} {answer(Grid.of(done))}")
-    say(headline(done))
+    show_summary(study, done)
     say(f"report: {written}")
     mlflow = Path(sys.executable).with_name("mlflow")
     say(f"compare the trials in MLflow: {mlflow} ui --backend-store-uri {tracker.uri} --port 5000")
     say(f"  then open http://127.0.0.1:5000/#/experiments/{tracker.experiment_id()}/runs")
     summary.check(done)
+
+
+def show_summary(study: StudyConfig, done: Summary) -> None:
+    """The models in one table and the answer in one sentence; all else is in the report."""
+    grid = Grid.of(done)
+    if warned := warning(done):
+        say(warned)
+    title = f"{study.name}: {glance.terminal_title(grid)}"
+    show_table(*glance.terminal_table(grid), title=title)
+    say(f"{QUESTION} {answer(grid)}")
 
 
 def write_report(study: StudyConfig, done: Summary) -> Path:
