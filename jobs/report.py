@@ -1,7 +1,7 @@
 """The report of a finished study, written again from its summary.
 
 forkdiv report --config quickstart
-forkdiv report --config quickstart --beside runs/direction --beside runs/mine
+forkdiv report --config quickstart --beside runs/one --beside runs/two
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ Manifest = dict[str, Any]
 
 
 def pins(device: str) -> dict[str, str]:
-    lines = (ROOT / "requirements" / f"{device}.txt").read_text().splitlines()
+    lines = (ROOT / "forkdiv" / "requirements" / f"{device}.txt").read_text().splitlines()
     pairs = (re.match(r"([\w.-]+)(?:\[.*\])?==([^\s;]+)", line) for line in lines)
     return {pair[1].lower(): pair[2].partition("+")[0] for pair in pairs if pair}
 
@@ -92,8 +92,8 @@ def study(entrypoint: str) -> StudyConfig:
     return load(ROOT / config, overrides)
 
 
-def readme_entrypoints() -> list[str]:
-    return re.findall(r"python -m jobs\.study .*", (CLUSTER / "README.md").read_text())
+def documented_entrypoints() -> list[str]:
+    return re.findall(r"python -m jobs\.study .*", (ROOT / "docs/clusters.md").read_text())
 
 
 def dockerfile_args() -> dict[str, str]:
@@ -211,13 +211,13 @@ def test_the_job_is_the_quickstart_study_and_only_its_place_differs(device: str)
     }
 
 
-@pytest.mark.parametrize("entrypoint", readme_entrypoints())
+@pytest.mark.parametrize("entrypoint", documented_entrypoints())
 def test_the_readme_submits_studies_that_parse(entrypoint: str) -> None:
     assert study(entrypoint).place.root == Path("/shared/runs")
 
 
 def test_the_readme_submits_on_each_kind_of_cluster() -> None:
-    assert len(readme_entrypoints()) == 3
+    assert len(documented_entrypoints()) == 3
 
 
 def cpus_needed(place: PlaceConfig, entrypoint_cpus: float) -> float:
@@ -246,7 +246,7 @@ def test_compose_workers_hold_the_whole_study_at_once() -> None:
     services = read(CLUSTER / "compose.yaml")["services"]
     assert "--num-cpus=0" in services["head"]["command"]
     (cpus,) = re.findall(r"--num-cpus=(\d+)", services["worker"]["command"])
-    place = study(readme_entrypoints()[0]).place
+    place = study(documented_entrypoints()[0]).place
     assert int(cpus) * services["worker"]["deploy"]["replicas"] >= cpus_needed(place, 1)
 
 
@@ -300,7 +300,7 @@ def test_code_and_base_model_travel_while_runs_and_secrets_stay(ignore: str) -> 
         "forkdiv/models/base/graph-d3-l3/model.safetensors",
         "jobs/configs/quickstart.yaml",
         "tuning/space.py",
-        "requirements/cpu.txt",
+        "forkdiv/requirements/cpu.txt",
     ):
         assert not spec.match_file(kept), kept
     for left in (

@@ -8,7 +8,6 @@ import textwrap
 from collections.abc import Iterable
 from dataclasses import asdict
 
-import forkdiv.tasks.registry  # noqa: F401  (tasks register their settings there)
 from forkdiv.core.config import reference, shipped
 from forkdiv.core.config.reference import Section, Setting
 from forkdiv.core.errors import refuse

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.errors import refuse
 from forkdiv.lm_eval.reading import Samples
-from forkdiv.tasks.graders.graders import GRADERS, build_grader
 from forkdiv.tasks.graders.infer import infer_grader
+from forkdiv.tasks.graders.registry import NAMES, build_grader
 from forkdiv.tasks.own_data.columns import Row
 from forkdiv.tasks.own_data.config import FileConfig
 from forkdiv.tasks.own_data.file import one_line, quoted
 
 OWN = "verdicts"  # those that forkdiv wrote
 NAMED = "it was named"
-ALLOWED = f"{', '.join(GRADERS)}, package.module:function, or metric,filter of the file"
+ALLOWED = f"{', '.join(NAMES.names())}, package.module:function, or metric,filter of the file"
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _require_metric(name: str, models: Sequence[Samples]) -> None:
                 f"{one.files[0].path} has no metric that judges every sample by that name",
                 name,
                 f"{', '.join(sorted(one.per_sample)) or 'none in this file'}, or one of the "
-                f"graders {', '.join(GRADERS)}",
+                f"graders {', '.join(NAMES.names())}",
                 "correct task.grader",
             )
 

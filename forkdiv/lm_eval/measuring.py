@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from forkdiv.core.config.decoder import lm_eval_name
 from forkdiv.core.config.study import AXES, StudyConfig
 from forkdiv.core.errors import refuse
 from forkdiv.core.fingerprint import Identity
@@ -17,12 +18,12 @@ from forkdiv.lm_eval import files
 from forkdiv.lm_eval.counting import count
 from forkdiv.lm_eval.judge import Judge, choose, columns_and_grader
 from forkdiv.lm_eval.pairing import Pair
-from forkdiv.lm_eval.reading import Samples, take_in
+from forkdiv.lm_eval.reading import DECODER, Samples, take_in
 from forkdiv.score.counts import ProblemCounts
 from forkdiv.tasks.own_data.checked import digest
 
 EVAL = ("samples", "k", "bootstrap", "confidence", "seed")
-SHOWN = ("do_sample", "temperature", "top_p", "top_k", "min_p", "max_gen_toks", "until")
+SHOWN = (*DECODER, lm_eval_name("max_new_tokens"), "until")
 
 
 def measure(

@@ -44,7 +44,7 @@ from forkdiv.core.records import Example, Fork, Outcome, Problem, Trace, Verdict
 from forkdiv.core.shuffle import chosen, spread
 from forkdiv.tasks.base import Task, derive, even_count, example
 from forkdiv.tasks.equations import Equation, System
-from forkdiv.tasks.graders.boxed import last_box
+from forkdiv.tasks.graders.latex import last_box_or_none
 from forkdiv.tasks.graphs import Graph, GraphSpace
 
 SIGNED, UNSIGNED = "signed", "unsigned"
@@ -166,7 +166,7 @@ class ArithmeticChain(Task):
         around it or not. The steps do not count here; `check_trace` reads them."""
         system = System(problem.facts)
         mode = _mode(system, system.first_step(text))
-        box = last_box(text)
+        box = last_box_or_none(text)
         if box is None:
             return Verdict(Outcome.UNPARSABLE, None, NO_BOX, mode)
         integer = _INTEGER.fullmatch(box.replace("\u2212", "-").strip("$ \n\t"))

@@ -27,7 +27,7 @@ from forkdiv.core.config.tasks import TaskConfig
 from forkdiv.core.records import Outcome, Problem, Trace, Verdict
 from forkdiv.core.shuffle import Shuffled
 from forkdiv.tasks.base import Task, even_count
-from forkdiv.tasks.graders.boxed import last_box
+from forkdiv.tasks.graders.latex import last_box_or_none
 
 DIGITS = "0123456789ABCDEF"
 WORDS = "words"
@@ -132,7 +132,7 @@ class CounterfactualArithmetic(Task):
         The two slips into base ten are wrong answers even where they use a digit that the base
         lacks; anything else with such a digit does not parse.
         """
-        box, facts = last_box(text), problem.facts
+        box, facts = last_box_or_none(text), problem.facts
         base = facts["base"]
         if box is None:
             return Verdict(Outcome.UNPARSABLE, None, NO_BOX)

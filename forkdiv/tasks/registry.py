@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from functools import lru_cache, partial
 
-from forkdiv.core.config import tasks as settings
-from forkdiv.core.config.tasks import TaskConfig
+from forkdiv.core.config.open_list import loaded
+from forkdiv.core.config.tasks import KINDS, TaskConfig
 from forkdiv.tasks.base import Task
 
 # kind: its class, imported where the kind is first used, since some need libraries that load slowly
@@ -24,19 +23,9 @@ TASKS = {
 @lru_cache(maxsize=16)
 def build(config: TaskConfig) -> Task:
     """The task that `config` describes. Equal configs share one: a user's file is read once."""
-    return task_class(config.kind)(config)
+    task: Task = KINDS.get(config.kind)(config)
+    return task
 
 
-def task_class(kind: str) -> type[Task]:
-    """The class of a kind's tasks. Raises KeyError for an unknown kind."""
-    module, _, name = TASKS[kind].partition(":")
-    found: type[Task] = getattr(importlib.import_module(module), name)
-    return found
-
-
-def _config_class(kind: str) -> type[TaskConfig]:
-    return task_class(kind).config_class
-
-
-for _kind in TASKS:
-    settings.register(_kind, partial(_config_class, _kind))
+for _kind, _place in TASKS.items():
+    KINDS.register(_kind, partial(loaded, _place))

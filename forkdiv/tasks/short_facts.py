@@ -17,7 +17,7 @@ from forkdiv.core.config.tasks import TaskConfig
 from forkdiv.core.records import Outcome, Problem, Trace, Verdict
 from forkdiv.core.shuffle import Shuffled
 from forkdiv.tasks.base import Task, even_count
-from forkdiv.tasks.graders.boxed import every_box
+from forkdiv.tasks.graders.latex import every_box
 
 WORDS = "words"
 

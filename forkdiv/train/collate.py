@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from forkdiv.data.tokenized import Row
-from forkdiv.train.losses import IGNORED
+from forkdiv.train.losses.response import IGNORED
 from forkdiv.train.packing import PackedRow
 
 PADDING = -1

@@ -67,7 +67,7 @@ class Worker:
     def _summed(self, rows: Sequence[tokenized.Row], lines: Sequence[tuple[int, ...]]) -> Any:
         """The loss summed over the response tokens of one forward pass."""
         from forkdiv.train.collate import collate
-        from forkdiv.train.losses import response_loss
+        from forkdiv.train.losses.response import response_loss
 
         read = collate(rows, lines).to(self.engine.device)
         logits = self.engine(**read.inputs, use_cache=False).logits

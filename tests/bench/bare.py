@@ -13,7 +13,7 @@ from forkdiv.data.tokenized import Row
 from forkdiv.models.loading import load_model
 from forkdiv.train import schedule
 from forkdiv.train.collate import collate
-from forkdiv.train.losses import response_loss
+from forkdiv.train.losses.response import response_loss
 from tests.stack import BASE
 
 NO_ENDS = torch.tensor([], dtype=torch.long)

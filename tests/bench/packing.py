@@ -11,7 +11,7 @@ from forkdiv.core.config.study import SftConfig
 from forkdiv.data.tokenized import Row
 from forkdiv.models.loading import new_model, word_tokenizer
 from forkdiv.train.collate import collate
-from forkdiv.train.losses import response_loss
+from forkdiv.train.losses.response import response_loss
 from forkdiv.train.packing import deal
 from tests.bench.row import Row as Figure
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from forkdiv.core.errors import UserError
 from forkdiv.core.records import Outcome, Verdict
-from forkdiv.tasks.graders.graders import GRADERS, AnswerGrader, Canary, build_grader
+from forkdiv.tasks.graders.base import AnswerGrader, Canary
+from forkdiv.tasks.graders.registry import GRADERS, build_grader
 
 ROOT = Path(__file__).parents[2]
 CORRECT, WRONG, UNPARSABLE = Outcome.CORRECT, Outcome.WRONG, Outcome.UNPARSABLE
@@ -88,14 +89,14 @@ def test_a_reference_that_cannot_be_read_is_refused_with_a_reason(name: str, ans
 
 def test_graders_load_without_the_mathematics() -> None:
     code = (
-        "import sys, forkdiv.tasks.graders.graders as g;"
+        "import sys, forkdiv.tasks.graders.registry as g;"
         " g.build_grader('boxed'); print(*sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     loaded = set(done.stdout.split())
-    assert "forkdiv.tasks.graders.graders" in loaded
+    assert "forkdiv.tasks.graders.registry" in loaded
     assert not loaded & {"sympy", "math_verify", "latex2sympy2_extended"}
 
 
@@ -283,7 +284,7 @@ def test_math_knows_equivalent_forms(answer: str, text: str, expected: Outcome) 
 def test_mathematics_that_takes_too_long_is_a_failure_and_no_wrong_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("forkdiv.tasks.graders.graders.MATH_SECONDS", 1)
+    monkeypatch.setattr("forkdiv.tasks.graders.math.MATH_SECONDS", 1)
     with pytest.raises(TimeoutError, match="more than 1 s"):
         BUILT["math"].grade("5", "\\boxed{9^{9^{9}}}")
     assert outcome("math", "5", "\\boxed{5}") is CORRECT

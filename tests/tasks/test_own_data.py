@@ -20,7 +20,7 @@ from forkdiv.core.config.load import load
 from forkdiv.core.config.study import DatasetConfig
 from forkdiv.core.errors import UserError
 from forkdiv.core.records import Example, Outcome, Verdict
-from forkdiv.tasks.graders.graders import build_grader
+from forkdiv.tasks.graders.registry import build_grader
 from forkdiv.tasks.own_data.checked import read_rows
 from forkdiv.tasks.own_data.columns import prompt_id
 from forkdiv.tasks.own_data.config import ColumnsConfig, FileConfig

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
 
-from forkdiv.core.config.study import Loss, SftConfig
+from forkdiv.core.config.study import SftConfig
 from forkdiv.core.errors import UserError
 from forkdiv.data.tokenized import Row
 from forkdiv.models.loading import new_model
 from forkdiv.train.collate import collate
-from forkdiv.train.losses import IGNORED, response_loss
+from forkdiv.train.losses.registry import LOSSES
+from forkdiv.train.losses.response import IGNORED, response_loss
 from forkdiv.train.packing import deal
 from forkdiv.train.worker import _check_packable
 from tests.train.test_schedule import NO_ENDS, TOKENIZER, gradient, mixed_rows
@@ -31,7 +32,7 @@ def summed(model: Any, rows: list[Row], loss: str, micro: int | None, pack: int 
     return total
 
 
-@pytest.mark.parametrize("loss", get_args(Loss))
+@pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize(("micro", "pack"), [(None, 64), (None, 1000), (2, 64), (2, None)])
 def test_packed_or_in_passes_loss_and_gradient_are_the_same(
     loss: str, micro: int | None, pack: int | None

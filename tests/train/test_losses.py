@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
@@ -11,10 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from forkdiv.core.config.study import Loss, SftConfig
+from forkdiv.core.config.study import SftConfig
 from forkdiv.models.loading import word_tokenizer
 from forkdiv.models.prompting import line_ends
-from forkdiv.train.losses import IGNORED, dco, gem, response_loss, units
+from forkdiv.train.losses.dco import dco, units
+from forkdiv.train.losses.gem import gem
+from forkdiv.train.losses.registry import LOSSES
+from forkdiv.train.losses.response import IGNORED, response_loss
 
 NO_ENDS = torch.tensor([], dtype=torch.long)
 VOCABULARY = 11
@@ -156,7 +159,7 @@ def test_units_are_responses_lines_or_tokens() -> None:
     assert units(y, first, "token", ends).tolist() == [0, 1, 2, 3, 4, 5]
 
 
-@pytest.mark.parametrize("loss", get_args(Loss))
+@pytest.mark.parametrize("loss", LOSSES)
 def test_no_loss_looks_at_what_is_no_response(loss: str) -> None:
     z, y = drawn(1, tokens=8)
     z, y = z.reshape(2, 4, VOCABULARY), y.reshape(2, 4)
@@ -176,7 +179,7 @@ def test_no_loss_looks_at_what_is_no_response(loss: str) -> None:
     assert of(other).item() == of(z).item()
 
 
-@pytest.mark.parametrize("loss", get_args(Loss))
+@pytest.mark.parametrize("loss", LOSSES)
 def test_a_loss_in_half_precision_is_summed_in_single(loss: str) -> None:
     z, y = drawn(2, tokens=400)
     z = z.bfloat16()

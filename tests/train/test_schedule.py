@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forkdiv.core.config.load import load
-from forkdiv.core.config.study import Loss, PlaceConfig, PromptConfig, SftConfig, StudyConfig
+from forkdiv.core.config.study import PlaceConfig, PromptConfig, SftConfig, StudyConfig
 from forkdiv.core.errors import UserError
 from forkdiv.core.fingerprint import Identity
 from forkdiv.core.store import Artifact, Store
@@ -22,6 +22,7 @@ from forkdiv.models.loading import new_model, word_tokenizer
 from forkdiv.models.prompting import encode
 from forkdiv.tasks.registry import build
 from forkdiv.train import log, schedule, sft_run
+from forkdiv.train.losses.registry import LOSSES
 from forkdiv.train.worker import Worker
 from tests.fakes import TASK
 
@@ -187,7 +188,7 @@ def test_the_settings_of_the_loss_in_use_decide_a_run_and_those_of_others_do_not
         "gem": "sft.gem_beta=0.5",
         "dco": "sft.dco_n=4",
     }
-    for loss in get_args(Loss):
+    for loss in LOSSES:
         plain = of(f"sft.loss={loss}")
         for owner, setting in own.items():
             assert (of(f"sft.loss={loss}", setting) != plain) == (owner == loss)
@@ -317,7 +318,7 @@ def test_averaged_over_ranks_loss_and_gradient_are_those_of_the_whole_batch(
         torch.testing.assert_close(averaged, value, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("loss_name", get_args(Loss))
+@pytest.mark.parametrize("loss_name", LOSSES)
 def test_a_rank_without_rows_steps_along_on_nothing(loss_name: str) -> None:
     model = new_model("micro-llama", TOKENIZER, 0)
     loss, _, found, _ = stepped(model, mixed_rows(2), 3, 4, loss=loss_name)

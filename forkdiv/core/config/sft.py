@@ -3,14 +3,23 @@ own is trained."""
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from forkdiv.core.config.base import Epochs, Examples, Frozen, Seed, Share, Steps
+from forkdiv.core.config.open_list import OpenList
 from forkdiv.core.config.shipped import CheckpointPath
 
-Loss = Literal["cross-entropy", "label-smoothing", "gem", "dco"]
+# name: the class of the loss
+LOSSES: OpenList[Any] = OpenList("loss", "forkdiv.train.losses.registry", "forkdiv.losses")
+LossName = Annotated[str, LOSSES, AfterValidator(LOSSES.check)]
 
 
 class LoraConfig(Frozen):
@@ -63,10 +72,14 @@ class SftConfig(Frozen):
     dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="Number format that the model is trained in."
     )
-    loss: Loss = Field(
+    loss: LossName = Field(
         "cross-entropy",
         description="Training loss. gem: arXiv 2408.16673. dco: direct coverage optimization, "
         "arXiv 2502.07154.",
+    )
+    loss_options: dict[str, Any] = Field(
+        {},
+        description="Settings of a loss that is not one of forkdiv's own, checked by its class.",
     )
     smoothing: Share = Field(
         0.1,
@@ -109,6 +122,25 @@ class SftConfig(Frozen):
         adapters = set() if self.lora.rank else {"lora"}
         return self.model_dump(exclude=unused | plain | later | adapters)
 
+    @model_serializer(mode="wrap")
+    def _without_empty_options(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Runs from before there were options are still found."""
+        values: dict[str, Any] = plain(self)
+        return {k: v for k, v in values.items() if k != "loss_options" or v}
+
+    @model_validator(mode="after")
+    def _loss_options_are_known(self) -> Self:
+        if not self.loss_options:
+            return self
+        options: type[Frozen] | None = LOSSES.get(self.loss).options
+        if options is None:
+            raise ValueError(
+                f"loss={self.loss} has no options, got loss_options={self.loss_options}; "
+                "allowed: none; drop sft.loss_options"
+            )
+        options.model_validate(self.loss_options)
+        return self
+
     @model_validator(mode="after")
     def _saved_epochs_exist(self) -> Self:
         beyond = [epoch for epoch in self.save_epochs if epoch > self.epochs]
@@ -122,7 +154,8 @@ class SftConfig(Frozen):
 
 class PretrainConfig(Frozen):
     """A base model of our own, trained on random walks through the task's graphs: it can write
-    every path and prefers none. Used by `forkdiv pretrain`, and by a study with base=null."""
+    every path and prefers none. Used by `forkdiv pretrain`, and by a study with base=null. Set
+    all of pretrain.sft or none of it: where one is set, the others have the defaults of `sft`."""
 
     preset: Literal["tiny-llama", "micro-llama"] = Field(
         "tiny-llama", description="Architecture of the model, trained from random weights."
@@ -140,5 +173,6 @@ class PretrainConfig(Frozen):
     seed: Seed = Field(0, description="Seed of the walks and of the random weights.")
     sft: SftConfig = Field(
         SftConfig(epochs=1, batch_size=64, learning_rate=2e-3),
-        description="How this base is trained; the settings are those of `sft`.",
+        description="How this base is trained; the settings are those of `sft`. Where one of them "
+        "is set, the others have the defaults of `sft`.",
     )

@@ -19,7 +19,7 @@ from forkdiv.core.config.decoder import DecoderConfig
 from forkdiv.core.config.evaluation import EvalConfig
 from forkdiv.core.config.place import EngineConfig, HttpConfig, PlaceConfig, PlanConfig
 from forkdiv.core.config.prompt import PromptConfig
-from forkdiv.core.config.sft import LoraConfig, Loss, PretrainConfig, SftConfig
+from forkdiv.core.config.sft import LoraConfig, PretrainConfig, SftConfig
 from forkdiv.core.config.shipped import DEFAULT_BASE, CheckpointPath
 from forkdiv.core.config.sweep import AXES, TUNING_AXES, SweepConfig
 from forkdiv.core.config.tasks import AnyTask, default_task
@@ -36,7 +36,6 @@ __all__ = [
     "EvalConfig",
     "HttpConfig",
     "LoraConfig",
-    "Loss",
     "PlaceConfig",
     "PlanConfig",
     "PretrainConfig",

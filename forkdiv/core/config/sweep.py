@@ -8,11 +8,18 @@ from pydantic import Field, model_validator
 
 from forkdiv.core.config.base import Frozen, Name, Seed, Share, Temperature
 from forkdiv.core.config.data import DATA_AXES
-from forkdiv.core.config.sft import Loss
+from forkdiv.core.config.sft import LossName
 
 # What a sweep may vary of the tuning itself, on any task; `AXES` are all that name a model.
 TUNING_AXES = ("loss", "interpolation")
 AXES = (*DATA_AXES, *TUNING_AXES)
+
+# the setting whose values an axis takes, and the axis's name where there is little room
+SETTINGS = {axis: f"dataset.{axis}" for axis in DATA_AXES} | {
+    "loss": "sft.loss",
+    "interpolation": "interpolation",
+}
+SHORT = {"fork_density": "density", "branch_coverage": "coverage", "interpolation": "alpha"}
 
 
 class SweepConfig(Frozen):
@@ -31,7 +38,7 @@ class SweepConfig(Frozen):
         (), description="Values of dataset.synthesis."
     )
     decoder: tuple[Name, ...] = Field((), description="Names of decoders, from `decoders`.")
-    loss: tuple[Loss, ...] = Field((), description="Values of sft.loss.")
+    loss: tuple[LossName, ...] = Field((), description="Values of sft.loss.")
     interpolation: tuple[Share, ...] = Field((), description="Values of `interpolation`.")
     temperature: tuple[Temperature, ...] = Field(
         (), description="Values of decoder.temperature; they replace that of named decoders too."

@@ -1,22 +1,21 @@
-"""The settings of a task: what all tasks share, and the open list of the kinds that are registered.
+"""The settings of a task: what all tasks share, and the open list of their kinds.
 
-A task's own settings stand beside the task, in its file; `forkdiv.tasks.registry` registers them
-here, since this room imports no task.
+A task's own settings stand beside the task, in its file; `forkdiv.tasks.registry` registers them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Field, PlainValidator, SerializeAsAny, TypeAdapter
 from pydantic_core import PydanticCustomError
 
 from forkdiv.core.config.base import Frozen, Seed
+from forkdiv.core.config.open_list import OpenList
 
 DEFAULT_KIND = "graph_branching"
 UNKNOWN_KIND = "unknown_task"  # the type of the validation error
-_LOADERS: dict[str, Callable[[], type[TaskConfig]]] = {}
 
 
 class TaskConfig(Frozen):
@@ -26,23 +25,14 @@ class TaskConfig(Frozen):
     seed: Seed = Field(0, description="Seed of the held-out problems, and of nothing else.")
 
 
-def register(kind: str, load: Callable[[], type[TaskConfig]]) -> None:
-    """Make `task.kind=KIND` known. `load` returns the class of its settings; it is called where
-    such settings are read, since some tasks import libraries that load slowly."""
-    _LOADERS[kind] = load
-
-
-def kinds() -> tuple[str, ...]:
-    """The registered kinds. Raises RuntimeError where nothing has been registered."""
-    if not _LOADERS:
-        raise RuntimeError("no task is registered; import forkdiv.tasks.registry first")
-    return tuple(_LOADERS)
+# kind: the class of its tasks, which names the class of their settings as `config_class`
+KINDS: OpenList[Any] = OpenList("task", "forkdiv.tasks.registry", "forkdiv.tasks")
 
 
 def config_class(kind: str) -> type[TaskConfig]:
     """The class of a kind's settings. Raises KeyError for a kind that is not registered."""
-    kinds()
-    return _LOADERS[kind]()
+    found: type[TaskConfig] = KINDS.get(kind).config_class
+    return found
 
 
 def _read(value: Any) -> TaskConfig:
@@ -50,8 +40,9 @@ def _read(value: Any) -> TaskConfig:
     if isinstance(value, TaskConfig):
         return value
     kind = value.get("kind", DEFAULT_KIND) if isinstance(value, Mapping) else None
-    if kind not in kinds():
-        raise PydanticCustomError(UNKNOWN_KIND, "one of {allowed}", {"allowed": ", ".join(kinds())})
+    if kind not in KINDS.names():
+        allowed = ", ".join(KINDS.names())
+        raise PydanticCustomError(UNKNOWN_KIND, "one of {allowed}", {"allowed": allowed})
     return config_class(kind).model_validate(value)
 
 

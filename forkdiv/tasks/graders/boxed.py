@@ -1,41 +1,34 @@
-r"""Answers in `\boxed{...}` or `\fbox{...}`, as mathematics models write them."""
+"""The last `\\boxed{}` or `\\fbox{}` of a response."""
 
 from __future__ import annotations
 
-import re
-
-_TOKENS = re.compile(
-    r"(?P<box>\\(?:boxed|fbox)\s*\{)|(?P<other>\\.)|(?P<open>\{)|(?P<close>\})", re.DOTALL
-)
+from forkdiv.tasks.graders.base import CORRECT, UNPARSABLE, WRONG, Reader
+from forkdiv.tasks.graders.latex import has_box, last_box, value_or_text
+from forkdiv.tasks.graders.numbers import Unreadable
 
 
-def every_box(text: str) -> list[str | None]:
-    r"""What stands in each `\boxed{...}`, in the order they open; None where one never closes.
+class Boxed(Reader):
+    name = "boxed"
+    canaries = (
+        ("143", "so \\boxed{143}", CORRECT),
+        ("0.5", "\\boxed{\\dfrac{1}{2}}", CORRECT),
+        ("7A", "\\boxed{1} no, \\boxed{\\text{7A}}.", CORRECT),
+        ("\\frac{x}{2}", "$\\fbox{$ \\tfrac{x}{2} $}$", CORRECT),
+        ("7A", "\\boxed{7}", WRONG),
+        ("1E2", "\\boxed{100}", WRONG),
+        ("12", "\\boxed{1 2}", WRONG),
+        ("143", "The answer is 143", UNPARSABLE),
+        ("143", "so \\boxed{14", UNPARSABLE),
+    )
 
-    Braces balance, and `\{` is text. A box with another one in it does not count.
-    """
-    starts: list[int] = []
-    contents: dict[int, str | None] = {}  # by box, as they open
-    boxes: list[int] = []  # those that are open
-    braces: list[bool] = []  # those that are open, and whether they are a box's
-    for token in _TOKENS.finditer(text):
-        if token["box"]:
-            if boxes:
-                contents.pop(boxes[-1], None)
-            boxes.append(len(starts))
-            contents[len(starts)] = None
-            starts.append(token.end())
-            braces.append(True)
-        elif token["open"]:
-            braces.append(False)
-        elif token["close"] and braces and braces.pop():
-            box = boxes.pop()
-            if box in contents:
-                contents[box] = text[starts[box] : token.start()]
-    return list(contents.values())
+    def reference(self, answer: str) -> str:
+        """Takes a whole solution as well, by its box."""
+        return self._content(last_box(answer) if has_box(answer) else answer)
 
+    def read(self, text: str) -> str:
+        return self._content(last_box(text))
 
-def last_box(text: str) -> str | None:
-    r"""What stands in the last `\boxed{...}`; None where there is none, or it never closes."""
-    boxes = every_box(text)
-    return boxes[-1] if boxes else None
+    def _content(self, text: str) -> str:
+        if not (content := value_or_text(text)):
+            raise Unreadable("an empty \\boxed{}")
+        return content

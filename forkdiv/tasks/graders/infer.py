@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from forkdiv.tasks.graders.graders import Choice, Numeric
+from forkdiv.tasks.graders.multiple_choice import Choice
 from forkdiv.tasks.graders.numbers import Unreadable
+from forkdiv.tasks.graders.numeric import Numeric
 from forkdiv.tasks.own_data.columns import Row
 
 

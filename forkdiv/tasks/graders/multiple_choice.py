@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 
+from forkdiv.tasks.graders.base import CORRECT, UNPARSABLE, WRONG, Reader
 from forkdiv.tasks.graders.latex import has_box, last_box, plain, without_fonts
 from forkdiv.tasks.graders.numbers import Unreadable
 
@@ -40,3 +41,24 @@ def read_choice(text: str) -> str:
     if len(letters) != 1:
         raise Unreadable("several choices" if letters else "no choice")
     return letters.pop()
+
+
+class Choice(Reader):
+    name = "choice"
+    canaries = (
+        ("B", "The answer is (B).", CORRECT),
+        ("(B)", "**Answer:** B) Paris", CORRECT),
+        ("B", "A is wrong, C is wrong.\n\n**B**", CORRECT),
+        ("D", "so \\boxed{\\text{(D)}}", CORRECT),
+        ("B", "The answer is C", WRONG),
+        ("B", "The answer is B or C.", UNPARSABLE),
+    )
+
+    def reference(self, answer: str) -> str:
+        match = re.fullmatch(r"\(?([A-J])\)?\.?", answer.strip())
+        if match is None:
+            raise Unreadable("a reference that is not a letter from A to J")
+        return match[1]
+
+    def read(self, text: str) -> str:
+        return read_choice(text)

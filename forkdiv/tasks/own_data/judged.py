@@ -15,7 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 
 from forkdiv.core.records import Outcome, Verdict
-from forkdiv.tasks.graders.graders import AnswerGrader, build_grader
+from forkdiv.tasks.graders.base import AnswerGrader
+from forkdiv.tasks.graders.registry import build_grader
 from forkdiv.tasks.own_data.checked import RowsRead, leave_out
 from forkdiv.tasks.own_data.columns import Row
 from forkdiv.tasks.own_data.file import one_line, quoted

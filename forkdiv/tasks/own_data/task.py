@@ -27,7 +27,7 @@ from forkdiv.core.config.study import DatasetConfig
 from forkdiv.core.errors import refuse
 from forkdiv.core.records import Example, Outcome, Problem, Trace, Verdict
 from forkdiv.tasks.base import SPLITS, Task, derive, example, no_grader, too_few
-from forkdiv.tasks.graders.graders import build_grader
+from forkdiv.tasks.graders.registry import build_grader
 from forkdiv.tasks.own_data.checked import RowsRead, digest, leave_out, read_rows, require_good
 from forkdiv.tasks.own_data.columns import Row, prompt_id
 from forkdiv.tasks.own_data.config import ColumnsConfig, FileConfig

@@ -1,8 +1,4 @@
-"""Losses of fine-tuning, over response tokens alone, chosen by `sft.loss`.
-
-Each is a sum over the tokens it is given; the caller divides by the response tokens of the whole
-batch. So losses share one scale of learning rate, and DCO with N = 1 is cross-entropy.
-"""
+"""Direct coverage optimisation, DCO (arXiv 2502.07154)."""
 
 from __future__ import annotations
 
@@ -10,47 +6,20 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
-from forkdiv.core.config.study import SftConfig
-
-IGNORED = -100  # a target that is no response token
+from forkdiv.train.losses.base import Loss, ResponseTokens
 
 # Below this log of N·p, 1 − (1 − p)^N is N·p to the last bit of a double.
 TINY = -40.0
 
 
-def response_loss(
-    logits: Tensor, targets: Tensor, first: Tensor, config: SftConfig, step_ends: Tensor
-) -> Tensor:
-    """The loss summed over the response tokens, a float32 scalar.
+class Dco(Loss):
+    """`dco` with N = `sft.dco_n`, over the units of `sft.dco_per`. With N = 1 it is
+    cross-entropy."""
 
-    `logits` (rows, width, vocabulary) predict `targets` (rows, width), which are IGNORED outside
-    responses; `first` (rows, width) is True at a response's first token; `step_ends` (any number)
-    are the ids of tokens that end a line, read by DCO over steps only.
-    """
-    kept = targets != IGNORED
-    z, y = logits[kept].float(), targets[kept]
-    if config.loss == "label-smoothing":
-        return cross_entropy(z, y, reduction="sum", label_smoothing=config.smoothing)
-    if config.loss == "gem":
-        return gem(z, y, config.gem_beta)
-    if config.loss == "dco":
-        which = units(y, first[kept], config.dco_per, step_ends)
-        return dco(z, y, which, config.dco_n)
-    return cross_entropy(z, y, reduction="sum")
-
-
-def gem(z: Tensor, y: Tensor, beta: float) -> Tensor:
-    """GEM (arXiv 2408.16673): −Σ_v q_v (log p_y − log p_v) with q = softmax(z/β) held still.
-
-    `z` (tokens, vocabulary), `y` (tokens,). Its gradient in z is q − onehot(y): tokens that the
-    model already prefers are pushed down no further than a β-sharpened copy of it asks.
-    """
-    logp = torch.log_softmax(z, dim=-1)
-    q = torch.softmax(z.detach() / beta, dim=-1)
-    own = logp.gather(-1, y.unsqueeze(-1)).squeeze(-1)
-    return ((q * logp).sum(-1) - own).sum()
+    def __call__(self, tokens: ResponseTokens) -> Tensor:
+        which = units(tokens.targets, tokens.first, self.config.dco_per, tokens.step_ends)
+        return dco(tokens.logits, tokens.targets, which, self.config.dco_n)
 
 
 def dco(z: Tensor, y: Tensor, units: Tensor, n: int) -> Tensor:

@@ -1,0 +1,27 @@
+"""GEM (arXiv 2408.16673)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from forkdiv.train.losses.base import Loss, ResponseTokens
+
+
+class Gem(Loss):
+    """`gem` with β = `sft.gem_beta`."""
+
+    def __call__(self, tokens: ResponseTokens) -> Tensor:
+        return gem(tokens.logits, tokens.targets, self.config.gem_beta)
+
+
+def gem(z: Tensor, y: Tensor, beta: float) -> Tensor:
+    """GEM (arXiv 2408.16673): −Σ_v q_v (log p_y − log p_v) with q = softmax(z/β) held still.
+
+    `z` (tokens, vocabulary), `y` (tokens,). Its gradient in z is q − onehot(y): tokens that the
+    model already prefers are pushed down no further than a β-sharpened copy of it asks.
+    """
+    logp = torch.log_softmax(z, dim=-1)
+    q = torch.softmax(z.detach() / beta, dim=-1)
+    own = logp.gather(-1, y.unsqueeze(-1)).squeeze(-1)
+    return ((q * logp).sum(-1) - own).sum()
