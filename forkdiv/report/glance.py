@@ -6,8 +6,7 @@ import math
 from dataclasses import dataclass
 
 from forkdiv.core.results import Crossing
-from forkdiv.report.grid import ALL, Estimate, Grid, nearest_1, signed
-from forkdiv.report.panels import thinned
+from forkdiv.report.grid import ALL, Estimate, Grid, nearest_1, signed, thinned
 from forkdiv.report.setting import Setting
 
 MOST_MODELS = 12

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 
 from forkdiv.core.results import Cell, Shrinkage
 from forkdiv.report.glance import crossing_text
-from forkdiv.report.grid import Grid, as_estimate, nearest_1, signed, subset_title
+from forkdiv.report.grid import Grid, as_estimate, nearest_1, signed, subset_title, thinned
 from forkdiv.report.lines import draw_line, dress_k, known
-from forkdiv.report.panels import drawn_subsets, looks, thinned
+from forkdiv.report.panels import drawn_subsets, looks
 from forkdiv.report.plot import Plot, Rows
 from forkdiv.report.setting import Setting
 from forkdiv.report.tables import Table

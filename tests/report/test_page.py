@@ -265,6 +265,8 @@ def test_texts_of_the_data_cannot_become_markup(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("imported", "heavy"),
     [
+        ("forkdiv.report.page", ("ray", "mlflow", "torch", "vllm", "matplotlib")),
+        ("forkdiv.report.samples", ("ray", "mlflow", "torch", "vllm", "matplotlib")),
         ("forkdiv.report", ("ray", "mlflow", "torch", "vllm", "matplotlib")),
         ("forkdiv.report.figures", ("ray", "mlflow", "torch", "vllm", "matplotlib.pyplot")),
     ],
