@@ -52,7 +52,7 @@ RUN uv venv --python "${PYTHON_VERSION}" "${VIRTUAL_ENV}" \
 # For the cache mounts below, whoever builds; an ARG, since the image itself has no such cache.
 ARG UV_CACHE_DIR=/var/cache/uv
 WORKDIR /home/ray/forkdiv
-COPY requirements/ requirements/
+COPY forkdiv/requirements/ requirements/
 ARG DEVICE
 ARG TORCH_INDEX=""
 # torch first and alone, so that the extra index can shadow no other package. On CPU the overrides

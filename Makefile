@@ -1,26 +1,30 @@
 # Sets itself up from nothing: its own .venv, exact pins, quick when repeated.
 PYTHON ?= python3
 DEVICE ?= cpu
-CONFIG ?= jobs/configs/quickstart.yaml
+CONFIG ?= quickstart
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 # pip is told of wheels on disk by a variable that uv does not read. Where none are given, the
 # CPU build of torch comes from PyTorch's own index.
 UV := UV_FIND_LINKS="$(PIP_FIND_LINKS)" $(BIN)/uv pip install -q --python $(BIN)/python
 TORCH := $(if $(and $(filter cpu,$(DEVICE)),$(if $(PIP_FIND_LINKS),,1)),--torch-backend cpu)
-OVERRIDES := $(if $(filter cpu,$(DEVICE)),--override requirements/overrides.txt)
+OVERRIDES := $(if $(filter cpu,$(DEVICE)),--override forkdiv/requirements/overrides.txt)
+
+# With it, every process that a study or a test starts would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup setup-dev quickstart test test-unit lint format bench soak docs clean
 
 quickstart: setup
 	$(BIN)/forkdiv study --config $(CONFIG)
 
-test: setup-dev lint
-	$(BIN)/python -m pytest -m "not stack and not soak" -q -n 2
-	$(BIN)/python -m pytest -m "stack and not soak" --durations 30
+# Two halves, each with its slowest twenty tests: without and with Ray, DeepSpeed, vLLM and MLflow.
+# Tests of one group (see tests/conftest.py) share a process, and with it one Ray and one engine.
+test: lint test-unit
+	$(BIN)/python -m pytest -m "stack and not soak" -q -n 2 --dist loadgroup --durations 20
 
 test-unit: setup-dev
-	$(BIN)/python -m pytest -m "not stack and not soak" -q -n 2
+	$(BIN)/python -m pytest -m "not stack and not soak" -q -n 2 --dist worksteal --durations 20
 
 lint: setup-dev
 	$(BIN)/ruff check .
@@ -57,18 +61,18 @@ setup-dev: .venv/.dev-ready
 	$(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION)
 	touch $@
 
-.venv/.$(DEVICE)-ready: .venv/.uv-$(UV_VERSION) requirements/$(DEVICE).txt requirements/overrides.txt pyproject.toml
+.venv/.$(DEVICE)-ready: .venv/.uv-$(UV_VERSION) forkdiv/requirements/$(DEVICE).txt forkdiv/requirements/overrides.txt pyproject.toml
 	@echo "installing the pinned packages ($(DEVICE)): a minute or two after the downloads"
-	$(UV) --compile-bytecode $(TORCH) $(OVERRIDES) -r requirements/$(DEVICE).txt
+	$(UV) --compile-bytecode $(TORCH) $(OVERRIDES) -r forkdiv/requirements/$(DEVICE).txt
 	$(UV) --no-deps --no-build-isolation -e .
 	touch $@
 
-.venv/.dev-ready: .venv/.$(DEVICE)-ready requirements/dev.txt
-	$(UV) --compile-bytecode --no-deps -r requirements/dev.txt
+.venv/.dev-ready: .venv/.$(DEVICE)-ready forkdiv/requirements/dev.txt
+	$(UV) --compile-bytecode --no-deps -r forkdiv/requirements/dev.txt
 	touch $@
 
-.venv/.docs-ready: .venv/.dev-ready requirements/docs.txt
-	$(UV) --compile-bytecode --no-deps -r requirements/docs.txt
+.venv/.docs-ready: .venv/.dev-ready forkdiv/requirements/docs.txt
+	$(UV) --compile-bytecode --no-deps -r forkdiv/requirements/docs.txt
 	touch $@
 
 clean:

@@ -11,20 +11,19 @@ files of one task are put together.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from forkdiv import cli
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.errors import refuse
-from forkdiv.core.store import check_writable, write_text
+from forkdiv.core.results import Interval, Summary
+from forkdiv.core.store import check_writable
 from forkdiv.coverage import summary
 from forkdiv.report import page, tables
 from forkdiv.report.headline import headline
 from forkdiv.terminal import say, show_table
-from tuning.outcome import SUMMARY
+from tuning.outcome import write_summary
 
 
 def run(
@@ -41,41 +40,41 @@ def run(
         )
     check_writable(study.place.root, study.place.min_free_mib)
     done = measure(study, samples, base or (), say)
-    for note in done["notes"]:
+    for note in done.notes:
         say(f"note: {note}")
     written = page.write(done, study.folder)
-    write_text(study.folder / SUMMARY, json.dumps(done, indent=1))
+    write_summary(done, study.folder)
     show_table(*_table(done), title=f"{study.name}: pass@k, with {_percent(done)} limits")
     say(headline(done))
     say(f"report: {written}")
     summary.check(done)
 
 
-def _percent(done: dict[str, Any]) -> str:
-    return f"{done['confidence'] * 100:g}%"
+def _percent(done: Summary) -> str:
+    return f"{done.confidence * 100:g}%"
 
 
-def _table(done: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+def _table(done: Summary) -> tuple[list[str], list[list[str]]]:
     """A row per subset and k: base, tuned, and the paired difference."""
-    bases = {cell["subset"]: cell for cell in done["base"]}
+    bases = {cell.subset: cell for cell in done.base}
     sides = ["base", "tuned", "change to the base"] if bases else ["pass@k"]
     rows = []
-    for cell in done["cells"]:
-        for k, value in cell["pass_at"].items():
-            row = [cell["subset"], k]
+    for cell in done.cells:
+        for k, value in cell.pass_at.items():
+            row = [cell.subset, str(k)]
             if bases:
-                row.append(_said(bases[cell["subset"]]["pass_at"][k]))
+                row.append(_said(bases[cell.subset].pass_at[k]))
             row.append(_said(value))
             if bases:
-                row.append(tables.change_said(cell, int(k)))
+                row.append(tables.change_said(cell, k))
             rows.append(row)
     return ["subset", "k", *sides], rows
 
 
-def _said(band: dict[str, Any] | None) -> str:
+def _said(band: Interval | None) -> str:
     if band is None:
         return "invalid"
-    return f"{band['value']:.3f} ({band['low']:.3f} to {band['high']:.3f})"
+    return f"{band.value:.3f} ({band.low:.3f} to {band.high:.3f})"
 
 
 if __name__ == "__main__":

@@ -10,10 +10,10 @@ The checkpoint is `checkpoint=DIR`, else the one that `train` makes of the same 
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from forkdiv import cli
 from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.results import Cell
 from forkdiv.core.store import write_text
 from forkdiv.coverage import summary
 from forkdiv.terminal import say, show_table
@@ -39,7 +39,8 @@ def run(study: StudyConfig) -> None:
         else:
             result = work.pipeline.walk(point)
     name = str(given.path) if given else point.name
-    found = {"checkpoint": name, "base": str(base.path), "cells": result.cells}
+    cells = [cell.as_json() for cell in result.cells]
+    found = {"checkpoint": name, "base": str(base.path), "cells": cells}
     path = study.folder / "evaluation.json"
     write_text(path, json.dumps(found | {"seconds": result.seconds}, indent=1))
     show_table(*_table(result.cells), title=f"{name}: pass@k (change to the base)")
@@ -47,24 +48,24 @@ def run(study: StudyConfig) -> None:
     summary.check_cells(result.cells, untuned="")
 
 
-def _table(cells: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    ks = list(cells[0]["pass_at"])
+def _table(cells: list[Cell]) -> tuple[list[str], list[list[str]]]:
+    ks = list(cells[0].pass_at)
     rows = [
         [
-            cell["subset"],
+            cell.subset,
             *(_entry(cell, k) for k in ks),
-            str(cell["truncated"] + cell["unparsable"]),
+            str(cell.truncated + cell.unparsable),
         ]
         for cell in cells
     ]
     return ["subset", *(f"pass@{k}" for k in ks), "cut or unreadable"], rows
 
 
-def _entry(cell: dict[str, Any], k: str) -> str:
-    value, change = cell["pass_at"][k], cell["delta_to_base"].get(k)
+def _entry(cell: Cell, k: int) -> str:
+    value, change = cell.pass_at[k], cell.delta_to_base.get(k)
     if value is None:
         return "invalid"
-    return f"{value['value']:.3f}" + (f" ({change['value']:+.3f})" if change else "")
+    return f"{value.value:.3f}" + (f" ({change.value:+.3f})" if change else "")
 
 
 if __name__ == "__main__":

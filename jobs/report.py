@@ -1,7 +1,7 @@
 """The report of a finished study, written again from its summary.
 
 forkdiv report --config quickstart
-forkdiv report --config quickstart --beside runs/direction --beside runs/mine
+forkdiv report --config quickstart --beside runs/one --beside runs/two
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from forkdiv import cli
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.errors import refuse
+from forkdiv.core.results import Summary
 from forkdiv.core.store import check_writable
 from forkdiv.coverage import summary
-from forkdiv.report import comparison, page, tables
+from forkdiv.report import comparison, page, studies, tables
 from forkdiv.report.answer import QUESTION, answer
 from forkdiv.report.grid import Grid
 from forkdiv.report.headline import headline
@@ -36,14 +36,14 @@ def run(study: StudyConfig, beside: Sequence[Path] = ()) -> None:
             "run `forkdiv study` or `forkdiv sweep` first, or set name and place.root",
         )
     check_writable(study.place.root, study.place.min_free_mib)
-    done = comparison.read(study.folder)
-    others = comparison.named([study.folder, *beside]) if beside else []
+    done = studies.read(study.folder)
+    others = studies.named([study.folder, *beside]) if beside else []
     say(f"report: {write_report(study, done)}")
     if others:
         say(f"comparison: {comparison.write(others, study.folder)}")
 
 
-def conclude(study: StudyConfig, done: dict[str, Any]) -> None:
+def conclude(study: StudyConfig, done: Summary) -> None:
     """Report, MLflow and the terminal of what has just been measured.
 
     Raises InvalidResult, after all is written, where a cell cannot be trusted.
@@ -52,7 +52,7 @@ def conclude(study: StudyConfig, done: dict[str, Any]) -> None:
     tracker = Tracker.of(study.place)
     files = [written, written.with_name(SUMMARY), *sorted(written.parent.glob("figures/*.png"))]
     tracker.finish(
-        parent_run(study, done["fingerprint"]), summary.metrics(done), files, summary.trusted(done)
+        parent_run(study, done.fingerprint), summary.metrics(done), files, summary.trusted(done)
     )
     show_table(*tables.table(done), title=f"{study.name}: pass@k and its change to the base")
     say(f"{QUESTION} {answer(Grid.of(done))}")
@@ -64,7 +64,7 @@ def conclude(study: StudyConfig, done: dict[str, Any]) -> None:
     summary.check(done)
 
 
-def write_report(study: StudyConfig, done: dict[str, Any]) -> Path:
+def write_report(study: StudyConfig, done: Summary) -> Path:
     """The report's page, in the study's folder."""
     return page.write(done, study.folder)
 

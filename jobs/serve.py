@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from forkdiv import cli
+from forkdiv.core.config.shipped import base_folder
 from forkdiv.core.config.study import HttpConfig, StudyConfig
 from forkdiv.core.errors import refuse
 from forkdiv.models.checkpoint import (
@@ -67,7 +68,7 @@ def named(paths: Sequence[Path]) -> dict[str, Checkpoint]:
     """The checkpoints by the names that clients use. Raises UserError for none, for two of one
     name, and for those that one engine cannot hold together."""
     served: dict[str, Checkpoint] = {}
-    for path in paths:
+    for path in map(base_folder, paths):
         _, folders = saved_in(path)
         for folder in folders.values():
             name = path.resolve().name

@@ -1,5 +1,63 @@
 """Tiny models run fastest on one thread; set before anything imports torch."""
 
+from __future__ import annotations
+
 import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.serving import Engine, Shared
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """A module whose marks `-m` leaves out whole is not imported either: Ray, vLLM and OpenAI's
+    client take seconds in every process."""
+    wanted = config.option.markexpr
+    if collection_path.suffix != ".py" or " or " in wanted:
+        return None
+    marks = re.search(r"^pytestmark = (.*?)^$", collection_path.read_text(), re.M | re.S)
+    own = set(re.findall(r"mark\.(\w+)", marks[1])) if marks else set()
+    return True if own & set(re.findall(r"not (\w+)", wanted)) else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Under `--dist loadgroup` a module's stack tests stay in one process, where its fixtures
+    are; modules that share more name a group themselves."""
+    for item in items:
+        if item.get_closest_marker("stack") and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    from tests.serving import Shared  # Ray and torch: seconds
+
+    started = Shared(tmp_path_factory.mktemp("served"))
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="module")
+def shared_ray(shared: Shared) -> None:
+    """A connected Ray of two CPUs, which other modules use as well."""
+    shared.ray()
+
+
+@pytest.fixture(scope="module")
+def engine(shared: Shared) -> Engine:
+    """A warm engine of the shipped base's shape, which other modules use as well."""
+    return shared.engine()
+
+
+@pytest.fixture(scope="module")
+def no_ray(shared: Shared) -> None:
+    """Ends the shared Ray, for tests that connect to another one in their own process."""
+    shared.stop()

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
-from tests.summaries import a_cell, a_summary
+from forkdiv.core.results import Summary
+from tests.summaries import a_cell, read, written_summary
 
 KS = (1, 2, 4, 8, 16, 32, 64)
 CHANCE = 1 / 3
@@ -26,7 +27,7 @@ def a_study(
     epochs: Sequence[int] = (1, 2, 4, 8),
     problems: int = 200,
     **summary: Any,
-) -> dict[str, Any]:
+) -> Summary:
     """Every part of the schema is filled; loss grows with epochs and falls with density."""
     whole = list(product(temperatures, ("signed", "unsigned", "all")))
     base = [_cell(None, t, 0, subset, 0, problems) for t, subset in whole]
@@ -38,13 +39,13 @@ def a_study(
         ]
         for epoch in epochs
     }
-    made = a_summary(tuned[epochs[-1]], base)
+    made = written_summary(tuned[epochs[-1]], base)
     made["dynamics"] = [cell for epoch in epochs[:-1] for cell in tuned[epoch]]
     if len(temperatures) > 1:
         made["best_decoders"] = [
             _best(cell, temperatures) for cell in tuned[epochs[-1]] if cell["temperature"] == 1.0
         ]
-    return {**made, **summary}
+    return read({**made, **summary})
 
 
 def _sure(density: float | None, temperature: float, epoch: int, signed: bool, seed: int) -> float:

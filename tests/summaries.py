@@ -1,13 +1,18 @@
-"""Toy summaries, as a study would write them, for the tests of what reads them."""
+"""Toy summaries, as a study would write them, for the tests of what reads them.
+
+Cells are made as the plain JSON that a study writes; a summary is read from it.
+"""
 
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
 from forkdiv.core.config.study import AXES
+from forkdiv.core.results import Cell, Summary
 
 Change = tuple[float, float, float]
 UP, DOWN, FLAT = (0.3, 0.25, 0.35), (-0.2, -0.25, -0.15), (0.01, -0.02, 0.04)
@@ -75,7 +80,22 @@ def a_cell(
 
 def a_summary(
     cells: Sequence[dict[str, Any]], base: Sequence[dict[str, Any]] | None = None, study: str = "s"
+) -> Summary:
+    return read(written_summary(cells, base, study))
+
+
+def read(plain: Mapping[str, Any]) -> Summary:
+    return Summary.model_validate(json.loads(json.dumps(plain)))
+
+
+def read_cell(plain: Mapping[str, Any]) -> Cell:
+    return Cell.model_validate(json.loads(json.dumps(plain)))
+
+
+def written_summary(
+    cells: Sequence[dict[str, Any]], base: Sequence[dict[str, Any]] | None = None, study: str = "s"
 ) -> dict[str, Any]:
+    """summary.json of these cells."""
     if base is None:
         places = list(dict.fromkeys((cell["temperature"], cell["subset"]) for cell in cells))
         ks = {int(k): FLAT for k in cells[0]["pass_at"]} if cells else {1: FLAT}
@@ -101,15 +121,15 @@ def a_summary(
     }
 
 
-def as_once_written(summary: dict[str, Any]) -> dict[str, Any]:
+def as_once_written(summary: Summary) -> Summary:
     """As the first version wrote it: without the keys that came later."""
-    old = copy.deepcopy(summary)
+    old = summary.as_json()
     for key in ("dynamics", "best_decoders", "unit"):
         del old[key]
     for cell in [*old["base"], *old["cells"]]:
         for key in NOT_MEASURED:
             del cell[key]
-    return old
+    return read(old)
 
 
 def made_invalid(cell: dict[str, Any]) -> dict[str, Any]:
@@ -124,7 +144,7 @@ def grid_summary(
     subsets: Sequence[str] = ("all", "unsigned"),
     axes: Mapping[str, Sequence[Any]] | None = None,
     temperatures: Sequence[float] = (0.7, 1.0),
-) -> dict[str, Any]:
+) -> Summary:
     """Every combination of the axes' values, each cell with the same changes."""
     axes = axes or {"fork_density": (0.0, 0.5)}
     cells = [

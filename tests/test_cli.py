@@ -9,11 +9,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from forkdiv.cli import VERBS
+from forkdiv.cli import help_texts
+from forkdiv.cli.verbs import VERBS
+from forkdiv.core.config import reference
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "forkdiv/models/base/graph-d3-l3"
@@ -78,6 +81,7 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
         ("sweep.structure=[data-level]", "sweep.structure means nothing to this task"),
         ("prompt.template=chat", "has no chat template"),
         ("base=/no/such/checkpoint", "the checkpoint does not exist: got /no/such/checkpoint"),
+        ("base=graph-d3-l4", "or a base that forkdiv ships: graph-d3-l3;"),
         ("place.root=/proc/forkdiv", "cannot be written: got /proc/forkdiv"),
         ("place.min_free_mib=1000000000000", "nearly full"),
     ],
@@ -97,7 +101,7 @@ def test_a_bad_setting_ends_with_one_line_and_status_2(
         ("eval.k=[128]", "k=128 needs at least that many samples, got samples=64"),
         ("decoder.temperature=-1", "decoder.temperature: got -1"),
         ("sft.batch_size=3", "does not divide over place.workers=2"),
-        ("epochs", "an override is no key=value: got 'epochs'"),
+        ("epochs", "a setting must be key=value: got 'epochs'"),
     ],
 )
 def test_a_setting_that_no_study_can_have_ends_with_one_line_and_status_2(
@@ -164,21 +168,116 @@ def test_a_verb_does_what_it_says_and_ends_with_status_0(tmp_path: Path) -> None
     assert Path(path.strip()).is_file()
 
 
-def test_help_names_every_verb() -> None:
-    done = run_python("-c", HELP, "--help")
-    assert all(verb in done.stdout and about in done.stdout for verb, about in VERBS.items())
+def shown(*arguments: str, cwd: Path = ROOT, columns: int = 80) -> str:
+    """What the command prints, on a terminal of so many columns."""
+    done = subprocess.run(
+        [sys.executable, "-c", HELP, *arguments],
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": str(columns), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    text, _, loaded = done.stdout.rpartition("LOADED")
+    assert HEAVY.isdisjoint(loaded.split())
+    return text
+
+
+def test_help_names_every_verb_and_what_it_is_for() -> None:
+    text = shown("--help")
+    missing = [name for name, verb in VERBS.items() if f" {name} " not in text]
+    assert missing == [] and all(verb.about in text for verb in VERBS.values())
+    assert all(name in text for name in ("settings", "configs", "--version"))
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert shown("--version") == f"forkdiv {version('forkdiv')}\n"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_shows_examples_whole_and_the_settings_that_are_read(verb: str) -> None:
+    text = shown(verb, "--help")
+    examples = help_texts.examples(verb)
+    assert 1 < len(examples) < 4
+    assert [one for one in examples if f" {one} " not in text] == []
+    assert VERBS[verb].about in text
+    assert max(map(len, text.splitlines())) <= 80
+    reads = " ".join(text.split()).partition("Settings: ")[2].partition(". Show")[0]
+    assert reads == ", ".join(VERBS[verb].reads)
+
+
+def test_the_sections_that_a_verb_reads_can_be_listed() -> None:
+    for name in {one for verb in VERBS.values() for one in verb.reads}:
+        assert reference.chosen(name)
+
+
+def test_help_of_interpolate_shows_where_its_values_go() -> None:
+    text = shown("interpolate", "--help")
+    assert "[ALPHA|key=value]..." in text and "0 is the base, 1 the tuned model" in text
+
+
+def test_settings_list_a_section_at_80_columns(tmp_path: Path) -> None:
+    text = shown("settings", "place.engine", cwd=tmp_path)
+    assert "  place.engine.kv_cache_gib = 1\n      integer, at least 1 [GiB]\n" in text
+    assert "sft.epochs" not in text
+    assert max(map(len, shown("settings", cwd=tmp_path).splitlines())) <= 80
+
+
+def test_settings_are_also_written_as_markdown_and_json(tmp_path: Path) -> None:
+    rows = [line for line in shown("settings", "--format", "markdown").splitlines() if "`" in line]
+    keys = {one.key for section in reference.sections() for one in section.settings}
+    assert {line.split("`")[1] for line in rows if line.startswith("| `")} == keys
+    (alone,) = json.loads(shown("settings", "sft.epochs", "--format", "json"))
+    assert (alone["key"], alone["default"], alone["unit"]) == ("sft.epochs", "4", "epochs")
+    done = run_python("-c", MAIN, "settings", "--format", "html")
+    assert "allowed: text, markdown, json" in refusal(done)
+    assert "did you mean decoder?" in refusal(run_python("-c", MAIN, "settings", "decodr"))
+
+
+def test_configs_are_listed_with_their_question_wherever_one_is(tmp_path: Path) -> None:
+    text = " ".join(shown("configs", cwd=tmp_path).split())
+    names = [path.stem for path in (ROOT / "jobs/configs").glob("*.yaml")]
+    assert [name for name in names if f"{name} " not in text] == []
+    assert "quickstart What does fine-tuning on data with more decision points do" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("study sft.ep", "sft.epochs="),
+        ("study --config quick", "quickstart"),
+        ("settings place.e", "place.engine"),
+    ],
+)
+def test_a_shell_completes_settings_and_configs(words: str, offered: str) -> None:
+    environment = {"COMP_WORDS": f"forkdiv {words}", "COMP_CWORD": str(len(words.split()))}
+    done = subprocess.run(
+        [sys.executable, "-c", "from forkdiv.cli import app; app(prog_name='forkdiv')"],
+        cwd=ROOT,
+        env={**os.environ, **environment, "_FORKDIV_COMPLETE": "complete_bash"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.split() == [offered], done.stderr
+
+
+def test_a_named_config_works_in_an_empty_folder_and_an_unknown_one_is_refused(
+    tmp_path: Path,
+) -> None:
+    run = [sys.executable, "-c", MAIN, "plan", f"place.root={tmp_path / 'runs'}"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    inside = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True}
+    done = subprocess.run([*run, "--config", "quickstart"], **inside, timeout=60)  # type: ignore[call-overload]
+    assert done.returncode == 0 and "graph-d3-l3" in done.stdout
+    done = subprocess.run([*run, "--config", "quickstrat"], **inside, timeout=60)  # type: ignore[call-overload]
+    assert "did you mean quickstart?" in refusal(done)
 
 
 def test_every_verb_has_a_job_that_runs_it() -> None:
     jobs = {path.stem for path in (ROOT / "jobs").glob("*.py")} - {"__init__"}
     assert jobs == set(VERBS)
-
-
-@pytest.mark.parametrize("verb", VERBS)
-def test_help_loads_nothing_heavy(verb: str) -> None:
-    done = run_python("-c", HELP, verb, "--help")
-    assert done.returncode == 0 and VERBS[verb] in done.stdout
-    assert HEAVY.isdisjoint(done.stdout.partition("LOADED")[2].split())
 
 
 def test_a_refusal_loads_nothing_heavy(tmp_path: Path) -> None:

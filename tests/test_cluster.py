@@ -29,7 +29,7 @@ Manifest = dict[str, Any]
 
 
 def pins(device: str) -> dict[str, str]:
-    lines = (ROOT / "requirements" / f"{device}.txt").read_text().splitlines()
+    lines = (ROOT / "forkdiv" / "requirements" / f"{device}.txt").read_text().splitlines()
     pairs = (re.match(r"([\w.-]+)(?:\[.*\])?==([^\s;]+)", line) for line in lines)
     return {pair[1].lower(): pair[2].partition("+")[0] for pair in pairs if pair}
 
@@ -300,7 +300,7 @@ def test_code_and_base_model_travel_while_runs_and_secrets_stay(ignore: str) -> 
         "forkdiv/models/base/graph-d3-l3/model.safetensors",
         "jobs/configs/quickstart.yaml",
         "tuning/space.py",
-        "requirements/cpu.txt",
+        "forkdiv/requirements/cpu.txt",
     ):
         assert not spec.match_file(kept), kept
     for left in (

@@ -38,6 +38,7 @@ MAY_IMPORT = {
     "report": ("core",),
     "tracking": ("core",),
     "terminal": ("core",),
+    "requirements": (),
     "lm_eval": (
         "core", "tasks", "models", "data", "train", "sample", "score", "coverage", "forks",
         "report", "tracking",

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 
 from forkdiv.core.config.study import EvalConfig
+from forkdiv.core.results import BestDecoder, Interval
 from forkdiv.coverage import stats
 from forkdiv.coverage.cells import ALL
 from tuning.space import Point
 from tuning.trial import TrialResult
 
 
-def best_decoders(trials: Sequence[TrialResult], config: EvalConfig) -> list[dict[str, Any]]:
+def best_decoders(trials: Sequence[TrialResult], config: EvalConfig) -> list[BestDecoder]:
     """One row per tuned model, subset and k (the smallest and the largest): both decoders,
     and the paired change with its limits. Empty where nothing was sampled for choosing."""
     usable = [trial for trial in trials if trial.choice and trial.passed]
@@ -47,7 +47,7 @@ def _row(
     base: Iterable[TrialResult],
     tuned: Iterable[TrialResult],
     config: EvalConfig,
-) -> list[dict[str, Any]]:
+) -> list[BestDecoder]:
     ours, theirs = _best(tuned, subset, k), _best(base, subset, k)
     if ours is None or theirs is None:
         return []
@@ -56,25 +56,26 @@ def _row(
     weights = stats.bootstrap_weights(strata, config.bootstrap, config.seed)
     own, other = (np.array(one.passed[str(k)])[rows, None] for one in (ours, theirs))
     (band,) = stats.paired_differences(own, other, weights, config.confidence, strata)
-    data = {k: value for k, value in asdict(point).items() if k not in ("temperature", "decoder")}
     return [
-        data
-        | {
-            "subset": subset,
-            "k": k,
-            "base_temperature": theirs.point.temperature,
-            "tuned_temperature": ours.point.temperature,
-            "base_decoder": theirs.point.decoder,
-            "tuned_decoder": ours.point.decoder,
-            "delta": {"value": band.value, "low": band.low, "high": band.high},
-        }
+        BestDecoder(
+            axes=point.axes,
+            tuned=point.tuned,
+            seed=point.seed,
+            subset=subset,
+            k=k,
+            base_temperature=theirs.point.temperature,
+            tuned_temperature=ours.point.temperature,
+            base_decoder=theirs.point.decoder,
+            tuned_decoder=ours.point.decoder,
+            delta=Interval(value=band.value, low=band.low, high=band.high),
+        )
     ]
 
 
 def _best(trials: Iterable[TrialResult], subset: str, k: int) -> TrialResult | None:
     """The one of highest pass@k on the validation problems; of equals the one nearest 1."""
     known = [one for one in trials if str(k) in one.choice.get(subset, {})]
-    valid = [one for one in known if all(cell["valid"] for cell in one.cells)]
+    valid = [one for one in known if all(cell.valid for cell in one.cells)]
     return max(
         valid,
         key=lambda one: (one.choice[subset][str(k)], -abs(one.point.temperature - 1)),

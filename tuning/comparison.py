@@ -9,11 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.fingerprint import Identity
 from forkdiv.core.progress import Progress, progress_shown
+from forkdiv.core.results import CheckpointPaths, Summary
 from forkdiv.core.store import Store
 from forkdiv.coverage import summary
 from forkdiv.models.checkpoint import Checkpoint, same_shape
@@ -49,7 +49,7 @@ def identity(study: StudyConfig, pair: Pair) -> Identity:
     return Identity("study", whole.config, {**whole.parents, **tuned})
 
 
-def conduct(study: StudyConfig, pair: Pair, show: Callable[[str], None]) -> dict[str, Any]:
+def conduct(study: StudyConfig, pair: Pair, show: Callable[[str], None]) -> Summary:
     """The comparison's summary, found where it is done, else made; also written to its folder."""
     what = identity(study, pair)
     return concluded(study, what, lambda: _conduct(study, pair, what.fingerprint, show), show)
@@ -57,7 +57,7 @@ def conduct(study: StudyConfig, pair: Pair, show: Callable[[str], None]) -> dict
 
 def _conduct(
     study: StudyConfig, pair: Pair, fingerprint: str, show: Callable[[str], None]
-) -> dict[str, Any]:
+) -> Summary:
     # after the checks and the look into the store: Ray's imports take seconds
     from tuning import session
     from tuning.record import record
@@ -86,16 +86,17 @@ def _conduct(
         trials.append(pipeline.compared(study, point, checkpoints))
         record(study, trials[-1], parent, "tuned" if point.tuned else "base", begun)
     seconds = {**pipeline.seconds, "total": time.perf_counter() - started}
-    done = summary.assemble(
+    paths = {str(number): str(one.path) for number, one in pair.tuned.items()}
+    return summary.assemble(
         study,
         fingerprint,
         (),
         [trial.cells for trial in trials],
         seconds,
         dynamics=[cell for trial in trials for cell in trial.dynamics],
+        unit=pair.unit,
+        checkpoints=CheckpointPaths(base=str(pair.base.path), tuned=paths),
     )
-    paths = {number: str(one.path) for number, one in pair.tuned.items()}
-    return done | {"unit": pair.unit, "checkpoints": {"base": str(pair.base.path), "tuned": paths}}
 
 
 def _sample(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.fingerprint import Identity, canonical
+from forkdiv.core.results import Summary
 from forkdiv.core.store import Store, write_text
 from forkdiv.coverage import summary
 from forkdiv.tracking import Tracker
@@ -19,9 +21,9 @@ NOT_SHOWN = {"place", "pretrain", "base", "checkpoint", "audit", "data", "plan"}
 def concluded(
     study: StudyConfig,
     identity: Identity,
-    make: Callable[[], dict[str, Any]],
+    make: Callable[[], Summary],
     show: Callable[[str], None],
-) -> dict[str, Any]:
+) -> Summary:
     """The summary of that identity, also written to the study's folder.
 
     One that `make` has just made is published where it can be trusted; one with invalid cells is
@@ -30,16 +32,20 @@ def concluded(
     store = Store.of(study.place)
     if artifact := store.find(identity):
         show("these results exist already; they are read, not computed again")
-        done: dict[str, Any] = json.loads((artifact.path / SUMMARY).read_text())
+        done = Summary.model_validate(json.loads((artifact.path / SUMMARY).read_text()))
     else:
         done = make()
         if summary.trusted(done):
-            text = json.dumps(done)
+            text = json.dumps(done.as_json())
             store.obtain(identity, lambda path: write_text(path / SUMMARY, text))
-    done["study"] = study.name  # one that was found may have been made under another name
-    study.folder.mkdir(parents=True, exist_ok=True)
-    write_text(study.folder / SUMMARY, json.dumps(done, indent=1))
+    done = done.under_name(study.name)  # one that was found may have been made under another name
+    write_summary(done, study.folder)
     return done
+
+
+def write_summary(done: Summary, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / SUMMARY, json.dumps(done.as_json(), indent=1))
 
 
 def parent_run(study: StudyConfig, fingerprint: str) -> str:

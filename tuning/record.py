@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.results import AtForks, Cell, Interval
 from forkdiv.coverage.cells import ALL
 from forkdiv.tracking import Tracker
 from tuning.space import Point
 from tuning.trial import TrialResult
-
-Cell = Mapping[str, Any]
 
 
 def record(
@@ -31,7 +29,7 @@ def record(
         tags=tags(study),
         started=started,
         metrics=metrics,
-        valid=all(cell["valid"] for cell in result.cells),
+        valid=all(cell.valid for cell in result.cells),
         history=[*result.history, *dynamics(result)],
         figures={"pass_at_k.png": curve_figure(list(result.cells), name)},
     )
@@ -47,22 +45,21 @@ def headline_metrics(cells: Sequence[Cell]) -> dict[str, float]:
     metrics: dict[str, float] = {}
     for cell in cells:
         prefix = _prefix(cell)
-        for name, key in (
-            ("pass_at", "pass_at"),
-            ("delta_to_base", "delta_pass_at"),
-            ("distinct_at", "distinct_at"),
-        ):
-            for k, interval in cell[name].items():
-                if interval is not None:
-                    metrics[f"{prefix}{key}_{k}"] = interval["value"]
-        for name in ("exact_pass_at", "majority_at"):
-            for k, value in cell[name].items():
-                metrics[f"{prefix}{name}_{k}"] = value
-        for count in ("truncated", "unparsable", "errors"):
-            metrics[f"{prefix}{count}"] = cell[count]
-        metrics[f"{prefix}valid"] = float(cell["valid"])
-        if cell["subset"] == ALL:
-            metrics |= _at_forks(cell["forks"])
+        numbers: dict[str, Mapping[int, float]] = {
+            "pass_at": _values(cell.pass_at),
+            "delta_pass_at": _values(cell.delta_to_base),
+            "distinct_at": _values(cell.distinct_at),
+            "exact_pass_at": cell.exact_pass_at,
+            "majority_at": cell.majority_at,
+        }
+        for name, by_k in numbers.items():
+            metrics |= {f"{prefix}{name}_{k}": value for k, value in by_k.items()}
+        metrics[f"{prefix}truncated"] = cell.truncated
+        metrics[f"{prefix}unparsable"] = cell.unparsable
+        metrics[f"{prefix}errors"] = cell.errors
+        metrics[f"{prefix}valid"] = float(cell.valid)
+        if cell.subset == ALL:
+            metrics |= _at_forks(cell.forks)
     return metrics
 
 
@@ -74,16 +71,16 @@ def _effort(result: TrialResult) -> dict[str, float]:
     return {"samples_drawn": float(result.drawn), "samples_per_s": result.drawn / passed}
 
 
-def _at_forks(forks: Mapping[str, Any] | None) -> dict[str, float]:
+def _at_forks(forks: AtForks | None) -> dict[str, float]:
     """Accuracy and entropy (nats) at the forks of each kind, numbered where they are in a row."""
     metrics: dict[str, float] = {}
-    depths = forks["depths"] if forks else []
-    several = any(one["depth"] > 1 for one in depths)
+    depths = forks.depths if forks else ()
+    several = any(one.depth > 1 for one in depths)
     for one in depths:
-        kind = f"{'signed' if one['signed'] else 'unsigned'}_fork"
-        name = f"{kind}_{one['depth']}" if several else kind
-        metrics[f"{name}_accuracy"] = one["accuracy"]["value"]
-        metrics[f"{name}_entropy"] = one["entropy"]
+        kind = f"{'signed' if one.signed else 'unsigned'}_fork"
+        name = f"{kind}_{one.depth}" if several else kind
+        metrics[f"{name}_accuracy"] = one.accuracy.value
+        metrics[f"{name}_entropy"] = one.entropy
     return metrics
 
 
@@ -94,11 +91,17 @@ def dynamics(result: TrialResult) -> list[dict[str, float]]:
         return []
     rows: dict[float, dict[str, float]] = {}
     for cell in [*result.dynamics, *result.cells]:
-        row = rows.setdefault(cell["epoch"], {"step": float(cell["epoch"])})
-        for name, key in (("pass_at", "pass_at"), ("delta_to_base", "delta_pass_at")):
-            known = {int(k): one for k, one in cell[name].items() if one}
-            for k in _ends(known):
-                row[f"epoch_{_prefix(cell)}{key}_{k}"] = known[k]["value"]
+        if cell.epoch is None:
+            continue
+        epoch = float(cell.epoch)
+        row = rows.setdefault(epoch, {"step": epoch})
+        curves: dict[str, Mapping[int, Interval | None]] = {
+            "pass_at": cell.pass_at,
+            "delta_pass_at": cell.delta_to_base,
+        }
+        for name, curve in curves.items():
+            known = _values(curve)
+            row |= {f"epoch_{_prefix(cell)}{name}_{k}": known[k] for k in _ends(known)}
     return list(rows.values())
 
 
@@ -125,8 +128,12 @@ def tags(study: StudyConfig) -> dict[str, str]:
     }
 
 
+def _values(by_k: Mapping[int, Interval | None]) -> dict[int, float]:
+    return {k: interval.value for k, interval in by_k.items() if interval is not None}
+
+
 def _prefix(cell: Cell) -> str:
-    return "" if cell["subset"] == ALL else f"{cell['subset']}_"
+    return "" if cell.subset == ALL else f"{cell.subset}_"
 
 
 def _ends(ks: Iterable[int]) -> list[int]:

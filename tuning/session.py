@@ -42,6 +42,7 @@ def running(place: PlaceConfig) -> Iterator[None]:
     else:
         _require_token()
         _quicken_train(place)
+        _load_own_packages_first()
         ray.init(
             address="local",  # the default joins whatever `ray start` last left on this machine
             num_cpus=place.num_cpus,
@@ -66,6 +67,13 @@ def _quicken_train(place: PlaceConfig) -> None:
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # not 2: it polls for an end
     # a process that waits for this one machine to be taken away
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+
+
+def _load_own_packages_first() -> None:
+    """Ray puts the current folder before all others on its workers' search path. A folder
+    `tuning` or `jobs` of the user's own there would be imported in place of ours, so workers load
+    ours as they start, before Ray adds that folder."""
+    os.environ.setdefault("RAY_preload_python_modules", "forkdiv,jobs,tuning")
 
 
 def _check_room(place: PlaceConfig) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import product
+from operator import attrgetter
 from typing import Any
 
 from forkdiv.core.config.study import AXES, DATA_AXES, TUNING_AXES, StudyConfig
+from forkdiv.core.config.sweep import SETTINGS, SHORT
 from forkdiv.core.errors import refuse
+from forkdiv.core.results import Axis, CellName
 from forkdiv.forks import synthesis
 from forkdiv.tasks.registry import build
 from forkdiv.train import schedule
-
-SHORT = {"fork_density": "density", "branch_coverage": "coverage", "interpolation": "alpha"}
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,26 @@ class Point:
     interpolation: float | None = None
 
     @property
+    def axes(self) -> dict[str, Axis]:
+        """The values of all axes, those that the study does not vary too."""
+        values = asdict(self)
+        return {axis: values[axis] for axis in AXES}
+
+    def cell_name(self, epoch: float | None) -> CellName:
+        """What names its cells; `epoch` counts the saved checkpoints of a run."""
+        return CellName(
+            axes=self.axes,
+            tuned=self.tuned,
+            epoch=epoch,
+            temperature=self.temperature,
+            seed=self.seed,
+            decoder=self.decoder,
+        )
+
+    @property
     def varied(self) -> dict[str, float | int | str]:
         """The values of the axes that the study varies."""
-        values = asdict(self)
-        return {axis: values[axis] for axis in AXES if values[axis] is not None}
+        return {axis: value for axis, value in self.axes.items() if value is not None}
 
     @property
     def data(self) -> dict[str, float | int | str]:
@@ -77,11 +95,7 @@ def points(study: StudyConfig) -> list[Point]:
     ]
     seeds = study.sweep.seed or (study.sft.seed,)
     varied = axes(study)
-    own = study.dataset.model_dump() | {
-        "loss": study.sft.loss,
-        "interpolation": study.interpolation,
-    }
-    values = [getattr(study.sweep, axis) or (own[axis],) for axis in varied]
+    values = [getattr(study.sweep, axis) or (attrgetter(SETTINGS[axis])(study),) for axis in varied]
     base = [Point(t, seeds[0], tuned=False, decoder=name) for name, t in decoders]
     tuned = [
         Point(t, s, decoder=name, **dict(zip(varied, setting, strict=True)))
@@ -105,18 +119,28 @@ def at(study: StudyConfig, point: Point) -> StudyConfig:
     problems stay the same.
     """
     decoder = study.decoders[point.decoder] if point.decoder else study.decoder
-    update: dict[str, Any] = {
-        "decoder": decoder.at(point.temperature),
-        "sweep": type(study.sweep)(),
-    }
-    seed = {"seed": point.seed} if study.sweep.seed else {}
+    values: dict[str, Any] = {}
     if point.tuned:
-        update["dataset"] = study.dataset.model_copy(update={**point.data, **seed})
-        loss = {"loss": point.loss} if point.loss else {}
-        update["sft"] = study.sft.model_copy(update={**loss, **seed})
-        if point.interpolation is not None:
-            update["interpolation"] = point.interpolation
-    return study.model_copy(update=update)
+        values = {SETTINGS[axis]: value for axis, value in point.varied.items()}
+        if study.sweep.seed:
+            values |= {"dataset.seed": point.seed, "sft.seed": point.seed}
+    single = {"decoder": decoder.at(point.temperature), "sweep": type(study.sweep)()}
+    return _with_settings(study.model_copy(update=single), values)
+
+
+def _with_settings(study: StudyConfig, values: Mapping[str, Any]) -> StudyConfig:
+    """The study with other values of some settings, by their dotted names: those of the study's
+    own, and of its sections."""
+    sections: dict[str, dict[str, Any]] = {}
+    for setting, value in values.items():
+        section, _, name = setting.rpartition(".")
+        sections.setdefault(section, {})[name] = value
+    own = sections.pop("", {})
+    changed = {
+        section: getattr(study, section).model_copy(update=update)
+        for section, update in sections.items()
+    }
+    return study.model_copy(update=own | changed)
 
 
 def check_data(study: StudyConfig) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.results import Summary
 from forkdiv.coverage import summary
 from forkdiv.models.checkpoint import Checkpoint
 from tuning.outcome import concluded, parent_run
 from tuning.space import axes
 
 
-def conduct(study: StudyConfig, base: Checkpoint, show: Callable[[str], None]) -> dict[str, Any]:
+def conduct(study: StudyConfig, base: Checkpoint, show: Callable[[str], None]) -> Summary:
     """The study's summary, found where it is done, else made; also written to its folder.
 
     Raises InvalidResult where trials failed.
@@ -26,7 +26,7 @@ def conduct(study: StudyConfig, base: Checkpoint, show: Callable[[str], None]) -
 
 def _conduct(
     study: StudyConfig, base: Checkpoint, fingerprint: str, show: Callable[[str], None]
-) -> dict[str, Any]:
+) -> Summary:
     # after the checks and the look into the store: Ray's imports take seconds
     from tuning import sweep
     from tuning.best_decoder import best_decoders

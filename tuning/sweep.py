@@ -72,7 +72,7 @@ def run(work: Opened, parent: str, fingerprint: str) -> list[TrialResult]:
             f"the sweep was stopped with {len(missing)} of {len(grid)} trials to go; what was made "
             "is kept: run the same command again"
         )
-    return [_read(one) for one in files]
+    return [TrialResult.of_json(json.loads(one.read_text())) for one in files]
 
 
 def trial(config: dict[str, Any], setting: dict[str, Any]) -> None:
@@ -85,11 +85,12 @@ def trial(config: dict[str, Any], setting: dict[str, Any]) -> None:
     started = time.time()
     store = Store.of(study.place)
     client = ServeSampler(setting["sampler"], study.place.engine)
-    path, fingerprint = setting["base"]
-    base = Checkpoint(Path(path), fingerprint)
+    base_path, fingerprint = setting["base"]
+    base = Checkpoint(Path(base_path), fingerprint)
     result = Pipeline(study, base, store, client, progress).walk(point)
     metrics = record(at(study, point), result, setting["parent"], point.name, started)
-    write_text(Path(setting["results"]) / f"{_file_name(point)}.json", json.dumps(asdict(result)))
+    path = Path(setting["results"]) / f"{_file_name(point)}.json"
+    write_text(path, json.dumps(result.as_json()))
     progress(_sentence(metrics))
     tune.report(_shown_by_tune(metrics))
 
@@ -116,11 +117,6 @@ def _sentence(metrics: dict[str, float]) -> str:
 
 def _file_name(point: Point) -> str:
     return point.name.replace(" ", "_").replace("=", "")
-
-
-def _read(path: Path) -> TrialResult:
-    data = json.loads(path.read_text())
-    return TrialResult(**data | {"point": Point(**data["point"])})
 
 
 def _last_line(error: Exception) -> str:

@@ -9,14 +9,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from forkdiv.core.config.decoder import DecoderConfig
 from forkdiv.core.config.study import EvalConfig, StudyConfig
 from forkdiv.core.errors import InvalidResult
 from forkdiv.core.fingerprint import Identity
 from forkdiv.core.progress import Progress
+from forkdiv.core.results import Cell
 from forkdiv.core.store import Artifact, Store
 from forkdiv.coverage import estimate, exact, exact_forks, stats
 from forkdiv.coverage.cells import Findings, cells, means
@@ -47,16 +50,26 @@ class TrialResult:
 
     point: Point
     fingerprint: str
-    cells: list[dict[str, Any]]
+    cells: list[Cell]
     checkpoint: str
     train: str | None = None
-    dynamics: list[dict[str, Any]] = field(default_factory=list)
+    dynamics: list[Cell] = field(default_factory=list)
     passed: dict[str, list[float]] = field(default_factory=dict)
     subsets: list[str] = field(default_factory=list)
     choice: dict[str, dict[str, float]] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     drawn: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        plain: dict[str, Any] = TypeAdapter(TrialResult).dump_python(
+            self, mode="json", exclude_unset=True
+        )
+        return plain
+
+    @classmethod
+    def of_json(cls, plain: Mapping[str, Any]) -> TrialResult:
+        return TypeAdapter(TrialResult).validate_python(plain)
 
 
 class NoSampler:
@@ -123,7 +136,7 @@ class Pipeline:
         checkpoint: Checkpoint,
         epoch: float,
         named: bool = True,
-    ) -> tuple[list[dict[str, Any]], list[ProblemCounts], str]:
+    ) -> tuple[list[Cell], list[ProblemCounts], str]:
         """The cells of one checkpoint, its counts, and the fingerprint of those."""
         config, problems = evaluation.config, evaluation.problems
         counts, samples = self.evaluated(evaluation, checkpoint)
@@ -132,12 +145,12 @@ class Pipeline:
         with self._timed("exact"):
             forks = self.at_forks(evaluation, checkpoint)
             p = forks.p if forks else self.exact(evaluation, checkpoint)
-        knobs = {**asdict(point), "epoch": None if own else epoch or None}
+        name = point.cell_name(None if own else epoch or None)
         # problems lost and gained are named for the last checkpoint alone: lists fill a summary
         prompts = [one.prompt for one in problems] if named else ()
         found = Findings(counts, theirs, p, prompts, forks)
         with self._timed("coverage"):
-            made = cells(knobs, found, config)
+            made = cells(name, found, config)
         rule = [f"until {config.enough} correct"] if config.enough else []
         what = verdicts.identity(samples, len(problems), config.samples, rule)
         return made, counts, what.fingerprint

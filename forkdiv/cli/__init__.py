@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from forkdiv.cli import help_texts
-from forkdiv.cli.verbs import VERBS, Option, Verb
+from forkdiv.cli.verbs import VERBS, Option, Verb, sorted_out
 from forkdiv.core.errors import InvalidResult, UserError
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
@@ -125,39 +124,14 @@ def _fail(error: Exception, status: int, traceback: bool) -> None:
 
 
 def _run(name: str, config: Path | None, arguments: list[str], options: Mapping[str, Any]) -> None:
-    from forkdiv.core.config import shipped
     from forkdiv.core.config.load import load
     from forkdiv.terminal import quiet_libraries
 
     quiet_libraries()
-    overrides, own = _sorted_out(VERBS[name], arguments, options)
-    study = load(shipped.config_file(config) if config else None, overrides)
+    overrides, own = sorted_out(VERBS[name], arguments, options)
+    study = load(config, overrides)
     job: Any = importlib.import_module(f"jobs.{name}")
     job.run(study, **own)
-
-
-def _sorted_out(
-    verb: Verb, arguments: list[str], options: Mapping[str, Any]
-) -> tuple[list[str], dict[str, Any]]:
-    """The overrides of settings, and what the job takes as its own parameters."""
-    overrides = [one for one in arguments if "=" in one]
-    words = [one for one in arguments if "=" not in one]
-    own: dict[str, Any] = {}
-    for name, value in options.items():
-        if not value:
-            continue
-        setting = verb.options[name].setting
-        if setting:
-            overrides.append(f"{setting}={json.dumps(str(value))}")
-        else:
-            own[name] = list(value) if verb.options[name].many else value
-    if verb.words is None:
-        overrides += words  # refused as settings without a value
-    elif words and verb.words.setting:
-        overrides.insert(0, f"{verb.words.setting}=[{','.join(words)}]")
-    elif words and verb.words.parameter:
-        own.setdefault(verb.words.parameter, []).extend(Path(word) for word in words)
-    return overrides, own
 
 
 def _show_version(wanted: bool) -> None:

@@ -38,10 +38,14 @@ def examples(verb: str) -> list[str]:
 
 
 def _paragraphs(verb: str) -> list[str]:
-    """The docstring after its first sentence; the lines of examples stay as they are."""
+    """The docstring after its first sentence; examples keep their lines, indented."""
     _, *rest = _docstring(verb).split("\n\n")
+    lines = [[line.strip() for line in part.strip().splitlines()] for part in rest]
     return [
-        f"{KEEP_LINES}{part}" if part.startswith("  ") else " ".join(part.split()) for part in rest
+        KEEP_LINES + "\n".join(f"    {line}" for line in part)
+        if part[0] in examples(verb)
+        else " ".join(part)
+        for part in lines
     ]
 
 

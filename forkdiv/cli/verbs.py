@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -129,3 +132,27 @@ VERBS: dict[str, Verb] = {
         ),
     ),
 }
+
+
+def sorted_out(
+    verb: Verb, arguments: Sequence[str], options: Mapping[str, Any]
+) -> tuple[list[str], dict[str, Any]]:
+    """The overrides of settings, and what the job takes as its own parameters."""
+    overrides = [one for one in arguments if "=" in one]
+    words = [one for one in arguments if "=" not in one]
+    own: dict[str, Any] = {}
+    for name, value in options.items():
+        if not value:
+            continue
+        setting = verb.options[name].setting
+        if setting:
+            overrides.append(f"{setting}={json.dumps(str(value))}")
+        else:
+            own[name] = list(value) if verb.options[name].many else value
+    if verb.words is None:
+        overrides += words  # refused as settings without a value
+    elif words and verb.words.setting:
+        overrides.insert(0, f"{verb.words.setting}=[{','.join(words)}]")
+    elif words and verb.words.parameter:
+        own.setdefault(verb.words.parameter, []).extend(Path(word) for word in words)
+    return overrides, own

@@ -73,12 +73,14 @@ class Results:
         Raises UserError where there is none, or more than one.
         """
         if (folder := Path(word)).is_dir():
-            return read(folder)
-        found = {}
+            own = read(folder)
+            stored = self.find(own.fingerprint) if own.stage == STUDY else None
+            return read(stored) if stored else own  # a summary does not hold all that is hashed
+        found: dict[str, Path] = {}
         for folder in self.folders():
             fingerprint = _fingerprint_of(folder)
             if fingerprint.startswith(word.lower()):
-                found[fingerprint] = folder
+                found.setdefault(fingerprint, folder)
         if len(found) == 1:
             return read(next(iter(found.values())))
         if not found:

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
 from forkdiv.core.config.study import EvalConfig
 from forkdiv.core.errors import InvalidResult
+from forkdiv.core.results import (
+    Agreement,
+    AtForks,
+    Cell,
+    CellName,
+    Interval,
+    Law,
+    Measured,
+    Mode,
+    ModeValue,
+    Shrinkage,
+)
 from forkdiv.coverage import estimate, fork_summary, lost_problems, stats
 from forkdiv.coverage.fork_summary import ForkProbabilities
 from forkdiv.coverage.stats import Floats
@@ -50,18 +61,18 @@ class Findings:
         )
 
 
-def cells(knobs: Mapping[str, Any], found: Findings, config: EvalConfig) -> list[dict[str, Any]]:
-    """One cell per subset and one for all, as plain JSON values.
+def cells(name: CellName, findings: Findings, config: EvalConfig) -> list[Cell]:
+    """One cell per subset and one for all.
 
-    `knobs` (tuned, epoch, the data axes, temperature, seed) name the cells. A cell with an error
-    verdict on either side is invalid and carries no numbers. Raises InvalidResult where base
-    and tuned were sampled on different problems.
+    A cell with an error verdict on either side is invalid and carries no numbers. Raises
+    InvalidResult where base and tuned were sampled on different problems.
     """
-    if found.base is not None:
-        _require_equal_problems(found.counts, found.base)
+    if findings.base is not None:
+        _require_equal_problems(findings.counts, findings.base)
+    counts = findings.counts
     return [
-        _cell(knobs, subset, found.of(_rows(found.counts, subset), subset == ALL), config)
-        for subset in _subsets(found.counts)
+        _cell(name, subset, findings.of(_rows(counts, subset), subset == ALL), config)
+        for subset in _subsets(counts)
     ]
 
 
@@ -69,15 +80,16 @@ def means(counts: Sequence[ProblemCounts], config: EvalConfig) -> dict[str, dict
     """pass@k alone, by subset and k; a subset with an error in it is left out."""
     out = {}
     for subset in _subsets(counts):
-        mine = [counts[i] for i in _rows(counts, subset)]
-        if not any(one.error for one in mine):
-            out[subset] = _numbers(config.ks, estimate.pass_at(mine, config.ks).mean(0))
+        part = [counts[i] for i in _rows(counts, subset)]
+        if not any(one.error for one in part):
+            values = estimate.pass_at(part, config.ks).mean(0)
+            out[subset] = {str(k): float(v) for k, v in zip(config.ks, values, strict=True)}
     return out
 
 
 def _subsets(counts: Sequence[ProblemCounts]) -> list[str]:
-    found = list(dict.fromkeys(one.subset for one in counts))
-    return [*found, ALL] if len(found) > 1 else [ALL]  # one part is the whole
+    names = list(dict.fromkeys(one.subset for one in counts))
+    return [*names, ALL] if len(names) > 1 else [ALL]  # one part is the whole
 
 
 def _rows(counts: Sequence[ProblemCounts], subset: str) -> list[int]:
@@ -92,97 +104,123 @@ def _require_equal_problems(counts: Sequence[ProblemCounts], base: Sequence[Prob
         raise InvalidResult(f"base and tuned were sampled on different problems ({named})")
 
 
-def _cell(
-    knobs: Mapping[str, Any], subset: str, found: Findings, config: EvalConfig
-) -> dict[str, Any]:
-    mine, theirs = found.counts, found.base
-    errors = sum(one.error for one in [*mine, *(theirs or [])])
-    cell: dict[str, Any] = {
-        **knobs,
-        "subset": subset,
-        "n_problems": len(mine),
-        "n_samples": config.samples,
-        "n_drawn": sum(one.n for one in mine),
-        "truncated": sum(one.truncated for one in mine),
-        "unparsable": sum(one.unparsable for one in mine),
-        "errors": errors,
-        "valid": errors == 0,
-        "lost": _reasons(mine),
-        "modes": {},
-        "pass_at": {str(k): None for k in config.ks},
-        "delta_to_base": {},
-        "best_case_pass_at": {},
-        "exact_pass_at": {},
-        "agreement": None,
-        "majority_at": {},
-        "distinct_at": {},
-        "distinct_delta": {},
-        "valid_solutions": None,
-        "forks": None,
-        "law": None,
-        "no_law": "",
-        "shrinkage": None,
-    }
-    return cell if errors else cell | _numbers_of(found, config)
+def _cell(name: CellName, subset: str, findings: Findings, config: EvalConfig) -> Cell:
+    counts = findings.counts
+    errors = sum(one.error for one in [*counts, *(findings.base or [])])
+    none: dict[int, Interval | None] = dict.fromkeys(config.ks)
+    measured = Measured(pass_at=none) if errors else _measured(findings, config)
+    return Cell.model_validate(
+        {
+            **name.as_json(),
+            "subset": subset,
+            "n_problems": len(counts),
+            "n_samples": config.samples,
+            "n_drawn": sum(one.n for one in counts),
+            "truncated": sum(one.truncated for one in counts),
+            "unparsable": sum(one.unparsable for one in counts),
+            "errors": errors,
+            "valid": errors == 0,
+            "lost": _reasons(counts),
+            **dict(measured),
+        }
+    )
 
 
-def _numbers_of(found: Findings, config: EvalConfig) -> dict[str, Any]:
-    mine, theirs, ks = found.counts, found.base, config.ks
-    strata = [one.subset for one in mine]
+def _measured(findings: Findings, config: EvalConfig) -> Measured:
+    tuned, base, ks = findings.counts, findings.base, config.ks
+    strata = [one.subset for one in tuned]
     weights = stats.bootstrap_weights(strata, config.bootstrap, config.seed)
-    values = estimate.pass_at(mine, ks)
-    cell: dict[str, Any] = {
-        "pass_at": _by_k(ks, stats.mean_intervals(values, weights, config.confidence, strata)),
-        "best_case_pass_at": _best_case(mine, ks),
-        "valid_solutions": _valid(mine),
-        **_law(mine, weights, config),
-    }
-    if theirs is not None:
-        base = estimate.pass_at(theirs, ks)
-        difference = stats.paired_differences(values, base, weights, config.confidence, strata)
-        cell["delta_to_base"] = _by_k(ks, difference)
-        sides, both = (mine, theirs, found.prompts), (values, base)
-        cell["shrinkage"] = lost_problems.view(
-            *sides, ks, both, weights, config.confidence, difference
-        )
+    values = estimate.pass_at(tuned, ks)
+    delta, shrinkage = ({}, None) if base is None else _change(findings, values, weights, config)
+    exact, agreement = ({}, None) if findings.exact is None else _exact(findings, config)
+    forks = None if findings.forks is None else _forks(findings, weights, config)
+    law, no_law = _law(tuned, weights, config)
     # a vote, distinct solutions and modes are estimated over any k of the samples
-    if estimate.exchangeable(mine):
-        distinct = _distinct(mine, config)
-        cell |= {"modes": _by_mode(mine, ks), "majority_at": _majority(mine, config)}
-        cell["distinct_at"] = _spread(ks, distinct, weights, config.confidence)
-        if theirs is not None:
-            apart = distinct - _distinct(theirs, config)
-            cell["distinct_delta"] = _spread(ks, apart, weights, config.confidence)
-    if found.exact is not None:
-        known = estimate.exact_pass_at(found.exact, ks).mean(0)
-        agreed = estimate.agreement(mine, config.samples, found.exact, ks)
-        cell |= {"exact_pass_at": _numbers(ks, known), "agreement": asdict(agreed)}
-    if found.forks is not None:
-        rows = range(len(mine)) if found.rows is None else found.rows
-        cell["forks"] = fork_summary.view(found.forks, rows, ks, weights, config.confidence)
-    return cell
+    any_k = estimate.exchangeable(tuned)
+    distinct, distinct_delta = _distinct(tuned, base, weights, config) if any_k else ({}, {})
+    bands = stats.mean_intervals(values, weights, config.confidence, strata)
+    return Measured(
+        modes=_by_mode(tuned, ks) if any_k else {},
+        pass_at=dict(_by_k(ks, bands)),
+        delta_to_base=delta,
+        best_case_pass_at=_best_case(tuned, ks),
+        exact_pass_at=exact,
+        agreement=agreement,
+        majority_at=_majority(tuned, config) if any_k else {},
+        distinct_at=distinct,
+        distinct_delta=distinct_delta,
+        valid_solutions=_valid(tuned),
+        forks=forks,
+        law=law,
+        no_law=no_law,
+        shrinkage=shrinkage,
+    )
 
 
-def _best_case(counts: Sequence[ProblemCounts], ks: Sequence[int]) -> dict[str, float]:
+def _change(
+    findings: Findings, values: Floats, weights: Floats, config: EvalConfig
+) -> tuple[dict[int, Interval], Shrinkage]:
+    """The paired change to the base, and what follows from it."""
+    tuned, base, ks = findings.counts, findings.base, config.ks
+    assert base is not None
+    of_base = estimate.pass_at(base, ks)
+    strata = [one.subset for one in tuned]
+    bands = stats.paired_differences(values, of_base, weights, config.confidence, strata)
+    shrinkage = lost_problems.view(
+        tuned, base, findings.prompts, ks, (values, of_base), weights, config.confidence, bands
+    )
+    return _by_k(ks, bands), shrinkage
+
+
+def _exact(findings: Findings, config: EvalConfig) -> tuple[dict[int, float], Agreement]:
+    assert findings.exact is not None
+    known = estimate.exact_pass_at(findings.exact, config.ks).mean(0)
+    agreed = estimate.agreement(findings.counts, config.samples, findings.exact, config.ks)
+    return _numbers(config.ks, known), Agreement(**asdict(agreed))
+
+
+def _forks(findings: Findings, weights: Floats, config: EvalConfig) -> AtForks:
+    assert findings.forks is not None
+    rows = range(len(findings.counts)) if findings.rows is None else findings.rows
+    return fork_summary.view(findings.forks, rows, config.ks, weights, config.confidence)
+
+
+def _best_case(counts: Sequence[ProblemCounts], ks: Sequence[int]) -> dict[int, float]:
     """Empty where the number of samples depends on how many were correct."""
     if any(one.stages for one in counts):
         return {}
     return _numbers(ks, estimate.pass_at(counts, ks, True).mean(0))
 
 
-def _law(counts: Sequence[ProblemCounts], weights: Floats, config: EvalConfig) -> dict[str, Any]:
+def _law(
+    counts: Sequence[ProblemCounts], weights: Floats, config: EvalConfig
+) -> tuple[Law | None, str]:
     """The coverage law, or why there is none."""
     if not estimate.exchangeable(counts):
-        return {"law": None, "no_law": "the samples of a problem were not drawn independently"}
+        return None, "the samples of a problem were not drawn independently"
     correct = [one.correct for one in counts]
-    found = stats.law(config.samples, correct, config.predicted, weights, config.confidence)
-    if isinstance(found, str):
-        return {"law": None, "no_law": found}
-    return {"law": asdict(found), "no_law": ""}
+    fitted = stats.law(config.samples, correct, config.predicted, weights, config.confidence)
+    if isinstance(fitted, str):
+        return None, fitted
+    return Law.model_validate(asdict(fitted)), ""
 
 
-def _distinct(counts: Sequence[ProblemCounts], config: EvalConfig) -> Floats:
-    return stats.distinct_at_k(config.samples, [one.solutions for one in counts], config.ks)
+def _distinct(
+    tuned: Sequence[ProblemCounts],
+    base: Sequence[ProblemCounts] | None,
+    weights: Floats,
+    config: EvalConfig,
+) -> tuple[dict[int, Interval], dict[int, Interval]]:
+    """Distinct solutions among k samples, and their change to the base where there is one."""
+
+    def spread(values: Floats) -> dict[int, Interval]:
+        return _spread(config.ks, values, weights, config.confidence)
+
+    def distinct(counts: Sequence[ProblemCounts]) -> Floats:
+        return stats.distinct_at_k(config.samples, [one.solutions for one in counts], config.ks)
+
+    values = distinct(tuned)
+    return spread(values), {} if base is None else spread(values - distinct(base))
 
 
 def _valid(counts: Sequence[ProblemCounts]) -> float | None:
@@ -190,7 +228,7 @@ def _valid(counts: Sequence[ProblemCounts]) -> float | None:
     return float(np.mean(known)) if len(known) == len(counts) else None
 
 
-def _majority(counts: Sequence[ProblemCounts], config: EvalConfig) -> dict[str, float]:
+def _majority(counts: Sequence[ProblemCounts], config: EvalConfig) -> dict[int, float]:
     """The mean over problems; empty where verdicts do not carry answers."""
     # a seed of its own for each problem, or the errors of the draws would not average out
     draws = -(-MAJORITY_DRAWS // len(counts))
@@ -204,19 +242,19 @@ def _majority(counts: Sequence[ProblemCounts], config: EvalConfig) -> dict[str, 
 
 def _spread(
     ks: Sequence[int], values: Floats, weights: Floats, confidence: float
-) -> dict[str, dict[str, float]]:
+) -> dict[int, Interval]:
     """Means over problems of numbers without a ceiling, with percentile bootstrap limits."""
     tail = (1 - confidence) / 2 * 100
     low, high = np.percentile(weights @ values, [tail, 100 - tail], axis=0)
     rows = zip(ks, values.mean(0), low, high, strict=True)
     return {
-        str(k): {"value": float(mean), "low": float(below), "high": float(above)}
+        k: Interval(value=float(mean), low=float(below), high=float(above))
         for k, mean, below, above in rows
     }
 
 
-def _numbers(ks: Sequence[int], values: Floats) -> dict[str, float]:
-    return {str(k): float(value) for k, value in zip(ks, values, strict=True)}
+def _numbers(ks: Sequence[int], values: Floats) -> dict[int, float]:
+    return {k: float(value) for k, value in zip(ks, values, strict=True)}
 
 
 def _reasons(counts: Sequence[ProblemCounts]) -> dict[str, int]:
@@ -226,30 +264,29 @@ def _reasons(counts: Sequence[ProblemCounts]) -> dict[str, int]:
     return dict(sorted(total.items()))
 
 
-def _by_mode(counts: Sequence[ProblemCounts], ks: Sequence[int]) -> dict[str, dict[str, Any]]:
+def _by_mode(counts: Sequence[ProblemCounts], ks: Sequence[int]) -> dict[str, Mode]:
     """Results given how a response is told, over the problems with k samples told that way.
 
     Given its number, the samples of one mode are exchangeable draws of the model's responses in
     that mode, so the usual estimator holds for them.
     """
-    modes = sorted({mode for one in counts for mode in one.by_mode})
     samples = sum(one.n for one in counts)
-    found = {}
-    for mode in modes:
+    modes = {}
+    for mode in sorted({mode for one in counts for mode in one.by_mode}):
         n, c = np.array([one.by_mode.get(mode, (0, 0)) for one in counts]).T
         enough = {k: n >= k for k in ks if (n >= k).any()}
-        found[mode] = {
-            "share": float(n.sum() / samples),
-            "pass_at": {
-                str(k): {
-                    "value": float(stats.pass_at_k(n[has], c[has], np.array(k)).mean()),
-                    "problems": int(has.sum()),
-                }
+        modes[mode] = Mode(
+            share=float(n.sum() / samples),
+            pass_at={
+                k: ModeValue(
+                    value=float(stats.pass_at_k(n[has], c[has], np.array(k)).mean()),
+                    problems=int(has.sum()),
+                )
                 for k, has in enough.items()
             },
-        }
-    return found
+        )
+    return modes
 
 
-def _by_k(ks: Sequence[int], intervals: Sequence[stats.Interval]) -> dict[str, dict[str, Any]]:
-    return {str(k): asdict(interval) for k, interval in zip(ks, intervals, strict=True)}
+def _by_k(ks: Sequence[int], intervals: Sequence[stats.Interval]) -> dict[int, Interval]:
+    return {k: Interval(**asdict(interval)) for k, interval in zip(ks, intervals, strict=True)}

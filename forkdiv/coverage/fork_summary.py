@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import entr
 
+from forkdiv.core.results import AtForks, ForkDepth, Interval
 from forkdiv.coverage import stats
 from forkdiv.coverage.stats import Floats
 
@@ -62,8 +62,8 @@ def view(
     ks: Sequence[int],
     weights: Floats,
     confidence: float,
-) -> dict[str, Any]:
-    """The `forks` of a cell, as plain JSON values, over the problems `rows`.
+) -> AtForks:
+    """What a cell holds of the forks, over the problems `rows`.
 
     `weights` are those of a bootstrap over these problems, of shape (replicates, rows); where
     only some of them have a fork of one kind, each replicate is weighed over those. Entropies
@@ -82,11 +82,11 @@ def view(
     depths = []
     for kind, group in groupby(here, key=lambda node: node.kind):
         depths.append(_depth(kind, list(group), place, weights, confidence))
-    return {
-        "depths": depths,
-        "fork_pass_at": _pass_at(read.q[list(rows)], ks),
-        "pass_at": _pass_at(read.p[list(rows)], ks),
-    }
+    return AtForks(
+        depths=tuple(depths),
+        fork_pass_at=_pass_at(read.q[list(rows)], ks),
+        pass_at=_pass_at(read.p[list(rows)], ks),
+    )
 
 
 def _depth(
@@ -95,7 +95,7 @@ def _depth(
     place: dict[int, int],
     weights: Floats,
     confidence: float,
-) -> dict[str, Any]:
+) -> ForkDepth:
     """All forks of one depth and kind."""
     width = max(len(node.branches) for node in nodes)
     chances = np.array([[*n.chances, *[0.0] * (width - len(n.chances))] for n in nodes])
@@ -115,15 +115,15 @@ def _depth(
     at = np.array([place[node.problem] for node in nodes])
     has, table = _by_problem(table * np.array([[node.weight] for node in nodes]), at)
     means = dict(zip(values, table.mean(axis=0).tolist(), strict=False))
-    return {
-        "depth": kind[0],
-        "signed": kind[1],
-        "problems": len(has),
-        **means,
-        # minimum: weights that sum to 1 but for rounding may pass it by an ulp
-        "accuracy": _interval(np.minimum(table[:, 1], 1.0), _over(weights, has), confidence),
-        "shares": table[:, len(values) :].mean(axis=0).tolist(),
-    }
+    # minimum: weights that sum to 1 but for rounding may pass it by an ulp
+    accuracy = _interval(np.minimum(table[:, 1], 1.0), _over(weights, has), confidence)
+    return ForkDepth(
+        depth=kind[0],
+        signed=kind[1],
+        problems=len(has),
+        shares=tuple(table[:, len(values) :].mean(axis=0).tolist()),
+        **{**means, "accuracy": accuracy},
+    )
 
 
 def _right(node: ForkNode) -> float:
@@ -147,12 +147,12 @@ def _over(weights: Floats, has: NDArray[np.int64]) -> Floats:
     return np.asarray((part / np.where(total > 0, total, 1.0))[total[:, 0] > 0])
 
 
-def _interval(values: Floats, weights: Floats, confidence: float) -> dict[str, float]:
+def _interval(values: Floats, weights: Floats, confidence: float) -> Interval:
     """Limits for the mean over problems of `values`, of shape (problems,)."""
     (found,) = stats.mean_intervals(values[:, None], weights, confidence)
-    return {"value": found.value, "low": found.low, "high": found.high}
+    return Interval(value=found.value, low=found.low, high=found.high)
 
 
-def _pass_at(p: Floats, ks: Sequence[int]) -> dict[str, float]:
+def _pass_at(p: Floats, ks: Sequence[int]) -> dict[int, float]:
     means = stats.exact_pass_at_k(p[:, None], np.array(ks)).mean(axis=0)
-    return {str(k): float(mean) for k, mean in zip(ks, means, strict=True)}
+    return {k: float(mean) for k, mean in zip(ks, means, strict=True)}

@@ -7,22 +7,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from forkdiv.core.config.decoder import lm_eval_name
 from forkdiv.core.config.study import AXES, StudyConfig
 from forkdiv.core.errors import refuse
 from forkdiv.core.fingerprint import Identity
+from forkdiv.core.results import Cell, CellName, Summary
 from forkdiv.coverage import summary
 from forkdiv.coverage.cells import Findings, cells
 from forkdiv.lm_eval import files
 from forkdiv.lm_eval.counting import count
 from forkdiv.lm_eval.judge import Judge, choose, columns_and_grader
 from forkdiv.lm_eval.pairing import Pair
-from forkdiv.lm_eval.reading import Samples, take_in
+from forkdiv.lm_eval.reading import DECODER, Samples, take_in
 from forkdiv.score.counts import ProblemCounts
-from forkdiv.tasks.graph_branching import GraphBranchingConfig
 from forkdiv.tasks.own_data.checked import digest
 
 EVAL = ("samples", "k", "bootstrap", "confidence", "seed")
-SHOWN = ("do_sample", "temperature", "top_p", "top_k", "min_p", "max_gen_toks", "until")
+SHOWN = (*DECODER, lm_eval_name("max_new_tokens"), "until")
 
 
 def measure(
@@ -30,7 +31,7 @@ def measure(
     samples: Sequence[Path],
     base: Sequence[Path],
     show: Callable[[str], None] = lambda line: None,
-) -> dict[str, Any]:
+) -> Summary:
     """The summary of the samples in `samples` (files or folders), with the change to those in
     `base` where there are any. Of the study it reads `task.grader`, `task.columns`, `eval` and
     `name`.
@@ -55,27 +56,27 @@ def measure(
     notes += pair.notes if pair else []
     if pair:
         counts["base"] = pair.as_tuned(counts["base"])
-    done = summary.assemble(
-        # a task that has nothing to say of itself: what there is to say is said here
-        study.model_copy(update={"task": GraphBranchingConfig()}),
+    return summary.assemble(
+        study,
         _identity(study, judge, models).fingerprint,
         (),
         list(_cells(study, models, counts)),
         {"total": time.perf_counter() - started},
+        notes=notes,
+        settings=_settings(study, judge, models),
     )
-    return done | {"notes": notes, "settings": _settings(study, judge, models)}
 
 
 def _cells(
     study: StudyConfig,
     models: Mapping[str, Samples],
     counts: Mapping[str, Sequence[ProblemCounts]],
-) -> Iterator[list[dict[str, Any]]]:
+) -> Iterator[list[Cell]]:
     prompts = [problem.prompt for problem in models["tuned"].problems]
     theirs = counts.get("base")
     for who, one in models.items():
         found = Findings(counts[who], theirs if who == "tuned" else None, prompts=prompts)
-        yield cells(_knobs(study, one, tuned=who == "tuned"), found, study.eval)
+        yield cells(_cell_name(study, one, tuned=who == "tuned"), found, study.eval)
 
 
 def _named(who: str, models: Mapping[str, Samples]) -> str:
@@ -98,15 +99,15 @@ def _number(study: StudyConfig, models: Sequence[Samples]) -> int:
     return wanted
 
 
-def _knobs(study: StudyConfig, samples: Samples, tuned: bool) -> dict[str, Any]:
+def _cell_name(study: StudyConfig, samples: Samples, tuned: bool) -> CellName:
     temperature = _temperature(samples)
-    return {
-        "tuned": tuned,
-        "epoch": None,
-        **dict.fromkeys(AXES),
-        "temperature": study.decoder.temperature if temperature is None else temperature,
-        "seed": study.sft.seed,
-    }
+    return CellName(
+        axes=dict.fromkeys(AXES),
+        tuned=tuned,
+        epoch=None,
+        temperature=study.decoder.temperature if temperature is None else temperature,
+        seed=study.sft.seed,
+    )
 
 
 def _temperature(samples: Samples) -> float | None:

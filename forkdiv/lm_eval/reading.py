@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from forkdiv.core.config.decoder import KNOBS, lm_eval_name
 from forkdiv.core.errors import UserError, refuse
 from forkdiv.core.records import Problem
 from forkdiv.lm_eval.document import Document, FileRead, look_through
@@ -24,7 +25,8 @@ from forkdiv.tasks.own_data.judged import RESERVED
 
 WHOLE = "problems"  # the subset of documents that name none
 
-DECODER = ("do_sample", "temperature", "top_p", "top_k", "min_p")
+# the generation arguments under which samples of two models, or of two files, must be alike
+DECODER = ("do_sample", *(lm_eval_name(name) for name, knob in KNOBS.items() if knob.shapes))
 
 Piece = tuple[Path, int]  # file and doc_id
 

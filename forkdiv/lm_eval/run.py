@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from forkdiv.core.chat import USER, unpack
-from forkdiv.core.config.decoder import LATER, DecoderConfig
+from forkdiv.core.config.decoder import KNOBS, LATER, DecoderConfig, lm_eval_name
 from forkdiv.core.errors import refuse
 
 
@@ -53,10 +53,11 @@ class Run:
             **{name: decoder[name] for name in LATER if name in decoder},
             "until": [],
             "do_sample": not self.decoder.greedy,
-            "temperature": self.decoder.temperature,
-            "top_p": self.decoder.top_p,
-            "top_k": self.decoder.top_k,
-            "max_gen_toks": self.decoder.max_new_tokens,
+            **{
+                lm_eval_name(name): decoder[name]
+                for name, knob in KNOBS.items()
+                if knob.vllm and name not in LATER
+            },
         }
 
     @property

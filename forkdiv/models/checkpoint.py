@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from forkdiv.core.config import shipped
 from forkdiv.core.errors import UserError, refuse
+from forkdiv.models.torchvision import check_torchvision
 
 # What decides a checkpoint's answers beside its weights. Not generation_config.json: its
 # sampling defaults are never used here.
@@ -34,8 +36,10 @@ class Checkpoint:
 def open_checkpoint(path: Path) -> Checkpoint:
     """A user's own folder, identified by its content.
 
-    Raises UserError where it is missing, incomplete or no causal language model.
+    Raises UserError where it is missing, incomplete or no causal language model, and where a
+    torchvision is installed with which no model can be loaded.
     """
+    check_torchvision()
     config = read_config(path)
     architectures = config.get("architectures") or []
     if not isinstance(architectures, list) or not any(
@@ -113,8 +117,9 @@ def read_config(path: Path) -> dict[str, Any]:
         raise refuse(
             "the checkpoint does not exist",
             path,
-            "a Hugging Face folder (config.json, *.safetensors, tokenizer.json)",
-            "check the path, or build one with `forkdiv pretrain`",
+            "a Hugging Face folder (config.json, *.safetensors, tokenizer.json), or a base that "
+            f"forkdiv ships: {', '.join(shipped.bases())}",
+            "check the path, or build a base with `forkdiv pretrain`",
         )
     try:
         config = json.loads((path / "config.json").read_text())

@@ -1,4 +1,5 @@
-"""The question of every study, answered in plain words: did fine-tuning cost coverage?
+"""The question of every study, answered in one sentence that gives both sides: what is lost with
+many tries, and what is gained in one.
 
 A loss is claimed only where the interval of the change at the largest k excludes 0. The settings
 that the headline speaks of have its own limits; any other was looked at because it was there, so
@@ -14,9 +15,12 @@ from dataclasses import dataclass
 from forkdiv.report.grid import ALL, Estimate, Grid, cut
 from forkdiv.report.headline import choose, read_first, spoken_subsets
 from forkdiv.report.setting import Setting, listed
+from forkdiv.report.trade_off import clause as both_sides
+from forkdiv.report.trade_off import ends_of
 
 QUESTION = "Did fine-tuning cost coverage?"
 MOST_NAMED = 3
+_MORE = {1: "more", -1: "fewer"}
 _WHERE = {"unsigned": " where forks are unsigned", "signed": " where forks are signed"}
 
 
@@ -47,20 +51,16 @@ def answer(grid: Grid) -> str:
         for subset, all_of_them in judged.items()
         if (some := [one for one in all_of_them if one.change.direction < 0])
     }
+    others = both_sides(grid, ends_of(grid, near, subsets[0]), bool(lost))
     if not lost:
-        return _not_lost(grid, judged, tries)
+        return f"{_not_lost(grid, judged, tries)}{others}."
     models = {one.setting for some in judged.values() for one in some}
-    hit = {one.setting for some in lost.values() for one in some}
-    part = "" if hit == models else f", for {len(hit)} of {len(models)} settings of the data"
-    said = []
-    for at, (subset, some) in enumerate(lost.items()):
-        before = list(lost.values())[at - 1] if at else []
-        same = [one.setting for one in before] == [one.setting for one in some]
-        clause = _again if same else _clause
-        said.append(
-            clause(grid, some, subset, "" if at else f"{grid.percent} interval ", len(models))
-        )
-    return f"Yes{part}: {tries}, {'; '.join(said)}."
+    # one subset is enough for the answer: the lines below it speak of the others
+    subset, some = next(iter(lost.items()))
+    part = f", for {len(some)} of {len(models)} fine-tuned models"
+    part = "" if len(some) == len(models) else part
+    text = _clause(grid, some, subset, f"{grid.percent} interval ", len(models))
+    return f"Yes{part}: {tries}, {text}{others}."
 
 
 def _judge(grid: Grid, temperature: float, subset: str, subsets: int) -> list[Judged]:
@@ -86,15 +86,8 @@ def _clause(grid: Grid, lost: Sequence[Judged], subset: str, limits: str, models
     of = f"{_fewer(lost)} of every 100 problems" if len(lost) == 1 else "fewer problems"
     return (
         f"{_who(grid, lost, models)} {verb} {of} than the base{_where(grid, subset)} "
-        f"({_sizes(lost, limits)}){_in_one_try(lost)}"
+        f"({_sizes(lost, limits)}){_in_one_try(lost, models)}"
     )
-
-
-def _again(grid: Grid, lost: Sequence[Judged], subset: str, limits: str, models: int) -> str:
-    """The same of one more subset, where the same settings lost."""
-    where, sizes = f"{_where(grid, subset).strip()},", _sizes(lost, limits)
-    sizes = f"{_fewer(lost)} ({sizes})" if len(lost) == 1 else sizes
-    return f"{where} {sizes}{_in_one_try(lost)}"
 
 
 def _fewer(lost: Sequence[Judged]) -> str:
@@ -114,12 +107,26 @@ def _sizes(lost: Sequence[Judged], limits: str) -> str:
     return f"{sizes} fewer of every 100"
 
 
-def _in_one_try(lost: Sequence[Judged]) -> str:
-    directions = {one.at_1.direction if one.at_1 else 0 for one in lost}
+def _in_one_try(lost: Sequence[Judged], models: int) -> str:
+    """What the same models do in one try, where all of them clearly do the same. Of several
+    models the largest gain is told after this."""
+    at_1 = [one.at_1 for one in lost if one.at_1]
+    directions = {one.direction for one in at_1} if len(at_1) == len(lost) else {0}
     who = "it solves" if len(lost) == 1 else "they solve"
-    if directions == {1}:
-        return f", although {who} more in one try"
-    return ", and fewer in one try as well" if directions == {-1} else ""
+    sizes = [f"{abs(100 * one.value):.{one.digits(2) - 2}f}" for one in at_1]
+    if directions == {1} and models == 1:
+        return f", although {who} {_listed_sizes(sizes)} more in one try"
+    if directions == {-1}:
+        return f", and {_listed_sizes(sizes)} fewer in one try as well"
+    return ""
+
+
+def _listed_sizes(sizes: Sequence[str]) -> str:
+    """One or two sizes, of more the smallest to the largest."""
+    if len(sizes) <= 2:
+        return listed(list(dict.fromkeys(sizes)))
+    ends = sorted(sizes, key=float)
+    return f"{ends[0]} to {ends[-1]}" if ends[0] != ends[-1] else ends[0]
 
 
 def _not_lost(grid: Grid, judged: dict[str, list[Judged]], tries: str) -> str:
@@ -127,7 +134,8 @@ def _not_lost(grid: Grid, judged: dict[str, list[Judged]], tries: str) -> str:
     every = [one for some in judged.values() for one in some]
     if all(one.change.direction > 0 for one in every):
         who = "the fine-tuned model solves" if len(every) == 1 else "every fine-tuned model solves"
-        return f"No: {tries}, {who} more problems than the base."
+        gain = _gain_alone(every)
+        return f"No: {tries}, {who} more problems than the base{gain}"
     near, k, count = read_first(grid), grid.ends[-1], len(every)
     assert near is not None
     bounds: list[str] = []
@@ -143,8 +151,17 @@ def _not_lost(grid: Grid, judged: dict[str, list[Judged]], tries: str) -> str:
     who = who if len(every) == 1 else "no fine-tuned model clearly solves"
     return (
         f"No loss can be shown: {tries}, {who} fewer problems than the base, and a loss of more "
-        f"than {''.join(bounds)} can be excluded."
+        f"than {''.join(bounds)} can be excluded{_gain_alone(every)}"
     )
+
+
+def _gain_alone(every: Sequence[Judged]) -> str:
+    """What the only model gains or loses in one try, where that is clear."""
+    at_1 = every[0].at_1
+    if len(every) > 1 or at_1 is None or not at_1.direction:
+        return ""
+    size = f"{abs(100 * at_1.value):.{at_1.digits(2) - 2}f}"
+    return f"; in one try it solves {size} of every 100 {_MORE[at_1.direction]}"
 
 
 def _who(grid: Grid, lost: Sequence[Judged], models: int) -> str:

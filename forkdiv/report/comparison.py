@@ -2,92 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from forkdiv.core.errors import refuse
+from forkdiv.core.results import Summary
 from forkdiv.core.store import write_text
 from forkdiv.report.answer import QUESTION, answer
-from forkdiv.report.grid import Grid, nearest_1, subset_title
+from forkdiv.report.grid import subset_title
 from forkdiv.report.headline import headline, warning
 from forkdiv.report.page import flat, rendered, write_figures
 from forkdiv.report.setting import listed
+from forkdiv.report.studies import Study
 from forkdiv.report.tables import Table
 
-SUMMARY, PAGE = "summary.json", "comparison.html"
+PAGE = "comparison.html"
 NOT_SET = "not set"
 # what decides which problems a model meets
 PROBLEMS = ("task.", "eval.split", "eval.problems")
 NOT_COMPARED = ("name", "audit.")  # they decide no number of a study
-
-
-@dataclass(frozen=True)
-class Study:
-    """A study under a name that no other one of the comparison has."""
-
-    name: str
-    summary: dict[str, Any]
-    grid: Grid
-
-    @property
-    def temperature(self) -> float | None:
-        """The one nearest 1."""
-        return nearest_1(self.grid.temperatures) if self.grid.temperatures else None
-
-
-def read(folder: Path) -> dict[str, Any]:
-    """The summary of the study whose results lie in `folder`. Raises UserError where there is
-    none that can be read."""
-    path = folder / SUMMARY
-    if not path.is_file():
-        raise refuse(
-            "this folder has no results of a study",
-            folder,
-            f"a study's result folder, which holds {SUMMARY}",
-            "name another folder, or run `forkdiv study` first",
-        )
-    try:
-        done = json.loads(path.read_text())
-    except ValueError as error:
-        raise refuse(
-            "the summary of a study cannot be read",
-            f"{path} ({error})",
-            f"the {SUMMARY} that forkdiv writes",
-            "run `forkdiv study` again",
-        ) from error
-    if not isinstance(done, dict) or "axes" not in done:
-        created = done.get("created") if isinstance(done, dict) else None
-        raise refuse(
-            "the study was summarised by an older forkdiv",
-            f"{path} of {created or 'unknown date'}",
-            "a summary of this version",
-            "run `forkdiv study` again",
-        )
-    return done
-
-
-def named(folders: Sequence[Path]) -> list[Study]:
-    """The studies of these folders. Raises UserError where one is named twice or not readable."""
-    resolved = Counter(folder.resolve() for folder in folders)
-    twice = [folder for folder in folders if resolved[folder.resolve()] > 1]
-    if twice:
-        raise refuse(
-            "a study would be compared with itself",
-            twice[0],
-            "each folder once, and not the study's own",
-            "leave it out",
-        )
-    summaries = [read(folder) for folder in folders]
-    count = Counter(str(one["study"]) for one in summaries)
-    names = [
-        str(one["study"]) if count[str(one["study"])] == 1 else f"{one['study']} in {folder}"
-        for folder, one in zip(folders, summaries, strict=True)
-    ]
-    return [Study(name, one, Grid.of(one)) for name, one in zip(names, summaries, strict=True)]
 
 
 def write(studies: Sequence[Study], folder: Path) -> Path:
@@ -117,7 +49,7 @@ def write(studies: Sequence[Study], folder: Path) -> Path:
 
 def differences(studies: Sequence[Study]) -> Table:
     """The settings that are not the same in all studies, one row each."""
-    flats = [dict(flat(one.summary["settings"])) for one in studies]
+    flats = [dict(flat(one.summary.settings)) for one in studies]
     keys = dict.fromkeys(key for one in flats for key in one)
     rows = [
         [key, *(one.get(key, NOT_SET) for one in flats)]
@@ -167,7 +99,7 @@ def numbers(studies: Sequence[Study]) -> Table:
         for setting in (None, *one.grid.settings):
             for subset in one.grid.subsets:
                 place = (setting, one.temperature, subset)
-                seeds = sum(1 for cell in one.grid.at(*place) if cell["valid"])
+                seeds = sum(1 for cell in one.grid.at(*place) if cell.valid)
                 row = [one.name, setting.label if setting else "base", subset_title(subset)]
                 row += [f"{one.temperature:g}", str(seeds) if setting else ""]
                 for k in ks:
@@ -189,9 +121,9 @@ def _lines(one: Study) -> list[str]:
     return lines[1:] if warning(one.summary) else lines
 
 
-def _origin(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _origin(summary: Summary) -> list[tuple[str, str]]:
     return [
-        ("created", str(summary["created"])),
-        ("fingerprint", str(summary["fingerprint"])),
-        ("commit", str(summary["commit"] or "unknown")),
+        ("created", summary.created),
+        ("fingerprint", summary.fingerprint),
+        ("commit", summary.commit or "unknown"),
     ]

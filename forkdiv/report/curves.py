@@ -15,8 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from forkdiv.core.results import Cell
 from forkdiv.report import lines, plot
-from forkdiv.report.grid import Cell, Grid, cut, estimate, subset_title, subsets_of
+from forkdiv.report.grid import Grid, cut, estimate, subset_title, subsets_of
 from forkdiv.report.lines import K_LABEL, draw_line
 from forkdiv.report.panels import MOST_SUBSETS, Panel, layout, looks
 from forkdiv.report.plot import Plot
@@ -80,8 +81,8 @@ def curve_figure(cells: Sequence[Cell], title: str) -> Figure:
         axes = made.subplots()
         ks = set()
         for subset, (colour, marker) in drawn.items():
-            for cell in [cell for cell in cells if cell["subset"] == subset]:
-                points = {int(k): estimate(cell, "pass_at", int(k)) for k in cell["pass_at"]}
+            for cell in [cell for cell in cells if cell.subset == subset]:
+                points = {k: estimate(cell.pass_at, k) for k in cell.pass_at}
                 ks |= set(points)
                 draw_line(axes, points, {"color": colour, "marker": marker})
                 _draw_exact(axes, [cell], colour)
@@ -119,7 +120,7 @@ def _hide(unused: Iterable[Axes], above: Iterable[Axes]) -> None:
 
 def _add_legend(figure: Figure, grid: Grid) -> None:
     handles = lines.handles(looks(grid))
-    if any(cell["exact_pass_at"] for cell in grid.cells):
+    if any(cell.exact_pass_at for cell in grid.cells):
         handles.append(Line2D([], [], color="#555555", ls=":", lw=0.9, label="exact"))
     if not handles:
         return
@@ -148,12 +149,12 @@ def _draw_panel(grid: Grid, panel: Panel, axes: Axes) -> None:
     """Base and settings, mean over seeds with its bands, each seed faint."""
     for setting, look in panel.lines:
         place = (setting, panel.temperature, panel.subset)
-        cells = [cell for cell in grid.at(*place) if cell["valid"]]
-        ks = sorted({int(k) for cell in cells for k in cell["pass_at"]})
+        cells = [cell for cell in grid.at(*place) if cell.valid]
+        ks = sorted({k for cell in cells for k in cell.pass_at})
         at_once = {k: grid.pass_at_once(*place, k) for k in ks}
         draw_line(axes, {k: grid.pass_at(*place, k) for k in ks}, look, at_once)
         for cell in cells if len(cells) > 1 else []:
-            each = {k: one.value for k in ks if (one := estimate(cell, "pass_at", k))}
+            each = {k: one.value for k in ks if (one := estimate(cell.pass_at, k))}
             axes.plot(list(each), list(each.values()), color=look["color"], lw=0.5, alpha=0.5)
         _draw_exact(axes, cells, look["color"])
     _dress(axes, grid.ks)
@@ -162,8 +163,8 @@ def _draw_panel(grid: Grid, panel: Panel, axes: Axes) -> None:
 def _draw_exact(axes: Axes, cells: Sequence[Cell], colour: Any) -> None:
     exact: dict[int, list[float]] = {}
     for cell in cells:
-        for k, value in cell["exact_pass_at"].items():
-            exact.setdefault(int(k), []).append(value)
+        for k, value in cell.exact_pass_at.items():
+            exact.setdefault(k, []).append(value)
     means = {k: float(np.mean(values)) for k, values in sorted(exact.items())}
     axes.plot(list(means), list(means.values()), color=colour, linestyle=":", linewidth=0.9)
 

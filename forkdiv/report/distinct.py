@@ -7,7 +7,8 @@ from functools import partial
 
 from matplotlib.axes import Axes
 
-from forkdiv.report.grid import ROUNDING, Cell, Grid, estimate, subset_title
+from forkdiv.core.results import Cell
+from forkdiv.report.grid import ROUNDING, Grid, estimate, subset_title
 from forkdiv.report.lines import draw_line, dress_k
 from forkdiv.report.panels import Panel, near_rows
 from forkdiv.report.plot import Plot, Rows
@@ -17,7 +18,7 @@ from forkdiv.report.tables import Table
 def told(grid: Grid) -> list[Cell]:
     """The cells that count solutions; none where no problem has a second one, since the count
     then is pass@k."""
-    cells = [cell for cell in grid.cells if cell.get("distinct_at")]
+    cells = [cell for cell in grid.cells if cell.distinct_at]
     return [] if all(map(_is_pass_at, cells)) else cells
 
 
@@ -26,7 +27,7 @@ def plots(grid: Grid) -> Rows:
     cells = told(grid)
     if not cells:
         return []
-    ks = sorted({int(k) for cell in cells for k in cell["distinct_at"]})
+    ks = sorted({k for cell in cells for k in cell.distinct_at})
     return [
         (
             subset_title(row[0].subset),
@@ -43,10 +44,10 @@ def plots(grid: Grid) -> Rows:
 def valid_solutions(grid: Grid, panel: Panel) -> float | None:
     """The mean number of valid solutions per problem, where the task lists them."""
     found = [
-        cell["valid_solutions"]
+        cell.valid_solutions
         for setting, _ in panel.lines
         for cell in grid.at(setting, panel.temperature, panel.subset)
-        if cell.get("valid_solutions") is not None
+        if cell.valid_solutions is not None
     ]
     return sum(found) / len(found) if found else None
 
@@ -54,7 +55,7 @@ def valid_solutions(grid: Grid, panel: Panel) -> float | None:
 def table(grid: Grid) -> Table:
     """Every cell at the smallest and the largest k, and its change to the base."""
     cells = told(grid)
-    ks = [{int(k) for k in cell["distinct_at"]} for cell in cells]
+    ks = [set(cell.distinct_at) for cell in cells]
     shared = set.intersection(*ks) if ks else set()
     ends = sorted({min(shared), max(shared)}) if shared else []
     header = [*grid.columns, "valid solutions"]
@@ -62,10 +63,10 @@ def table(grid: Grid) -> Table:
         header += [f"distinct among {k}", f"change at {k}"]
     rows = []
     for cell in cells:
-        known = cell.get("valid_solutions")
+        known = cell.valid_solutions
         row = [*grid.row(cell), "" if known is None else f"{known:.3g}"]
         for k in ends:
-            value, change = (estimate(cell, f"distinct_{name}", k) for name in ("at", "delta"))
+            value, change = estimate(cell.distinct_at, k), estimate(cell.distinct_delta, k)
             row.append(f"{value.value:.2f}" if value else "")
             row.append("{} ({})".format(*change.parts(2)) if change else "")
         rows.append(row)
@@ -73,10 +74,7 @@ def table(grid: Grid) -> Table:
 
 
 def _is_pass_at(cell: Cell) -> bool:
-    found = [
-        (estimate(cell, "distinct_at", int(k)), estimate(cell, "pass_at", int(k)))
-        for k in cell["distinct_at"]
-    ]
+    found = [(estimate(cell.distinct_at, k), estimate(cell.pass_at, k)) for k in cell.distinct_at]
     return all(one and other and abs(one.value - other.value) < ROUNDING for one, other in found)
 
 

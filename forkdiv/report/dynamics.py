@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any
 
 from matplotlib.axes import Axes
 
+from forkdiv.core.results import Cell, Summary
 from forkdiv.report.grid import Estimate, Grid, subset_title
 from forkdiv.report.lines import draw_line
 from forkdiv.report.panels import Panel, near_rows
@@ -29,17 +29,16 @@ class Dynamics:
     unit: str
 
     @classmethod
-    def of(cls, summary: Mapping[str, Any], last: Grid) -> Dynamics | None:
+    def of(cls, summary: Summary, last: Grid) -> Dynamics | None:
         """None where only the last checkpoint was evaluated."""
-        earlier = summary.get("dynamics") or []
-        if not earlier:
+        if not summary.dynamics:
             return None
-        cells: dict[float, list[dict[str, Any]]] = {}
-        for cell in [*earlier, *summary["cells"]]:
-            if cell.get("epoch") is not None:
-                cells.setdefault(cell["epoch"], []).append(cell)
-        grids = {at: Grid.of({**summary, "cells": cells[at]}) for at in sorted(cells)}
-        return cls(last, grids, summary.get("unit") or "epoch")
+        cells: dict[float, list[Cell]] = {}
+        for cell in [*summary.dynamics, *summary.cells]:
+            if cell.epoch is not None:
+                cells.setdefault(cell.epoch, []).append(cell)
+        grids = {at: Grid.of(summary.with_cells(cells[at])) for at in sorted(cells)}
+        return cls(last, grids, summary.unit)
 
     @property
     def ks(self) -> tuple[int, ...]:
@@ -94,7 +93,7 @@ def table(found: Dynamics) -> Table:
         header += [f"pass@{k}", f"change at {k}"]
     placed = []
     for at, grid in found.grids.items():
-        for number, cell in enumerate(cell for cell in grid.cells if cell["tuned"]):
+        for number, cell in enumerate(cell for cell in grid.cells if cell.tuned):
             row = [*grid.row(cell), f"{at:g}"]
             for k in found.ks:
                 row += [pass_said(cell, k), change_said(cell, k)]
@@ -129,7 +128,7 @@ def _draw(
 ) -> None:
     for setting, look in panel.lines:
         points = (found.change if is_change else found.pass_at)(panel, setting, k)
-        draw_line(axes, points, look if setting else {**look, "marker": ""})
+        draw_line(axes, points, look if setting else {**look, "marker": ""}, unit=found.unit)
     if is_change:
         axes.axhline(0, color="#222222", linewidth=1, linestyle="--")
     axes.set(xlabel=found.unit, ylabel=f"{'change in ' * is_change}pass@{k}", ylim=limits)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
 
+from forkdiv.core.results import Summary
 from forkdiv.report import curves, distinct, dynamics, forks, heatmap, lines, shrinkage
 from forkdiv.report.curves import curve_figure
 from forkdiv.report.dynamics import Dynamics
@@ -29,7 +30,7 @@ class Sheet:
     handles: Sequence[Handle] = ()
 
 
-def figures(summary: dict[str, Any]) -> dict[str, Figure]:
+def figures(summary: Summary) -> dict[str, Figure]:
     """The figures of a study by name: `pass_at_k` and `delta_heatmap`, and of `shrinkage`,
     `dynamics`, `forks`, `where_lost` and `distinct` those that the summary knows of."""
     grid = Grid.of(summary)
@@ -37,7 +38,7 @@ def figures(summary: dict[str, Any]) -> dict[str, Figure]:
     return made | {name: sheet(one.rows, one.handles) for name, one in _sheets(summary, grid)}
 
 
-def drawn(summary: Mapping[str, Any], grid: Grid) -> dict[str, Any]:
+def drawn(summary: Summary, grid: Grid) -> dict[str, Any]:
     """What the page shows: SVG panels by section, their legends, and in words what each leaves
     out. A section that the summary knows nothing of has no entry."""
     with matplotlib.rc_context(STYLE):
@@ -59,7 +60,7 @@ def drawn(summary: Mapping[str, Any], grid: Grid) -> dict[str, Any]:
     return made
 
 
-def _sheets(summary: Mapping[str, Any], grid: Grid) -> list[tuple[str, Sheet]]:
+def _sheets(summary: Summary, grid: Grid) -> list[tuple[str, Sheet]]:
     """The sections beyond curves and heat map, in the order of the page."""
     by_line = lines.handles(looks(grid))
     made = {"shrinkage": Sheet(shrinkage.plots(grid))}

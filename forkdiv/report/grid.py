@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.special import ndtri, stdtrit
 
+from forkdiv.core.results import Cell, Interval, Summary
 from forkdiv.report.setting import CATEGORIES, Setting, title
 
-Cell = dict[str, Any]
+Curve = Mapping[int, Interval | None]  # the values of one cell by k
 Place = tuple[Setting | None, float, str]  # None: the base; temperature; subset
 TunedPlace = tuple[Setting, float, str]
 
@@ -76,12 +76,12 @@ class Grid:
     places: Mapping[Place, Sequence[Cell]]
 
     @classmethod
-    def of(cls, summary: Mapping[str, Any]) -> Grid:
+    def of(cls, summary: Summary) -> Grid:
         """Of the first decoder's cells, where there are several."""
         summary = under(summary, decoders_of(summary)[0])
-        axes, cells = tuple(summary["axes"]), [*summary["base"], *summary["cells"]]
+        axes, cells = summary.axes, [*summary.base, *summary.cells]
         subsets = subsets_of(cells)
-        keys = [(Setting.of(c, axes), c["temperature"], c["subset"]) for c in cells]
+        keys = [(Setting.of(c, axes), c.temperature, c.subset) for c in cells]
         # the base first, then by setting, temperature, seed and subset
         order = sorted(
             range(len(cells)),
@@ -89,7 +89,7 @@ class Grid:
                 keys[i][0] is not None,
                 keys[i][0] or Setting((), ()),
                 keys[i][1],
-                cells[i]["seed"],
+                cells[i].seed,
                 subsets.index(keys[i][2]),
             ),
         )
@@ -99,11 +99,11 @@ class Grid:
         return cls(
             axes=axes,
             cells=[cells[i] for i in order],
-            confidence=summary["confidence"],
+            confidence=summary.confidence,
             settings=tuple(sorted({setting for setting, _, _ in keys if setting})),
-            temperatures=tuple(sorted({cell["temperature"] for cell in cells})),
+            temperatures=tuple(sorted({cell.temperature for cell in cells})),
             subsets=subsets,
-            seeds=tuple(sorted({cell["seed"] for cell in summary["cells"]})),
+            seeds=tuple(sorted({cell.seed for cell in summary.cells})),
             ks=_shared_ks(cells),
             places=places,
         )
@@ -137,7 +137,7 @@ class Grid:
         """A cell's texts under `columns`; the base has no values along the axes."""
         setting = Setting.of(cell, self.axes)
         first = [*(setting.texts or ["tuned"])] if setting else ["base", *[""] * len(self.axes[1:])]
-        return [*first, f"{cell['temperature']:g}", str(cell["seed"]), cell["subset"]]
+        return [*first, f"{cell.temperature:g}", str(cell.seed), cell.subset]
 
     def at(self, setting: Setting | None, temperature: float, subset: str) -> Sequence[Cell]:
         """The cells of one place, one per seed."""
@@ -147,7 +147,9 @@ class Grid:
         self, setting: Setting | None, temperature: float, subset: str, k: int
     ) -> Estimate | None:
         """pass@k over the seeds of one place."""
-        found = self._over_seeds(self.at(setting, temperature, subset), "pass_at", k)
+        found = self._over_seeds(
+            estimate(cell.pass_at, k) for cell in self.at(setting, temperature, subset)
+        )
         return found and Estimate(found.value, max(found.low, 0.0), min(found.high, 1.0))
 
     def change(
@@ -155,27 +157,30 @@ class Grid:
     ) -> Estimate | None:
         """The difference of pass@k to the base over the seeds of one place. Where it was chosen
         for its size `among` several, its limits hold for all of those at once (Bonferroni)."""
-        return self._over_seeds(self.at(setting, temperature, subset), "delta_to_base", k, among)
+        cells = self.at(setting, temperature, subset)
+        return self._over_seeds((estimate(cell.delta_to_base, k) for cell in cells), among)
 
     def pass_at_once(
         self, setting: Setting | None, temperature: float, subset: str, k: int
     ) -> Estimate | None:
         """pass@k with limits that hold for every k of its curve at once."""
-        found = self._at_once(self.at(setting, temperature, subset), "pass_at", k)
+        found = self._at_once([cell.pass_at for cell in self.at(setting, temperature, subset)], k)
         return found and Estimate(found.value, max(found.low, 0.0), min(found.high, 1.0))
 
     def change_at_once(
         self, setting: Setting, temperature: float, subset: str, k: int
     ) -> Estimate | None:
         """The difference to the base with limits that hold for every k of its curve at once."""
-        return self._at_once(self.at(setting, temperature, subset), "delta_to_base", k)
+        return self._at_once(
+            [cell.delta_to_base for cell in self.at(setting, temperature, subset)], k
+        )
 
     def distinct(
         self, setting: Setting | None, temperature: float, subset: str, k: int
     ) -> Estimate | None:
         """Distinct correct solutions among k samples, over the seeds of one place; 0 to k."""
         cells = self.at(setting, temperature, subset)
-        found = self._over_seeds([_per_sample(cell, "distinct_at", k) for cell in cells], "of", k)
+        found = self._over_seeds(_per_sample(cell, k) for cell in cells)
         return found and Estimate(found.value * k, max(found.low, 0.0) * k, found.high * k)
 
     def differ(self, one: TunedPlace, other: TunedPlace, k: int, among: int = 1) -> bool:
@@ -194,17 +199,15 @@ class Grid:
         joint = math.hypot(low_at_once.high - low.value, high.value - high_at_once.low)
         return high.value - low.value > max(touching, joint) + ROUNDING
 
-    def _at_once(self, cells: Sequence[Cell], field: str, k: int) -> Estimate | None:
+    def _at_once(self, curves: Sequence[Curve], k: int) -> Estimate | None:
         """Limits for all k at once: those of the one seed. Those of several are widened for the
         number of k (Bonferroni), since few seeds cannot tell how their values hang together."""
-        kept = [cell for cell in cells if estimate(cell, field, k, at_once=True)]
+        kept = [curve for curve in curves if estimate(curve, k, at_once=True)]
         if len(kept) < 2:
-            return estimate(kept[0], field, k, at_once=True) if kept else None
-        return self._over_seeds(kept, field, k, among=len(kept[0][field]))
+            return estimate(kept[0], k, at_once=True) if kept else None
+        return self._over_seeds((estimate(curve, k) for curve in kept), among=len(kept[0]))
 
-    def _over_seeds(
-        self, cells: Iterable[Cell], field: str, k: int, among: int = 1
-    ) -> Estimate | None:
+    def _over_seeds(self, of_seeds: Iterable[Estimate | None], among: int = 1) -> Estimate | None:
         """Their mean, with limits for a new seed's expectation on new problems of the kind.
 
         Seeds are crossed with problems: all meet the same ones. The interval of one seed, averaged,
@@ -215,7 +218,7 @@ class Grid:
         whose limits exclude 0 is one of the recipe; with 2 seeds only one that is large beside
         their spread can be found.
         """
-        found = [entry for cell in cells if (entry := estimate(cell, field, k))]
+        found = [one for one in of_seeds if one]
         if not found:
             return None
         tail = (0.5 - self.confidence / 2) / among
@@ -233,46 +236,37 @@ class Grid:
         return Estimate(mean, max(mean - down, -1.0), min(mean + up, 1.0), directions)
 
 
-def decoders_of(summary: Mapping[str, Any]) -> tuple[str | None, ...]:
+def decoders_of(summary: Summary) -> tuple[str | None, ...]:
     """The names of the decoders in their order; one None where the study does not vary them."""
-    cells = [*summary["base"], *summary["cells"]]
-    return tuple(dict.fromkeys(cell.get("decoder") for cell in cells)) or (None,)
+    cells = [*summary.base, *summary.cells]
+    return tuple(dict.fromkeys(cell.decoder for cell in cells)) or (None,)
 
 
-def under(summary: Mapping[str, Any], decoder: str | None) -> dict[str, Any]:
+def under(summary: Summary, decoder: str | None) -> Summary:
     """The summary with the cells of one decoder only."""
-    kinds = ("base", "cells", "dynamics")
-    kept = {
-        kind: [cell for cell in summary.get(kind) or [] if cell.get("decoder") == decoder]
-        for kind in kinds
-    }
-    return {**summary, **kept}
+    return summary.keep(lambda cell: cell.decoder == decoder)
 
 
-def estimate(cell: Cell, field: str, k: int, at_once: bool = False) -> Estimate | None:
-    """What one cell holds at k, with limits there alone or `at_once` for all its k; None where
-    the cell is invalid or has no such value."""
-    entry = (cell.get(field) or {}).get(str(k))
-    return as_estimate(entry, at_once) if cell["valid"] else None
+def estimate(curve: Curve, k: int, at_once: bool = False) -> Estimate | None:
+    """What a curve of one cell holds at k, with limits there alone or `at_once` for all its k;
+    None where it has no such value, as every curve of an invalid cell."""
+    return as_estimate(curve.get(k), at_once)
 
 
-def as_estimate(entry: Mapping[str, Any] | None, at_once: bool = False) -> Estimate | None:
+def as_estimate(interval: Interval | None, at_once: bool = False) -> Estimate | None:
     """An interval of the summary; None where a number is missing."""
-    names = ("value", "low_all", "high_all") if at_once else ("value", "low", "high")
-    found: list[Any] = [(entry or {}).get(name) for name in names]
-    if any(one is None or not math.isfinite(one) for one in found):
+    if interval is None:
         return None
-    value, low, high = map(float, found)
-    return Estimate(value, low, high)
+    low, high = (interval.low_all, interval.high_all) if at_once else (interval.low, interval.high)
+    if low is None or high is None or not all(map(math.isfinite, (interval.value, low, high))):
+        return None
+    return Estimate(interval.value, low, high)
 
 
-def _per_sample(cell: Cell, field: str, k: int) -> Cell:
-    """The cell with what it counts at k divided by k, as `of`: a share, as the limits expect."""
-    found = estimate(cell, field, k)
-    if not found:
-        return {"valid": False}
-    shares = {"value": found.value / k, "low": found.low / k, "high": found.high / k}
-    return {"valid": True, "of": {str(k): shares}}
+def _per_sample(cell: Cell, k: int) -> Estimate | None:
+    """The distinct solutions among k samples divided by k: a share, as the limits expect."""
+    found = estimate(cell.distinct_at, k)
+    return found and Estimate(found.value / k, found.low / k, found.high / k)
 
 
 def direction_of(low: float, high: float) -> int:
@@ -287,7 +281,7 @@ def nearest_1(temperatures: Iterable[float]) -> float:
 
 def subsets_of(cells: Iterable[Cell]) -> tuple[str, ...]:
     """In the order in which they appear, `all` first."""
-    found = dict.fromkeys(cell["subset"] for cell in cells)
+    found = dict.fromkeys(cell.subset for cell in cells)
     return tuple(sorted(found, key=lambda subset: subset != ALL))
 
 
@@ -308,8 +302,6 @@ def signed(value: float, digits: int = 3) -> str:
 
 
 def _shared_ks(cells: Iterable[Cell]) -> tuple[int, ...]:
-    measured = [
-        {int(k) for k in cell["pass_at"] if estimate(cell, "pass_at", int(k))} for cell in cells
-    ]
+    measured = [{k for k in cell.pass_at if estimate(cell.pass_at, k)} for cell in cells]
     kept = [ks for ks in measured if ks]
     return tuple(sorted(set.intersection(*kept))) if kept else ()

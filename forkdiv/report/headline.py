@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from forkdiv.report.grid import ALL, Cell, Estimate, Grid, nearest_1, signed, subset_title
+from forkdiv.core.results import Cell, Summary
+from forkdiv.report.grid import ALL, Estimate, Grid, nearest_1, signed, subset_title
 from forkdiv.report.setting import Setting
 
 VERBS = {1: "raised", -1: "lowered", 0: "did not clearly change"}
@@ -26,7 +26,7 @@ class Chosen:
         return max(self.among * (self.among - 1) // 2, 1)
 
 
-def headline(summary: dict[str, Any]) -> str:
+def headline(summary: Summary) -> str:
     """What fine-tuning changed against the base, in up to three sentences, one per line.
 
     A line before them warns where a cell is invalid or the sampler disagrees with exact
@@ -45,26 +45,25 @@ def headline(summary: dict[str, Any]) -> str:
     return "\n".join(line for line in lines if line)
 
 
-def warning(summary: Mapping[str, Any]) -> str:
+def warning(summary: Summary) -> str:
     """One line on invalid cells and failed agreement; empty where there is nothing to warn of."""
     grid = Grid.of(summary)
-    invalid = [cell for cell in grid.cells if not cell["valid"]]
-    apart = [cell for cell in grid.cells if (cell["agreement"] or {}).get("agrees") is False]
+    invalid = [cell for cell in grid.cells if not cell.valid]
+    apart = [(c, c.agreement) for c in grid.cells if c.agreement and not c.agreement.agrees]
     said = []
     if invalid:
         # the subsets of one trial share its errors: name the trial once
         errors: dict[str, int] = {}
         for cell in invalid:
             name = _name(grid, cell)
-            errors[name] = max(errors.get(name, 0), cell["errors"])
+            errors[name] = max(errors.get(name, 0), cell.errors)
         trials = [f"{name}: {count} answers without a verdict" for name, count in errors.items()]
         said.append(f"{_of(invalid, grid.cells)} invalid ({_some(trials)})")
     if apart:
         names = [
-            f"{_name(grid, cell)}, {' '.join(cell['subset'].split())}: "
-            f"{abs(cell['agreement']['worst_z']):.1f} standard errors at "
-            f"k={cell['agreement']['at_k']}"
-            for cell in apart
+            f"{_name(grid, cell)}, {' '.join(cell.subset.split())}: "
+            f"{abs(agreement.worst_z):.1f} standard errors at k={agreement.at_k}"
+            for cell, agreement in apart
         ]
         said.append(
             f"{_of(apart, grid.cells)} in disagreement between sampled and exact pass@k "
@@ -221,10 +220,10 @@ def _about_seeds(grid: Grid) -> str:
 def _name(grid: Grid, cell: Cell) -> str:
     setting = Setting.of(cell, grid.axes)
     who = setting.label if setting else "base"
-    return f"{who}, temperature {cell['temperature']:g}, seed {cell['seed']}"
+    return f"{who}, temperature {cell.temperature:g}, seed {cell.seed}"
 
 
-def _of(some: Sequence[Cell], cells: Sequence[Cell]) -> str:
+def _of(some: Sequence[object], cells: Sequence[Cell]) -> str:
     return f"{len(some)} of {len(cells)} cells {'is' if len(some) == 1 else 'are'}"
 
 

@@ -18,7 +18,7 @@ from matplotlib.patches import Rectangle
 from forkdiv.report.grid import Grid, cut, estimate, signed, subset_title
 from forkdiv.report.panels import drawn_subsets
 from forkdiv.report.setting import Setting, title
-from forkdiv.report.svg import STYLE, Panels, merged, svg
+from forkdiv.report.svg import STYLE, Panels, hover, merged, svg
 
 DIVERGING = matplotlib.colormaps["RdBu"]  # told apart with any colour blindness
 
@@ -39,7 +39,7 @@ def layout(grid: Grid) -> list[HeatMap]:
     if len(grid.settings) == 1:
         (only,) = grid.settings
         rows = [(cut(subset_title(subset), 24), only, subset) for subset in reversed(subsets)]
-        return [HeatMap(only.label, "", rows)]
+        return [HeatMap(only.label, "subset of the problems", rows)]
     row_title = ", ".join(title(axis) for axis in grid.axes)
     return [
         HeatMap(
@@ -92,8 +92,9 @@ def is_wide(grid: Grid) -> bool:
 
 
 def colour_bar(grid: Grid) -> Markup:
-    made = Figure(figsize=(3.4, 0.55), layout="constrained")
+    made = Figure(figsize=(3.4, 0.72), layout="constrained")
     bar = made.colorbar(_scale(grid), cax=made.subplots(), orientation="horizontal")
+    bar.set_label("change in pass@k")
     bar.outline.set_visible(False)
     bar.ax.grid(False)
     return svg(made, "colours", "Colour scale: red below the base, white equal, blue above")
@@ -113,7 +114,7 @@ def _scale(grid: Grid) -> ScalarMappable:
         abs(change.value)
         for cell in grid.cells
         for k in grid.ends
-        if (change := estimate(cell, "delta_to_base", k))
+        if (change := estimate(cell.delta_to_base, k))
     ]
     limit = max([0.1, *changes])
     return ScalarMappable(Normalize(-limit, limit), DIVERGING)
@@ -123,7 +124,7 @@ def _draw(axes: Axes, grid: Grid, one: HeatMap, k: int) -> None:
     scale = _scale(grid)
     axes.grid(False)
     axes.spines[:].set_visible(False)
-    for y, (_, setting, subset) in enumerate(one.rows):
+    for y, (name, setting, subset) in enumerate(one.rows):
         for x, temperature in enumerate(grid.temperatures):
             change = grid.change(setting, temperature, subset, k)
             face = scale.to_rgba(np.array([change.value]))[0] if change else (0.93, 0.93, 0.93, 1.0)
@@ -140,6 +141,9 @@ def _draw(axes: Axes, grid: Grid, one: HeatMap, k: int) -> None:
                 color="white" if dark else "black",
                 fontweight="bold" if change and change.direction else "normal",
             )
+            if change:
+                text = "{} ({})".format(*change.parts(3))
+                hover(axes, x, y, f"{name}, temperature {temperature:g}: {text}")
     across, up = len(grid.temperatures), len(one.rows)
     axes.set(xlabel="temperature", ylabel=one.row_title)
     axes.set(xlim=(-0.5, max(across, 1) - 0.5), ylim=(-0.5, max(up, 1) - 0.5))

@@ -4,34 +4,34 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
 
-from forkdiv.report.grid import Cell, Grid, as_estimate, signed
+from forkdiv.core.results import Interval, Law
+from forkdiv.report.grid import Grid, as_estimate, signed
 from forkdiv.report.tables import Table
 
 
 def table(grid: Grid) -> Table | None:
     """One row per cell with a fit; None where there is none."""
-    told = [cell for cell in grid.cells if cell.get("law")]
-    if not told:
+    fitted = [(cell, cell.law) for cell in grid.cells if cell.law]
+    if not fitted:
         return None
-    asked = sorted({int(k) for cell in told for k in cell["law"]["predictions"]})
+    asked = sorted({k for _, law in fitted for k in law.predictions})
     header = [*grid.columns, "a", "b", *(f"predicted pass@{k}" for k in asked)]
     header += ["checked", "predicted there", "measured there", "off by"]
-    rows = [[*grid.row(cell), *_row(cell, asked)] for cell in told]
-    if any(cell["law"].get("rival") for cell in told):
+    rows = [[*grid.row(cell), *_row(law, asked)] for cell, law in fitted]
+    if any(law.rival for _, law in fitted):
         header += [*(f"beta: pass@{k}" for k in asked), "beta: off by"]
-        rows = [[*row, *_rival(cell, asked)] for row, cell in zip(rows, told, strict=True)]
+        rows = [[*row, *_rival(law, asked)] for row, (_, law) in zip(rows, fitted, strict=True)]
     return Table(header, rows)
 
 
 def worst(grid: Grid) -> str:
     """The held-out check in a sentence; empty where none was made."""
-    checked = [cell["law"]["heldout"] for cell in grid.cells if cell.get("law")]
-    errors = [abs(one["error"]) for one in checked if one]
+    checked = [cell.law.heldout for cell in grid.cells if cell.law and cell.law.heldout]
+    errors = [abs(one.error) for one in checked]
     if not errors:
         return ""
-    outside = sum(1 for one in checked if one and not _overlap(one["predicted"], one["observed"]))
+    outside = sum(1 for one in checked if not _overlap(one.predicted, one.observed))
     apart = "none" if not outside else str(outside)
     return (
         f"Checked in {len(errors)} cells by fitting it to a part of each problem's samples and "
@@ -42,11 +42,11 @@ def worst(grid: Grid) -> str:
 
 def _nearer(grid: Grid) -> str:
     """How often the rival came nearer, where both were checked."""
-    laws = [cell["law"] for cell in grid.cells if cell.get("law")]
+    laws = [cell.law for cell in grid.cells if cell.law]
     both = [
-        (abs(law["heldout"]["error"]), abs(law["rival"]["heldout"]["error"]))
+        (abs(law.heldout.error), abs(law.rival.heldout.error))
         for law in laws
-        if law["heldout"] and (law.get("rival") or {}).get("heldout")
+        if law.heldout and law.rival and law.rival.heldout
     ]
     if not both:
         return ""
@@ -60,38 +60,39 @@ def _nearer(grid: Grid) -> str:
 
 def without(grid: Grid) -> str:
     """How many cells have no law and why, in a sentence; empty where all have one."""
-    reasons = Counter(cell["no_law"] for cell in grid.cells if cell.get("no_law"))
+    reasons = Counter(cell.no_law for cell in grid.cells if cell.no_law)
     told = "; ".join(f"in {cells}, {reason}" for reason, cells in reasons.most_common())
     return f"Not fitted in {reasons.total()} cells: {told}." if told else ""
 
 
-def _row(cell: Cell, asked: list[int]) -> list[str]:
-    law = cell["law"]
-    row = [f"{law[x]:.3f} ({signed(law[f'{x}_low'])} to {signed(law[f'{x}_high'])})" for x in "ab"]
-    row = [text.replace("-", "\N{MINUS SIGN}") for text in row]
-    row += _predicted(law, asked)
-    check = law["heldout"]
+def _row(law: Law, asked: list[int]) -> list[str]:
+    row = [
+        f"{value:.3f} ({signed(low)} to {signed(high)})".replace("-", "\N{MINUS SIGN}")
+        for value, low, high in ((law.a, law.a_low, law.a_high), (law.b, law.b_low, law.b_high))
+    ]
+    row += _predicted(law.predictions, asked)
+    check = law.heldout
     if not check:
         return [*row, "", "", "", ""]
-    sides = [as_estimate(check[name]) for name in ("predicted", "observed")]
+    sides = [as_estimate(check.predicted), as_estimate(check.observed)]
     said = [f"{one.value:.3f} ({one.low:.3f} to {one.high:.3f})" if one else "" for one in sides]
-    off = signed(check["error"])
-    return [*row, f"k={check['at_k']} from {check['fit_n']}", *said, off]
+    off = signed(check.error)
+    return [*row, f"k={check.at_k} from {check.fit_n}", *said, off]
 
 
-def _rival(cell: Cell, asked: list[int]) -> list[str]:
+def _rival(law: Law, asked: list[int]) -> list[str]:
     """What beta-distributed chances predict, and how far off they were."""
-    rival = cell["law"].get("rival")
+    rival = law.rival
     if not rival:
         return [""] * (len(asked) + 1)
-    check = rival["heldout"]
-    return [*_predicted(rival, asked), signed(check["error"]) if check else ""]
+    check = rival.heldout
+    return [*_predicted(rival.predictions, asked), signed(check.error) if check else ""]
 
 
-def _predicted(found: Mapping[str, Any], asked: list[int]) -> list[str]:
-    told = [as_estimate(found["predictions"].get(str(k))) for k in asked]
+def _predicted(predictions: Mapping[int, Interval], asked: list[int]) -> list[str]:
+    told = [as_estimate(predictions.get(k)) for k in asked]
     return [f"{one.value:.3f} ({one.low:.3f} to {one.high:.3f})" if one else "" for one in told]
 
 
-def _overlap(one: dict[str, float], other: dict[str, float]) -> bool:
-    return bool(one["low"] <= other["high"] and other["low"] <= one["high"])
+def _overlap(one: Interval, other: Interval) -> bool:
+    return one.low <= other.high and other.low <= one.high

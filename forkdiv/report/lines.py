@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from forkdiv.report.grid import Estimate
 from forkdiv.report.panels import Look
-from forkdiv.report.svg import Legend, svg
+from forkdiv.report.svg import Legend, hover, svg
 
 K_LABEL = "k, samples per problem"
 BAND, WIDE_BAND = 0.18, 0.07  # opacity of limits at one point, and at all points at once
@@ -26,13 +26,24 @@ def known(points: Points) -> dict[float, Estimate]:
     return {x: point for x, point in sorted(points.items()) if point}
 
 
-def draw_line(axes: Axes, points: Points, look: Look, at_once: Points | None = None) -> None:
-    """Values with their limits as a band; `at_once` holds those of a second, lighter one."""
+def draw_line(
+    axes: Axes, points: Points, look: Look, at_once: Points | None = None, unit: str = "k"
+) -> None:
+    """Values with their limits as a band; `at_once` holds those of a second, lighter one. `unit`
+    is what the horizontal axis counts, for the text that is shown where the pointer rests."""
     if at_once:
         draw_band(axes, at_once, look["color"], WIDE_BAND)
     draw_band(axes, points, look["color"], BAND)
     found = known(points)
     axes.plot(list(found), [point.value for point in found.values()], **look)
+    for x, point in found.items():
+        name = f"{look['label']}, " if look.get("label") else ""
+        limits = f"{number(point.low)} to {number(point.high)}"
+        hover(axes, x, point.value, f"{name}{unit} {x:g}: {number(point.value)} ({limits})")
+
+
+def number(value: float) -> str:
+    return f"{value:.3f}".replace("-", "\N{MINUS SIGN}")
 
 
 def draw_band(axes: Axes, points: Points, colour: Any, opacity: float) -> None:

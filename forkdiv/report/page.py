@@ -6,15 +6,19 @@ Only what draws imports matplotlib, so that a table or a headline costs little.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
 
+from forkdiv.core.results import Summary
 from forkdiv.core.store import write_text
 from forkdiv.report import law, problems, seeds, tables
 from forkdiv.report.answer import QUESTION, answer
+from forkdiv.report.csv_text import data_uri
+from forkdiv.report.glance import Glance
 from forkdiv.report.grid import Grid, decoders_of
 from forkdiv.report.headline import headline, warning
 
@@ -22,16 +26,27 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def write(summary: dict[str, Any], folder: Path) -> Path:
+@dataclass(frozen=True)
+class Link:
+    """A sentence around `text`, which leads to `href`; without one it is shown as it is."""
+
+    before: str
+    text: str
+    href: str = ""
+    after: str = " "
+
+
+def write(summary: Summary, folder: Path, links: Sequence[Link] = ()) -> Path:
     """Write `report.html`, one page that needs no network, and `figures/*.png`.
 
-    Each file is written aside and renamed. Returns the path of the page.
+    `links` say where more is to be seen, before the sections. Each file is written aside and
+    renamed. Returns the path of the page.
     """
     from forkdiv.report.figures import figures
 
     write_figures(figures(summary), folder)
     path = folder / "report.html"
-    write_text(path, _page(summary))
+    write_text(path, _page(summary, links))
     return path
 
 
@@ -60,10 +75,11 @@ def rendered(template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.globals["text_columns"] = tables.TEXT_COLUMNS
+    environment.filters["data_uri"] = data_uri
     return environment.get_template(template).render(**values)
 
 
-def _page(summary: dict[str, Any]) -> str:
+def _page(summary: Summary, links: Sequence[Link]) -> str:
     from forkdiv.report.figures import drawn
     from forkdiv.report.panels import only_near
     from forkdiv.report.sections import of_sections
@@ -79,6 +95,8 @@ def _page(summary: dict[str, Any]) -> str:
         question=QUESTION,
         answer=answer(grid),
         headline=lines,
+        glance=Glance.of(grid),
+        links=list(links),
         grid=grid,
         seeds=seeds.about(grid),
         pictures=drawn(summary, grid),
@@ -90,9 +108,9 @@ def _page(summary: dict[str, Any]) -> str:
         law_without=law.without(grid),
         problems=problems.models(grid),
         problems_without=problems.left_out(grid),
-        settings=flat(summary["settings"]),
+        settings=flat(summary.settings),
         has_wilson=any(tables.WILSON in text for row in tables.numbers(grid).rows for text in row),
-        has_exact=any(cell["exact_pass_at"] for cell in grid.cells),
+        has_exact=any(cell.exact_pass_at for cell in grid.cells),
     )
 
 

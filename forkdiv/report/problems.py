@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from forkdiv.report.grid import ALL, Cell, Grid, cut, nearest_1
+from forkdiv.core.results import Cell, ChangedProblem, Shrinkage
+from forkdiv.core.results import Side as Counted
+from forkdiv.report.grid import ALL, Grid, cut, nearest_1
 from forkdiv.report.setting import Setting
 
 MOST_TEXT = 4_000  # characters of one text: a response may fill a model's whole context
@@ -77,62 +78,61 @@ def models(grid: Grid) -> list[Model]:
     Together they show at most MOST_OF_ALL characters."""
     left = MOST_OF_ALL
     made = []
-    for cell in _cells(grid):
-        found, groups = cell["shrinkage"], []
-        for what in ("lost", "gained"):
+    for cell, found in _cells(grid):
+        groups = []
+        for what, listed, number in (
+            ("lost", found.lost, found.lost_count),
+            ("gained", found.gained, found.gained_count),
+        ):
             kept = []
-            for one in map(_problem, found[what]):
+            for one in map(_problem, listed):
                 left -= one.characters
                 kept += [one] if left > 0 else []
-            count = max(found[f"{what}_count"], len(kept))
-            groups.append(Group(what, found["at_k"], count, kept))
+            groups.append(Group(what, found.at_k, max(number, len(kept)), kept))
         made.append(Model(_named(grid, cell), groups))
     return made
 
 
 def left_out(grid: Grid) -> str:
     """Which cells' problems are not listed, in a sentence; empty where all are."""
-    told = [cell for cell in grid.cells if cell.get("shrinkage") and cell["subset"] == _whole(grid)]
-    shown = _cells(grid)
+    told, shown = _known(grid), _cells(grid)
     if len(shown) == len(told):
         return ""
     return (
         f"Listed here: {len(shown)} of {len(told)} models and temperatures, each at temperature "
-        f"{shown[0]['temperature']:g}. The summary beside this page has them all."
+        f"{shown[0][0].temperature:g}. The summary beside this page has them all."
     )
 
 
-def _cells(grid: Grid) -> list[Cell]:
-    told = [cell for cell in grid.cells if cell.get("shrinkage") and cell["subset"] == _whole(grid)]
-    if not told:
+def _known(grid: Grid) -> list[tuple[Cell, Shrinkage]]:
+    whole = ALL if ALL in grid.subsets else "".join(grid.subsets[:1])
+    return [(c, c.shrinkage) for c in grid.cells if c.shrinkage and c.subset == whole]
+
+
+def _cells(grid: Grid) -> list[tuple[Cell, Shrinkage]]:
+    known = _known(grid)
+    if not known:
         return []
-    near = nearest_1(cell["temperature"] for cell in told)
-    first: dict[Setting | None, Cell] = {}
-    for cell in told:
-        if cell["temperature"] == near:
-            first.setdefault(Setting.of(cell, grid.axes), cell)
+    near = nearest_1(cell.temperature for cell, _ in known)
+    first: dict[Setting | None, tuple[Cell, Shrinkage]] = {}
+    for cell, shrinkage in known:
+        if cell.temperature == near:
+            first.setdefault(Setting.of(cell, grid.axes), (cell, shrinkage))
     return list(first.values())[:MOST_GROUPS]
-
-
-def _whole(grid: Grid) -> str:
-    return ALL if ALL in grid.subsets else grid.subsets[0]
 
 
 def _named(grid: Grid, cell: Cell) -> str:
     setting = Setting.of(cell, grid.axes)
-    seed = f", seed {cell['seed']}" if len(grid.seeds) > 1 else ""
+    seed = f", seed {cell.seed}" if len(grid.seeds) > 1 else ""
     return f"{setting.label if setting else 'base'}{seed}"
 
 
-def _problem(told: dict[str, Any]) -> Problem:
-    sides = [_side(name, told[key]) for name, key in (("base", "base"), ("fine-tuned", "tuned"))]
-    name = cut(str(told["id"]), 60)
-    return Problem(name, Text.of(told["prompt"]), bool(told["clear"]), sides)
+def _problem(changed: ChangedProblem) -> Problem:
+    sides = [_side("base", changed.base), _side("fine-tuned", changed.tuned)]
+    return Problem(cut(changed.id, 60), Text.of(changed.prompt), changed.clear, sides)
 
 
-def _side(name: str, told: dict[str, Any]) -> Side:
-    samples: Iterable[tuple[str, Text | None]] = (
-        (kind, Text.of(told[kind]) if told[kind] is not None else None)
-        for kind in ("right", "wrong")
-    )
-    return Side(name, told["correct"], told["n"], list(samples))
+def _side(name: str, counted: Counted) -> Side:
+    texts = (("right", counted.right), ("wrong", counted.wrong))
+    samples = [(kind, None if text is None else Text.of(text)) for kind, text in texts]
+    return Side(name, counted.correct, counted.n, samples)

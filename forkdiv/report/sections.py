@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
+from forkdiv.core.results import Summary
 from forkdiv.report import decoders, distinct, dynamics, forks, law, shrinkage, tables
 from forkdiv.report.dynamics import Dynamics
 from forkdiv.report.forks import Forks
+from forkdiv.report.glance import few_ks
 from forkdiv.report.grid import Grid, nearest_1, subset_title
 from forkdiv.report.tables import OPEN_ROWS, First, Table
 
@@ -16,7 +16,7 @@ MOST_FIRST = 24
 LEFT_OUT = ("temperature", "seed", "subset", "fork")  # where they do not differ
 
 
-def of_sections(summary: Mapping[str, Any], grid: Grid) -> dict[str, Table | None]:
+def of_sections(summary: Summary, grid: Grid) -> dict[str, Table | None]:
     """By section; None where the summary knows nothing of it."""
     over, at_forks = Dynamics.of(summary, grid), Forks.of(grid)
     solutions = distinct.table(grid)
@@ -35,6 +35,7 @@ def of_sections(summary: Mapping[str, Any], grid: Grid) -> dict[str, Table | Non
         "decoders": tables.of_decoders(summary),
         "losses": tables.losses(grid),
         "exact": tables.agreements(grid),
+        "long": tables.long(grid),
     }
     return {name: one and read_first(grid, one) for name, one in told.items()} | whole
 
@@ -58,10 +59,11 @@ def read_first(grid: Grid, table: Table) -> Table:
         said += [words] if rows and {row[at] for row in rows} == {wanted} else []
     if not rows or len(rows) > MOST_FIRST:
         return table
+    hidden = _between(grid) if table.header[-1] == "unparsable" else set()
     kept = [
         at
         for at, name in enumerate(table.header)
-        if name not in LEFT_OUT or len({row[at] for row in rows}) > 1
+        if name not in hidden and (name not in LEFT_OUT or len({row[at] for row in rows}) > 1)
     ]
     first = First(
         [table.header[at] for at in kept],
@@ -69,3 +71,9 @@ def read_first(grid: Grid, table: Table) -> Table:
         "".join(f", {one}" for one in said),
     )
     return replace(table, first=first)
+
+
+def _between(grid: Grid) -> set[str]:
+    """The columns of the k that a reader need not see at once."""
+    few = few_ks(grid.ks)
+    return {f"{word}{k}" for k in grid.ks if k not in few for word in ("pass@", "change at ")}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import total_ordering
-from typing import Any, Literal, get_args, get_origin
+from typing import Literal, get_args, get_origin
 
 from forkdiv.core.config.study import AXES, DATA_AXES, DatasetConfig, SftConfig, StudyConfig
-
-Value = float | int | str | None
+from forkdiv.core.results import Axis, CellName
 
 
 def _stage(axis: str) -> type[DatasetConfig | SftConfig | StudyConfig]:
@@ -39,12 +38,12 @@ class Setting:
     in the order in which the config lists them, an unset value first."""
 
     axes: tuple[str, ...]
-    values: tuple[Value, ...]
+    values: tuple[Axis, ...]
 
     @classmethod
-    def of(cls, cell: Mapping[str, Any], axes: Sequence[str]) -> Setting | None:
+    def of(cls, cell: CellName, axes: Sequence[str]) -> Setting | None:
         """The setting of a cell; None for the base, which has none."""
-        return cls(tuple(axes), tuple(cell[axis] for axis in axes)) if cell["tuned"] else None
+        return cls(tuple(axes), tuple(cell.axes[axis] for axis in axes)) if cell.tuned else None
 
     def __lt__(self, other: Setting) -> bool:
         return self._rank < other._rank
@@ -95,7 +94,7 @@ def title(axis: str) -> str:
     return axis.replace("_", " ")
 
 
-def _short(value: Value) -> str:
+def _short(value: Axis) -> str:
     """As short as can be without giving two values one name."""
     if value is None:
         return "unset"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from matplotlib.axes import Axes
 
-from forkdiv.report.grid import Cell, Grid, as_estimate, nearest_1, signed, subset_title
+from forkdiv.core.results import Cell, Crossing, Shrinkage
+from forkdiv.report.grid import Grid, as_estimate, nearest_1, signed, subset_title
 from forkdiv.report.lines import draw_line, dress_k, known
 from forkdiv.report.panels import drawn_subsets, looks, thinned
 from forkdiv.report.plot import Plot, Rows
@@ -22,7 +22,7 @@ COLOUR = "#0072B2"
 def plots(grid: Grid) -> Rows:
     """One row per subset, one plot per setting, at the temperature nearest 1; none where no cell
     tells where its change crosses 0."""
-    if not any(cell.get("shrinkage") for cell in grid.cells):
+    if not any(cell.shrinkage for cell in grid.cells):
         return []
     settings = thinned(grid.settings, MOST_SETTINGS)
     subsets = drawn_subsets(grid)[: max(MOST_PLOTS // len(settings), 1)]
@@ -58,37 +58,36 @@ def left_out(grid: Grid) -> str:
 
 def table(grid: Grid) -> Table | None:
     """Where each cell's change crosses 0, its largest loss, and the problems lost and gained."""
-    told = [cell for cell in grid.cells if cell.get("shrinkage")]
-    if not told:
+    known = [(cell, cell.shrinkage) for cell in grid.cells if cell.shrinkage]
+    if not known:
         return None
     header = [*grid.columns, "k* (interval)", "resamples with a k*", "largest loss", "at k"]
-    ks = {cell["shrinkage"]["at_k"] for cell in told}
+    ks = {shrinkage.at_k for _, shrinkage in known}
     at = f" at {min(ks)}" if len(ks) == 1 else ""
     header += [f"problems lost{at}", f"gained{at}", *(["both at k"] if len(ks) > 1 else [])]
-    rows = [[*grid.row(cell), *_row(cell)] for cell in told]
+    rows = [[*grid.row(cell), *_row(cell, shrinkage)] for cell, shrinkage in known]
     return Table(header, [row[: len(header)] for row in rows])
 
 
-def crossing_said(found: dict[str, Any], largest: int) -> str:
+def crossing_said(found: Crossing, largest: int) -> str:
     """k* with its interval, or why there is none."""
-    if found["k"] is None:
-        return f"none up to {largest}" if found["above_at_1"] else "none: no gain at k=1"
-    sides = [one if one is None else f"{one:.3g}" for one in (found["low"], found["high"])]
+    if found.k is None:
+        return f"none up to {largest}" if found.above_at_1 else "none: no gain at k=1"
+    sides = [one if one is None else f"{one:.3g}" for one in (found.low, found.high)]
     span = f"{sides[0] or 'below 1'} to {sides[1] or f'beyond {largest}'}"
-    return f"{found['k']:.3g} ({span})"
+    return f"{found.k:.3g} ({span})"
 
 
-def _row(cell: Cell) -> list[str]:
-    found = cell["shrinkage"]
-    crossing, worst = found["crossing"], as_estimate(found["largest_loss"])
+def _row(cell: Cell, found: Shrinkage) -> list[str]:
+    crossing, worst = found.crossing, as_estimate(found.largest_loss)
     loss = "{} ({})".format(*worst.parts(3)) if worst else "none"
     return [
-        crossing_said(crossing, max(map(int, cell["delta_to_base"]))),
-        f"{crossing['share'] * 100:.0f}%",
+        crossing_said(crossing, max(cell.delta_to_base)),
+        f"{crossing.share * 100:.0f}%",
         loss,
-        str(found["largest_loss"]["k"]) if worst else "",
-        *(f"{found[count]:,}" for count in ("lost_count", "gained_count")),
-        str(found["at_k"]),
+        str(found.largest_loss.k) if found.largest_loss else "",
+        *(f"{count:,}" for count in (found.lost_count, found.gained_count)),
+        str(found.at_k),
     ]
 
 
@@ -130,13 +129,13 @@ def _draw(
 
 def _draw_crossing(axes: Axes, cell: Cell) -> None:
     """k* on the line of no change, with its interval."""
-    found = (cell.get("shrinkage") or {}).get("crossing") or {"k": None}
-    if found["k"] is None:
+    found = cell.shrinkage.crossing if cell.shrinkage else None
+    if found is None or found.k is None:
         return
     edges = axes.get_xlim()
-    low, high = found["low"] or edges[0], found["high"] or edges[1]
+    low, high = found.low or edges[0], found.high or edges[1]
     axes.hlines(0, low, high, color="#222222", linewidth=3.5, alpha=0.55)
-    axes.plot([found["k"]], [0], "D", color="#222222", mfc="white", markersize=6, zorder=5)
+    axes.plot([found.k], [0], "D", color="#222222", mfc="white", markersize=6, zorder=5)
 
 
 def _spoken(grid: Grid, setting: Setting, temperature: float, subset: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib
 from markupsafe import Markup, escape
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 # a row of pictures under its title, each with its caption
@@ -44,11 +45,20 @@ def svg(figure: Figure, prefix: str, label: str) -> Markup:
     assert box, "matplotlib wrote an SVG without a viewBox"
     body = text[text.index(">", box.end()) + 1 :]
     body = re.sub(r"<style.*?</style>", "", body, flags=re.DOTALL)  # would rule the whole page
+    body = re.sub(r'<g id="hover\|(\d+)\|([^"]*)">', r'<g id="hover-\1"><title>\2</title>', body)
     body = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", body)
     spoken = f'role="img" aria-label="{escape(label)}"' if label else 'aria-hidden="true"'
     # narrower than its points, the text of a wide figure could not be read: it scrolls instead
     least = f"min-width: {float(box.group(1).split()[2]):.0f}px"
     return Markup(f'<svg viewBox="{box.group(1)}" style="{least}" {spoken}>{body.strip()}')
+
+
+def hover(axes: Axes, x: float, y: float, text: str) -> None:
+    """Show `text` where the pointer rests on this point: an invisible mark, which `svg` gives a
+    title. Shown by SVG only."""
+    (mark,) = axes.plot([x], [y], "o", markersize=13, alpha=0, label="_hover", zorder=9)
+    number = sum(1 for line in axes.lines if str(line.get_gid() or "").startswith("hover|"))
+    mark.set_gid(f"hover|{number}|{text}")
 
 
 def merged(panels: Panels) -> Panels:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from forkdiv.report.grid import Cell, Grid, decoders_of, estimate, signed, under
+from forkdiv.core.results import Cell, Summary
+from forkdiv.report.grid import Grid, decoders_of, estimate, signed, under
 
 Row = list[str]
 
@@ -15,6 +15,7 @@ Row = list[str]
 TEXT_COLUMNS = (
     *("model", "decoder", "structure", "synthesis", "loss", "subset", "mode", "kind", "study"),
 )
+UNREAD = ("errors", "truncated", "unparsable")
 MOST_REASONS = 8  # a grader's reasons may be free text
 OPEN_ROWS = 12  # a table that a page shows at once
 WILSON = "†"  # marks limits that hold more often than the confidence says
@@ -62,13 +63,13 @@ class Modes(Table):
     names: list[str]
 
 
-def table(summary: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+def table(summary: Summary) -> tuple[list[str], list[list[str]]]:
     """Header and rows, base first: one row per decoder, setting, temperature, seed and subset."""
     made = of_decoders(summary) or numbers(Grid.of(summary))
     return made.header, made.rows
 
 
-def of_decoders(summary: Mapping[str, Any]) -> Table | None:
+def of_decoders(summary: Summary) -> Table | None:
     """`numbers` under each decoder, one's rows after the other's, at the ends of the k that all
     were measured at; None where the study does not vary decoders."""
     names = decoders_of(summary)
@@ -84,8 +85,8 @@ def of_decoders(summary: Mapping[str, Any]) -> Table | None:
 
 
 def numbers(grid: Grid, ends: Sequence[int] | None = None) -> Table:
-    """pass@k and its change to the base: one row per cell, base first."""
-    ends = grid.ends if ends is None else ends
+    """pass@k and its change to the base at every k, or at `ends`: one row per cell, base first."""
+    ends = grid.ks if ends is None else ends
     header = list(grid.columns)
     for k in ends:
         header += [f"pass@{k}", f"change at {k}"]
@@ -94,8 +95,21 @@ def numbers(grid: Grid, ends: Sequence[int] | None = None) -> Table:
         row = grid.row(cell)
         for k in ends:
             row += [pass_said(cell, k), change_said(cell, k)]
-        rows.append([*row, str(cell["truncated"]), str(cell["unparsable"])])
+        rows.append([*row, str(cell.truncated), str(cell.unparsable)])
     return Table([*header, "truncated", "unparsable"], rows)
+
+
+def long(grid: Grid) -> Table:
+    """The numbers of `numbers` one by one, for other programs: a row per cell and k."""
+    header = [*grid.columns, "k", "pass@k", "low", "high", "change", "change low", "change high"]
+    rows = []
+    for cell in grid.cells:
+        for k in cell.pass_at:
+            row = [*grid.row(cell), str(k)]
+            for one in (estimate(cell.pass_at, k), estimate(cell.delta_to_base, k)):
+                row += [repr(v) for v in (one.value, one.low, one.high)] if one else [""] * 3
+            rows.append(row)
+    return Table(header, rows)
 
 
 def losses(grid: Grid) -> Losses:
@@ -103,28 +117,32 @@ def losses(grid: Grid) -> Losses:
 
     The most frequent reasons have a column each, the others share one.
     """
-    unread = ("errors", "truncated", "unparsable")
     total: Counter[str] = Counter()
     for cell in grid.cells:
-        total.update(cell["lost"])
+        total.update(cell.lost)
     kinds = sorted(total, key=lambda reason: (-total[reason], reason))
     kept, others = kinds[:MOST_REASONS], kinds[MOST_REASONS:]
     more = [f"{len(others)} other reasons"] if others else []
-    header = [*grid.columns, "answers", *unread, *kept, *more]
+    header = [*grid.columns, "answers", *UNREAD, *kept, *more]
     for k in grid.ends:
         header += [f"pass@{k}", "at best"]
     rows = []
     for cell in grid.cells:
-        counts = [cell["n_problems"] * cell["n_samples"], *(cell[kind] for kind in unread)]
-        counts += [cell["lost"].get(reason, 0) for reason in kept]
-        counts += [sum(cell["lost"].get(reason, 0) for reason in others)] if others else []
+        counts = [cell.n_problems * cell.n_samples, *_unread(cell).values()]
+        counts += [cell.lost.get(reason, 0) for reason in kept]
+        counts += [sum(cell.lost.get(reason, 0) for reason in others)] if others else []
         row = [*grid.row(cell), *(f"{count:,}" for count in counts)]
         for k in grid.ends:
-            best = cell["best_case_pass_at"].get(str(k)) if cell["valid"] else None
+            best = cell.best_case_pass_at.get(k)
             row += [pass_said(cell, k), "" if best is None else f"{best:.3f}"]
         rows.append(row)
-    touched = {kind: sum(1 for cell in grid.cells if cell[kind]) for kind in unread}
+    touched = {kind: sum(1 for cell in grid.cells if _unread(cell)[kind]) for kind in UNREAD}
     return Losses(header, rows, touched)
+
+
+def _unread(cell: Cell) -> dict[str, int]:
+    counts = (cell.errors, cell.truncated, cell.unparsable)
+    return dict(zip(UNREAD, counts, strict=True))
 
 
 def agreements(grid: Grid) -> Agreements:
@@ -134,23 +152,23 @@ def agreements(grid: Grid) -> Agreements:
         header += [f"sampled pass@{k}", f"exact pass@{k}"]
     rows, agree, worst = [], 0, 0.0
     for cell in grid.cells:
-        found = cell["agreement"]
+        found = cell.agreement
         if not found:
             continue
-        agree += bool(found["agrees"])
-        worst = max(worst, abs(found["worst_z"]))
+        agree += found.agrees
+        worst = max(worst, abs(found.worst_z))
         row = grid.row(cell)
         for k in grid.ends:
-            exact = cell["exact_pass_at"].get(str(k))
+            exact = cell.exact_pass_at.get(k)
             row += [pass_said(cell, k), "" if exact is None else f"{exact:.3f}"]
-        z = f"{signed(found['worst_z'], 1)} s.e. at k={found['at_k']}"
-        rows.append([*row, z, "yes" if found["agrees"] else "NO"])
+        z = f"{signed(found.worst_z, 1)} s.e. at k={found.at_k}"
+        rows.append([*row, z, "yes" if found.agrees else "NO"])
     return Agreements([*header, "largest difference", "agrees"], rows, agree, f"{worst:.1f}")
 
 
 def modes(grid: Grid) -> Modes | None:
     """pass@k given how a response is told; None where every response is told alike."""
-    told = [cell for cell in grid.cells if cell["modes"]]
+    told = [cell for cell in grid.cells if cell.modes]
     if all(_is_alike(cell) for cell in told):
         return None
     header = [*grid.columns, "mode", "share of samples"]
@@ -159,21 +177,19 @@ def modes(grid: Grid) -> Modes | None:
         header += [f"pass@{k} given the mode", f"problems with {k} or more"]
     rows = []
     for cell in told:
-        for name, mode in cell["modes"].items():
-            row = [*grid.row(cell), name, f"{mode['share']:.3f}"]
+        for name, mode in cell.modes.items():
+            row = [*grid.row(cell), name, f"{mode.share:.3f}"]
             for k in ks:
-                entry = mode["pass_at"].get(str(k))
-                row += [f"{entry['value']:.3f}", str(entry["problems"])] if entry else ["none", "0"]
+                entry = mode.pass_at.get(k)
+                row += [f"{entry.value:.3f}", str(entry.problems)] if entry else ["none", "0"]
             rows.append(row)
-    names = list(dict.fromkeys(name for cell in told for name in cell["modes"]))
+    names = list(dict.fromkeys(name for cell in told for name in cell.modes))
     return Modes(header, rows, names)
 
 
 def _is_alike(cell: Cell) -> bool:
     """Whether all samples of a cell are told in one mode; rounding errors do not count."""
-    return len(cell["modes"]) == 1 and all(
-        mode["share"] > 1 - 1e-9 for mode in cell["modes"].values()
-    )
+    return len(cell.modes) == 1 and all(mode.share > 1 - 1e-9 for mode in cell.modes.values())
 
 
 def _mode_ks(grid: Grid, told: list[Cell]) -> list[int]:
@@ -181,9 +197,9 @@ def _mode_ks(grid: Grid, told: list[Cell]) -> list[int]:
     of their cell's problems: no problem has as many samples of each mode as of both."""
     behind = {
         k: [
-            2 * mode["pass_at"].get(str(k), {"problems": 0})["problems"] >= cell["n_problems"]
+            k in mode.pass_at and 2 * mode.pass_at[k].problems >= cell.n_problems
             for cell in told
-            for mode in cell["modes"].values()
+            for mode in cell.modes.values()
         ]
         for k in grid.ks
     }
@@ -192,16 +208,16 @@ def _mode_ks(grid: Grid, told: list[Cell]) -> list[int]:
 
 
 def pass_said(cell: Cell, k: int) -> str:
-    value = estimate(cell, "pass_at", k)
+    value = estimate(cell.pass_at, k)
     return f"{value.value:.3f}" if value else "invalid"
 
 
 def change_said(cell: Cell, k: int) -> str:
     """The change to the base with its limits, marked where those are of Wilson's kind; empty
     of the base."""
-    change = estimate(cell, "delta_to_base", k)
+    change = estimate(cell.delta_to_base, k)
     if not change:
         return ""
     value, limits = change.parts(3)
-    is_wilson = cell["delta_to_base"][str(k)].get("method") == "wilson"
+    is_wilson = cell.delta_to_base[k].method == "wilson"
     return f"{value} ({limits}){WILSON if is_wilson else ''}"

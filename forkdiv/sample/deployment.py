@@ -27,6 +27,7 @@ from forkdiv.sample.sample_sets import Failed, Request, Response
 
 POLL_S = 0.5
 REPLICA_CPUS = 0.1
+SAMPLER = "Sampler"  # the deployment of an application that holds the engines
 
 
 class Sampler:
@@ -113,7 +114,7 @@ def sampler_deployment(spec: EngineSpec) -> serve.Deployment:
     gpus = config.tensor_parallel if spec.device == "gpu" else 0
     return serve.deployment(
         Sampler,
-        name="Sampler",
+        name=SAMPLER,
         **_how_many(config),
         # requests above the engine's own batch wait in it, so that it never runs dry
         max_ongoing_requests=2 * config.requests_in_flight,
@@ -130,7 +131,7 @@ def sampler_deployment(spec: EngineSpec) -> serve.Deployment:
 
 
 def wait(name: str, timeout_s: float) -> DeploymentHandle:
-    """The application's handle once a replica is up.
+    """A handle of the application's sampler, whatever stands before it, once a replica is up.
 
     Raises InvalidResult with Serve's own message where it cannot start.
     """
@@ -139,7 +140,7 @@ def wait(name: str, timeout_s: float) -> DeploymentHandle:
         app = serve.status().applications.get(name)
         status = app.status if app else None
         if status == ApplicationStatus.RUNNING:
-            return serve.get_app_handle(name)
+            return serve.get_deployment_handle(SAMPLER, name)
         if app and status == ApplicationStatus.DEPLOY_FAILED:
             raise InvalidResult(f"the sampler {name} did not start: {app.message}")
         time.sleep(POLL_S)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from forkdiv.core.config.study import DecoderConfig, EngineConfig, PromptConfig
+from forkdiv.core.config.decoder import KNOBS, DecoderConfig
+from forkdiv.core.config.study import EngineConfig, PromptConfig
 from forkdiv.models.checkpoint import read_config
 
 if TYPE_CHECKING:
@@ -107,12 +108,18 @@ def parameters(decoder: DecoderConfig, n: int, seed: int, first_index: int) -> S
     return SamplingParams(
         n=n,
         seed=seed,
-        temperature=temperature,
-        top_p=decoder.top_p,
-        top_k=decoder.top_k or -1,
-        min_p=decoder.min_p,
-        max_tokens=decoder.max_new_tokens,
+        **_vllm_arguments(decoder) | {"temperature": temperature},
         detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
         extra_args=arguments or None,
     )
+
+
+def _vllm_arguments(decoder: DecoderConfig) -> dict[str, Any]:
+    """The decoder's settings that vLLM knows itself, under its names."""
+    values = {knob.vllm: (getattr(decoder, name), knob.vllm_off) for name, knob in KNOBS.items()}
+    return {
+        argument: off if off is not None and not value else value
+        for argument, (value, off) in values.items()
+        if argument is not None
+    }

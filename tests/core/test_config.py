@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from forkdiv.core.config import load as loading
+from forkdiv.core.config import reference
 from forkdiv.core.config.base import Frozen
 from forkdiv.core.config.load import load
 from forkdiv.core.config.study import (
@@ -25,7 +27,8 @@ from forkdiv.tasks.graph_branching import GraphBranchingConfig
 from forkdiv.tasks.own_data.config import FileConfig
 from forkdiv.tasks.registry import TASKS
 
-CONFIGS = sorted((Path(__file__).parents[2] / "jobs" / "configs").glob("*.y*ml"))
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted((ROOT / "jobs" / "configs").glob("*.y*ml"))
 
 # override -> what the one line must name: where, what came, what is allowed
 REFUSED = {
@@ -91,7 +94,11 @@ REFUSED = {
     "sweep.seed=[1, 2, 1]": ("sweep", "seed names a value twice", "[1, 2, 1]"),
     "sweep.temperature=[0.5, .nan]": ("sweep.temperature.1", "got nan", "finite"),
     "place.offload=parameters": ("place: offload=parameters", "got 1", "parameters at stage 3"),
-    "sft.loss=entropy": ("sft.loss", "got 'entropy'", "'label-smoothing'"),
+    "sft.loss=entropy": (
+        "sft.loss",
+        "no loss 'entropy'",
+        "allowed: cross-entropy, label-smoothing",
+    ),
     "sft.gem_beta=0": ("sft.gem_beta", "got 0", "greater than 0"),
     "sft.dco_n=0": ("sft.dco_n", "got 0", "greater than or equal to 1"),
     "sweep.interpolation=[0, 1.5]": ("sweep.interpolation.1", "got 1.5", "less than or equal to 1"),
@@ -177,8 +184,8 @@ def test_the_number_of_further_errors_is_said() -> None:
 @pytest.mark.parametrize(
     ("text", "parts"),
     {
-        "- a\n- b\n": ("no mapping", "list", "key: value"),
-        "just words\n": ("no mapping", "str", "key: value"),
+        "- a\n- b\n": ("does not consist of", "list", "key: value"),
+        "just words\n": ("does not consist of", "str", "key: value"),
         "a: [": ("not YAML", "key: value", "line 1"),
         "sft: {epochs: 'a\nb'}": ("sft.epochs", "got 'a b'", "integer"),
         "sft:\n  epochs: !!python/object:os.system x\n": ("not YAML", "constructor"),
@@ -209,7 +216,7 @@ def test_an_override_without_key_or_value_is_refused(override: str) -> None:
 
 def test_an_override_that_reaches_into_a_value_is_refused(tmp_path: Path) -> None:
     message = refusal(written(tmp_path, "name: x"), "name.first=y")
-    assert "name.first reaches into a value" in message and "set name" in message
+    assert "name.first cannot be set: name is a value" in message and "set name" in message
 
 
 def test_an_override_that_is_no_yaml_is_refused() -> None:
@@ -293,10 +300,24 @@ def test_every_shipped_config_parses(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
-def test_a_shipped_base_that_a_config_names_is_there(path: Path) -> None:
-    base = load(path).base
-    if base and base.parts[0] == "forkdiv":  # else it is built, or the user's own
-        assert (path.parents[2] / base / "config.json").is_file()
+def test_what_a_shipped_config_names_is_shipped_or_the_users_own(path: Path) -> None:
+    study = load(path)
+    named = [study.base, study.pretrain.start, study.plan.architecture]
+    for one in named:
+        if one and one.is_relative_to(ROOT):  # else below models/ of the current folder
+            assert one.exists() or one.is_relative_to(Path.cwd() / "models"), one
+
+
+def test_a_renamed_setting_is_refused_with_its_new_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(loading.RENAMED, "sft.rounds", "sft.epochs")
+    message = refusal(None, "sft.rounds=3")
+    assert message == "sft.rounds: renamed, got 3; allowed: sft.epochs; write sft.epochs"
+
+
+def test_every_rename_leads_to_a_setting_that_there_is() -> None:
+    keys = {one.key for section in reference.sections() for one in section.settings}
+    assert set(loading.RENAMED.values()) <= keys
+    assert set(loading.RENAMED).isdisjoint(keys)
 
 
 def test_an_impossible_date_is_refused_like_other_bad_yaml() -> None:
@@ -321,7 +342,7 @@ def test_an_override_changes_only_its_own_section_where_the_file_has_an_alias(
 
 @pytest.mark.parametrize("text", ["[]", "0", "false"])
 def test_a_falsy_document_is_no_mapping(tmp_path: Path, text: str) -> None:
-    assert "no mapping" in refusal(written(tmp_path, text))
+    assert "does not consist of key: value lines" in refusal(written(tmp_path, text))
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from forkdiv.core.config.study import EvalConfig
 from forkdiv.core.errors import InvalidResult
+from forkdiv.core.results import CellName
 from forkdiv.coverage.cells import Findings, cells, means
 from forkdiv.score.counts import ProblemCounts
 from forkdiv.tasks.graph_branching import BROKEN_PATH, OTHER_ENDS
@@ -21,6 +22,7 @@ from forkdiv.tasks.graph_branching import BROKEN_PATH, OTHER_ENDS
 N = 8
 CONFIG = EvalConfig(problems=4, samples=N, k=(1, 4), bootstrap=200)
 KNOBS = {"tuned": True, "fork_density": 0.5, "structure": None, "temperature": 1.0, "seed": 0}
+NAME = CellName.model_validate(KNOBS)
 
 
 def counts(correct: list[int], **more: Any) -> list[ProblemCounts]:
@@ -45,7 +47,7 @@ def by_subset(
     exact: list[float] | None = None,
 ) -> dict[str, dict[str, Any]]:
     found = Findings(tuned, base, None if exact is None else np.array(exact))
-    made = cells(KNOBS, found, CONFIG)
+    made = [cell.as_json() for cell in cells(NAME, found, CONFIG)]
     assert json.loads(json.dumps(made, allow_nan=False)) == made
     return {cell["subset"]: cell for cell in made}
 
@@ -84,7 +86,7 @@ def test_a_base_of_other_problems_or_another_order_is_refused() -> None:
     tuned = counts([8, 2, 6, 0])
     for base in (tuned[::-1], tuned[:2], [*tuned[:3], ProblemCounts("q", "unsigned", n=N)]):
         with pytest.raises(InvalidResult, match="different problems"):
-            cells(KNOBS, Findings(tuned, base), CONFIG)
+            cells(NAME, Findings(tuned, base), CONFIG)
 
 
 @pytest.mark.parametrize("side", ["tuned", "base"])
@@ -217,7 +219,7 @@ def test_exact_values_are_those_of_the_subsets_own_problems() -> None:
 def test_samples_that_exact_values_rule_out_do_not_agree() -> None:
     config = EvalConfig(problems=40, samples=64, k=(1, 64), bootstrap=100)
     tuned = [ProblemCounts(f"p{i}", "signed", n=64, correct=64) for i in range(40)]
-    cell = cells(KNOBS, Findings(tuned, None, np.full(40, 0.3)), config)[-1]
+    cell = cells(NAME, Findings(tuned, None, np.full(40, 0.3)), config)[-1].as_json()
     assert cell["agreement"]["agrees"] is False
     assert cell["agreement"]["worst_z"] > 5
 
@@ -261,7 +263,7 @@ def test_problems_that_only_one_model_was_sampled_on_are_named() -> None:
     tuned, base = counts([1, 2]), counts([1, 2])
     base[1] = replace(base[1], problem_id="p9")
     with pytest.raises(InvalidResult, match=r"2 in one only: p1, p9"):
-        cells(KNOBS, Findings(tuned, base), CONFIG)
+        cells(NAME, Findings(tuned, base), CONFIG)
 
 
 def test_a_cell_carries_the_law_or_says_why_there_is_none() -> None:
@@ -271,5 +273,5 @@ def test_a_cell_carries_the_law_or_says_why_there_is_none() -> None:
     none = by_subset(counts([0, 0, 0, 0]))["all"]
     assert none["law"] is None and none["no_law"].startswith("no sample is correct")
     asked = CONFIG.model_copy(update={"predict": (100,)})
-    (*_, cell) = cells(KNOBS, Findings(counts([8, 2, 6, 0])), asked)
-    assert list(cell["law"]["predictions"]) == ["100"]
+    (*_, cell) = cells(NAME, Findings(counts([8, 2, 6, 0])), asked)
+    assert cell.law and list(cell.law.predictions) == [100]

@@ -92,7 +92,7 @@ def seen(
 ) -> dict[str, Any]:
     rows = [i for i, one in enumerate(problems) if subset in (None, one.subset)]
     weights = stats.bootstrap_weights([problems[i].subset for i in rows], 200, 0)
-    return view(read, rows, (1, 64), weights, 0.95)
+    return view(read, rows, (1, 64), weights, 0.95).as_json()
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])

@@ -33,7 +33,7 @@ def of(*nodes: ForkNode, problems: int | None = None) -> ForkProbabilities:
 def seen(read: ForkProbabilities, rows: list[int] | None = None) -> dict[str, Any]:
     rows = list(range(len(read.p))) if rows is None else rows
     weights = stats.bootstrap_weights(["x"] * len(rows), 200, 0)
-    return view(read, rows, KS, weights, 0.95)
+    return view(read, rows, KS, weights, 0.95).as_json()
 
 
 def test_numbers_are_means_over_problems() -> None:
@@ -119,7 +119,7 @@ def test_a_model_that_takes_no_branch_has_no_entropy_over_them() -> None:
 def test_limits_are_those_over_the_problems_that_have_the_fork() -> None:
     nodes = [a_node(i, 0.1 * i, 1 - 0.1 * i, signed=i % 2 == 0) for i in range(10)]
     weights = stats.bootstrap_weights(["odd" if i % 2 else "even" for i in range(10)], 300, 1)
-    signed, unsigned = view(of(*nodes), range(10), KS, weights, 0.9)["depths"]
+    signed, unsigned = view(of(*nodes), range(10), KS, weights, 0.9).as_json()["depths"]
     for fork, rows in ((signed, range(0, 10, 2)), (unsigned, range(1, 10, 2))):
         part = weights[:, list(rows)] / weights[:, list(rows)].sum(axis=1, keepdims=True)
         values = np.array([[0.1 * i] for i in rows])
@@ -130,7 +130,7 @@ def test_limits_are_those_over_the_problems_that_have_the_fork() -> None:
 
 def test_a_replicate_that_drew_no_problem_with_the_fork_is_left_out() -> None:
     weights = np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
-    (fork,) = view(of(a_node(1, 0.7, 0.3)), [0, 1], KS, weights, 0.95)["depths"]
+    (fork,) = view(of(a_node(1, 0.7, 0.3)), [0, 1], KS, weights, 0.95).as_json()["depths"]
     assert fork["problems"] == 1
     assert 0 <= fork["accuracy"]["low"] <= 0.7 <= fork["accuracy"]["high"] <= 1
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forkdiv.core.config.study import AXES, EvalConfig
+from forkdiv.core.results import CellName
 from forkdiv.coverage.cells import Findings, cells
 from forkdiv.coverage.lost_problems import MOST_LISTED
 from forkdiv.coverage.stats import bootstrap_weights, changed, crossing, exact_pass_at_k
@@ -127,6 +128,7 @@ def test_a_clear_change_is_told_from_luck() -> None:
 
 # --- of a cell ----------------------------------------------------------------------------------
 
+NAME = CellName(axes={"fork_density": 0.5}, tuned=True, temperature=1.0, seed=0)
 CONFIG = EvalConfig(problems=40, samples=64, k=(1, 8, 64), bootstrap=200)
 
 
@@ -150,8 +152,8 @@ def found(prompts: bool = True) -> dict[str, dict[str, Any]]:
     tuned = counted([64 if i % 2 == 0 else 0 for i in range(40)])
     base = counted([20 + i % 3 if i not in (1, 2) else 0 for i in range(40)])
     told = [f"prompt {i}" for i in range(40)] if prompts else []
-    knobs = {"tuned": True, "fork_density": 0.5, "temperature": 1.0, "seed": 0}
-    return {one["subset"]: one for one in cells(knobs, Findings(tuned, base, None, told), CONFIG)}
+    made = cells(NAME, Findings(tuned, base, None, told), CONFIG)
+    return {one.subset: one.as_json() for one in made}
 
 
 def test_a_cell_tells_what_it_lost_and_gained() -> None:
@@ -194,14 +196,14 @@ def test_without_prompts_problems_are_counted_only() -> None:
 
 def test_the_base_and_an_invalid_cell_have_none() -> None:
     one = counted([3] * 4)
-    assert all(cell["shrinkage"] is None for cell in cells({}, Findings(one), CONFIG))
+    assert all(cell.shrinkage is None for cell in cells(NAME, Findings(one), CONFIG))
     hurt = [replace(one[0], wrong=60, error=1), *one[1:]]
-    assert cells({}, Findings(hurt, one), CONFIG)[-1]["shrinkage"] is None
+    assert cells(NAME, Findings(hurt, one), CONFIG)[-1].shrinkage is None
 
 
 def test_the_report_reads_it() -> None:
     made = list(found().values())
-    full = a_summary([])["cells"] + [{**dict.fromkeys(AXES), **cell} for cell in made]
+    full = [{**dict.fromkeys(AXES), **cell} for cell in made]
     grid = Grid.of(a_summary(full, base=[]))
     told = table(grid)
     assert told and told.rows[0][-2:] == ["19", "1"]

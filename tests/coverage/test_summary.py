@@ -11,32 +11,25 @@ import pytest
 
 from forkdiv.core import fingerprint
 from forkdiv.core.config.load import load
-from forkdiv.core.config.study import DATA_AXES
 from forkdiv.core.errors import InvalidResult
+from forkdiv.core.results import Cell, Summary
 from forkdiv.coverage import summary
 from forkdiv.models.checkpoint import Checkpoint
+from tests.summaries import a_cell, read_cell
 
 BASE = Checkpoint(Path("base"), "b" * 32)
 
 
-def cell(density: float | None, subset: str = "all", **more: Any) -> dict[str, Any]:
-    delta = {} if density is None else {"1": {"value": 0.3}, "64": {"value": -0.1}}
-    plain = {
-        "tuned": density is not None,
-        **dict.fromkeys(DATA_AXES),
-        "fork_density": density,
-        "temperature": 0.7,
-        "seed": 0,
-        "subset": subset,
-        "valid": True,
-        "errors": 0,
-        "delta_to_base": delta,
-        "agreement": {"worst_z": 1.0, "at_k": 1, "agrees": True},
-    }
-    return plain | more
+def cell(density: float | None, subset: str = "all", **more: Any) -> Cell:
+    changes = {1: (0.3, 0.2, 0.4), 64: (-0.1, -0.2, 0.0)}
+    return read_cell(a_cell(density, 0.7, subset=subset, changes=changes, **more))
 
 
-def assembled(*cells: dict[str, Any], settings: Sequence[str] = ()) -> dict[str, Any]:
+def change(value: float) -> dict[str, float]:
+    return {"value": value, "low": value - 0.1, "high": value + 0.1}
+
+
+def assembled(*cells: Cell, settings: Sequence[str] = ()) -> Summary:
     study = load(None, settings)
     trials = [[one] for one in cells]
     return summary.assemble(study, "f" * 32, ["fork_density"], trials, {"sweep": 1.23})
@@ -103,26 +96,26 @@ def test_a_mended_stage_makes_a_finished_study_run_again(
 
 def test_the_bases_cells_are_apart_from_the_tuned_ones() -> None:
     done = assembled(cell(None), cell(0.0), cell(0.5))
-    assert [one["fork_density"] for one in done["base"]] == [None]
-    assert [one["fork_density"] for one in done["cells"]] == [0.0, 0.5]
-    assert done["seconds"] == {"sweep": 1.2}
-    assert done["axes"] == ["fork_density"]
+    assert [one.axes["fork_density"] for one in done.base] == [None]
+    assert [one.axes["fork_density"] for one in done.cells] == [0.0, 0.5]
+    assert done.seconds == {"sweep": 1.2}
+    assert done.axes == ("fork_density",)
 
 
 def test_a_tuned_cell_without_a_data_axis_is_no_cell_of_the_base() -> None:
     tuned = cell(None, tuned=True)
     done = assembled(cell(None), tuned)
-    assert (done["base"], done["cells"]) == ([cell(None)], [tuned])
+    assert (done.base, done.cells) == ((cell(None),), (tuned,))
 
 
 def test_a_summary_tells_what_the_task_warns_of() -> None:
     leaky = assembled(settings=["task.kind=arithmetic_chain", "task.position_leak=true"])
-    assert len(leaky["notes"]) == 1 and "leak" in leaky["notes"][0]
-    assert assembled()["notes"] == []
+    assert len(leaky.notes) == 1 and "leak" in leaky.notes[0]
+    assert assembled().notes == ()
 
 
 def test_a_summary_is_json_and_tells_no_place() -> None:
-    done = assembled(cell(None), cell(0.5))
+    done = assembled(cell(None), cell(0.5)).as_json()
     assert json.loads(json.dumps(done, allow_nan=False)) == done
     assert "place" not in done["settings"]
     assert done["settings"]["sft"]["epochs"] == 4
@@ -130,12 +123,12 @@ def test_a_summary_is_json_and_tells_no_place() -> None:
 
 
 def test_the_headline_metric_is_the_worst_change_at_the_largest_k() -> None:
-    worse = {"8": {"value": -0.9}, "64": {"value": -0.3}}
+    worse = {"8": change(-0.9), "64": change(-0.3)}
     done = assembled(
         cell(None),
         cell(0.5),
         cell(0.0, delta_to_base=worse),
-        cell(0.0, "signed", delta_to_base={"64": {"value": -0.8}}),
+        cell(0.0, "signed", delta_to_base={"64": change(-0.8)}),
         cell(1.0, delta_to_base={}, valid=False),
     )
     assert summary.metrics(done) == {"largest_loss_at_max_k": -0.3, "seconds_sweep": 1.2}
@@ -166,7 +159,7 @@ def test_a_study_whose_cells_hold_passes_the_check() -> None:
         ),
     ],
 )
-def test_a_cell_that_does_not_hold_is_named(bad: dict[str, Any], told: str) -> None:
+def test_a_cell_that_does_not_hold_is_named(bad: Cell, told: str) -> None:
     with pytest.raises(InvalidResult) as caught:
         summary.check(assembled(cell(None), bad, cell(1.0)))
     assert str(caught.value) == f"do not trust these cells: {told}"

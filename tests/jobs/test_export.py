@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.errors import UserError
 from forkdiv.core.progress import Progress
 from forkdiv.core.records import Problem
+from forkdiv.core.results import CellName
 from forkdiv.core.store import Store
 from forkdiv.coverage.cells import Findings, cells
 from forkdiv.lm_eval.measuring import measure
@@ -59,18 +61,30 @@ def draw(study: StudyConfig, model: Model) -> dict[str, Any]:
     sampler = FakeSampler(chance)
     samples = sample_sets.obtain(store, evaluation, model.checkpoint, sampler, progress)
     counts = verdicts.obtain(store, evaluation.task, evaluation.problems, config.samples, samples)
-    return cells({}, Findings(counts), config)[-1]
+    name = CellName(axes={}, tuned=True, temperature=1.0, seed=0)
+    return cells(name, Findings(counts), config)[-1].as_json()
 
 
-def test_what_is_exported_is_measured_to_the_studys_numbers(tmp_path: Path) -> None:
+Drawn = tuple[Path, dict[str, dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
+    """The samples of a whole grid in their store, and the cell of every model."""
+    study = grid(tmp_path_factory.mktemp("drawn"))
+    found = {model.name: draw(study, model) for model in models(study)}
+    return study.place.root / "store", found
+
+
+def test_what_is_exported_is_measured_to_the_studys_numbers(drawn: Drawn, tmp_path: Path) -> None:
+    shutil.copytree(drawn[0], tmp_path / "store")
     study = grid(tmp_path)
-    drawn = {model.name: draw(study, model) for model in models(study)}
     run(study)
     folders = {path.name: path for path in (tmp_path / "mine" / "harness").iterdir()}
-    assert sorted(folders) == sorted(name.replace(" ", "_") for name in drawn)
+    assert sorted(folders) == sorted(name.replace(" ", "_") for name in drawn[1])
     assert len(folders) == 4, "the base and one density, at two temperatures each"
-    for name, cell in drawn.items():
-        found = measure(study, [folders[name.replace(" ", "_")]], [])["cells"][-1]
+    for name, cell in drawn[1].items():
+        found = measure(study, [folders[name.replace(" ", "_")]], []).as_json()["cells"][-1]
         for part in ("pass_at", "majority_at", "distinct_at", "best_case_pass_at", "lost"):
             assert found[part] == cell[part]
         assert f"T={found['temperature']:g}" in name
@@ -79,21 +93,24 @@ def test_what_is_exported_is_measured_to_the_studys_numbers(tmp_path: Path) -> N
         assert told["pass@8,none"] == pytest.approx(cell["pass_at"]["8"]["value"])
 
 
-def test_exporting_again_replaces_the_files(tmp_path: Path) -> None:
+def test_exporting_again_replaces_the_files(drawn: Drawn, tmp_path: Path) -> None:
+    shutil.copytree(drawn[0], tmp_path / "store")
     study = grid(tmp_path, "sweep.temperature=[1.0]")
-    for model in models(study):
-        draw(study, model)
     run(study)
     files = {path: path.read_bytes() for path in (tmp_path / "mine").rglob("*.json*")}
+    assert files
     run(study)
     assert {path: path.read_bytes() for path in (tmp_path / "mine").rglob("*.json*")} == files
 
 
 @pytest.mark.parametrize("setting", ["", "eval.samples=16", "eval.problems=12"])
-def test_where_samples_are_missing_nothing_is_written(tmp_path: Path, setting: str) -> None:
-    study = grid(tmp_path)
-    for model in models(study)[: None if setting else -1]:
-        draw(study, model)
+def test_where_samples_are_missing_nothing_is_written(
+    drawn: Drawn, tmp_path: Path, setting: str
+) -> None:
+    shutil.copytree(drawn[0], tmp_path / "store")
+    if not setting:
+        last = models(grid(tmp_path))[-1]
+        shutil.rmtree(last.samples(Store(tmp_path / "store")).path)
     wrong = r"samples of (base T=0\.7|density=1 T=1) are missing: got \d+ of 1[02] problems"
     with pytest.raises(UserError, match=wrong):
         run(grid(tmp_path, *filter(None, [setting])))

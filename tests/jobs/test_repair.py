@@ -2,37 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any
-
 import pytest
 
 from forkdiv.data import dataset
-from tests import stack
+from tests.jobs.conftest import Submitted
 
-pytestmark = pytest.mark.stack
-
-
-@pytest.fixture(scope="module")
-def repaired(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    root = tmp_path_factory.mktemp("repair")
-    stack.run(
-        "study",
-        root,
-        "task={degree: 3, length: 3, valid: 2, names: 16}",
-        "dataset={examples: 40, fork_density: 1.0, branch_coverage: 1}",
-        "sft={epochs: 1, batch_size: 8}",
-        "sweep.synthesis=[none, enumerator, samples]",
-        "synthesis.samples=16",
-    )
-    return root, json.loads((root / "micro" / "summary.json").read_text())
+pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("submitted")]
 
 
 def test_every_way_of_synthesis_is_trained_and_evaluated_side_by_side(
-    repaired: tuple[Path, dict[str, Any]],
+    submitted: Submitted,
 ) -> None:
-    root, summary = repaired
+    root, summary = submitted.root, submitted.summary
     assert summary["axes"] == ["synthesis"]
     ways = [cell["synthesis"] for cell in summary["cells"] if cell["subset"] == "all"]
     assert ways == ["none", "enumerator", "samples"]
@@ -41,10 +22,10 @@ def test_every_way_of_synthesis_is_trained_and_evaluated_side_by_side(
 
 
 def test_the_repaired_data_covers_its_forks_with_as_many_examples(
-    repaired: tuple[Path, dict[str, Any]],
+    submitted: Submitted,
 ) -> None:
     cards = {}
-    for folder in (repaired[0] / "store" / "synthesis").glob("*"):
+    for folder in (submitted.root / "store" / "synthesis").glob("*"):
         card = dataset.read_card(folder)
         cards[card["synthesis"]["way"]] = card
     assert set(cards) == {"enumerator", "samples"}

@@ -25,17 +25,18 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from forkdiv.cli import app
+from forkdiv.core.config.decoder import KNOBS, lm_eval_name
 from forkdiv.core.config.load import load
 from forkdiv.core.config.study import DecoderConfig, StudyConfig
 from forkdiv.core.config.tasks import TaskConfig
 from forkdiv.core.errors import InvalidResult, UserError
 from forkdiv.core.records import Completion, Problem
 from forkdiv.coverage.stats import pass_at_k
+from forkdiv.lm_eval import measuring
 from forkdiv.lm_eval.counting import count
 from forkdiv.lm_eval.files import find
 from forkdiv.lm_eval.judge import OWN, Judge
 from forkdiv.lm_eval.lines import read
-from forkdiv.lm_eval.measuring import measure
 from forkdiv.lm_eval.reading import Samples, take_in
 from forkdiv.lm_eval.run import Run
 from forkdiv.lm_eval.writing import write
@@ -86,6 +87,11 @@ def written(path: Path, rows: Iterable[Any]) -> Path:
 
 def samples_in(*paths: Path, columns: ColumnsConfig | None = None) -> Samples:
     return take_in(find(paths), columns or ColumnsConfig())
+
+
+def measure(study: StudyConfig, samples: Sequence[Path], base: Sequence[Path]) -> dict[str, Any]:
+    """The summary as JSON."""
+    return measuring.measure(study, samples, base).as_json()
 
 
 def values(done: dict[str, Any], part: str = "cells", subset: str = "all") -> dict[str, float]:
@@ -473,6 +479,21 @@ def test_a_base_of_other_problems_is_refused(tmp_path: Path, case: str) -> None:
     tuned = written(tmp_path / "t.jsonl", [GOOD, line(1, ["yes", "no"])])
     with pytest.raises(UserError, match=wrong):
         measure(study(), [tuned], [written(tmp_path / "b.jsonl", rows)])
+
+
+@pytest.mark.parametrize("name", [name for name, knob in KNOBS.items() if knob.shapes])
+def test_every_setting_of_the_decoder_that_shapes_samples_is_compared(
+    tmp_path: Path, name: str
+) -> None:
+    def asked(value: float) -> dict[str, Any]:
+        return {"gen_args_0": {"arg_0": "prompt", "arg_1": {lm_eval_name(name): value}}}
+
+    paths = [
+        written(tmp_path / f"{at}.jsonl", [line(0, ["yes", "no"], arguments=asked(at))])
+        for at in (1, 2)
+    ]
+    notes = " | ".join(measure(study(), paths[:1], paths[1:])["notes"])
+    assert f"not sampled alike: {{'{name}': 1}} for tuned, {{'{name}': 2}} for base" in notes
 
 
 def test_what_makes_a_comparison_less_than_it_seems_is_said(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from forkdiv import cli
+from forkdiv.cli.verbs import VERBS, sorted_out
 from forkdiv.core.config.load import load
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.errors import UserError
@@ -171,7 +171,7 @@ def test_what_cannot_be_averaged_is_refused_and_leaves_nothing(
 def test_the_verb_takes_its_alphas_as_they_are_and_finds_them_again(
     pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = [f"place.root={tmp_path}", *cli._named("interpolate", ["0.25", "1"])]
+    settings = [f"place.root={tmp_path}", *sorted_out(VERBS["interpolate"], ["0.25", "1"], {})[0]]
     study = load(None, [*settings, f"base={pair[0]}", f"checkpoint={pair[1]}"])
     job.run(study)
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("alpha ")]
@@ -184,8 +184,9 @@ def test_the_verb_takes_its_alphas_as_they_are_and_finds_them_again(
 
 
 def test_a_verb_without_plain_arguments_keeps_refusing_them() -> None:
-    assert cli._named("study", ["0.5", "a=1"]) == ["0.5", "a=1"]
-    assert cli._named("interpolate", ["0.5", "a=1", "1"]) == ["sweep.interpolation=[0.5,1]", "a=1"]
+    assert sorted_out(VERBS["study"], ["0.5", "a=1"], {}) == (["a=1", "0.5"], {})
+    settings = ["sweep.interpolation=[0.5,1]", "a=1"]
+    assert sorted_out(VERBS["interpolate"], ["0.5", "a=1", "1"], {}) == (settings, {})
 
 
 # --- in a study -----------------------------------------------------------------------------------

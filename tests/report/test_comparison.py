@@ -12,26 +12,26 @@ from typer.testing import CliRunner
 
 from forkdiv.cli import app
 from forkdiv.core.errors import UserError
-from forkdiv.report import comparison, study_curves
-from forkdiv.report.comparison import Study
+from forkdiv.core.results import Summary
+from forkdiv.report import comparison, studies, study_curves
+from forkdiv.report.studies import Study
+from forkdiv.report.studies import named as studies_of
 from tests.report.test_page import Page
 from tests.summaries import DOWN, FLAT, UP, a_cell, a_summary, grid_summary, made_invalid
-
-Summary = dict[str, Any]
 
 
 def kept(root: Path, name: str, summary: Summary | None = None, **settings: Any) -> Path:
     """The result folder of a study."""
     folder = root / name
     folder.mkdir(parents=True)
-    made = {**(summary or grid_summary()), "study": name}
+    made = {**(summary or grid_summary()).as_json(), "study": name}
     made["settings"] = {**made["settings"], "name": name, **settings}
     (folder / "summary.json").write_text(json.dumps(made))
     return folder
 
 
 def two(root: Path, **settings: Any) -> list[Study]:
-    return comparison.named([kept(root, "one"), kept(root, "two", **settings)])
+    return studies_of([kept(root, "one"), kept(root, "two", **settings)])
 
 
 def test_only_the_settings_that_differ_are_told(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_other_problems_are_told_before_anything_is_compared(
 def test_other_ks_are_told_and_the_table_has_those_of_all(tmp_path: Path) -> None:
     some = a_summary([a_cell(0.5, changes={1: UP, 4: FLAT})])
     folders = [kept(tmp_path, "one"), kept(tmp_path, "two", some)]
-    studies = comparison.named(folders)
+    studies = studies_of(folders)
     assert "different k; those that all have: 1 and 4." in comparison.cautions(studies)[0]
     assert comparison.numbers(studies).header[5:] == [
         *("pass@1", "change at 1", "pass@4", "change at 4")
@@ -76,7 +76,7 @@ def test_studies_that_share_no_k_are_still_shown(tmp_path: Path) -> None:
     ]
     for cell in json.loads((folders[0] / "summary.json").read_text())["cells"]:
         assert "1" not in cell["pass_at"]
-    studies = comparison.named(folders)
+    studies = studies_of(folders)
     assert "those that all have: none" in comparison.cautions(studies)[0]
     rows = comparison.numbers(studies).rows
     assert [row[5] for row in rows if row[0] == "one"] == ["none"] * 2
@@ -88,7 +88,7 @@ def test_the_joint_table_holds_each_study_at_its_temperature_nearest_1(tmp_path:
         kept(tmp_path, "cool", grid_summary(("all",), temperatures=(0.2, 0.9))),
         kept(tmp_path, "hot", grid_summary(("all", "x"), {"direction": (1.0,)}, (1.5,))),
     ]
-    studies = comparison.named(folders)
+    studies = studies_of(folders)
     made = comparison.numbers(studies)
     assert [row[:4] for row in made.rows] == [
         ["cool", "base", "all problems", "0.9"],
@@ -108,7 +108,7 @@ def test_every_panel_has_the_same_axes_and_a_name_looks_alike(tmp_path: Path) ->
         kept(tmp_path, "one", grid_summary(("all",), {"fork_density": (0.0, 1.0)}, (1.0,))),
         kept(tmp_path, "two", grid_summary(("all",), {"fork_density": (0.5, 1.0)}, (1.0,))),
     ]
-    studies = comparison.named(folders)
+    studies = studies_of(folders)
     one, two = study_curves.figure(studies).axes
     assert (one.get_xlim(), one.get_ylim()) == (two.get_xlim(), two.get_ylim())
     looks = [
@@ -126,7 +126,7 @@ def test_the_page_needs_nothing_from_elsewhere_and_names_cannot_become_markup(
     folders = [kept(tmp_path, "one"), kept(tmp_path, "two", evil, task={"kind": "<script>"})]
     path = folders[1] / "summary.json"
     path.write_text(path.read_text().replace('"study": "two"', '"study": "<script>two"'))
-    written = comparison.write(comparison.named(folders), tmp_path)
+    written = comparison.write(studies_of(folders), tmp_path)
     text = written.read_text()
     html = Page(text)
     assert written == tmp_path / "comparison.html"
@@ -140,9 +140,7 @@ def test_the_page_needs_nothing_from_elsewhere_and_names_cannot_become_markup(
 
 def test_two_studies_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
     folders = [kept(tmp_path / "a", "same"), kept(tmp_path / "b", "same")]
-    assert [one.name for one in comparison.named(folders)] == [
-        f"same in {folder}" for folder in folders
-    ]
+    assert [one.name for one in studies_of(folders)] == [f"same in {folder}" for folder in folders]
 
 
 @pytest.mark.parametrize(
@@ -160,14 +158,14 @@ def test_a_folder_that_cannot_be_compared_is_refused(
     if content is not None:
         (tmp_path / "summary.json").write_text(content)
     with pytest.raises(UserError, match=said) as refused:
-        comparison.read(tmp_path)
+        studies.read(tmp_path)
     assert re.search("; allowed: .*; (run|name) ", str(refused.value))
 
 
 def test_a_study_is_not_compared_with_itself(tmp_path: Path) -> None:
     one = kept(tmp_path, "one")
     with pytest.raises(UserError, match="would be compared with itself"):
-        comparison.named([one, one / ".." / "one"])
+        studies_of([one, one / ".." / "one"])
 
 
 def test_the_command_writes_the_page_into_the_studys_folder(tmp_path: Path) -> None:

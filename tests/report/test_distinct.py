@@ -9,15 +9,16 @@ from forkdiv.report import distinct
 from forkdiv.report.grid import Grid
 from forkdiv.report.setting import Setting
 from tests.simulated import a_study
-from tests.summaries import a_cell, a_summary
+from tests.summaries import a_cell, a_summary, read
 
 
 def test_they_are_left_out_where_no_problem_has_a_second_solution() -> None:
     summary = a_study(densities=(0.5,), temperatures=(1.0,), epochs=(8,))
     assert distinct.told(Grid.of(summary))
-    for cell in [*summary["base"], *summary["cells"]]:
+    plain = summary.as_json()
+    for cell in [*plain["base"], *plain["cells"]]:
         cell["distinct_at"] = cell["pass_at"]
-    grid = Grid.of(summary)
+    grid = Grid.of(read(plain))
     assert (distinct.told(grid), distinct.plots(grid), distinct.table(grid).rows) == ([], [], [])
 
 
@@ -31,15 +32,15 @@ def test_limits_over_seeds_are_not_cut_at_one_solution() -> None:
 
 
 def test_the_number_of_valid_solutions_is_a_line_where_it_is_known() -> None:
-    summary = a_study(densities=(0.5,), temperatures=(1.0,), epochs=(8,))
+    plain = a_study(densities=(0.5,), temperatures=(1.0,), epochs=(8,)).as_json()
 
     def words() -> list[str]:
         axes = Figure().subplots()
-        distinct.plots(Grid.of(summary))[0][1][0].draw(axes)
+        distinct.plots(Grid.of(read(plain)))[0][1][0].draw(axes)
         return [text.get_text() for text in axes.texts]
 
     assert words() == ["valid solutions"]
-    for cell in [*summary["base"], *summary["cells"]]:
+    for cell in [*plain["base"], *plain["cells"]]:
         cell["valid_solutions"] = None
     assert words() == []
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import pytest
 from matplotlib.figure import Figure
 
+from forkdiv.core.results import Summary
 from forkdiv.report import dynamics
 from forkdiv.report.dynamics import Dynamics
 from forkdiv.report.grid import Grid
 from forkdiv.report.panels import near_rows
 from tests.simulated import a_study
-from tests.summaries import a_cell, a_summary
+from tests.summaries import a_cell, a_summary, as_once_written
 
 
-def study(**varied: object) -> tuple[dict[str, object], Grid, Dynamics]:
+def study(**varied: object) -> tuple[Summary, Grid, Dynamics]:
     summary = a_study(temperatures=(1.0,), **varied)  # type: ignore[arg-type]
     grid = Grid.of(summary)
     found = Dynamics.of(summary, grid)
@@ -24,8 +25,8 @@ def study(**varied: object) -> tuple[dict[str, object], Grid, Dynamics]:
 def test_without_earlier_checkpoints_there_are_no_dynamics() -> None:
     summary = a_summary([a_cell(0.5, epoch=4)])
     assert Dynamics.of(summary, Grid.of(summary)) is None
-    del summary["dynamics"]
-    assert Dynamics.of(summary, Grid.of(summary)) is None
+    older = as_once_written(summary)
+    assert Dynamics.of(older, Grid.of(older)) is None
 
 
 def test_a_line_opens_at_the_base_and_closes_at_the_last_cells() -> None:
@@ -48,9 +49,9 @@ def test_over_several_seeds_the_mean_is_drawn() -> None:
     panel = near_rows(grid)[0][0]
     (setting,) = grid.settings
     mine = [
-        cell["pass_at"]["64"]["value"]
-        for cell in summary["dynamics"]  # type: ignore[attr-defined]
-        if cell["subset"] == "all"
+        interval.value
+        for cell in summary.dynamics
+        if cell.subset == "all" and (interval := cell.pass_at[64])
     ]
     assert len(mine) == 3
     assert found.pass_at(panel, setting, 64)[1.0].value == pytest.approx(sum(mine) / 3)

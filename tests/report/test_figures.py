@@ -15,16 +15,16 @@ from forkdiv.report.panels import (
     left_out_of_heat,
 )
 from tests.simulated import a_study
-from tests.summaries import a_cell, a_summary, as_once_written, grid_summary
+from tests.summaries import a_cell, a_summary, as_once_written, grid_summary, read, read_cell
 
 
 def test_heat_map_cells_show_the_numbers_of_the_summary() -> None:
-    summary = grid_summary(("unsigned",))
-    for number, cell in enumerate(summary["cells"]):
+    plain = grid_summary(("unsigned",)).as_json()
+    for number, cell in enumerate(plain["cells"]):
         for entry, sign in ((cell["delta_to_base"]["1"], 1), (cell["delta_to_base"]["16"], -1)):
             value = sign * (number + 1) / 100
             entry.update(value=value, low=value - 0.015, high=value + 0.015)
-    panels = [axes for axes in figures(summary)["delta_heatmap"].axes if axes.get_title()]
+    panels = [axes for axes in figures(read(plain))["delta_heatmap"].axes if axes.get_title()]
     assert [panel.get_title() for panel in panels] == [
         "unsigned forks: pass@1 against the base",
         "unsigned forks: pass@16 against the base",
@@ -41,14 +41,14 @@ def test_curves_pass_through_the_values_of_the_summary() -> None:
     panel = figures(summary)["pass_at_k"].axes[1]
     lines = {str(line.get_label()): line for line in panel.lines}
     assert list(lines["fork density 0.5"].get_xdata()) == [1, 4, 16]  # type: ignore[arg-type]
-    expected = [point["value"] for point in summary["cells"][3]["pass_at"].values()]
+    expected = [point.value for point in summary.cells[3].pass_at.values() if point]
     assert list(lines["fork density 0.5"].get_ydata()) == pytest.approx(expected)  # type: ignore[arg-type]
     assert lines["base"].get_linestyle() == "--"
     assert lines["fork density 0"].get_marker() != lines["fork density 0.5"].get_marker()
 
 
 def test_trial_figure_draws_each_subset_on_its_own_line() -> None:
-    cells = [a_cell(0.5, subset=subset) for subset in ("signed", "unsigned", "all")]
+    cells = [read_cell(a_cell(0.5, subset=one)) for one in ("signed", "unsigned", "all")]
     (axes,) = curve_figure(cells, "density 0.5").axes
     legend = axes.get_legend()
     assert legend is not None
@@ -118,10 +118,10 @@ def test_no_panel_holds_more_lines_than_can_be_told_apart_and_no_setting_is_draw
 
 
 def test_heat_map_of_two_axes_has_every_setting_in_a_row_of_its_own() -> None:
-    summary = grid_summary(("all",), TWO_AXES, (1.0,))
-    for number, cell in enumerate(summary["cells"]):
+    plain = grid_summary(("all",), TWO_AXES, (1.0,)).as_json()
+    for number, cell in enumerate(plain["cells"]):
         cell["delta_to_base"]["16"] = {"value": -number / 10, "low": -1.0, "high": 1.0}
-    panel = figures(summary)["delta_heatmap"].axes[1]
+    panel = figures(read(plain))["delta_heatmap"].axes[1]
     ticks = [label.get_text() for label in panel.get_yticklabels()]
     assert ticks == [f"{d}, {v}" for d in ("0", "0.5", "1") for v in ("0", "0.5", "1")]
     assert panel.get_ylabel() == "fork density, direction"
@@ -151,7 +151,7 @@ def test_of_many_subsets_the_first_are_drawn_and_the_rest_are_told() -> None:
     assert [row[0].subset for row in layout(grid)] == ["all", *(f"s{i}" for i in range(7))]
     assert "the first 8 of 21 subsets" in left_out_of_curves(grid)
     assert "the first 8 of 21 subsets" in left_out_of_heat(grid)
-    (axes,) = curve_figure(summary["cells"][:21], "t").axes
+    (axes,) = curve_figure(summary.cells[:21], "t").axes
     legend = axes.get_legend()
     assert legend is not None
     assert len(legend.get_texts()) == MOST_SUBSETS
@@ -161,7 +161,7 @@ def test_of_many_subsets_the_first_are_drawn_and_the_rest_are_told() -> None:
 def test_any_subset_name_can_be_drawn() -> None:
     names = ["all", "$\\frac$", "_hidden", "a\nb", "", "long " * 30]
     cells = [a_cell({}, subset=name) for name in names]
-    trial = curve_figure(cells, "$\\frac$")
+    trial = curve_figure([read_cell(one) for one in cells], "$\\frac$")
     legend = trial.axes[0].get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()][1:5] == [

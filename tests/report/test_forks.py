@@ -11,7 +11,7 @@ from forkdiv.report import forks
 from forkdiv.report.forks import Forks
 from forkdiv.report.grid import Grid
 from tests.simulated import a_study
-from tests.summaries import a_cell, a_summary
+from tests.summaries import a_cell, a_summary, read
 
 
 def found(**varied: Any) -> Forks:
@@ -26,11 +26,12 @@ def test_a_study_without_forks_has_no_such_section() -> None:
 
 def test_signed_forks_stand_before_unsigned_ones_and_deeper_ones_below() -> None:
     summary = a_study(densities=(0.5,), temperatures=(1.0,), epochs=(8,))
-    for cell in [*summary["base"], *summary["cells"]]:
+    plain = summary.as_json()
+    for cell in [*plain["base"], *plain["cells"]]:
         if cell["subset"] == "all":
             second = [{**one, "depth": 2} for one in cell["forks"]["depths"]]
             cell["forks"]["depths"] = [*second, *cell["forks"]["depths"]]
-    made = Forks.of(Grid.of(summary))
+    made = Forks.of(Grid.of(read(plain)))
     assert made
     assert made.forks == [(1, True), (1, False), (2, True), (2, False)]
     assert [title for title, _ in forks.plots(made)] == [

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm, t
 
+from forkdiv.core.results import Interval, Summary
 from forkdiv.report.grid import (
     Estimate,
     Grid,
@@ -21,7 +22,17 @@ from forkdiv.report.grid import (
 )
 from forkdiv.report.setting import Setting
 from forkdiv.report.tables import table
-from tests.summaries import DOWN, FLAT, UP, Change, a_cell, a_summary, grid_summary, made_invalid
+from tests.summaries import (
+    DOWN,
+    FLAT,
+    UP,
+    Change,
+    a_cell,
+    a_summary,
+    grid_summary,
+    made_invalid,
+    read,
+)
 
 
 def density(value: float) -> Setting:
@@ -116,7 +127,7 @@ def test_subsets_stand_in_the_order_of_the_cells_after_all_problems() -> None:
     assert [subset_title(subset) for subset in grid.subsets] == [
         *("all problems", "zebra", "signed forks", "apple")
     ]
-    assert [cell["subset"] for cell in grid.cells[:4]] == list(grid.subsets)
+    assert [cell.subset for cell in grid.cells[:4]] == list(grid.subsets)
 
 
 def test_the_temperature_nearest_1_is_the_lower_of_two_as_near() -> None:
@@ -215,14 +226,16 @@ def test_a_change_lies_between_its_limits_and_within_what_a_change_can_be(
 
 def test_changes_of_every_place_are_those_of_its_cells() -> None:
     summary = grid_summary(("all", "x"), {"direction": (0.0, 1.0), "structure": ("data-level",)})
-    for number, cell in enumerate(summary["cells"]):
+    plain = summary.as_json()
+    for number, cell in enumerate(plain["cells"]):
         cell["delta_to_base"]["4"] = dict(zip(("value", "low", "high"), FLAT, strict=True))
         cell["delta_to_base"]["4"]["value"] = number / 1000
+    summary = read(plain)
     grid = Grid.of(summary)
-    for number, cell in enumerate(summary["cells"]):
-        setting = Setting.of(cell, grid.axes)
+    for number, tuned in enumerate(summary.cells):
+        setting = Setting.of(tuned, grid.axes)
         assert setting
-        found = grid.change(setting, cell["temperature"], cell["subset"], 4)
+        found = grid.change(setting, tuned.temperature, tuned.subset, 4)
         assert found is not None
         assert found.value == number / 1000
 
@@ -259,14 +272,16 @@ def test_a_summary_of_before_has_no_limits_for_all_k_at_once() -> None:
         assert grid.pass_at_once(None, 1.0, "all", 1) is None
 
 
-@pytest.mark.parametrize("missing", [None, float("nan"), float("inf")])
-def test_an_interval_that_lacks_a_number_is_none(missing: float | None) -> None:
-    assert as_estimate({"value": 0.5, "low": missing, "high": 0.6}) is None
+@pytest.mark.parametrize("missing", [float("nan"), float("inf")])
+def test_an_interval_that_lacks_a_number_is_none(missing: float) -> None:
+    assert as_estimate(Interval(value=0.5, low=missing, high=0.6)) is None
     assert as_estimate(None) is None
-    assert as_estimate({"value": 0.5, "low": 0.4, "high": 0.6}) == Estimate(0.5, 0.4, 0.6)
+    known = Interval(value=0.5, low=0.4, high=0.6)
+    assert as_estimate(known) == Estimate(0.5, 0.4, 0.6)
+    assert as_estimate(known, at_once=True) is None
 
 
-def of_two_decoders() -> dict[str, Any]:
+def of_two_decoders() -> Summary:
     """`plain` gains where `forced` loses."""
     cells = [
         a_cell(0.5, changes={1: UP, 16: DOWN}, decoder="plain"),
@@ -302,10 +317,8 @@ def test_a_table_names_the_decoder_of_each_row() -> None:
 
 
 def test_a_decoder_without_a_valid_cell_hides_no_other() -> None:
-    summary = of_two_decoders()
-    summary["cells"] = [
-        made_invalid(cell) for cell in summary["cells"] if cell["decoder"] == "forced"
-    ]
-    summary["base"][1] = made_invalid(summary["base"][1])
-    header, rows = table(summary)
+    plain = of_two_decoders().as_json()
+    plain["cells"] = [made_invalid(cell) for cell in plain["cells"] if cell["decoder"] == "forced"]
+    plain["base"][1] = made_invalid(plain["base"][1])
+    header, rows = table(read(plain))
     assert "pass@16" in header and len(rows) == 3

@@ -8,8 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from forkdiv.core.results import Summary
 from forkdiv.report.headline import headline, warning
-from tests.summaries import DOWN, FLAT, UP, Change, a_cell, a_summary, grid_summary, made_invalid
+from tests.summaries import (
+    DOWN,
+    FLAT,
+    UP,
+    Change,
+    a_cell,
+    a_summary,
+    grid_summary,
+    made_invalid,
+    read,
+)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +134,7 @@ def test_the_warning_names_three_trials_at_most_and_is_empty_without_cause() -> 
     assert warning(a_summary([a_cell(0.5)])) == ""
 
 
-def two_axes(**changes: Change) -> dict[str, Any]:
+def two_axes(**changes: Change) -> Summary:
     """Fork density × direction; `d1v0` is the change of pass@16 at density 1 and direction 0."""
     return a_summary(
         [
@@ -217,8 +228,9 @@ def test_only_unsigned_forks_are_spoken_of_beside_all_problems() -> None:
 
 def test_settings_without_a_valid_change_are_not_chosen() -> None:
     summary = two_axes(d0v0=FLAT, d0v1=DOWN, d1v0=FLAT, d1v1=(0.5, 0.45, 0.55))
-    summary["cells"][1] = made_invalid(summary["cells"][1])
-    line = headline(summary).splitlines()[1]
+    plain = summary.as_json()
+    plain["cells"][1] = made_invalid(plain["cells"][1])
+    line = headline(read(plain)).splitlines()[1]
     assert "of 3 settings the lowest change" in line and "all 3 at once" in line
     assert "direction 1: fine-tuning" not in line
 

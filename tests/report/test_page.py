@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from forkdiv.core.results import Summary
 from forkdiv.report import page, tables
 from forkdiv.report.figures import curve_figure, figures
 from forkdiv.report.headline import headline
@@ -26,6 +26,7 @@ from tests.summaries import (
     as_once_written,
     grid_summary,
     made_invalid,
+    read,
 )
 
 
@@ -69,8 +70,8 @@ def test_an_invalid_cell_is_told_in_the_first_line(tmp_path: Path) -> None:
     ],
     ids=["nothing", "base only", "one point", "only k=4", "all invalid", "no base"],
 )
-def test_a_degenerate_study_still_gives_a_page(summary: dict[str, Any], tmp_path: Path) -> None:
-    text = page.write(json.loads(json.dumps(summary)), tmp_path).read_text()
+def test_a_degenerate_study_still_gives_a_page(summary: Summary, tmp_path: Path) -> None:
+    text = page.write(summary, tmp_path).read_text()
     assert "</html>" in text
     assert headline(summary)
     assert set(figures(summary)) == {"pass_at_k", "delta_heatmap"}
@@ -90,11 +91,11 @@ def test_the_page_loads_nothing_from_elsewhere_and_repeats_no_id(tmp_path: Path)
 def test_names_from_the_study_cannot_become_markup(tmp_path: Path) -> None:
     evil = '<script>alert("x")</script>$\\frac$'
     summary = a_summary([a_cell(0.5)], study=evil)
-    summary["settings"] = {evil: evil}
+    summary = summary.model_copy(update={"settings": {evil: evil}})
     text = page.write(summary, tmp_path).read_text()
     assert "<script" not in text
     assert "&lt;script&gt;" in text
-    curve_figure(summary["cells"], evil).canvas.draw()
+    curve_figure(summary.cells, evil).canvas.draw()
 
 
 def test_the_question_is_answered_before_anything_else(tmp_path: Path) -> None:
@@ -131,13 +132,13 @@ def test_a_whole_study_has_every_section_in_order_and_a_link_to_each(tmp_path: P
 
 
 def test_completions_stand_side_by_side_and_cannot_become_markup(tmp_path: Path) -> None:
-    summary = a_study(densities=(0.0,), temperatures=(1.0,), epochs=(8,))
-    for cell in summary["cells"]:
+    plain = a_study(densities=(0.0,), temperatures=(1.0,), epochs=(8,)).as_json()
+    for cell in plain["cells"]:
         told = cell["shrinkage"]["lost"]
         if told:
             told[0].update(id="<i>&", prompt="<script>p</script>")
             told[0]["base"]["right"] = "</pre><script>x</script>"
-    text = page.write(summary, tmp_path).read_text()
+    text = page.write(read(plain), tmp_path).read_text()
     section = text.split('<h2 id="problems">')[1].split("<h2")[0]
     assert "<script" not in text and "<i>&" not in text
     assert "&lt;/pre&gt;&lt;script&gt;x&lt;/script&gt;" in section
@@ -190,8 +191,8 @@ def test_notes_on_the_data_stand_before_the_figures_and_only_where_there_are_som
 ) -> None:
     summary = a_summary([a_cell(0.5)])
     assert "Notes on the data" not in page.write(summary, tmp_path).read_text()
-    summary["notes"] = ["12 rows were left out", "<b>odd</b> & rows"]
-    text = page.write(summary, tmp_path).read_text()
+    notes = ("12 rows were left out", "<b>odd</b> & rows")
+    text = page.write(summary.model_copy(update={"notes": notes}), tmp_path).read_text()
     assert "<li>12 rows were left out</li>" in text
     assert "<li>&lt;b&gt;odd&lt;/b&gt; &amp; rows</li>" in text
     assert text.index("Notes on the data") < text.index('<h2 id="curves">')

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from forkdiv.core.config.study import AXES
 from forkdiv.report.setting import CATEGORIES, Setting, title
-from tests.summaries import a_cell
+from tests.summaries import a_cell, read_cell
 
 
 def setting(**values: Any) -> Setting:
     axes = [axis for axis in AXES if axis in values]
-    found = Setting.of(a_cell(values), axes)
+    found = Setting.of(read_cell(a_cell(values)), axes)
     assert found
     return found
 
@@ -50,8 +50,8 @@ def test_a_setting_is_named_by_its_axes(values: dict[str, Any], label: str, phra
 
 
 def test_the_base_has_no_setting() -> None:
-    assert Setting.of(a_cell(None), ("fork_density",)) is None
-    assert Setting.of(a_cell(None), ()) is None
+    assert Setting.of(read_cell(a_cell(None)), ("fork_density",)) is None
+    assert Setting.of(read_cell(a_cell(None)), ()) is None
 
 
 def test_numbers_sort_by_size_and_texts_as_the_config_lists_them() -> None:

@@ -7,14 +7,16 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
+from forkdiv.core.results import Crossing
 from forkdiv.report import shrinkage
 from forkdiv.report.grid import Grid
 from tests.simulated import a_study
 from tests.summaries import a_cell, a_summary
 
 
-def crossing(**known: Any) -> dict[str, Any]:
-    return {"k": None, "low": None, "high": None, "share": 0.5, "above_at_1": True, **known}
+def crossing(**known: Any) -> Crossing:
+    none = {"k": None, "low": None, "high": None, "share": 0.5, "above_at_1": True}
+    return Crossing.model_validate({**none, **known})
 
 
 @pytest.mark.parametrize(
@@ -27,9 +29,7 @@ def crossing(**known: Any) -> dict[str, Any]:
         (crossing(above_at_1=False), "none: no gain at k=1"),
     ],
 )
-def test_k_star_is_told_with_its_interval_or_why_there_is_none(
-    found: dict[str, Any], said: str
-) -> None:
+def test_k_star_is_told_with_its_interval_or_why_there_is_none(found: Crossing, said: str) -> None:
     assert shrinkage.crossing_said(found, 64) == said
 
 

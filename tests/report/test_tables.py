@@ -6,7 +6,15 @@ from typing import Any
 
 from forkdiv.report import tables
 from forkdiv.report.grid import Grid
-from tests.summaries import BROKEN_PATH, OTHER_ENDS, a_cell, a_summary, grid_summary, made_invalid
+from tests.summaries import (
+    BROKEN_PATH,
+    OTHER_ENDS,
+    a_cell,
+    a_summary,
+    grid_summary,
+    made_invalid,
+    read,
+)
 
 
 def with_modes(cell: dict[str, Any], **modes: dict[int, int]) -> dict[str, Any]:
@@ -54,10 +62,10 @@ def test_an_invalid_cell_has_no_best_case() -> None:
 
 def test_every_row_is_as_long_as_its_header() -> None:
     axes = {"fork_density": (0.0, 1.0), "structure": ("data-level", "problem-level")}
-    summary = grid_summary(("all", "x"), axes)
-    for cell in summary["cells"]:
+    plain = grid_summary(("all", "x"), axes).as_json()
+    for cell in plain["cells"]:
         with_modes(cell, a={1: 100, 4: 9}, b={1: 2})
-    grid = Grid.of(summary)
+    grid = Grid.of(read(plain))
     modes = tables.modes(grid)
     assert modes
     for made in (tables.numbers(grid), tables.losses(grid), tables.agreements(grid), modes):
@@ -83,10 +91,10 @@ def test_a_mode_is_told_with_its_share_and_the_problems_behind_it() -> None:
 
 
 def test_where_few_problems_have_the_most_samples_of_a_mode_a_smaller_k_is_told_too() -> None:
-    summary = grid_summary(("all",), {"direction": (0.0, 0.5)}, (1.0,))
-    for cell in summary["cells"]:
+    plain = grid_summary(("all",), {"direction": (0.0, 0.5)}, (1.0,)).as_json()
+    for cell in plain["cells"]:
         with_modes(cell, forward={1: 100, 4: 60, 16: 20}, reverse={1: 100, 4: 50})
-    made = tables.modes(Grid.of(summary))
+    made = tables.modes(Grid.of(read(plain)))
     assert made
     assert [name for name in made.header if "given" in name] == [
         f"pass@{k} given the mode" for k in (1, 4, 16)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from forkdiv.report import decoders
 from forkdiv.report.grid import Grid
 from tests.simulated import a_study
-from tests.summaries import a_cell, a_summary, made_invalid
+from tests.summaries import a_cell, a_summary, as_once_written, made_invalid, read
 
 
 def test_a_vote_stands_beside_pass_at_the_largest_k() -> None:
@@ -22,7 +22,7 @@ def test_without_answers_to_vote_on_there_is_no_table() -> None:
 
 def test_each_model_is_told_with_its_own_best_temperature() -> None:
     summary = a_study(densities=(0.0,), epochs=(8,))
-    summary["best_decoders"] = summary["best_decoders"][-1:]
+    summary = summary.model_copy(update={"best_decoders": summary.best_decoders[-1:]})
     made = decoders.best(summary, Grid.of(summary))
     assert made
     assert made.header == [
@@ -35,7 +35,8 @@ def test_each_model_is_told_with_its_own_best_temperature() -> None:
 def test_a_study_without_any_axis_names_the_tuned_model() -> None:
     summary = a_summary([a_cell({})])
     row = {"seed": 0, "subset": "all", "k": 16, "base_temperature": 0.7, "tuned_temperature": 1.0}
-    summary["best_decoders"] = [{**row, "delta": {"value": 0.1, "low": 0.0, "high": 0.2}}]
+    best = {**row, "delta": {"value": 0.1, "low": 0.0, "high": 0.2}}
+    summary = read({**summary.as_json(), "best_decoders": [best]})
     made = decoders.best(summary, Grid.of(summary))
     assert made
     assert (made.header[0], made.rows[0][0]) == ("model", "tuned")
@@ -44,5 +45,5 @@ def test_a_study_without_any_axis_names_the_tuned_model() -> None:
 def test_where_nothing_was_chosen_there_is_no_table() -> None:
     summary = a_summary([a_cell(0.5)])
     assert decoders.best(summary, Grid.of(summary)) is None
-    del summary["best_decoders"]
-    assert decoders.best(summary, Grid.of(summary)) is None
+    older = as_once_written(summary)
+    assert decoders.best(older, Grid.of(older)) is None

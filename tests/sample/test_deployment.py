@@ -10,46 +10,31 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import pytest
-import torch
 from ray import serve as ray_serve
-from safetensors.torch import load_file, save_file
 
-from forkdiv.core.config.study import DecoderConfig, PlaceConfig, StudyConfig
+from forkdiv.core.config.study import DecoderConfig
 from forkdiv.core.records import Problem
 from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
-from forkdiv.models.loading import load_model, load_tokenizer
+from forkdiv.models.loading import load_tokenizer
 from forkdiv.sample import deployment
 from forkdiv.sample.engine import PROOF_TOLERANCE
-from forkdiv.sample.engine_settings import EngineSpec
 from forkdiv.sample.sample_sets import Failed, Request, Response
 from forkdiv.tasks.registry import build
+from tests import checkpoints
+from tests.checkpoints import greedy_text
+from tests.serving import STUDY, Engine
 from tests.stack import BASE
-from tuning.session import engine_spec, running
+from tuning.session import engine_spec
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("engine")]
 
-STUDY = StudyConfig(base=BASE)
 GREEDY = DecoderConfig(temperature=0.0)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def ray_session() -> Iterator[None]:
-    with running(PlaceConfig(dashboard=False, num_cpus=2)):
-        yield
-
-
 @pytest.fixture(scope="module")
-def spec() -> EngineSpec:
-    return engine_spec(STUDY, open_checkpoint(BASE))
-
-
-@pytest.fixture(scope="module")
-def sampler(spec: EngineSpec) -> Iterator[deployment.ServeSampler]:
-    name = deployment.deploy(spec)
-    yield deployment.ServeSampler(name, spec.config)
-    ray_serve.delete(name)
+def sampler(engine: Engine) -> deployment.ServeSampler:
+    return engine.sampler
 
 
 @pytest.fixture(scope="module")
@@ -58,33 +43,9 @@ def problems() -> list[Problem]:
 
 
 @pytest.fixture(scope="module")
-def other(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+def other(engine: Engine) -> Checkpoint:
     """The base with noise on every weight: the same shape, other answers."""
-    folder = tmp_path_factory.mktemp("checkpoints") / "other"
-    return disturbed(folder, scale=0.05)
-
-
-def disturbed(folder: Path, scale: float) -> Checkpoint:
-    shutil.copytree(BASE, folder)
-    torch.manual_seed(1)
-    state = load_file(BASE / "model.safetensors")
-    noisy = {name: value + scale * torch.randn_like(value) for name, value in state.items()}
-    save_file(noisy, folder / "model.safetensors", metadata={"format": "pt"})
-    return open_checkpoint(folder)
-
-
-def greedy_text(checkpoint: Checkpoint, problem: Problem, tokens: int) -> str:
-    """What transformers generates from the saved files, one most likely token at a time."""
-    model, tokenizer = load_model(checkpoint.path).eval(), load_tokenizer(checkpoint.path)
-    ids = tokenizer(problem.prompt)["input_ids"]
-    start = len(ids)
-    with torch.inference_mode():
-        while len(ids) < start + tokens:
-            token = int(model(torch.tensor([ids])).logits[0, -1].argmax())
-            if token == tokenizer.eos_token_id:
-                break
-            ids.append(token)
-    return str(tokenizer.decode(ids[start:]))
+    return engine.served["run/epoch-0001"]
 
 
 def texts(answers: Iterator[Response | Failed]) -> dict[str, list[str]]:
@@ -100,9 +61,10 @@ def requests(problems: list[Problem], n: int) -> list[Request]:
 
 
 def test_a_swap_that_is_not_proved_restarts_the_engine_and_is_answered_from_the_right_weights(
-    spec: EngineSpec, problems: list[Problem], other: Checkpoint
+    problems: list[Problem], other: Checkpoint
 ) -> None:
     """With the mend of tied embeddings off a swap goes wrong, and a fresh engine is right."""
+    spec = engine_spec(STUDY, open_checkpoint(BASE))
     broken = replace(spec, mend_tied_embeddings=False)
     name = deployment.deploy(broken)
     try:
@@ -198,29 +160,11 @@ def test_a_checkpoint_of_another_shape_is_refused_and_the_others_are_still_serve
     assert texts(sampler.sample(open_checkpoint(BASE), GREEDY, requests(problems[:1], 1)))
 
 
-def broken_checkpoint(folder: Path, how: str) -> Checkpoint:
-    if how == "not numbers":
-        return disturbed(folder, scale=float("nan"))
-    good = disturbed(folder, scale=0.01)
-    weights = folder / "model.safetensors"
-    if how == "truncated":
-        os.truncate(weights, weights.stat().st_size // 2)
-        return Checkpoint(folder, "truncated")
-    state = load_file(weights)
-    name = "model.layers.1.mlp.up_proj.weight"
-    if how == "missing":
-        del state[name]
-    else:
-        state[name] = state[name][:-1].contiguous()
-    save_file(state, weights, metadata={"format": "pt"})
-    return replace(good, fingerprint=how)
-
-
 @pytest.mark.parametrize("how", ["not numbers", "truncated", "missing", "of another shape"])
 def test_broken_weights_are_refused_by_name_and_the_others_are_still_served(
     sampler: deployment.ServeSampler, problems: list[Problem], tmp_path: Path, how: str
 ) -> None:
-    broken = broken_checkpoint(tmp_path / "broken", how)
+    broken = checkpoints.broken(tmp_path / "broken", how)
     (refused,) = list(sampler.sample(broken, GREEDY, requests(problems[:1], 1)))
     assert isinstance(refused, Failed)
     assert str(broken.path) in refused.message
@@ -238,31 +182,17 @@ def test_a_prompt_that_does_not_fit_fails_alone(
     assert "failed once" in lost[0].message
 
 
-@pytest.mark.parametrize("name", ["EngineCore", "ServeReplica"])
+@pytest.mark.parametrize("name", ["engine", "replica"])
 def test_sampling_goes_on_after_the_engine_or_its_replica_is_killed(
-    sampler: deployment.ServeSampler, problems: list[Problem], name: str
+    engine: Engine, problems: list[Problem], name: str
 ) -> None:
     decoder = DecoderConfig(temperature=1.0)
+    process = engine.core() if name == "engine" else engine.replica()
     many = [Request(problems[i % 12], 64 * i, 64, 4096 * i) for i in range(300)]
-    answers = sampler.sample(open_checkpoint(BASE), decoder, many)
+    answers = engine.sampler.sample(open_checkpoint(BASE), decoder, many)
     got = [next(answers)]
-    os.kill(process_of(name).pid, signal.SIGKILL)
+    os.kill(process.pid, signal.SIGKILL)
     got += list(answers)
     assert all(isinstance(one, Response) for one in got), [g for g in got if isinstance(g, Failed)]
     starts = sorted(one.request.first_index for one in got)
     assert starts == [64 * i for i in range(300)]
-
-
-def process_of(name: str) -> psutil.Process:
-    """The one of that name among the processes that descend from this test."""
-    living = [one for one in psutil.Process().children(recursive=True) if name in command_of(one)]
-    assert len(living) == 1, living
-    return living[0]
-
-
-def command_of(process: psutil.Process) -> str:
-    """Empty for one that has ended: an engine of another test may not have been waited for."""
-    try:
-        return " ".join(process.cmdline())
-    except psutil.NoSuchProcess:
-        return ""

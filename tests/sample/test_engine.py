@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import shutil
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, TypeVar
-from unittest.mock import patch
+from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import torch
 from scipy.stats import chisquare
 
-from forkdiv.core.config.study import DecoderConfig, StudyConfig
+from forkdiv.core.config.study import DecoderConfig
 from forkdiv.core.errors import UserError
 from forkdiv.core.records import Problem
 from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
 from forkdiv.models.decoding import distribution, entropy, first_candidates
 from forkdiv.models.loading import load_model, load_tokenizer, next_token_logprobs
 from forkdiv.models.prompting import prompt_ids
-from forkdiv.sample.engine import Sampled, Unanswerable, WarmEngine
-from forkdiv.sample.engine_settings import environment, parameters, set_threads
+from forkdiv.sample.engine_settings import parameters, set_threads
 from forkdiv.tasks.registry import build
+from tests.checkpoints import with_norm
+from tests.serving import STUDY, Ask, Engine
 from tests.stack import BASE
 from tuning.session import engine_spec
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("engine")]
 
-T = TypeVar("T")
-STUDY = StudyConfig(base=BASE)
 BASE_CHECKPOINT = open_checkpoint(BASE)
 N = 2048  # samples of one prompt
 ALPHA = 1e-6  # of one test: 60 of them raise one false alarm in 15,000 runs
@@ -59,56 +53,16 @@ DECODERS = {
 }
 
 
-class Running:
-    """An engine and the loop that it belongs to."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
-        self.engine = self.run(self._started())
-
-    async def _started(self) -> WarmEngine:
-        spec = engine_spec(STUDY, BASE_CHECKPOINT)
-        os.environ.update(environment(spec))
-        return WarmEngine(spec)
-
-    def run(self, work: Awaitable[T]) -> T:
-        async def waited() -> T:
-            return await work
-
-        return self.loop.run_until_complete(waited())
-
-    def end(self) -> None:
-        """vLLM leaves tasks behind, which must end before their loop does."""
-        self.engine.close()
-        left = asyncio.all_tasks(self.loop)
-        for task in left:
-            task.cancel()
-        self.loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-        self.loop.close()
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Running]:
-    with patch.dict(os.environ):  # what the engine sets does not outlive it
-        one = Running()
-        yield one
-        one.end()
-
-
 @pytest.fixture(scope="module")
 def soft(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     """The base, less sure of everything: every decoder draws from it in a way of its own."""
-    folder = tmp_path_factory.mktemp("checkpoints") / "soft"
-    shutil.copytree(BASE, folder)
-    model = load_model(BASE)
-    model.model.norm.weight.data *= 0.5
-    model.save_pretrained(folder)
-    return open_checkpoint(folder)
+    return open_checkpoint(with_norm(tmp_path_factory.mktemp("checkpoints") / "soft", 0.5))
 
 
-def test_on_cpu_the_model_runs_in_the_engines_own_process(running: Running) -> None:
+def test_on_cpu_the_model_runs_in_the_engines_own_process(engine: Engine) -> None:
     """One of its own for the model takes as long again to start, and a core to wait."""
-    lines = [" ".join(one.cmdline()).strip() for one in psutil.Process().children(recursive=True)]
+    below = engine.replica().children(recursive=True)
+    lines = [" ".join(one.cmdline()).strip() for one in below]
     assert [line for line in lines if line.startswith("VLLM::")] == ["VLLM::EngineCore"]
 
 
@@ -146,30 +100,23 @@ def logits(contexts: list[tuple[Problem, str]], soft: Checkpoint) -> list[np.nda
 
 @pytest.fixture(scope="module")
 def counts(
-    running: Running, contexts: list[tuple[Problem, str]], soft: Checkpoint
+    engine: Engine, contexts: list[tuple[Problem, str]], soft: Checkpoint
 ) -> dict[str, list[Counter[int | None]]]:
     """How often each first token came (None: the end), all decoders in one batch."""
-
-    async def one(name: str, at: int) -> tuple[str, int, list[Sampled]]:
-        problem, prefix = contexts[at]
-        decoder = DECODERS[name].model_copy(update={"max_new_tokens": 1})
-        seed = 100_000 * (at + 1) + 7919 * list(DECODERS).index(name)
-        drawn = []
-        for part in range(0, N, 256):
-            drawn += await running.engine.sample(
-                soft, problem.prompt, 256, seed + part, decoder, prefix
-            )
-        return name, at, drawn
-
-    async def every() -> list[tuple[str, int, list[Sampled]]]:
-        # decoders alternate, so that rows of the engine's batch differ in their arguments
-        return await asyncio.gather(
-            *(one(name, at) for at in range(len(contexts)) for name in DECODERS)
-        )
-
-    found: dict[str, list[Counter[int | None]]] = {name: [] for name in DECODERS}
-    for name, _, drawn in sorted(running.run(every()), key=lambda row: row[1]):
-        found[name].append(Counter(s.token_ids[0] if s.token_ids else None for s in drawn))
+    asks, whose = [], []
+    for part in range(0, N, 256):
+        for at, (problem, prefix) in enumerate(contexts):
+            # decoders alternate, so that rows of the engine's batch differ in their arguments
+            for name in DECODERS:
+                decoder = DECODERS[name].model_copy(update={"max_new_tokens": 1})
+                seed = 100_000 * (at + 1) + 7919 * list(DECODERS).index(name) + part
+                asks.append(Ask(soft, problem.prompt, 256, seed, decoder, prefix))
+                whose.append((name, at))
+    found: dict[str, list[Counter[int | None]]] = {
+        name: [Counter() for _ in contexts] for name in DECODERS
+    }
+    for (name, at), drawn in zip(whose, engine.samples(*asks), strict=True):
+        found[name][at].update(one.token_ids[0] if one.token_ids else None for one in drawn)
     return found
 
 
@@ -224,23 +171,17 @@ def test_the_contexts_hold_both_sides_of_the_gate(logits: list[np.ndarray]) -> N
 
 
 def test_first_tokens_cycle_through_the_models_likeliest_and_only_once(
-    running: Running,
+    engine: Engine,
     contexts: list[tuple[Problem, str]],
     logits: list[np.ndarray],
     soft: Checkpoint,
 ) -> None:
-    decoder = DecoderConfig(first_tokens=5)
-
-    async def every() -> list[Any]:
-        plain = DecoderConfig()
-        work = []
-        for at, (problem, prefix) in enumerate(contexts):
-            for one, first in ((decoder, 3), (plain, 0)):
-                asked = (soft, problem.prompt, 24, 64 * at, one, prefix, first)
-                work.append(running.engine.sample(*asked))
-        return await asyncio.gather(*work)
-
-    found = running.run(every())
+    decoder, plain = DecoderConfig(first_tokens=5), DecoderConfig()
+    asks = []
+    for at, (problem, prefix) in enumerate(contexts):
+        for one, first in ((decoder, 3), (plain, 0)):
+            asks.append(Ask(soft, problem.prompt, 24, 64 * at, one, prefix, first))
+    found = engine.samples(*asks)
     end = load_tokenizer(BASE).eos_token_id
     for at, row in enumerate(logits):
         candidates = first_candidates(row, 5).tolist()
@@ -252,44 +193,34 @@ def test_first_tokens_cycle_through_the_models_likeliest_and_only_once(
 
 
 def test_more_first_tokens_than_the_model_has_tokens_are_refused(
-    running: Running, contexts: list[tuple[Problem, str]]
+    engine: Engine, contexts: list[tuple[Problem, str]]
 ) -> None:
     many = DecoderConfig(first_tokens=4096)
-    asked = running.engine.sample(BASE_CHECKPOINT, contexts[0][0].prompt, 1, 0, many)
     with pytest.raises(UserError, match="more first tokens than the model has tokens"):
-        running.run(asked)
+        engine.samples(Ask(BASE_CHECKPOINT, contexts[0][0].prompt, 1, 0, many))
 
 
 @pytest.mark.parametrize("arguments", [{"top_sigma": 1.0}, {"top_n_sigma": -1.0}])
-def test_arguments_that_mean_nothing_are_refused_and_the_engine_goes_on(
-    running: Running, contexts: list[tuple[Problem, str]], arguments: dict[str, Any]
-) -> None:
+def test_arguments_that_mean_nothing_are_refused(arguments: dict[str, Any]) -> None:
+    """That the engine answers on is tested in soak, where it runs in the test's own process."""
+    from forkdiv.sample.logits_processors import DecoderProcessor
+
     wanted = parameters(DecoderConfig(), 1, 0, 0)
     wanted.extra_args = arguments
-    ids = running.engine._prompt_ids(contexts[0][0].prompt, "")
-    with pytest.raises(Unanswerable, match="decoder argument"):
-        running.run(running.engine._generate({"prompt_token_ids": ids}, wanted))
-    plain: Callable[[], Any] = lambda: running.engine.sample(  # noqa: E731
-        BASE_CHECKPOINT, contexts[0][0].prompt, 2, 0, DecoderConfig()
-    )
-    assert len(running.run(plain())) == 2
+    with pytest.raises(ValueError, match="decoder argument"):
+        DecoderProcessor.validate_params(wanted)
 
 
 def test_a_tree_leaves_its_probe_at_the_forks_along_it(
-    running: Running, contexts: list[tuple[Problem, str]]
+    engine: Engine, contexts: list[tuple[Problem, str]]
 ) -> None:
     decoder = DecoderConfig(tree_samples=8, fork_entropy=0.7, branch_probability=0.1)
     model, tokenizer = load_model(BASE).eval(), load_tokenizer(BASE)
-
-    async def every() -> list[list[Sampled]]:
-        return await asyncio.gather(
-            *(
-                running.engine.sample(BASE_CHECKPOINT, p.prompt, 32, 64 * i, decoder)
-                for i, (p, _) in enumerate(contexts)
-            )
-        )
-
-    for (problem, _), drawn in zip(contexts, running.run(every()), strict=True):
+    asks = [
+        Ask(BASE_CHECKPOINT, problem.prompt, 32, 64 * i, decoder)
+        for i, (problem, _) in enumerate(contexts)
+    ]
+    for (problem, _), drawn in zip(contexts, engine.samples(*asks), strict=True):
         head = prompt_ids(tokenizer, problem.prompt, STUDY.prompt)
         for tree in (drawn[i : i + 8] for i in range(0, 32, 8)):
             probe = tree[0].token_ids
@@ -313,18 +244,18 @@ def _parting(probe: tuple[int, ...], other: tuple[int, ...]) -> int | None:
 
 
 def test_a_tree_is_drawn_again_from_its_seed_alone(
-    running: Running, contexts: list[tuple[Problem, str]]
+    engine: Engine, contexts: list[tuple[Problem, str]]
 ) -> None:
     decoder = DecoderConfig(tree_samples=4)
     prompt = contexts[0][0].prompt
-    both = running.run(running.engine.sample(BASE_CHECKPOINT, prompt, 8, 1000, decoder))
-    late = running.run(running.engine.sample(BASE_CHECKPOINT, prompt, 4, 1004, decoder))
+    (both,) = engine.samples(Ask(BASE_CHECKPOINT, prompt, 8, 1000, decoder))
+    (late,) = engine.samples(Ask(BASE_CHECKPOINT, prompt, 4, 1004, decoder))
     assert both[4:] == late
 
 
-def test_trees_are_not_cut(running: Running, contexts: list[tuple[Problem, str]]) -> None:
+def test_trees_are_not_cut(engine: Engine, contexts: list[tuple[Problem, str]]) -> None:
     short = DecoderConfig(tree_samples=4, max_new_tokens=3)
-    found = running.run(running.engine.sample(BASE_CHECKPOINT, contexts[0][0].prompt, 8, 0, short))
+    (found,) = engine.samples(Ask(BASE_CHECKPOINT, contexts[0][0].prompt, 8, 0, short))
     assert {len(one.token_ids) for one in found} <= {1, 2, 3}
     assert [one.finish for one in found if len(one.token_ids) == 3] == ["length"] * sum(
         len(one.token_ids) == 3 for one in found

@@ -2,57 +2,31 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from openai import APIStatusError, AuthenticationError, NotFoundError, OpenAI
-from ray import serve as ray_serve
 
-from forkdiv.core.config.study import PlaceConfig, StudyConfig
-from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
-from forkdiv.sample import deployment, http
+from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.tasks.registry import build
-from tests.sample.test_deployment import broken_checkpoint, disturbed, greedy_text
-from tests.stack import BASE
-from tuning.session import running, serving_spec
+from tests.checkpoints import greedy_text
+from tests.serving import KEY, STUDY, Engine
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("engine")]
 
-STUDY = StudyConfig(base=BASE)
-KEY = "the key of this test"
 PROBLEMS = build(STUDY.task).heldout("test", 6)
 GREEDY: dict[str, Any] = {"max_tokens": 16, "temperature": 0.0}
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Checkpoint]:
-    folder = tmp_path_factory.mktemp("served")
-    return {
-        "base": open_checkpoint(BASE),
-        "run/epoch-0001": disturbed(folder / "other", scale=0.05),
-        "broken": broken_checkpoint(folder / "broken", "not numbers"),
-    }
+def served(engine: Engine) -> dict[str, Checkpoint]:
+    return engine.served
 
 
 @pytest.fixture(scope="module")
-def url(served: dict[str, Checkpoint]) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with running(PlaceConfig(dashboard=False, num_cpus=2)):
-        spec = serving_spec(STUDY, served["base"])
-        app = http.deploy(spec, served, "127.0.0.1", port, KEY)
-        deployment.wait(app, 600)
-        yield f"http://127.0.0.1:{port}/v1"
-        ray_serve.delete(app)
-
-
-@pytest.fixture(scope="module")
-def client(url: str) -> OpenAI:
-    return OpenAI(base_url=url, api_key=KEY, max_retries=0, timeout=300)
+def client(engine: Engine) -> OpenAI:
+    return OpenAI(base_url=engine.url, api_key=KEY, max_retries=0, timeout=300)
 
 
 def test_the_served_checkpoints_are_listed_by_name(
@@ -144,8 +118,8 @@ def test_a_broken_checkpoint_is_refused_by_name_and_the_others_are_still_served(
     assert client.completions.create(model="base", prompt=PROBLEMS[0].prompt, **GREEDY).choices
 
 
-def test_without_the_key_nothing_is_answered(url: str) -> None:
-    stranger = OpenAI(base_url=url, api_key="a guess", max_retries=0)
+def test_without_the_key_nothing_is_answered(engine: Engine) -> None:
+    stranger = OpenAI(base_url=engine.url, api_key="a guess", max_retries=0)
     with pytest.raises(AuthenticationError, match="API key is missing or wrong"):
         stranger.models.list()
     with pytest.raises(AuthenticationError):

@@ -144,9 +144,9 @@ def walk(root: Path, problems: int, samples: int) -> dict[str, Any]:
     whole = {"base": base.cells[-1], "tuned": tuned.cells[-1]}
     return {
         "seconds": {stage: round(value, 1) for stage, value in seconds.items()},
-        "samples": sum(one["n_problems"] * one["n_samples"] for one in whole.values()),
-        "pass_at_1": {name: one["pass_at"]["1"]["value"] for name, one in whole.items()},
-        "law": {name: one["law"] for name, one in whole.items()},
+        "samples": sum(one.n_problems * one.n_samples for one in whole.values()),
+        "pass_at_1": {name: one.as_json()["pass_at"]["1"]["value"] for name, one in whole.items()},
+        "law": {name: one.as_json()["law"] for name, one in whole.items()},
     }
 
 

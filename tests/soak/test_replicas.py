@@ -14,11 +14,16 @@ from forkdiv.models.loading import load_tokenizer
 from forkdiv.sample import deployment
 from forkdiv.tasks.registry import build
 from tests import small_llama
-from tests.sample.test_deployment import GREEDY, greedy_text, requests, texts
+from tests.checkpoints import greedy_text
+from tests.sample.test_deployment import GREEDY, requests, texts
 from tests.stack import BASE
 from tuning.session import engine_spec, running
 
-pytestmark = [pytest.mark.soak, pytest.mark.timeout(1200)]
+pytestmark = [
+    pytest.mark.soak,
+    pytest.mark.timeout(1200),
+    pytest.mark.usefixtures("no_ray"),
+]
 
 ROUNDS = 3
 

@@ -29,7 +29,11 @@ from forkdiv.terminal import say
 from tests.stack import BASE, ROOT, clean_environment
 from tuning.session import engine_spec, running
 
-pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
+pytestmark = [
+    pytest.mark.soak,
+    pytest.mark.timeout(3600),
+    pytest.mark.usefixtures("no_ray"),
+]
 
 KILLS, PROBLEMS, N = 10, 200, 64
 # "no hang over two minutes beyond an engine start", which takes up to a minute and a half here

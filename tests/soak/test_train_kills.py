@@ -29,7 +29,11 @@ from forkdiv.train import log, sft_run
 from tests.stack import BASE, ROOT, clean_environment
 from tuning.session import running
 
-pytestmark = [pytest.mark.soak, pytest.mark.timeout(2400)]
+pytestmark = [
+    pytest.mark.soak,
+    pytest.mark.timeout(2400),
+    pytest.mark.usefixtures("no_ray"),
+]
 
 KILLS = 5
 SFT = SftConfig(epochs=40, batch_size=16, save_epochs=(1,))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -33,20 +36,16 @@ from forkdiv.train.eval_during import Evaluate
 from forkdiv.train.pretrain import END, obtain_base, obtain_start, planned_base
 from tests.stack import BASE, clean_environment
 
-pytestmark = pytest.mark.stack
+pytestmark = [
+    pytest.mark.stack,
+    pytest.mark.xdist_group("engine"),  # for its Ray
+    pytest.mark.usefixtures("shared_ray"),
+]
 
 TASK = GraphBranchingConfig()
 EPOCHS = 12  # seconds of training: Ray Train learns of a reported checkpoint every two
 SFT = SftConfig(epochs=EPOCHS, save_epochs=(1,), save_steps=(7,), batch_size=16)
 PLACE = PlaceConfig(dashboard=False, num_cpus=2, resume_every=3)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_session() -> Iterator[None]:
-    from tuning.session import running
-
-    with running(PLACE):
-        yield
 
 
 def tuned(
@@ -146,63 +145,108 @@ def test_every_step_is_in_the_log_with_its_learning_rate(undisturbed: Artifact) 
     assert [row["learning_rate"] for row in rows] == pytest.approx(want)
 
 
+@dataclass(frozen=True)
+class Killed:
+    """A run whose second worker was killed -9 after an epoch and which went on by itself; and
+    `stopped`, a copy of its folder from the moment of the kill."""
+
+    run: Artifact
+    root: Path
+    stopped: Path
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
+    root, stopped = tmp_path_factory.mktemp("killed"), tmp_path_factory.mktemp("stopped")
+    with killing_a_worker_after_an_epoch(root, stopped):
+        run = tuned(root)
+    return Killed(run, root, stopped)
+
+
 def test_a_killed_worker_is_retried_from_its_last_checkpoint_to_the_same_weights(
-    undisturbed: Artifact, tmp_path: Path
+    undisturbed: Artifact, killed: Killed
 ) -> None:
-    killed: list[int] = []
-    killer = threading.Thread(target=kill_a_worker_after_an_epoch, args=(tmp_path, killed))
-    killer.start()
-    run = tuned(tmp_path)
-    killer.join()
-    assert killed, "no worker was killed, so this test has shown nothing"
-    said = (tmp_path / "progress.jsonl").read_text()
-    assert "resuming after step" in said
+    assert "resuming after step" in (killed.root / "progress.jsonl").read_text()
     for epoch in sft_run.checkpoints(undisturbed):
-        assert largest_difference(weights(run, epoch), weights(undisturbed, epoch)) == 0.0
-    losses = [[row["loss"] for row in log.read_log(one.path)] for one in (run, undisturbed)]
+        difference = largest_difference(weights(killed.run, epoch), weights(undisturbed, epoch))
+        assert difference == 0.0
+    losses = [[row["loss"] for row in log.read_log(one.path)] for one in (killed.run, undisturbed)]
     assert losses[0] == losses[1]
 
 
-@pytest.mark.parametrize(
-    "stage", [1, *(pytest.param(i, marks=pytest.mark.soak) for i in (0, 2, 3))]
-)
 def test_a_run_goes_on_with_another_number_of_workers_to_nearly_the_same_weights(
+    undisturbed: Artifact, killed: Killed
+) -> None:
+    run = tuned(killed.stopped, place=PLACE.model_copy(update={"workers": 1}))
+    assert_carried_over(killed.stopped, run, undisturbed)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_a_run_that_failed_goes_on_with_another_number_of_workers_at_every_stage(
     undisturbed: Artifact, tmp_path: Path, stage: int
 ) -> None:
-    killed: list[int] = []
-    killer = threading.Thread(target=kill_a_worker_after_an_epoch, args=(tmp_path, killed))
-    killer.start()
     place = PLACE.model_copy(update={"zero_stage": stage, "max_failures": 0})
-    with pytest.raises(TrainingFailedError):
+    with killing_a_worker_after_an_epoch(tmp_path), pytest.raises(TrainingFailedError):
         tuned(tmp_path, place=place)
-    killer.join()
     run = tuned(tmp_path, place=place.model_copy(update={"workers": 1}))
-    said = (tmp_path / "progress.jsonl").read_text()
-    assert "carrying over the state after step" in said
-    assert "resuming after step" in said
+    assert_carried_over(tmp_path, run, undisturbed)
+
+
+def assert_carried_over(root: Path, run: Artifact, undisturbed: Artifact) -> None:
+    """From two workers to one, and the same run."""
+    progress = (root / "progress.jsonl").read_text()
+    assert "carrying over the state after step" in progress
+    assert "resuming after step" in progress
     assert run.fingerprint == undisturbed.fingerprint
     # another order of the same float32 sums
     assert largest_difference(weights(run, EPOCHS), weights(undisturbed, EPOCHS)) < 2e-3
-    log = next(tmp_path.glob("train/*/log.jsonl")).read_text()
-    assert log.count('"event": "worker"') == 3  # two ranks, then one
+    text = next(root.glob("train/*/log.jsonl")).read_text()
+    assert text.count('"event": "worker"') == 3  # two ranks, then one
 
 
-def kill_a_worker_after_an_epoch(root: Path, killed: list[int]) -> None:
-    """Wait until Ray Train knows of a checkpoint, then kill -9 the process of rank 1."""
-    deadline = time.monotonic() + 400
-    while time.monotonic() < deadline:
-        logs = list(root.glob("work/train/*/log.jsonl"))
-        lines = logs[0].read_text().splitlines(keepends=True) if logs else []
-        rows = [json.loads(line) for line in lines if line.endswith("\n")]
-        pids = [row["pid"] for row in rows if row["event"] == "worker" and row["rank"] == 1]
-        snapshots = root.glob("work/train/*/ray-*/run/checkpoint_manager_snapshot.json")
-        if pids and any("checkpoint_2" in snapshot.read_text() for snapshot in snapshots):
-            os.kill(pids[0], signal.SIGKILL)
-            killed.append(pids[0])
-            return
-        time.sleep(0.005)
+@contextmanager
+def killing_a_worker_after_an_epoch(root: Path, copy: Path | None = None) -> Iterator[None]:
+    """Kill -9 the process of rank 1 once Ray Train knows of a checkpoint; `copy` becomes the
+    run's folder as it was then."""
+    killed: list[int] = []
+
+    def kill() -> None:
+        deadline = time.monotonic() + 400
+        while time.monotonic() < deadline:
+            pids = workers_of(root)
+            snapshots = root.glob("work/train/*/ray-*/run/checkpoint_manager_snapshot.json")
+            if len(pids) == 2 and any("checkpoint_2" in one.read_text() for one in snapshots):
+                if copy is not None:
+                    for pid in pids.values():
+                        os.kill(pid, signal.SIGSTOP)
+                    time.sleep(1)  # what the controller has been told of, it writes down
+                    shutil.copytree(root, copy, dirs_exist_ok=True)
+                os.kill(pids[1], signal.SIGKILL)
+                if copy is not None:
+                    os.kill(pids[0], signal.SIGCONT)
+                killed.append(pids[1])
+                return
+            time.sleep(0.005)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        yield
+    finally:
+        killer.join()
+    assert killed, "no worker was killed, so this test has shown nothing"
 
 
+def workers_of(root: Path) -> dict[int, int]:
+    """The process of each rank, as far as the run's log names them."""
+    logs = list(root.glob("work/train/*/log.jsonl"))
+    lines = logs[0].read_text().splitlines(keepends=True) if logs else []
+    rows = [json.loads(line) for line in lines if line.endswith("\n")]
+    return {row["rank"]: row["pid"] for row in rows if row["event"] == "worker"}
+
+
+@pytest.mark.soak
 def test_zero_stage_and_workers_are_place_and_give_the_same_model(
     undisturbed: Artifact, tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from forkdiv.core.config.study import EvalConfig
 from forkdiv.coverage import stats
+from tests.summaries import a_cell, made_invalid, read_cell
 from tuning.best_decoder import best_decoders
 from tuning.space import Point
 from tuning.trial import TrialResult
@@ -22,7 +23,7 @@ def trial(
     return TrialResult(
         point=Point(temperature, 0, tuned=tuned, fork_density=0.5 if tuned else None),
         fingerprint="f",
-        cells=[{"valid": True}],
+        cells=[read_cell(a_cell(0.5))],
         checkpoint="c",
         passed={str(k): stats.pass_at_k(8, correct, k).tolist() for k in (1, 8)},
         subsets=["all"] * 4,
@@ -36,20 +37,20 @@ BASE = [trial(0.7, 0.2, [1] * 4, tuned=False), trial(1.0, 0.4, [4] * 4, tuned=Fa
 def test_each_model_is_judged_at_its_own_best_temperature() -> None:
     tuned = [trial(0.7, 0.9, [8] * 4), trial(1.0, 0.1, [8, 0, 0, 0])]
     one, other = best_decoders([*BASE, *tuned], CONFIG)
-    assert (one["base_temperature"], one["tuned_temperature"]) == (1.0, 0.7)
-    assert one["delta"]["value"] == pytest.approx(0.5)
-    assert (one["k"], other["k"], one["fork_density"], one["subset"]) == (1, 8, 0.5, "all")
+    assert (one.base_temperature, one.tuned_temperature) == (1.0, 0.7)
+    assert one.delta.value == pytest.approx(0.5)
+    assert (one.k, other.k, one.axes["fork_density"], one.subset) == (1, 8, 0.5, "all")
 
 
 def test_equally_good_temperatures_are_settled_by_the_one_nearest_1() -> None:
     tuned = [trial(0.7, 0.9, [8] * 4), trial(1.0, 0.9, [0] * 4)]
-    assert best_decoders([*BASE, *tuned], CONFIG)[0]["tuned_temperature"] == 1.0
+    assert best_decoders([*BASE, *tuned], CONFIG)[0].tuned_temperature == 1.0
 
 
 def test_an_invalid_trial_is_never_chosen() -> None:
     tuned = [trial(0.7, 0.9, [8] * 4), trial(1.0, 0.1, [4] * 4)]
-    tuned[0].cells[0]["valid"] = False
-    assert best_decoders([*BASE, *tuned], CONFIG)[0]["tuned_temperature"] == 1.0
+    tuned[0].cells[0] = read_cell(made_invalid(a_cell(0.5)))
+    assert best_decoders([*BASE, *tuned], CONFIG)[0].tuned_temperature == 1.0
 
 
 def test_nothing_is_said_where_nothing_was_chosen() -> None:
@@ -65,5 +66,5 @@ def test_decoders_are_chosen_as_temperatures_are() -> None:
     base = [under("plain", BASE[1]), under("forced", trial(1.0, 0.1, [8] * 4, tuned=False))]
     tuned = [under("plain", trial(1.0, 0.1, [8] * 4)), under("forced", trial(1.0, 0.9, [2] * 4))]
     (one, _) = best_decoders([*base, *tuned], CONFIG)
-    assert (one["base_decoder"], one["tuned_decoder"]) == ("plain", "forced")
-    assert one["delta"]["value"] == pytest.approx(2 / 8 - 4 / 8)
+    assert (one.base_decoder, one.tuned_decoder) == ("plain", "forced")
+    assert one.delta.value == pytest.approx(2 / 8 - 4 / 8)

@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
 from tests import stack
+from tests.checkpoints import with_norm
+from tests.tuning.conftest import Study
 from tuning.comparison import Pair
-
-GRAPHS = ["eval.k=[1,8]", "sft.save_epochs=[]"]
-
-
-def sharper(folder: Path, factor: float) -> Path:
-    """The shipped base, its output layer a little sharper."""
-    from forkdiv.models.loading import load_model
-
-    shutil.copytree(stack.BASE, folder)
-    model = load_model(stack.BASE)
-    model.model.norm.weight.data *= factor
-    model.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +21,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run's folder with two saved checkpoints, as trainers leave it."""
     folder = tmp_path_factory.mktemp("run")
     for step, factor in ((100, 1.2), (200, 1.6)):
-        sharper(folder / f"checkpoint-{step}", factor)
+        with_norm(folder / f"checkpoint-{step}", factor)
     return folder
 
 
@@ -50,20 +40,57 @@ def test_one_engine_is_started_for_checkpoints_of_one_shape_and_another_for_othe
     assert Pair(base, {0: alone}, "epoch").engines == [[base], [alone]]
 
 
+@dataclass(frozen=True)
+class Compared:
+    """A comparison beside a study that drew 8 samples of the base; it draws 12 of everything."""
+
+    root: Path
+    command: tuple[str, ...]
+    output: str
+
+
+@pytest.fixture(scope="module")
+def compared(study: Study, run: Path, tmp_path_factory: pytest.TempPathFactory) -> Compared:
+    root = tmp_path_factory.mktemp("compared")
+    shutil.copytree(study.root / "store" / "samples", root / "store" / "samples")
+    command = ("eval.k=[1,8]", "eval.samples=12", "sft.save_epochs=[]", f"checkpoint={run}")
+    return Compared(root, command, stack.run("compare", root, *command).stdout)
+
+
 @pytest.mark.stack
+@pytest.mark.xdist_group("study")
 def test_a_run_is_compared_with_its_base_and_its_earlier_checkpoints_are_dynamics(
-    run: Path, tmp_path: Path
+    compared: Compared,
 ) -> None:
-    done = stack.run("compare", tmp_path, *GRAPHS, f"checkpoint={run}")
-    found = json.loads((tmp_path / "micro" / "summary.json").read_text())
+    found = json.loads((compared.root / "micro" / "summary.json").read_text())
     assert [cell["subset"] for cell in found["cells"]] == ["signed", "unsigned", "all"]
     assert {cell["epoch"] for cell in found["cells"]} == {200}
     assert {cell["epoch"] for cell in found["dynamics"]} == {100}
     assert found["unit"] == "step"
     for cell in [*found["base"], *found["cells"], *found["dynamics"]]:
         assert cell["valid"] and cell["agreement"]["agrees"]
+        assert cell["n_samples"] == 12
         assert cell["valid_solutions"] == 2, "one path, forward or reverse"
     assert all(cell["delta_to_base"].keys() == {"1", "8"} for cell in found["cells"])
-    assert f"report: {tmp_path / 'micro' / 'report.html'}" in done.stdout
-    again = stack.run("compare", tmp_path, *GRAPHS, f"checkpoint={run}")
+    assert f"report: {compared.root / 'micro' / 'report.html'}" in compared.output
+    again = stack.run("compare", compared.root, *compared.command)
     assert "this comparison is done" in again.stdout
+
+
+@pytest.mark.stack
+@pytest.mark.xdist_group("study")
+def test_more_samples_extend_what_is_there(study: Study, compared: Compared) -> None:
+    """Eight samples of each of 20 problems are there; twelve draw only the other four of the
+    base, of their own seeds, and all twelve of what was never sampled."""
+    assert compared.output.count("sampling 80 responses") == 1
+    assert compared.output.count("sampling 240 responses") == 2
+    before, after = (
+        {path.name for path in (root / "store" / "samples").iterdir()}
+        for root in (study.root, compared.root)
+    )
+    assert before < after and len(after - before) == 2
+    # a job that asks for what is there finds it
+    done = stack.run("sample", compared.root, f"checkpoint={stack.BASE}", "eval.samples=12")
+    assert "sampling" not in done.stdout
+    folder = done.stdout.strip().splitlines()[-1].removeprefix("samples: ")
+    assert Path(folder).name in before

@@ -3,55 +3,17 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
-from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
 from forkdiv.coverage.stats import pass_at_k
-from tests.stack import BASE, kill_when, run, said
+from tests.stack import run, said
+from tests.tuning.conftest import GRID, Study
 
-pytestmark = pytest.mark.stack
-
-GRID = ("sweep.fork_density=[0.0,1.0]", "sweep.temperature=[0.7,1.0]")
-
-
-@dataclass(frozen=True)
-class Study:
-    """A study that was killed while it fine-tuned, run again to its end, and once more."""
-
-    root: Path
-    before_kill: list[dict[str, Any]]
-    output: str
-    again: str
-    again_seconds: float
-
-    @property
-    def folder(self) -> Path:
-        return self.root / "micro"
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.folder / "summary.json").read_text())
-        return found
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    root = tmp_path_factory.mktemp("runs")
-    before = kill_when("study", root, GRID, lambda events: said(events, "training step") > 0)
-    output = run("study", root, *GRID).stdout
-    summary = (root / "micro" / "summary.json").read_text()
-    started = time.monotonic()
-    again = run("study", root, *GRID).stdout
-    seconds = time.monotonic() - started
-    assert (root / "micro" / "summary.json").read_text() == summary
-    return Study(root, before, output, again, seconds)
+pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("study")]
 
 
 def test_a_killed_study_goes_on_where_it_was(study: Study) -> None:
@@ -178,14 +140,6 @@ def test_the_output_shows_progress_a_table_and_where_to_look(study: Study) -> No
 def test_the_study_folder_and_store_hold_no_half_written_files(study: Study) -> None:
     stale = [p for p in study.root.rglob(".*") if "tune" not in p.relative_to(study.root).parts[0]]
     assert stale == []
-
-
-def test_more_samples_extend_what_is_there(study: Study) -> None:
-    """Eight samples a problem are there; twelve draw only the other four, of their own seeds."""
-    folders = {p.name for p in (study.root / "store" / "samples").iterdir()}
-    done = run("sample", study.root, f"checkpoint={BASE}", "eval.samples=12")
-    assert "sampling 80 responses" in done.stdout
-    assert {p.name for p in (study.root / "store" / "samples").iterdir()} == folders
 
 
 def test_what_was_drawn_is_exported_and_read_back_to_the_studys_numbers(study: Study) -> None:

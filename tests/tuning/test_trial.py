@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 
 from forkdiv.core.config.load import load
-from forkdiv.core.config.study import DATA_AXES, DecoderConfig, StudyConfig
+from forkdiv.core.config.study import AXES, DecoderConfig, StudyConfig
 from forkdiv.core.errors import InvalidResult
 from forkdiv.core.progress import Progress
 from forkdiv.core.records import Problem
@@ -142,14 +141,14 @@ def test_samples_of_the_models_own_chances_agree_with_exact_values(
     for result, path in zip(results, (BASE, tuned.path), strict=True):
         cell = result.cells[-1]
         known = np.mean(list(true_chances(path, 1.0).values()))
-        assert cell["exact_pass_at"]["1"] == pytest.approx(known)
-        assert all(one["agreement"]["agrees"] for one in result.cells)
-    assert results[0].cells[-1]["delta_to_base"] == {}
-    assert results[1].cells[-1]["delta_to_base"].keys() == {"1", "2", "4", "8", "16", "32", "64"}
+        assert cell.exact_pass_at[1] == pytest.approx(known)
+        assert all(one.agreement and one.agreement.agrees for one in result.cells)
+    assert results[0].cells[-1].delta_to_base == {}
+    assert results[1].cells[-1].delta_to_base.keys() == {1, 2, 4, 8, 16, 32, 64}
     study = line.study
     done = summary.assemble(study, "f", axes(study), [result.cells for result in results], {})
     summary.check(done)
-    assert (len(done["base"]), len(done["cells"])) == (3, 3)
+    assert (len(done.base), len(done.cells)) == (3, 3)
 
 
 def test_samples_of_another_model_are_found_out(tmp_path: Path) -> None:
@@ -165,8 +164,8 @@ def test_what_happens_at_the_forks_is_known_of_whole_distributions_only(
 ) -> None:
     line = a_line(tmp_path, FakeSampler(), "decoder.top_p=0.95")
     cell = compared(line, Point(1.0, 0, fork_density=0.5), tuned).cells[-1]
-    assert (cell["agreement"] is None, cell["forks"]) == (False, None)
-    assert set(cell["exact_pass_at"]) == set(cell["pass_at"])
+    assert (cell.agreement is None, cell.forks) == (False, None)
+    assert set(cell.exact_pass_at) == set(cell.pass_at)
 
 
 def test_first_tokens_have_exact_values_and_trees_have_none(
@@ -176,11 +175,11 @@ def test_first_tokens_have_exact_values_and_trees_have_none(
     for knob, known in (("first_tokens: 2", True), ("tree_samples: 4", False)):
         line = a_line(tmp_path, FakeSampler(), f"decoders={{one: {{{knob}}}}}")
         cell = compared(line, point, tuned).cells[-1]
-        assert cell["decoder"] == "one"
-        assert (cell["agreement"] is not None) == bool(cell["exact_pass_at"]) == known
-        assert set(cell["pass_at"]) == {"1", "2", "4", "8"} == set(cell["delta_to_base"])
+        assert cell.decoder == "one"
+        assert (cell.agreement is not None) == bool(cell.exact_pass_at) == known
+        assert set(cell.pass_at) == {1, 2, 4, 8} == set(cell.delta_to_base)
         # a vote and distinct solutions are of any k samples, which these are not
-        assert (cell["distinct_at"], cell["majority_at"], cell["modes"]) == ({}, {}, {})
+        assert (cell.distinct_at, cell.majority_at, cell.modes) == ({}, {}, {})
 
 
 def test_failed_samples_make_the_cell_invalid_and_the_next_trial_mends_it(
@@ -189,23 +188,25 @@ def test_failed_samples_make_the_cell_invalid_and_the_next_trial_mends_it(
     problem = build(load(None, SETTINGS).task).heldout("test", 2)[1]
     unlucky = FakeSampler(fails=lambda request: request.problem == problem)
     result = compared(a_line(tmp_path, unlucky), Point(1.0, 0, fork_density=0.5), tuned)
-    assert {c["subset"]: c["errors"] for c in result.cells} == {
+    assert {c.subset: c.errors for c in result.cells} == {
         "signed": 0,
         "unsigned": 16,
         "all": 16,
     }
-    assert [c["valid"] for c in result.cells] == [True, False, False]
+    assert [c.valid for c in result.cells] == [True, False, False]
     metrics = headline_metrics(result.cells)
     assert metrics["valid"] == 0 and "pass_at_1" not in metrics and "signed_pass_at_1" in metrics
     lucky = FakeSampler()
     result = compared(a_line(tmp_path, lucky), Point(1.0, 0, fork_density=0.5), tuned)
-    assert lucky.drawn == 16 and all(c["valid"] for c in result.cells)
+    assert lucky.drawn == 16 and all(c.valid for c in result.cells)
 
 
 def test_a_result_crosses_processes_as_json(results: list[TrialResult]) -> None:
     for result in results:
-        plain = asdict(result)
+        plain = result.as_json()
         assert json.loads(json.dumps(plain, allow_nan=False)) == plain
+        assert TrialResult.of_json(plain) == result
+        assert plain["cells"][0]["pass_at"].keys() == {"1", "2", "4", "8"}
         assert result.seconds.keys() == {"sample", "score", "exact", "coverage"}
 
 
@@ -230,7 +231,7 @@ def test_a_trial_is_sampled_at_its_points_temperature(
             an_eval(study.task, None, decoder, study.prompt, study.eval), checkpoint
         )
         assert result.fingerprint == verdicts.identity(what, 10, 8).fingerprint
-        assert {cell["temperature"] for cell in result.cells} == {0.7}
+        assert {cell.temperature for cell in result.cells} == {0.7}
 
 
 def test_params_are_the_axes_as_numbers_and_the_base_has_no_density() -> None:
@@ -259,10 +260,11 @@ def test_tags_hold_the_effective_decoder() -> None:
 def test_cells_tell_how_responses_are_told(results: list[TrialResult]) -> None:
     for result in results:
         for cell in result.cells:
-            (mode,) = cell["modes"]  # the toy sampler tells all of them forward
-            assert (mode, cell["modes"][mode]["share"]) == ("forward", 1.0)
-            for k, told in cell["modes"][mode]["pass_at"].items():
-                assert told["value"] == pytest.approx(cell["pass_at"][k]["value"])
+            (mode,) = cell.modes  # the toy sampler tells all of them forward
+            assert (mode, cell.modes[mode].share) == ("forward", 1.0)
+            for k, told in cell.modes[mode].pass_at.items():
+                whole = cell.pass_at[k]
+                assert whole and told.value == pytest.approx(whole.value)
 
 
 def test_cells_tell_what_happens_at_the_forks_and_agree_with_exact_values(
@@ -270,11 +272,12 @@ def test_cells_tell_what_happens_at_the_forks_and_agree_with_exact_values(
 ) -> None:
     for result in results:
         for cell in result.cells:
-            forks = cell["forks"]
-            assert forks["pass_at"] == pytest.approx(cell["exact_pass_at"])
-            assert all(forks["fork_pass_at"][k] >= v for k, v in forks["pass_at"].items())
+            forks = cell.forks
+            assert forks
+            assert forks.pass_at == pytest.approx(cell.exact_pass_at)
+            assert all(forks.fork_pass_at[k] >= v for k, v in forks.pass_at.items())
             kinds = {"signed": [True], "unsigned": [False], "all": [True, False]}
-            assert [one["signed"] for one in forks["depths"]] == kinds[cell["subset"]]
+            assert [one.signed for one in forks.depths] == kinds[cell.subset]
         metrics = headline_metrics(result.cells)
         assert 0 < metrics["unsigned_fork_accuracy"] < 1 and metrics["signed_fork_entropy"] > 0
 
@@ -282,8 +285,9 @@ def test_cells_tell_what_happens_at_the_forks_and_agree_with_exact_values(
 def test_cells_carry_every_axis_and_whether_the_model_was_tuned(results: list[TrialResult]) -> None:
     for result, tuned in zip(results, (False, True), strict=True):
         for cell in result.cells:
-            assert cell.keys() >= {*DATA_AXES, "temperature", "seed"}
-            assert cell["tuned"] is tuned
+            assert cell.as_json().keys() >= {*AXES, "temperature", "seed"}
+            assert cell.axes.keys() == {*AXES}
+            assert cell.tuned is tuned
 
 
 def test_data_is_repaired_where_the_point_says_so_and_left_alone_elsewhere(tmp_path: Path) -> None:
@@ -335,8 +339,8 @@ def test_earlier_checkpoints_of_a_run_are_its_dynamics(tmp_path: Path, tuned: Ch
         4: tuned,
     }
     result = line.compared(at(line.study, point), point, saved)
-    assert [cell["epoch"] for cell in result.dynamics] == [1, 1, 1, 2, 2, 2]
-    assert {cell["epoch"] for cell in result.cells} == {4}
+    assert [cell.epoch for cell in result.dynamics] == [1, 1, 1, 2, 2, 2]
+    assert {cell.epoch for cell in result.cells} == {4}
     assert [row["step"] for row in dynamics(result)] == [1, 2, 4]
     for row in dynamics(result):
         assert {"epoch_pass_at_8", "epoch_unsigned_delta_pass_at_1"} <= row.keys()
@@ -367,24 +371,24 @@ def test_settled_problems_get_no_more_samples(tmp_path: Path) -> None:
     line = a_line(tmp_path, sampler, *ADAPTIVE)
     result = line.walk(Point(1.0, 0, tuned=False))
     signed, unsigned, whole = result.cells
-    assert unsigned["n_drawn"] == 10 * 32, "nothing there is ever right"
-    assert 10 * 4 <= signed["n_drawn"] < 10 * 16
-    assert sampler.drawn == whole["n_drawn"] == signed["n_drawn"] + unsigned["n_drawn"]
+    assert unsigned.n_drawn == 10 * 32, "nothing there is ever right"
+    assert signed.n_drawn and 10 * 4 <= signed.n_drawn < 10 * 16
+    assert sampler.drawn == whole.n_drawn == signed.n_drawn + unsigned.n_drawn
     assert result.drawn == sampler.drawn
-    assert unsigned["pass_at"]["32"]["value"] == 0
-    assert signed["pass_at"]["32"]["value"] == 1
+    assert unsigned.as_json()["pass_at"]["32"]["value"] == 0
+    assert signed.as_json()["pass_at"]["32"]["value"] == 1
 
 
 def test_adaptive_effort_says_nothing_that_needs_equally_many_samples(tmp_path: Path) -> None:
     line = a_line(tmp_path, FakeSampler(chance=half_easy), *ADAPTIVE)
     (cell, *_) = line.walk(Point(1.0, 0, tuned=False)).cells
-    assert (cell["law"], cell["majority_at"], cell["distinct_at"], cell["best_case_pass_at"]) == (
+    assert (cell.law, cell.majority_at, cell.distinct_at, cell.best_case_pass_at) == (
         None,
         {},
         {},
         {},
     )
-    json.dumps(cell, allow_nan=False)
+    json.dumps(cell.as_json(), allow_nan=False)
 
 
 def test_adaptive_effort_draws_the_first_samples_of_the_whole_study(tmp_path: Path) -> None:
@@ -397,7 +401,7 @@ def test_adaptive_effort_draws_the_first_samples_of_the_whole_study(tmp_path: Pa
     again = FakeSampler(chance=half_easy)
     found = a_line(tmp_path / "whole", again, *ADAPTIVE).walk(point)
     assert again.drawn == 0
-    assert [cell["pass_at"] for cell in found.cells] == [cell["pass_at"] for cell in fresh.cells]
+    assert [cell.pass_at for cell in found.cells] == [cell.pass_at for cell in fresh.cells]
 
 
 def test_adaptive_samples_of_the_models_own_chances_agree_with_exact_values(
@@ -405,8 +409,9 @@ def test_adaptive_samples_of_the_models_own_chances_agree_with_exact_values(
 ) -> None:
     line = a_line(tmp_path, FakeSampler(chance=faithful), *ADAPTIVE)
     result = line.walk(Point(1.0, 0, tuned=False))
-    assert all(cell["agreement"]["agrees"] for cell in result.cells)
+    assert all(cell.agreement and cell.agreement.agrees for cell in result.cells)
     liar = a_line(tmp_path / "liar", FakeSampler(chance=lambda *_: 0.9), *ADAPTIVE)
     assert not all(
-        cell["agreement"]["agrees"] for cell in liar.walk(Point(1.0, 0, tuned=False)).cells
+        cell.agreement and cell.agreement.agrees
+        for cell in liar.walk(Point(1.0, 0, tuned=False)).cells
     )

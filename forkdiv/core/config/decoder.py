@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -22,51 +23,70 @@ LATER = (
 )
 
 
+@dataclass(frozen=True)
+class Knob:
+    """Where else a setting of the decoder is known: part of its field's type, so that what asks
+    vLLM and what compares two models' samples follow from the fields.
+
+    `vllm` is its argument of vLLM's SamplingParams, where it is one, and `vllm_off` what stands
+    there for a setting that is 0; `lm_eval` its name among the generation arguments of
+    lm-evaluation-harness. `shapes` says whether it changes what the next token is drawn from,
+    or which samples are drawn. forkdiv.models.decoding has the reference of each.
+    """
+
+    vllm: str | None = None
+    vllm_off: float | None = None
+    lm_eval: str | None = None
+    shapes: bool = True
+
+
 class DecoderConfig(Frozen):
     """How responses are sampled. The defaults leave the model's distribution as it is."""
 
-    temperature: Temperature = Field(
+    temperature: Annotated[Temperature, Knob(vllm="temperature")] = Field(
         1.0, description="Sampling temperature. 0: greedy, the likeliest response."
     )
-    top_p: float = Field(
+    top_p: Annotated[float, Knob(vllm="top_p")] = Field(
         1.0,
         gt=0,
         le=1,
         description="Nucleus sampling: keep the likeliest tokens that together have this "
         "probability. 1: all.",
     )
-    top_k: int = Field(0, ge=0, description="Keep this many of the likeliest tokens. 0: all.")
-    min_p: float = Field(
+    top_k: Annotated[int, Knob(vllm="top_k", vllm_off=-1)] = Field(
+        0, ge=0, description="Keep this many of the likeliest tokens. 0: all."
+    )
+    min_p: Annotated[float, Knob(vllm="min_p")] = Field(
         0.0,
         ge=0,
         le=1,
         description="Keep the tokens whose probability is at least this share of the likeliest "
         "token's. 0: all.",
     )
-    top_n_sigma: float | None = Field(
+    top_n_sigma: Annotated[float | None, Knob()] = Field(
         None,
         gt=0,
         allow_inf_nan=False,
         description="Keep the tokens whose logit is within this many standard deviations of the "
         "largest logit (arXiv 2411.07641). null: all.",
     )
-    gate_entropy: Nats | None = Field(
+    gate_entropy: Annotated[Nats | None, Knob()] = Field(
         None,
         ge=0,
         description="Where the model's own next-token entropy is at least this, "
         "`hot_temperature` is used in place of `temperature`. null: no such gate.",
     )
-    hot_temperature: Temperature | None = Field(
+    hot_temperature: Annotated[Temperature | None, Knob()] = Field(
         None, description="The temperature above the entropy gate. Set together with gate_entropy."
     )
-    first_tokens: int = Field(
+    first_tokens: Annotated[int, Knob()] = Field(
         0,
         ge=0,
         le=4096,
         description="K: sample i is made to begin with the model's (i mod K)-th likeliest first "
         "token, counted from 0, so that samples cycle through K fixed strata. 0: off.",
     )
-    tree_samples: Annotated[int, Unit("samples")] = Field(
+    tree_samples: Annotated[int, Unit("samples"), Knob()] = Field(
         0,
         ge=0,
         le=4096,
@@ -74,25 +94,27 @@ class DecoderConfig(Frozen):
         "sampling): the first sample is an ordinary response, the others are spread evenly over "
         "the branches of the forks along it. 0: off.",
     )
-    fork_entropy: Nats = Field(
+    fork_entropy: Annotated[Nats, Knob()] = Field(
         0.3,
         gt=0,
         description="With tree_samples: a fork is a position at which the model's own next-token "
         "entropy is at least this.",
     )
-    branch_probability: Probability = Field(
+    branch_probability: Annotated[Probability, Knob()] = Field(
         0.05,
         gt=0,
         lt=1,
         description="With tree_samples: the branches of a fork are the tokens of at least this "
         "probability.",
     )
-    max_new_tokens: Tokens = Field(
+    max_new_tokens: Annotated[
+        Tokens, Knob(vllm="max_tokens", lm_eval="max_gen_toks", shapes=False)
+    ] = Field(
         16,
         ge=1,
         description="Largest length of a response; longer ones are cut off and count as wrong.",
     )
-    dtype: Literal["float32", "bfloat16"] = Field(
+    dtype: Annotated[Literal["float32", "bfloat16"], Knob(shapes=False)] = Field(
         "float32", description="Number format that the model is sampled in."
     )
 
@@ -177,3 +199,15 @@ class DecoderConfig(Frozen):
     def tree(self, index: int) -> int | None:
         """The tree of sample `index`."""
         return index // self.tree_samples if self.tree_samples else None
+
+
+# setting: where else it is known
+KNOBS: dict[str, Knob] = {
+    name: next(one for one in field.metadata if isinstance(one, Knob))
+    for name, field in DecoderConfig.model_fields.items()
+}
+
+
+def lm_eval_name(name: str) -> str:
+    """What lm-evaluation-harness calls a setting of the decoder; ours where it has none."""
+    return KNOBS[name].lm_eval or name

@@ -1,4 +1,4 @@
-"""YAML and dotted overrides in, a checked `StudyConfig` out; what is wrong is said in one line."""
+"""YAML and dotted overrides in, a checked `StudyConfig` out; refusals are one line."""
 
 from __future__ import annotations
 
@@ -11,17 +11,22 @@ from typing import Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from forkdiv.core.config.shipped import config_file
 from forkdiv.core.config.study import DecoderConfig, StudyConfig
 from forkdiv.core.config.tasks import DEFAULT_KIND, UNKNOWN_KIND, config_class
 from forkdiv.core.errors import UserError, refuse
 
+# Settings that were renamed: the old dotted key and the new one. An old key is refused with the
+# new one, so that an old config is never read as something else.
+RENAMED: dict[str, str] = {}
+
 
 def load(path: Path | None, overrides: Sequence[str] = ()) -> StudyConfig:
-    """Read a YAML config and apply `a.b=value` overrides.
+    """Read a YAML config, or the named one, and apply `a.b=value` overrides.
 
     Raises UserError, in one line, for anything unknown, of a wrong type or impossible.
     """
-    data = _read_yaml(path) if path else {}
+    data = _read_yaml(config_file(path)) if path else {}
     for override in overrides:
         _apply(data, override)
     try:
@@ -40,16 +45,16 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date like 2024-13-45
         problem = " ".join(str(error).split())
         raise refuse(
-            "the config is not YAML", path, "key: value lines", f"mend it: {problem}"
+            "the config is not YAML", path, "key: value lines", f"correct it: {problem}"
         ) from error
     if data is None:
         return {}
     if not isinstance(data, dict):
         raise refuse(
-            "the config is no mapping",
+            "the config does not consist of key: value lines",
             f"{type(data).__name__} in {path}",
             "key: value lines",
-            "mend the file",
+            "correct the file",
         )
     return data
 
@@ -58,7 +63,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
     dotted, equals, text = override.partition("=")
     if not equals or not dotted:
         raise refuse(
-            "an override is no key=value",
+            "a setting must be key=value",
             repr(override),
             "dotted.key=value, e.g. sft.epochs=8",
             "add the =",
@@ -78,7 +83,12 @@ def _apply(data: dict[str, Any], override: str) -> None:
     for parent in parents:
         child = node.get(parent) or {}
         if not isinstance(child, dict):
-            raise refuse(f"{dotted} reaches into a value", override, "a section", f"set {parent}")
+            raise refuse(
+                f"{dotted} cannot be set: {parent} is a value and not a section",
+                override,
+                "a setting that `forkdiv settings` lists",
+                f"set {parent} itself",
+            )
         # a copy: where the file used a YAML alias, two sections are one dict
         node[parent] = dict(child)
         node = node[parent]
@@ -121,6 +131,8 @@ def _unknown_key(loc: Sequence[int | str], came: object, data: Mapping[str, Any]
         model = annotation
     known = list(model.model_fields)
     where = ".".join([*parents, leaf])
+    if where in RENAMED:
+        return f"{where}: renamed, got {came!r}; allowed: {RENAMED[where]}; write {RENAMED[where]}"
     close = difflib.get_close_matches(leaf, known, n=1)
     hint = f"did you mean {close[0]}?" if close else "remove it"
     return f"{where}: unknown key, got {came!r}; allowed: {', '.join(known)}; {hint}"

@@ -45,7 +45,7 @@ class OpenList(Generic[T]):
         """The name itself. Raises ValueError where it is not registered."""
         if name not in self.names():
             raise ValueError(
-                f"there is no {self.noun} {name!r}; allowed: {', '.join(self.names())}; "
+                f"there is no such {self.noun}: got {name!r}; allowed: {', '.join(self.names())}; "
                 "correct the name"
             )
         return name

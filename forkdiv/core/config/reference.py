@@ -21,6 +21,7 @@ from forkdiv.core.config.tasks import KINDS, config_class
 from forkdiv.core.errors import UserError
 
 OWN = "study"  # how a user calls the settings that stand in no section
+KIND = "Chooses this task."
 TASK = ".task"  # the section whose settings depend on task.kind
 WORDS = {bool: "true or false", int: "integer", float: "number", str: "text", Path: "path"}
 
@@ -90,7 +91,8 @@ def _unknown(name: str, names: Iterable[str], keys: Iterable[str]) -> UserError:
 
 def _task_section(kind: str) -> Section:
     model = config_class(kind)
-    settings = tuple(_settings(f"task.{kind}", "task", model, model.model_validate({})))
+    defaults = model.model_validate({"kind": kind})
+    settings = tuple(_settings(f"task.{kind}", "task", model, defaults))
     return Section(f"task.{kind}", _doc(model), settings)
 
 
@@ -123,7 +125,7 @@ def _settings(
                 _type_of(field),
                 _written(default),
                 _unit_of(field),
-                field.description or "",
+                field.description or (KIND if key == "kind" else ""),
             )
         elif prefix.startswith("task"):
             yield from _settings(section, dotted, inner, default)
@@ -186,7 +188,10 @@ def _named(annotation: Any, metadata: list[Any]) -> str:
     if origin is tuple:
         return f"list of: {_named(get_args(annotation)[0], [])}"
     if origin is dict:
-        return "sections by name"
+        is_section = isinstance(value := get_args(annotation)[1], type) and issubclass(
+            value, BaseModel
+        )
+        return "sections by name" if is_section else "values by name"
     for one in metadata:
         if isinstance(one, OpenList):
             return f"one of {', '.join(one.names())}"

@@ -154,7 +154,8 @@ class SftConfig(Frozen):
 
 class PretrainConfig(Frozen):
     """A base model of our own, trained on random walks through the task's graphs: it can write
-    every path and prefers none. Used by `forkdiv pretrain`, and by a study with base=null."""
+    every path and prefers none. Used by `forkdiv pretrain`, and by a study with base=null. Set
+    all of pretrain.sft or none of it: where one is set, the others have the defaults of `sft`."""
 
     preset: Literal["tiny-llama", "micro-llama"] = Field(
         "tiny-llama", description="Architecture of the model, trained from random weights."
@@ -172,5 +173,6 @@ class PretrainConfig(Frozen):
     seed: Seed = Field(0, description="Seed of the walks and of the random weights.")
     sft: SftConfig = Field(
         SftConfig(epochs=1, batch_size=64, learning_rate=2e-3),
-        description="How this base is trained; the settings are those of `sft`.",
+        description="How this base is trained; the settings are those of `sft`. Where one of them "
+        "is set, the others have the defaults of `sft`.",
     )

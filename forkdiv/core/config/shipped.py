@@ -16,7 +16,7 @@ from pydantic import AfterValidator
 import forkdiv
 from forkdiv.core.errors import UserError, refuse
 
-PACKAGE = Path(forkdiv.__file__).resolve().parent
+PACKAGE = Path(forkdiv.__file__).absolute().parent
 CONFIGS = PACKAGE.parent / "jobs" / "configs"
 DEFAULT_BASE = "graph-d3-l3"
 
@@ -54,16 +54,13 @@ def config_file(given: Path) -> Path:
 
 
 def question(config: Path) -> str:
-    """What a named config is for: the comment at its head, up to its first full stop or question
-    mark that ends a sentence."""
+    """The question that a named config answers: the comment at its head, up to the first `?`."""
     lines = []
     for line in config.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             break
         lines.append(line.removeprefix("#").strip())
-    text = " ".join(lines)
-    ends = [at for mark in ("? ", ". ", ": ") if (at := text.find(mark)) > 0]
-    return text[: min(ends) + 1].rstrip(":") if ends else text
+    return " ".join(lines).partition("?")[0] + "?"
 
 
 def unknown_name(wrong: str, came: object, known: Iterable[str], allowed: str) -> UserError:
@@ -75,8 +72,8 @@ def unknown_name(wrong: str, came: object, known: Iterable[str], allowed: str) -
 
 
 def base_folder(given: Path) -> Path:
-    """The folder of a checkpoint: a shipped base where `given` is the name of one (write
-    ./NAME for a folder of that name), else the path, made absolute."""
+    """The folder of a checkpoint: a shipped base where `given` is the name of one, else the path,
+    made absolute. A folder of your own with such a name is meant by its absolute path."""
     return bases().get(str(given)) or given.absolute()
 
 

@@ -14,6 +14,13 @@ from forkdiv.core.config.sft import LossName
 TUNING_AXES = ("loss", "interpolation")
 AXES = (*DATA_AXES, *TUNING_AXES)
 
+# the setting whose values an axis takes, and the axis's name where there is little room
+SETTINGS = {axis: f"dataset.{axis}" for axis in DATA_AXES} | {
+    "loss": "sft.loss",
+    "interpolation": "interpolation",
+}
+SHORT = {"fork_density": "density", "branch_coverage": "coverage", "interpolation": "alpha"}
+
 
 class SweepConfig(Frozen):
     """The axes of the grid; every combination of their values is one trial. An empty axis keeps
