@@ -56,7 +56,7 @@ def run(work: Opened, parent: str, fingerprint: str) -> list[TrialResult]:
             name=f"{study.name}-{fingerprint[:8]}",
             storage_path=str((study.place.root / "tune").resolve()),
             failure_config=tune.FailureConfig(max_failures=study.place.max_failures),
-            verbose=1,
+            verbose=0,  # tuning.live shows the trials
         ),
     )
     outcome = tuner.fit()
@@ -91,7 +91,7 @@ def trial(config: dict[str, Any], setting: dict[str, Any]) -> None:
     metrics = record(at(study, point), result, setting["parent"], point.name, started)
     path = Path(setting["results"]) / f"{_file_name(point)}.json"
     write_text(path, json.dumps(result.as_json()))
-    progress(_sentence(metrics))
+    progress(_sentence(metrics), finished=True)
     tune.report(_shown_by_tune(metrics))
 
 
