@@ -6,7 +6,7 @@ import pytest
 
 from tests.jobs.conftest import Submitted, submit, wait_until_up
 
-pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("submitted")]
+pytestmark = pytest.mark.stack
 
 
 def test_a_submitted_study_runs_on_the_cluster(submitted: Submitted) -> None:
