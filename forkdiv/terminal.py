@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 from rich.console import Console
+from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 WORDS = ("subset", "structure", "synthesis", "model", "name")  # columns that hold no numbers
 # wide enough for a whole row where output goes to a file: cut numbers are worse than long lines
@@ -23,6 +26,21 @@ def quiet_libraries() -> None:
 
 def say(message: str) -> None:
     _console.print(message, markup=False)
+
+
+@contextmanager
+def live_line(text: Callable[[], str]) -> Iterator[None]:
+    """A line below all others that shows `text()`, twice a second, while the block runs; nothing
+    where output does not go to a terminal."""
+    if not _console.is_terminal:
+        yield
+        return
+
+    def shown() -> Text:
+        return Text(text(), style="bold", no_wrap=True, overflow="ellipsis")
+
+    with Live(get_renderable=shown, console=_console, refresh_per_second=2, transient=True):
+        yield
 
 
 def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> None:

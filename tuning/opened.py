@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from forkdiv.core.config.study import StudyConfig
-from forkdiv.core.progress import Progress, progress_shown
+from forkdiv.core.progress import Event, Progress, progress_shown
 from forkdiv.core.store import Store
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample.deployment import ServeSampler
@@ -57,10 +57,11 @@ def opened(
     who: str,
     show: Callable[[str], None],
     samples: bool = True,
+    watch: Callable[[Event], None] = lambda event: None,
 ) -> Iterator[Opened]:
     """The study opened for the block; with `samples` a sampler starts in the background."""
     started = time.perf_counter()
-    with progress_shown(study, who, show) as progress:
+    with progress_shown(study, who, show, watch) as progress:
         progress("starting Ray")
         with session.running(study.place):
             if address := session.dashboard(study.place):

@@ -10,7 +10,7 @@ from forkdiv.core.results import Summary
 from forkdiv.coverage import summary
 from forkdiv.models.checkpoint import Checkpoint
 from tuning.outcome import concluded, parent_run
-from tuning.space import axes
+from tuning.space import axes, points
 
 
 def conduct(study: StudyConfig, base: Checkpoint, show: Callable[[str], None]) -> Summary:
@@ -30,10 +30,12 @@ def _conduct(
     # after the checks and the look into the store: Ray's imports take seconds
     from tuning import sweep
     from tuning.best_decoder import best_decoders
+    from tuning.live import LiveSweep
     from tuning.opened import opened
 
     started = time.perf_counter()
-    with opened(study, base, "study", show) as work:
+    watched = LiveSweep(points(study), study.place.max_concurrent_trials)
+    with watched, opened(study, base, "study", show, watch=watched.event) as work:
         work.progress("the sampler starts in the background; preparing MLflow")
         seconds = dict(work.seconds)
         begun = time.perf_counter()

@@ -12,10 +12,21 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from forkdiv.core.config.study import StudyConfig
+
+
+@dataclass(frozen=True)
+class Event:
+    """A line of the file: when (seconds since the epoch), which trial or stage, what it does, and
+    whether it has finished with that."""
+
+    time: float
+    who: str
+    message: str
+    finished: bool = False
 
 
 @dataclass(frozen=True)
@@ -25,8 +36,8 @@ class Progress:
     path: Path
     who: str = "study"
 
-    def __call__(self, message: str) -> None:
-        line = json.dumps({"time": round(time.time(), 2), "who": self.who, "message": message})
+    def __call__(self, message: str, finished: bool = False) -> None:
+        line = json.dumps(asdict(Event(round(time.time(), 2), self.who, message, finished)))
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab", buffering=0) as file:
             file.write(line.encode() + b"\n")
@@ -66,10 +77,17 @@ def duration(seconds: float) -> str:
 
 
 class Follower:
-    """Shows the lines that come to a progress file while the `with` block runs."""
+    """Shows the lines that come to a progress file while the `with` block runs, and hands their
+    events to `watch`."""
 
-    def __init__(self, path: Path, show: Callable[[str], None], every: float = 0.5) -> None:
-        self._path, self._show, self._every = path, show, every
+    def __init__(
+        self,
+        path: Path,
+        show: Callable[[str], None],
+        every: float = 0.5,
+        watch: Callable[[Event], None] = lambda event: None,
+    ) -> None:
+        self._path, self._show, self._every, self._watch = path, show, every, watch
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True, name="progress")
 
@@ -98,18 +116,22 @@ class Follower:
                     break  # still being written
                 self._position += len(raw)
                 try:
-                    event = json.loads(raw)
+                    event = Event(**json.loads(raw))
                 except ValueError:
                     continue  # torn by a writer that was killed in the middle of a line
-                seconds = max(int(event["time"] - self._began), 0)
-                self._show(
-                    f"{seconds // 60:3d}:{seconds % 60:02d}  {event['who']}: {event['message']}"
-                )
+                seconds = max(int(event.time - self._began), 0)
+                self._show(f"{seconds // 60:3d}:{seconds % 60:02d}  {event.who}: {event.message}")
+                self._watch(event)
 
 
 @contextmanager
-def progress_shown(study: StudyConfig, who: str, show: Callable[[str], None]) -> Iterator[Progress]:
+def progress_shown(
+    study: StudyConfig,
+    who: str,
+    show: Callable[[str], None],
+    watch: Callable[[Event], None] = lambda event: None,
+) -> Iterator[Progress]:
     """The study's progress, shown as it comes while the block runs; `who` speaks by default."""
     progress = Progress(study.folder / "progress.jsonl", who)
-    with Follower(progress.path, show):
+    with Follower(progress.path, show, watch=watch):
         yield progress

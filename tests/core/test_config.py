@@ -96,7 +96,7 @@ REFUSED = {
     "place.offload=parameters": ("place: offload=parameters", "got 1", "parameters at stage 3"),
     "sft.loss=entropy": (
         "sft.loss",
-        "no loss 'entropy'",
+        "got 'entropy'",
         "allowed: cross-entropy, label-smoothing",
     ),
     "sft.gem_beta=0": ("sft.gem_beta", "got 0", "greater than 0"),

@@ -34,7 +34,9 @@ def test_an_unknown_name_is_refused_with_those_there_are() -> None:
     names = animals()
     names.register("cat", lambda: 1)
     names.register("dog", lambda: 2)
-    with pytest.raises(ValueError, match="there is no animal 'cow'; allowed: cat, dog; correct"):
+    with pytest.raises(
+        ValueError, match="there is no such animal: got 'cow'; allowed: cat, dog; correct"
+    ):
         names.check("cow")
     with pytest.raises(KeyError):
         names.get("cow")

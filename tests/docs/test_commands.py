@@ -17,7 +17,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from forkdiv.cli import VERBS, app
+from forkdiv.cli import app
+from forkdiv.cli.verbs import VERBS
 from forkdiv.core.config.load import load
 from tests.docs import workspace
 from tests.docs.pages import CODE, NAMES, ROOT, Block, all_blocks, blocks

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from forkdiv.cli import VERBS
+from forkdiv.cli.verbs import VERBS
 from tests.docs.pages import NAMES, ROOT, anchor, headings, links
 
 MOST_LINES = 150

@@ -1,0 +1,82 @@
+"""The live line of a sweep: which trial of how many, what it does, and how long the rest takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+
+from forkdiv.core.progress import Event, duration
+from forkdiv.terminal import live_line
+from tuning.space import Point
+
+
+class LiveSweep:
+    """Follows the events of a sweep's trials; while its `with` block runs, a terminal shows
+    `text` below all other lines."""
+
+    def __init__(
+        self, grid: Sequence[Point], at_once: int, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._trains = _train_of(grid)
+        self._at_once, self._clock = at_once, clock
+        self._began: dict[str, float] = {}  # by trial: the time of its first event
+        self._took: dict[str, float] = {}  # by finished trial: its seconds
+        self._latest = ""
+        self._stack = ExitStack()
+
+    def __enter__(self) -> LiveSweep:
+        self._stack.enter_context(live_line(self.text))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def event(self, event: Event) -> None:
+        """Take note of an event. Those of other stages are what goes on before the trials."""
+        if event.who in self._trains:
+            self._began.setdefault(event.who, event.time)
+            if event.finished:
+                self._took[event.who] = event.time - self._began[event.who]
+        self._latest = f"{event.who}: {event.message}"
+
+    def text(self) -> str:
+        """`trial 4 of 12, about 6 min 20 s left · density=0.5 T=1: sampled 512/2048, …`"""
+        done, total = len(self._took), len(self._trains)
+        if not self._began:
+            return f"{total} trials to go · {self._latest}"
+        left = self.seconds_left()
+        about = f", about {duration(left)} left" if left is not None else ""
+        return f"trial {min(done + 1, total)} of {total}{about} · {self._latest}"
+
+    def seconds_left(self) -> float | None:
+        """From the mean of the trials that have finished, those that train and those that only
+        sample apart; None before one of a kind that is still to come has finished."""
+        means = {}
+        for trains in (True, False):
+            took = [t for name, t in self._took.items() if self._trains[name] is trains]
+            means[trains] = sum(took) / len(took) if took else None
+        left = 0.0
+        for name, trains in self._trains.items():
+            if name in self._took:
+                continue
+            mean = means[trains]
+            if mean is None:
+                return None
+            passed = self._clock() - self._began[name] if name in self._began else 0.0
+            left += max(mean - passed, 0.0)
+        return left / self._at_once
+
+
+def _train_of(grid: Sequence[Point]) -> dict[str, bool]:
+    """Whether each trial, by name and in order, is the first of a model that is to be trained:
+    the others find its checkpoint."""
+    trained: set[tuple[object, ...]] = set()
+    trains = {}
+    for point in grid:
+        apart = {"temperature", "decoder", "interpolation"}
+        model = tuple(value for name, value in asdict(point).items() if name not in apart)
+        trains[point.name] = point.tuned and model not in trained
+        trained.add(model)
+    return trains
