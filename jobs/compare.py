@@ -25,10 +25,10 @@ from tuning.comparison import Pair, conduct
 def run(study: StudyConfig) -> None:
     if study.base is None or study.checkpoint is None:
         raise refuse(
-            "a comparison takes two checkpoints",
+            "forkdiv compare needs two checkpoints",
             f"base={study.base}, tuned={study.checkpoint}",
-            "two Hugging Face folders",
-            "give --base DIR and --tuned DIR",
+            "two Hugging Face checkpoint folders",
+            "set --base DIR and --tuned DIR",
         )
     unit, folders = saved_in(study.checkpoint)
     wanted = [study.base, *folders.values()]
@@ -36,7 +36,7 @@ def run(study: StudyConfig) -> None:
         study.model_copy(update={"sweep": type(study.sweep)()}), wanted
     )
     if guessed:
-        say(f"guessed: {'; '.join(guessed)}")
+        say(f"inferred settings: {'; '.join(guessed)}")
     base = preflight.check(study, takes_checkpoint=True)
     task = build(study.task)
     tuned = {number: preflight.check_checkpoint(path, task) for number, path in folders.items()}

@@ -43,7 +43,7 @@ def run(study: StudyConfig) -> None:
     found = {"checkpoint": name, "base": str(base.path), "cells": cells}
     path = study.folder / "evaluation.json"
     write_text(path, json.dumps(found | {"seconds": result.seconds}, indent=1))
-    show_table(*_table(result.cells), title=f"{name}: pass@k (change to the base)")
+    show_table(*_table(result.cells), title=f"{name}: pass@k (change from the base)")
     say(f"evaluation: {path}")
     summary.check_cells(result.cells, untuned="")
 
@@ -58,7 +58,7 @@ def _table(cells: list[Cell]) -> tuple[list[str], list[list[str]]]:
         ]
         for cell in cells
     ]
-    return ["subset", *(f"pass@{k}" for k in ks), "cut or unreadable"], rows
+    return ["subset", *(f"pass@{k}" for k in ks), "truncated or unparsable"], rows
 
 
 def _entry(cell: Cell, k: int) -> str:

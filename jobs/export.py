@@ -69,13 +69,13 @@ def _drawn(model: Model, store: Store, problems: Sequence[Problem]) -> SampleSet
     """The model's samples; refused where some were never drawn."""
     samples, n = model.samples(store), model.study.eval.samples
     held, all_of_them = samples.held(), (1 << n) - 1
-    lacking = [one.id for one in problems if all_of_them & ~held.get(one.id, 0)]
-    if lacking:
+    missing = [problem.id for problem in problems if all_of_them & ~held.get(problem.id, 0)]
+    if missing:
         raise refuse(
             f"samples of {model.name} are missing",
-            f"{len(lacking):,} of {len(problems):,} problems without {n} samples: "
-            f"{', '.join(lacking[:3])}{' …' if lacking[3:] else ''}, in {samples.path}",
-            "samples that were drawn under these settings",
+            f"fewer than {n} samples for {len(missing):,} of {len(problems):,} problems: "
+            f"{', '.join(missing[:3])}{' …' if missing[3:] else ''}, in {samples.path}",
+            f"{n} samples of every problem, drawn with these settings",
             "run `forkdiv study` (or `compare`, `evaluate`) with the same settings first",
         )
     return samples

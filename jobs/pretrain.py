@@ -26,7 +26,10 @@ def run(study: StudyConfig) -> None:
     target = study.folder / "base"
     if target.exists():
         raise refuse(
-            "there is a base model already", target, "a new folder", "remove it or set name="
+            "the folder for the base model exists",
+            target,
+            "a new folder",
+            "remove it, or set name to another name",
         )
     check_writable(study.place.root, study.place.min_free_mib)
     preflight.check_ports(study.place)
@@ -39,7 +42,7 @@ def run(study: StudyConfig) -> None:
     shutil.copytree(made.path, aside)
     publish_folder(aside, target)
     say(f"base model: {target} ({open_checkpoint(target).fingerprint})")
-    say(f"judge it: forkdiv evaluate base={target} checkpoint={target}")
+    say(f"measure it with: forkdiv evaluate base={target} checkpoint={target}")
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def run(study: StudyConfig, checkpoints: Sequence[Path] = ()) -> None:
     with session.running(study.place):
         spec = session.serving_spec(study, first)
         shared = {name: session.shared(study.place, one) for name, one in served.items()}
-        say("starting the engine: half a minute or so on a CPU")
+        say("starting the engine (about half a minute on a CPU)")
         app = deploy(spec, shared, http.host, http.port, key)
         try:
             deployment.wait(app, study.place.engine.start_timeout_s)
@@ -75,27 +75,27 @@ def named(paths: Sequence[Path]) -> dict[str, Checkpoint]:
             name = name if folder == path else f"{name}/{folder.name}"
             if name in served:
                 raise refuse(
-                    "two checkpoints have one name",
+                    "two checkpoints have the same name",
                     f"{name}: {served[name].path} and {folder.resolve()}",
                     "different folder names",
-                    "rename one, or serve them apart",
+                    "rename one of the folders, or serve them in two processes",
                 )
             served[name] = open_checkpoint(folder)
     if not served:
         raise refuse(
-            "there is nothing to serve",
-            "no checkpoint",
-            "Hugging Face folders, or a run's folder of them",
-            "give --checkpoints DIR …",
+            "forkdiv serve needs a checkpoint",
+            "no --checkpoints",
+            "Hugging Face checkpoint folders, or a run's folder of checkpoints",
+            "add --checkpoints DIR …",
         )
     first, *others = (one.path for one in served.values())
     for other in others:
         if not same_shape(other, first):
             raise refuse(
-                "one engine cannot hold checkpoints of different shapes",
-                f"{other} beside {first}",
-                "equal configs and tokenizers",
-                "serve them apart, each with its own place.http.port",
+                "one engine cannot serve checkpoints of different architectures or tokenizers",
+                f"{other} and {first}",
+                "equal config.json and tokenizer.json",
+                "serve them in two processes, each with its own place.http.port",
             )
         check_tensors(other, first)
     return served
@@ -126,10 +126,10 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 def _announce(served: dict[str, Checkpoint], http: HttpConfig, key: str | None) -> None:
     url = url_of(http)
-    say(f"serving {', '.join(served)}")
-    say(f"  at {url}, for any OpenAI client (base_url={url})")
-    say(f"  with the API key {key}" if key else "  to this machine alone, without a key")
-    say("  Ctrl-C ends it")
+    say(f"serving: {', '.join(served)}")
+    say(f"  URL: {url} (base_url of an OpenAI client)")
+    say(f"  API key: {key}" if key else "  API key: none; only this machine can connect")
+    say("  press Ctrl-C to stop")
 
 
 def _until_stopped() -> None:

@@ -82,10 +82,10 @@ def _room(study: StudyConfig, checkpoints: Sequence[Path]) -> int:
         longest = max(lengths, key=lengths.__getitem__)
         if lengths[longest] >= context:
             raise refuse(
-                f"problem {longest} does not fit the context of {folder}",
-                f"{lengths[longest]} tokens of prompt",
-                f"fewer than {context}",
-                "leave the problem out, or name a checkpoint of a longer context",
+                f"the prompt of problem {longest} does not fit the context of {folder}",
+                f"{lengths[longest]} tokens",
+                f"fewer than {context} tokens",
+                "remove the problem, or use a checkpoint with a longer context",
             )
         rooms.append(context - lengths[longest])
     return min(MOST_TOKENS, *rooms)

@@ -102,8 +102,8 @@ def dashboard(place: PlaceConfig) -> str | None:
     if joins(place) or not place.dashboard:
         return None
     token = os.environ.get("RAY_AUTH_TOKEN")
-    asks = f", its token: {token}" if token else ""
-    return f"Ray's dashboard: http://127.0.0.1:{place.dashboard_port}{asks}"
+    login = f" (token: {token})" if token else ""
+    return f"Ray dashboard: http://127.0.0.1:{place.dashboard_port}{login}"
 
 
 def _require_token() -> None:

@@ -36,7 +36,7 @@ def _conduct(
     started = time.perf_counter()
     watched = LiveSweep(points(study), study.place.max_concurrent_trials)
     with watched, opened(study, base, "study", show, watch=watched.event) as work:
-        work.progress("the sampler starts in the background; preparing MLflow")
+        work.progress("starting the sampler in the background and creating the MLflow run")
         seconds = dict(work.seconds)
         begun = time.perf_counter()
         parent = parent_run(work.study, fingerprint)

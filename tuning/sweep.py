@@ -63,14 +63,15 @@ def run(work: Opened, parent: str, fingerprint: str) -> list[TrialResult]:
     if outcome.errors:
         failed = "; ".join(_last_line(error) for error in outcome.errors)
         raise InvalidResult(
-            f"{outcome.num_errors} of {len(grid)} trials failed, the others are kept: {failed}"
+            f"{outcome.num_errors} of {len(grid)} trials failed: {failed}; the results of the "
+            "other trials are kept: correct the cause and run the same command again"
         )
     files = [results / f"{_file_name(point)}.json" for point in grid]
     missing = [one for one in files if not one.is_file()]
     if missing:  # Tune ends quietly when it is interrupted
         raise InvalidResult(
-            f"the sweep was stopped with {len(missing)} of {len(grid)} trials to go; what was made "
-            "is kept: run the same command again"
+            f"the sweep was stopped before {len(missing)} of {len(grid)} trials had finished; the "
+            "finished results are kept: run the same command again to continue"
         )
     return [TrialResult.of_json(json.loads(one.read_text())) for one in files]
 
@@ -110,9 +111,9 @@ def _shown_by_tune(metrics: dict[str, float]) -> dict[str, float]:
 def _sentence(metrics: dict[str, float]) -> str:
     ks = sorted(int(key.removeprefix("pass_at_")) for key in metrics if key.startswith("pass_at_"))
     if not ks:
-        return "done, but invalid: samples or verdicts are missing"
+        return "finished, but invalid: samples or verdicts are missing"
     shown = ", ".join(f"pass@{k} {metrics[f'pass_at_{k}']:.3f}" for k in sorted({ks[0], ks[-1]}))
-    return f"done: {shown}"
+    return f"finished: {shown}"
 
 
 def _file_name(point: Point) -> str:

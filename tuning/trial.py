@@ -78,7 +78,9 @@ class NoSampler:
     def sample(
         self, checkpoint: Checkpoint, decoder: DecoderConfig, requests: Iterable[Request]
     ) -> Iterator[Response | Failed]:
-        raise InvalidResult(f"samples of {checkpoint.path} are missing and no sampler runs")
+        raise InvalidResult(
+            f"samples of {checkpoint.path} are missing, and this command starts no sampler"
+        )
 
 
 @dataclass
@@ -188,11 +190,13 @@ class Pipeline:
         pipeline = replace(self, seconds={}, drawn=0)  # for another thread
 
         def evaluate(epoch: float, checkpoint: Checkpoint) -> None:
-            self.progress(f"evaluating epoch {epoch:g} while training goes on")
+            self.progress(f"evaluation: epoch {epoch:g}, while training continues")
             try:
                 pipeline._cells(evaluation, point, checkpoint, epoch, False)
             except InvalidResult as error:  # `compared` meets it again, and says so in the cell
-                self.progress(f"epoch {epoch:g} will be tried again after training: {error}")
+                self.progress(
+                    f"evaluation: epoch {epoch:g} failed and is retried after training: {error}"
+                )
             self.drawn += pipeline.drawn
             pipeline.drawn = 0
 

@@ -102,16 +102,16 @@ class InFlight(Generic[Ticket]):
         try:
             yield self._channel.receive(sent.ticket)
         except Doomed as error:
-            self._doom = self._said(failed, error)
+            self._doom = self._message(failed, error)
             yield Failed(sent.request, self._doom)
         except Final as error:
-            yield Failed(sent.request, self._said(failed, error))
+            yield Failed(sent.request, self._message(failed, error))
         except (Retry, EngineGone) as error:
             gone = isinstance(error, EngineGone)
             # among others a lost engine is nobody's fault yet; alone it is this one's
             limit = failed.failures > self._most_failures and (alone or not gone)
             if limit or (self._doom is not None):
-                yield Failed(sent.request, self._said(failed, error))
+                yield Failed(sent.request, self._message(failed, error))
             elif gone:
                 when_gone(failed)
             else:
@@ -124,8 +124,9 @@ class InFlight(Generic[Ticket]):
         self._suspects.append(one)
 
     @staticmethod
-    def _said(failed: _Waiting, error: Exception) -> str:
-        times = "once" if failed.failures == 1 else f"{failed.failures} times"
+    def _message(failed: _Waiting, error: Exception) -> str:
+        attempts = f"{failed.failures} attempt{'s' * (failed.failures > 1)}"
         return (
-            f"sampling problem {failed.request.problem.id} failed {times}; the last error: {error}"
+            f"sampling failed for problem {failed.request.problem.id} after {attempts}; "
+            f"last error: {error}"
         )

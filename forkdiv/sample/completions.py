@@ -54,16 +54,18 @@ class Completions:
 
         name = body.get("model")
         if not isinstance(name, str) or name not in self._served:
-            raise _Refused(404, f"no model {name!r} is served here; allowed: {_some(self._served)}")
+            allowed = _shortened(self._served)
+            raise _Refused(404, f"the model {name!r} is not served here; allowed: {allowed}")
         if not body.get("prompt"):
             raise _Refused(
-                400, "the prompt is empty; allowed: a text or token ids, or lists of them"
+                400,
+                "the prompt is empty; allowed: a string, a list of token ids, or a list of either",
             )
         try:
             request = CompletionRequest.model_validate(dict(body))
         except ValidationError as error:
-            said = "; ".join(_said(one) for one in error.errors(include_url=False)[:3])
-            raise _Refused(400, said) from error
+            problems = error.errors(include_url=False)[:3]
+            raise _Refused(400, "; ".join(map(_invalid_field, problems))) from error
         except VLLMClientError as error:
             raise _Refused(400, str(error)) from error
         if request.model_extra:
@@ -72,8 +74,8 @@ class Completions:
             raise _Refused(400, f"unknown arguments: {unknown}; allowed: {allowed}")
         if not 1 <= request.n <= MOST_SAMPLES:
             raise _Refused(400, f"n must be 1 to {MOST_SAMPLES}, got {request.n}")
-        if any(one in ("", []) for one in request.prompt if not isinstance(one, int)):
-            raise _Refused(400, "one of the prompts is empty; allowed: texts or lists of token ids")
+        if any(item in ("", []) for item in request.prompt if not isinstance(item, int)):
+            raise _Refused(400, "a prompt of the list is empty; allowed: strings or token ids")
         return request, self._served[name]
 
     async def _answered(self, request: Any) -> AsyncIterator[Answer]:
@@ -146,11 +148,11 @@ def models(served: Mapping[str, Path]) -> dict[str, Any]:
     return {"object": "list", "data": data}
 
 
-def _said(error: Mapping[str, Any]) -> str:
+def _invalid_field(error: Mapping[str, Any]) -> str:
     where = ".".join(str(part) for part in error["loc"])
     return f"{where}: {error['msg']}, got {error['input']!r:.80}"
 
 
-def _some(names: Mapping[str, Any]) -> str:
+def _shortened(names: Mapping[str, Any]) -> str:
     shown = list(names)[:8]
     return ", ".join(shown) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

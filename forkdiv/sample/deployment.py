@@ -142,9 +142,12 @@ def wait(name: str, timeout_s: float) -> DeploymentHandle:
         if status == ApplicationStatus.RUNNING:
             return serve.get_deployment_handle(SAMPLER, name)
         if app and status == ApplicationStatus.DEPLOY_FAILED:
-            raise InvalidResult(f"the sampler {name} did not start: {app.message}")
+            raise InvalidResult(f"the sampler {name} failed to start: {app.message}")
         time.sleep(POLL_S)
-    raise InvalidResult(f"the sampler {name} was not up within {timeout_s:g} s: {status}")
+    raise InvalidResult(
+        f"the sampler {name} was not ready within {timeout_s:g} s (status {status}); "
+        "raise place.engine.start_timeout_s if it only needs longer"
+    )
 
 
 def _how_many(config: EngineConfig) -> dict[str, Any]:
@@ -216,7 +219,7 @@ class _Handle:
             wait(self._app, self._config.start_timeout_s)
             raise EngineGone(_cause(error)) from error
         except TimeoutError as error:
-            raise Retry(f"no answer within {self._config.request_timeout_s:g} s") from error
+            raise Retry(f"no response within {self._config.request_timeout_s:g} s") from error
 
 
 def _cause(error: Exception) -> str:

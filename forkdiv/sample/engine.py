@@ -125,7 +125,7 @@ class WarmEngine:
                 outputs = sorted(final.outputs, key=lambda output: output.index) * times
                 drawn = [(_ids(output), output.finish_reason) for output in outputs]
         if len(drawn) != n:
-            raise RuntimeError(f"asked for {n} samples, the engine returned {len(drawn)}")
+            raise RuntimeError(f"requested {n} samples, the engine returned {len(drawn)}")
         before = tuple(response_ids(self._tokenizer, prefix) if prefix else ())
         return [self._sampled(ids, finish, before) for ids, finish in drawn]
 
@@ -135,7 +135,7 @@ class WarmEngine:
         """`n` samples in whole trees, one tree's after the other's."""
         size = decoder.tree_samples
         if n % size:
-            raise InvalidResult(f"asked for {n} samples in trees of {size}")
+            raise InvalidResult(f"requested {n} samples, not a multiple of the tree size {size}")
         starts = range(seed, seed + n, size)
         trees = await asyncio.gather(*(self._tree(prompt, start, decoder) for start in starts))
         return [one for tree in trees for one in tree]
@@ -178,10 +178,10 @@ class WarmEngine:
         """A rank beyond the vocabulary would end vLLM's engine."""
         if decoder.first_tokens > self._vocabulary:
             raise refuse(
-                "decoder.first_tokens asks for more first tokens than the model has tokens",
+                "decoder.first_tokens is larger than the model's vocabulary",
                 decoder.first_tokens,
-                f"up to {self._vocabulary}",
-                "lower it",
+                f"at most {self._vocabulary}",
+                "lower decoder.first_tokens",
             )
 
     async def alive(self) -> None:
@@ -218,10 +218,12 @@ class WarmEngine:
         """What the saved files say about the proof's prompts; a checkpoint that cannot be right
         is refused here, before the engine is touched."""
         if not same_shape(checkpoint.path, self.spec.shape_of):
-            raise UserError(
+            raise refuse(
                 f"the checkpoint {checkpoint.path} has another architecture or tokenizer than "
-                f"this engine: got its config.json; allowed: that of {self.spec.shape_of}; "
-                f"start a sampler for its shape"
+                "this engine",
+                "a different config.json or tokenizer.json",
+                f"those of {self.spec.shape_of}",
+                "start another sampler for it",
             )
         check_tensors(checkpoint.path, self.spec.shape_of)
         if checkpoint in self._known:
@@ -231,10 +233,10 @@ class WarmEngine:
         )
         if any(np.isnan(one).any() for one in expected):
             raise refuse(
-                f"the checkpoint {checkpoint.path} gives no probabilities",
+                f"the checkpoint {checkpoint.path} computes NaN probabilities",
                 "NaN",
-                "weights that are numbers",
-                "train or copy it again",
+                "finite weights",
+                "train or copy the checkpoint again",
             )
         if len(self._known) >= MOST_KNOWN:
             self._known.pop(next(iter(self._known)))
@@ -258,8 +260,8 @@ class WarmEngine:
         """Load `checkpoint` into a fresh engine, since the one that was there cannot be trusted."""
         error = self.swaps[-1]["error"]
         log.warning(
-            "the swap to %s is not proved (log-probabilities off by %.3g, allowed %g): "
-            "the engine restarts",
+            "the swap to %s failed its proof (log-probabilities differ by %.3g, allowed %g); "
+            "restarting the engine",
             checkpoint.path,
             error,
             PROOF_TOLERANCE[self.spec.dtype],
@@ -274,8 +276,8 @@ class WarmEngine:
             self._restarting = False
         if not await self._is_proved(checkpoint, expected, started, restarted=True):
             raise InvalidResult(
-                f"the swap to {checkpoint.path} is not proved, in a fresh engine either: the "
-                f"engine's log-probabilities differ from the saved files' by "
+                f"the swap to {checkpoint.path} failed its proof, also in a new engine: the "
+                f"engine's log-probabilities differ from those of the saved files by "
                 f"{self.swaps[-1]['error']:.3g}, allowed {PROOF_TOLERANCE[self.spec.dtype]:g}"
             )
 
@@ -323,7 +325,7 @@ class WarmEngine:
 
     def _sampled(self, ids: tuple[int, ...], finish: str, before: tuple[int, ...]) -> Sampled:
         if finish not in (Finish.STOP, Finish.LENGTH):
-            raise RuntimeError(f"the engine gave up on a sample: {finish}")
+            raise RuntimeError(f"the engine ended a sample with finish reason {finish!r}")
         if finish == "stop" and ids and ids[-1] == self._tokenizer.eos_token_id:
             ids = ids[:-1]
         # as the text goes on after its prefix: whether a space stands between is the tokenizer's

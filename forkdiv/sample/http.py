@@ -45,7 +45,9 @@ def _json(answer: Answer) -> Response:
 
 
 def _no_key() -> Answer:
-    return problem(401, "the API key is missing or wrong; send it as Authorization: Bearer KEY")
+    return problem(
+        401, "the API key is missing or wrong; send it in the header Authorization: Bearer KEY"
+    )
 
 
 @serve.deployment(ray_actor_options={"num_cpus": ROUTE_CPUS}, max_ongoing_requests=10_000)
@@ -76,13 +78,15 @@ class Route:
             return _json(_no_key())
         text = await request.body()
         if len(text) > MOST_BYTES:
-            return _json(problem(413, f"the request has {len(text)} bytes; allowed: {MOST_BYTES}"))
+            size = f"the request body has {len(text)} bytes; allowed: at most {MOST_BYTES}"
+            return _json(problem(413, size))
         try:
             body = json.loads(text)
         except ValueError as error:
-            return _json(problem(400, f"the request is not JSON: {error}"))
+            return _json(problem(400, f"the request body is not JSON: {error}"))
         if not isinstance(body, dict):
-            return _json(problem(400, f"the request is a {type(body).__name__}, not an object"))
+            kind = type(body).__name__
+            return _json(problem(400, f"the request body is not a JSON object: got a {kind}"))
         named = str(body.get("model"))
         # a name that nobody serves must not make Serve look for its replica
         id = named if named in self._served else ""
@@ -93,7 +97,7 @@ class Route:
             return _json(problem(500, f"the sampler failed: {error.cause!r}"))
         except ray.exceptions.RayError:
             # the replica ended with its engine; another one starts
-            return _json(problem(503, "the engine is gone and starts again; ask again"))
+            return _json(problem(503, "the engine ended and is restarting; send the request again"))
         if "chunk" not in first:
             return _json(first)
         return StreamingResponse(_chunks(first, answers), media_type="text/event-stream")

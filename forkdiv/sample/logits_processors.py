@@ -63,17 +63,17 @@ class DecoderProcessor(LogitsProcessor):  # type: ignore[misc]  # vLLM's types a
             missing = [name for name in group if name not in given]
             if 0 < len(missing) < len(group):
                 raise ValueError(
-                    f"decoder arguments {', '.join(group)} come together, {missing[0]} is "
-                    "missing; add it to extra_args"
+                    f"the decoder arguments {', '.join(group)} must be set together: "
+                    f"{missing[0]} is missing; add it to extra_args"
                 )
         _check_numbers(given)
         if "gate_entropy" in given and sampling_params.temperature < 0.01:
             raise ValueError(
-                f"a gate needs a hot temperature, got {sampling_params.temperature}; allowed: "
-                "0.01 and more; set temperature"
+                f"gate_entropy needs a temperature to sample at above the gate: got "
+                f"{sampling_params.temperature}; allowed: at least 0.01; set temperature"
             )
         if "first_tokens" in given and sampling_params.seed is None:
-            raise ValueError("first_tokens needs a seed, got none; allowed: a number; set seed")
+            raise ValueError("first_tokens needs a seed: got none; allowed: an integer; set seed")
 
     def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
         self._device = device
@@ -167,8 +167,9 @@ def _check_numbers(given: Mapping[str, Any]) -> None:
         is_number = isinstance(value, kinds) and not isinstance(value, bool)
         if not is_number or not math.isfinite(value) or value < least[name]:
             raise ValueError(
-                f"decoder argument {name}: got {value!r}; allowed: a {'whole ' * (name in whole)}"
-                f"number from {least[name]} on; correct extra_args"
+                f"decoder argument {name} is out of range: got {value!r}; allowed: "
+                f"{'an integer' if name in whole else 'a number'} of at least {least[name]}; "
+                "correct extra_args"
             )
 
 

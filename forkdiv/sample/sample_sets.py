@@ -112,8 +112,8 @@ class SampleSet:
                 bit = 1 << one.sample_index
                 if not owed[one.problem_id] & bit:
                     raise InvalidResult(
-                        f"sample {one.sample_index} of problem {one.problem_id} is there twice: "
-                        f"again in row {row} of {part}; remove that part and run again"
+                        f"sample {one.sample_index} of problem {one.problem_id} is stored twice: "
+                        f"again in row {row} of {part}; remove that file and run again"
                     )
                 owed[one.problem_id] ^= bit
                 yield one
@@ -123,7 +123,7 @@ class SampleSet:
         missing = [f"{id} ({left.bit_count()})" for id, left in owed.items() if left]
         if missing:
             raise InvalidResult(
-                f"samples of {len(missing)} problems are missing from {self.path}: "
+                f"samples of {len(missing)} problems are missing in {self.path}: "
                 f"{', '.join(missing[:5])}{' …' if missing[5:] else ''}; run again to draw them"
             )
 
@@ -149,7 +149,7 @@ class SampleSet:
         """Raise InvalidResult where requests failed for good."""
         if self.failed:
             lost = sum(one.request.n for one in self.failed)
-            raise InvalidResult(f"{lost} samples could not be drawn: {self.failed[0].message}")
+            raise InvalidResult(f"{lost} samples failed: {self.failed[0].message}")
 
     def held(self) -> dict[str, int]:
         """The sample indices there are, by problem: index i is bit i."""
@@ -216,8 +216,8 @@ def obtain(
     for n in each:
         if n % decoder.unit:
             raise InvalidResult(
-                f"{n} samples of a problem were asked for; allowed: a multiple of "
-                f"decoder.tree_samples={decoder.unit}"
+                f"the number of samples per problem does not fit the decoder: got {n}; allowed: "
+                f"a multiple of decoder.tree_samples={decoder.unit}; change eval.samples"
             )
     what = identity(evaluation, checkpoint)
     with store.growing(what, progress) as path:
@@ -243,7 +243,7 @@ def _draw(
 ) -> tuple[int, tuple[Failed, ...]]:
     """How many were drawn, and what failed."""
     total = sum(request.n for request in requests)
-    progress(f"sampling {total} responses at temperature {decoder.temperature:g}")
+    progress(f"sampling: {total} samples at temperature {decoder.temperature:g}")
     pace = Pace(total)
     done = 0
     rows: list[dict[str, object]] = []
@@ -254,25 +254,28 @@ def _draw(
             answer = checked(response)
             if isinstance(answer, Failed):
                 failed.append(answer)
-                progress(f"failed for good: {answer.message}")
+                progress(answer.message)
                 continue
             rows.extend(_rows(answer, decoder))
             waiting += 1
             if waiting == REQUESTS_PER_PART or pace.since_said > PART_S:
                 done += _write_part(samples.path, rows)
                 rows, waiting = [], 0
-                progress(f"sampled {pace.said(done)}")
-    finally:  # also what came before a sampler broke off
+                progress(f"sampling: {pace.said(done)}")
+    finally:  # also the samples that arrived before the sampler failed
         done += _write_part(samples.path, rows)
-    progress(f"sampled {pace.said(done)}")
+    progress(f"sampling: {pace.said(done)}")
     return done, tuple(failed)
 
 
 def checked(answer: Response | Failed) -> Response | Failed:
     """The answer, or a failure where it has not as many samples as were asked for."""
     if isinstance(answer, Response) and len(answer.samples) != answer.request.n:
-        wrong = f"asked for {answer.request.n} samples, got {len(answer.samples)}"
-        return Failed(answer.request, wrong)
+        message = (
+            f"sampling failed for problem {answer.request.problem.id}: requested "
+            f"{answer.request.n} samples, the sampler returned {len(answer.samples)}"
+        )
+        return Failed(answer.request, message)
     return answer
 
 
@@ -283,7 +286,10 @@ def seed_of(what: Identity, ordinal: int, index: int) -> int:
     do, the two draws belong to different distributions.
     """
     if not 0 <= index < SEED_STRIDE or not 0 <= ordinal < SEED_SPACE // SEED_STRIDE:
-        raise ValueError(f"no seed for problem {ordinal}, sample {index}: allowed 2^20 and 4,096")
+        raise ValueError(
+            f"no seed for problem {ordinal}, sample {index}: allowed are 2^20 problems of 4,096 "
+            "samples each"
+        )
     offset = int(hashlib.sha256(what.fingerprint.encode()).hexdigest(), 16)
     return (offset + ordinal * SEED_STRIDE + index) % SEED_SPACE
 
@@ -321,8 +327,8 @@ def _whole_units(have: int, n: int, unit: int, problem: str) -> int:
     for first in range(0, n if unit > 1 else 0, unit):
         if (have >> first & whole) not in (0, whole):
             raise InvalidResult(
-                f"tree {first // unit} of problem {problem} is there in part; remove the part "
-                "files of its sample set and run again"
+                f"tree {first // unit} of problem {problem} is incomplete; remove the files "
+                "part-*.parquet of its sample set and run again"
             )
     return have
 

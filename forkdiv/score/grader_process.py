@@ -77,7 +77,7 @@ class Grader:
                 verdicts.append(Verdict(Outcome.ERROR, None, lost))
                 failures, errors = 0, errors + 1
             if errors == GIVE_UP:  # it is the grader, not the responses
-                self._given_up = f"the grader keeps failing: {lost}"
+                self._given_up = f"the grader failed on {GIVE_UP} responses in a row: {lost}"
         rest = Verdict(Outcome.ERROR, None, self._given_up)
         return verdicts + [rest] * (len(pairs) - len(verdicts))
 
@@ -117,10 +117,10 @@ class Grader:
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)
             if not selector.select(self._seconds):
-                raise _GraderLost(f"the grader gave no answer within {self._seconds:g} s")
+                raise _GraderLost(f"the grader returned no verdict within {self._seconds:g} s")
         block = os.read(process.stdout.fileno(), 2**20)
         if not block:
-            raise _GraderLost(f"the grading process ended with status {process.wait()}")
+            raise _GraderLost(f"the grading process exited with status {process.wait()}")
         return block
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -139,12 +139,12 @@ class Grader:
         pairs = [(problem, text) for problem, text, _ in self._canaries]
         verdicts, lost = self._exchange(process, pairs)
         if lost:
-            raise _GraderLost(f"{lost}, on a response of known verdict")
+            raise _GraderLost(f"{lost}, on a response whose verdict is known")
         for (problem, text, outcome), verdict in zip(self._canaries, verdicts, strict=True):
             if verdict.outcome is not outcome:
                 raise _GraderLost(
-                    f"the grader is broken: it calls {text!r} {verdict.outcome} "
-                    f"({verdict.detail}) where {problem.facts} makes it {outcome}"
+                    f"the grader is broken: it judges {text!r} as {verdict.outcome} "
+                    f"({verdict.detail}), but with {problem.facts} it is {outcome}"
                 )
 
     def _stop(self) -> None:

@@ -118,19 +118,19 @@ class Meter:
         if self._progress and (now >= self._show_after or row["step"] == self._steps):
             self._show_after = now + SHOW_EVERY_S
             self._progress(
-                f"training step {row['step']}/{self._steps} "
-                f"(epoch {row['epoch']}/{self._config.epochs}), loss {self.loss:.4f}, "
-                f"lr {row['learning_rate']:.2g}{_normed(row['grad_norm'])}, "
+                f"fine-tuning: step {row['step']}/{self._steps}, "
+                f"epoch {row['epoch']}/{self._config.epochs}, loss {self.loss:.4f}, "
+                f"learning rate {row['learning_rate']:.2g}{_norm_text(row['grad_norm'])}, "
                 f"{row['response_tokens_per_s']:,.0f} response tokens/s, "
-                f"{row['memory_gib']:.2g} GiB a worker{self._left(row['step'], now)}"
+                f"{row['memory_gib']:.2g} GiB per worker{self._time_left(row['step'], now)}"
             )
 
-    def _left(self, step: int, now: float) -> str:
+    def _time_left(self, step: int, now: float) -> str:
         done, left = step - (self._first or 1) + 1, self._steps - step
         return f", {duration((now - self._began) / done * left)} left" if left else ""
 
 
-def _normed(norm: float | None) -> str:
+def _norm_text(norm: float | None) -> str:
     return "" if norm is None else f", gradient norm {norm:.2g}"
 
 

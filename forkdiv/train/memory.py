@@ -55,9 +55,9 @@ def read_architecture(path: Path) -> dict[str, Any]:
             raise ValueError("no model_type")
     except (OSError, ValueError) as error:
         raise refuse(
-            "the architecture to plan for cannot be read",
+            "plan.architecture cannot be read",
             f"{path} ({error})",
-            "a config.json of transformers, or a folder that holds one",
+            "a config.json written by transformers, or a folder that contains one",
             "set plan.architecture",
         ) from error
     return config
@@ -152,7 +152,7 @@ def _adapters(model: Any, sft: SftConfig) -> int:
     if not chosen:
         names = sorted({name.rpartition(".")[2] for name in layers})
         raise refuse(
-            "no layer of this model is one of sft.lora.targets",
+            "sft.lora.targets matches no layer of this model",
             ", ".join(wanted),
             ", ".join(names),
             "correct sft.lora.targets",

@@ -28,9 +28,10 @@ def planned_base(store: Store, task: Task, config: PretrainConfig) -> Checkpoint
     """
     if not task.vocabulary():
         raise refuse(
-            "this task is in plain language and has no base model to build",
+            "forkdiv cannot pretrain a base model for this task, because its prompts are natural "
+            "language",
             "base=null",
-            "a Hugging Face folder",
+            "a Hugging Face checkpoint folder",
             "set base to a checkpoint",
         )
     start = _start_identity(task, config).fingerprint
@@ -43,7 +44,7 @@ def obtain_base(
 ) -> Checkpoint:
     """The base that `config` describes, trained on a running Ray where it does not exist yet."""
     start = obtain_start(store, task, config)
-    progress(f"drawing {config.examples} examples of {config.walks} walks for a base model")
+    progress(f"pretraining: drawing {config.examples} {config.walks} walks for the base model")
     walks = dataset.obtain_walks(store, task, config, END)
     return sft_run.last(sft_run.obtain(store, walks, start, config.sft, place, progress))
 

@@ -65,7 +65,7 @@ class _InWorkers(Backend):  # type: ignore[misc]
         try:
             ray.get(leaving, timeout=LEAVE_S)
         except ray.exceptions.GetTimeoutError:  # as in Ray: the processes are ended next
-            log.warning("the process group did not end within %d s", LEAVE_S)
+            log.warning("the process group did not shut down within %d s", LEAVE_S)
 
 
 def _join(backend: str, where: tuple[str, int], rank: int, of: int) -> None:

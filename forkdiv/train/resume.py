@@ -47,7 +47,10 @@ def carried(workspace: Path, place: PlaceConfig, progress: Progress) -> Path | N
     furthest = max(states, key=lambda one: (one.step, one.layout == own), default=None)
     if furthest is None or furthest.layout == own:
         return None
-    progress(f"carrying over the state after step {furthest.step} from {furthest.layout.name}")
+    progress(
+        f"fine-tuning: converting the state after step {furthest.step} "
+        f"from layout {furthest.layout.name}"
+    )
     if own.exists():  # an older state of this layout: Ray Train would resume there
         shutil.rmtree(own)
     if place.zero_stage == 0:
@@ -80,7 +83,7 @@ def _convert(state: Path, ready: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         raise RuntimeError(
-            f"DeepSpeed could not convert {state} for another number of workers: "
+            f"DeepSpeed could not convert the training state {state} to another number of workers: "
             f"{json.dumps(done.stderr[-2000:])}"
         )
     publish_folder(aside, ready)

@@ -71,10 +71,10 @@ def saves(examples: int, config: SftConfig) -> list[Save]:
     beyond = [step for step in config.save_steps if step > total]
     if beyond:
         raise refuse(
-            "sft.save_steps names a step that this run does not come to",
+            "sft.save_steps contains a step after the end of this run",
             beyond[0],
             f"1 to {total}: {config.epochs} epochs of {each} steps, {examples} examples",
-            "drop it, or train for more epochs",
+            "remove that step, or raise sft.epochs",
         )
     steps = {each * epoch for epoch in (*config.save_epochs, config.epochs)}
     steps.update(config.save_steps)

@@ -64,7 +64,7 @@ def obtain(
         (workspace / DIVERGED).unlink(missing_ok=True)
         tokenized.write(workspace / ROWS, rows)
         carried = resume.carried(workspace, place, progress)
-        progress(f"fine-tuning: starting {place.workers} workers")
+        progress(f"fine-tuning: starting {place.workers} worker{'s' * (place.workers > 1)}")
         job = TrainingJob(
             workspace=workspace.resolve(),
             carried=carried.resolve() if carried else None,
@@ -124,9 +124,9 @@ def _check_finished(workspace: Path, start: Checkpoint) -> None:
         return
     lost = Divergence.model_validate_json((workspace / DIVERGED).read_text())
     rows = ", ".join(map(str, lost.rows[:8])) + (" …" if len(lost.rows) > 8 else "")
-    after = f"after step {lost.done}" if lost.done else "that it started from"
+    after = f"after step {lost.done}" if lost.done else "before the first step"
     raise InvalidResult(
         f"the loss became NaN or infinite at step {lost.step} (epoch {lost.epoch}, examples "
-        f"{rows} of the dataset); the weights {after} are kept in {lost.kept or start.path}: lower "
-        "sft.learning_rate, or look at these examples"
+        f"{rows} of the dataset); the weights {after} are in {lost.kept or start.path}; lower "
+        "sft.learning_rate, or check these examples"
     )

@@ -106,7 +106,7 @@ def train_worker(config: dict[str, str]) -> None:
 
     plan = list(batches(len(rows), job.sft))
     if done and rank == 0:
-        progress(f"resuming after step {done} of {len(plan)}")
+        progress(f"fine-tuning: resuming after step {done} of {len(plan)}")
     coming = {save.step: save for save in saves(len(rows), job.sft)}
     meter = Meter(log, progress if rank == 0 else None, job.sft, len(plan))
     engine.train()
@@ -230,10 +230,10 @@ def _check_packable(model: Any) -> None:
     kinds = sorted(set(getattr(model, "layer_types", None) or ["full_attention"]))
     if model._attn_implementation != "sdpa" or kinds != ["full_attention"]:
         raise refuse(
-            "this model cannot keep packed examples apart",
-            f"attention {model._attn_implementation}, layers {', '.join(kinds)}",
-            "scaled dot-product attention over the whole context in every layer",
-            "drop place.pack_tokens",
+            "this model cannot separate packed examples with an attention mask",
+            f"attention {model._attn_implementation}, layer types {', '.join(kinds)}",
+            "attention sdpa, and full_attention in every layer",
+            "remove place.pack_tokens",
         )
 
 
@@ -275,7 +275,7 @@ def _load(engine: Any, folder: Path) -> int:
     engine._config.load_universal_checkpoint = (folder / TAG / "zero").is_dir()
     path, state = engine.load_checkpoint(str(folder), tag=TAG)
     if path is None:
-        raise RuntimeError(f"DeepSpeed found no state to resume from in {folder}")
+        raise RuntimeError(f"DeepSpeed could not load the training state in {folder}")
     return int(state["step"])
 
 

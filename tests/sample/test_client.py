@@ -84,7 +84,7 @@ def test_a_poisoned_request_is_tried_alone_as_often_as_the_limit_says() -> None:
     line = ToyChannel(kills=frozenset({"p3"}))
     (lost,) = (one for one in answered(line, 10).values() if isinstance(one, Failed))
     assert line.tries["p3"] == 1 + 3
-    assert "p3 failed 3 times" in lost.message and "the actor died" in lost.message
+    assert "problem p3 after 3 attempts" in lost.message and "the actor died" in lost.message
 
 
 def test_an_engine_that_ends_once_costs_nobody_an_answer() -> None:

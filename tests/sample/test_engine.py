@@ -196,7 +196,7 @@ def test_more_first_tokens_than_the_model_has_tokens_are_refused(
     engine: Engine, contexts: list[tuple[Problem, str]]
 ) -> None:
     many = DecoderConfig(first_tokens=4096)
-    with pytest.raises(UserError, match="more first tokens than the model has tokens"):
+    with pytest.raises(UserError, match="larger than the model.s vocabulary"):
         engine.samples(Ask(BASE_CHECKPOINT, contexts[0][0].prompt, 1, 0, many))
 
 

@@ -101,7 +101,7 @@ def test_a_hanging_verifier_costs_its_own_response_only_in_bounded_time(grade: G
     verdicts = grade(right(FIRST), "HANG")
     took = time.monotonic() - started
     assert [v.outcome for v in verdicts] == [Outcome.CORRECT, Outcome.ERROR]
-    assert verdicts[1].detail == f"the grader gave no answer within {SECONDS:g} s"
+    assert verdicts[1].detail == f"the grader returned no verdict within {SECONDS:g} s"
     assert took < grader_process.TRIES * (SECONDS + 2)
 
 

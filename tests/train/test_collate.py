@@ -91,5 +91,5 @@ def test_a_model_that_cannot_keep_examples_apart_is_refused() -> None:
     model = new_model("micro-llama", TOKENIZER, 0)
     _check_packable(model.config)
     model.set_attn_implementation("eager")
-    with pytest.raises(UserError, match="cannot keep packed examples apart"):
+    with pytest.raises(UserError, match="cannot separate packed examples"):
         _check_packable(model.config)

@@ -219,7 +219,7 @@ def test_an_axis_that_means_nothing_to_the_task_is_refused_with_those_that_do(
     axis: str, values: str
 ) -> None:
     message = refusal(f"sweep.{axis}={values}")
-    assert f"sweep.{axis} means nothing to this task" in message
+    assert f"sweep.{axis} has no effect on the data of this task" in message
     own = "sweep.fork_density, sweep.direction, sweep.loss, sweep.interpolation"
     allowed = f"{own}, sweep.decoder, sweep.temperature, sweep.seed"
     assert f"allowed: {allowed}; drop sweep.{axis}" in message
