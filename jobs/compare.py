@@ -17,9 +17,9 @@ from forkdiv.models import prompting
 from forkdiv.models.checkpoint import saved_in
 from forkdiv.tasks.registry import build
 from forkdiv.terminal import say
-from jobs.report import conclude
+from jobs.report import write_results
 from tuning import infer_settings, preflight
-from tuning.comparison import Pair, conduct
+from tuning.comparison import Pair, run_comparison
 
 
 def run(study: StudyConfig) -> None:
@@ -32,7 +32,7 @@ def run(study: StudyConfig) -> None:
         )
     unit, folders = saved_in(study.checkpoint)
     wanted = [study.base, *folders.values()]
-    study, guessed = infer_settings.settled(
+    study, guessed = infer_settings.infer(
         study.model_copy(update={"sweep": type(study.sweep)()}), wanted
     )
     if guessed:
@@ -42,7 +42,7 @@ def run(study: StudyConfig) -> None:
     tuned = {number: preflight.check_checkpoint(path, task) for number, path in folders.items()}
     for one in tuned.values():
         prompting.check_template(one.path, study.prompt)
-    conclude(study, conduct(study, Pair(base, tuned, unit), say))
+    write_results(study, run_comparison(study, Pair(base, tuned, unit), say))
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def run(study: StudyConfig) -> None:
             "lower plan.tokens or place.pack_tokens",
         )
     examples = study.plan.examples or build(study.task).examples(study.dataset)
-    steps = sft.epochs * schedule.steps_an_epoch(examples, sft)
+    steps = sft.epochs * schedule.steps_per_epoch(examples, sft)
     nodes = -(-place.workers // study.plan.gpus_per_node)
     trained = f", {shape.trained:,} of them trained" if shape.trained < shape.parameters else ""
     say(f"model: {shape.parameters:,} parameters{trained} ({path})")
@@ -52,7 +52,7 @@ def run(study: StudyConfig) -> None:
         f"steps: {steps} ({sft.epochs} epochs of {examples} examples, {sft.batch_size} per step), "
         f"{round(sft.warmup_share * steps)} of them warm-up"
     )
-    saves = [f"step {save.step}" for save in schedule.kept(examples, sft)]
+    saves = [f"step {save.step}" for save in schedule.retained(examples, sft)]
     shown = saves if len(saves) <= 8 else [*saves[:4], "…", *saves[-2:]]
     say(f"checkpoints kept: {len(saves)} ({', '.join(shown)})")
     say(f"DeepSpeed: {json.dumps(deepspeed_config(sft, place, place.workers))}")

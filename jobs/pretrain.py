@@ -21,7 +21,7 @@ from tuning import preflight
 
 
 def run(study: StudyConfig) -> None:
-    from tuning.opened import opened
+    from tuning.open_study import open_study
 
     target = study.folder / "base"
     if target.exists():
@@ -35,7 +35,7 @@ def run(study: StudyConfig) -> None:
     preflight.check_ports(study.place)
     study = study.model_copy(update={"base": None})
     planned = preflight.check_base(study, build(study.task))
-    with opened(study, planned, "pretrain", say, samples=False) as work:
+    with open_study(study, planned, "pretrain", say, samples=False) as work:
         made = work.base
     aside = target.with_name(".base")
     shutil.rmtree(aside, ignore_errors=True)

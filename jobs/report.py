@@ -43,7 +43,7 @@ def run(study: StudyConfig, beside: Sequence[Path] = ()) -> None:
         say(f"comparison: {comparison.write(others, study.folder)}")
 
 
-def conclude(study: StudyConfig, done: Summary) -> None:
+def write_results(study: StudyConfig, done: Summary) -> None:
     """Report, MLflow and the terminal of what has just been measured.
 
     Raises InvalidResult, after all is written, where a cell cannot be trusted.

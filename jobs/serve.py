@@ -38,9 +38,9 @@ KEY = "FORKDIV_API_KEY"
 
 
 def run(study: StudyConfig, checkpoints: Sequence[Path] = ()) -> None:
-    served = named(checkpoints)
+    served = named_checkpoints(checkpoints)
     http = study.place.http
-    key = key_for(http)
+    key = api_key(http)
     preflight.check_ports(study.place)
     preflight.check_port(http.host, http.port, "place.http.port")
     # after the checks: Ray's imports take seconds
@@ -53,18 +53,18 @@ def run(study: StudyConfig, checkpoints: Sequence[Path] = ()) -> None:
     first = next(iter(served.values()))
     with session.running(study.place):
         spec = session.serving_spec(study, first)
-        shared = {name: session.shared(study.place, one) for name, one in served.items()}
+        shared = {name: session.share(study.place, one) for name, one in served.items()}
         say("starting the engine (about half a minute on a CPU)")
         app = deploy(spec, shared, http.host, http.port, key)
         try:
-            deployment.wait(app, study.place.engine.start_timeout_s)
+            deployment.wait_until_ready(app, study.place.engine.start_timeout_s)
             _announce(served, http, key)
             _until_stopped()
         finally:
             ray_serve.delete(app)
 
 
-def named(paths: Sequence[Path]) -> dict[str, Checkpoint]:
+def named_checkpoints(paths: Sequence[Path]) -> dict[str, Checkpoint]:
     """The checkpoints by the names that clients use. Raises UserError for none, for two of one
     name, and for those that one engine cannot hold together."""
     served: dict[str, Checkpoint] = {}
@@ -101,7 +101,7 @@ def named(paths: Sequence[Path]) -> dict[str, Checkpoint]:
     return served
 
 
-def key_for(http: HttpConfig) -> str | None:
+def api_key(http: HttpConfig) -> str | None:
     """The key that requests must carry; None where only this machine can send any."""
     if given := os.environ.get(KEY):
         return given
@@ -110,7 +110,7 @@ def key_for(http: HttpConfig) -> str | None:
     return None if here else secrets.token_urlsafe(32)
 
 
-def url_of(http: HttpConfig) -> str:
+def base_url(http: HttpConfig) -> str:
     """Where clients reach it: on every interface, by this machine's name."""
     address = _address(http.host)
     host = socket.gethostname() if address and address.is_unspecified else http.host
@@ -125,7 +125,7 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def _announce(served: dict[str, Checkpoint], http: HttpConfig, key: str | None) -> None:
-    url = url_of(http)
+    url = base_url(http)
     say(f"serving: {', '.join(served)}")
     say(f"  URL: {url} (base_url of an OpenAI client)")
     say(f"  API key: {key}" if key else "  API key: none; only this machine can connect")

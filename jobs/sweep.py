@@ -14,13 +14,13 @@ from forkdiv.terminal import say, show_table
 from tuning import preflight
 from tuning.outcome import SUMMARY
 from tuning.space import check_data
-from tuning.study import conduct
+from tuning.study import run_study
 
 
 def run(study: StudyConfig) -> None:
     base = preflight.check(study)
     check_data(study)
-    done = conduct(study, base, say)
+    done = run_study(study, base, say)
     show_table(*tables.table(done), title=f"{study.name}: pass@k and its change to the base")
     say(f"summary: {study.folder / SUMMARY}")
     summary.check(done)

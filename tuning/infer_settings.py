@@ -22,7 +22,7 @@ LOOKED_AT = 200  # rows
 MOST_TOKENS = 512
 
 
-def settled(study: StudyConfig, checkpoints: Sequence[Path]) -> tuple[StudyConfig, list[str]]:
+def infer(study: StudyConfig, checkpoints: Sequence[Path]) -> tuple[StudyConfig, list[str]]:
     """The study with a task for its `data`, a prompt template that every checkpoint has, and
     room for an answer; and what of it was guessed, a line each.
 

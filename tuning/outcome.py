@@ -18,7 +18,7 @@ SUMMARY = "summary.json"
 NOT_SHOWN = {"place", "pretrain", "base", "checkpoint", "audit", "data", "plan"}
 
 
-def concluded(
+def obtain_summary(
     study: StudyConfig,
     identity: Identity,
     make: Callable[[], Summary],

@@ -77,14 +77,14 @@ def check_checkpoint(path: Path, task: Task) -> Checkpoint:
     return checkpoint
 
 
-def check_given(study: StudyConfig, base: Checkpoint) -> Checkpoint | None:
+def check_study_checkpoint(study: StudyConfig, base: Checkpoint) -> Checkpoint | None:
     """The checkpoint that a study names, checked beside its base; None where it names none."""
     if study.checkpoint is None:
         return None
-    return check_beside(study.checkpoint, base, build(study.task))
+    return check_same_engine(study.checkpoint, base, build(study.task))
 
 
-def check_beside(path: Path, base: Checkpoint, task: Task) -> Checkpoint:
+def check_same_engine(path: Path, base: Checkpoint, task: Task) -> Checkpoint:
     """As `check_checkpoint`, for one that shares the base's engine."""
     checkpoint = check_checkpoint(path, task)
     if not same_shape(path, base.path):
@@ -121,14 +121,14 @@ def check_lengths(study: StudyConfig, base: Path, task: Task) -> None:
         )
 
 
-def joins(place: PlaceConfig) -> str | None:
+def ray_address(place: PlaceConfig) -> str | None:
     """The address of the Ray to join, or None where one is started. RAY_ADDRESS is set in jobs."""
     return place.ray_address or os.environ.get("RAY_ADDRESS") or None
 
 
 def check_ports(place: PlaceConfig) -> None:
     """Refuse a dashboard port that is taken."""
-    if joins(place) or not place.dashboard:
+    if ray_address(place) or not place.dashboard:
         return
     check_port(
         "127.0.0.1", place.dashboard_port, "place.dashboard_port", "or place.dashboard=false"

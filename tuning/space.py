@@ -106,7 +106,7 @@ def points(study: StudyConfig) -> list[Point]:
     return base + tuned
 
 
-def single(study: StudyConfig) -> Point:
+def single_point(study: StudyConfig) -> Point:
     """The one tuned point of the study's own settings, whatever it sweeps."""
     return points(study.model_copy(update={"sweep": type(study.sweep)()}))[-1]
 

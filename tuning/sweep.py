@@ -15,14 +15,14 @@ from forkdiv.core.errors import InvalidResult
 from forkdiv.core.progress import Progress
 from forkdiv.core.store import Store, write_text
 from forkdiv.models.checkpoint import Checkpoint
-from tuning.opened import Opened
+from tuning.open_study import OpenStudy
 from tuning.record import record
 from tuning.session import TRIAL_CPUS
 from tuning.space import Point, at, points
 from tuning.trial import Pipeline, TrialResult
 
 
-def run(work: Opened, parent: str, fingerprint: str) -> list[TrialResult]:
+def run(work: OpenStudy, parent: str, fingerprint: str) -> list[TrialResult]:
     """Walk every point of the study's grid; results in the grid's order.
 
     Raises InvalidResult naming the trials that failed after the others have finished: what
@@ -88,7 +88,7 @@ def trial(config: dict[str, Any], setting: dict[str, Any]) -> None:
     client = ServeSampler(setting["sampler"], study.place.engine)
     base_path, fingerprint = setting["base"]
     base = Checkpoint(Path(base_path), fingerprint)
-    result = Pipeline(study, base, store, client, progress).walk(point)
+    result = Pipeline(study, base, store, client, progress).run(point)
     metrics = record(at(study, point), result, setting["parent"], point.name, started)
     path = Path(setting["results"]) / f"{_file_name(point)}.json"
     write_text(path, json.dumps(result.as_json()))

@@ -12,24 +12,24 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from forkdiv.sample.sample_sets import Failed, Request, Response
+from forkdiv.sample.sample_sets import FailedRequest, Request, Response
 
 Ticket = TypeVar("Ticket")
 
 
-class Retry(Exception):
+class RetryableFailure(Exception):
     """The request failed; it may succeed on another try."""
 
 
-class EngineGone(Exception):
+class EngineLost(Exception):
     """The engine ended while the request was in it; the next one is ready."""
 
 
-class Final(Exception):
+class RequestRejected(Exception):
     """The request fails the same way again."""
 
 
-class Doomed(Exception):
+class CheckpointUnservable(Exception):
     """Every request for this checkpoint fails the same way."""
 
 
@@ -55,7 +55,8 @@ class _Waiting:
 
 
 class InFlight(Generic[Ticket]):
-    """Answers to requests of one checkpoint, in no order; each is answered or Failed once."""
+    """Sends the requests for one checkpoint; yields one Response or FailedRequest per request, in
+    any order."""
 
     def __init__(self, channel: Channel[Ticket], at_once: int, most_failures: int) -> None:
         self._channel = channel
@@ -66,7 +67,7 @@ class InFlight(Generic[Ticket]):
         self._suspects: deque[_Waiting] = deque()
         self._doom: str | None = None
 
-    def answers(self, requests: Iterable[Request]) -> Iterator[Response | Failed]:
+    def answers(self, requests: Iterable[Request]) -> Iterator[Response | FailedRequest]:
         coming = iter(requests)
         while True:
             while len(self._flying) < self._at_once and not self._suspects:
@@ -74,7 +75,7 @@ class InFlight(Generic[Ticket]):
                 if following is None:
                     break
                 if self._doom:
-                    yield Failed(following.request, self._doom)
+                    yield FailedRequest(following.request, self._doom)
                     continue
                 self._send(following)
             if self._flying:
@@ -96,22 +97,22 @@ class InFlight(Generic[Ticket]):
 
     def _receive(
         self, when_gone: Callable[[_Waiting], None], alone: bool
-    ) -> Iterator[Response | Failed]:
+    ) -> Iterator[Response | FailedRequest]:
         sent = self._flying.popleft()
         failed = _Waiting(sent.request, sent.failures + 1)
         try:
             yield self._channel.receive(sent.ticket)
-        except Doomed as error:
+        except CheckpointUnservable as error:
             self._doom = self._message(failed, error)
-            yield Failed(sent.request, self._doom)
-        except Final as error:
-            yield Failed(sent.request, self._message(failed, error))
-        except (Retry, EngineGone) as error:
-            gone = isinstance(error, EngineGone)
+            yield FailedRequest(sent.request, self._doom)
+        except RequestRejected as error:
+            yield FailedRequest(sent.request, self._message(failed, error))
+        except (RetryableFailure, EngineLost) as error:
+            gone = isinstance(error, EngineLost)
             # among others a lost engine is nobody's fault yet; alone it is this one's
             limit = failed.failures > self._most_failures and (alone or not gone)
             if limit or (self._doom is not None):
-                yield Failed(sent.request, self._message(failed, error))
+                yield FailedRequest(sent.request, self._message(failed, error))
             elif gone:
                 when_gone(failed)
             else:

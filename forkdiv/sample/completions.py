@@ -15,8 +15,8 @@ from forkdiv.core.errors import InvalidResult, UserError
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample.engine import WarmEngine
 
-MOST_SAMPLES = 4096  # of one prompt, as `eval.samples` has it
-Answer = dict[str, Any]
+MAX_SAMPLES = 4096  # of one prompt, as `eval.samples` has it
+Reply = dict[str, Any]
 
 
 class Completions:
@@ -31,7 +31,7 @@ class Completions:
         self._handlers: dict[str, Any] = {}
         self._of: Any = None  # the engine that the handlers are bound to
 
-    async def answer(self, body: Mapping[str, Any]) -> AsyncIterator[Answer]:
+    async def answer(self, body: Mapping[str, Any]) -> AsyncIterator[Reply]:
         """One `{"status", "body"}`, or `{"chunk"}` after `{"chunk"}` where the body asks for a
         stream. A request that cannot be answered has a status of 400 to 503 and a message."""
         try:
@@ -72,13 +72,13 @@ class Completions:
             unknown = ", ".join(sorted(request.model_extra))
             allowed = ", ".join(sorted(CompletionRequest.model_fields))
             raise _Refused(400, f"unknown arguments: {unknown}; allowed: {allowed}")
-        if not 1 <= request.n <= MOST_SAMPLES:
-            raise _Refused(400, f"n must be 1 to {MOST_SAMPLES}, got {request.n}")
+        if not 1 <= request.n <= MAX_SAMPLES:
+            raise _Refused(400, f"n must be 1 to {MAX_SAMPLES}, got {request.n}")
         if any(item in ("", []) for item in request.prompt if not isinstance(item, int)):
             raise _Refused(400, "a prompt of the list is empty; allowed: strings or token ids")
         return request, self._served[name]
 
-    async def _answered(self, request: Any) -> AsyncIterator[Answer]:
+    async def _answered(self, request: Any) -> AsyncIterator[Reply]:
         from vllm.entrypoints.openai.completion.protocol import CompletionResponse
         from vllm.entrypoints.serve.engine.protocol import ErrorResponse
         from vllm.exceptions import VLLMClientError
@@ -132,7 +132,7 @@ class _Refused(Exception):
         self.answer = problem(status, message)
 
 
-def problem(status: int, message: str) -> Answer:
+def problem(status: int, message: str) -> Reply:
     """An error in the form that OpenAI's clients read."""
     kind = "invalid_request_error" if status < 500 else "server_error"
     error = {"message": message, "type": kind, "param": None, "code": status}

@@ -19,11 +19,17 @@ from ray.serve.schema import ApplicationStatus
 from forkdiv.core.config.study import DecoderConfig, EngineConfig
 from forkdiv.core.errors import InvalidResult, UserError
 from forkdiv.models.checkpoint import Checkpoint
-from forkdiv.sample.client import Doomed, EngineGone, Final, InFlight, Retry
-from forkdiv.sample.completions import Answer, Completions
-from forkdiv.sample.engine import EngineDead, Unanswerable, WarmEngine
+from forkdiv.sample.client import (
+    CheckpointUnservable,
+    EngineLost,
+    InFlight,
+    RequestRejected,
+    RetryableFailure,
+)
+from forkdiv.sample.completions import Completions, Reply
+from forkdiv.sample.engine import EngineDead, UnanswerableRequest, WarmEngine
 from forkdiv.sample.engine_settings import EngineSpec, environment
-from forkdiv.sample.sample_sets import Failed, Request, Response
+from forkdiv.sample.sample_sets import FailedRequest, Request, Response
 
 POLL_S = 0.5
 REPLICA_CPUS = 0.1
@@ -59,7 +65,7 @@ class Sampler:
             os._exit(1)
         return [(one.token_ids, one.text, one.finish) for one in sampled]
 
-    async def complete(self, body: dict[str, Any]) -> AsyncIterator[Answer]:
+    async def complete(self, body: dict[str, Any]) -> AsyncIterator[Reply]:
         """Answers to a request over HTTP; see `Completions.answer`."""
         if named := serve.get_multiplexed_model_id():
             await self._named(named)
@@ -115,7 +121,7 @@ def sampler_deployment(spec: EngineSpec) -> serve.Deployment:
     return serve.deployment(
         Sampler,
         name=SAMPLER,
-        **_how_many(config),
+        **_replica_settings(config),
         # requests above the engine's own batch wait in it, so that it never runs dry
         max_ongoing_requests=2 * config.requests_in_flight,
         ray_actor_options={
@@ -130,7 +136,7 @@ def sampler_deployment(spec: EngineSpec) -> serve.Deployment:
     )
 
 
-def wait(name: str, timeout_s: float) -> DeploymentHandle:
+def wait_until_ready(name: str, timeout_s: float) -> DeploymentHandle:
     """A handle of the application's sampler, whatever stands before it, once a replica is up.
 
     Raises InvalidResult with Serve's own message where it cannot start.
@@ -150,7 +156,7 @@ def wait(name: str, timeout_s: float) -> DeploymentHandle:
     )
 
 
-def _how_many(config: EngineConfig) -> dict[str, Any]:
+def _replica_settings(config: EngineConfig) -> dict[str, Any]:
     if config.max_replicas is None:
         return {"num_replicas": config.replicas}
     return {
@@ -171,15 +177,15 @@ class ServeSampler:
 
     def sample(
         self, checkpoint: Checkpoint, decoder: DecoderConfig, requests: Iterable[Request]
-    ) -> Iterator[Response | Failed]:
-        """The answers as they come. One that fails for good comes as Failed."""
+    ) -> Iterator[Response | FailedRequest]:
+        """The answers as they come. One that fails for good comes as FailedRequest."""
         most = max(self.config.replicas, self.config.max_replicas or 0)
         at_once = self.config.requests_in_flight * most
-        channel = _Handle(self.app, self.config, checkpoint, decoder)
+        channel = _ServeChannel(self.app, self.config, checkpoint, decoder)
         yield from InFlight(channel, at_once, self.config.max_failures).answers(requests)
 
 
-class _Handle:
+class _ServeChannel:
     """The application, asked for samples of one checkpoint under one decoder."""
 
     def __init__(
@@ -193,7 +199,7 @@ class _Handle:
 
     def send(self, request: Request) -> tuple[Request, DeploymentResponse]:
         if self._handle is None:
-            self._handle = wait(self._app, self._config.start_timeout_s)
+            self._handle = wait_until_ready(self._app, self._config.start_timeout_s)
         answer = self._handle.sample.remote(
             self._checkpoint,
             request.problem.prompt,
@@ -210,16 +216,18 @@ class _Handle:
         try:
             return Response(request, answer.result(timeout_s=self._config.request_timeout_s))
         except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, Unanswerable):
-                raise Final(_cause(error)) from error
+            if isinstance(error.cause, UnanswerableRequest):
+                raise RequestRejected(_cause(error)) from error
             if isinstance(error.cause, InvalidResult | UserError):
-                raise Doomed(_cause(error)) from error
-            raise Retry(_cause(error)) from error
+                raise CheckpointUnservable(_cause(error)) from error
+            raise RetryableFailure(_cause(error)) from error
         except ray.exceptions.RayError as error:
-            wait(self._app, self._config.start_timeout_s)
-            raise EngineGone(_cause(error)) from error
+            wait_until_ready(self._app, self._config.start_timeout_s)
+            raise EngineLost(_cause(error)) from error
         except TimeoutError as error:
-            raise Retry(f"no response within {self._config.request_timeout_s:g} s") from error
+            raise RetryableFailure(
+                f"no response within {self._config.request_timeout_s:g} s"
+            ) from error
 
 
 def _cause(error: Exception) -> str:

@@ -20,14 +20,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from forkdiv.core.config.study import DecoderConfig
-from forkdiv.core.errors import InvalidResult, UserError, refuse
+from forkdiv.core.errors import InvalidResult, refuse
 from forkdiv.core.gc_pause import held_still
 from forkdiv.core.records import Finish
 from forkdiv.models.checkpoint import Checkpoint, check_tensors, read_config, same_shape
 from forkdiv.sample import sample_trees
-from forkdiv.sample.engine_settings import EngineSpec, engine_arguments, parameters, set_threads
+from forkdiv.sample.engine_settings import (
+    EngineSpec,
+    engine_arguments,
+    sampling_params,
+    set_threads,
+)
 from forkdiv.sample.sample_sets import SEED_SPACE
-from forkdiv.sample.swap_queue import Turns
+from forkdiv.sample.swap_queue import SwapQueue
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -40,12 +45,12 @@ PROOF_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.2}
 PROOF_FLOOR = math.log(1e-6)
 # Checkpoints whose log-probabilities are kept: reading them from the files is most of a swap's
 # time, and a file that changed under its name then fails the proof.
-MOST_KNOWN = 64
+MAX_CACHED = 64
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Sampled:
+class EngineSample:
     """One response out of the engine."""
 
     token_ids: tuple[int, ...]
@@ -53,10 +58,10 @@ class Sampled:
     finish: str
 
 
-Drawn = tuple[tuple[int, ...], str]  # token ids, the end token among them, and the finish
+RawSample = tuple[tuple[int, ...], str]  # token ids, the end token among them, and the finish
 
 
-class Unanswerable(Exception):
+class UnanswerableRequest(Exception):
     """vLLM refuses the request itself: too long a prompt, say."""
 
 
@@ -88,7 +93,7 @@ class WarmEngine:
         self._tokenizer = _tokenizer(spec.shape_of)
         self._vocabulary = int(read_config(spec.shape_of)["vocab_size"])
         self._ids: dict[tuple[str, str], list[int]] = {}
-        self._turns = Turns(self._swap)
+        self._turns = SwapQueue(self._swap)
         self._known: dict[Checkpoint, Sequence[np.ndarray]] = {}
         self._texts: dict[tuple[int, ...], str] = {}
 
@@ -101,15 +106,15 @@ class WarmEngine:
         decoder: DecoderConfig,
         prefix: str = "",
         first_index: int = 0,
-    ) -> list[Sampled]:
-        """`n` responses to `prompt` from `checkpoint`; response i is drawn with seed + i. They
-        go on from `prefix`, the beginning of a response, which is not in what is returned. The
-        first is sample `first_index` of its problem, which decides its stratum.
+    ) -> list[EngineSample]:
+        """Draws `n` samples for `prompt` from `checkpoint`; sample i is drawn with seed + i. They
+        continue `prefix`, the beginning of a response, which is not part of the result. The first
+        is sample `first_index` of its problem, which decides its stratum.
 
-        At temperature 0 all are the one greedy response, which vLLM gives once only.
+        At temperature 0 all samples are the greedy response, which is generated once.
 
-        Raises UserError for more first tokens than the model has tokens, Unanswerable where vLLM
-        refuses the request, and what `holding` raises.
+        Raises UserError if decoder.first_tokens exceeds the vocabulary, UnanswerableRequest if vLLM
+        rejects the request, and the errors of `holding`.
         """
         from forkdiv.models.prompting import response_ids
 
@@ -120,7 +125,7 @@ class WarmEngine:
             if decoder.tree_samples:
                 drawn = await self._trees(ids, n, seed, decoder)
             else:
-                wanted = parameters(decoder, n // times, seed, first_index)
+                wanted = sampling_params(decoder, n // times, seed, first_index)
                 final = await self._generate({"prompt_token_ids": ids}, wanted)
                 outputs = sorted(final.outputs, key=lambda output: output.index) * times
                 drawn = [(_ids(output), output.finish_reason) for output in outputs]
@@ -131,7 +136,7 @@ class WarmEngine:
 
     async def _trees(
         self, prompt: list[int], n: int, seed: int, decoder: DecoderConfig
-    ) -> list[Drawn]:
+    ) -> list[RawSample]:
         """`n` samples in whole trees, one tree's after the other's."""
         size = decoder.tree_samples
         if n % size:
@@ -140,14 +145,14 @@ class WarmEngine:
         trees = await asyncio.gather(*(self._tree(prompt, start, decoder) for start in starts))
         return [one for tree in trees for one in tree]
 
-    async def _tree(self, prompt: list[int], seed: int, decoder: DecoderConfig) -> list[Drawn]:
+    async def _tree(self, prompt: list[int], seed: int, decoder: DecoderConfig) -> list[RawSample]:
         """One tree: its probe, then what goes on from the branches along it."""
-        wanted = parameters(decoder, 1, seed % SEED_SPACE, 0)
-        wanted.logprobs = min(sample_trees.LIKELY, self._vocabulary)
+        wanted = sampling_params(decoder, 1, seed % SEED_SPACE, 0)
+        wanted.logprobs = min(sample_trees.TOP_TOKENS, self._vocabulary)
         (probe,) = (await self._generate({"prompt_token_ids": prompt}, wanted)).outputs
         ids = _ids(probe)
         likely = [{t: one.logprob for t, one in here.items()} for here in probe.logprobs]
-        branches = sample_trees.spread(ids, likely, decoder)
+        branches = sample_trees.tree_branches(ids, likely, decoder)
         rest = (
             self._branch(prompt, ids, branch, (seed + i) % SEED_SPACE, decoder)
             for i, branch in enumerate(branches, 1)
@@ -161,12 +166,12 @@ class WarmEngine:
         branch: sample_trees.Branch,
         seed: int,
         decoder: DecoderConfig,
-    ) -> Drawn:
+    ) -> RawSample:
         """A response that leaves the probe at a fork; as long as any other at most."""
         kept = probe[: branch.at] + (() if branch.token is None else (branch.token,))
         if branch.token == self._tokenizer.eos_token_id:
             return kept, "stop"
-        wanted = parameters(decoder, 1, seed, 0)
+        wanted = sampling_params(decoder, 1, seed, 0)
         wanted.max_tokens = decoder.max_new_tokens - len(kept)
         if wanted.max_tokens < 1:
             return kept, "length"
@@ -208,7 +213,7 @@ class WarmEngine:
         with _as_dead():
             await self.llm.pause_generation(mode="wait", clear_cache=True)
             await self.llm.collective_rpc(
-                "forkdiv_swap", args=(str(checkpoint.path), self.spec.mend_tied_embeddings)
+                "forkdiv_swap", args=(str(checkpoint.path), self.spec.repack_tied_embeddings)
             )
             await self.llm.resume_generation()
         if not await self._is_proved(checkpoint, expected, started):
@@ -238,7 +243,7 @@ class WarmEngine:
                 "finite weights",
                 "train or copy the checkpoint again",
             )
-        if len(self._known) >= MOST_KNOWN:
+        if len(self._known) >= MAX_CACHED:
             self._known.pop(next(iter(self._known)))
         self._known[checkpoint] = expected
         return expected
@@ -308,7 +313,7 @@ class WarmEngine:
                 async for output in self.llm.generate(prompt, parameters, uuid.uuid4().hex):
                     final = output
         except (VLLMClientError, ValueError) as error:
-            raise Unanswerable(str(error)) from error
+            raise UnanswerableRequest(str(error)) from error
         assert final is not None and final.finished
         return final
 
@@ -323,7 +328,7 @@ class WarmEngine:
             self._ids[key] = prompt_ids(self._tokenizer, prompt, self.spec.prompt, prefix)
         return self._ids[key]
 
-    def _sampled(self, ids: tuple[int, ...], finish: str, before: tuple[int, ...]) -> Sampled:
+    def _sampled(self, ids: tuple[int, ...], finish: str, before: tuple[int, ...]) -> EngineSample:
         if finish not in (Finish.STOP, Finish.LENGTH):
             raise RuntimeError(f"the engine ended a sample with finish reason {finish!r}")
         if finish == "stop" and ids and ids[-1] == self._tokenizer.eos_token_id:
@@ -332,7 +337,7 @@ class WarmEngine:
         text = self._text(before + ids)
         if before:
             text = text.removeprefix(self._text(before))
-        return Sampled(ids, text, finish)
+        return EngineSample(ids, text, finish)
 
     def _text(self, ids: tuple[int, ...]) -> str:
         if ids not in self._texts:

@@ -14,7 +14,7 @@ from forkdiv.models.checkpoint import read_config
 if TYPE_CHECKING:
     from vllm import SamplingParams
 
-IN_THE_ENGINE = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+IN_PROCESS_EXECUTOR = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class EngineSpec:
     config: EngineConfig
     proof_prompts: tuple[tuple[int, ...], ...]
     prompt: PromptConfig = field(default_factory=PromptConfig)
-    mend_tied_embeddings: bool = True
+    repack_tied_embeddings: bool = True
 
 
 def environment(spec: EngineSpec) -> dict[str, str]:
@@ -75,7 +75,7 @@ def _on_cpu(spec: EngineSpec) -> dict[str, Any]:
         return whole
     # By its class: of the name "uni" vLLM makes a process of its own for the model, which takes
     # as long again to start, and a core to wait for the other one.
-    return whole | {"distributed_executor_backend": IN_THE_ENGINE}
+    return whole | {"distributed_executor_backend": IN_PROCESS_EXECUTOR}
 
 
 def set_threads(spec: EngineSpec) -> None:
@@ -89,7 +89,7 @@ def set_threads(spec: EngineSpec) -> None:
     os.environ["OMP_NUM_THREADS"] = str(max(1, len(cores) - 1))
 
 
-def parameters(decoder: DecoderConfig, n: int, seed: int, first_index: int) -> SamplingParams:
+def sampling_params(decoder: DecoderConfig, n: int, seed: int, first_index: int) -> SamplingParams:
     """What vLLM is asked for: `n` responses, the first of them sample `first_index`. What vLLM
     does not know itself are arguments of `logits_processors`."""
     from vllm import SamplingParams

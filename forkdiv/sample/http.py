@@ -22,29 +22,29 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from forkdiv.models.checkpoint import Checkpoint
-from forkdiv.sample.completions import Answer, models, problem
+from forkdiv.sample.completions import Reply, models, problem
 from forkdiv.sample.deployment import sampler_deployment
 from forkdiv.sample.engine_settings import EngineSpec
 
 APP = "forkdiv"
-MOST_BYTES = 64 * 2**20  # of one request's body
+MAX_BODY_BYTES = 64 * 2**20  # of one request's body
 ROUTE_CPUS = 0.1
 api = FastAPI(title="forkdiv", docs_url=None, redoc_url=None)
 
 
 # Above the class: Serve copies the app, with all that its routes call, where it is decorated.
-async def _chunks(first: Answer, answers: AsyncIterator[Answer]) -> AsyncIterator[str]:
+async def _chunks(first: Reply, answers: AsyncIterator[Reply]) -> AsyncIterator[str]:
     yield first["chunk"]
     async for one in answers:
         # a failure in mid-stream has no status any more: it is said in the stream
         yield one["chunk"] if "chunk" in one else f"data: {json.dumps(one['body'])}\n\n"
 
 
-def _json(answer: Answer) -> Response:
+def _json(answer: Reply) -> Response:
     return JSONResponse(answer["body"], status_code=answer["status"])
 
 
-def _no_key() -> Answer:
+def _no_key() -> Reply:
     return problem(
         401, "the API key is missing or wrong; send it in the header Authorization: Bearer KEY"
     )
@@ -77,8 +77,8 @@ class Route:
         if not self._may(request):
             return _json(_no_key())
         text = await request.body()
-        if len(text) > MOST_BYTES:
-            size = f"the request body has {len(text)} bytes; allowed: at most {MOST_BYTES}"
+        if len(text) > MAX_BODY_BYTES:
+            size = f"the request body has {len(text)} bytes; allowed: at most {MAX_BODY_BYTES}"
             return _json(problem(413, size))
         try:
             body = json.loads(text)

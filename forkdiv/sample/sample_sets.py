@@ -72,7 +72,7 @@ class Response:
 
 
 @dataclass(frozen=True)
-class Failed:
+class FailedRequest:
     """A request that failed for good, after retries: its samples do not exist."""
 
     request: Request
@@ -84,7 +84,7 @@ class SamplerClient(Protocol):
 
     def sample(
         self, checkpoint: Checkpoint, decoder: DecoderConfig, requests: Iterable[Request]
-    ) -> Iterator[Response | Failed]: ...
+    ) -> Iterator[Response | FailedRequest]: ...
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class SampleSet:
 
     identity: Identity
     path: Path
-    failed: tuple[Failed, ...] = ()
+    failed: tuple[FailedRequest, ...] = ()
     drawn: int = 0
 
     def completions(
@@ -151,7 +151,7 @@ class SampleSet:
             lost = sum(one.request.n for one in self.failed)
             raise InvalidResult(f"{lost} samples failed: {self.failed[0].message}")
 
-    def held(self) -> dict[str, int]:
+    def stored_indices(self) -> dict[str, int]:
         """The sample indices there are, by problem: index i is bit i."""
         held: dict[str, int] = {}
         for part in self.parts:
@@ -240,7 +240,7 @@ def _draw(
     decoder: DecoderConfig,
     sampler: SamplerClient,
     progress: Progress,
-) -> tuple[int, tuple[Failed, ...]]:
+) -> tuple[int, tuple[FailedRequest, ...]]:
     """How many were drawn, and what failed."""
     total = sum(request.n for request in requests)
     progress(f"sampling: {total} samples at temperature {decoder.temperature:g}")
@@ -248,11 +248,11 @@ def _draw(
     done = 0
     rows: list[dict[str, object]] = []
     waiting = 0
-    failed: list[Failed] = []
+    failed: list[FailedRequest] = []
     try:
         for response in sampler.sample(checkpoint, decoder, requests):
             answer = checked(response)
-            if isinstance(answer, Failed):
+            if isinstance(answer, FailedRequest):
                 failed.append(answer)
                 progress(answer.message)
                 continue
@@ -268,14 +268,14 @@ def _draw(
     return done, tuple(failed)
 
 
-def checked(answer: Response | Failed) -> Response | Failed:
+def checked(answer: Response | FailedRequest) -> Response | FailedRequest:
     """The answer, or a failure where it has not as many samples as were asked for."""
     if isinstance(answer, Response) and len(answer.samples) != answer.request.n:
         message = (
             f"sampling failed for problem {answer.request.problem.id}: requested "
             f"{answer.request.n} samples, the sampler returned {len(answer.samples)}"
         )
-        return Failed(answer.request, message)
+        return FailedRequest(answer.request, message)
     return answer
 
 
@@ -299,7 +299,7 @@ def _missing(
 ) -> Iterator[Request]:
     """What is not there yet, in whole trees of `unit` samples. A problem's seeds follow from its
     place among all problems, so those that are owed nothing are passed as well."""
-    held = samples.held()
+    held = samples.stored_indices()
     for ordinal, (problem, n) in enumerate(zip(problems, each, strict=True)):
         have = _whole_units(held.get(problem.id, 0), n, unit, problem.id)
         first = 0

@@ -22,7 +22,7 @@ from forkdiv.core.config.decoder import DecoderConfig
 
 # Likely tokens that are asked for at each position of a probe; the others count as one token,
 # so that entropies of larger vocabularies are a little too small.
-LIKELY = 64
+TOP_TOKENS = 64
 
 
 @dataclass(frozen=True, order=True)
@@ -40,7 +40,7 @@ def entropy(likely: Mapping[int, float]) -> float:
     return math.fsum(-one * math.log(one) for one in [*p, rest] if one > 0)
 
 
-def spread(
+def tree_branches(
     probe: Sequence[int], likely: Sequence[Mapping[int, float]], decoder: DecoderConfig
 ) -> list[Branch]:
     """The branches that samples 1, 2 … of the tree go on from; one per sample.

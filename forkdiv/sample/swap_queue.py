@@ -28,7 +28,7 @@ class _Queue:
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
 
 
-class Turns:
+class SwapQueue:
     """The loaded checkpoint of one engine. All methods belong to one event loop.
 
     `swap` puts a checkpoint into the idle engine; what it raises, everybody who waits for that

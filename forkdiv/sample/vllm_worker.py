@@ -14,18 +14,18 @@ class SwapExtension:
     model_runner: Any
     reload_weights: Any
 
-    def forkdiv_swap(self, path: str, mend_tied_embeddings: bool) -> None:
+    def forkdiv_swap(self, path: str, repack_tied_embeddings: bool) -> None:
         """Load the checkpoint at `path` in place.
 
         On CPU vLLM computes logits from a packed copy of the output embedding. With tied
         embeddings the reload refreshes the embedding and leaves that copy as it was: output
-        of neither checkpoint, without a word. Repacking mends it. `mend_tied_embeddings` is
+        of neither checkpoint, without a word. Repacking mends it. `repack_tied_embeddings` is
         False only in the test that shows the proof catching this.
         """
         from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
 
         self.reload_weights(weights_path=path)
-        if not mend_tied_embeddings:
+        if not repack_tied_embeddings:
             return
         for module in self.model_runner.get_model().modules():
             if isinstance(module, VocabParallelEmbedding):

@@ -102,7 +102,7 @@ def test_a_grader_that_keeps_failing_is_given_up(tmp_path: Path) -> None:
     verdicts = graded_sums(tmp_path, "os._exit(3)", [str(i) for i in range(100)])
     assert {one.outcome for one in verdicts} == {Outcome.ERROR}
     starts = len(Path(f"{tmp_path}/broken.py.log").read_text().split())
-    assert starts == grader_process.GIVE_UP * grader_process.TRIES
+    assert starts == grader_process.MAX_FAILURES_IN_A_ROW * grader_process.MAX_ATTEMPTS
     assert verdicts[-1].detail.startswith("the grader failed on 8 responses in a row: ")
 
 

@@ -13,7 +13,7 @@ from forkdiv.data import dataset
 from forkdiv.tasks.registry import build
 from forkdiv.train import sft_run
 from tests.fakes import TASK
-from tuning.space import Point, at, axes, check_data, points, single
+from tuning.space import Point, at, axes, check_data, points, single_point
 
 GRID = [
     "sweep.fork_density=[0.0,0.5,1.0]",
@@ -188,8 +188,8 @@ def test_without_a_seed_axis_a_study_trains_what_the_train_verb_trains() -> None
 def test_the_single_point_is_of_the_studys_own_settings_whatever_it_sweeps() -> None:
     own = ["dataset.fork_density=0.25", "decoder.temperature=0.9", "sft.seed=5"]
     study = load(None, [*GRID, *own])
-    assert single(study) == dense(0.25, 0.9, 5)
-    assert single(study).tuned
+    assert single_point(study) == dense(0.25, 0.9, 5)
+    assert single_point(study).tuned
 
 
 # --- what cannot be, found before anything starts -----------------------------------------------
