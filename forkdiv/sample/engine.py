@@ -1,7 +1,7 @@
-"""One warm vLLM engine: checkpoints are swapped into it, proved, and sampled.
+"""A warm vLLM engine: checkpoints are swapped into it, each swap is proved, and samples are drawn.
 
-The proof of a swap never takes the engine's word: its next-token log-probabilities on fixed
-prompts must equal those of a transformers forward pass over the saved files.
+The proof of a swap compares the engine's next-token log-probabilities on fixed prompts with those
+of a transformers forward pass over the saved files.
 """
 
 from __future__ import annotations
@@ -37,36 +37,36 @@ from forkdiv.sample.swap_queue import SwapQueue
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
 
-# Largest accepted difference of a log-probability, over tokens of at least 1e-6. In float32
-# the two agree to about 1e-5, and an unmended swap between trained checkpoints is off by 1 and
-# more. The bfloat16 limit is a guess from its 8 bits, not measured, and blunter than it should
-# be: checkpoints closer than it are not told apart.
+# Largest accepted difference of log-probabilities, over tokens with a probability of at least 1e-6.
+# In float32 the two agree to about 1e-5, and a faulty swap between trained checkpoints differs by 1
+# or more. The bfloat16 limit is an estimate from its 8 bits of precision, not measured; the proof
+# does not distinguish checkpoints whose difference is below the limit.
 PROOF_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.2}
 PROOF_FLOOR = math.log(1e-6)
-# Checkpoints whose log-probabilities are kept: reading them from the files is most of a swap's
-# time, and a file that changed under its name then fails the proof.
+# Checkpoints whose expected log-probabilities are cached: computing them from the files takes most
+# of a swap's time. If the files of a cached checkpoint change, its next swap fails the proof.
 MAX_CACHED = 64
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class EngineSample:
-    """One response out of the engine."""
+    """One sample from the engine; `token_ids` excludes the end token."""
 
     token_ids: tuple[int, ...]
     text: str
     finish: str
 
 
-RawSample = tuple[tuple[int, ...], str]  # token ids, the end token among them, and the finish
+RawSample = tuple[tuple[int, ...], str]  # token ids including the end token, finish reason
 
 
 class UnanswerableRequest(Exception):
-    """vLLM refuses the request itself: too long a prompt, say."""
+    """vLLM rejects the request, for example because its prompt is too long."""
 
 
 class EngineDead(Exception):
-    """vLLM's processes are gone; only another engine can answer."""
+    """vLLM's processes ended; a new engine is needed."""
 
 
 @contextmanager
@@ -80,7 +80,7 @@ def _as_dead() -> Iterator[None]:
 
 
 class WarmEngine:
-    """A started engine. All methods belong to one event loop."""
+    """A running engine. Use it from one event loop only."""
 
     def __init__(self, spec: EngineSpec) -> None:
         self.spec = spec
@@ -93,8 +93,8 @@ class WarmEngine:
         self._tokenizer = _tokenizer(spec.shape_of)
         self._vocabulary = int(read_config(spec.shape_of)["vocab_size"])
         self._ids: dict[tuple[str, str], list[int]] = {}
-        self._turns = SwapQueue(self._swap)
-        self._known: dict[Checkpoint, Sequence[np.ndarray]] = {}
+        self._swap_queue = SwapQueue(self._swap)
+        self._expected_cache: dict[Checkpoint, Sequence[np.ndarray]] = {}
         self._texts: dict[tuple[int, ...], str] = {}
 
     async def sample(
@@ -125,33 +125,35 @@ class WarmEngine:
             if decoder.tree_samples:
                 drawn = await self._trees(ids, n, seed, decoder)
             else:
-                wanted = sampling_params(decoder, n // times, seed, first_index)
-                final = await self._generate({"prompt_token_ids": ids}, wanted)
+                params = sampling_params(decoder, n // times, seed, first_index)
+                final = await self._generate({"prompt_token_ids": ids}, params)
                 outputs = sorted(final.outputs, key=lambda output: output.index) * times
                 drawn = [(_ids(output), output.finish_reason) for output in outputs]
         if len(drawn) != n:
             raise RuntimeError(f"requested {n} samples, the engine returned {len(drawn)}")
-        before = tuple(response_ids(self._tokenizer, prefix) if prefix else ())
-        return [self._sampled(ids, finish, before) for ids, finish in drawn]
+        prefix_ids = tuple(response_ids(self._tokenizer, prefix) if prefix else ())
+        return [self._sample_of(ids, finish, prefix_ids) for ids, finish in drawn]
 
     async def _trees(
         self, prompt: list[int], n: int, seed: int, decoder: DecoderConfig
     ) -> list[RawSample]:
-        """`n` samples in whole trees, one tree's after the other's."""
+        """Draws `n` samples in whole trees, tree by tree."""
         size = decoder.tree_samples
         if n % size:
             raise InvalidResult(f"requested {n} samples, not a multiple of the tree size {size}")
         starts = range(seed, seed + n, size)
         trees = await asyncio.gather(*(self._tree(prompt, start, decoder) for start in starts))
-        return [one for tree in trees for one in tree]
+        return [sample for tree in trees for sample in tree]
 
     async def _tree(self, prompt: list[int], seed: int, decoder: DecoderConfig) -> list[RawSample]:
-        """One tree: its probe, then what goes on from the branches along it."""
-        wanted = sampling_params(decoder, 1, seed % SEED_SPACE, 0)
-        wanted.logprobs = min(sample_trees.TOP_TOKENS, self._vocabulary)
-        (probe,) = (await self._generate({"prompt_token_ids": prompt}, wanted)).outputs
+        """Draws one tree: its probe, then samples that continue the branches along the probe."""
+        params = sampling_params(decoder, 1, seed % SEED_SPACE, 0)
+        params.logprobs = min(sample_trees.TOP_TOKENS, self._vocabulary)
+        (probe,) = (await self._generate({"prompt_token_ids": prompt}, params)).outputs
         ids = _ids(probe)
-        likely = [{t: one.logprob for t, one in here.items()} for here in probe.logprobs]
+        likely = [
+            {token: entry.logprob for token, entry in entries.items()} for entries in probe.logprobs
+        ]
         branches = sample_trees.tree_branches(ids, likely, decoder)
         rest = (
             self._branch(prompt, ids, branch, (seed + i) % SEED_SPACE, decoder)
@@ -167,20 +169,20 @@ class WarmEngine:
         seed: int,
         decoder: DecoderConfig,
     ) -> RawSample:
-        """A response that leaves the probe at a fork; as long as any other at most."""
-        kept = probe[: branch.at] + (() if branch.token is None else (branch.token,))
+        """Draws a sample that continues `branch`; its total length is limited as for any sample."""
+        prefix = probe[: branch.at] + (() if branch.token is None else (branch.token,))
         if branch.token == self._tokenizer.eos_token_id:
-            return kept, "stop"
-        wanted = sampling_params(decoder, 1, seed, 0)
-        wanted.max_tokens = decoder.max_new_tokens - len(kept)
-        if wanted.max_tokens < 1:
-            return kept, "length"
-        final = await self._generate({"prompt_token_ids": [*prompt, *kept]}, wanted)
+            return prefix, "stop"
+        params = sampling_params(decoder, 1, seed, 0)
+        params.max_tokens = decoder.max_new_tokens - len(prefix)
+        if params.max_tokens < 1:
+            return prefix, "length"
+        final = await self._generate({"prompt_token_ids": [*prompt, *prefix]}, params)
         (output,) = final.outputs
-        return kept + _ids(output), output.finish_reason
+        return prefix + _ids(output), output.finish_reason
 
     def _check_vocabulary(self, decoder: DecoderConfig) -> None:
-        """A rank beyond the vocabulary would end vLLM's engine."""
+        """Raises UserError for a rank beyond the vocabulary, which would crash vLLM's engine."""
         if decoder.first_tokens > self._vocabulary:
             raise refuse(
                 "decoder.first_tokens is larger than the model's vocabulary",
@@ -190,7 +192,7 @@ class WarmEngine:
             )
 
     async def alive(self) -> None:
-        """Raises EngineDead where the engine's processes are gone."""
+        """Raises EngineDead if the engine's processes have ended."""
         if self._restarting:
             return
         with _as_dead():
@@ -200,12 +202,12 @@ class WarmEngine:
         self.llm.shutdown()
 
     def holding(self, checkpoint: Checkpoint) -> AbstractAsyncContextManager[None]:
-        """Keep `checkpoint` loaded for the block: swapped in and proved where it is not.
+        """Keeps `checkpoint` loaded for the block; swaps it in and proves the swap if necessary.
 
-        Raises UserError for a checkpoint that cannot be loaded, InvalidResult where a swap
-        cannot be proved, in a fresh engine either, EngineDead where vLLM's processes are gone.
+        Raises UserError for a checkpoint that cannot be loaded, InvalidResult if the swap fails
+        its proof also in a new engine, and EngineDead if vLLM's processes have ended.
         """
-        return self._turns.holding(checkpoint)
+        return self._swap_queue.holding(checkpoint)
 
     async def _swap(self, checkpoint: Checkpoint) -> None:
         started = time.perf_counter()
@@ -220,8 +222,8 @@ class WarmEngine:
             await self._restart(checkpoint, expected)
 
     async def _expected(self, checkpoint: Checkpoint) -> Sequence[np.ndarray]:
-        """What the saved files say about the proof's prompts; a checkpoint that cannot be right
-        is refused here, before the engine is touched."""
+        """Returns the log-probabilities (vocabulary,) of the saved files for each proof prompt.
+        Raises UserError for an unsuitable checkpoint, before the engine is changed."""
         if not same_shape(checkpoint.path, self.spec.shape_of):
             raise refuse(
                 f"the checkpoint {checkpoint.path} has another architecture or tokenizer than "
@@ -231,21 +233,21 @@ class WarmEngine:
                 "start another sampler for it",
             )
         check_tensors(checkpoint.path, self.spec.shape_of)
-        if checkpoint in self._known:
-            return self._known[checkpoint]
+        if checkpoint in self._expected_cache:
+            return self._expected_cache[checkpoint]
         expected = await asyncio.get_running_loop().run_in_executor(
             None, _expected, checkpoint.path, self.spec.proof_prompts, self.spec.dtype
         )
-        if any(np.isnan(one).any() for one in expected):
+        if any(np.isnan(logprobs).any() for logprobs in expected):
             raise refuse(
                 f"the checkpoint {checkpoint.path} computes NaN probabilities",
                 "NaN",
                 "finite weights",
                 "train or copy the checkpoint again",
             )
-        if len(self._known) >= MAX_CACHED:
-            self._known.pop(next(iter(self._known)))
-        self._known[checkpoint] = expected
+        if len(self._expected_cache) >= MAX_CACHED:
+            self._expected_cache.pop(next(iter(self._expected_cache)))
+        self._expected_cache[checkpoint] = expected
         return expected
 
     async def _is_proved(
@@ -259,10 +261,10 @@ class WarmEngine:
         seconds = time.perf_counter() - started
         entry = {"checkpoint": checkpoint.fingerprint, "error": error, "seconds": seconds}
         self.swaps.append(entry | {"restarted": restarted})
-        return error <= PROOF_TOLERANCE[self.spec.dtype]  # NaN is not
+        return error <= PROOF_TOLERANCE[self.spec.dtype]  # False for NaN
 
     async def _restart(self, checkpoint: Checkpoint, expected: Sequence[np.ndarray]) -> None:
-        """Load `checkpoint` into a fresh engine, since the one that was there cannot be trusted."""
+        """Loads `checkpoint` into a new engine, because the old engine cannot be trusted."""
         error = self.swaps[-1]["error"]
         log.warning(
             "the swap to %s failed its proof (log-probabilities differ by %.3g, allowed %g); "
@@ -272,11 +274,11 @@ class WarmEngine:
             PROOF_TOLERANCE[self.spec.dtype],
         )
         started = time.perf_counter()
-        fresh = replace(self.spec, shape_of=checkpoint.path)
+        spec = replace(self.spec, shape_of=checkpoint.path)
         self._restarting = True
         try:
             self.llm.shutdown()
-            self.llm = await asyncio.get_running_loop().run_in_executor(None, _start, fresh)
+            self.llm = await asyncio.get_running_loop().run_in_executor(None, _start, spec)
         finally:
             self._restarting = False
         if not await self._is_proved(checkpoint, expected, started, restarted=True):
@@ -291,14 +293,14 @@ class WarmEngine:
 
         parameters = SamplingParams(max_tokens=1, temperature=0.0, logprobs=-1, detokenize=False)
         worst = 0.0
-        for prompt, want in zip(self.spec.proof_prompts, expected, strict=True):
+        for prompt, reference in zip(self.spec.proof_prompts, expected, strict=True):
             final = await self._generate({"prompt_token_ids": list(prompt)}, parameters)
             entries = final.outputs[0].logprobs[0]
-            got = np.array([entries[token].logprob for token in range(len(want))])
-            likely = want > PROOF_FLOOR
-            difference = np.abs(got[likely] - want[likely])
-            # weights that are not numbers make no token likely, and must not pass for that
-            broken = np.isnan(want).any() or np.isnan(got).any()
+            actual = np.array([entries[token].logprob for token in range(len(reference))])
+            likely = reference > PROOF_FLOOR
+            difference = np.abs(actual[likely] - reference[likely])
+            # with NaN weights no token is likely, and the comparison would pass
+            broken = np.isnan(reference).any() or np.isnan(actual).any()
             worst = math.nan if broken else max(worst, float(difference.max()))
             if broken:
                 break
@@ -318,7 +320,7 @@ class WarmEngine:
         return final
 
     def _prompt_ids(self, prompt: str, prefix: str) -> list[int]:
-        """Kept: every checkpoint and decoder of a study asks with the same prompts."""
+        """Returns the prompt's token ids; cached, since a study samples the same prompts again."""
         from forkdiv.models.prompting import prompt_ids
 
         if len(self._ids) > 100_000:
@@ -328,22 +330,24 @@ class WarmEngine:
             self._ids[key] = prompt_ids(self._tokenizer, prompt, self.spec.prompt, prefix)
         return self._ids[key]
 
-    def _sampled(self, ids: tuple[int, ...], finish: str, before: tuple[int, ...]) -> EngineSample:
+    def _sample_of(
+        self, ids: tuple[int, ...], finish: str, prefix_ids: tuple[int, ...]
+    ) -> EngineSample:
         if finish not in (Finish.STOP, Finish.LENGTH):
             raise RuntimeError(f"the engine ended a sample with finish reason {finish!r}")
         if finish == "stop" and ids and ids[-1] == self._tokenizer.eos_token_id:
             ids = ids[:-1]
-        # as the text goes on after its prefix: whether a space stands between is the tokenizer's
-        text = self._text(before + ids)
-        if before:
-            text = text.removeprefix(self._text(before))
+        # decoded together with the prefix: the tokenizer decides about a space between the two
+        text = self._text(prefix_ids + ids)
+        if prefix_ids:
+            text = text.removeprefix(self._text(prefix_ids))
         return EngineSample(ids, text, finish)
 
     def _text(self, ids: tuple[int, ...]) -> str:
         if ids not in self._texts:
             if len(self._texts) > 100_000:
                 self._texts.clear()
-            # special tokens stay visible: a response with one in it must not read as correct
+            # special tokens are kept: a response that contains one must not be judged correct
             self._texts[ids] = self._tokenizer.decode(list(ids), skip_special_tokens=False)
         return self._texts[ids]
 
@@ -374,7 +378,7 @@ def _start(spec: EngineSpec) -> AsyncLLM:
 
 
 def _tokenizer(path: Path) -> Any:
-    """Loaded as training loads it, so that both turn a prompt into the same ids."""
+    """Loads the tokenizer as training does, so that both encode prompts in the same way."""
     from forkdiv.models.loading import load_tokenizer
 
     return load_tokenizer(path)

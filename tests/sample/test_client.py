@@ -14,8 +14,8 @@ from forkdiv.core.records import Problem
 from forkdiv.sample.client import (
     CheckpointUnservable,
     EngineLost,
-    InFlight,
     RequestRejected,
+    RequestSender,
     RetryableFailure,
 )
 from forkdiv.sample.sample_sets import FailedRequest, Request, Response
@@ -60,12 +60,14 @@ def requests(count: int) -> list[Request]:
     return [Request(Problem(f"p{i}", "test", "", "", {}), 0, 1, i) for i in range(count)]
 
 
-def answered(line: ToyChannel, count: int, at_once: int = 4) -> dict[str, Response | FailedRequest]:
-    flight = InFlight(line, at_once, most_failures=2)
-    found = list(flight.answers(requests(count)))
+def answered(
+    line: ToyChannel, count: int, max_in_flight: int = 4
+) -> dict[str, Response | FailedRequest]:
+    sender = RequestSender(line, max_in_flight, max_failures=2)
+    found = list(sender.results(requests(count)))
     by_name = {one.request.problem.id: one for one in found}
     assert len(found) == len(by_name) == count
-    assert line.most <= at_once
+    assert line.most <= max_in_flight
     return by_name
 
 
@@ -75,14 +77,14 @@ def failed(found: dict[str, Response | FailedRequest]) -> list[str]:
 
 def test_no_more_are_in_flight_than_allowed() -> None:
     line = ToyChannel()
-    answered(line, 50, at_once=7)
+    answered(line, 50, max_in_flight=7)
     assert line.most == 7
 
 
 @given(st.sets(st.integers(0, 29), max_size=4), st.integers(1, 9))
-def test_poisoned_requests_fail_alone(poisoned: set[int], at_once: int) -> None:
+def test_poisoned_requests_fail_alone(poisoned: set[int], max_in_flight: int) -> None:
     names = frozenset(f"p{i}" for i in poisoned)
-    found = answered(ToyChannel(kills=names), 30, at_once)
+    found = answered(ToyChannel(kills=names), 30, max_in_flight)
     assert set(failed(found)) == names
 
 
