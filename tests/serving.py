@@ -53,11 +53,11 @@ class Engine:
         handle = deployment.wait_until_ready(self.app, 600)
         answers = [
             handle.sample.remote(
-                (str(one.checkpoint.path), one.checkpoint.fingerprint),
+                one.checkpoint,
                 one.prompt,
                 one.n,
                 one.seed,
-                one.decoder.model_dump(),
+                one.decoder,
                 one.prefix,
                 one.first_index,
             )

@@ -10,6 +10,7 @@ from typing import Any
 
 from ray import tune
 
+from forkdiv.core.config.base import Frozen
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.errors import InvalidResult
 from forkdiv.core.progress import Progress
@@ -33,16 +34,18 @@ def run(work: OpenStudy, parent: str, fingerprint: str) -> list[TrialResult]:
     # by fingerprint: another study of this name must not be read for this one
     results = study.folder / "trials" / fingerprint
     results.mkdir(parents=True, exist_ok=True)
-    setting = {
-        "study": study.model_dump(mode="json"),
-        "base": (str(base.path), base.fingerprint),
-        "sampler": work.app,
-        "parent": parent,
-        "results": str(results.resolve()),
-        "progress": str(work.progress.path.resolve()),
-    }
+    assert work.app is not None  # a sweep is opened with a sampler
+    job = SweepJob(
+        study=study,
+        base=base.path,
+        base_fingerprint=base.fingerprint,
+        sampler=work.app,
+        parent=parent,
+        results=results.resolve(),
+        progress=work.progress.path.resolve(),
+    ).model_dump_json()
     tuner = tune.Tuner(
-        tune.with_resources(tune.with_parameters(trial, setting=setting), {"CPU": TRIAL_CPUS}),
+        tune.with_resources(tune.with_parameters(trial, job=job), {"CPU": TRIAL_CPUS}),
         param_space={"point": tune.grid_search([asdict(point) for point in grid])},
         tune_config=tune.TuneConfig(
             max_concurrent_trials=study.place.max_concurrent_trials,
@@ -76,21 +79,37 @@ def run(work: OpenStudy, parent: str, fingerprint: str) -> list[TrialResult]:
     return [TrialResult.of_json(json.loads(one.read_text())) for one in files]
 
 
-def trial(config: dict[str, Any], setting: dict[str, Any]) -> None:
-    """What Tune runs in its actor: the line for one point, written to MLflow and to a file."""
+class SweepJob(Frozen):
+    """What crosses to every trial of a sweep. Paths are absolute: trials change directory.
+
+    `sampler` is the name of the Serve application, `parent` the study's run in MLflow, `results`
+    the folder that a trial's file is written to, `progress` the file that it reports to.
+    """
+
+    study: StudyConfig
+    base: Path
+    base_fingerprint: str
+    sampler: str
+    parent: str
+    results: Path
+    progress: Path
+
+
+def trial(config: dict[str, Any], job: str) -> None:
+    """What Tune runs in its actor: the pipeline for the point in `config`, written to MLflow and
+    to a file. `job` is a SweepJob as JSON."""
     from forkdiv.sample.deployment import ServeSampler
 
-    study = StudyConfig.model_validate(setting["study"])
-    point = Point(**config["point"])
-    progress = Progress(Path(setting["progress"]), point.name)
+    sweep = SweepJob.model_validate_json(job)
+    study, point = sweep.study, Point(**config["point"])
+    progress = Progress(sweep.progress, point.name)
     started = time.time()
     store = Store.of(study.place)
-    client = ServeSampler(setting["sampler"], study.place.engine)
-    base_path, fingerprint = setting["base"]
-    base = Checkpoint(Path(base_path), fingerprint)
+    client = ServeSampler(sweep.sampler, study.place.engine)
+    base = Checkpoint(sweep.base, sweep.base_fingerprint)
     result = Pipeline(study, base, store, client, progress).run(point)
-    metrics = record(at(study, point), result, setting["parent"], point.name, started)
-    path = Path(setting["results"]) / f"{_file_name(point)}.json"
+    metrics = record(at(study, point), result, sweep.parent, point.name, started)
+    path = sweep.results / f"{_file_name(point)}.json"
     write_text(path, json.dumps(result.as_json()))
     progress(_sentence(metrics), finished=True)
     tune.report(_shown_by_tune(metrics))

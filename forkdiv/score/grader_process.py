@@ -18,7 +18,6 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import fields
-from types import TracebackType
 from typing import Any
 
 from forkdiv.core.config.tasks import task_adapter
@@ -51,12 +50,7 @@ class Grader:
     def __enter__(self) -> Grader:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop()
 
     def grade(self, pairs: Sequence[tuple[Problem, str]]) -> list[Verdict]:

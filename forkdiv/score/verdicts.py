@@ -75,7 +75,7 @@ def count(
     stream = iter(completions)
     with Grader(task) as grader:
         while batch := list(islice(stream, SAMPLES_PER_BATCH)):
-            for problem_id, text, verdict, samples in _graded(grader, by_id, batch):
+            for problem_id, text, verdict, samples in graded(grader, by_id, batch):
                 counters[problem_id].add(verdict, text, len(samples))
                 counters[problem_id].add_design(verdict, samples)
     for failure in failed:
@@ -84,7 +84,7 @@ def count(
     return [counter.counts for counter in counters.values()]
 
 
-def _graded(
+def graded(
     grader: Grader, problems: dict[str, Problem], completions: Sequence[Completion]
 ) -> Iterator[tuple[str, str, Verdict, list[Completion]]]:
     """Yields problem id, text, verdict and the samples with that text; equal responses are graded

@@ -27,7 +27,7 @@ from tests.serving import STUDY, Engine
 from tests.stack import BASE
 from tuning.session import engine_spec
 
-pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("engine")]
+pytestmark = pytest.mark.stack
 
 GREEDY = DecoderConfig(temperature=0.0)
 

@@ -25,7 +25,7 @@ from tests.serving import STUDY, Ask, Engine
 from tests.stack import BASE
 from tuning.session import engine_spec
 
-pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("engine")]
+pytestmark = pytest.mark.stack
 
 BASE_CHECKPOINT = open_checkpoint(BASE)
 N = 2048  # samples of one prompt

@@ -13,7 +13,7 @@ from forkdiv.tasks.registry import build
 from tests.checkpoints import greedy_text
 from tests.serving import KEY, STUDY, Engine
 
-pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("engine")]
+pytestmark = pytest.mark.stack
 
 PROBLEMS = build(STUDY.task).heldout("test", 6)
 GREEDY: dict[str, Any] = {"max_tokens": 16, "temperature": 0.0}

@@ -36,11 +36,7 @@ from forkdiv.train.eval_during import Evaluate
 from forkdiv.train.pretrain import END, obtain_base, obtain_start, planned_base
 from tests.stack import BASE, clean_environment
 
-pytestmark = [
-    pytest.mark.stack,
-    pytest.mark.xdist_group("engine"),  # for its Ray
-    pytest.mark.usefixtures("shared_ray"),
-]
+pytestmark = [pytest.mark.stack, pytest.mark.usefixtures("shared_ray")]
 
 TASK = GraphBranchingConfig()
 EPOCHS = 12  # seconds of training: Ray Train learns of a reported checkpoint every two

@@ -58,7 +58,6 @@ def compared(study: Study, run: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.mark.stack
-@pytest.mark.xdist_group("study")
 def test_a_run_is_compared_with_its_base_and_its_earlier_checkpoints_are_dynamics(
     compared: Compared,
 ) -> None:
@@ -78,7 +77,6 @@ def test_a_run_is_compared_with_its_base_and_its_earlier_checkpoints_are_dynamic
 
 
 @pytest.mark.stack
-@pytest.mark.xdist_group("study")
 def test_more_samples_extend_what_is_there(study: Study, compared: Compared) -> None:
     """Eight samples of each of 20 problems are there; twelve draw only the other four of the
     base, of their own seeds, and all twelve of what was never sampled."""

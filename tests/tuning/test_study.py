@@ -13,7 +13,7 @@ from forkdiv.coverage.stats import pass_at_k
 from tests.stack import run, said
 from tests.tuning.conftest import GRID, Study
 
-pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("study")]
+pytestmark = pytest.mark.stack
 
 
 def test_a_killed_study_goes_on_where_it_was(study: Study) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from functools import cache
 from pathlib import Path
 
@@ -19,11 +18,11 @@ from forkdiv.core.store import Store
 from forkdiv.coverage import exact, summary
 from forkdiv.data import dataset
 from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
-from forkdiv.models.loading import load_model
 from forkdiv.sample import sample_sets
 from forkdiv.sample.evaluation import Evaluation
 from forkdiv.score import verdicts
 from forkdiv.tasks.registry import build
+from tests.checkpoints import with_norm
 from tests.fakes import FakeSampler, an_eval
 from tuning.record import dynamics, headline_metrics, params, tags
 from tuning.space import Point, at, axes
@@ -38,12 +37,7 @@ SETTINGS = ["eval.problems=10", "eval.samples=8", "eval.bootstrap=100", f"base={
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     """A checkpoint that is not the base: its output layer a little sharper."""
-    folder = tmp_path_factory.mktemp("tuned") / "checkpoint"
-    shutil.copytree(BASE, folder)
-    model = load_model(BASE)
-    model.model.norm.weight.data *= 1.3
-    model.save_pretrained(folder)
-    return open_checkpoint(folder)
+    return open_checkpoint(with_norm(tmp_path_factory.mktemp("tuned") / "checkpoint", 1.3))
 
 
 @pytest.fixture(scope="module")
