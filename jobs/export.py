@@ -34,7 +34,7 @@ def run(study: StudyConfig) -> None:
     from forkdiv.lm_eval.writing import write
 
     store = Store.of(study.place)
-    models = _models(study, store)
+    models = models_of(study, store)
     evaluation = Evaluation.of(models[0].study)
     eval, task, problems = evaluation.config, evaluation.task, evaluation.problems
     found = [(one, _drawn(one, store, problems)) for one in models]
@@ -53,7 +53,7 @@ def run(study: StudyConfig) -> None:
         say(f"{one.name}: {write(study.folder / 'harness', what, task, problems, portions)}")
 
 
-def _models(study: StudyConfig, store: Store) -> list[Model]:
+def models_of(study: StudyConfig, store: Store) -> list[Model]:
     """Those of a pair where a checkpoint is given, else of the study's whole grid."""
     if study.checkpoint is None:
         return list(swept(study, preflight.check_base(study, build(study.task)), store))

@@ -9,8 +9,8 @@ from __future__ import annotations
 from forkdiv import cli
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.coverage import summary
-from forkdiv.report import tables
-from forkdiv.terminal import say, show_table
+from forkdiv.terminal import say
+from jobs.report import show_summary
 from tuning import preflight
 from tuning.outcome import SUMMARY
 from tuning.space import check_data
@@ -21,7 +21,7 @@ def run(study: StudyConfig) -> None:
     base = preflight.check(study)
     check_data(study)
     done = conduct(study, base, say)
-    show_table(*tables.table(done), title=f"{study.name}: pass@k and its change to the base")
+    show_summary(study, done)
     say(f"summary: {study.folder / SUMMARY}")
     summary.check(done)
 

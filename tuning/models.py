@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from forkdiv.core.config.study import StudyConfig
@@ -43,6 +43,18 @@ def pair(study: StudyConfig, base: Checkpoint, other: Checkpoint) -> Iterator[Mo
     for checkpoint, is_tuned in ((base, False), (other, True)):
         point = Point(study.decoder.temperature, study.sft.seed, tuned=is_tuned)
         yield Model(point.name, study, checkpoint)
+
+
+def reported(models: Iterable[Model]) -> list[Model]:
+    """Those that a report speaks of first: at the temperature nearest 1, of the first seed and,
+    where the study varies decoders, under the first."""
+    known = list(models)
+    near = min((one.study.decoder.temperature for one in known), key=lambda t: (abs(t - 1), t))
+    first: dict[str, Model] = {}
+    for one in known:
+        if one.study.decoder.temperature == near:
+            first.setdefault(one.checkpoint.fingerprint, one)
+    return list(first.values())
 
 
 def tuned(study: StudyConfig, base: Checkpoint, store: Store) -> Checkpoint:

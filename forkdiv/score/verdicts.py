@@ -69,7 +69,7 @@ def count(
     stream = iter(completions)
     with Grader(task) as grader:
         while some := list(islice(stream, AT_ONCE)):
-            for problem_id, text, verdict, samples in _graded(grader, by_id, some):
+            for problem_id, text, verdict, samples in graded(grader, by_id, some):
                 tallies[problem_id].add(verdict, text, len(samples))
                 tallies[problem_id].place(verdict, samples)
     for lost in failed:
@@ -78,7 +78,7 @@ def count(
     return [tally.counts for tally in tallies.values()]
 
 
-def _graded(
+def graded(
     grader: Grader, problems: dict[str, Problem], completions: Sequence[Completion]
 ) -> Iterator[tuple[str, str, Verdict, list[Completion]]]:
     """Problem, text, verdict and the samples it holds for: equal responses are graded once."""
