@@ -31,7 +31,7 @@ def run(study: StudyConfig, results: Sequence[Path] = ()) -> None:
             "fingerprints, beginnings of them, or folders",
             "name one to compare it with the nearest, or two",
         )
-    first, *others = (known.named(str(word)) for word in results)
+    first, *others = (known.resolve(str(word)) for word in results)
     second = others[0] if others else known.nearest(first)
     if second is None:
         raise refuse(

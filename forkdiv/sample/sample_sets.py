@@ -258,13 +258,13 @@ def _draw(
                 continue
             rows.extend(_rows(answer, decoder))
             waiting += 1
-            if waiting == REQUESTS_PER_PART or pace.since_said > PART_S:
+            if waiting == REQUESTS_PER_PART or pace.seconds_since_report > PART_S:
                 done += _write_part(samples.path, rows)
                 rows, waiting = [], 0
-                progress(f"sampled {pace.said(done)}")
+                progress(f"sampled {pace.report(done)}")
     finally:  # also what came before a sampler broke off
         done += _write_part(samples.path, rows)
-    progress(f"sampled {pace.said(done)}")
+    progress(f"sampled {pace.report(done)}")
     return done, tuple(failed)
 
 

@@ -18,7 +18,7 @@ from ray.train._internal.utils import get_address_and_port
 from ray.train.backend import Backend, BackendConfig
 from ray.train.v2._internal.util import TrainingFramework
 
-from forkdiv.core.gc_pause import held_still
+from forkdiv.core.gc_pause import gc_paused
 
 LEAVE_S = 30
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class _InWorkers(Backend):  # type: ignore[misc]
 
 
 def _join(backend: str, where: tuple[str, int], rank: int, of: int) -> None:
-    with held_still():
+    with gc_paused():
         from ray.train.torch import config
 
     os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = where[0], str(where[1])
