@@ -35,10 +35,10 @@ def run(study: StudyConfig, beside: Sequence[Path] = ()) -> None:
     path = study.folder / SUMMARY
     if not path.is_file():
         raise refuse(
-            "there is no finished study of this name",
-            path,
-            "a study whose sweep has finished",
-            "run `forkdiv study` or `forkdiv sweep` first, or set name and place.root",
+            "there is no finished study with this name",
+            f"no file {path}",
+            "the name of a study whose sweep has finished",
+            "run `forkdiv study` or `forkdiv sweep` first, or correct name and place.root",
         )
     check_writable(study.place.root, study.place.min_free_mib)
     done = studies.read(study.folder)
@@ -48,7 +48,7 @@ def run(study: StudyConfig, beside: Sequence[Path] = ()) -> None:
         say(f"comparison: {comparison.write(others, study.folder)}")
 
 
-def conclude(study: StudyConfig, done: Summary) -> None:
+def write_results(study: StudyConfig, done: Summary) -> None:
     """Report, MLflow and the terminal of what has just been measured.
 
     Raises InvalidResult, after all is written, where a cell cannot be trusted.

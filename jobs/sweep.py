@@ -14,13 +14,13 @@ from jobs.report import show_summary
 from tuning import preflight
 from tuning.outcome import SUMMARY
 from tuning.space import check_data
-from tuning.study import conduct
+from tuning.study import run_study
 
 
 def run(study: StudyConfig) -> None:
     base = preflight.check(study)
     check_data(study)
-    done = conduct(study, base, say)
+    done = run_study(study, base, say)
     show_summary(study, done)
     say(f"summary: {study.folder / SUMMARY}")
     summary.check(done)

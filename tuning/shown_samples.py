@@ -41,7 +41,7 @@ def _model(
     model: Model, store: Store, problems: Sequence[Problem], n: int, grader: Grader
 ) -> ShownModel:
     samples = model.samples(store)
-    held, whole = samples.held(), (1 << n) - 1
+    held, whole = samples.stored_indices(), (1 << n) - 1
     if lacking := [one.id for one in problems if whole & ~held.get(one.id, 0)]:
         raise InvalidResult(
             f"{model.name} has no {n} samples of {len(lacking)} problems in {samples.path}"

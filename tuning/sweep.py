@@ -16,14 +16,14 @@ from forkdiv.core.errors import InvalidResult
 from forkdiv.core.progress import Progress
 from forkdiv.core.store import Store, write_text
 from forkdiv.models.checkpoint import Checkpoint
-from tuning.opened import Opened
+from tuning.open_study import OpenStudy
 from tuning.record import record
 from tuning.session import TRIAL_CPUS
 from tuning.space import Point, at, points
 from tuning.trial import Pipeline, TrialResult
 
 
-def run(work: Opened, parent: str, fingerprint: str) -> list[TrialResult]:
+def run(work: OpenStudy, parent: str, fingerprint: str) -> list[TrialResult]:
     """Walk every point of the study's grid; results in the grid's order.
 
     Raises InvalidResult naming the trials that failed after the others have finished: what
@@ -66,14 +66,15 @@ def run(work: Opened, parent: str, fingerprint: str) -> list[TrialResult]:
     if outcome.errors:
         failed = "; ".join(_last_line(error) for error in outcome.errors)
         raise InvalidResult(
-            f"{outcome.num_errors} of {len(grid)} trials failed, the others are kept: {failed}"
+            f"{outcome.num_errors} of {len(grid)} trials failed: {failed}; the results of the "
+            "other trials are kept: correct the cause and run the same command again"
         )
     files = [results / f"{_file_name(point)}.json" for point in grid]
     missing = [one for one in files if not one.is_file()]
     if missing:  # Tune ends quietly when it is interrupted
         raise InvalidResult(
-            f"the sweep was stopped with {len(missing)} of {len(grid)} trials to go; what was made "
-            "is kept: run the same command again"
+            f"the sweep was stopped before {len(missing)} of {len(grid)} trials had finished; the "
+            "finished results are kept: run the same command again to continue"
         )
     return [TrialResult.of_json(json.loads(one.read_text())) for one in files]
 
@@ -106,7 +107,7 @@ def trial(config: dict[str, Any], job: str) -> None:
     store = Store.of(study.place)
     client = ServeSampler(sweep.sampler, study.place.engine)
     base = Checkpoint(sweep.base, sweep.base_fingerprint)
-    result = Pipeline(study, base, store, client, progress).walk(point)
+    result = Pipeline(study, base, store, client, progress).run(point)
     metrics = record(at(study, point), result, sweep.parent, point.name, started)
     path = sweep.results / f"{_file_name(point)}.json"
     write_text(path, json.dumps(result.as_json()))
@@ -129,9 +130,9 @@ def _shown_by_tune(metrics: dict[str, float]) -> dict[str, float]:
 def _sentence(metrics: dict[str, float]) -> str:
     ks = sorted(int(key.removeprefix("pass_at_")) for key in metrics if key.startswith("pass_at_"))
     if not ks:
-        return "done, but invalid: samples or verdicts are missing"
+        return "finished, but invalid: samples or verdicts are missing"
     shown = ", ".join(f"pass@{k} {metrics[f'pass_at_{k}']:.3f}" for k in sorted({ks[0], ks[-1]}))
-    return f"done: {shown}"
+    return f"finished: {shown}"
 
 
 def _file_name(point: Point) -> str:

@@ -16,7 +16,7 @@ from tuning.space import Point
 
 def drawn(root: Path, *overrides: str) -> tuple[Model, list[str]]:
     pipeline = a_line(root, FakeSampler(), *overrides)
-    result = pipeline.walk(Point(pipeline.study.decoder.temperature, 0, tuned=False))
+    result = pipeline.run(Point(pipeline.study.decoder.temperature, 0, tuned=False))
     counts = [f"{cell.subset} {cell.n_drawn}" for cell in result.cells]
     return Model("base", pipeline.study, base()), counts
 
@@ -24,7 +24,7 @@ def drawn(root: Path, *overrides: str) -> tuple[Model, list[str]]:
 def test_the_verdicts_shown_are_those_that_were_counted(tmp_path: Path) -> None:
     pipeline = a_line(tmp_path, FakeSampler())
     study, store = pipeline.study, pipeline.store
-    result = pipeline.walk(Point(study.decoder.temperature, 0, tuned=False))
+    result = pipeline.run(Point(study.decoder.temperature, 0, tuned=False))
     model = Model("base", study, base())
     made = shown_samples.shown_samples("s", [model], store)
     (shown,) = made.models

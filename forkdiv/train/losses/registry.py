@@ -1,10 +1,10 @@
-"""Every loss by its name. A new loss is a file in this folder and a line in `LOSSES`."""
+"""The losses by name. To add a loss, add a file to this folder and a line to `LOSSES`."""
 
 from __future__ import annotations
 
 from functools import partial
 
-from forkdiv.core.config.open_list import loaded
+from forkdiv.core.config.open_list import load_object
 from forkdiv.core.config.sft import LOSSES as NAMES
 
 LOSSES = {
@@ -15,4 +15,4 @@ LOSSES = {
 }
 
 for _name, _place in LOSSES.items():
-    NAMES.register(_name, partial(loaded, _place))
+    NAMES.register(_name, partial(load_object, _place))
