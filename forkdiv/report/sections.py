@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from forkdiv.core.config.open_list import OpenList, loaded
+from forkdiv.core.config.open_list import OpenList, load_object
 from forkdiv.core.errors import refuse
 from forkdiv.core.results import Summary
 from forkdiv.report.grid import Grid
@@ -41,7 +41,7 @@ REFERENCE = {
 SECTIONS: OpenList[object] = OpenList("section", __name__, "forkdiv.report_sections")
 
 for _name, _place in (FINDINGS | REFERENCE).items():
-    SECTIONS.register(_name, partial(loaded, _place))
+    SECTIONS.register(_name, partial(load_object, _place))
 
 
 @dataclass(frozen=True)
