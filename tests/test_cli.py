@@ -123,7 +123,7 @@ def test_a_checkpoint_that_writes_no_text_is_refused(study: Run, tmp_path: Path)
     config = {"architectures": ["BertForMaskedLM"], "model_type": "bert"}
     (bert / "config.json").write_text(json.dumps(config))
     told = refusal(study(f"base={bert}"))
-    assert "is no causal language model: got ['BertForMaskedLM']" in told
+    assert "is not a causal language model: got ['BertForMaskedLM']" in told
 
 
 def test_a_port_in_use_is_refused(study: Run) -> None:

@@ -23,7 +23,7 @@ from forkdiv.core.config.study import DecoderConfig
 from forkdiv.core.errors import InvalidResult, UserError, refuse
 from forkdiv.core.gc_pause import gc_paused
 from forkdiv.core.records import Finish
-from forkdiv.models.checkpoint import Checkpoint, check_tensors, read_config, same_shape
+from forkdiv.models.checkpoint import Checkpoint, check_tensors, read_config, share_engine
 from forkdiv.sample import sample_trees
 from forkdiv.sample.engine_settings import EngineSpec, engine_arguments, parameters, set_threads
 from forkdiv.sample.sample_sets import SEED_SPACE
@@ -217,7 +217,7 @@ class WarmEngine:
     async def _expected(self, checkpoint: Checkpoint) -> Sequence[np.ndarray]:
         """What the saved files say about the proof's prompts; a checkpoint that cannot be right
         is refused here, before the engine is touched."""
-        if not same_shape(checkpoint.path, self.spec.shape_of):
+        if not share_engine(checkpoint.path, self.spec.shape_of):
             raise UserError(
                 f"the checkpoint {checkpoint.path} has another architecture or tokenizer than "
                 f"this engine: got its config.json; allowed: that of {self.spec.shape_of}; "

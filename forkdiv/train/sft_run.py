@@ -19,7 +19,7 @@ from forkdiv.core.fingerprint import Identity
 from forkdiv.core.progress import Progress
 from forkdiv.core.store import Artifact, Store
 from forkdiv.data import dataset, tokenized
-from forkdiv.models.checkpoint import SAVES, Checkpoint, saved_in
+from forkdiv.models.checkpoint import SAVES, Checkpoint, saved_checkpoints
 from forkdiv.train import resume
 from forkdiv.train.eval_during import Evaluate, watching
 from forkdiv.train.job import DIVERGED, ROWS, Divergence, TrainingJob, checkpoint_folder
@@ -58,7 +58,7 @@ def obtain(
     what = identity(data.fingerprint, start.fingerprint, config, prompt)
 
     def make(folder: Path) -> None:
-        rows = tokenized.encoded(dataset.stream(data.path), start.path, prompt)
+        rows = tokenized.encode_examples(dataset.stream(data.path), start.path, prompt)
         wanted = kept(len(rows), config)
         workspace = store.workspace(what)
         (workspace / DIVERGED).unlink(missing_ok=True)
@@ -96,7 +96,7 @@ def obtain(
 
 def checkpoints(run: Artifact) -> dict[float, Checkpoint]:
     """The run's checkpoints by epoch, in order; 1.5 is in the middle of the second."""
-    _, saved = saved_in(run.path)
+    _, saved = saved_checkpoints(run.path)
     return {
         epoch: Checkpoint(folder, f"{run.fingerprint}-{folder.name}")
         for epoch, folder in saved.items()

@@ -468,7 +468,7 @@ def test_without_a_grader_there_is_data_to_learn_from_and_nothing_to_measure(
         "".join(f'{{"prompt": "line {n}", "completion": "rhyme"}}\n' for n in range(30))
     )
     task = build(FileConfig(train=path, grader="none"))
-    assert len(list(task.lessons())) == 30  # type: ignore[attr-defined]
+    assert len(list(task.training_examples())) == 30  # type: ignore[attr-defined]
     assert list(task.sft_examples(DatasetConfig()))
     with pytest.raises(UserError, match="nothing says which answers are right"):
         task.heldout("test")

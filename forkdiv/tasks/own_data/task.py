@@ -155,7 +155,7 @@ class OwnData(Task):
             )
         return self._shuffled(wanted, config.seed)
 
-    def lessons(self) -> Iterator[Example]:
+    def training_examples(self) -> Iterator[Example]:
         """Every completion of the train file, whatever split a study would put its problem in,
         those of one problem one after the other."""
         by_prompt: dict[str, list[Row]] = {}
