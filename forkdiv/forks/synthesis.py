@@ -32,7 +32,7 @@ from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample.sample_sets import (
     SEED_SPACE,
     SEED_STRIDE,
-    Failed,
+    FailedRequest,
     Request,
     SamplerClient,
     checked,
@@ -205,7 +205,7 @@ def _sample(
     drawn: dict[int, list[str]] = {}  # by the request's seed, which no other has
     for given in sampler.sample(base, decoder, requests):
         answer = checked(given)
-        if isinstance(answer, Failed):
+        if isinstance(answer, FailedRequest):
             raise InvalidResult(f"synthesis could not draw its samples: {answer.message}")
         finished = [text for _, text, finish in answer.samples if finish == Finish.STOP]
         tally.drawn += len(answer.samples)

@@ -14,7 +14,7 @@ from forkdiv.coverage.stats import pass_at_k
 from forkdiv.lm_eval.judge import ALLOWED, NAMED, OWN, Judge
 from forkdiv.lm_eval.lines import SampleLine
 from forkdiv.lm_eval.reading import Samples
-from forkdiv.score.counts import ProblemCounts, Tally
+from forkdiv.score.counts import ProblemCounts, VerdictCounter
 from forkdiv.score.grader_process import Grader
 from forkdiv.tasks.own_data.config import FileConfig
 from forkdiv.tasks.registry import build
@@ -66,7 +66,7 @@ def count(samples: Samples, judge: Judge, n: int) -> tuple[list[ProblemCounts], 
 
     Raises UserError where a grader calls nothing correct although the files do.
     """
-    tallies: dict[int, Tally] = {}
+    tallies: dict[int, VerdictCounter] = {}
     left = [n] * len(samples.problems)
     agreement = Agreement()
     _, _, filter = judge.name.rpartition(",")
@@ -77,7 +77,7 @@ def count(samples: Samples, judge: Judge, n: int) -> tuple[list[ProblemCounts], 
             for (at, line), verdicts in zip(some, _verdicts(judge, grader, pairs), strict=True):
                 if at not in tallies:
                     votes = _votes(judge, verdicts)
-                    tallies[at] = Tally(samples.problems[at], line.valid, votes)
+                    tallies[at] = VerdictCounter(samples.problems[at], line.valid, votes)
                 if judge.is_grader:
                     agreement.add(line, verdicts)
                 kept = list(zip(verdicts, line.responses, strict=True))[: left[at]]

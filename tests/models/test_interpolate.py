@@ -197,9 +197,10 @@ def test_alphas_are_an_axis_that_trains_once() -> None:
     _, *tuned = points(study)
     assert axes(study) == ("interpolation",)
     assert [point.name for point in tuned] == ["alpha=0 T=1", "alpha=0.5 T=1", "alpha=1 T=1"]
-    there = [at(study, point) for point in tuned]
-    assert [one.interpolation for one in there] == [0.0, 0.5, 1.0]
-    assert len({(one.sft, one.dataset) for one in there}) == 1
+    settings = [at(study, point) for point in tuned]
+    assert [trial.interpolation for trial in settings] == [0.0, 0.5, 1.0]
+    assert all(trial.sft == study.sft for trial in settings)
+    assert all(trial.dataset == study.dataset for trial in settings)
 
 
 def test_a_trial_measures_the_checkpoint_between_and_at_one_the_run_itself(
@@ -214,7 +215,7 @@ def test_a_trial_measures_the_checkpoint_between_and_at_one_the_run_itself(
     def measured(alpha: float) -> dict[float, Path]:
         study = StudyConfig(interpolation=alpha)
         line = Pipeline(study, base, store, FakeSampler(), progress)
-        return {epoch: one.path for epoch, one in line.measured(study, run).items()}
+        return {epoch: one.path for epoch, one in line.measured_checkpoints(study, run).items()}
 
     assert list(measured(1.0)) == [1, 4]
     assert measured(1.0)[4] == run.path / "epoch-0004"
