@@ -110,7 +110,7 @@ def test_listed_solutions_and_ungraded_files_are_refused(study: StudyConfig) -> 
     with pytest.raises(UserError, match="cannot list its solutions"):
         check(task, "enumerator")
     ungraded = build(study.task.model_copy(update={"grader": "none"}))
-    with pytest.raises(UserError, match="nothing says which answers are right"):
+    with pytest.raises(UserError, match="a grader is needed to"):
         check(ungraded, "samples")
 
 

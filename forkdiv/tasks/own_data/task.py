@@ -129,7 +129,7 @@ class OwnData(Task):
                 f"name one, or another split than {split}",
             )
         if not self.graded:
-            raise no_grader("measure anything")
+            raise no_grader("measure a model")
         wanted = len(rows) if count is None else count
         if wanted > len(rows):
             raise too_few(split, wanted, len(rows))
