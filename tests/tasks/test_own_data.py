@@ -122,7 +122,7 @@ def test_a_file_may_lack_the_named_column_that_only_the_other_needs(tmp_path: Pa
     columns = ColumnsConfig(prompt="q", completion="how", answer="gold", subset="part")
     own = task(tmp_path, train, test, columns=columns)
     assert own.available("test") == 10 and own.subsets == (WHOLE, "a")
-    with pytest.raises(UserError, match=r"task\.columns\.answer is no column of .*train\.jsonl"):
+    with pytest.raises(UserError, match=r"task\.columns\.answer is not a column of .*train\.jsonl"):
         task(tmp_path, train, columns=columns).heldout("test")
 
 
@@ -172,7 +172,7 @@ def test_a_test_file_alone_has_only_a_test_split(tmp_path: Path) -> None:
     for split in ("train", "validation"):
         with pytest.raises(UserError, match=f"no problem in the {split} split"):
             own.heldout(split)
-    with pytest.raises(UserError, match=r"no completion to learn from: got task\.train=None"):
+    with pytest.raises(UserError, match=r"no completions to train on: got task\.train=None"):
         examples(own)
 
 
@@ -207,7 +207,7 @@ def test_fewer_examples_are_the_first_of_more_and_another_seed_gives_others(tmp_
     assert len(every) == own.available("train")
     assert examples(own, examples=20) == every[:20] == examples(own, examples=20)
     assert examples(own, examples=20, seed=1) != every[:20]
-    with pytest.raises(UserError, match=rf"fewer examples than asked.*up to {len(every)}"):
+    with pytest.raises(UserError, match=rf"fewer examples than requested.*up to {len(every)}"):
         own.sft_examples(DatasetConfig(examples=len(every) + 1))
 
 
@@ -226,13 +226,13 @@ def test_rows_without_completion_are_not_learnt_from_and_that_is_said(tmp_path: 
     own = task(tmp_path, rows, grader="exact")
     missing = own.available("train") - len(examples(own))
     assert missing > 0
-    assert f"{missing} rows of the train split have no completion to learn from" in own.notes
+    assert f"{missing} rows of the train split have no completion to train on" in own.notes
 
 
 def test_a_train_file_of_questions_and_answers_has_nothing_to_learn_from(tmp_path: Path) -> None:
     rows = [{"question": f"{i}?", "answer": i} for i in range(30)]
     own = task(tmp_path, rows, grader="numeric")
-    with pytest.raises(UserError, match=r"no completion to learn from.*task\.columns\.completion"):
+    with pytest.raises(UserError, match=r"no completions to train on.*task\.columns\.completion"):
         examples(own)
     named = task(tmp_path, [{"question": row["question"], "answer": "4"} for row in rows],
                  grader="numeric", columns=ColumnsConfig(completion="answer"))  # fmt: skip
@@ -290,7 +290,7 @@ def test_a_completion_that_contradicts_its_answer_is_named(tmp_path: Path) -> No
 
 def test_a_completion_in_which_no_answer_is_found_is_named(tmp_path: Path) -> None:
     rows = [sum_row(1, answer="2"), sum_row(2, solution="four", answer="4")]
-    with pytest.raises(UserError, match="line 2: the grader hash finds its completion unparsable"):
+    with pytest.raises(UserError, match="line 2: the grader hash judges its completion unparsable"):
         task(tmp_path, test=rows).heldout("test")
 
 
@@ -373,13 +373,13 @@ def test_a_rejected_solution_is_not_what_others_are_compared_with(tmp_path: Path
 
 def test_a_problem_in_both_files_is_refused_or_left_out_of_training(tmp_path: Path) -> None:
     test = [*TEST_SUMS, SUMS[3]]
-    message = r"train\.jsonl line 4: is held out: its prompt is that of line 41 of task\.test, "
+    message = r"train\.jsonl line 4: has the same prompt as line 41 of task\.test "
     with pytest.raises(UserError, match=message):
         task(tmp_path, SUMS, test).heldout("test")
     own = task(tmp_path, SUMS, test, on_bad_row="skip")
     assert SUMS[3]["question"] in prompts(own, "test")
     assert SUMS[3]["question"] not in {example.prompt for example in examples(own)}
-    assert any("left out: 1 of 200 rows" in note for note in own.notes)
+    assert any("skipped: 1 of 200 rows" in note for note in own.notes)
 
 
 def test_bad_rows_of_both_files_are_reported_at_once(tmp_path: Path) -> None:
@@ -456,7 +456,7 @@ def test_the_task_loads_without_datasets_and_without_cluster_libraries() -> None
 
 
 def test_a_task_of_no_file_is_refused() -> None:
-    with pytest.raises(UserError, match=r"names no file.*task\.train, task\.test or both"):
+    with pytest.raises(UserError, match=r"needs a file.*task\.train, task\.test or both"):
         build(FileConfig())
 
 
