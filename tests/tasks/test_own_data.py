@@ -259,7 +259,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_study_does_not_start_on_bad_rows_unless_they_may_be_left_out(
+def test_a_study_does_not_start_on_bad_rows_unless_they_may_be_skipped(
     tmp_path: Path, name: str
 ) -> None:
     bad, reason = BAD[name]
@@ -272,7 +272,7 @@ def test_a_study_does_not_start_on_bad_rows_unless_they_may_be_left_out(
         "What is 1 + 1?",
         "What is 2 + 2?",
     }
-    (note,) = [note for note in own.notes if "left out" in note]
+    (note,) = [note for note in own.notes if "skipped" in note]
     assert reason in note and "1 of 3 rows" in note
 
 

@@ -467,9 +467,9 @@ def test_a_named_column_that_one_row_lacks_is_a_bad_row(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"text": "2?"}, r"hold a prompt: got the columns 'text'; .* set task\.columns\.prompt"),
+        ({"text": "2?"}, r"identified as a prompt: got the columns 'text'; .* set task\.columns\.prompt"),
         ({"text": "2?", "answer": "2"}, r"set task\.columns\.prompt or task\.columns\.messages"),
-        ({"prompt": "2?", "gold": "2"}, r"hold a completion or an answer: .* 'prompt', 'gold'"),
+        ({"prompt": "2?", "gold": "2"}, r"identified as a completion or an answer: .* 'prompt', 'gold'"),
         (
             {"instruction": "add", "input": "2, 2", "output": "4"},
             r"several columns .* the prompt: got 'instruction', 'input'; .* task\.columns\.prompt",
@@ -477,7 +477,7 @@ def test_a_named_column_that_one_row_lacks_is_a_bad_row(tmp_path: Path) -> None:
         ({"prompt": "2?", "answer": "2", "Answer": "3"}, r"got 'answer', 'Answer'"),
     ],
 )
-def test_columns_that_cannot_be_told_are_refused(
+def test_columns_that_cannot_be_identified_are_refused(
     tmp_path: Path, row: dict[str, str], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
@@ -485,7 +485,7 @@ def test_columns_that_cannot_be_told_are_refused(
 
 
 def test_messages_and_a_prompt_cannot_both_be_named() -> None:
-    with pytest.raises(ValueError, match=r"drop one of task\.columns"):
+    with pytest.raises(ValueError, match=r"drop one of them from task\.columns"):
         ColumnsConfig(messages="messages", prompt="question")
 
 
@@ -500,7 +500,7 @@ FILES: dict[str, tuple[str, bytes, str]] = {
     "no items": ("a.json", b"[]", "is empty"),
     "unknown suffix": ("a.txt", b"x", r"format of the task's file cannot be inferred.*\.jsonl"),
     "no suffix": ("a", b"x", "set task.format"),
-    "one object": ("a.json", b'{"data": []}', "holds an object, not a list .*task.format=jsonl"),
+    "one object": ("a.json", b'{"data": []}', "contains an object, not a list .*task.format=jsonl"),
     "lines": ("a.json", b'{"a": 1}\n{"a": 2}', r"line 2 is invalid JSON: Extra data.*format=jsonl"),
     "broken json": ("a.json", b'[{"a": 1},\n\n{"a" 2}]', "line 3 is invalid JSON: Expecting ':'"),
     "bytes": ("a.json", b'[{"a": 1},\n{"a": "\xff"}]', "line 2 is not UTF-8"),
@@ -636,7 +636,7 @@ def test_bad_rows_stop_a_study_unless_they_may_be_left_out(tmp_path: Path) -> No
 
 def test_a_file_without_any_good_row_is_refused_either_way(tmp_path: Path) -> None:
     found = lines(tmp_path, '{"prompt": "", "answer": 2}')
-    with pytest.raises(UserError, match="no row that can be used"):
+    with pytest.raises(UserError, match="no usable rows"):
         require_good([found], "skip")
 
 
