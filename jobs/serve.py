@@ -28,8 +28,8 @@ from forkdiv.models.checkpoint import (
     Checkpoint,
     check_tensors,
     open_checkpoint,
-    same_shape,
-    saved_in,
+    saved_checkpoints,
+    share_engine,
 )
 from forkdiv.terminal import say
 from tuning import preflight
@@ -69,7 +69,7 @@ def named_checkpoints(paths: Sequence[Path]) -> dict[str, Checkpoint]:
     name, and for those that one engine cannot hold together."""
     served: dict[str, Checkpoint] = {}
     for path in map(base_folder, paths):
-        _, folders = saved_in(path)
+        _, folders = saved_checkpoints(path)
         for folder in folders.values():
             name = path.resolve().name
             name = name if folder == path else f"{name}/{folder.name}"
@@ -90,7 +90,7 @@ def named_checkpoints(paths: Sequence[Path]) -> dict[str, Checkpoint]:
         )
     first, *others = (one.path for one in served.values())
     for other in others:
-        if not same_shape(other, first):
+        if not share_engine(other, first):
             raise refuse(
                 "one engine cannot serve checkpoints of different architectures or tokenizers",
                 f"{other} and {first}",

@@ -64,7 +64,7 @@ def _sampled(study: StudyConfig, base: Checkpoint) -> Repaired:
 
 def _settled(study: StudyConfig) -> StudyConfig:
     """With the task of its data, no axes, and a way: listed solutions where the task has them."""
-    study = inputs.named(study.model_copy(update={"sweep": type(study.sweep)()}))
+    study = inputs.with_task_of_data(study.model_copy(update={"sweep": type(study.sweep)()}))
     if study.dataset.synthesis == "none":
         way = synthesis.ENUMERATOR if build(study.task).enumerates else synthesis.SAMPLES
         data = study.dataset.model_copy(update={"synthesis": way})

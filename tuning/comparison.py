@@ -16,7 +16,7 @@ from forkdiv.core.progress import Progress, progress_shown
 from forkdiv.core.results import CheckpointPaths, Summary
 from forkdiv.core.store import Store
 from forkdiv.coverage import summary
-from forkdiv.models.checkpoint import Checkpoint, same_shape
+from forkdiv.models.checkpoint import Checkpoint, share_engine
 from forkdiv.sample.evaluation import Evaluation
 from tuning.outcome import obtain_summary, parent_run
 from tuning.space import Point
@@ -35,7 +35,7 @@ class Pair:
         """The checkpoints, those that one engine can hold together."""
         groups: list[list[Checkpoint]] = []
         for one in [self.base, *self.tuned.values()]:
-            mine = next((g for g in groups if same_shape(one.path, g[0].path)), None)
+            mine = next((g for g in groups if share_engine(one.path, g[0].path)), None)
             if mine is None:
                 groups.append(mine := [])
             mine.append(one)

@@ -227,7 +227,7 @@ def test_an_axis_that_means_nothing_to_the_task_is_refused_with_those_that_do(
 
 def test_a_knob_that_means_nothing_to_the_task_is_refused_with_those_that_do() -> None:
     message = refusal("dataset.structure=data-level")
-    assert "dataset.structure means nothing to this task: got data-level" in message
+    assert "dataset.structure has no effect on this task: got data-level" in message
     assert "allowed: dataset.direction, dataset.fork_density;" in message
 
 
