@@ -222,7 +222,7 @@ def test_an_axis_that_means_nothing_to_the_task_is_refused_with_those_that_do(
     assert f"sweep.{axis} has no effect on the data of this task" in message
     own = "sweep.fork_density, sweep.direction, sweep.loss, sweep.interpolation"
     allowed = f"{own}, sweep.decoder, sweep.temperature, sweep.seed"
-    assert f"allowed: {allowed}; drop sweep.{axis}" in message
+    assert f"allowed: {allowed}; remove sweep.{axis}" in message
 
 
 def test_a_knob_that_means_nothing_to_the_task_is_refused_with_those_that_do() -> None:
