@@ -90,8 +90,8 @@ def write_report(study: StudyConfig, done: Summary, run: TrackedRun | None = Non
 
 
 def _samples_link(study: StudyConfig) -> list[Link]:
-    """Writes the page of samples and returns the link to it. If the samples are not in the store, for
-    example on another machine, the report says why there is no page."""
+    """Writes the page of samples and returns the link to it. If samples are missing in the store,
+    for example on another machine, the report says why there is no page."""
     store = Store.of(study.place)
     try:
         models = reported(models_of(study, store))
