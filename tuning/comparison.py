@@ -71,8 +71,8 @@ def _run(study: StudyConfig, pair: Pair, fingerprint: str, show: Callable[[str],
             for checkpoint in [pair.base, *pair.tuned.values()]
         }
         for group in pair.engines:
-            checkpoints = [shared[checkpoint.fingerprint] for checkpoint in group]
-            _sample(study, checkpoints, store, progress)
+            in_group = [shared[checkpoint.fingerprint] for checkpoint in group]
+            _sample(study, in_group, store, progress)
     base = shared[pair.base.fingerprint]
     tuned = {number: shared[tuned.fingerprint] for number, tuned in pair.tuned.items()}
     parent = parent_run(study, fingerprint)

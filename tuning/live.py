@@ -42,7 +42,7 @@ class LiveSweep:
         self._latest = f"{event.who}: {event.message}"
 
     def text(self) -> str:
-        """`trial 4 of 12, about 6 min 20 s left · density=0.5 T=1: sampled 512/2048, …`"""
+        """`trial 4 of 12, about 6 min 20 s left · density=0.5 T=1: sampling: 512/2048, …`"""
         done, total = len(self._took), len(self._trains)
         if not self._began:
             return f"{total} trials scheduled · {self._latest}"

@@ -42,7 +42,7 @@ def _model(
 ) -> ShownModel:
     samples = model.samples(store)
     stored, complete = samples.stored_indices(), (1 << n) - 1  # index i is bit i
-    if missing := [one.id for one in problems if complete & ~stored.get(one.id, 0)]:
+    if missing := [id for id in (p.id for p in problems) if complete & ~stored.get(id, 0)]:
         raise InvalidResult(
             f"{model.name} has fewer than {n} samples for {len(missing)} problems in {samples.path}"
         )
