@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -44,6 +45,8 @@ def run(work: OpenStudy, parent: str, fingerprint: str) -> list[TrialResult]:
         results=results.resolve(),
         progress=work.progress.path.resolve(),
     ).model_dump_json()
+    # Ray Tune's new output prints a box and three lines even with verbose=0
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(trial, job=job), {"CPU": TRIAL_CPUS}),
         param_space={"point": tune.grid_search([asdict(point) for point in grid])},
