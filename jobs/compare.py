@@ -25,7 +25,7 @@ from tuning.comparison import Pair, run_comparison
 def run(study: StudyConfig) -> None:
     if study.base is None or study.checkpoint is None:
         raise refuse(
-            "forkdiv compare needs two checkpoints",
+            "compare needs two checkpoints",
             f"base={study.base}, tuned={study.checkpoint}",
             "two Hugging Face checkpoint folders",
             "set --base DIR and --tuned DIR",

@@ -33,7 +33,7 @@ def run(
 
     if not samples:
         raise refuse(
-            "forkdiv coverage needs samples",
+            "coverage needs samples",
             "no --samples",
             "a samples_*.jsonl written by lm_eval --log_samples, or a folder of them",
             "add --samples FILE, and --base FILE to compare with the base",

@@ -24,7 +24,7 @@ def run(study: StudyConfig) -> None:
 
     if study.base is None or study.checkpoint is None:
         raise refuse(
-            "forkdiv interpolate needs two checkpoints",
+            "interpolate needs two checkpoints",
             f"base={study.base}, tuned={study.checkpoint}",
             "two Hugging Face checkpoint folders",
             "set --base DIR and --tuned DIR",

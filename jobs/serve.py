@@ -85,7 +85,7 @@ def named_checkpoints(paths: Sequence[Path]) -> dict[str, Checkpoint]:
             served[name] = open_checkpoint(folder)
     if not served:
         raise refuse(
-            "forkdiv serve needs a checkpoint",
+            "serve needs a checkpoint",
             "no --checkpoints",
             "Hugging Face checkpoint folders, or a run's folder of checkpoints",
             "add --checkpoints DIR …",

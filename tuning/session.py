@@ -92,8 +92,8 @@ def _check_resources(place: PlaceConfig) -> None:
     for kind, needed in needs.items():
         if needed > has.get(kind, 0.0):
             raise refuse(
-                f"this machine has too few {kind}s for the settings of place",
-                f"{needed:g} needed",
+                f"the settings of place need more {kind}s than this machine has",
+                f"{needed:g} {kind}s",
                 f"at most {has.get(kind, 0.0):g}",
                 "lower place.workers, place.cpus_per_worker or place.max_concurrent_trials",
             )

@@ -198,5 +198,5 @@ def test_the_verb_explains_a_pair_and_compares_one_with_the_nearest(line: Line) 
     refused = why(place)
     assert (
         refused.returncode == 2
-        and "forkdiv why compares one or two results: got 0" in refused.stderr
+        and "why compares one or two results: got 0" in refused.stderr
     )
