@@ -40,7 +40,7 @@ def run(study: StudyConfig) -> None:
     exports = [(model, _samples_of(model, store, problems)) for model in models]
     check_writable(study.place.root, study.place.min_free_mib)
     for model, samples in exports:
-        what = Run(
+        run_info = Run(
             task=task.config.kind,
             model=model.name,
             checkpoint=str(model.checkpoint.path),
@@ -50,7 +50,7 @@ def run(study: StudyConfig) -> None:
             created=_last_drawn(samples),
         )
         portions = samples.portions(eval.samples)
-        say(f"{model.name}: {write(study.folder / 'harness', what, task, problems, portions)}")
+        say(f"{model.name}: {write(study.folder / 'harness', run_info, task, problems, portions)}")
 
 
 def models_of(study: StudyConfig, store: Store) -> list[Model]:

@@ -79,9 +79,9 @@ def _write(study: StudyConfig, rows: list[Example], report: synthesis.SynthesisR
     """Writes the repaired data as Parquet with its card, and as JSONL for other tools."""
     out = study.folder / "synthesized"
     out.mkdir(parents=True, exist_ok=True)
-    what = Identity("synthesis", {"dataset": study.dataset, "synthesis": study.synthesis})
+    data_identity = Identity("synthesis", {"dataset": study.dataset, "synthesis": study.synthesis})
     more = {"synthesis": {"way": study.dataset.synthesis, **report.report()}}
-    dataset.write(out, rows, what, build(study.task), more=more)
+    dataset.write(out, rows, data_identity, build(study.task), more=more)
     lines = [{"prompt": row.prompt, "completion": row.response, **_answer(row)} for row in rows]
     write_text(
         out / "examples.jsonl",

@@ -53,8 +53,10 @@ def identity(study: StudyConfig, pair: Pair) -> Identity:
 def run_comparison(study: StudyConfig, pair: Pair, show: Callable[[str], None]) -> Summary:
     """Returns the comparison's summary, from the store or newly computed; writes it to the study's
     folder."""
-    what = identity(study, pair)
-    return obtain_summary(study, what, lambda: _run(study, pair, what.fingerprint, show), show)
+    summary_identity = identity(study, pair)
+    return obtain_summary(
+        study, summary_identity, lambda: _run(study, pair, summary_identity.fingerprint, show), show
+    )
 
 
 def _run(study: StudyConfig, pair: Pair, fingerprint: str, show: Callable[[str], None]) -> Summary:

@@ -140,8 +140,8 @@ def share(place: PlaceConfig, checkpoint: Checkpoint) -> Checkpoint:
     """Returns the checkpoint in a folder that every node can read; see `prepare_base`."""
     if not ray_address(place):
         return checkpoint
-    what = Identity("base", {}, {"content": checkpoint.fingerprint})
-    copy = Store.of(place).obtain(what, lambda folder: _copy(checkpoint.path, folder))
+    copy_identity = Identity("base", {}, {"content": checkpoint.fingerprint})
+    copy = Store.of(place).obtain(copy_identity, lambda folder: _copy(checkpoint.path, folder))
     return Checkpoint(copy.path / CHECKPOINT, checkpoint.fingerprint)
 
 

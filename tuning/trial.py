@@ -161,8 +161,8 @@ class Pipeline:
         with self._timed("coverage"):
             rows = cells(name, findings, config)
         rule = [f"until {config.enough} correct"] if config.enough else []
-        what = verdicts.identity(samples, len(problems), config.samples, rule)
-        return rows, counts, what.fingerprint
+        counts_identity = verdicts.identity(samples, len(problems), config.samples, rule)
+        return rows, counts, counts_identity.fingerprint
 
     def _choice(
         self, evaluation: Evaluation, checkpoint: Checkpoint
@@ -260,8 +260,8 @@ class Pipeline:
         unsettled = problems
         for n in design.stages:
             names = {problem.id for problem in unsettled}
-            each = [n if problem.id in names else 0 for problem in problems]
-            samples = self.sampled(evaluation, checkpoint, each)
+            per_problem = [n if problem.id in names else 0 for problem in problems]
+            samples = self.sampled(evaluation, checkpoint, per_problem)
             is_subset = len(unsettled) < len(problems)
             with self._timed("score"):
                 counts = verdicts.obtain(
@@ -281,13 +281,13 @@ class Pipeline:
         return [counted[problem.id] for problem in problems], samples.identity
 
     def sampled(
-        self, evaluation: Evaluation, checkpoint: Checkpoint, each: Sequence[int] = ()
+        self, evaluation: Evaluation, checkpoint: Checkpoint, per_problem: Sequence[int] = ()
     ) -> SampleSet:
-        """Returns the checkpoint's samples after drawing those that are missing. `each` is the
-        number of samples of each problem; by default eval.samples."""
+        """Returns the checkpoint's samples after drawing those that are missing. `per_problem` is
+        the number of samples of each problem; by default eval.samples."""
         with self._timed("sample"):
             samples = sample_sets.obtain(
-                self.store, evaluation, checkpoint, self.sampler, self.progress, each
+                self.store, evaluation, checkpoint, self.sampler, self.progress, per_problem
             )
         self.drawn += samples.drawn
         return samples
