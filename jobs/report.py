@@ -52,7 +52,7 @@ def conclude(study: StudyConfig, done: Summary) -> None:
     tracker = Tracker.of(study.place)
     files = [written, written.with_name(SUMMARY), *sorted(written.parent.glob("figures/*.png"))]
     tracker.finish(
-        parent_run(study, done.fingerprint), summary.metrics(done), files, summary.trusted(done)
+        parent_run(study, done.fingerprint), summary.metrics(done), files, summary.is_valid(done)
     )
     show_table(*tables.table(done), title=f"{study.name}: pass@k and its change to the base")
     say(f"{QUESTION} {answer(Grid.of(done))}")

@@ -22,7 +22,7 @@ from forkdiv.core.progress import Progress
 from forkdiv.core.results import Cell
 from forkdiv.core.store import Artifact, Store
 from forkdiv.coverage import estimate, exact, exact_forks, stats
-from forkdiv.coverage.cells import Findings, cells, means
+from forkdiv.coverage.cells import CellInputs, cells, mean_pass_at
 from forkdiv.coverage.fork_summary import ForkProbabilities
 from forkdiv.coverage.stats import Floats
 from forkdiv.data import dataset
@@ -148,7 +148,7 @@ class Pipeline:
         name = point.cell_name(None if own else epoch or None)
         # problems lost and gained are named for the last checkpoint alone: lists fill a summary
         prompts = [one.prompt for one in problems] if named else ()
-        found = Findings(counts, theirs, p, prompts, forks)
+        found = CellInputs(counts, theirs, p, prompts, forks)
         with self._timed("coverage"):
             made = cells(name, found, config)
         rule = [f"until {config.enough} correct"] if config.enough else []
@@ -162,7 +162,7 @@ class Pipeline:
         if not (problems := evaluation.config.validation_problems):
             return {}
         validation = evaluation.on_validation(problems)
-        return means(self.evaluated(validation, checkpoint)[0], validation.config)
+        return mean_pass_at(self.evaluated(validation, checkpoint)[0], validation.config)
 
     def trained(self, study: StudyConfig, evaluate: Evaluate | None = None) -> Artifact:
         """The run of the study's own settings; `evaluate` is given the checkpoints as they come."""
@@ -257,7 +257,7 @@ class Pipeline:
             unsettled = [
                 problem
                 for problem, count in zip(unsettled, counts, strict=True)
-                if not count.error and design.goes_on(n, count.correct)
+                if not count.error and design.continues(n, count.correct)
             ]
             if not unsettled:
                 break
