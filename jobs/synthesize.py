@@ -32,10 +32,10 @@ def run(study: StudyConfig) -> None:
     synthesis.check(task, study.dataset.synthesis)
     base = preflight.check_base(study, task)
     check_writable(study.place.root, study.place.min_free_mib)
-    kept, tally = _sampled(study, base) if _samples(study) else _listed(study, base)
-    out = _write(study, kept, tally)
-    say(tally.sentence())
-    say(json.dumps(tally.report(), indent=1))
+    kept, report = _sampled(study, base) if _samples(study) else _listed(study, base)
+    out = _write(study, kept, report)
+    say(report.sentence())
+    say(json.dumps(report.as_json(), indent=1))
     say(f"dataset: {out}")
 
 
@@ -74,12 +74,12 @@ def _settled(study: StudyConfig) -> StudyConfig:
     return study
 
 
-def _write(study: StudyConfig, rows: list[Example], tally: synthesis.SynthesisReport) -> Path:
+def _write(study: StudyConfig, rows: list[Example], report: synthesis.SynthesisReport) -> Path:
     """The repaired data as Parquet with its card, and as JSONL for other tools."""
     out = study.folder / "synthesized"
     out.mkdir(parents=True, exist_ok=True)
     what = Identity("synthesis", {"dataset": study.dataset, "synthesis": study.synthesis})
-    more = {"synthesis": {"way": study.dataset.synthesis, **tally.report()}}
+    more = {"synthesis": {"way": study.dataset.synthesis, **report.as_json()}}
     dataset.write(out, rows, what, build(study.task), more=more)
     lines = [{"prompt": row.prompt, "completion": row.response, **_answer(row)} for row in rows]
     write_text(

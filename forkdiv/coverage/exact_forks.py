@@ -97,7 +97,7 @@ def probabilities(evaluation: Evaluation, checkpoint: Checkpoint) -> ForkProbabi
     for problem, tree in enumerate(trees):
         logs, steps = steps[: len(tree.steps)], steps[len(tree.steps) :]
         step_logs = dict(zip(tree.steps, logs.tolist(), strict=True))
-        correct, right_at_forks, tree_nodes = tree.read(problem, step_logs)
+        correct, right_at_forks, tree_nodes = tree.evaluate(problem, step_logs)
         p.append(correct)
         q.append(right_at_forks)
         nodes += tree_nodes
