@@ -19,9 +19,9 @@ quickstart: setup
 	$(BIN)/forkdiv study --config $(CONFIG)
 
 # Two halves, each with its slowest twenty tests: without and with Ray, DeepSpeed, vLLM and MLflow.
-# Tests of one group (see tests/conftest.py) share a process, and with it one Ray and one engine.
+# In the second, tests of one folder share a process, and with it one Ray and one engine.
 test: lint test-unit
-	$(BIN)/python -m pytest -m "stack and not soak" -q -n 2 --dist loadgroup --durations 20
+	$(BIN)/python -m pytest -m "stack and not soak" -q -n 2 --dist loadscope --durations 20
 
 test-unit: setup-dev
 	$(BIN)/python -m pytest -m "not stack and not soak" -q -n 2 --dist worksteal --durations 20

@@ -1,8 +1,8 @@
-"""MLflow: one parent run per study, one child per trial. The only import of mlflow.
+"""MLflow tracking: one parent run per study, one child run per trial. The only module that imports
+mlflow.
 
-A run is found again by its tag, so that a trial that is repeated after a kill writes into the
-run it had, and one that is finished is left as it is. Metric names hold no `@`: MLflow refuses
-it, so pass@8 is `pass_at_8`.
+Runs are looked up by a tag, so that a trial that is repeated after a kill continues its run, and a
+finished run is not changed. MLflow does not allow `@` in metric names, so pass@8 is `pass_at_8`.
 """
 
 from __future__ import annotations
@@ -25,34 +25,35 @@ if TYPE_CHECKING:
 EXPERIMENT = "forkdiv"
 STUDY_TAG, TRIAL_TAG = "forkdiv.study", "forkdiv.trial"
 PARENT_TAG, NAME_TAG = "mlflow.parentRunId", "mlflow.runName"
-METRICS_AT_ONCE = 900  # the server takes up to 1,000
+METRICS_PER_BATCH = 900  # the server takes up to 1,000
 
 
 def uri(place: PlaceConfig) -> str:
-    """The tracking URI: absolute, since every worker has a working directory of its own."""
+    """Returns the tracking URI, with an absolute path, because workers run in other directories."""
     return place.mlflow_uri or f"sqlite:///{place.root / 'mlflow.db'}"
 
 
 @dataclass(frozen=True)
 class Tracker:
-    """Writes to one tracking store. One writer per run, everything in batches."""
+    """Writes to one tracking store, in batches. Only one process may write to a run."""
 
     uri: str
-    artifacts: Path | None  # where the artifacts of a sqlite store go; a server has its own
+    artifacts: Path | None  # artifact folder of a sqlite store; None for a tracking server
 
     @classmethod
     def of(cls, place: PlaceConfig) -> Tracker:
-        own = None if place.mlflow_uri else place.root / "mlartifacts"
-        return cls(uri(place), own)
+        """Returns the tracker of the store that `place` names."""
+        artifacts = None if place.mlflow_uri else place.root / "mlartifacts"
+        return cls(uri(place), artifacts)
 
     def study(self, fingerprint: str, name: str, params: Mapping[str, float | str]) -> str:
-        """The study's parent run: found by its fingerprint, or created. Returns its id."""
-        with self._alone():
+        """Returns the id of the study's parent run; creates the run if it does not exist."""
+        with self._exclusive():
             client = self._client()
             experiment = self._experiment(client)
-            found = self._find(client, experiment, STUDY_TAG, fingerprint)
-            if found:
-                return str(found.info.run_id)
+            existing = self._find(client, experiment, STUDY_TAG, fingerprint)
+            if existing:
+                return str(existing.info.run_id)
             tags = {STUDY_TAG: fingerprint, NAME_TAG: name}
             run = client.create_run(experiment, tags=tags)
             self._params(client, run.info.run_id, params)
@@ -71,21 +72,19 @@ class Tracker:
         history: Sequence[Mapping[str, float]],
         figures: Mapping[str, Figure],
     ) -> str:
-        """Write one trial, once; an invalid one ends as failed and is written again when it is
-        repeated. `history` rows are training metrics with their `step`; `started` is in
-        seconds since the epoch."""
+        """Writes one trial and returns its run id; a finished run is not written again. An invalid
+        trial gets the status FAILED and is written again when it is repeated. `history` has one
+        row of training metrics per `step`; `started` is in seconds since the epoch."""
         client = self._client()
         experiment = self._experiment(client)
-        # the tag holds the parent too: two studies may share a trial, and each shows it
+        # the tag includes the parent: two studies may share a trial, and each has a run for it
         key = f"{parent}/{fingerprint}"
         run = self._find(client, experiment, TRIAL_TAG, key)
         if run and run.info.status == "FINISHED":
             return str(run.info.run_id)
         if run is None:
-            own = {PARENT_TAG: parent, TRIAL_TAG: key, NAME_TAG: name}
-            run = client.create_run(
-                experiment, start_time=int(started * 1000), tags={**tags, **own}
-            )
+            run_tags = {**tags, PARENT_TAG: parent, TRIAL_TAG: key, NAME_TAG: name}
+            run = client.create_run(experiment, start_time=int(started * 1000), tags=run_tags)
         run_id = str(run.info.run_id)
         self._params(client, run_id, params)
         self._metrics(client, run_id, metrics, history)
@@ -97,8 +96,8 @@ class Tracker:
     def finish(
         self, parent: str, metrics: Mapping[str, float], files: Sequence[Path], valid: bool
     ) -> None:
-        """Close the study's run with its headline numbers and the report as artifacts: once,
-        or again where it was invalid."""
+        """Ends the study's run with its headline metrics and the report as artifacts. A finished
+        run is not changed; an invalid one is written again."""
         client = self._client()
         if client.get_run(parent).info.status == "FINISHED":
             return
@@ -111,9 +110,9 @@ class Tracker:
         return self._experiment(self._client())
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Two processes that make one sqlite file, or one parent run, at once would both fail
-        or make two. A server has one writer of its own."""
+    def _exclusive(self) -> Iterator[None]:
+        """Holds a lock while a sqlite file or a parent run is created: two processes that create it
+        at the same time would fail, or create two runs. A server needs no lock."""
         if self.artifacts is None:
             yield
             return
@@ -129,16 +128,16 @@ class Tracker:
         return MlflowClient(self.uri)
 
     def _experiment(self, client: MlflowClient) -> str:
-        found = client.get_experiment_by_name(EXPERIMENT)
-        if found:
-            return str(found.experiment_id)
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        if experiment:
+            return str(experiment.experiment_id)
         location = self.artifacts.as_uri() if self.artifacts else None
         return str(client.create_experiment(EXPERIMENT, artifact_location=location))
 
     @staticmethod
     def _find(client: MlflowClient, experiment: str, tag: str, value: str) -> Any:
-        found = client.search_runs([experiment], f"tags.`{tag}` = '{value}'", max_results=1)
-        return found[0] if found else None
+        runs = client.search_runs([experiment], f"tags.`{tag}` = '{value}'", max_results=1)
+        return runs[0] if runs else None
 
     @staticmethod
     def _params(client: MlflowClient, run_id: str, params: Mapping[str, float | str]) -> None:
@@ -161,7 +160,7 @@ class Tracker:
             Metric(key, value, now, int(row["step"]))
             for row in history
             for key, value in row.items()
-            if key != "step" and value is not None  # a step may lack a measure
+            if key != "step" and value is not None  # a step may lack a metric
         ]
-        for first in range(0, len(rows), METRICS_AT_ONCE):
-            client.log_batch(run_id, metrics=rows[first : first + METRICS_AT_ONCE])
+        for first in range(0, len(rows), METRICS_PER_BATCH):
+            client.log_batch(run_id, metrics=rows[first : first + METRICS_PER_BATCH])

@@ -17,32 +17,32 @@ from forkdiv.models import prompting
 from forkdiv.models.checkpoint import saved_in
 from forkdiv.tasks.registry import build
 from forkdiv.terminal import say
-from jobs.report import conclude
+from jobs.report import write_results
 from tuning import infer_settings, preflight
-from tuning.comparison import Pair, conduct
+from tuning.comparison import Pair, run_comparison
 
 
 def run(study: StudyConfig) -> None:
     if study.base is None or study.checkpoint is None:
         raise refuse(
-            "a comparison takes two checkpoints",
+            "forkdiv compare needs two checkpoints",
             f"base={study.base}, tuned={study.checkpoint}",
-            "two Hugging Face folders",
-            "give --base DIR and --tuned DIR",
+            "two Hugging Face checkpoint folders",
+            "set --base DIR and --tuned DIR",
         )
     unit, folders = saved_in(study.checkpoint)
     wanted = [study.base, *folders.values()]
-    study, guessed = infer_settings.settled(
+    study, guessed = infer_settings.infer(
         study.model_copy(update={"sweep": type(study.sweep)()}), wanted
     )
     if guessed:
-        say(f"guessed: {'; '.join(guessed)}")
+        say(f"inferred settings: {'; '.join(guessed)}")
     base = preflight.check(study, takes_checkpoint=True)
     task = build(study.task)
     tuned = {number: preflight.check_checkpoint(path, task) for number, path in folders.items()}
     for one in tuned.values():
         prompting.check_template(one.path, study.prompt)
-    conclude(study, conduct(study, Pair(base, tuned, unit), say))
+    write_results(study, run_comparison(study, Pair(base, tuned, unit), say))
 
 
 if __name__ == "__main__":

@@ -33,10 +33,10 @@ def run(
 
     if not samples:
         raise refuse(
-            "there are no samples to measure",
+            "forkdiv coverage needs samples",
             "no --samples",
-            "samples_*.jsonl of lm_eval --log_samples, or a folder of them",
-            "give --samples FILE, and --base FILE to compare",
+            "a samples_*.jsonl written by lm_eval --log_samples, or a folder of them",
+            "add --samples FILE, and --base FILE to compare with the base",
         )
     check_writable(study.place.root, study.place.min_free_mib)
     done = measure(study, samples, base or (), say)
@@ -44,7 +44,9 @@ def run(
         say(f"note: {note}")
     written = page.write(done, study.folder)
     write_summary(done, study.folder)
-    show_table(*_table(done), title=f"{study.name}: pass@k, with {_percent(done)} limits")
+    show_table(
+        *_table(done), title=f"{study.name}: pass@k, with {_percent(done)} confidence intervals"
+    )
     say(headline(done))
     say(f"report: {written}")
     summary.check(done)
@@ -57,24 +59,24 @@ def _percent(done: Summary) -> str:
 def _table(done: Summary) -> tuple[list[str], list[list[str]]]:
     """A row per subset and k: base, tuned, and the paired difference."""
     bases = {cell.subset: cell for cell in done.base}
-    sides = ["base", "tuned", "change to the base"] if bases else ["pass@k"]
+    sides = ["base", "tuned", "change from the base"] if bases else ["pass@k"]
     rows = []
     for cell in done.cells:
         for k, value in cell.pass_at.items():
             row = [cell.subset, str(k)]
             if bases:
-                row.append(_said(bases[cell.subset].pass_at[k]))
-            row.append(_said(value))
+                row.append(_interval_text(bases[cell.subset].pass_at[k]))
+            row.append(_interval_text(value))
             if bases:
                 row.append(tables.change_said(cell, k))
             rows.append(row)
     return ["subset", "k", *sides], rows
 
 
-def _said(band: Interval | None) -> str:
-    if band is None:
+def _interval_text(interval: Interval | None) -> str:
+    if interval is None:
         return "invalid"
-    return f"{band.value:.3f} ({band.low:.3f} to {band.high:.3f})"
+    return f"{interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})"
 
 
 if __name__ == "__main__":

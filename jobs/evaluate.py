@@ -18,32 +18,32 @@ from forkdiv.core.store import write_text
 from forkdiv.coverage import summary
 from forkdiv.terminal import say, show_table
 from tuning import preflight
-from tuning.space import Point, check_data, single
+from tuning.space import Point, check_data, single_point
 
 
 def run(study: StudyConfig) -> None:
-    from tuning.opened import opened
+    from tuning.open_study import open_study
 
     base = preflight.check(study, takes_checkpoint=True)
     study = study.model_copy(update={"sweep": type(study.sweep)()})
-    point = single(study)
-    given = preflight.check_given(study, base)
+    point = single_point(study)
+    given = preflight.check_study_checkpoint(study, base)
     if given is None:
         check_data(study)
-    with opened(study, base, "evaluate", say) as work:
+    with open_study(study, base, "evaluate", say) as work:
         study, base = work.study, work.base
         if given:
             given = work.shared(given)
             alone = Point(study.decoder.temperature, study.sft.seed, tuned=False)
             result = work.pipeline.compared(study, alone, {0: given})
         else:
-            result = work.pipeline.walk(point)
+            result = work.pipeline.run(point)
     name = str(given.path) if given else point.name
     cells = [cell.as_json() for cell in result.cells]
     found = {"checkpoint": name, "base": str(base.path), "cells": cells}
     path = study.folder / "evaluation.json"
     write_text(path, json.dumps(found | {"seconds": result.seconds}, indent=1))
-    show_table(*_table(result.cells), title=f"{name}: pass@k (change to the base)")
+    show_table(*_table(result.cells), title=f"{name}: pass@k (change from the base)")
     say(f"evaluation: {path}")
     summary.check_cells(result.cells, untuned="")
 
@@ -58,7 +58,7 @@ def _table(cells: list[Cell]) -> tuple[list[str], list[list[str]]]:
         ]
         for cell in cells
     ]
-    return ["subset", *(f"pass@{k}" for k in ks), "cut or unreadable"], rows
+    return ["subset", *(f"pass@{k}" for k in ks), "truncated or unparsable"], rows
 
 
 def _entry(cell: Cell, k: int) -> str:

@@ -26,7 +26,7 @@ from forkdiv.sample.sample_sets import SampleSet
 from forkdiv.tasks.registry import build
 from forkdiv.terminal import say
 from tuning import infer_settings, preflight
-from tuning.models import Model, pair, swept
+from tuning.models import Model, pair_models, sweep_models
 
 
 def run(study: StudyConfig) -> None:
@@ -34,7 +34,7 @@ def run(study: StudyConfig) -> None:
     from forkdiv.lm_eval.writing import write
 
     store = Store.of(study.place)
-    models = _models(study, store)
+    models = models_of(study, store)
     evaluation = Evaluation.of(models[0].study)
     eval, task, problems = evaluation.config, evaluation.task, evaluation.problems
     found = [(one, _drawn(one, store, problems)) for one in models]
@@ -53,29 +53,29 @@ def run(study: StudyConfig) -> None:
         say(f"{one.name}: {write(study.folder / 'harness', what, task, problems, portions)}")
 
 
-def _models(study: StudyConfig, store: Store) -> list[Model]:
+def models_of(study: StudyConfig, store: Store) -> list[Model]:
     """Those of a pair where a checkpoint is given, else of the study's whole grid."""
     if study.checkpoint is None:
-        return list(swept(study, preflight.check_base(study, build(study.task)), store))
+        return list(sweep_models(study, preflight.check_base(study, build(study.task)), store))
     *_, last = saved_in(study.checkpoint)[1].values()
     given = [*([study.base] if study.base else []), last]
-    study, _ = infer_settings.settled(study, given)
+    study, _ = infer_settings.infer(study, given)
     task = build(study.task)
     base = preflight.check_base(study, task)
-    return list(pair(study, base, preflight.check_checkpoint(last, task)))
+    return list(pair_models(study, base, preflight.check_checkpoint(last, task)))
 
 
 def _drawn(model: Model, store: Store, problems: Sequence[Problem]) -> SampleSet:
     """The model's samples; refused where some were never drawn."""
     samples, n = model.samples(store), model.study.eval.samples
-    held, all_of_them = samples.held(), (1 << n) - 1
-    lacking = [one.id for one in problems if all_of_them & ~held.get(one.id, 0)]
-    if lacking:
+    held, all_of_them = samples.stored_indices(), (1 << n) - 1
+    missing = [problem.id for problem in problems if all_of_them & ~held.get(problem.id, 0)]
+    if missing:
         raise refuse(
             f"samples of {model.name} are missing",
-            f"{len(lacking):,} of {len(problems):,} problems without {n} samples: "
-            f"{', '.join(lacking[:3])}{' …' if lacking[3:] else ''}, in {samples.path}",
-            "samples that were drawn under these settings",
+            f"fewer than {n} samples for {len(missing):,} of {len(problems):,} problems: "
+            f"{', '.join(missing[:3])}{' …' if missing[3:] else ''}, in {samples.path}",
+            f"{n} samples of every problem, drawn with these settings",
             "run `forkdiv study` (or `compare`, `evaluate`) with the same settings first",
         )
     return samples

@@ -24,10 +24,10 @@ def run(study: StudyConfig) -> None:
 
     if study.base is None or study.checkpoint is None:
         raise refuse(
-            "an interpolation lies between two checkpoints",
+            "forkdiv interpolate needs two checkpoints",
             f"base={study.base}, tuned={study.checkpoint}",
-            "two Hugging Face folders",
-            "give --base DIR and --tuned DIR",
+            "two Hugging Face checkpoint folders",
+            "set --base DIR and --tuned DIR",
         )
     early, late = open_checkpoint(study.base), open_checkpoint(study.checkpoint)
     interpolate.check_pair(early.path, late.path)

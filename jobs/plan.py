@@ -26,21 +26,21 @@ def run(study: StudyConfig) -> None:
     path = study.plan.architecture or study.base
     if path is None:
         raise refuse(
-            "a plan needs an architecture",
+            "forkdiv plan needs a model architecture",
             "base=null",
-            "a config.json, or a folder with one",
+            "a config.json, or a folder that contains one",
             "set plan.architecture or base",
         )
     shape = memory.shape(memory.read_architecture(path), sft)
     if max(study.plan.tokens, place.pack_tokens or 0) > shape.context:
         raise refuse(
-            "the examples of this plan do not fit the model's context",
+            "the examples do not fit the model's context",
             f"plan.tokens={study.plan.tokens}, place.pack_tokens={place.pack_tokens}",
-            f"at most {shape.context}",
-            "lower them",
+            f"at most {shape.context} tokens",
+            "lower plan.tokens or place.pack_tokens",
         )
     examples = study.plan.examples or build(study.task).examples(study.dataset)
-    steps = sft.epochs * schedule.steps_an_epoch(examples, sft)
+    steps = sft.epochs * schedule.steps_per_epoch(examples, sft)
     nodes = -(-place.workers // study.plan.gpus_per_node)
     trained = f", {shape.trained:,} of them trained" if shape.trained < shape.parameters else ""
     say(f"model: {shape.parameters:,} parameters{trained} ({path})")
@@ -49,21 +49,21 @@ def run(study: StudyConfig) -> None:
         f"{place.zero_stage}, offload {place.offload}, {sft.dtype}"
     )
     say(
-        f"steps: {steps} ({sft.epochs} epochs of {examples} examples, {sft.batch_size} a step), "
-        f"warm-up {round(sft.warmup_share * steps)}"
+        f"steps: {steps} ({sft.epochs} epochs of {examples} examples, {sft.batch_size} per step), "
+        f"{round(sft.warmup_share * steps)} of them warm-up"
     )
-    saves = [f"step {save.step}" for save in schedule.kept(examples, sft)]
+    saves = [f"step {save.step}" for save in schedule.retained(examples, sft)]
     shown = saves if len(saves) <= 8 else [*saves[:4], "…", *saves[-2:]]
     say(f"checkpoints kept: {len(saves)} ({', '.join(shown)})")
     say(f"DeepSpeed: {json.dumps(deepspeed_config(sft, place, place.workers))}")
     need = memory.estimate(shape, sft, place, study.plan.tokens)
     rows = [[name, f"{gib:.1f}"] for name, gib in need.gpu.items()]
-    rows += [["in all", f"{need.total:.1f}"], ["host memory", f"{need.host:.1f}"]]
-    show_table(["for each worker", "GiB, estimated"], rows, title=f"{study.name}: memory")
+    rows += [["GPU total", f"{need.total:.1f}"], ["host memory", f"{need.host:.1f}"]]
+    show_table(["per worker", "estimated GiB"], rows, title=f"{study.name}: memory")
     if need.total > study.plan.gpu_gib:
         raise refuse(
-            "this run is not expected to fit",
-            f"{need.total:.1f} GiB for each GPU",
+            "this run is not expected to fit into GPU memory",
+            f"{need.total:.1f} GiB per GPU",
             f"at most plan.gpu_gib={study.plan.gpu_gib:g}",
             "raise place.zero_stage or place.workers, lower place.micro_batch, or set "
             "place.activation_checkpointing, place.offload or sft.lora.rank",

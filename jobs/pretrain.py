@@ -21,25 +21,28 @@ from tuning import preflight
 
 
 def run(study: StudyConfig) -> None:
-    from tuning.opened import opened
+    from tuning.open_study import open_study
 
     target = study.folder / "base"
     if target.exists():
         raise refuse(
-            "there is a base model already", target, "a new folder", "remove it or set name="
+            "the folder for the base model exists",
+            target,
+            "a new folder",
+            "remove it, or set name to another name",
         )
     check_writable(study.place.root, study.place.min_free_mib)
     preflight.check_ports(study.place)
     study = study.model_copy(update={"base": None})
     planned = preflight.check_base(study, build(study.task))
-    with opened(study, planned, "pretrain", say, samples=False) as work:
+    with open_study(study, planned, "pretrain", say, samples=False) as work:
         made = work.base
     aside = target.with_name(".base")
     shutil.rmtree(aside, ignore_errors=True)
     shutil.copytree(made.path, aside)
     publish_folder(aside, target)
     say(f"base model: {target} ({open_checkpoint(target).fingerprint})")
-    say(f"judge it: forkdiv evaluate base={target} checkpoint={target}")
+    say(f"measure it with: forkdiv evaluate base={target} checkpoint={target}")
 
 
 if __name__ == "__main__":

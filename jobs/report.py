@@ -12,17 +12,22 @@ from pathlib import Path
 
 from forkdiv import cli
 from forkdiv.core.config.study import StudyConfig
-from forkdiv.core.errors import refuse
-from forkdiv.core.results import Summary
-from forkdiv.core.store import check_writable
+from forkdiv.core.errors import InvalidResult, UserError, refuse
+from forkdiv.core.results import Summary, TrackedRun
+from forkdiv.core.results.tracked import PORT
+from forkdiv.core.store import Store, check_writable
 from forkdiv.coverage import summary
-from forkdiv.report import comparison, page, studies, tables
+from forkdiv.report import comparison, glance, page, samples, studies
 from forkdiv.report.answer import QUESTION, answer
 from forkdiv.report.grid import Grid
-from forkdiv.report.headline import headline
+from forkdiv.report.headline import warning
+from forkdiv.report.page import Link
 from forkdiv.terminal import say, show_table
 from forkdiv.tracking import Tracker
+from jobs.export import models_of
+from tuning.models import reported
 from tuning.outcome import SUMMARY, parent_run
+from tuning.shown_samples import shown_samples
 
 
 def run(study: StudyConfig, beside: Sequence[Path] = ()) -> None:
@@ -30,10 +35,10 @@ def run(study: StudyConfig, beside: Sequence[Path] = ()) -> None:
     path = study.folder / SUMMARY
     if not path.is_file():
         raise refuse(
-            "there is no finished study of this name",
-            path,
-            "a study whose sweep has finished",
-            "run `forkdiv study` or `forkdiv sweep` first, or set name and place.root",
+            "there is no finished study with this name",
+            f"no file {path}",
+            "the name of a study whose sweep has finished",
+            "run `forkdiv study` or `forkdiv sweep` first, or correct name and place.root",
         )
     check_writable(study.place.root, study.place.min_free_mib)
     done = studies.read(study.folder)
@@ -43,30 +48,71 @@ def run(study: StudyConfig, beside: Sequence[Path] = ()) -> None:
         say(f"comparison: {comparison.write(others, study.folder)}")
 
 
-def conclude(study: StudyConfig, done: Summary) -> None:
+def write_results(study: StudyConfig, done: Summary) -> None:
     """Report, MLflow and the terminal of what has just been measured.
 
     Raises InvalidResult, after all is written, where a cell cannot be trusted.
     """
-    written = write_report(study, done)
     tracker = Tracker.of(study.place)
-    files = [written, written.with_name(SUMMARY), *sorted(written.parent.glob("figures/*.png"))]
-    tracker.finish(
-        parent_run(study, done.fingerprint), summary.metrics(done), files, summary.is_valid(done)
-    )
-    show_table(*tables.table(done), title=f"{study.name}: pass@k and its change to the base")
-    say(f"{QUESTION} {answer(Grid.of(done))}")
-    say(headline(done))
+    parent = parent_run(study, done.fingerprint)
+    run = TrackedRun.of(tracker.uri, tracker.experiment_id(), parent)
+    run.keep_in(study.folder)
+    written = write_report(study, done, run)
+    beside = [written.with_name(name) for name in (SUMMARY, samples.PAGE)]
+    pictures = sorted(written.parent.glob("figures/*.png"))
+    files = [written, *(one for one in beside if one.is_file()), *pictures]
+    tracker.finish(parent, summary.metrics(done), files, summary.is_valid(done))
+    show_summary(study, done)
     say(f"report: {written}")
     mlflow = Path(sys.executable).with_name("mlflow")
-    say(f"compare the trials in MLflow: {mlflow} ui --backend-store-uri {tracker.uri} --port 5000")
-    say(f"  then open http://127.0.0.1:5000/#/experiments/{tracker.experiment_id()}/runs")
+    start = f"{mlflow} ui --backend-store-uri {tracker.uri} --port {PORT}"
+    say(f"compare the trials in MLflow: {start}")
+    say(f"  then open http://127.0.0.1:{PORT}/#/experiments/{run.experiment}/runs")
     summary.check(done)
 
 
-def write_report(study: StudyConfig, done: Summary) -> Path:
-    """The report's page, in the study's folder."""
-    return page.write(done, study.folder)
+def show_summary(study: StudyConfig, done: Summary) -> None:
+    """The models in one table and the answer in one sentence; all else is in the report."""
+    grid = Grid.of(done)
+    if warned := warning(done):
+        say(warned)
+    title = f"{study.name}: {glance.terminal_title(grid)}"
+    show_table(*glance.terminal_table(grid), title=title)
+    say(f"{QUESTION} {answer(grid)}")
+
+
+def write_report(study: StudyConfig, done: Summary, run: TrackedRun | None = None) -> Path:
+    """The report's page and the page of samples, in the study's folder. `run` is the study's in
+    MLflow; where it is not given, the one that was kept beside the summary."""
+    links = [*_samples_link(study), *_mlflow_links(run or TrackedRun.kept_in(study.folder))]
+    return page.write(done, study.folder, links)
+
+
+def _samples_link(study: StudyConfig) -> list[Link]:
+    """Writes the page of samples. Without samples in the store the report says why there is none:
+    a summary may be reported on another machine than it was made on."""
+    store = Store.of(study.place)
+    try:
+        models = reported(models_of(study, store))
+        shown = shown_samples(study.name, models, store)
+    except (InvalidResult, UserError) as error:
+        say(f"no page of samples: {error}")
+        return [Link("There is no page of samples beside this report: ", str(error), after=". ")]
+    written = samples.write(shown, study.folder)
+    say(f"samples: {written}")
+    return [Link("", "Samples by problem and verdict", written.name, after=". ")]
+
+
+def _mlflow_links(run: TrackedRun | None) -> list[Link]:
+    if run is None:
+        return []
+    if run.is_server:
+        return [Link("", "The study's run in MLflow", run.url, after=". ")]
+    start = f"mlflow ui --backend-store-uri {run.uri} --port {PORT}"
+    return [
+        Link("The study's run in MLflow: start ", start, after=", then open "),
+        Link("", run.url, run.url, after=". "),
+    ]
 
 
 if __name__ == "__main__":

@@ -15,12 +15,12 @@ from tuning import preflight
 
 
 def run(study: StudyConfig) -> None:
-    from tuning.opened import opened
+    from tuning.open_study import open_study
 
     base = preflight.check(study, takes_checkpoint=True)
     evaluation = Evaluation.of(study)
-    given = preflight.check_given(study, base)
-    with opened(study, base, "sample", say) as work:
+    given = preflight.check_study_checkpoint(study, base)
+    with open_study(study, base, "sample", say) as work:
         checkpoint = work.shared(given) if given else work.base
         samples = sample_sets.obtain(
             work.store, evaluation, checkpoint, work.sampler, work.progress

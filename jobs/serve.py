@@ -38,9 +38,9 @@ KEY = "FORKDIV_API_KEY"
 
 
 def run(study: StudyConfig, checkpoints: Sequence[Path] = ()) -> None:
-    served = named(checkpoints)
+    served = named_checkpoints(checkpoints)
     http = study.place.http
-    key = key_for(http)
+    key = api_key(http)
     preflight.check_ports(study.place)
     preflight.check_port(http.host, http.port, "place.http.port")
     # after the checks: Ray's imports take seconds
@@ -53,18 +53,18 @@ def run(study: StudyConfig, checkpoints: Sequence[Path] = ()) -> None:
     first = next(iter(served.values()))
     with session.running(study.place):
         spec = session.serving_spec(study, first)
-        shared = {name: session.shared(study.place, one) for name, one in served.items()}
-        say("starting the engine: half a minute or so on a CPU")
+        shared = {name: session.share(study.place, one) for name, one in served.items()}
+        say("starting the engine (about half a minute on a CPU)")
         app = deploy(spec, shared, http.host, http.port, key)
         try:
-            deployment.wait(app, study.place.engine.start_timeout_s)
+            deployment.wait_until_ready(app, study.place.engine.start_timeout_s)
             _announce(served, http, key)
             _until_stopped()
         finally:
             ray_serve.delete(app)
 
 
-def named(paths: Sequence[Path]) -> dict[str, Checkpoint]:
+def named_checkpoints(paths: Sequence[Path]) -> dict[str, Checkpoint]:
     """The checkpoints by the names that clients use. Raises UserError for none, for two of one
     name, and for those that one engine cannot hold together."""
     served: dict[str, Checkpoint] = {}
@@ -75,33 +75,33 @@ def named(paths: Sequence[Path]) -> dict[str, Checkpoint]:
             name = name if folder == path else f"{name}/{folder.name}"
             if name in served:
                 raise refuse(
-                    "two checkpoints have one name",
+                    "two checkpoints have the same name",
                     f"{name}: {served[name].path} and {folder.resolve()}",
                     "different folder names",
-                    "rename one, or serve them apart",
+                    "rename one of the folders, or serve them in two processes",
                 )
             served[name] = open_checkpoint(folder)
     if not served:
         raise refuse(
-            "there is nothing to serve",
-            "no checkpoint",
-            "Hugging Face folders, or a run's folder of them",
-            "give --checkpoints DIR …",
+            "forkdiv serve needs a checkpoint",
+            "no --checkpoints",
+            "Hugging Face checkpoint folders, or a run's folder of checkpoints",
+            "add --checkpoints DIR …",
         )
     first, *others = (one.path for one in served.values())
     for other in others:
         if not same_shape(other, first):
             raise refuse(
-                "one engine cannot hold checkpoints of different shapes",
-                f"{other} beside {first}",
-                "equal configs and tokenizers",
-                "serve them apart, each with its own place.http.port",
+                "one engine cannot serve checkpoints of different architectures or tokenizers",
+                f"{other} and {first}",
+                "equal config.json and tokenizer.json",
+                "serve them in two processes, each with its own place.http.port",
             )
         check_tensors(other, first)
     return served
 
 
-def key_for(http: HttpConfig) -> str | None:
+def api_key(http: HttpConfig) -> str | None:
     """The key that requests must carry; None where only this machine can send any."""
     if given := os.environ.get(KEY):
         return given
@@ -110,7 +110,7 @@ def key_for(http: HttpConfig) -> str | None:
     return None if here else secrets.token_urlsafe(32)
 
 
-def url_of(http: HttpConfig) -> str:
+def base_url(http: HttpConfig) -> str:
     """Where clients reach it: on every interface, by this machine's name."""
     address = _address(http.host)
     host = socket.gethostname() if address and address.is_unspecified else http.host
@@ -125,11 +125,11 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def _announce(served: dict[str, Checkpoint], http: HttpConfig, key: str | None) -> None:
-    url = url_of(http)
-    say(f"serving {', '.join(served)}")
-    say(f"  at {url}, for any OpenAI client (base_url={url})")
-    say(f"  with the API key {key}" if key else "  to this machine alone, without a key")
-    say("  Ctrl-C ends it")
+    url = base_url(http)
+    say(f"serving: {', '.join(served)}")
+    say(f"  URL: {url} (base_url of an OpenAI client)")
+    say(f"  API key: {key}" if key else "  API key: none; only this machine can connect")
+    say("  press Ctrl-C to stop")
 
 
 def _until_stopped() -> None:

@@ -12,16 +12,16 @@ from __future__ import annotations
 from forkdiv import cli
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.terminal import say
-from jobs.report import conclude
+from jobs.report import write_results
 from tuning import preflight
 from tuning.space import check_data
-from tuning.study import conduct
+from tuning.study import run_study
 
 
 def run(study: StudyConfig) -> None:
     base = preflight.check(study)
     check_data(study)
-    conclude(study, conduct(study, base, say))
+    write_results(study, run_study(study, base, say))
 
 
 if __name__ == "__main__":

@@ -9,19 +9,19 @@ from __future__ import annotations
 from forkdiv import cli
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.coverage import summary
-from forkdiv.report import tables
-from forkdiv.terminal import say, show_table
+from forkdiv.terminal import say
+from jobs.report import show_summary
 from tuning import preflight
 from tuning.outcome import SUMMARY
 from tuning.space import check_data
-from tuning.study import conduct
+from tuning.study import run_study
 
 
 def run(study: StudyConfig) -> None:
     base = preflight.check(study)
     check_data(study)
-    done = conduct(study, base, say)
-    show_table(*tables.table(done), title=f"{study.name}: pass@k and its change to the base")
+    done = run_study(study, base, say)
+    show_summary(study, done)
     say(f"summary: {study.folder / SUMMARY}")
     summary.check(done)
 

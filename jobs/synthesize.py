@@ -52,11 +52,11 @@ def _listed(study: StudyConfig, base: Checkpoint) -> Repaired:
 
 def _sampled(study: StudyConfig, base: Checkpoint) -> Repaired:
     """Repaired with samples of the base that a grader calls correct."""
-    from tuning.opened import opened
+    from tuning.open_study import open_study
 
     preflight.check_ports(study.place)
     rows = list(inputs.examples(study, say))
-    with opened(study, base, "synthesize", say) as work:
+    with open_study(study, base, "synthesize", say) as work:
         return synthesis.repair(
             work.study, build(study.task), rows, work.base, work.sampler, work.progress
         )

@@ -16,14 +16,14 @@ from tuning.space import check_data
 
 
 def run(study: StudyConfig) -> None:
-    from tuning.opened import opened
+    from tuning.open_study import open_study
 
     base = preflight.check(study)
     study = study.model_copy(update={"sweep": type(study.sweep)()})
     check_data(study)
     # only data that is synthesised from samples needs the sampler
     samples = study.dataset.synthesis == synthesis.SAMPLES
-    with opened(study, base, "train", say, samples) as work:
+    with open_study(study, base, "train", say, samples) as work:
         made = work.pipeline.trained(work.study)
     for epoch, checkpoint in sft_run.checkpoints(made).items():
         say(f"epoch {epoch:g}: {checkpoint.path}")

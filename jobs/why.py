@@ -26,19 +26,19 @@ def run(study: StudyConfig, results: Sequence[Path] = ()) -> None:
     known = Results(study.place.root)
     if not 1 <= len(results) <= 2:
         raise refuse(
-            "one or two results are compared",
+            "forkdiv why compares one or two results",
             f"{len(results)}",
-            "fingerprints, beginnings of them, or folders",
-            "name one to compare it with the nearest, or two",
+            "fingerprints, their first characters, or folders",
+            "name two results, or one to compare it with the nearest",
         )
     first, *others = (known.named(str(word)) for word in results)
     second = others[0] if others else known.nearest(first)
     if second is None:
         raise refuse(
-            f"there is nothing to compare {first.name} with",
-            f"no other result of the stage {first.stage} under {known.root}",
+            f"there is no other result to compare {first.name} with",
+            f"no other {first.stage} result under {known.root}",
             "a second result",
-            "name it",
+            "name the second result",
         )
     say(f"first:  {first.name}, {first.path}")
     say(f"second: {second.name}, {second.path}{'' if others else ' (the nearest)'}")

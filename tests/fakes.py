@@ -13,7 +13,7 @@ from forkdiv.core.config.tasks import TaskConfig
 from forkdiv.core.records import Finish, Problem
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample.evaluation import Evaluation
-from forkdiv.sample.sample_sets import Failed, Request, Response
+from forkdiv.sample.sample_sets import FailedRequest, Request, Response
 from forkdiv.tasks.graph_branching import GraphBranchingConfig
 from forkdiv.tasks.graphs import node_names
 from forkdiv.tasks.registry import build
@@ -76,14 +76,14 @@ class FakeSampler:
 
     def sample(
         self, checkpoint: Checkpoint, decoder: DecoderConfig, requests: Iterable[Request]
-    ) -> Iterator[Response | Failed]:
+    ) -> Iterator[Response | FailedRequest]:
         for answered, request in enumerate(requests):
             if answered == self.dies_after:
                 raise ConnectionError("the sampler died")
             time.sleep(self.delay_s)
             self.asked.append(request)
             if self.fails(request):
-                yield Failed(request, "the replica is gone")
+                yield FailedRequest(request, "the replica is gone")
             else:
                 yield Response(request, self._draw(checkpoint, decoder, request))
 
@@ -122,13 +122,13 @@ class ContinuingSampler:
 
     def sample(
         self, checkpoint: Checkpoint, decoder: DecoderConfig, requests: Iterable[Request]
-    ) -> Iterator[Response | Failed]:
+    ) -> Iterator[Response | FailedRequest]:
         asked = list(requests)
         self.decoders.append(decoder)
         self.asked += asked
         for request in Random(1).sample(asked, len(asked)) if self.shuffled else asked:
             if self.fails(request):
-                yield Failed(request, "the replica is gone")
+                yield FailedRequest(request, "the replica is gone")
             else:
                 seeds = range(request.seed, request.seed + request.n - self.short)
                 yield Response(request, [self._draw(request, seed) for seed in seeds])

@@ -16,7 +16,7 @@ import psutil
 from forkdiv.core.config.study import DecoderConfig, PlaceConfig, StudyConfig
 from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
 from forkdiv.sample import deployment, http
-from forkdiv.sample.engine import Sampled
+from forkdiv.sample.engine import EngineSample
 from tests import checkpoints
 from tests.stack import BASE
 from tuning.session import running, serving_spec
@@ -48,26 +48,26 @@ class Engine:
     served: dict[str, Checkpoint]
     sampler: deployment.ServeSampler
 
-    def samples(self, *asks: Ask) -> list[list[Sampled]]:
+    def samples(self, *asks: Ask) -> list[list[EngineSample]]:
         """The answers in order; all requests are in flight together."""
-        handle = deployment.wait(self.app, 600)
+        handle = deployment.wait_until_ready(self.app, 600)
         answers = [
             handle.sample.remote(
-                (str(one.checkpoint.path), one.checkpoint.fingerprint),
+                one.checkpoint,
                 one.prompt,
                 one.n,
                 one.seed,
-                one.decoder.model_dump(),
+                one.decoder,
                 one.prefix,
                 one.first_index,
             )
             for one in asks
         ]
-        return [[Sampled(*row) for row in answer.result(timeout_s=600)] for answer in answers]
+        return [[EngineSample(*row) for row in answer.result(timeout_s=600)] for answer in answers]
 
     def replica(self) -> psutil.Process:
         """The process of the one replica, which descends from these tests."""
-        deployment.wait(self.app, 600)
+        deployment.wait_until_ready(self.app, 600)
         name = f"ServeReplica:{self.app}:{deployment.SAMPLER}"
         (found,) = _descendants(psutil.Process(), name)
         return found
@@ -115,7 +115,7 @@ class Shared:
             port = probe.getsockname()[1]
         spec = serving_spec(STUDY, served["base"])
         app = http.deploy(spec, served, "127.0.0.1", port, KEY)
-        deployment.wait(app, 600)
+        deployment.wait_until_ready(app, 600)
         client = deployment.ServeSampler(app, spec.config)
         return Engine(app, f"http://127.0.0.1:{port}/v1", served, client)
 

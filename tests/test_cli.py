@@ -78,7 +78,7 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
         ("decoder.max_new_tokens=4", "allowed: at least 5"),
         ("eval.problems=7", "allowed: a multiple of 2 (signed, unsigned)"),
         ("dataset.branch_coverage=2", "dataset.branch_coverage means nothing to this task"),
-        ("sweep.structure=[data-level]", "sweep.structure means nothing to this task"),
+        ("sweep.structure=[data-level]", "sweep.structure has no effect on the data of this task"),
         ("prompt.template=chat", "has no chat template"),
         ("base=/no/such/checkpoint", "the checkpoint does not exist: got /no/such/checkpoint"),
         ("base=graph-d3-l4", "or a base that forkdiv ships: graph-d3-l3;"),
@@ -138,7 +138,7 @@ def test_a_port_in_use_is_refused(study: Run) -> None:
 def test_a_report_without_a_study_is_refused(tmp_path: Path) -> None:
     done = run_python("-m", "jobs.report", f"place.root={tmp_path}", "name=never")
     told = refusal(done)
-    assert "there is no finished study of this name" in told and "forkdiv study" in told
+    assert "there is no finished study with this name" in told and "forkdiv study" in told
     assert list(tmp_path.iterdir()) == []
 
 

@@ -89,7 +89,7 @@ def study(entrypoint: str) -> StudyConfig:
     """The study that an entrypoint names, or the error that its driver would raise."""
     python, module, verb, flag, config, *overrides = shlex.split(entrypoint)
     assert (python, module, verb, flag) == ("python", "-m", "jobs.study", "--config")
-    return load(ROOT / config, overrides)
+    return load(Path(config), overrides)
 
 
 def documented_entrypoints() -> list[str]:

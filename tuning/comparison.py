@@ -18,7 +18,7 @@ from forkdiv.core.store import Store
 from forkdiv.coverage import summary
 from forkdiv.models.checkpoint import Checkpoint, same_shape
 from forkdiv.sample.evaluation import Evaluation
-from tuning.outcome import concluded, parent_run
+from tuning.outcome import obtain_summary, parent_run
 from tuning.space import Point
 
 
@@ -49,15 +49,13 @@ def identity(study: StudyConfig, pair: Pair) -> Identity:
     return Identity("study", whole.config, {**whole.parents, **tuned})
 
 
-def conduct(study: StudyConfig, pair: Pair, show: Callable[[str], None]) -> Summary:
+def run_comparison(study: StudyConfig, pair: Pair, show: Callable[[str], None]) -> Summary:
     """The comparison's summary, found where it is done, else made; also written to its folder."""
     what = identity(study, pair)
-    return concluded(study, what, lambda: _conduct(study, pair, what.fingerprint, show), show)
+    return obtain_summary(study, what, lambda: _run(study, pair, what.fingerprint, show), show)
 
 
-def _conduct(
-    study: StudyConfig, pair: Pair, fingerprint: str, show: Callable[[str], None]
-) -> Summary:
+def _run(study: StudyConfig, pair: Pair, fingerprint: str, show: Callable[[str], None]) -> Summary:
     # after the checks and the look into the store: Ray's imports take seconds
     from tuning import session
     from tuning.record import record
@@ -67,7 +65,7 @@ def _conduct(
     store = Store.of(study.place)
     with progress_shown(study, "compare", show) as progress, session.running(study.place):
         shared = {
-            one.fingerprint: session.shared(study.place, one)
+            one.fingerprint: session.share(study.place, one)
             for one in [pair.base, *pair.tuned.values()]
         }
         for group in pair.engines:

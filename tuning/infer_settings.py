@@ -22,7 +22,7 @@ LOOKED_AT = 200  # rows
 MOST_TOKENS = 512
 
 
-def settled(study: StudyConfig, checkpoints: Sequence[Path]) -> tuple[StudyConfig, list[str]]:
+def infer(study: StudyConfig, checkpoints: Sequence[Path]) -> tuple[StudyConfig, list[str]]:
     """The study with a task for its `data`, a prompt template that every checkpoint has, and
     room for an answer; and what of it was guessed, a line each.
 
@@ -82,10 +82,10 @@ def _room(study: StudyConfig, checkpoints: Sequence[Path]) -> int:
         longest = max(lengths, key=lengths.__getitem__)
         if lengths[longest] >= context:
             raise refuse(
-                f"problem {longest} does not fit the context of {folder}",
-                f"{lengths[longest]} tokens of prompt",
-                f"fewer than {context}",
-                "leave the problem out, or name a checkpoint of a longer context",
+                f"the prompt of problem {longest} does not fit the context of {folder}",
+                f"{lengths[longest]} tokens",
+                f"fewer than {context} tokens",
+                "remove the problem, or use a checkpoint with a longer context",
             )
         rooms.append(context - lengths[longest])
     return min(MOST_TOKENS, *rooms)

@@ -45,7 +45,7 @@ class LiveSweep:
         """`trial 4 of 12, about 6 min 20 s left · density=0.5 T=1: sampled 512/2048, …`"""
         done, total = len(self._took), len(self._trains)
         if not self._began:
-            return f"{total} trials to go · {self._latest}"
+            return f"{total} trials scheduled · {self._latest}"
         left = self.seconds_left()
         about = f", about {duration(left)} left" if left is not None else ""
         return f"trial {min(done + 1, total)} of {total}{about} · {self._latest}"

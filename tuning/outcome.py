@@ -18,7 +18,7 @@ SUMMARY = "summary.json"
 NOT_SHOWN = {"place", "pretrain", "base", "checkpoint", "audit", "data", "plan"}
 
 
-def concluded(
+def obtain_summary(
     study: StudyConfig,
     identity: Identity,
     make: Callable[[], Summary],
@@ -31,7 +31,7 @@ def concluded(
     """
     store = Store.of(study.place)
     if artifact := store.find(identity):
-        show("these results exist already; they are read, not computed again")
+        show("these results exist and are reused; nothing is computed again")
         done = Summary.model_validate(json.loads((artifact.path / SUMMARY).read_text()))
     else:
         done = make()

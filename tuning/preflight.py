@@ -29,10 +29,10 @@ def check(study: StudyConfig, takes_checkpoint: bool = False) -> Checkpoint:
     """
     if study.checkpoint and not takes_checkpoint:
         raise refuse(
-            "this verb trains its own checkpoints",
+            "this command does not read the setting checkpoint, because it trains its checkpoints",
             f"checkpoint={study.checkpoint}",
-            "checkpoint with `sample` and `evaluate` only",
-            "drop it, or set base to start from it",
+            "checkpoint in `forkdiv sample` and `forkdiv evaluate` only",
+            "remove checkpoint, or set base to fine-tune from it",
         )
     task = build(study.task)
     base = check_base(study, task)
@@ -49,8 +49,8 @@ def check_base(study: StudyConfig, task: Task) -> Checkpoint:
         raise refuse(
             "this task cannot run on this machine",
             reason,
-            "a machine that offers what is missing",
-            "run it elsewhere, or choose another task",
+            "a machine that has what is missing",
+            "run it on another machine, or choose another task",
         )
     if study.base is None:
         base = planned_base(Store.of(study.place), task, study.pretrain)
@@ -59,10 +59,10 @@ def check_base(study: StudyConfig, task: Task) -> Checkpoint:
             raise too_few("pretrain", *needed)
         if study.prompt.template != "raw":
             raise refuse(
-                "a base model of our own knows the words of its task only",
-                f"prompt.template={study.prompt.template} with base=null",
-                "prompt.template=raw, or a base of your own",
-                "drop prompt.template",
+                "a pretrained base model (base=null) has no tokens for a prompt template",
+                f"prompt.template={study.prompt.template}",
+                "prompt.template=raw, or base set to your own checkpoint",
+                "remove prompt.template",
             )
         return base
     base = check_checkpoint(study.base, task)
@@ -77,22 +77,22 @@ def check_checkpoint(path: Path, task: Task) -> Checkpoint:
     return checkpoint
 
 
-def check_given(study: StudyConfig, base: Checkpoint) -> Checkpoint | None:
+def check_study_checkpoint(study: StudyConfig, base: Checkpoint) -> Checkpoint | None:
     """The checkpoint that a study names, checked beside its base; None where it names none."""
     if study.checkpoint is None:
         return None
-    return check_beside(study.checkpoint, base, build(study.task))
+    return check_same_engine(study.checkpoint, base, build(study.task))
 
 
-def check_beside(path: Path, base: Checkpoint, task: Task) -> Checkpoint:
+def check_same_engine(path: Path, base: Checkpoint, task: Task) -> Checkpoint:
     """As `check_checkpoint`, for one that shares the base's engine."""
     checkpoint = check_checkpoint(path, task)
     if not same_shape(path, base.path):
         raise refuse(
             f"the checkpoint {path} has another architecture or tokenizer than the base",
-            "another config.json or tokenizer.json",
-            f"that of {base.path}",
-            "set base to the model it was tuned from",
+            "a different config.json or tokenizer.json",
+            f"those of {base.path}",
+            "set base to the model that the checkpoint was fine-tuned from",
         )
     return checkpoint
 
@@ -102,7 +102,7 @@ def check_lengths(study: StudyConfig, base: Path, task: Task) -> None:
     longest = task.longest_response()
     if longest and study.decoder.max_new_tokens < longest:
         raise refuse(
-            "no correct response fits into decoder.max_new_tokens",
+            "decoder.max_new_tokens is too small for a correct response",
             study.decoder.max_new_tokens,
             f"at least {longest} for this task",
             "raise decoder.max_new_tokens",
@@ -116,19 +116,19 @@ def check_lengths(study: StudyConfig, base: Path, task: Task) -> None:
         raise refuse(
             f"prompt and response do not fit the context of {base}",
             f"at least {needed} tokens",
-            f"at most {context}",
-            "lower decoder.max_new_tokens or the size of the task",
+            f"at most {context} tokens",
+            "lower decoder.max_new_tokens or the problem size of the task",
         )
 
 
-def joins(place: PlaceConfig) -> str | None:
+def ray_address(place: PlaceConfig) -> str | None:
     """The address of the Ray to join, or None where one is started. RAY_ADDRESS is set in jobs."""
     return place.ray_address or os.environ.get("RAY_ADDRESS") or None
 
 
 def check_ports(place: PlaceConfig) -> None:
     """Refuse a dashboard port that is taken."""
-    if joins(place) or not place.dashboard:
+    if ray_address(place) or not place.dashboard:
         return
     check_port(
         "127.0.0.1", place.dashboard_port, "place.dashboard_port", "or place.dashboard=false"
@@ -143,8 +143,8 @@ def check_port(host: str, port: int, setting: str, otherwise: str = "") -> None:
             probe.bind((host, port))
         except OSError as error:
             raise refuse(
-                f"nothing can listen on {host}:{port} ({error.strerror or error})",
+                f"cannot listen on {host}:{port} ({error.strerror or error})",
                 port,
                 "a free port of this machine",
-                f"set {setting} to another one{f', {otherwise}' if otherwise else ''}",
+                f"set {setting} to another port{f', {otherwise}' if otherwise else ''}",
             ) from error

@@ -51,6 +51,7 @@ def headline_metrics(cells: Sequence[Cell]) -> dict[str, float]:
             "distinct_at": _values(cell.distinct_at),
             "exact_pass_at": cell.exact_pass_at,
             "majority_at": cell.majority_at,
+            **{f"{name}_at": _values(by_k) for name, by_k in cell.metrics.items()},
         }
         for name, by_k in numbers.items():
             metrics |= {f"{prefix}{name}_{k}": value for k, value in by_k.items()}

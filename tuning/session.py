@@ -24,7 +24,7 @@ from forkdiv.sample import deployment
 from forkdiv.sample.engine_settings import EngineSpec
 from forkdiv.tasks.registry import build
 from forkdiv.train.pretrain import obtain_base
-from tuning.preflight import joins
+from tuning.preflight import ray_address
 
 PROOF_PROMPTS, PROOF_TOKENS, SERVED_TOKENS = 4, 256, 16
 # A trial waits for workers and replicas and hardly computes: next to no CPU of its own, or
@@ -36,12 +36,12 @@ CHECKPOINT = "checkpoint"
 @contextmanager
 def running(place: PlaceConfig) -> Iterator[None]:
     """A connected Ray for the block. One that was started here takes a token and ends."""
-    address = joins(place)
+    address = ray_address(place)
     if address:
         ray.init(address=address, log_to_driver=False, ignore_reinit_error=False)
     else:
         _require_token()
-        _quicken_train(place)
+        _speed_up_ray_train(place)
         _load_own_packages_first()
         ray.init(
             address="local",  # the default joins whatever `ray start` last left on this machine
@@ -54,13 +54,13 @@ def running(place: PlaceConfig) -> Iterator[None]:
         )
     try:
         if not address:  # a cluster may grow; this machine does not
-            _check_room(place)
+            _check_resources(place)
         yield
     finally:
         ray.shutdown()
 
 
-def _quicken_train(place: PlaceConfig) -> None:
+def _speed_up_ray_train(place: PlaceConfig) -> None:
     """Ray Train's waits and helpers are made for clusters; read by its processes, which take the
     environment of this one. What the user has set stays."""
     os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1" if place.dashboard else "0")
@@ -76,7 +76,7 @@ def _load_own_packages_first() -> None:
     os.environ.setdefault("RAY_preload_python_modules", "forkdiv,jobs,tuning")
 
 
-def _check_room(place: PlaceConfig) -> None:
+def _check_resources(place: PlaceConfig) -> None:
     """Refuse what would wait for ever for CPUs or GPUs that this machine does not have."""
     trials = place.max_concurrent_trials
     gpu = place.device == "gpu"
@@ -99,11 +99,11 @@ def _check_room(place: PlaceConfig) -> None:
 
 def dashboard(place: PlaceConfig) -> str | None:
     """Where to watch a Ray that was started here, and the token it asks for."""
-    if joins(place) or not place.dashboard:
+    if ray_address(place) or not place.dashboard:
         return None
     token = os.environ.get("RAY_AUTH_TOKEN")
-    asks = f", its token: {token}" if token else ""
-    return f"Ray's dashboard: http://127.0.0.1:{place.dashboard_port}{asks}"
+    login = f" (token: {token})" if token else ""
+    return f"Ray dashboard: http://127.0.0.1:{place.dashboard_port}{login}"
 
 
 def _require_token() -> None:
@@ -117,7 +117,7 @@ def _require_token() -> None:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
-def prepared(
+def prepare_base(
     study: StudyConfig, base: Checkpoint, progress: Progress
 ) -> tuple[StudyConfig, Checkpoint]:
     """The study with its base where every node can read it: built, or copied into the store.
@@ -129,13 +129,13 @@ def prepared(
         store = Store.of(study.place)
         base = obtain_base(store, build(study.task), study.pretrain, study.place, progress)
     else:
-        base = shared(study.place, base)
+        base = share(study.place, base)
     return study.model_copy(update={"base": base.path}), base
 
 
-def shared(place: PlaceConfig, checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint where every node can read it; see `prepared`."""
-    if not joins(place):
+def share(place: PlaceConfig, checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint where every node can read it; see `prepare_base`."""
+    if not ray_address(place):
         return checkpoint
     what = Identity("base", {}, {"content": checkpoint.fingerprint})
     held = Store.of(place).obtain(what, lambda folder: _copy(checkpoint.path, folder))

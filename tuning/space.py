@@ -106,7 +106,7 @@ def points(study: StudyConfig) -> list[Point]:
     return base + tuned
 
 
-def single(study: StudyConfig) -> Point:
+def single_point(study: StudyConfig) -> Point:
     """The one tuned point of the study's own settings, whatever it sweeps."""
     return points(study.model_copy(update={"sweep": type(study.sweep)()}))[-1]
 
@@ -167,11 +167,11 @@ def _check_axes(study: StudyConfig) -> None:
     for axis in DATA_AXES:
         values = getattr(study.sweep, axis)
         if values and axis not in task.knobs:
-            own = [one for one in DATA_AXES if one in task.knobs]
-            allowed = [*own, *TUNING_AXES, "decoder", "temperature", "seed"]
+            data_axes = [name for name in DATA_AXES if name in task.knobs]
+            allowed = [*data_axes, *TUNING_AXES, "decoder", "temperature", "seed"]
             raise refuse(
-                f"sweep.{axis} means nothing to this task",
+                f"sweep.{axis} has no effect on the data of this task",
                 list(values),
-                ", ".join(f"sweep.{one}" for one in allowed),
-                f"drop sweep.{axis}",
+                ", ".join(f"sweep.{name}" for name in allowed),
+                f"remove sweep.{axis}",
             )

@@ -9,34 +9,34 @@ from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.results import Summary
 from forkdiv.coverage import summary
 from forkdiv.models.checkpoint import Checkpoint
-from tuning.outcome import concluded, parent_run
+from tuning.outcome import obtain_summary, parent_run
 from tuning.space import axes, points
 
 
-def conduct(study: StudyConfig, base: Checkpoint, show: Callable[[str], None]) -> Summary:
+def run_study(study: StudyConfig, base: Checkpoint, show: Callable[[str], None]) -> Summary:
     """The study's summary, found where it is done, else made; also written to its folder.
 
     Raises InvalidResult where trials failed.
     """
     identity = summary.identity(study, base)
-    return concluded(
-        study, identity, lambda: _conduct(study, base, identity.fingerprint, show), show
+    return obtain_summary(
+        study, identity, lambda: _run(study, base, identity.fingerprint, show), show
     )
 
 
-def _conduct(
+def _run(
     study: StudyConfig, base: Checkpoint, fingerprint: str, show: Callable[[str], None]
 ) -> Summary:
     # after the checks and the look into the store: Ray's imports take seconds
     from tuning import sweep
     from tuning.best_decoder import best_decoders
     from tuning.live import LiveSweep
-    from tuning.opened import opened
+    from tuning.open_study import open_study
 
     started = time.perf_counter()
     watched = LiveSweep(points(study), study.place.max_concurrent_trials)
-    with watched, opened(study, base, "study", show, watch=watched.event) as work:
-        work.progress("the sampler starts in the background; preparing MLflow")
+    with watched, open_study(study, base, "study", show, watch=watched.event) as work:
+        work.progress("starting the sampler in the background and creating the MLflow run")
         seconds = dict(work.seconds)
         begun = time.perf_counter()
         parent = parent_run(work.study, fingerprint)

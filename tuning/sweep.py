@@ -10,19 +10,20 @@ from typing import Any
 
 from ray import tune
 
+from forkdiv.core.config.base import Frozen
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.errors import InvalidResult
 from forkdiv.core.progress import Progress
 from forkdiv.core.store import Store, write_text
 from forkdiv.models.checkpoint import Checkpoint
-from tuning.opened import Opened
+from tuning.open_study import OpenStudy
 from tuning.record import record
 from tuning.session import TRIAL_CPUS
 from tuning.space import Point, at, points
 from tuning.trial import Pipeline, TrialResult
 
 
-def run(work: Opened, parent: str, fingerprint: str) -> list[TrialResult]:
+def run(work: OpenStudy, parent: str, fingerprint: str) -> list[TrialResult]:
     """Walk every point of the study's grid; results in the grid's order.
 
     Raises InvalidResult naming the trials that failed after the others have finished: what
@@ -33,16 +34,18 @@ def run(work: Opened, parent: str, fingerprint: str) -> list[TrialResult]:
     # by fingerprint: another study of this name must not be read for this one
     results = study.folder / "trials" / fingerprint
     results.mkdir(parents=True, exist_ok=True)
-    setting = {
-        "study": study.model_dump(mode="json"),
-        "base": (str(base.path), base.fingerprint),
-        "sampler": work.app,
-        "parent": parent,
-        "results": str(results.resolve()),
-        "progress": str(work.progress.path.resolve()),
-    }
+    assert work.app is not None  # a sweep is opened with a sampler
+    job = SweepJob(
+        study=study,
+        base=base.path,
+        base_fingerprint=base.fingerprint,
+        sampler=work.app,
+        parent=parent,
+        results=results.resolve(),
+        progress=work.progress.path.resolve(),
+    ).model_dump_json()
     tuner = tune.Tuner(
-        tune.with_resources(tune.with_parameters(trial, setting=setting), {"CPU": TRIAL_CPUS}),
+        tune.with_resources(tune.with_parameters(trial, job=job), {"CPU": TRIAL_CPUS}),
         param_space={"point": tune.grid_search([asdict(point) for point in grid])},
         tune_config=tune.TuneConfig(
             max_concurrent_trials=study.place.max_concurrent_trials,
@@ -63,33 +66,50 @@ def run(work: Opened, parent: str, fingerprint: str) -> list[TrialResult]:
     if outcome.errors:
         failed = "; ".join(_last_line(error) for error in outcome.errors)
         raise InvalidResult(
-            f"{outcome.num_errors} of {len(grid)} trials failed, the others are kept: {failed}"
+            f"{outcome.num_errors} of {len(grid)} trials failed: {failed}; the results of the "
+            "other trials are kept: correct the cause and run the same command again"
         )
     files = [results / f"{_file_name(point)}.json" for point in grid]
     missing = [one for one in files if not one.is_file()]
     if missing:  # Tune ends quietly when it is interrupted
         raise InvalidResult(
-            f"the sweep was stopped with {len(missing)} of {len(grid)} trials to go; what was made "
-            "is kept: run the same command again"
+            f"the sweep was stopped before {len(missing)} of {len(grid)} trials had finished; the "
+            "finished results are kept: run the same command again to continue"
         )
     return [TrialResult.of_json(json.loads(one.read_text())) for one in files]
 
 
-def trial(config: dict[str, Any], setting: dict[str, Any]) -> None:
-    """What Tune runs in its actor: the line for one point, written to MLflow and to a file."""
+class SweepJob(Frozen):
+    """What crosses to every trial of a sweep. Paths are absolute: trials change directory.
+
+    `sampler` is the name of the Serve application, `parent` the study's run in MLflow, `results`
+    the folder that a trial's file is written to, `progress` the file that it reports to.
+    """
+
+    study: StudyConfig
+    base: Path
+    base_fingerprint: str
+    sampler: str
+    parent: str
+    results: Path
+    progress: Path
+
+
+def trial(config: dict[str, Any], job: str) -> None:
+    """What Tune runs in its actor: the pipeline for the point in `config`, written to MLflow and
+    to a file. `job` is a SweepJob as JSON."""
     from forkdiv.sample.deployment import ServeSampler
 
-    study = StudyConfig.model_validate(setting["study"])
-    point = Point(**config["point"])
-    progress = Progress(Path(setting["progress"]), point.name)
+    sweep = SweepJob.model_validate_json(job)
+    study, point = sweep.study, Point(**config["point"])
+    progress = Progress(sweep.progress, point.name)
     started = time.time()
     store = Store.of(study.place)
-    client = ServeSampler(setting["sampler"], study.place.engine)
-    base_path, fingerprint = setting["base"]
-    base = Checkpoint(Path(base_path), fingerprint)
-    result = Pipeline(study, base, store, client, progress).walk(point)
-    metrics = record(at(study, point), result, setting["parent"], point.name, started)
-    path = Path(setting["results"]) / f"{_file_name(point)}.json"
+    client = ServeSampler(sweep.sampler, study.place.engine)
+    base = Checkpoint(sweep.base, sweep.base_fingerprint)
+    result = Pipeline(study, base, store, client, progress).run(point)
+    metrics = record(at(study, point), result, sweep.parent, point.name, started)
+    path = sweep.results / f"{_file_name(point)}.json"
     write_text(path, json.dumps(result.as_json()))
     progress(_sentence(metrics), finished=True)
     tune.report(_shown_by_tune(metrics))
@@ -110,9 +130,9 @@ def _shown_by_tune(metrics: dict[str, float]) -> dict[str, float]:
 def _sentence(metrics: dict[str, float]) -> str:
     ks = sorted(int(key.removeprefix("pass_at_")) for key in metrics if key.startswith("pass_at_"))
     if not ks:
-        return "done, but invalid: samples or verdicts are missing"
+        return "finished, but invalid: samples or verdicts are missing"
     shown = ", ".join(f"pass@{k} {metrics[f'pass_at_{k}']:.3f}" for k in sorted({ks[0], ks[-1]}))
-    return f"done: {shown}"
+    return f"finished: {shown}"
 
 
 def _file_name(point: Point) -> str:

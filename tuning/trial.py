@@ -30,7 +30,7 @@ from forkdiv.forks import synthesis
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample import sample_sets
 from forkdiv.sample.evaluation import Evaluation
-from forkdiv.sample.sample_sets import Failed, Request, Response, SamplerClient, SampleSet
+from forkdiv.sample.sample_sets import FailedRequest, Request, Response, SamplerClient, SampleSet
 from forkdiv.score import verdicts
 from forkdiv.score.counts import ProblemCounts
 from forkdiv.tasks.registry import build
@@ -77,8 +77,10 @@ class NoSampler:
 
     def sample(
         self, checkpoint: Checkpoint, decoder: DecoderConfig, requests: Iterable[Request]
-    ) -> Iterator[Response | Failed]:
-        raise InvalidResult(f"samples of {checkpoint.path} are missing and no sampler runs")
+    ) -> Iterator[Response | FailedRequest]:
+        raise InvalidResult(
+            f"samples of {checkpoint.path} are missing, and this command starts no sampler"
+        )
 
 
 @dataclass
@@ -93,14 +95,14 @@ class Pipeline:
     seconds: dict[str, float] = field(default_factory=dict)
     drawn: int = 0  # samples, in all
 
-    def walk(self, point: Point) -> TrialResult:
+    def run(self, point: Point) -> TrialResult:
         """All stages for `point`. Raises InvalidResult or what Ray Train raises."""
         self.seconds, self.drawn = {}, 0
         study = at(self.study, point)
         if not point.tuned:
             return self.compared(study, point, {0: self.base})
-        run = self.trained(study, self.ahead(study, point))
-        found = self.compared(study, point, self.measured(study, run))
+        run = self.trained(study, self.evaluate_during_training(study, point))
+        found = self.compared(study, point, self.measured_checkpoints(study, run))
         return replace(found, train=run.fingerprint, history=_history(run))
 
     def compared(
@@ -179,7 +181,7 @@ class Pipeline:
                 evaluate,
             )
 
-    def ahead(self, study: StudyConfig, point: Point) -> Evaluate | None:
+    def evaluate_during_training(self, study: StudyConfig, point: Point) -> Evaluate | None:
         """Samples and scores a checkpoint while the training goes on, so that `compared` finds
         everything in the store. None where the checkpoints between are not what is measured."""
         if study.interpolation != 1:
@@ -188,17 +190,19 @@ class Pipeline:
         pipeline = replace(self, seconds={}, drawn=0)  # for another thread
 
         def evaluate(epoch: float, checkpoint: Checkpoint) -> None:
-            self.progress(f"evaluating epoch {epoch:g} while training goes on")
+            self.progress(f"evaluation: epoch {epoch:g}, while training continues")
             try:
                 pipeline._cells(evaluation, point, checkpoint, epoch, False)
             except InvalidResult as error:  # `compared` meets it again, and says so in the cell
-                self.progress(f"epoch {epoch:g} will be tried again after training: {error}")
+                self.progress(
+                    f"evaluation: epoch {epoch:g} failed and is retried after training: {error}"
+                )
             self.drawn += pipeline.drawn
             pipeline.drawn = 0
 
         return evaluate
 
-    def measured(self, study: StudyConfig, run: Artifact) -> dict[float, Checkpoint]:
+    def measured_checkpoints(self, study: StudyConfig, run: Artifact) -> dict[float, Checkpoint]:
         """The run's checkpoints by epoch, or the one between the base and its last."""
         saved = sft_run.checkpoints(run)
         if study.interpolation == 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from forkdiv.core.results import (
 )
 from forkdiv.coverage import estimate, fork_summary, lost_problems, stats
 from forkdiv.coverage.fork_summary import ForkProbabilities
+from forkdiv.coverage.metrics import metrics_of
 from forkdiv.coverage.stats import Floats
 from forkdiv.score.counts import ProblemCounts
 
@@ -128,9 +130,16 @@ def _cell(name: CellName, subset: str, inputs: CellInputs, config: EvalConfig) -
             "errors": errors,
             "valid": errors == 0,
             "lost": _wrong_reasons(counts),
-            **dict(measured),
+            **_present_fields(measured),
         }
     )
+
+
+def _present_fields(measured: Measured) -> dict[str, Any]:
+    """Returns all fields, without `metrics` if no metric is registered: a summary is written with
+    exactly the fields that were passed to it."""
+    fields = dict(measured)
+    return fields if measured.metrics else {k: v for k, v in fields.items() if k != "metrics"}
 
 
 def _measure(inputs: CellInputs, config: EvalConfig) -> Measured:
@@ -146,6 +155,7 @@ def _measure(inputs: CellInputs, config: EvalConfig) -> Measured:
     any_k = estimate.exchangeable(tuned)
     distinct, distinct_delta = _distinct(tuned, base, weights, config) if any_k else ({}, {})
     bands = stats.mean_intervals(values, weights, config.confidence, strata)
+    metrics = metrics_of(tuned, weights, config) if any_k else {}
     return Measured(
         modes=_by_mode(tuned, ks) if any_k else {},
         pass_at=dict(_by_k(ks, bands)),
@@ -161,6 +171,7 @@ def _measure(inputs: CellInputs, config: EvalConfig) -> Measured:
         law=law,
         no_law=no_law,
         shrinkage=shrinkage,
+        metrics=metrics,
     )
 
 

@@ -32,7 +32,7 @@ from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample.sample_sets import (
     SEED_SPACE,
     SEED_STRIDE,
-    Failed,
+    FailedRequest,
     Request,
     SamplerClient,
     checked,
@@ -217,7 +217,7 @@ def _sample(
     drawn: dict[int, list[str]] = {}  # by the unique seed of the request
     for result in sampler.sample(base, decoder, requests):
         answer = checked(result)
-        if isinstance(answer, Failed):
+        if isinstance(answer, FailedRequest):
             raise InvalidResult(f"sampling for synthesis failed: {answer.message}")
         finished = [text for _, text, finish in answer.samples if finish == Finish.STOP]
         report.drawn += len(answer.samples)

@@ -14,7 +14,7 @@ from forkdiv.coverage.stats import pass_at_k
 from forkdiv.lm_eval.judge import ALLOWED, FORKDIV_VERDICTS, REQUESTED, Judge
 from forkdiv.lm_eval.lines import SampleLine
 from forkdiv.lm_eval.reading import Samples
-from forkdiv.score.counts import ProblemCounts, Tally
+from forkdiv.score.counts import ProblemCounts, VerdictCounter
 from forkdiv.score.grader_process import Grader
 from forkdiv.tasks.own_data.config import FileConfig
 from forkdiv.tasks.registry import build
@@ -66,7 +66,7 @@ def count(samples: Samples, judge: Judge, n: int) -> tuple[list[ProblemCounts], 
 
     Raises UserError if a grader accepts no response although the metrics in the files do.
     """
-    tallies: dict[int, Tally] = {}
+    counters: dict[int, VerdictCounter] = {}
     remaining = [n] * len(samples.problems)
     agreement = Agreement()
     _, _, filter = judge.name.rpartition(",")
@@ -75,16 +75,16 @@ def count(samples: Samples, judge: Judge, n: int) -> tuple[list[ProblemCounts], 
         for batch in _batches(lines):
             pairs = [(samples.problems[at], line) for at, line in batch]
             for (at, line), verdicts in zip(batch, _verdicts(judge, grader, pairs), strict=True):
-                if at not in tallies:
+                if at not in counters:
                     votes = _verdicts_have_answers(judge, verdicts)
-                    tallies[at] = Tally(samples.problems[at], line.valid, votes)
+                    counters[at] = VerdictCounter(samples.problems[at], line.valid, votes)
                 if judge.is_grader:
                     agreement.add(line, verdicts)
                 judged = list(zip(verdicts, line.responses, strict=True))[: remaining[at]]
                 remaining[at] -= len(judged)
                 for verdict, text in judged:
-                    tallies[at].add(verdict, text)
-    counts = [tallies[at].counts for at in range(len(samples.problems))]
+                    counters[at].add(verdict, text)
+    counts = [counters[at].counts for at in range(len(samples.problems))]
     _require_any_correct(judge, counts, samples.means, agreement)
     return counts, agreement
 

@@ -161,7 +161,7 @@ def _gain_alone(every: Sequence[Judged]) -> str:
     if len(every) > 1 or at_1 is None or not at_1.direction:
         return ""
     size = f"{abs(100 * at_1.value):.{at_1.digits(2) - 2}f}"
-    return f"; in one try it solves {size} of every 100 {_MORE[at_1.direction]}"
+    return f"; in one try it solves {size} {_MORE[at_1.direction]} of every 100"
 
 
 def _who(grid: Grid, lost: Sequence[Judged], models: int) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from forkdiv.core.results import Summary
 from forkdiv.core.store import write_text
 from forkdiv.report.answer import QUESTION, answer
+from forkdiv.report.glance import few_ks
 from forkdiv.report.grid import subset_title
 from forkdiv.report.headline import headline, warning
 from forkdiv.report.page import flat, rendered, write_figures
@@ -88,7 +89,7 @@ def cautions(studies: Sequence[Study]) -> list[str]:
 def numbers(studies: Sequence[Study]) -> Table:
     """pass@k and its change, at each study's temperature nearest 1, over its seeds."""
     shared = _shared(studies)
-    ks = sorted({shared[0], shared[-1]} if shared else {k for s in studies for k in s.grid.ends})
+    ks = few_ks(shared) or tuple(sorted({k for s in studies for k in s.grid.ends}))
     header = ["study", "model", "subset", "temperature", "seeds"]
     for k in ks:
         header += [f"pass@{k}", f"change at {k}"]
@@ -111,9 +112,9 @@ def numbers(studies: Sequence[Study]) -> Table:
     return Table(header, rows)
 
 
-def _shared(studies: Sequence[Study]) -> list[int]:
+def _shared(studies: Sequence[Study]) -> tuple[int, ...]:
     kept = [set(one.grid.ks) for one in studies if one.grid.ks]
-    return sorted(set.intersection(*kept)) if kept else []
+    return tuple(sorted(set.intersection(*kept))) if kept else ()
 
 
 def _lines(one: Study) -> list[str]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from forkdiv.core.results import Summary
-from forkdiv.report.grid import Grid, as_estimate, estimate
-from forkdiv.report.panels import thinned
+from forkdiv.report.grid import Grid, as_estimate, estimate, thinned
 from forkdiv.report.setting import Setting, title
 from forkdiv.report.tables import Table
 

@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
 from forkdiv.core.results import AtForks, ForkDepth
-from forkdiv.report.grid import ALL, Grid, as_estimate, nearest_1, subset_title
+from forkdiv.report.grid import ALL, Grid, as_estimate, nearest_1, subset_title, thinned
 from forkdiv.report.lines import drawn_key
-from forkdiv.report.panels import drawn_subsets, thinned
+from forkdiv.report.panels import drawn_subsets
 from forkdiv.report.plot import Plot, Rows, room_for
 from forkdiv.report.setting import Setting
 from forkdiv.report.svg import Legend, hover

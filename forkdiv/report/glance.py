@@ -6,8 +6,7 @@ import math
 from dataclasses import dataclass
 
 from forkdiv.core.results import Crossing
-from forkdiv.report.grid import ALL, Estimate, Grid, nearest_1
-from forkdiv.report.panels import thinned
+from forkdiv.report.grid import ALL, Estimate, Grid, nearest_1, signed, thinned
 from forkdiv.report.setting import Setting
 
 MOST_MODELS = 12
@@ -70,6 +69,36 @@ class Glance:
     @property
     def knows_crossings(self) -> bool:
         return any(row.crossing for row in self.rows)
+
+
+def terminal_table(grid: Grid) -> tuple[list[str], list[list[str]]]:
+    """Header and rows for a narrow terminal: one row per model, pass@k at the smallest and the
+    largest k, its change to the base (* where the limits exclude 0), and k*."""
+    glance = Glance.of(grid)
+    if glance is None:
+        return ["model"], [["no valid result"]]
+    ends = sorted({0, len(glance.ks) - 1})
+    header = ["model", *(text for at in ends for text in (f"pass@{glance.ks[at]}", "change"))]
+    rows = []
+    for row in glance.rows:
+        cells = [row.name]
+        for at in ends:
+            value, change = row.values[at].pass_at, row.values[at].change
+            cells.append(f"{value.value:.3f}" if value else "invalid")
+            mark = "*" if row.values[at].mark else ""
+            cells.append(f"{signed(change.value)}{mark}" if change else "")
+        rows.append([*cells, row.crossing.partition(" (")[0]])
+    if glance.knows_crossings:
+        return [*header, "k*"], rows
+    return header, [row[:-1] for row in rows]
+
+
+def terminal_title(grid: Grid) -> str:
+    """What the rows of `terminal_table` hold, and where the rest is."""
+    glance = Glance.of(grid)
+    where = f"temperature {glance.temperature:g}, " if glance else ""
+    more = f"; {glance.more} more models in the report" if glance and glance.more else ""
+    return f"pass@k on all problems ({where}* {grid.percent} limits exclude 0{more})"
 
 
 def whole(grid: Grid) -> str:

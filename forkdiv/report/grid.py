@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from scipy.special import ndtri, stdtrit
@@ -21,6 +22,7 @@ Curve = Mapping[int, Interval | None]  # the values of one cell by k
 Place = tuple[Setting | None, float, str]  # None: the base; temperature; subset
 TunedPlace = tuple[Setting, float, str]
 
+T = TypeVar("T")
 ALL = "all"
 ROUNDING = 1e-9
 _SUBSET_TITLES = {
@@ -277,6 +279,12 @@ def direction_of(low: float, high: float) -> int:
 def nearest_1(temperatures: Iterable[float]) -> float:
     """The temperature that a study is read at first."""
     return min(temperatures, key=lambda temperature: (abs(temperature - 1), temperature))
+
+
+def thinned(values: Sequence[T], most: int) -> list[T]:
+    """At most so many of them, evenly, both ends kept."""
+    most = min(len(values), most)
+    return [values[round(at)] for at in np.linspace(0, len(values) - 1, most)] if values else []
 
 
 def subsets_of(cells: Iterable[Cell]) -> tuple[str, ...]:

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import matplotlib
 import numpy as np
 
-from forkdiv.report.grid import Grid, nearest_1
+from forkdiv.report.grid import Grid, nearest_1, thinned
 from forkdiv.report.setting import Setting
 
-T = TypeVar("T")
 Look = dict[str, Any]  # colour, marker and label, as matplotlib takes them
 
 MOST_LINES = 6
@@ -122,12 +121,6 @@ def _spread_row(grid: Grid, subset: str) -> list[Panel]:
         caption = f"{group.label}, temperature {near:g}"
         row.append(Panel(caption, subset, near, [(None, BASE_LOOK), *lines]))
     return row
-
-
-def thinned(values: Sequence[T], most: int) -> list[T]:
-    """At most so many of them, evenly, both ends kept."""
-    most = min(len(values), most)
-    return [values[round(at)] for at in np.linspace(0, len(values) - 1, most)] if values else []
 
 
 def _line_looks(named: Sequence[Setting]) -> list[Look]:

@@ -7,10 +7,11 @@ from functools import partial
 
 from matplotlib.axes import Axes
 
-from forkdiv.core.results import Cell, Crossing, Shrinkage
-from forkdiv.report.grid import Grid, as_estimate, nearest_1, signed, subset_title
+from forkdiv.core.results import Cell, Shrinkage
+from forkdiv.report.glance import crossing_text
+from forkdiv.report.grid import Grid, as_estimate, nearest_1, signed, subset_title, thinned
 from forkdiv.report.lines import draw_line, dress_k, known
-from forkdiv.report.panels import drawn_subsets, looks, thinned
+from forkdiv.report.panels import drawn_subsets, looks
 from forkdiv.report.plot import Plot, Rows
 from forkdiv.report.setting import Setting
 from forkdiv.report.tables import Table
@@ -69,20 +70,11 @@ def table(grid: Grid) -> Table | None:
     return Table(header, [row[: len(header)] for row in rows])
 
 
-def crossing_said(found: Crossing, largest: int) -> str:
-    """k* with its interval, or why there is none."""
-    if found.k is None:
-        return f"none up to {largest}" if found.above_at_1 else "none: no gain at k=1"
-    sides = [one if one is None else f"{one:.3g}" for one in (found.low, found.high)]
-    span = f"{sides[0] or 'below 1'} to {sides[1] or f'beyond {largest}'}"
-    return f"{found.k:.3g} ({span})"
-
-
 def _row(cell: Cell, found: Shrinkage) -> list[str]:
     crossing, worst = found.crossing, as_estimate(found.largest_loss)
     loss = "{} ({})".format(*worst.parts(3)) if worst else "none"
     return [
-        crossing_said(crossing, max(cell.delta_to_base)),
+        crossing_text(crossing, max(cell.delta_to_base)),
         f"{crossing.share * 100:.0f}%",
         loss,
         str(found.largest_loss.k) if found.largest_loss else "",

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from forkdiv.report import lines, plot
-from forkdiv.report.grid import ALL, subset_title
-from forkdiv.report.panels import BASE_LOOK, MARKERS, MOST_LINES, MOST_SUBSETS, Look, thinned
+from forkdiv.report.grid import ALL, subset_title, thinned
+from forkdiv.report.panels import BASE_LOOK, MARKERS, MOST_LINES, MOST_SUBSETS, Look
 from forkdiv.report.plot import Plot, Rows
 from forkdiv.report.setting import Setting
 from forkdiv.report.studies import Study

@@ -63,12 +63,6 @@ class Modes(Table):
     names: list[str]
 
 
-def table(summary: Summary) -> tuple[list[str], list[list[str]]]:
-    """Header and rows, base first: one row per decoder, setting, temperature, seed and subset."""
-    made = of_decoders(summary) or numbers(Grid.of(summary))
-    return made.header, made.rows
-
-
 def of_decoders(summary: Summary) -> Table | None:
     """`numbers` under each decoder, one's rows after the other's, at the ends of the k that all
     were measured at; None where the study does not vary decoders."""

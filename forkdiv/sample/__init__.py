@@ -1,2 +1,2 @@
-"""Completions of a checkpoint: the warm vLLM engine, its proved swaps, the Ray Serve deployment,
-HTTP, and samples that a killed run goes on with."""
+"""Samples of a checkpoint: the warm vLLM engine with proved checkpoint swaps, the Ray Serve
+deployment, the HTTP API, and sample sets that a killed run continues."""

@@ -1,8 +1,8 @@
-"""Requests on their way to a sampler: a bounded number at once, failed ones tried again, and one
-that ends the engine found out and left behind.
+"""Sends requests to a sampler: a bounded number in flight, with retries.
 
-Whoever was in flight when an engine ended may have ended it. All of them are suspects and go one
-at a time from then on, so that a poisoned request fails alone and its neighbours are answered.
+A request can crash the engine. Any request that was in flight when the engine ended may be the
+cause, so all of them become suspects and are sent again one at a time. The request that crashes the
+engine then fails alone, and the others get their responses.
 """
 
 from __future__ import annotations
@@ -12,29 +12,30 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from forkdiv.sample.sample_sets import Failed, Request, Response
+from forkdiv.sample.sample_sets import FailedRequest, Request, Response
 
 Ticket = TypeVar("Ticket")
 
 
-class Retry(Exception):
-    """The request failed; it may succeed on another try."""
+class RetryableFailure(Exception):
+    """The request failed, but may succeed when it is sent again."""
 
 
-class EngineGone(Exception):
-    """The engine ended while the request was in it; the next one is ready."""
+class EngineLost(Exception):
+    """The engine ended while the request was in flight; a new engine is ready."""
 
 
-class Final(Exception):
-    """The request fails the same way again."""
+class RequestRejected(Exception):
+    """The request would fail in the same way again."""
 
 
-class Doomed(Exception):
-    """Every request for this checkpoint fails the same way."""
+class CheckpointUnservable(Exception):
+    """Every request for this checkpoint would fail in the same way."""
 
 
 class Channel(Protocol[Ticket]):
-    """Where requests go. `receive` waits for an answer, or raises one of the above."""
+    """The connection to a sampler. `receive` waits for the response; it raises the exceptions of
+    this module."""
 
     def send(self, request: Request) -> Ticket: ...
 
@@ -45,7 +46,7 @@ class Channel(Protocol[Ticket]):
 class _Sent(Generic[Ticket]):
     request: Request
     ticket: Ticket
-    failures: int
+    failures: int  # attempts that failed so far
 
 
 @dataclass
@@ -54,78 +55,79 @@ class _Waiting:
     failures: int
 
 
-class InFlight(Generic[Ticket]):
-    """Answers to requests of one checkpoint, in no order; each is answered or Failed once."""
+class RequestSender(Generic[Ticket]):
+    """Sends the requests for one checkpoint through `channel`: at most `max_in_flight` at a time,
+    each again after up to `max_failures` failed attempts."""
 
-    def __init__(self, channel: Channel[Ticket], at_once: int, most_failures: int) -> None:
+    def __init__(self, channel: Channel[Ticket], max_in_flight: int, max_failures: int) -> None:
         self._channel = channel
-        self._at_once = at_once
-        self._most_failures = most_failures
-        self._flying: deque[_Sent[Ticket]] = deque()
-        self._again: deque[_Waiting] = deque()
+        self._max_in_flight = max_in_flight
+        self._max_failures = max_failures
+        self._in_flight: deque[_Sent[Ticket]] = deque()
+        self._retries: deque[_Waiting] = deque()
         self._suspects: deque[_Waiting] = deque()
-        self._doom: str | None = None
+        self._unservable: str | None = None  # why the checkpoint cannot be served
 
-    def answers(self, requests: Iterable[Request]) -> Iterator[Response | Failed]:
-        coming = iter(requests)
+    def results(self, requests: Iterable[Request]) -> Iterator[Response | FailedRequest]:
+        """Yields one Response or FailedRequest per request, in any order."""
+        new_requests = iter(requests)
         while True:
-            while len(self._flying) < self._at_once and not self._suspects:
-                following = self._following(coming)
-                if following is None:
+            while len(self._in_flight) < self._max_in_flight and not self._suspects:
+                waiting = self._next_waiting(new_requests)
+                if waiting is None:
                     break
-                if self._doom:
-                    yield Failed(following.request, self._doom)
+                if self._unservable:
+                    yield FailedRequest(waiting.request, self._unservable)
                     continue
-                self._send(following)
-            if self._flying:
-                yield from self._receive(self._lost, alone=False)
+                self._send(waiting)
+            if self._in_flight:
+                yield from self._receive(self._add_suspect, alone=False)
             elif self._suspects:
                 self._send(self._suspects.popleft())
-                yield from self._receive(self._again_suspect, alone=True)
+                yield from self._receive(self._suspects.append, alone=True)
             else:
                 return
 
-    def _following(self, coming: Iterator[Request]) -> _Waiting | None:
-        if self._again:
-            return self._again.popleft()
-        request = next(coming, None)
+    def _next_waiting(self, new_requests: Iterator[Request]) -> _Waiting | None:
+        if self._retries:
+            return self._retries.popleft()
+        request = next(new_requests, None)
         return None if request is None else _Waiting(request, 0)
 
-    def _send(self, one: _Waiting) -> None:
-        self._flying.append(_Sent(one.request, self._channel.send(one.request), one.failures))
+    def _send(self, waiting: _Waiting) -> None:
+        ticket = self._channel.send(waiting.request)
+        self._in_flight.append(_Sent(waiting.request, ticket, waiting.failures))
 
     def _receive(
-        self, when_gone: Callable[[_Waiting], None], alone: bool
-    ) -> Iterator[Response | Failed]:
-        sent = self._flying.popleft()
+        self, on_engine_lost: Callable[[_Waiting], None], alone: bool
+    ) -> Iterator[Response | FailedRequest]:
+        sent = self._in_flight.popleft()
         failed = _Waiting(sent.request, sent.failures + 1)
         try:
             yield self._channel.receive(sent.ticket)
-        except Doomed as error:
-            self._doom = self._said(failed, error)
-            yield Failed(sent.request, self._doom)
-        except Final as error:
-            yield Failed(sent.request, self._said(failed, error))
-        except (Retry, EngineGone) as error:
-            gone = isinstance(error, EngineGone)
-            # among others a lost engine is nobody's fault yet; alone it is this one's
-            limit = failed.failures > self._most_failures and (alone or not gone)
-            if limit or (self._doom is not None):
-                yield Failed(sent.request, self._said(failed, error))
-            elif gone:
-                when_gone(failed)
+        except CheckpointUnservable as error:
+            self._unservable = self._message(failed, error)
+            yield FailedRequest(sent.request, self._unservable)
+        except RequestRejected as error:
+            yield FailedRequest(sent.request, self._message(failed, error))
+        except (RetryableFailure, EngineLost) as error:
+            lost = isinstance(error, EngineLost)
+            # a lost engine counts against a request only if no other request was in flight
+            limit = failed.failures > self._max_failures and (alone or not lost)
+            if limit or (self._unservable is not None):
+                yield FailedRequest(sent.request, self._message(failed, error))
+            elif lost:
+                on_engine_lost(failed)
             else:
-                self._again.append(failed)
+                self._retries.append(failed)
 
-    def _lost(self, one: _Waiting) -> None:
-        self._suspects.append(_Waiting(one.request, 0))
-
-    def _again_suspect(self, one: _Waiting) -> None:
-        self._suspects.append(one)
+    def _add_suspect(self, waiting: _Waiting) -> None:
+        self._suspects.append(_Waiting(waiting.request, 0))
 
     @staticmethod
-    def _said(failed: _Waiting, error: Exception) -> str:
-        times = "once" if failed.failures == 1 else f"{failed.failures} times"
+    def _message(failed: _Waiting, error: Exception) -> str:
+        attempts = f"{failed.failures} attempt{'s' * (failed.failures > 1)}"
         return (
-            f"sampling problem {failed.request.problem.id} failed {times}; the last error: {error}"
+            f"sampling failed for problem {failed.request.problem.id} after {attempts}; "
+            f"last error: {error}"
         )

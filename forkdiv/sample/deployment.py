@@ -1,4 +1,4 @@
-"""The sampler as a Ray Serve application: requests name their checkpoint, a replica answers."""
+"""The sampler as a Ray Serve application. Requests name their checkpoint."""
 
 from __future__ import annotations
 
@@ -19,20 +19,26 @@ from ray.serve.schema import ApplicationStatus
 from forkdiv.core.config.study import DecoderConfig, EngineConfig
 from forkdiv.core.errors import InvalidResult, UserError
 from forkdiv.models.checkpoint import Checkpoint
-from forkdiv.sample.client import Doomed, EngineGone, Final, InFlight, Retry
-from forkdiv.sample.completions import Answer, Completions
-from forkdiv.sample.engine import EngineDead, Unanswerable, WarmEngine
+from forkdiv.sample.client import (
+    CheckpointUnservable,
+    EngineLost,
+    RequestRejected,
+    RequestSender,
+    RetryableFailure,
+)
+from forkdiv.sample.completions import Completions, Reply
+from forkdiv.sample.engine import EngineDead, UnanswerableRequest, WarmEngine
 from forkdiv.sample.engine_settings import EngineSpec, environment
-from forkdiv.sample.sample_sets import Failed, Request, Response
+from forkdiv.sample.sample_sets import FailedRequest, Request, Response
 
 POLL_S = 0.5
 REPLICA_CPUS = 0.1
-SAMPLER = "Sampler"  # the deployment of an application that holds the engines
+SAMPLER = "Sampler"  # name of the Serve deployment with the engines
 
 
 class Sampler:
-    """One replica: one warm engine. `served` are the checkpoints that clients over HTTP may
-    name; a study's handles name theirs by path and fingerprint."""
+    """A replica with one warm engine. HTTP clients name checkpoints by the keys of `served`; the
+    handles of a study pass the checkpoint itself."""
 
     def __init__(self, spec: EngineSpec, served: Mapping[str, Checkpoint] | None = None) -> None:
         self._engine = WarmEngine(spec)
@@ -48,48 +54,48 @@ class Sampler:
         prefix: str = "",
         first_index: int = 0,
     ) -> list[tuple[tuple[int, ...], str, str]]:
-        """`n` samples as (token ids, text, finish); see `WarmEngine.sample`."""
+        """Returns `n` samples as (token ids, text, finish); see `WarmEngine.sample`."""
         try:
-            sampled = await self._engine.sample(
+            samples = await self._engine.sample(
                 checkpoint, prompt, n, seed, decoder, prefix, first_index
             )
         except EngineDead:
-            # A replica without its engine must not go on failing requests until Serve's next
-            # health check: gone at once, it is replaced, and requests wait for the new one.
+            # Without its engine the replica would fail requests until Serve's next health check.
+            # It exits, Serve replaces it, and requests wait for the new replica.
             os._exit(1)
-        return [(one.token_ids, one.text, one.finish) for one in sampled]
+        return [(sample.token_ids, sample.text, sample.finish) for sample in samples]
 
-    async def complete(self, body: dict[str, Any]) -> AsyncIterator[Answer]:
-        """Answers to a request over HTTP; see `Completions.answer`."""
-        if named := serve.get_multiplexed_model_id():
-            await self._named(named)
+    async def complete(self, body: dict[str, Any]) -> AsyncIterator[Reply]:
+        """Yields the replies to an HTTP request; see `Completions.replies`."""
+        if name := serve.get_multiplexed_model_id():
+            await self._register_model(name)
         try:
-            async for answer in self._completions.answer(body):
-                yield answer
+            async for reply in self._completions.replies(body):
+                yield reply
         except EngineDead:
             os._exit(1)  # as above
 
     @serve.multiplexed(max_num_models_per_replica=1)  # type: ignore[untyped-decorator]
-    async def _named(self, name: str) -> str:
-        """Tells Serve's routers which checkpoint was asked for here last. The swap itself is
-        the engine's, which answers the requests in flight first."""
+    async def _register_model(self, name: str) -> str:
+        """Tells Serve's router which checkpoint this replica has loaded. It does not swap: the
+        engine does that, after the requests in flight are answered."""
         return name
 
     async def swaps(self) -> list[dict[str, Any]]:
-        """Every swap so far, with its error against the saved files and its seconds."""
+        """Returns every swap so far, with its error against the saved files and its seconds."""
         return self._engine.swaps
 
     async def seconds(self) -> dict[str, float]:
-        """What the engine's start took: vLLM's imports, and the engine itself."""
+        """Returns the seconds of the engine's start: vLLM's imports, and the engine itself."""
         return self._engine.seconds
 
     async def check_health(self) -> None:
-        """Called by Serve, which replaces a replica whose engine died."""
+        """Raises EngineDead if the engine died; Serve calls it and replaces the replica."""
         await self._engine.alive()
 
 
 def deploy(spec: EngineSpec) -> str:
-    """Start an application of this driver's own; returns its name without waiting.
+    """Starts an application for this driver only; returns its name without waiting.
 
     Its own, since on a shared cluster the first study to end would take the sampler of the
     others with it, and one that runs older code would go on answering.
@@ -99,8 +105,8 @@ def deploy(spec: EngineSpec) -> str:
     # no HTTP proxy: the study talks through handles, and a port fewer is a port fewer in use
     serve.start(proxy_location="Disabled", logging_config={"log_level": "WARNING"})
     text = json.dumps(asdict(spec), sort_keys=True, default=str)
-    own = ray.get_runtime_context().get_job_id()
-    name = f"forkdiv-sampler-{own}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    job = ray.get_runtime_context().get_job_id()
+    name = f"forkdiv-sampler-{job}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     target = serve.RunTarget(
         target=sampler_deployment(spec).bind(spec), name=name, route_prefix=None
     )
@@ -109,31 +115,31 @@ def deploy(spec: EngineSpec) -> str:
 
 
 def sampler_deployment(spec: EngineSpec) -> serve.Deployment:
-    """Replicas of the sampler, as `spec.config` wants them."""
+    """Returns the deployment of the sampler with the number of replicas of `spec.config`."""
     config = spec.config
     gpus = config.tensor_parallel if spec.device == "gpu" else 0
     return serve.deployment(
         Sampler,
         name=SAMPLER,
-        **_how_many(config),
-        # requests above the engine's own batch wait in it, so that it never runs dry
+        **_replica_settings(config),
+        # requests beyond the engine's batch wait in its queue, so that the engine stays busy
         max_ongoing_requests=2 * config.requests_in_flight,
         ray_actor_options={
             "num_cpus": REPLICA_CPUS,
             "num_gpus": gpus,
             "runtime_env": {"env_vars": environment(spec)},
         },
-        # an engine that swaps or compiles answers late, which is no reason to kill it
+        # an engine that swaps or compiles responds late and must not be killed for it
         health_check_timeout_s=120,
         max_constructor_retry_count=2,
         logging_config={"log_level": "WARNING", "enable_access_log": False},
     )
 
 
-def wait(name: str, timeout_s: float) -> DeploymentHandle:
-    """A handle of the application's sampler, whatever stands before it, once a replica is up.
+def wait_until_ready(name: str, timeout_s: float) -> DeploymentHandle:
+    """Waits until a replica is running; returns a handle of the application's sampler deployment.
 
-    Raises InvalidResult with Serve's own message where it cannot start.
+    Raises InvalidResult with Serve's message if it cannot start, and after `timeout_s` seconds.
     """
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
@@ -142,12 +148,15 @@ def wait(name: str, timeout_s: float) -> DeploymentHandle:
         if status == ApplicationStatus.RUNNING:
             return serve.get_deployment_handle(SAMPLER, name)
         if app and status == ApplicationStatus.DEPLOY_FAILED:
-            raise InvalidResult(f"the sampler {name} did not start: {app.message}")
+            raise InvalidResult(f"the sampler {name} failed to start: {app.message}")
         time.sleep(POLL_S)
-    raise InvalidResult(f"the sampler {name} was not up within {timeout_s:g} s: {status}")
+    raise InvalidResult(
+        f"the sampler {name} was not ready within {timeout_s:g} s (status {status}); "
+        "raise place.engine.start_timeout_s if it only needs longer"
+    )
 
 
-def _how_many(config: EngineConfig) -> dict[str, Any]:
+def _replica_settings(config: EngineConfig) -> dict[str, Any]:
     if config.max_replicas is None:
         return {"num_replicas": config.replicas}
     return {
@@ -161,23 +170,24 @@ def _how_many(config: EngineConfig) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class ServeSampler:
-    """Sends requests to the application, a bounded number at a time, and retries failed ones."""
+    """Sends requests to the Serve application; see `RequestSender`."""
 
     app: str
     config: EngineConfig
 
     def sample(
         self, checkpoint: Checkpoint, decoder: DecoderConfig, requests: Iterable[Request]
-    ) -> Iterator[Response | Failed]:
-        """The answers as they come. One that fails for good comes as Failed."""
+    ) -> Iterator[Response | FailedRequest]:
+        """Yields the results in any order; a request that fails after all retries yields a
+        FailedRequest."""
         most = max(self.config.replicas, self.config.max_replicas or 0)
         at_once = self.config.requests_in_flight * most
-        channel = _Handle(self.app, self.config, checkpoint, decoder)
-        yield from InFlight(channel, at_once, self.config.max_failures).answers(requests)
+        channel = _ServeChannel(self.app, self.config, checkpoint, decoder)
+        yield from RequestSender(channel, at_once, self.config.max_failures).results(requests)
 
 
-class _Handle:
-    """The application, asked for samples of one checkpoint under one decoder."""
+class _ServeChannel:
+    """A channel to the application, for samples of one checkpoint with one decoder."""
 
     def __init__(
         self, app: str, config: EngineConfig, checkpoint: Checkpoint, decoder: DecoderConfig
@@ -190,8 +200,8 @@ class _Handle:
 
     def send(self, request: Request) -> tuple[Request, DeploymentResponse]:
         if self._handle is None:
-            self._handle = wait(self._app, self._config.start_timeout_s)
-        answer = self._handle.sample.remote(
+            self._handle = wait_until_ready(self._app, self._config.start_timeout_s)
+        response = self._handle.sample.remote(
             self._checkpoint,
             request.problem.prompt,
             request.n,
@@ -200,23 +210,25 @@ class _Handle:
             request.prefix,
             request.first_index,
         )
-        return request, answer
+        return request, response
 
     def receive(self, ticket: tuple[Request, DeploymentResponse]) -> Response:
-        request, answer = ticket
+        request, response = ticket
         try:
-            return Response(request, answer.result(timeout_s=self._config.request_timeout_s))
+            return Response(request, response.result(timeout_s=self._config.request_timeout_s))
         except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, Unanswerable):
-                raise Final(_cause(error)) from error
+            if isinstance(error.cause, UnanswerableRequest):
+                raise RequestRejected(_cause(error)) from error
             if isinstance(error.cause, InvalidResult | UserError):
-                raise Doomed(_cause(error)) from error
-            raise Retry(_cause(error)) from error
+                raise CheckpointUnservable(_cause(error)) from error
+            raise RetryableFailure(_cause(error)) from error
         except ray.exceptions.RayError as error:
-            wait(self._app, self._config.start_timeout_s)
-            raise EngineGone(_cause(error)) from error
+            wait_until_ready(self._app, self._config.start_timeout_s)
+            raise EngineLost(_cause(error)) from error
         except TimeoutError as error:
-            raise Retry(f"no answer within {self._config.request_timeout_s:g} s") from error
+            raise RetryableFailure(
+                f"no response within {self._config.request_timeout_s:g} s"
+            ) from error
 
 
 def _cause(error: Exception) -> str:

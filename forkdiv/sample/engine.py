@@ -1,7 +1,7 @@
-"""One warm vLLM engine: checkpoints are swapped into it, proved, and sampled.
+"""A warm vLLM engine: checkpoints are swapped into it, each swap is proved, and samples are drawn.
 
-The proof of a swap never takes the engine's word: its next-token log-probabilities on fixed
-prompts must equal those of a transformers forward pass over the saved files.
+The proof of a swap compares the engine's next-token log-probabilities on fixed prompts with those
+of a transformers forward pass over the saved files.
 """
 
 from __future__ import annotations
@@ -20,48 +20,53 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from forkdiv.core.config.study import DecoderConfig
-from forkdiv.core.errors import InvalidResult, UserError, refuse
+from forkdiv.core.errors import InvalidResult, refuse
 from forkdiv.core.gc_pause import held_still
 from forkdiv.core.records import Finish
 from forkdiv.models.checkpoint import Checkpoint, check_tensors, read_config, same_shape
 from forkdiv.sample import sample_trees
-from forkdiv.sample.engine_settings import EngineSpec, engine_arguments, parameters, set_threads
+from forkdiv.sample.engine_settings import (
+    EngineSpec,
+    engine_arguments,
+    sampling_params,
+    set_threads,
+)
 from forkdiv.sample.sample_sets import SEED_SPACE
-from forkdiv.sample.swap_queue import Turns
+from forkdiv.sample.swap_queue import SwapQueue
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
 
-# Largest accepted difference of a log-probability, over tokens of at least 1e-6. In float32
-# the two agree to about 1e-5, and an unmended swap between trained checkpoints is off by 1 and
-# more. The bfloat16 limit is a guess from its 8 bits, not measured, and blunter than it should
-# be: checkpoints closer than it are not told apart.
+# Largest accepted difference of log-probabilities, over tokens with a probability of at least 1e-6.
+# In float32 the two agree to about 1e-5, and a faulty swap between trained checkpoints differs by 1
+# or more. The bfloat16 limit is an estimate from its 8 bits of precision, not measured; the proof
+# does not distinguish checkpoints whose difference is below the limit.
 PROOF_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.2}
 PROOF_FLOOR = math.log(1e-6)
-# Checkpoints whose log-probabilities are kept: reading them from the files is most of a swap's
-# time, and a file that changed under its name then fails the proof.
-MOST_KNOWN = 64
+# Checkpoints whose expected log-probabilities are cached: computing them from the files takes most
+# of a swap's time. If the files of a cached checkpoint change, its next swap fails the proof.
+MAX_CACHED = 64
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Sampled:
-    """One response out of the engine."""
+class EngineSample:
+    """One sample from the engine; `token_ids` excludes the end token."""
 
     token_ids: tuple[int, ...]
     text: str
     finish: str
 
 
-Drawn = tuple[tuple[int, ...], str]  # token ids, the end token among them, and the finish
+RawSample = tuple[tuple[int, ...], str]  # token ids including the end token, finish reason
 
 
-class Unanswerable(Exception):
-    """vLLM refuses the request itself: too long a prompt, say."""
+class UnanswerableRequest(Exception):
+    """vLLM rejects the request, for example because its prompt is too long."""
 
 
 class EngineDead(Exception):
-    """vLLM's processes are gone; only another engine can answer."""
+    """vLLM's processes ended; a new engine is needed."""
 
 
 @contextmanager
@@ -75,7 +80,7 @@ def _as_dead() -> Iterator[None]:
 
 
 class WarmEngine:
-    """A started engine. All methods belong to one event loop."""
+    """A running engine. Use it from one event loop only."""
 
     def __init__(self, spec: EngineSpec) -> None:
         self.spec = spec
@@ -88,8 +93,8 @@ class WarmEngine:
         self._tokenizer = _tokenizer(spec.shape_of)
         self._vocabulary = int(read_config(spec.shape_of)["vocab_size"])
         self._ids: dict[tuple[str, str], list[int]] = {}
-        self._turns = Turns(self._swap)
-        self._known: dict[Checkpoint, Sequence[np.ndarray]] = {}
+        self._swap_queue = SwapQueue(self._swap)
+        self._expected_cache: dict[Checkpoint, Sequence[np.ndarray]] = {}
         self._texts: dict[tuple[int, ...], str] = {}
 
     async def sample(
@@ -101,15 +106,15 @@ class WarmEngine:
         decoder: DecoderConfig,
         prefix: str = "",
         first_index: int = 0,
-    ) -> list[Sampled]:
-        """`n` responses to `prompt` from `checkpoint`; response i is drawn with seed + i. They
-        go on from `prefix`, the beginning of a response, which is not in what is returned. The
-        first is sample `first_index` of its problem, which decides its stratum.
+    ) -> list[EngineSample]:
+        """Draws `n` samples for `prompt` from `checkpoint`; sample i is drawn with seed + i. They
+        continue `prefix`, the beginning of a response, which is not part of the result. The first
+        is sample `first_index` of its problem, which decides its stratum.
 
-        At temperature 0 all are the one greedy response, which vLLM gives once only.
+        At temperature 0 all samples are the greedy response, which is generated once.
 
-        Raises UserError for more first tokens than the model has tokens, Unanswerable where vLLM
-        refuses the request, and what `holding` raises.
+        Raises UserError if decoder.first_tokens exceeds the vocabulary, UnanswerableRequest if vLLM
+        rejects the request, and the errors of `holding`.
         """
         from forkdiv.models.prompting import response_ids
 
@@ -120,34 +125,36 @@ class WarmEngine:
             if decoder.tree_samples:
                 drawn = await self._trees(ids, n, seed, decoder)
             else:
-                wanted = parameters(decoder, n // times, seed, first_index)
-                final = await self._generate({"prompt_token_ids": ids}, wanted)
+                params = sampling_params(decoder, n // times, seed, first_index)
+                final = await self._generate({"prompt_token_ids": ids}, params)
                 outputs = sorted(final.outputs, key=lambda output: output.index) * times
                 drawn = [(_ids(output), output.finish_reason) for output in outputs]
         if len(drawn) != n:
-            raise RuntimeError(f"asked for {n} samples, the engine returned {len(drawn)}")
-        before = tuple(response_ids(self._tokenizer, prefix) if prefix else ())
-        return [self._sampled(ids, finish, before) for ids, finish in drawn]
+            raise RuntimeError(f"requested {n} samples, the engine returned {len(drawn)}")
+        prefix_ids = tuple(response_ids(self._tokenizer, prefix) if prefix else ())
+        return [self._sample_of(ids, finish, prefix_ids) for ids, finish in drawn]
 
     async def _trees(
         self, prompt: list[int], n: int, seed: int, decoder: DecoderConfig
-    ) -> list[Drawn]:
-        """`n` samples in whole trees, one tree's after the other's."""
+    ) -> list[RawSample]:
+        """Draws `n` samples in whole trees, tree by tree."""
         size = decoder.tree_samples
         if n % size:
-            raise InvalidResult(f"asked for {n} samples in trees of {size}")
+            raise InvalidResult(f"requested {n} samples, not a multiple of the tree size {size}")
         starts = range(seed, seed + n, size)
         trees = await asyncio.gather(*(self._tree(prompt, start, decoder) for start in starts))
-        return [one for tree in trees for one in tree]
+        return [sample for tree in trees for sample in tree]
 
-    async def _tree(self, prompt: list[int], seed: int, decoder: DecoderConfig) -> list[Drawn]:
-        """One tree: its probe, then what goes on from the branches along it."""
-        wanted = parameters(decoder, 1, seed % SEED_SPACE, 0)
-        wanted.logprobs = min(sample_trees.LIKELY, self._vocabulary)
-        (probe,) = (await self._generate({"prompt_token_ids": prompt}, wanted)).outputs
+    async def _tree(self, prompt: list[int], seed: int, decoder: DecoderConfig) -> list[RawSample]:
+        """Draws one tree: its probe, then samples that continue the branches along the probe."""
+        params = sampling_params(decoder, 1, seed % SEED_SPACE, 0)
+        params.logprobs = min(sample_trees.TOP_TOKENS, self._vocabulary)
+        (probe,) = (await self._generate({"prompt_token_ids": prompt}, params)).outputs
         ids = _ids(probe)
-        likely = [{t: one.logprob for t, one in here.items()} for here in probe.logprobs]
-        branches = sample_trees.spread(ids, likely, decoder)
+        likely = [
+            {token: entry.logprob for token, entry in entries.items()} for entries in probe.logprobs
+        ]
+        branches = sample_trees.tree_branches(ids, likely, decoder)
         rest = (
             self._branch(prompt, ids, branch, (seed + i) % SEED_SPACE, decoder)
             for i, branch in enumerate(branches, 1)
@@ -161,31 +168,31 @@ class WarmEngine:
         branch: sample_trees.Branch,
         seed: int,
         decoder: DecoderConfig,
-    ) -> Drawn:
-        """A response that leaves the probe at a fork; as long as any other at most."""
-        kept = probe[: branch.at] + (() if branch.token is None else (branch.token,))
+    ) -> RawSample:
+        """Draws a sample that continues `branch`; its total length is limited as for any sample."""
+        prefix = probe[: branch.at] + (() if branch.token is None else (branch.token,))
         if branch.token == self._tokenizer.eos_token_id:
-            return kept, "stop"
-        wanted = parameters(decoder, 1, seed, 0)
-        wanted.max_tokens = decoder.max_new_tokens - len(kept)
-        if wanted.max_tokens < 1:
-            return kept, "length"
-        final = await self._generate({"prompt_token_ids": [*prompt, *kept]}, wanted)
+            return prefix, "stop"
+        params = sampling_params(decoder, 1, seed, 0)
+        params.max_tokens = decoder.max_new_tokens - len(prefix)
+        if params.max_tokens < 1:
+            return prefix, "length"
+        final = await self._generate({"prompt_token_ids": [*prompt, *prefix]}, params)
         (output,) = final.outputs
-        return kept + _ids(output), output.finish_reason
+        return prefix + _ids(output), output.finish_reason
 
     def _check_vocabulary(self, decoder: DecoderConfig) -> None:
-        """A rank beyond the vocabulary would end vLLM's engine."""
+        """Raises UserError for a rank beyond the vocabulary, which would crash vLLM's engine."""
         if decoder.first_tokens > self._vocabulary:
             raise refuse(
-                "decoder.first_tokens asks for more first tokens than the model has tokens",
+                "decoder.first_tokens is larger than the model's vocabulary",
                 decoder.first_tokens,
-                f"up to {self._vocabulary}",
-                "lower it",
+                f"at most {self._vocabulary}",
+                "lower decoder.first_tokens",
             )
 
     async def alive(self) -> None:
-        """Raises EngineDead where the engine's processes are gone."""
+        """Raises EngineDead if the engine's processes have ended."""
         if self._restarting:
             return
         with _as_dead():
@@ -195,12 +202,12 @@ class WarmEngine:
         self.llm.shutdown()
 
     def holding(self, checkpoint: Checkpoint) -> AbstractAsyncContextManager[None]:
-        """Keep `checkpoint` loaded for the block: swapped in and proved where it is not.
+        """Keeps `checkpoint` loaded for the block; swaps it in and proves the swap if necessary.
 
-        Raises UserError for a checkpoint that cannot be loaded, InvalidResult where a swap
-        cannot be proved, in a fresh engine either, EngineDead where vLLM's processes are gone.
+        Raises UserError for a checkpoint that cannot be loaded, InvalidResult if the swap fails
+        its proof also in a new engine, and EngineDead if vLLM's processes have ended.
         """
-        return self._turns.holding(checkpoint)
+        return self._swap_queue.holding(checkpoint)
 
     async def _swap(self, checkpoint: Checkpoint) -> None:
         started = time.perf_counter()
@@ -208,37 +215,39 @@ class WarmEngine:
         with _as_dead():
             await self.llm.pause_generation(mode="wait", clear_cache=True)
             await self.llm.collective_rpc(
-                "forkdiv_swap", args=(str(checkpoint.path), self.spec.mend_tied_embeddings)
+                "forkdiv_swap", args=(str(checkpoint.path), self.spec.repack_tied_embeddings)
             )
             await self.llm.resume_generation()
         if not await self._is_proved(checkpoint, expected, started):
             await self._restart(checkpoint, expected)
 
     async def _expected(self, checkpoint: Checkpoint) -> Sequence[np.ndarray]:
-        """What the saved files say about the proof's prompts; a checkpoint that cannot be right
-        is refused here, before the engine is touched."""
+        """Returns the log-probabilities (vocabulary,) of the saved files for each proof prompt.
+        Raises UserError for an unsuitable checkpoint, before the engine is changed."""
         if not same_shape(checkpoint.path, self.spec.shape_of):
-            raise UserError(
+            raise refuse(
                 f"the checkpoint {checkpoint.path} has another architecture or tokenizer than "
-                f"this engine: got its config.json; allowed: that of {self.spec.shape_of}; "
-                f"start a sampler for its shape"
+                "this engine",
+                "a different config.json or tokenizer.json",
+                f"those of {self.spec.shape_of}",
+                "start another sampler for it",
             )
         check_tensors(checkpoint.path, self.spec.shape_of)
-        if checkpoint in self._known:
-            return self._known[checkpoint]
+        if checkpoint in self._expected_cache:
+            return self._expected_cache[checkpoint]
         expected = await asyncio.get_running_loop().run_in_executor(
             None, _expected, checkpoint.path, self.spec.proof_prompts, self.spec.dtype
         )
-        if any(np.isnan(one).any() for one in expected):
+        if any(np.isnan(logprobs).any() for logprobs in expected):
             raise refuse(
-                f"the checkpoint {checkpoint.path} gives no probabilities",
+                f"the checkpoint {checkpoint.path} computes NaN probabilities",
                 "NaN",
-                "weights that are numbers",
-                "train or copy it again",
+                "finite weights",
+                "train or copy the checkpoint again",
             )
-        if len(self._known) >= MOST_KNOWN:
-            self._known.pop(next(iter(self._known)))
-        self._known[checkpoint] = expected
+        if len(self._expected_cache) >= MAX_CACHED:
+            self._expected_cache.pop(next(iter(self._expected_cache)))
+        self._expected_cache[checkpoint] = expected
         return expected
 
     async def _is_proved(
@@ -252,30 +261,30 @@ class WarmEngine:
         seconds = time.perf_counter() - started
         entry = {"checkpoint": checkpoint.fingerprint, "error": error, "seconds": seconds}
         self.swaps.append(entry | {"restarted": restarted})
-        return error <= PROOF_TOLERANCE[self.spec.dtype]  # NaN is not
+        return error <= PROOF_TOLERANCE[self.spec.dtype]  # False for NaN
 
     async def _restart(self, checkpoint: Checkpoint, expected: Sequence[np.ndarray]) -> None:
-        """Load `checkpoint` into a fresh engine, since the one that was there cannot be trusted."""
+        """Loads `checkpoint` into a new engine, because the old engine cannot be trusted."""
         error = self.swaps[-1]["error"]
         log.warning(
-            "the swap to %s is not proved (log-probabilities off by %.3g, allowed %g): "
-            "the engine restarts",
+            "the swap to %s failed its proof (log-probabilities differ by %.3g, allowed %g); "
+            "restarting the engine",
             checkpoint.path,
             error,
             PROOF_TOLERANCE[self.spec.dtype],
         )
         started = time.perf_counter()
-        fresh = replace(self.spec, shape_of=checkpoint.path)
+        spec = replace(self.spec, shape_of=checkpoint.path)
         self._restarting = True
         try:
             self.llm.shutdown()
-            self.llm = await asyncio.get_running_loop().run_in_executor(None, _start, fresh)
+            self.llm = await asyncio.get_running_loop().run_in_executor(None, _start, spec)
         finally:
             self._restarting = False
         if not await self._is_proved(checkpoint, expected, started, restarted=True):
             raise InvalidResult(
-                f"the swap to {checkpoint.path} is not proved, in a fresh engine either: the "
-                f"engine's log-probabilities differ from the saved files' by "
+                f"the swap to {checkpoint.path} failed its proof, also in a new engine: the "
+                f"engine's log-probabilities differ from those of the saved files by "
                 f"{self.swaps[-1]['error']:.3g}, allowed {PROOF_TOLERANCE[self.spec.dtype]:g}"
             )
 
@@ -284,14 +293,14 @@ class WarmEngine:
 
         parameters = SamplingParams(max_tokens=1, temperature=0.0, logprobs=-1, detokenize=False)
         worst = 0.0
-        for prompt, want in zip(self.spec.proof_prompts, expected, strict=True):
+        for prompt, reference in zip(self.spec.proof_prompts, expected, strict=True):
             final = await self._generate({"prompt_token_ids": list(prompt)}, parameters)
             entries = final.outputs[0].logprobs[0]
-            got = np.array([entries[token].logprob for token in range(len(want))])
-            likely = want > PROOF_FLOOR
-            difference = np.abs(got[likely] - want[likely])
-            # weights that are not numbers make no token likely, and must not pass for that
-            broken = np.isnan(want).any() or np.isnan(got).any()
+            actual = np.array([entries[token].logprob for token in range(len(reference))])
+            likely = reference > PROOF_FLOOR
+            difference = np.abs(actual[likely] - reference[likely])
+            # with NaN weights no token is likely, and the comparison would pass
+            broken = np.isnan(reference).any() or np.isnan(actual).any()
             worst = math.nan if broken else max(worst, float(difference.max()))
             if broken:
                 break
@@ -306,12 +315,12 @@ class WarmEngine:
                 async for output in self.llm.generate(prompt, parameters, uuid.uuid4().hex):
                     final = output
         except (VLLMClientError, ValueError) as error:
-            raise Unanswerable(str(error)) from error
+            raise UnanswerableRequest(str(error)) from error
         assert final is not None and final.finished
         return final
 
     def _prompt_ids(self, prompt: str, prefix: str) -> list[int]:
-        """Kept: every checkpoint and decoder of a study asks with the same prompts."""
+        """Returns the prompt's token ids; cached, since a study samples the same prompts again."""
         from forkdiv.models.prompting import prompt_ids
 
         if len(self._ids) > 100_000:
@@ -321,22 +330,24 @@ class WarmEngine:
             self._ids[key] = prompt_ids(self._tokenizer, prompt, self.spec.prompt, prefix)
         return self._ids[key]
 
-    def _sampled(self, ids: tuple[int, ...], finish: str, before: tuple[int, ...]) -> Sampled:
+    def _sample_of(
+        self, ids: tuple[int, ...], finish: str, prefix_ids: tuple[int, ...]
+    ) -> EngineSample:
         if finish not in (Finish.STOP, Finish.LENGTH):
-            raise RuntimeError(f"the engine gave up on a sample: {finish}")
+            raise RuntimeError(f"the engine ended a sample with finish reason {finish!r}")
         if finish == "stop" and ids and ids[-1] == self._tokenizer.eos_token_id:
             ids = ids[:-1]
-        # as the text goes on after its prefix: whether a space stands between is the tokenizer's
-        text = self._text(before + ids)
-        if before:
-            text = text.removeprefix(self._text(before))
-        return Sampled(ids, text, finish)
+        # decoded together with the prefix: the tokenizer decides about a space between the two
+        text = self._text(prefix_ids + ids)
+        if prefix_ids:
+            text = text.removeprefix(self._text(prefix_ids))
+        return EngineSample(ids, text, finish)
 
     def _text(self, ids: tuple[int, ...]) -> str:
         if ids not in self._texts:
             if len(self._texts) > 100_000:
                 self._texts.clear()
-            # special tokens stay visible: a response with one in it must not read as correct
+            # special tokens are kept: a response that contains one must not be judged correct
             self._texts[ids] = self._tokenizer.decode(list(ids), skip_special_tokens=False)
         return self._texts[ids]
 
@@ -367,7 +378,7 @@ def _start(spec: EngineSpec) -> AsyncLLM:
 
 
 def _tokenizer(path: Path) -> Any:
-    """Loaded as training loads it, so that both turn a prompt into the same ids."""
+    """Loads the tokenizer as training does, so that both encode prompts in the same way."""
     from forkdiv.models.loading import load_tokenizer
 
     return load_tokenizer(path)

@@ -1,4 +1,4 @@
-"""What vLLM is told: of an engine when it starts, and of every request."""
+"""The settings of vLLM: of an engine, and of every request."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from forkdiv.models.checkpoint import read_config
 if TYPE_CHECKING:
     from vllm import SamplingParams
 
-IN_THE_ENGINE = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+IN_PROCESS_EXECUTOR = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """What an engine is built from: one model shape, one dtype, and prompts to prove swaps by."""
+    """The settings of an engine: the checkpoint `shape_of`, whose architecture and tokenizer all
+    served checkpoints share, the dtype, and the prompts (token ids) of the swap proof."""
 
     shape_of: Path
     dtype: str
@@ -27,37 +28,37 @@ class EngineSpec:
     config: EngineConfig
     proof_prompts: tuple[tuple[int, ...], ...]
     prompt: PromptConfig = field(default_factory=PromptConfig)
-    mend_tied_embeddings: bool = True
+    repack_tied_embeddings: bool = True
 
 
 def environment(spec: EngineSpec) -> dict[str, str]:
-    """Variables that must be set before vLLM is imported."""
+    """Returns the environment variables that must be set before vLLM is imported."""
     shared = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
     if spec.device == "gpu":
         return shared
-    # without a size vLLM takes a share of the whole machine's memory
+    # without it, vLLM allocates a share of the machine's memory
     shared |= {"VLLM_CPU_KVCACHE_SPACE": str(spec.config.kv_cache_gib)}
     if spec.config.enforce_eager:
-        # else the first proof waits three seconds for the ranks of log-probabilities to compile
+        # saves three seconds at the first proof, in which vLLM would compile a function for ranks
         shared |= {"TORCHDYNAMO_DISABLE": "1"}
     return shared
 
 
 def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
-    """vLLM's settings for an engine, whether it is asked through Serve or directly."""
+    """Returns vLLM's arguments for an engine."""
     return {
         "model": str(spec.shape_of),
         "dtype": spec.dtype,
         "tensor_parallel_size": spec.config.tensor_parallel,
         "max_num_seqs": spec.config.max_num_seqs,
         "enforce_eager": spec.config.enforce_eager,
-        "generation_config": "vllm",  # else the checkpoint's own top-p and top-k would apply
+        "generation_config": "vllm",  # otherwise the checkpoint's top-p and top-k would apply
         "block_size": 32 if spec.device == "cpu" else None,  # 128 never caches short prompts
-        # on CPU a variable says it; on a GPU the default would take nine tenths of it
+        # on CPU an environment variable sets it; on a GPU the default is 90% of the memory
         "kv_cache_memory_bytes": (
             spec.config.kv_cache_gib * 2**30 if spec.device == "gpu" else None
         ),
-        "max_logprobs": -1,  # the proof reads whole distributions
+        "max_logprobs": -1,  # the proof reads the log-probabilities of the whole vocabulary
         "logprobs_mode": "raw_logprobs",
         "disable_log_stats": True,
         "worker_extension_cls": "forkdiv.sample.vllm_worker.SwapExtension",
@@ -67,31 +68,32 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
 
 
 def _on_cpu(spec: EngineSpec) -> dict[str, Any]:
-    # A prompt that is read in two parts ends vLLM's engine on CPU: it turns the seeded generator
-    # of a response back, which torch's CPU generators do not offer.
+    # Chunked prefill crashes vLLM's engine on CPU: it rewinds a request's seeded generator, which
+    # torch's CPU generators do not support.
     context = read_config(spec.shape_of).get("max_position_embeddings") or 0
     whole = {"enable_chunked_prefill": False, "max_num_batched_tokens": max(4096, context)}
     if spec.config.tensor_parallel > 1:
         return whole
-    # By its class: of the name "uni" vLLM makes a process of its own for the model, which takes
-    # as long again to start, and a core to wait for the other one.
-    return whole | {"distributed_executor_backend": IN_THE_ENGINE}
+    # The class, not its name "uni": for the name, vLLM starts a separate process for the model,
+    # which doubles the start time and uses a core for waiting.
+    return whole | {"distributed_executor_backend": IN_PROCESS_EXECUTOR}
 
 
 def set_threads(spec: EngineSpec) -> None:
-    """Let an engine that is started next compute with a thread per core but one, as vLLM does
-    where the model has a process of its own; Ray leaves a replica's children one."""
+    """Sets the threads of the next engine to the number of cores minus one, as vLLM does for a
+    model in a separate process. Ray would limit it to one thread."""
     if spec.device != "cpu" or spec.config.tensor_parallel > 1:
         return
     from vllm.utils.cpu_resource_utils import get_allowed_cpu_list
 
-    cores = {(one.numa_node, one.physical_core) for one in get_allowed_cpu_list()}
+    cores = {(cpu.numa_node, cpu.physical_core) for cpu in get_allowed_cpu_list()}
     os.environ["OMP_NUM_THREADS"] = str(max(1, len(cores) - 1))
 
 
-def parameters(decoder: DecoderConfig, n: int, seed: int, first_index: int) -> SamplingParams:
-    """What vLLM is asked for: `n` responses, the first of them sample `first_index`. What vLLM
-    does not know itself are arguments of `logits_processors`."""
+def sampling_params(decoder: DecoderConfig, n: int, seed: int, first_index: int) -> SamplingParams:
+    """Returns vLLM's sampling parameters for `n` samples, the first of which is sample
+    `first_index` of its problem. Settings that vLLM does not have are passed to
+    `logits_processors` in `extra_args`."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
@@ -116,7 +118,7 @@ def parameters(decoder: DecoderConfig, n: int, seed: int, first_index: int) -> S
 
 
 def _vllm_arguments(decoder: DecoderConfig) -> dict[str, Any]:
-    """The decoder's settings that vLLM knows itself, under its names."""
+    """Returns the decoder's settings that vLLM has, under vLLM's names."""
     values = {knob.vllm: (getattr(decoder, name), knob.vllm_off) for name, knob in KNOBS.items()}
     return {
         argument: off if off is not None and not value else value

@@ -1,4 +1,4 @@
-"""An evaluation: which problems of a task are answered, and how their responses are drawn."""
+"""An evaluation: the problems of a task, and how their samples are drawn."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ RAW = PromptConfig()
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A task, evaluated so. Everything that samples, verdicts and exact probabilities of a
-    checkpoint follow from, but the checkpoint."""
+    """A task, and how checkpoints are evaluated on it: together with a checkpoint, it decides the
+    samples, verdicts and exact probabilities."""
 
     task: Task
     config: EvalConfig
     decoder: DecoderConfig
     prompt: PromptConfig = RAW
-    only: Sequence[Problem] | None = None  # these in place of the split's first ones
+    only: Sequence[Problem] | None = None  # these problems instead of the first of the split
 
     @classmethod
     def of(cls, study: StudyConfig) -> Evaluation:
-        """The evaluation that a study's settings describe."""
+        """Returns the evaluation that a study's settings describe."""
         return cls(build(study.task), study.eval, study.decoder, study.prompt)
 
     @cached_property
     def problems(self) -> list[Problem]:
-        """The problems, in order. Raises UserError where the task has fewer than asked for."""
+        """The problems, in order. Raises UserError if the task has fewer than eval.problems."""
         if self.only is not None:
             return list(self.only)
         return self.task.heldout(self.config.split, self.config.problems)
 
     def on_validation(self, problems: int) -> Evaluation:
-        """The same on so many problems of the validation split."""
+        """Returns the same evaluation on the first `problems` problems of the validation split."""
         update = {"split": "validation", "problems": problems}
         return replace(self, config=self.config.model_copy(update=update), only=None)

@@ -1,7 +1,7 @@
-"""k completions of every problem, each kept under its own key, so that more extend what is there.
+"""Sample sets: the samples of one checkpoint with one decoder, in a folder of Parquet files.
 
-A sample set is the samples of one checkpoint under one decoder: a folder of Parquet parts that
-grows. Every sample has its own seed and is stored with all that is needed to score it again.
+A set can be extended: each sample is identified by its problem and index, and only missing samples
+are drawn. Every sample has its own seed and is stored with all data that is needed to score it.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from forkdiv.core.store import Store, publish_file, write_text
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample.evaluation import Evaluation
 
-# A sampler gives response i of a request the seed base + i. torch's CPU generator keeps the
-# low 32 bits of a seed only, so seeds must differ there: 2^20 problems of 4,096 samples each.
+# A sampler draws sample i of a request with the request's seed + i. torch's CPU generator uses only
+# the low 32 bits of a seed, so seeds must differ in them: 2^20 problems with 4,096 samples each.
 SEED_STRIDE = 4096
 SEED_SPACE = 2**32
-REQUESTS_PER_PART, PART_S = 64, 30.0  # whichever comes first
+REQUESTS_PER_PART, PART_S = 64, 30.0  # a file is written after so many requests or seconds
 SCHEMA = pa.schema(
     [
         ("problem_id", pa.string()),
@@ -43,7 +43,7 @@ SCHEMA = pa.schema(
         ("token_ids", pa.list_(pa.int32())),
         ("finish", pa.string()),
         ("facts", pa.string()),
-        # of a design: the rank of the first token forced, the tree drawn in; else null
+        # rank of the forced first token, and number of the tree; null for other decoders
         ("stratum", pa.int32()),
         ("tree", pa.int32()),
     ]
@@ -52,9 +52,9 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Request:
-    """`n` samples of one problem; sample first_index + i is drawn with seed + i. Under a decoder
-    that draws trees they are whole ones. Samples go on
-    from `prefix`, the beginning of a response, and are returned without it."""
+    """Requests `n` samples of one problem; sample first_index + i is drawn with seed + i. With a
+    tree decoder, `n` is a multiple of the tree size. The samples continue `prefix`, the beginning
+    of a response, and are returned without it."""
 
     problem: Problem
     first_index: int
@@ -65,123 +65,126 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """What a sampler returned for one request: (token ids, text, finish) of each sample."""
+    """The samples of one request, as (token ids, text, finish)."""
 
     request: Request
     samples: Sequence[tuple[Sequence[int], str, str]]
 
 
 @dataclass(frozen=True)
-class Failed:
-    """A request that failed for good, after retries: its samples do not exist."""
+class FailedRequest:
+    """A request that failed after all retries; its samples do not exist."""
 
     request: Request
     message: str
 
 
 class SamplerClient(Protocol):
-    """Draws samples from a named checkpoint, answering requests in any order."""
+    """Draws samples from a checkpoint. Yields one result per request, in any order."""
 
     def sample(
         self, checkpoint: Checkpoint, decoder: DecoderConfig, requests: Iterable[Request]
-    ) -> Iterator[Response | Failed]: ...
+    ) -> Iterator[Response | FailedRequest]: ...
 
 
 @dataclass(frozen=True)
 class SampleSet:
-    """All samples of one checkpoint under one decoder, so far; what failed this time, and how
-    many were drawn this time."""
+    """The stored samples of one checkpoint with one decoder. `failed` are the requests that failed,
+    and `drawn` is the number of samples drawn, in the call that returned this object."""
 
     identity: Identity
     path: Path
-    failed: tuple[Failed, ...] = ()
+    failed: tuple[FailedRequest, ...] = ()
     drawn: int = 0
 
     def completions(
         self, problems: Sequence[Problem], n: int, parts: Iterable[Path] | None = None
     ) -> Iterator[Completion]:
-        """The first `n` samples of each problem, as they come: parts are read row by row, all of
-        them where it is not known which hold these problems.
+        """Yields the first `n` samples of each problem in file order, without their token ids.
+        `parts` are the files with samples of these problems; all files by default.
 
-        Token ids are left in the files. Raises InvalidResult where a sample is there twice, and,
-        at the end, where one is missing that is not among the failed.
+        Raises InvalidResult if a sample is stored twice, and, at the end, if a sample is missing
+        that does not belong to a failed request.
         """
-        owed = {problem.id: (1 << n) - 1 for problem in problems}
+        remaining = {problem.id: (1 << n) - 1 for problem in problems}  # index i is bit i
         for part in sorted(self.parts if parts is None else parts):
-            for row, one in _rows_of(part, pa.array(owed, pa.string()), n):
-                bit = 1 << one.sample_index
-                if not owed[one.problem_id] & bit:
+            for row, sample in _rows_of(part, pa.array(remaining, pa.string()), n):
+                id, index = sample.problem_id, sample.sample_index
+                if not remaining[id] & 1 << index:
                     raise InvalidResult(
-                        f"sample {one.sample_index} of problem {one.problem_id} is there twice: "
-                        f"again in row {row} of {part}; remove that part and run again"
+                        f"sample {index} of problem {id} is stored twice: "
+                        f"again in row {row} of {part}; remove that file and run again"
                     )
-                owed[one.problem_id] ^= bit
-                yield one
-        for lost in self.failed:
-            drawn = ((1 << lost.request.n) - 1) << lost.request.first_index
-            owed[lost.request.problem.id] &= ~drawn
-        missing = [f"{id} ({left.bit_count()})" for id, left in owed.items() if left]
+                remaining[id] ^= 1 << index
+                yield sample
+        for failure in self.failed:
+            request = failure.request
+            remaining[request.problem.id] &= ~(((1 << request.n) - 1) << request.first_index)
+        missing = [f"{id} ({left.bit_count()})" for id, left in remaining.items() if left]
         if missing:
             raise InvalidResult(
-                f"samples of {len(missing)} problems are missing from {self.path}: "
+                f"samples of {len(missing)} problems are missing in {self.path}: "
                 f"{', '.join(missing[:5])}{' …' if missing[5:] else ''}; run again to draw them"
             )
 
     def portions(self, n: int) -> Callable[[Sequence[Problem]], Iterator[Completion]]:
-        """`completions` for some problems at a time: a part is opened only for those it holds."""
+        """Returns a function like `completions` that opens only the files with samples of the
+        problems that it is called with."""
         parts: dict[str, list[Path]] = {}
         for part in self.parts:
             for id in pq.read_table(part, columns=["problem_id"])["problem_id"].unique():
                 parts.setdefault(id.as_py(), []).append(part)
 
-        def completions(some: Sequence[Problem]) -> Iterator[Completion]:
-            mine = {part for one in some for part in parts.get(one.id, ())}
-            return self.completions(some, n, mine)
+        def completions(problems: Sequence[Problem]) -> Iterator[Completion]:
+            files = {part for problem in problems for part in parts.get(problem.id, ())}
+            return self.completions(problems, n, files)
 
         return completions
 
     @property
     def parts(self) -> list[Path]:
-        """The files there are so far."""
+        """The existing Parquet files."""
         return list(self.path.glob("part-*.parquet"))
 
     def require_complete(self) -> None:
-        """Raise InvalidResult where requests failed for good."""
+        """Raises InvalidResult if requests failed."""
         if self.failed:
-            lost = sum(one.request.n for one in self.failed)
-            raise InvalidResult(f"{lost} samples could not be drawn: {self.failed[0].message}")
+            samples = sum(failure.request.n for failure in self.failed)
+            raise InvalidResult(f"{samples} samples failed: {self.failed[0].message}")
 
-    def held(self) -> dict[str, int]:
-        """The sample indices there are, by problem: index i is bit i."""
-        held: dict[str, int] = {}
+    def stored_indices(self) -> dict[str, int]:
+        """Returns the indices of the stored samples by problem id, as an integer in which index i
+        is bit i."""
+        stored: dict[str, int] = {}
         for part in self.parts:
             keys = pq.read_table(part, columns=["problem_id", "sample_index"]).to_pydict()
             for problem_id, index in zip(keys["problem_id"], keys["sample_index"], strict=True):
-                held[problem_id] = held.get(problem_id, 0) | 1 << index
-        return held
+                stored[problem_id] = stored.get(problem_id, 0) | 1 << index
+        return stored
 
 
 def _rows_of(part: Path, ids: pa.Array, n: int) -> Iterator[tuple[int, Completion]]:
-    """The first `n` samples of the problems `ids`, each with its row in the file."""
+    """Yields the first `n` samples of the problems `ids`, each with its row in the file."""
     columns = ["problem_id", "sample_index", "seed", "text", "finish"]
     first = 0
     with pq.ParquetFile(part) as file:
-        # parts that were written before there were designs have none of these
+        # files of older versions do not have these columns
         columns += [name for name in ("stratum", "tree") if name in file.schema_arrow.names]
         for batch in file.iter_batches(columns=columns, batch_size=4096):
-            mine = pc.is_in(batch["problem_id"], value_set=ids)
-            rows = pc.indices_nonzero(pc.and_(mine, pc.less(batch["sample_index"], n)))
-            kept = batch.take(rows)
-            texts = (kept[name].to_pylist() for name in columns)
-            for row, *values in zip(rows.to_pylist(), *texts, strict=True):
+            matches = pc.is_in(batch["problem_id"], value_set=ids)
+            rows = pc.indices_nonzero(pc.and_(matches, pc.less(batch["sample_index"], n)))
+            selected = batch.take(rows)
+            cells = (selected[name].to_pylist() for name in columns)
+            for row, *values in zip(rows.to_pylist(), *cells, strict=True):
                 problem_id, index, seed, text, finish, *design = values
-                one = Completion(problem_id, index, seed, text, (), finish, *design)
-                yield first + row, one
+                sample = Completion(problem_id, index, seed, text, (), finish, *design)
+                yield first + row, sample
             first += len(batch)
 
 
 def identity(evaluation: Evaluation, checkpoint: Checkpoint) -> Identity:
-    """How many problems and samples is left out: more of them extend the same set."""
+    """Returns the identity of the sample set. The numbers of problems and samples are not part of
+    it, because more of them extend the same set."""
     config = evaluation.config
     held_out = {"task": evaluation.task.identity(), "split": config.split, "seed": config.seed}
     return Identity(
@@ -192,7 +195,7 @@ def identity(evaluation: Evaluation, checkpoint: Checkpoint) -> Identity:
 
 
 def planned(store: Store, evaluation: Evaluation, checkpoint: Checkpoint) -> SampleSet:
-    """Where the samples are, or will be."""
+    """Returns the sample set, which may be empty or not exist yet."""
     what = identity(evaluation, checkpoint)
     return SampleSet(what, store.path(what))
 
@@ -205,19 +208,19 @@ def obtain(
     progress: Progress,
     each: Sequence[int] = (),
 ) -> SampleSet:
-    """The sample set with as many samples of each problem as `each` says, or `eval.samples` of
-    all; only missing ones are drawn.
+    """Returns the sample set after drawing the samples that are missing. `each` is the number of
+    samples of each problem; by default eval.samples.
 
-    Raises InvalidResult where a number is not one of whole trees, or where a tree that is there
-    is not whole.
+    Raises InvalidResult if a number is not a multiple of the tree size, and if a stored tree is
+    incomplete.
     """
     problems, decoder = evaluation.problems, evaluation.decoder
     each = each or [evaluation.config.samples] * len(problems)
     for n in each:
         if n % decoder.unit:
             raise InvalidResult(
-                f"{n} samples of a problem were asked for; allowed: a multiple of "
-                f"decoder.tree_samples={decoder.unit}"
+                f"the number of samples per problem does not fit the decoder: got {n}; allowed: "
+                f"a multiple of decoder.tree_samples={decoder.unit}; change eval.samples"
             )
     what = identity(evaluation, checkpoint)
     with store.growing(what, progress) as path:
@@ -240,50 +243,57 @@ def _draw(
     decoder: DecoderConfig,
     sampler: SamplerClient,
     progress: Progress,
-) -> tuple[int, tuple[Failed, ...]]:
-    """How many were drawn, and what failed."""
+) -> tuple[int, tuple[FailedRequest, ...]]:
+    """Draws and stores samples; returns the number of samples drawn and the failed requests."""
     total = sum(request.n for request in requests)
-    progress(f"sampling {total} responses at temperature {decoder.temperature:g}")
+    progress(f"sampling: {total} samples at temperature {decoder.temperature:g}")
     pace = Pace(total)
     done = 0
     rows: list[dict[str, object]] = []
     waiting = 0
-    failed: list[Failed] = []
+    failed: list[FailedRequest] = []
     try:
         for response in sampler.sample(checkpoint, decoder, requests):
-            answer = checked(response)
-            if isinstance(answer, Failed):
-                failed.append(answer)
-                progress(f"failed for good: {answer.message}")
+            result = checked(response)
+            if isinstance(result, FailedRequest):
+                failed.append(result)
+                progress(result.message)
                 continue
-            rows.extend(_rows(answer, decoder))
+            rows.extend(_rows(result, decoder))
             waiting += 1
             if waiting == REQUESTS_PER_PART or pace.since_said > PART_S:
                 done += _write_part(samples.path, rows)
                 rows, waiting = [], 0
-                progress(f"sampled {pace.said(done)}")
-    finally:  # also what came before a sampler broke off
+                progress(f"sampling: {pace.said(done)}")
+    finally:  # also the samples that arrived before the sampler failed
         done += _write_part(samples.path, rows)
-    progress(f"sampled {pace.said(done)}")
+    progress(f"sampling: {pace.said(done)}")
     return done, tuple(failed)
 
 
-def checked(answer: Response | Failed) -> Response | Failed:
-    """The answer, or a failure where it has not as many samples as were asked for."""
-    if isinstance(answer, Response) and len(answer.samples) != answer.request.n:
-        wrong = f"asked for {answer.request.n} samples, got {len(answer.samples)}"
-        return Failed(answer.request, wrong)
-    return answer
+def checked(result: Response | FailedRequest) -> Response | FailedRequest:
+    """Returns the result, or a FailedRequest if it does not have the requested number of
+    samples."""
+    if isinstance(result, Response) and len(result.samples) != result.request.n:
+        message = (
+            f"sampling failed for problem {result.request.problem.id}: requested "
+            f"{result.request.n} samples, the sampler returned {len(result.samples)}"
+        )
+        return FailedRequest(result.request, message)
+    return result
 
 
 def seed_of(what: Identity, ordinal: int, index: int) -> int:
-    """The seed of sample `index` of the problem at `ordinal`: never twice within a set.
+    """Returns the seed of sample `index` of the problem at position `ordinal`; unique in a set.
 
-    Sets start at different offsets, so that two of them hardly ever share a seed; where they
-    do, the two draws belong to different distributions.
+    Sets start at different offsets, so that two sets rarely share a seed; if they do, the two
+    samples are from different distributions.
     """
     if not 0 <= index < SEED_STRIDE or not 0 <= ordinal < SEED_SPACE // SEED_STRIDE:
-        raise ValueError(f"no seed for problem {ordinal}, sample {index}: allowed 2^20 and 4,096")
+        raise ValueError(
+            f"no seed for problem {ordinal}, sample {index}: allowed are 2^20 problems of 4,096 "
+            "samples each"
+        )
     offset = int(hashlib.sha256(what.fingerprint.encode()).hexdigest(), 16)
     return (offset + ordinal * SEED_STRIDE + index) % SEED_SPACE
 
@@ -291,22 +301,22 @@ def seed_of(what: Identity, ordinal: int, index: int) -> int:
 def _missing(
     samples: SampleSet, problems: Sequence[Problem], each: Sequence[int], unit: int = 1
 ) -> Iterator[Request]:
-    """What is not there yet, in whole trees of `unit` samples. A problem's seeds follow from its
-    place among all problems, so those that are owed nothing are passed as well."""
-    held = samples.held()
+    """Yields requests for the missing samples, in whole trees of `unit` samples. A problem's seeds
+    follow from its position, so `problems` must include problems that need no samples."""
+    all_stored = samples.stored_indices()
     for ordinal, (problem, n) in enumerate(zip(problems, each, strict=True)):
-        have = _whole_units(held.get(problem.id, 0), n, unit, problem.id)
+        stored = _check_whole_trees(all_stored.get(problem.id, 0), n, unit, problem.id)
         first = 0
         while first < n:
-            if have >> first & 1:
+            if stored >> first & 1:
                 first += unit
                 continue
             stop = first
-            # a run of seeds must not wrap around where base + i would leave the 32 bits; within
-            # a tree it may: its samples are asked for one by one
+            # the seeds of a request must not wrap around at 32 bits; within a tree they may,
+            # because its samples are requested one by one
             while (
                 stop < n
-                and not have >> stop & 1
+                and not stored >> stop & 1
                 and not (stop > first and seed_of(samples.identity, ordinal, stop) < unit)
             ):
                 stop += unit
@@ -315,16 +325,17 @@ def _missing(
             first = stop
 
 
-def _whole_units(have: int, n: int, unit: int, problem: str) -> int:
-    """`have`, of which no unit may be there in part: its samples follow from one another."""
+def _check_whole_trees(stored: int, n: int, unit: int, problem: str) -> int:
+    """Returns `stored` (index i is bit i). Raises InvalidResult if a tree is stored in part: the
+    samples of a tree depend on each other and cannot be drawn separately."""
     whole = (1 << unit) - 1
     for first in range(0, n if unit > 1 else 0, unit):
-        if (have >> first & whole) not in (0, whole):
+        if (stored >> first & whole) not in (0, whole):
             raise InvalidResult(
-                f"tree {first // unit} of problem {problem} is there in part; remove the part "
-                "files of its sample set and run again"
+                f"tree {first // unit} of problem {problem} is incomplete; remove the files "
+                "part-*.parquet of its sample set and run again"
             )
-    return have
+    return stored
 
 
 def _rows(response: Response, decoder: DecoderConfig) -> Iterator[dict[str, object]]:

@@ -1,15 +1,14 @@
-"""Fork-stratified sampling: how one tree of samples is spread over the forks along a response.
+"""Fork-stratified sampling: the samples of a tree are distributed over the forks of a response.
 
-The first sample of a tree, the probe, is a response like any other. Along it every position has
-the model's own next-token entropy; where that is high is a fork, and its branches are the likely
-tokens there. The probe went along one branch of each fork; the tree's other samples go on from all
-of them in turn, those the probe did not take first, so that each gets as many as any other, or
-one less.
+The first sample of a tree, the probe, is an ordinary response. A position of the probe where the
+model's next-token entropy is high is a fork, and the likely tokens there are its branches. The
+other samples of the tree continue from the branches in turn, those that the probe did not take
+first, so that the numbers of samples per branch differ by at most one.
 
-Samples of a tree share prefixes, and their branches were found by sampling: they depend on each
-other, and pass@k has to be estimated from independent whole trees (`coverage.pass_at_k_trees`).
-The budget of a tree is its number of responses, the probe among them; since a branch shares the
-beginning of the probe, a tree draws at most as many tokens as that many responses do alone.
+The samples of a tree share prefixes, and its branches depend on the probe, so they are not
+independent, and pass@k must be estimated from whole trees (`coverage.pass_at_k_trees`). The budget
+of a tree is its number of responses, including the probe; since a branch shares the beginning of
+the probe, a tree draws at most as many tokens as the same number of independent responses.
 """
 
 from __future__ import annotations
@@ -20,50 +19,52 @@ from dataclasses import dataclass
 
 from forkdiv.core.config.decoder import DecoderConfig
 
-# Likely tokens that are asked for at each position of a probe; the others count as one token,
-# so that entropies of larger vocabularies are a little too small.
-LIKELY = 64
+# Number of most likely tokens that are requested at each position of a probe. All other tokens
+# count as one token, so that with a larger vocabulary the entropy is slightly too small.
+TOP_TOKENS = 64
 
 
 @dataclass(frozen=True, order=True)
 class Branch:
-    """Go on after the first `at` tokens of the probe with `token`, or freely where it is None."""
+    """A prefix to continue: the first `at` tokens of the probe, then `token` unless it is None."""
 
     at: int
     token: int | None
 
 
 def entropy(likely: Mapping[int, float]) -> float:
-    """Nats, of log-probabilities by token; what is missing to 1 is taken for one token."""
+    """Returns the entropy in nats from log-probabilities by token; the remaining probability counts
+    as one token."""
     p = [math.exp(value) for value in likely.values()]
     rest = 1 - math.fsum(p)
-    return math.fsum(-one * math.log(one) for one in [*p, rest] if one > 0)
+    return math.fsum(-value * math.log(value) for value in [*p, rest] if value > 0)
 
 
-def spread(
+def tree_branches(
     probe: Sequence[int], likely: Sequence[Mapping[int, float]], decoder: DecoderConfig
 ) -> list[Branch]:
-    """The branches that samples 1, 2 … of the tree go on from; one per sample.
+    """Returns the branches that samples 1, 2 … of the tree continue, one per sample.
 
-    `likely` holds the model's own log-probabilities at each token of the `probe`, its end token
-    included. Branches that the probe did not take come first: the likeliest of each fork, the
-    forks of the highest entropy before the others. Where there are fewer samples than branches
-    the last ones get none; where there is no fork the samples begin anew.
+    `likely` has the model's log-probabilities at each token of the `probe`, including its end
+    token. Branches that the probe did not take come first: the most likely of each fork before
+    the second, and within those the forks with the highest entropy first. If there are fewer
+    samples than branches, the last branches get none; without a fork, the samples start from the
+    prompt.
     """
     others: list[tuple[int, float, Branch]] = []
     taken: list[tuple[float, Branch]] = []
-    for at, (token, here) in enumerate(zip(probe, likely, strict=True)):
-        unsure = entropy(here)
-        if unsure < decoder.fork_entropy:
+    for at, (token, logprobs) in enumerate(zip(probe, likely, strict=True)):
+        nats = entropy(logprobs)
+        if nats < decoder.fork_entropy:
             continue
         least = math.log(decoder.branch_probability)
-        # by id where equal: the order must not depend on how they came
-        ranked = sorted(here, key=lambda one: (-here[one], one))
-        untaken = [one for one in ranked if here[one] >= least and one != token]
+        # ties are ordered by token id, so that the order of the dict does not matter
+        ranked = sorted(logprobs, key=lambda other: (-logprobs[other], other))
+        untaken = [other for other in ranked if logprobs[other] >= least and other != token]
         if not untaken:
             continue
-        taken.append((-unsure, Branch(at, token)))
-        others += [(rank, -unsure, Branch(at, one)) for rank, one in enumerate(untaken)]
+        taken.append((-nats, Branch(at, token)))
+        others += [(rank, -nats, Branch(at, other)) for rank, other in enumerate(untaken)]
     ordered = [branch for *_, branch in sorted(others)] + [branch for _, branch in sorted(taken)]
     ordered = ordered or [Branch(0, None)]
     return [ordered[i % len(ordered)] for i in range(decoder.tree_samples - 1)]

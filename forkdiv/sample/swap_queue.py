@@ -1,10 +1,10 @@
-"""Whose turn an engine's weights are: requests for one checkpoint together, the others wait.
+"""Schedules the checkpoint swaps of an engine: requests for one checkpoint run together.
 
-A swap needs an idle engine. Taking requests strictly as they come would swap at each change of
-name in a mixed stream; letting the loaded checkpoint's requests in for ever would starve the
-others. So those of the loaded checkpoint go in until somebody has waited for `patience_s`; then
-the engine runs dry, the checkpoint that was waited for longest is swapped in, and all who wait
-for it go in together.
+A swap needs an idle engine. Handling requests strictly in order would swap at every change of
+checkpoint in a mixed stream; always preferring the loaded checkpoint would starve the others. So
+requests for the loaded checkpoint are admitted until another request has waited for `patience_s`
+seconds. Then the engine finishes its requests, the checkpoint with the longest waiting request is
+swapped in, and all requests that wait for it are admitted together.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ PATIENCE_S = 2.0
 
 @dataclass
 class _Queue:
-    """Who waits for one checkpoint, and since when."""
+    """The requests that wait for one checkpoint, and the time of the first (monotonic seconds)."""
 
     since: float
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
 
 
-class Turns:
-    """The loaded checkpoint of one engine. All methods belong to one event loop.
+class SwapQueue:
+    """Tracks the loaded checkpoint of one engine and the requests that hold it. Use it from one
+    event loop only.
 
-    `swap` puts a checkpoint into the idle engine; what it raises, everybody who waits for that
-    checkpoint gets, and no checkpoint is loaded any more.
+    `swap` loads a checkpoint into the idle engine. If it raises, every request that waits for that
+    checkpoint gets the exception, and no checkpoint counts as loaded.
     """
 
     def __init__(
@@ -42,38 +43,38 @@ class Turns:
         self._swap = swap
         self._patience_s = patience_s
         self._holders = 0
-        self._queues: dict[Checkpoint, _Queue] = {}  # the longest waited for first
+        self._queues: dict[Checkpoint, _Queue] = {}  # in the order of their first request
         self._changing: asyncio.Task[None] | None = None
 
     @asynccontextmanager
     async def holding(self, checkpoint: Checkpoint) -> AsyncIterator[None]:
-        """Keep `checkpoint` loaded for the block."""
-        if self._may_enter(checkpoint):
+        """Keeps `checkpoint` loaded for the block; waits until it is loaded."""
+        if self._is_admitted(checkpoint):
             self._holders += 1
         else:
-            await self._turn(checkpoint)
+            await self._wait(checkpoint)
         try:
             yield
         finally:
             self._leave()
 
-    def _may_enter(self, checkpoint: Checkpoint) -> bool:
+    def _is_admitted(self, checkpoint: Checkpoint) -> bool:
         if self._changing or checkpoint != self.loaded:
             return False
         longest = next(iter(self._queues.values()), None)
         return longest is None or time.monotonic() - longest.since < self._patience_s
 
-    async def _turn(self, checkpoint: Checkpoint) -> None:
-        """Wait until `checkpoint` is loaded and counted as held."""
+    async def _wait(self, checkpoint: Checkpoint) -> None:
+        """Waits until `checkpoint` is loaded and this request is counted as a holder."""
         queue = self._queues.setdefault(checkpoint, _Queue(time.monotonic()))
-        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        queue.waiting.append(mine)
+        admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        queue.waiting.append(admitted)
         self._advance()
         try:
-            await mine
+            await admitted
         except asyncio.CancelledError:
-            if mine.done() and not mine.cancelled() and mine.exception() is None:
-                self._leave()  # let in, and gone before it could know
+            if admitted.done() and not admitted.cancelled() and admitted.exception() is None:
+                self._leave()  # it was admitted and cancelled at the same time
             raise
 
     def _leave(self) -> None:
@@ -81,28 +82,28 @@ class Turns:
         self._advance()
 
     def _advance(self) -> None:
-        """Begin the next turn where nobody holds the engine and somebody waits."""
+        """Starts the next change if no request holds the engine and a request waits."""
         if not self._holders and not self._changing and self._queues:
             checkpoint = next(iter(self._queues))
             self._changing = asyncio.get_running_loop().create_task(self._change(checkpoint))
 
     async def _change(self, checkpoint: Checkpoint) -> None:
         failure: BaseException | None = None
-        if checkpoint != self.loaded:  # else they waited for others to have had their turn
-            self.loaded = None  # whatever fails below, the old name no longer holds
+        if checkpoint != self.loaded:  # equal where these requests only let others go first
+            self.loaded = None  # if the swap fails, the old checkpoint is not loaded any more
             swap = asyncio.ensure_future(self._swap(checkpoint))
             await asyncio.wait([swap])
             failure = asyncio.CancelledError() if swap.cancelled() else swap.exception()
             self.loaded = None if failure else checkpoint
-        # whoever came during the swap goes in as well
+        # requests that arrived during the swap are admitted too
         queue = self._queues.pop(checkpoint)
         self._changing = None
-        for one in queue.waiting:
-            if one.done():
+        for request in queue.waiting:
+            if request.done():
                 continue
             if failure is None:
                 self._holders += 1
-                one.set_result(None)
+                request.set_result(None)
             else:
-                one.set_exception(failure)
+                request.set_exception(failure)
         self._advance()

@@ -1,4 +1,4 @@
-"""What runs inside vLLM's own worker process: putting other weights into a live model.
+"""Code that runs in vLLM's worker process: it loads other weights into a running model.
 
 vLLM mixes this class into its worker (`worker_extension_cls`). Nothing here may import Ray.
 """
@@ -9,23 +9,23 @@ from typing import Any
 
 
 class SwapExtension:
-    """Methods that `collective_rpc` can name on every worker of the engine."""
+    """Methods that `collective_rpc` can call on every worker of the engine."""
 
     model_runner: Any
     reload_weights: Any
 
-    def forkdiv_swap(self, path: str, mend_tied_embeddings: bool) -> None:
-        """Load the checkpoint at `path` in place.
+    def forkdiv_swap(self, path: str, repack_tied_embeddings: bool) -> None:
+        """Loads the checkpoint at `path` in place.
 
-        On CPU vLLM computes logits from a packed copy of the output embedding. With tied
-        embeddings the reload refreshes the embedding and leaves that copy as it was: output
-        of neither checkpoint, without a word. Repacking mends it. `mend_tied_embeddings` is
-        False only in the test that shows the proof catching this.
+        On CPU, vLLM computes logits from a packed copy of the output embedding. With tied
+        embeddings, a reload updates the embedding but not the packed copy, and vLLM then generates
+        wrong output without an error. Packing the copy again corrects this.
+        `repack_tied_embeddings` is False only in the test that the proof detects the fault.
         """
         from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
 
         self.reload_weights(weights_path=path)
-        if not mend_tied_embeddings:
+        if not repack_tied_embeddings:
             return
         for module in self.model_runner.get_model().modules():
             if isinstance(module, VocabParallelEmbedding):

@@ -1,1 +1,1 @@
-"""Verdicts on samples, given in processes that can be killed, and their counts by problem."""
+"""Verdicts on samples, computed in a separate process that can be killed, and their counts."""

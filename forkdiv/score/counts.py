@@ -1,4 +1,4 @@
-"""What became of one problem's samples, counted as verdicts come."""
+"""Counts of one problem's samples by verdict."""
 
 from __future__ import annotations
 
@@ -12,24 +12,27 @@ import numpy as np
 
 from forkdiv.core.records import Completion, Outcome, Problem, Verdict
 
-SHOWN = 4000  # characters of a response that is kept to be looked at
+MAX_SHOWN_CHARACTERS = 4000  # of the example responses in a report
 
 
 @dataclass
 class ProblemCounts:
-    """One problem's samples in numbers.
+    """The counts of one problem's samples.
 
-    `wrong_by` counts wrong ones by their reason, `by_mode` all and correct ones by how they are
-    told. `solutions` says of the distinct correct responses how many were seen how often
-    ({times: responses}), `valid` how many there are, where the task lists them. `right_votes` and
-    `wrong_votes` say the same of distinct answers; None where verdicts do not carry answers.
-    `right_text` and `wrong_text` are one response of each kind, to be looked at.
+    `n` is the number of samples; `correct`, `wrong`, `truncated`, `unparsable` and `error` count
+    them by verdict. `wrong_by` counts wrong samples by reason, and `by_mode` gives the number of
+    all and of correct samples of each mode. `solutions` is a spectrum of the distinct correct
+    responses: {times drawn: number of responses}; `valid` is the number of correct responses that
+    exist, None where the task cannot list them. `right_votes` and `wrong_votes` are the spectra of
+    distinct correct and wrong answers, None where the task's verdicts have no answers.
+    `right_text` and `wrong_text` are one example response each.
 
-    Where samples were not drawn independently of each other, `strata` holds of each first token
-    all samples, the correct ones, and those cut off or unreadable; `trees` of each tree its size
-    and the places, counted from 0, of its first correct sample and of its first one that is
-    correct or unread (None: it has none). Where settled problems got no more samples, `stages` and
-    `enough` are those of the rule (coverage.Design).
+    For samples that are not independent of each other: `strata` gives, by the rank of the forced
+    first token, the number of all samples, of correct ones, and of truncated or unparsable ones.
+    `trees` gives for each tree its size and the positions, counted from 0, of its first correct
+    sample and of its first sample that is correct, truncated or unparsable (None: no such sample).
+    For adaptive sampling, `stages` and `enough` are the parameters of the stopping rule
+    (coverage.Design).
     """
 
     problem_id: str
@@ -56,13 +59,13 @@ class ProblemCounts:
 
 
 def from_json(row: Mapping[str, Any]) -> ProblemCounts:
-    """The counts that `dataclasses.asdict` and JSON made `row` of."""
+    """Returns the counts from their JSON form (`dataclasses.asdict`)."""
     spectra = {
         name: {int(times): count for times, count in row[name].items()}
         for name in ("solutions", "right_votes", "wrong_votes")
         if row[name] is not None
     }
-    modes = {mode: (told, right) for mode, (told, right) in row["by_mode"].items()}
+    modes = {mode: (samples, correct) for mode, (samples, correct) in row["by_mode"].items()}
     groups = {
         name: {int(group): tuple(numbers) for group, numbers in row.get(name, {}).items()}
         for name in ("strata", "trees")
@@ -71,9 +74,9 @@ def from_json(row: Mapping[str, Any]) -> ProblemCounts:
     return ProblemCounts(**{**row, **spectra, **groups, "by_mode": modes, "stages": stages})
 
 
-class Tally:
-    """Counts one problem's verdicts. Of texts and answers it keeps eight bytes each, so that
-    millions of samples fit into memory."""
+class VerdictCounter:
+    """Counts one problem's verdicts. It keeps eight bytes per text and answer, so that millions of
+    samples fit into memory."""
 
     def __init__(self, problem: Problem, valid: int | None, votes: bool) -> None:
         self._counts = ProblemCounts(problem.id, problem.subset, valid=valid)
@@ -82,7 +85,7 @@ class Tally:
         self._solutions, self._right, self._wrong = (array("Q") for _ in range(3))
 
     def add(self, verdict: Verdict, text: str = "", times: int = 1) -> None:
-        """`times` responses `text` of one verdict."""
+        """Adds `times` samples with the response `text` and the same verdict."""
         counts = self._counts
         outcome = verdict.outcome.value
         counts.n += times
@@ -91,33 +94,34 @@ class Tally:
         if verdict.outcome is Outcome.WRONG:
             counts.wrong_by[verdict.detail] = counts.wrong_by.get(verdict.detail, 0) + times
         if verdict.mode:
-            told, right = counts.by_mode.get(verdict.mode, (0, 0))
-            counts.by_mode[verdict.mode] = (told + times, right + correct * times)
+            in_mode, right = counts.by_mode.get(verdict.mode, (0, 0))
+            counts.by_mode[verdict.mode] = (in_mode + times, right + correct * times)
         if verdict.outcome is Outcome.ERROR and not counts.first_error:
             counts.first_error = verdict.detail
         if correct:
             self._solutions.extend([_key(solution_of(text))] * times)
-            counts.right_text = counts.right_text or text[:SHOWN]
+            counts.right_text = counts.right_text or text[:MAX_SHOWN_CHARACTERS]
         elif verdict.outcome is not Outcome.ERROR and counts.wrong_text is None:
-            counts.wrong_text = text[:SHOWN]
+            counts.wrong_text = text[:MAX_SHOWN_CHARACTERS]
         if verdict.answer is not None and verdict.outcome in (Outcome.CORRECT, Outcome.WRONG):
             (self._right if correct else self._wrong).extend([_key(verdict.answer)] * times)
 
-    def place(self, verdict: Verdict, samples: Iterable[Completion]) -> None:
-        """Where in the design of their problem the samples of one verdict stand."""
+    def add_design(self, verdict: Verdict, samples: Iterable[Completion]) -> None:
+        """Adds samples with the same verdict to the counts of their strata and trees."""
         right = verdict.outcome is Outcome.CORRECT
         unread = verdict.outcome in (Outcome.TRUNCATED, Outcome.UNPARSABLE)
-        for one in samples:
-            if one.stratum is not None:
-                n, correct, lost = self._counts.strata.get(one.stratum, (0, 0, 0))
-                self._counts.strata[one.stratum] = (n + 1, correct + right, lost + unread)
-            if one.tree is not None:
-                mine = self._trees.setdefault(one.tree, [])
-                mine.append((one.sample_index, right, right or unread))
+        for sample in samples:
+            if sample.stratum is not None:
+                n, correct, not_read = self._counts.strata.get(sample.stratum, (0, 0, 0))
+                counts = (n + 1, correct + right, not_read + unread)
+                self._counts.strata[sample.stratum] = counts
+            if sample.tree is not None:
+                tree = self._trees.setdefault(sample.tree, [])
+                tree.append((sample.sample_index, right, right or unread))
 
     @property
     def counts(self) -> ProblemCounts:
-        """All that was added so far."""
+        """The counts of everything added so far."""
         counts = self._counts
         counts.strata = dict(sorted(counts.strata.items()))
         counts.trees = {tree: _tree(rows) for tree, rows in sorted(self._trees.items())}
@@ -129,19 +133,20 @@ class Tally:
 
 
 def solution_of(text: str) -> str:
-    """What makes two correct responses one solution: the same text, whatever its spaces."""
+    """Returns the text with normalized spaces: responses with equal results are one solution."""
     return " ".join(text.split())
 
 
 def solutions_among(texts: Iterable[str]) -> int:
-    """How many distinct solutions the texts are."""
+    """Returns the number of distinct solutions among the texts."""
     return len({solution_of(text) for text in texts})
 
 
 def _tree(rows: Iterable[tuple[int, bool, bool]]) -> tuple[int, int | None, int | None]:
-    """Size and first places of a tree, from (sample index, correct, correct or unread)."""
+    """Returns the size of a tree, the position of its first correct sample, and that of its first
+    correct or unread sample. `rows` are (sample index, correct, correct or unread)."""
     ordered = sorted(rows)
-    firsts = (next((at for at, row in enumerate(ordered) if row[which]), None) for which in (1, 2))
+    firsts = (next((i for i, row in enumerate(ordered) if row[flag]), None) for flag in (1, 2))
     return len(ordered), *firsts  # type: ignore[return-value]
 
 
@@ -150,7 +155,7 @@ def _key(text: str) -> int:
 
 
 def _spectrum(keys: array[int]) -> dict[int, int]:
-    """{times: how many keys occur that often}."""
+    """Returns {times: number of distinct keys that occur so many times}."""
     _, times = np.unique(np.frombuffer(keys, dtype=np.uint64), return_counts=True)
-    each, many = np.unique(times, return_counts=True)
-    return {int(one): int(count) for one, count in zip(each, many, strict=True)}
+    distinct_times, counts = np.unique(times, return_counts=True)
+    return {int(t): int(count) for t, count in zip(distinct_times, counts, strict=True)}

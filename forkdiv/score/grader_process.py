@@ -1,9 +1,9 @@
-"""A grading process that can be killed: a verifier that hangs or dies costs its own response.
+"""Grading in a separate process that can be killed.
 
-The process is this module run as a program: it reads one JSON line per chunk of responses, in
-which each problem stands once, and answers with one line per response. A verifier that hangs or
-takes its process down costs its own response a second try and then an error verdict, never a
-wrong answer, and no other response anything.
+The process is this module run as a program: it reads one JSON line per chunk of responses, with
+each problem once, and writes one line per response. When the verifier hangs or crashes on a
+response, the process is restarted and the response is graded once more; if that fails too, its
+verdict is an error, not a wrong answer. Other responses are not affected.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import fields
-from types import TracebackType
 from typing import Any
 
 from forkdiv.core.config.tasks import task_adapter
@@ -27,14 +26,14 @@ from forkdiv.tasks.base import Task
 from forkdiv.tasks.registry import build
 
 CHUNK = 512
-TRIES = 2
-GIVE_UP = 8
+MAX_ATTEMPTS = 2
+MAX_FAILURES_IN_A_ROW = 8
 SECONDS_PER_RESPONSE = 30.0
-PROBLEM = [one.name for one in fields(Problem)]
+PROBLEM_FIELDS = [field.name for field in fields(Problem)]
 
 
 class Grader:
-    """A grading process, restarted when it hangs or dies."""
+    """A grading process, restarted when it hangs or crashes. Use it in a `with` block."""
 
     def __init__(
         self,
@@ -51,57 +50,58 @@ class Grader:
     def __enter__(self) -> Grader:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop()
 
     def grade(self, pairs: Sequence[tuple[Problem, str]]) -> list[Verdict]:
-        """One verdict per (problem, response text), in order."""
+        """Returns one verdict per (problem, response text), in order.
+
+        After `MAX_FAILURES_IN_A_ROW` failed responses in a row, all remaining verdicts are errors.
+        """
         verdicts: list[Verdict] = []
-        failures = 0  # of the response that is next
-        errors = 0  # responses lost one after the other
+        failures = 0  # attempts that failed on the next response
+        errors = 0  # failed responses in a row
         while len(verdicts) < len(pairs) and not self._given_up:
-            at = len(verdicts)
-            got, lost = self._ask(pairs[at : at + CHUNK])
-            verdicts += got
-            errors = 0 if got else errors
-            if lost is None:
+            start = len(verdicts)
+            graded, failure = self._grade_chunk(pairs[start : start + CHUNK])
+            verdicts += graded
+            errors = 0 if graded else errors
+            if failure is None:
                 continue
             self._stop()
-            failures = 1 if got else failures + 1
-            if failures == TRIES:
-                verdicts.append(Verdict(Outcome.ERROR, None, lost))
+            failures = 1 if graded else failures + 1
+            if failures == MAX_ATTEMPTS:
+                verdicts.append(Verdict(Outcome.ERROR, None, failure))
                 failures, errors = 0, errors + 1
-            if errors == GIVE_UP:  # it is the grader, not the responses
-                self._given_up = f"the grader keeps failing: {lost}"
+            if errors == MAX_FAILURES_IN_A_ROW:  # the cause is the grader, not the responses
+                self._given_up = f"the grader failed on {errors} responses in a row: {failure}"
         rest = Verdict(Outcome.ERROR, None, self._given_up)
         return verdicts + [rest] * (len(pairs) - len(verdicts))
 
-    def _ask(self, pairs: Sequence[tuple[Problem, str]]) -> tuple[list[Verdict], str | None]:
-        """The verdicts that came, and why no more did: the first without one is the culprit."""
+    def _grade_chunk(
+        self, pairs: Sequence[tuple[Problem, str]]
+    ) -> tuple[list[Verdict], str | None]:
+        """Returns the verdicts up to a failure, and the failure: it concerns the first response
+        without a verdict. None means that all were graded."""
         try:
             process = self._process or self._start()
-        except _GraderLost as lost:
-            return [], str(lost)
+        except _GraderFailed as failure:
+            return [], str(failure)
         return self._exchange(process, pairs)
 
     def _exchange(
         self, process: subprocess.Popen[bytes], pairs: Sequence[tuple[Problem, str]]
     ) -> tuple[list[Verdict], str | None]:
-        line = json.dumps(_told(pairs)).encode()
-        # from a thread: a grader that has stopped reading must not stop this process too
+        line = json.dumps(_chunk(pairs)).encode()
+        # in a thread: a grader that has stopped reading must not block this process
         writer = threading.Thread(target=_write, args=(process, line + b"\n"), daemon=True)
         writer.start()
         verdicts: list[Verdict] = []
         while len(verdicts) < len(pairs):
             try:
                 outcome, *rest = json.loads(self._read_line(process))
-            except _GraderLost as lost:
-                return verdicts, str(lost)
+            except _GraderFailed as failure:
+                return verdicts, str(failure)
             verdicts.append(Verdict(Outcome(outcome), *rest))
         writer.join()
         return verdicts, None
@@ -117,10 +117,10 @@ class Grader:
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)
             if not selector.select(self._seconds):
-                raise _GraderLost(f"the grader gave no answer within {self._seconds:g} s")
+                raise _GraderFailed(f"the grader returned no verdict within {self._seconds:g} s")
         block = os.read(process.stdout.fileno(), 2**20)
         if not block:
-            raise _GraderLost(f"the grading process ended with status {process.wait()}")
+            raise _GraderFailed(f"the grading process exited with status {process.wait()}")
         return block
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -129,22 +129,23 @@ class Grader:
             [*self._command, self._task.config.model_dump_json()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            start_new_session=True,  # what a verifier starts can be ended with it
+            start_new_session=True,  # so that child processes of a verifier are killed with it
         )
-        self._try_canaries(self._process)
+        self._check_canaries(self._process)
         return self._process
 
-    def _try_canaries(self, process: subprocess.Popen[bytes]) -> None:
-        """A grader that is broken in this process would judge everything alike, and wrongly."""
+    def _check_canaries(self, process: subprocess.Popen[bytes]) -> None:
+        """Grades responses with known verdicts first. A grader that is broken in this process, for
+        example because of a missing package, would otherwise misjudge every response."""
         pairs = [(problem, text) for problem, text, _ in self._canaries]
-        verdicts, lost = self._exchange(process, pairs)
-        if lost:
-            raise _GraderLost(f"{lost}, on a response of known verdict")
+        verdicts, failure = self._exchange(process, pairs)
+        if failure:
+            raise _GraderFailed(f"{failure}, on a response whose verdict is known")
         for (problem, text, outcome), verdict in zip(self._canaries, verdicts, strict=True):
             if verdict.outcome is not outcome:
-                raise _GraderLost(
-                    f"the grader is broken: it calls {text!r} {verdict.outcome} "
-                    f"({verdict.detail}) where {problem.facts} makes it {outcome}"
+                raise _GraderFailed(
+                    f"the grader is broken: it judges {text!r} as {verdict.outcome} "
+                    f"({verdict.detail}), but with {problem.facts} it is {outcome}"
                 )
 
     def _stop(self) -> None:
@@ -160,27 +161,28 @@ class Grader:
                 pipe.close()
 
 
-class _GraderLost(Exception):
-    """The grading process hung or died on the response it was at."""
+class _GraderFailed(Exception):
+    """The grading process hung or crashed on a response, or failed a canary."""
 
 
-def _told(pairs: Sequence[tuple[Problem, str]]) -> list[Any]:
-    """The problems, each once, and for every response the place of its problem and its text."""
-    places: dict[int, int] = {}
+def _chunk(pairs: Sequence[tuple[Problem, str]]) -> list[Any]:
+    """Returns the message for the process: the distinct problems, and for every response the index
+    of its problem and its text."""
+    indices: dict[int, int] = {}
     problems: list[dict[str, Any]] = []
-    asked: list[tuple[int, str]] = []
+    responses: list[tuple[int, str]] = []
     for problem, text in pairs:
-        at = places.setdefault(id(problem), len(problems))
-        if at == len(problems):
+        index = indices.setdefault(id(problem), len(problems))
+        if index == len(problems):
             # not asdict: it copies the facts, which takes longer than grading
-            problems.append({name: getattr(problem, name) for name in PROBLEM})
-        asked.append((at, text))
-    return [problems, asked]
+            problems.append({name: getattr(problem, name) for name in PROBLEM_FIELDS})
+        responses.append((index, text))
+    return [problems, responses]
 
 
 def _write(process: subprocess.Popen[bytes], line: bytes) -> None:
     assert process.stdin
-    # where the process is gone, the reading side says so
+    # if the process has ended, the reading side reports it
     with suppress(BrokenPipeError, ValueError):
         process.stdin.write(line)
         process.stdin.flush()
@@ -188,15 +190,15 @@ def _write(process: subprocess.Popen[bytes], line: bytes) -> None:
 
 def _serve_verdicts() -> None:
     task = build(task_adapter.validate_json(sys.argv[1]))
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a verifier prints must not look like a verdict
+    output = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # the output of a verifier must not be read as a verdict
     for line in sys.stdin.buffer:
-        told, asked = json.loads(line)
-        problems = [Problem(**problem) for problem in told]
-        for at, text in asked:
-            verdict = _verdict(task, problems[at], text)
-            answers.write(json.dumps(verdict).encode() + b"\n")
-            answers.flush()
+        rows, responses = json.loads(line)
+        problems = [Problem(**row) for row in rows]
+        for index, text in responses:
+            verdict = _verdict(task, problems[index], text)
+            output.write(json.dumps(verdict).encode() + b"\n")
+            output.flush()
 
 
 def _verdict(task: Task, problem: Problem, text: str) -> tuple[str, str | None, str, str]:

@@ -1,4 +1,4 @@
-"""Verdicts on every sample, counted by problem; errors kept apart from wrong answers."""
+"""Verdicts on every sample, counted by problem. Errors are not counted as wrong answers."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from itertools import islice
 from forkdiv.core.fingerprint import Identity
 from forkdiv.core.records import Completion, Finish, Outcome, Problem, Verdict
 from forkdiv.core.store import Artifact, Store, write_text
-from forkdiv.sample.sample_sets import Failed, SampleSet
-from forkdiv.score.counts import ProblemCounts, Tally, from_json, solutions_among
+from forkdiv.sample.sample_sets import FailedRequest, SampleSet
+from forkdiv.score.counts import ProblemCounts, VerdictCounter, from_json, solutions_among
 from forkdiv.score.grader_process import Grader
 from forkdiv.tasks.base import Task
 
 COUNTS = "counts.json"
-AT_ONCE = 8192  # samples that are held in memory, and among which equal ones are graded once
+SAMPLES_PER_BATCH = 8192  # samples in memory; equal responses among them are graded once
 
 
 def identity(samples: Identity, problems: int, n: int, of: Sequence[str] = ()) -> Identity:
-    """Of the first `n` samples of so many problems: the first ones, or those that `of` names."""
-    some = {"of": list(of)} if of else {}
-    knobs = {"problems": problems, "n": n, **some}
-    return Identity("verdicts", knobs, {"samples": samples.fingerprint})
+    """Returns the identity of the verdicts on the first `n` samples of each problem: of the first
+    `problems` problems of the split, or of those whose ids are in `of`."""
+    subset = {"of": list(of)} if of else {}
+    settings = {"problems": problems, "n": n, **subset}
+    return Identity("verdicts", settings, {"samples": samples.fingerprint})
 
 
 def obtain(
@@ -32,25 +33,26 @@ def obtain(
     problems: Sequence[Problem],
     n: int,
     samples: SampleSet,
-    some: bool = False,
+    is_subset: bool = False,
 ) -> list[ProblemCounts]:
-    """Counts per problem for the first `n` samples of each, graded where not graded yet. `some`
-    says that the problems are not simply the first ones of their split.
+    """Returns the counts of the first `n` samples of each problem; grades them if the store does
+    not have the counts. `is_subset` says that the problems are not the first of their split.
 
-    Counts with errors in them are returned but not published: the next run tries again.
+    Counts with errors are returned but not stored, so that the next run grades again.
     """
-    names = [one.id for one in problems] if some else ()
-    what = identity(samples.identity, len(problems), n, names)
-    if found := store.find(what):
-        return read(found)
+    ids = [problem.id for problem in problems] if is_subset else ()
+    what = identity(samples.identity, len(problems), n, ids)
+    if artifact := store.find(what):
+        return read(artifact)
     counts = count(task, problems, samples.completions(problems, n), samples.failed)
-    if not any(one.error for one in counts):
-        rows = json.dumps([asdict(one) for one in counts])
+    if not any(row.error for row in counts):
+        rows = json.dumps([asdict(row) for row in counts])
         store.obtain(what, lambda folder: write_text(folder / COUNTS, rows))
     return counts
 
 
 def read(artifact: Artifact) -> list[ProblemCounts]:
+    """Reads the counts of a stored artifact."""
     return [from_json(row) for row in json.loads((artifact.path / COUNTS).read_text())]
 
 
@@ -58,41 +60,47 @@ def count(
     task: Task,
     problems: Sequence[Problem],
     completions: Iterable[Completion],
-    failed: Iterable[Failed] = (),
+    failed: Iterable[FailedRequest] = (),
 ) -> list[ProblemCounts]:
-    """Grade every completion and count the verdicts by problem, in the problems' order.
+    """Grades every completion and counts the verdicts by problem, in the order of `problems`.
 
-    Completions are graded as they come, some thousands at a time.
+    Completions are read and graded in batches of `SAMPLES_PER_BATCH`. The samples of `failed`
+    requests count as errors.
     """
     by_id = {problem.id: problem for problem in problems}
-    tallies = {one.id: Tally(one, _valid(task, one), task.votes) for one in problems}
+    counters = {
+        problem.id: VerdictCounter(problem, _solutions(task, problem), task.votes)
+        for problem in problems
+    }
     stream = iter(completions)
     with Grader(task) as grader:
-        while some := list(islice(stream, AT_ONCE)):
-            for problem_id, text, verdict, samples in _graded(grader, by_id, some):
-                tallies[problem_id].add(verdict, text, len(samples))
-                tallies[problem_id].place(verdict, samples)
-    for lost in failed:
-        verdict = Verdict(Outcome.ERROR, None, lost.message)
-        tallies[lost.request.problem.id].add(verdict, times=lost.request.n)
-    return [tally.counts for tally in tallies.values()]
+        while batch := list(islice(stream, SAMPLES_PER_BATCH)):
+            for problem_id, text, verdict, samples in graded(grader, by_id, batch):
+                counters[problem_id].add(verdict, text, len(samples))
+                counters[problem_id].add_design(verdict, samples)
+    for failure in failed:
+        verdict = Verdict(Outcome.ERROR, None, failure.message)
+        counters[failure.request.problem.id].add(verdict, times=failure.request.n)
+    return [counter.counts for counter in counters.values()]
 
 
-def _graded(
+def graded(
     grader: Grader, problems: dict[str, Problem], completions: Sequence[Completion]
 ) -> Iterator[tuple[str, str, Verdict, list[Completion]]]:
-    """Problem, text, verdict and the samples it holds for: equal responses are graded once."""
-    whole: dict[tuple[str, str, str], list[Completion]] = {}
-    for one in completions:
-        whole.setdefault((one.problem_id, one.text, one.finish), []).append(one)
-    finished = [key for key in whole if key[2] != Finish.LENGTH]
+    """Yields problem id, text, verdict and the samples with that text; equal responses are graded
+    once."""
+    groups: dict[tuple[str, str, str], list[Completion]] = {}
+    for sample in completions:
+        groups.setdefault((sample.problem_id, sample.text, sample.finish), []).append(sample)
+    finished = [key for key in groups if key[2] != Finish.LENGTH]
     verdicts = grader.grade([(problems[problem_id], text) for problem_id, text, _ in finished])
     by_key = dict(zip(finished, verdicts, strict=True))
-    for key, samples in whole.items():
+    for key, samples in groups.items():
         yield key[0], key[1], by_key.get(key) or Verdict(Outcome.TRUNCATED), samples
 
 
-def _valid(task: Task, problem: Problem) -> int | None:
+def _solutions(task: Task, problem: Problem) -> int | None:
+    """Returns the number of correct responses; None if the task cannot list them."""
     if not task.exhaustive:
         return None
     return solutions_among(trace.text for trace in task.solutions(problem))

@@ -1,4 +1,4 @@
-"""What one forward pass reads: lines of token ids, one example or several to a line."""
+"""The tensors of one forward pass: rows of token ids, with one or several examples per row."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ PADDING = -1
 
 @dataclass(frozen=True)
 class ForwardInputs:
-    """All of shape (lines, width): token ids, the token that each position is to predict
-    (IGNORED where it is none of a response), and where a response's first token is predicted.
+    """The inputs and targets of a forward pass.
 
-    `positions` and `mask`, (lines, 1, width, width) and True where one position may look at
-    another, are None where no line holds two examples: padding on the right needs neither, since
-    no position looks at what comes after it.
+    `ids` (rows, width): token ids. `targets` (rows, width): the token to predict at each position,
+    IGNORED where that is not a response token. `first` (rows, width): True at the position that
+    predicts the first token of a response.
+
+    `positions` (rows, width) and `mask` (rows, 1, width, width), True where a position may attend
+    to another, are None where every row has one example: attention is causal, so padding on the
+    right needs neither.
     """
 
     ids: Tensor
@@ -43,43 +46,44 @@ class ForwardInputs:
 
     @property
     def inputs(self) -> dict[str, Tensor]:
-        """What a causal model of transformers takes."""
+        """The keyword arguments of a transformers causal language model."""
         extra = {"position_ids": self.positions, "attention_mask": self.mask}
         return {"input_ids": self.ids} | {k: v for k, v in extra.items() if v is not None}
 
 
-def collate(rows: Sequence[Row], lines: Sequence[PackedRow]) -> ForwardInputs:
-    """The lines as tensors; where there are none, a line that no loss is taken on."""
-    shown = lines or [(0,)]
-    spans = [_spans(rows, line) for line in shown]
-    shape = (len(shown), max(line[-1][2] for line in spans))
+def collate(rows: Sequence[Row], packed: Sequence[PackedRow]) -> ForwardInputs:
+    """Returns the packed rows as tensors. Without packed rows it returns one row with no targets,
+    so that every worker runs a forward pass."""
+    filled = packed or [(0,)]
+    spans = [_spans(rows, row) for row in filled]
+    shape = (len(filled), max(row[-1][2] for row in spans))
     ids = torch.zeros(shape, dtype=torch.long)
     targets = torch.full(shape, IGNORED)
     first = torch.zeros(shape, dtype=torch.bool)
     positions = torch.zeros(shape, dtype=torch.long)
-    owner = torch.full(shape, PADDING)
-    for at, line in enumerate(spans):
-        for i, start, end in line:
+    example = torch.full(shape, PADDING)
+    for r, row in enumerate(spans):
+        for i, start, end in row:
             prompt, response = rows[i]
-            ids[at, start:end] = torch.tensor([*prompt, *response])
-            positions[at, start:end] = torch.arange(end - start)
-            owner[at, start:end] = i
-            if lines:
-                asked = start + len(prompt) - 1  # the position that predicts the first token
-                targets[at, asked : end - 1] = torch.tensor(response)
-                first[at, asked] = True
-    if all(len(line) == 1 for line in shown):
+            ids[r, start:end] = torch.tensor([*prompt, *response])
+            positions[r, start:end] = torch.arange(end - start)
+            example[r, start:end] = i
+            if packed:
+                predicts_first = start + len(prompt) - 1
+                targets[r, predicts_first : end - 1] = torch.tensor(response)
+                first[r, predicts_first] = True
+    if all(len(row) == 1 for row in filled):
         return ForwardInputs(ids, targets, first)
-    # padding looks at padding: a position that may look at nothing would be NaN
-    mask = (owner[:, :, None] == owner[:, None, :]).tril()
+    # padding attends to padding: a position that attends to nothing would become NaN
+    mask = (example[:, :, None] == example[:, None, :]).tril()
     return ForwardInputs(ids, targets, first, positions, mask[:, None])
 
 
-def _spans(rows: Sequence[Row], line: PackedRow) -> list[tuple[int, int, int]]:
-    """Each example of the line with where it begins and ends."""
-    found, start = [], 0
-    for i in line:
+def _spans(rows: Sequence[Row], packed: PackedRow) -> list[tuple[int, int, int]]:
+    """Returns (example, start, end) for each example of a packed row."""
+    spans, start = [], 0
+    for i in packed:
         end = start + len(rows[i][0]) + len(rows[i][1])
-        found.append((i, start, end))
+        spans.append((i, start, end))
         start = end
-    return found
+    return spans

@@ -1,4 +1,4 @@
-"""Checkpoints evaluated while the training that writes them goes on."""
+"""Evaluates checkpoints while the training that writes them continues."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from contextlib import contextmanager
 
 from forkdiv.models.checkpoint import Checkpoint
 
-Evaluate = Callable[[float, Checkpoint], None]  # of an epoch and its checkpoint
+Evaluate = Callable[[float, Checkpoint], None]  # takes an epoch and its checkpoint
 
 POLL_S = 0.5
 
 
 @contextmanager
-def watching(coming: Mapping[float, Checkpoint], evaluate: Evaluate) -> Iterator[None]:
-    """Call `evaluate` with each checkpoint of `coming` as soon as it is written, one at a time, in
-    a thread of its own. The end of the block waits for the one in hand and starts no other.
+def evaluating(scheduled: Mapping[float, Checkpoint], evaluate: Evaluate) -> Iterator[None]:
+    """Calls `evaluate` with each checkpoint of `scheduled`, by epoch, as soon as it is written: one
+    at a time, in a separate thread. The end of the block waits for the evaluation that is running
+    and starts no other.
 
-    What `evaluate` raises ends the thread, and is raised at the end of the block, which runs on.
+    An exception of `evaluate` ends the thread but not the block; it is raised at the block's end.
     """
     ended = threading.Event()
 
     def follow() -> None:
-        for epoch, checkpoint in sorted(coming.items()):
-            while not checkpoint.path.exists():  # it comes by a rename: there it is whole
+        for epoch, checkpoint in sorted(scheduled.items()):
+            while not checkpoint.path.exists():  # it appears by a rename, so it is complete
                 if ended.wait(POLL_S):
                     return
             if ended.is_set():

@@ -1,4 +1,4 @@
-"""A training job: what crosses to the workers, and the files of a run's workspace."""
+"""A training job: the arguments of the workers, and the files in a run's workspace."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ ROWS, DIVERGED = "rows.npz", "diverged.json"
 
 
 class TrainingJob(Frozen):
-    """All that a worker reads. Paths are absolute: Ray's workers change directory.
+    """The arguments of a worker. Paths are absolute, because Ray changes the workers' directory.
 
-    `carried` is the state that the run goes on from, where another number of workers wrote one;
-    `progress` is the file that `who` writes progress to.
+    `resume_from` is a training state of another layout (workers, ZeRO stage, device) to start
+    from, or None; `progress` is the progress file, and `who` the name of the trial in it.
     """
 
     workspace: Path
-    carried: Path | None
+    resume_from: Path | None
     start: Path
     sft: SftConfig
     place: PlaceConfig
@@ -28,16 +28,16 @@ class TrainingJob(Frozen):
 
 
 class Divergence(Frozen):
-    """Where the loss stopped being a finite number: the batch, how many steps had been saved
-    before it, and the checkpoint of their weights, None where there were none."""
+    """The first batch whose loss is NaN or infinite. `last_step` is the step of the last saved
+    state before it (0: none was saved), and `checkpoint` its weights (None: none was saved)."""
 
     epoch: int
     step: int
     rows: tuple[int, ...]
-    done: int
-    kept: Path | None
+    last_step: int
+    checkpoint: Path | None
 
 
 def checkpoint_folder(workspace: Path, save: Save) -> Path:
-    """Where a checkpoint lies until the run is published."""
+    """Returns the folder of a checkpoint before the run is published."""
     return workspace / "checkpoints" / save.name

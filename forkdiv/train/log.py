@@ -1,4 +1,4 @@
-"""What a training run writes down as it goes: batches, losses over all ranks, its log."""
+"""The log of a training run: one row per logged step, with the loss over all ranks."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ SHOW_EVERY_S = 3.0
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The run's log, one row a logged step; of a step that a retry repeated, the last row."""
+    """Returns one row per logged step; for a step that a retry repeated, the last row."""
     by_step = {}
     for line in (path / LOG).read_text().splitlines():
-        with suppress(json.JSONDecodeError):  # a line torn by a kill
+        with suppress(json.JSONDecodeError):  # a kill can leave an incomplete line
             row = json.loads(line)
             if row["event"] == "step":
                 by_step[row["step"]] = row
@@ -31,7 +31,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 class TrainLog:
-    """The run's log file; rank 0 logs the steps, every rank its process."""
+    """The run's log file. Rank 0 logs the steps; every rank logs its process."""
 
     def __init__(self, path: Path, rank: int) -> None:
         self._path, self.rank = path, rank
@@ -43,12 +43,12 @@ class TrainLog:
 
 
 class Meter:
-    """Loss over all ranks, without any rank waiting for it.
+    """The loss over all ranks, computed without blocking the training steps.
 
-    The sums over ranks are started after a few steps and read a few steps later, when they have
-    long arrived; only the end of an epoch, where the ranks meet anyway, waits. So `diverged`, the
-    first step whose loss is no number, is known some steps later, to every rank at the same
-    step, and before an epoch ends.
+    The all-reduce of the losses starts every `LOG_EVERY_STEPS` steps and is read when the next
+    one starts; only `flush`, before a state or a checkpoint is saved, waits for it. So
+    `diverged`, the first batch whose loss is NaN or infinite, is known a few steps late, but on
+    every rank at the same step and before anything is saved.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Meter:
         self._pending: tuple[Any, Any, list[Batch], dict[str, Any]] | None = None
         self.diverged: Batch | None = None
         self._since = self._began = time.perf_counter()
-        self._first: int | None = None  # the first step of this attempt: a resumed run starts later
+        self._first: int | None = None  # first step of this attempt; a resumed run starts later
         self._show_after = 0.0
         self.loss = math.nan
 
@@ -118,24 +118,24 @@ class Meter:
         if self._progress and (now >= self._show_after or row["step"] == self._steps):
             self._show_after = now + SHOW_EVERY_S
             self._progress(
-                f"training step {row['step']}/{self._steps} "
-                f"(epoch {row['epoch']}/{self._config.epochs}), loss {self.loss:.4f}, "
-                f"lr {row['learning_rate']:.2g}{_normed(row['grad_norm'])}, "
+                f"fine-tuning: step {row['step']}/{self._steps}, "
+                f"epoch {row['epoch']}/{self._config.epochs}, loss {self.loss:.4f}, "
+                f"learning rate {row['learning_rate']:.2g}{_norm_text(row['grad_norm'])}, "
                 f"{row['response_tokens_per_s']:,.0f} response tokens/s, "
-                f"{row['memory_gib']:.2g} GiB a worker{self._left(row['step'], now)}"
+                f"{row['memory_gib']:.2g} GiB per worker{self._time_left(row['step'], now)}"
             )
 
-    def _left(self, step: int, now: float) -> str:
+    def _time_left(self, step: int, now: float) -> str:
         done, left = step - (self._first or 1) + 1, self._steps - step
         return f", {duration((now - self._began) / done * left)} left" if left else ""
 
 
-def _normed(norm: float | None) -> str:
+def _norm_text(norm: float | None) -> str:
     return "" if norm is None else f", gradient norm {norm:.2g}"
 
 
 def _memory(device: Any) -> float:
-    """GiB in use at most so far: of the GPU, else of this process."""
+    """Returns the peak memory in GiB: of the GPU, or of this process on CPU."""
     import torch
 
     if device.type == "cuda":

@@ -1,23 +1,23 @@
-"""The C library's allocator, told to keep what a training step frees for the next one."""
+"""Makes the C library's allocator keep freed memory for the next training step."""
 
 from __future__ import annotations
 
 import ctypes
 
-# Of <malloc.h>, and in bytes.
+# Parameters of mallopt, from <malloc.h>; values in bytes.
 SETTINGS = {
-    -1: 2**30,  # M_TRIM_THRESHOLD: how much may be free at the end of a heap
-    -2: 2**26,  # M_TOP_PAD: no heap of a thread (64 MiB each) is given up when it is empty
-    -3: 2**25,  # M_MMAP_THRESHOLD: larger blocks are mapped one by one
+    -1: 2**30,  # M_TRIM_THRESHOLD: free memory that a heap may keep at its end
+    -2: 2**26,  # M_TOP_PAD: keeps the empty heaps of threads, 64 MiB each
+    -3: 2**25,  # M_MMAP_THRESHOLD: larger blocks are mapped separately
 }
 
 
-def keep_freed() -> None:
-    """Freed memory stays with the process, as GPUs' memory does with torch.
+def keep_freed_memory() -> None:
+    """Keeps freed memory in the process, as torch does with GPU memory.
 
-    A step on CPU frees its activations, and glibc gives them back to the system, soonest in
-    threads but the first, where Ray Train's workers train; the next step then takes a page fault
-    for every 4 KiB. Where there is another C library nothing changes.
+    After a step on CPU, glibc returns the memory of the activations to the system, especially in
+    threads other than the main thread, where Ray Train runs the training function. The next step
+    then has a page fault for every 4 KiB. Has no effect with a C library without mallopt.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:

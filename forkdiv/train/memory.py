@@ -1,4 +1,4 @@
-"""What a fine-tuning run takes: its model's shapes, its steps, its memory. Nothing is loaded."""
+"""Estimates the memory of a fine-tuning run from its model's shapes, without loading weights."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from forkdiv.core.errors import refuse
 from forkdiv.models.checkpoint import read_config
 
 GIB = 2**30
-OVERHEAD_GIB = 1.5  # what the driver, the collectives' buffers and the allocator's gaps take
+OVERHEAD_GIB = 1.5  # driver, buffers of collectives, fragmentation of the allocator
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A model's size: parameters in all, those that are trained, and the largest that ZeRO-3
-    gathers at once (a layer or an embedding)."""
+    """The size of a model: all parameters, the trained parameters, and the largest number that
+    ZeRO-3 gathers at once (those of a layer or of an embedding)."""
 
     parameters: int
     trained: int
@@ -35,7 +35,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Memory:
-    """Estimates in GiB for one worker: what its GPU holds by kind, and its share of the host."""
+    """Estimates in GiB for one worker: its GPU memory by kind, and its share of host memory."""
 
     gpu: dict[str, float]
     host: float
@@ -46,7 +46,8 @@ class Memory:
 
 
 def read_architecture(path: Path) -> dict[str, Any]:
-    """A config.json, or that of a folder. Raises UserError where there is none."""
+    """Reads a config.json, or the config.json of a folder. Raises UserError if it cannot be
+    read."""
     if path.is_dir():
         return read_config(path)
     try:
@@ -55,16 +56,16 @@ def read_architecture(path: Path) -> dict[str, Any]:
             raise ValueError("no model_type")
     except (OSError, ValueError) as error:
         raise refuse(
-            "the architecture to plan for cannot be read",
+            "plan.architecture cannot be read",
             f"{path} ({error})",
-            "a config.json of transformers, or a folder that holds one",
+            "a config.json written by transformers, or a folder that contains one",
             "set plan.architecture",
         ) from error
     return config
 
 
 def shape(architecture: dict[str, Any], sft: SftConfig) -> Shape:
-    """The shapes of the model, built on the meta device: they take no memory."""
+    """Returns the shapes of the model, which is built on the meta device and takes no memory."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     kind = architecture["model_type"]
@@ -73,7 +74,7 @@ def shape(architecture: dict[str, Any], sft: SftConfig) -> Shape:
     )
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
-    total = sum(one.numel() for one in model.parameters())
+    total = sum(weight.numel() for weight in model.parameters())
     blocks = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
     sizes = [sum(p.numel() for p in block.parameters()) for stack in blocks for block in stack]
     embedding = model.get_input_embeddings().weight.numel()
@@ -93,11 +94,12 @@ def shape(architecture: dict[str, Any], sft: SftConfig) -> Shape:
 
 
 def estimate(shape: Shape, sft: SftConfig, place: PlaceConfig, tokens: int) -> Memory:
-    """An estimate for examples of `tokens` tokens, meant to be a little high.
+    """Estimates the memory for examples of `tokens` tokens; the estimate is meant to be slightly
+    too high.
 
-    Per parameter: its value and its gradient in the run's precision, and in float32 a copy of
-    its own, which ZeRO keeps, with Adam's two moments. Stage 1 spreads the last three over the
-    workers, stage 2 gradients too, stage 3 values too, of which it gathers a few at a time.
+    Per parameter: its value and its gradient in the run's precision, and in float32 ZeRO's copy
+    and Adam's two moments. Stage 1 partitions the last three over the workers, stage 2 also the
+    gradients, stage 3 also the values, of which it gathers a few at a time.
     """
     half = sft.dtype == "bfloat16"
     size, world, stage = (2 if half else 4), place.workers, place.zero_stage
@@ -110,25 +112,26 @@ def estimate(shape: Shape, sft: SftConfig, place: PlaceConfig, tokens: int) -> M
         host, optimizer = optimizer, 0.0
     if place.offload == "parameters":
         host, values = host + values, 0.0
-    lines = min(place.micro_batch or sft.batch_size, -(-sft.batch_size // world))
+    rows = min(place.micro_batch or sft.batch_size, -(-sft.batch_size // world))
     if place.pack_tokens:
-        lines = place.micro_batch or -(-sft.batch_size // world * tokens // place.pack_tokens)
-    read = lines * max(place.pack_tokens or 0, tokens)
+        rows = place.micro_batch or -(-sft.batch_size // world * tokens // place.pack_tokens)
+    in_pass = rows * max(place.pack_tokens or 0, tokens)  # tokens of one forward pass
     gpu = {
         "weights": values,
         "gradients": gradients,
         "optimizer": optimizer,
         "gathered weights": 3 * shape.largest * size if stage == 3 else 0.0,
-        "activations": read * _activations(shape, place) * size,
-        # as the model gives them, and in float32 with the loss's own copy and their gradient
-        "logits": read * shape.vocabulary * (2 * size + 12),
+        "activations": in_pass * _activations(shape, place) * size,
+        # in the run's precision, and in float32 with a copy for the loss and the gradient
+        "logits": in_pass * shape.vocabulary * (2 * size + 12),
         "overhead": OVERHEAD_GIB * GIB,
     }
     return Memory({name: value / GIB for name, value in gpu.items()}, host / GIB)
 
 
 def _activations(shape: Shape, place: PlaceConfig) -> float:
-    """Values kept for the backward pass, per token: norms, attention's parts, a gated layer."""
+    """Returns the number of activations per token that are kept for the backward pass: norms,
+    attention, and a gated feed-forward layer."""
     layer = 9 * shape.hidden + 2 * shape.key_value + 4 * shape.feed_forward
     if place.activation_checkpointing:
         return shape.layers * shape.hidden + layer
@@ -136,25 +139,26 @@ def _activations(shape: Shape, place: PlaceConfig) -> float:
 
 
 def _adapters(model: Any, sft: SftConfig) -> int:
-    """Parameters of LoRA's adapters: rank times the sides of every layer that gets one."""
+    """Returns the parameters of the LoRA adapters: rank · (inputs + outputs) of each adapted
+    layer."""
     output = model.get_output_embeddings()
     layers = {
         name: module
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear) and module is not output
     }
-    wanted = sft.lora.targets
+    targets = sft.lora.targets
     chosen = [
         module
         for name, module in layers.items()
-        if not wanted or name.rpartition(".")[2] in wanted or name in wanted
+        if not targets or name.rpartition(".")[2] in targets or name in targets
     ]
     if not chosen:
         names = sorted({name.rpartition(".")[2] for name in layers})
         raise refuse(
-            "no layer of this model is one of sft.lora.targets",
-            ", ".join(wanted),
+            "sft.lora.targets matches no layer of this model",
+            ", ".join(targets),
             ", ".join(names),
             "correct sft.lora.targets",
         )
-    return sum(sft.lora.rank * (one.in_features + one.out_features) for one in chosen)
+    return sum(sft.lora.rank * (layer.in_features + layer.out_features) for layer in chosen)

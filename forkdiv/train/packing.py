@@ -1,53 +1,54 @@
-"""How the examples of one optimizer step are dealt over workers and forward passes.
+"""Distributes the examples of one optimizer step over workers and forward passes.
 
-Which examples make a step is `train_plan.batches`' to say; how they are dealt is place: whatever is
-chosen here, the step's loss and gradient are the same sums in another order.
+`schedule.batches` decides which examples make a step. Their distribution does not change the result
+except for rounding: the loss and the gradient are the same sums in another order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-PackedRow = tuple[int, ...]  # examples side by side in one line of token ids
+PackedRow = tuple[int, ...]  # indices of the examples that share one row of token ids
 
 
-def lines(lengths: Sequence[int], pack_tokens: int | None) -> list[PackedRow]:
-    """The examples, of `lengths` tokens each, in lines: one to a line, or packed.
+def pack(lengths: Sequence[int], pack_tokens: int | None) -> list[PackedRow]:
+    """Packs examples of `lengths` tokens into rows; one example per row if `pack_tokens` is None.
 
-    Packing is first fit, the longest first: no line but that of a single longer example holds
-    more than `pack_tokens`, and fewer than twice the least possible number of lines are used.
+    Uses first-fit decreasing: a row has at most `pack_tokens` tokens, unless it is a single longer
+    example, and there are fewer than twice the smallest possible number of rows.
     """
     if pack_tokens is None:
         return [(i,) for i in range(len(lengths))]
     packed: list[list[int]] = []
-    room: list[int] = []
+    room: list[int] = []  # tokens that still fit into each row
     for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        at = next((at for at, left in enumerate(room) if lengths[i] <= left), None)
-        if at is None:
-            at = len(room)
+        row = next((row for row, left in enumerate(room) if lengths[i] <= left), None)
+        if row is None:
+            row = len(room)
             packed.append([])
             room.append(pack_tokens)
-        packed[at].append(i)
-        room[at] -= lengths[i]
-    return [tuple(line) for line in packed]
+        packed[row].append(i)
+        room[row] -= lengths[i]
+    return [tuple(row) for row in packed]
 
 
-def deal(
+def forward_passes(
     lengths: Sequence[int],
     world: int,
     micro_batch: int | None = None,
     pack_tokens: int | None = None,
 ) -> list[list[list[PackedRow]]]:
-    """The lines of a step by forward pass and worker: every worker makes equally many passes,
-    since ZeRO's workers meet in each; a pass without lines is an empty one.
+    """Returns the packed rows of a step by forward pass and worker.
 
-    Where there is more than one pass, or lines are packed, lines of about one length come
-    together, so that little is padded. `micro_batch` is the most lines of a pass, None all.
+    Every worker runs the same number of passes, because ZeRO synchronizes the workers in each
+    pass; a worker may have no rows in a pass. With several passes or packed rows, rows of similar
+    length share a pass, which saves padding. `micro_batch` is the maximum number of rows per
+    worker and pass; None puts all rows into one pass.
     """
-    found = lines(lengths, pack_tokens)
+    rows = pack(lengths, pack_tokens)
     if micro_batch is not None or pack_tokens is not None:
-        found.sort(key=lambda line: -sum(lengths[i] for i in line))
-    mine = [found[rank::world] for rank in range(world)]
-    most = max(len(part) for part in mine)
+        rows.sort(key=lambda row: -sum(lengths[i] for i in row))
+    by_rank = [rows[rank::world] for rank in range(world)]
+    most = max(len(part) for part in by_rank)
     size = micro_batch or max(most, 1)
-    return [[part[first : first + size] for part in mine] for first in range(0, most, size)]
+    return [[part[first : first + size] for part in by_rank] for first in range(0, most, size)]

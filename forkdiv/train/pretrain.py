@@ -1,5 +1,5 @@
-"""The base model: random weights and a tokenizer for the task's words, or a base that is there,
-then random walks."""
+"""The pretrained base model: random weights with a tokenizer for the task's words, or an existing
+checkpoint, trained on random walks."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from forkdiv.models.checkpoint import Checkpoint, check_end, check_vocabulary, o
 from forkdiv.tasks.base import Task
 from forkdiv.train import sft_run
 
-CONTEXT = 512  # tokens that our own models read
-END = "<eos>"  # the end token of our own tokenizers
+CONTEXT = 512  # context length of the pretrained models, in tokens
+END = "<eos>"  # end token of their tokenizers
 
 
 def planned_base(store: Store, task: Task, config: PretrainConfig) -> Checkpoint:
-    """The base that `config` describes, by name, whether or not it is there yet.
+    """Returns the base that `config` describes; it may not exist yet.
 
-    Raises UserError for a task that has no base of its own, and for a start that is no checkpoint
-    of ours or lacks words of the task.
+    Raises UserError for a task that no base can be pretrained for, and for a `config.start` that
+    is not a checkpoint or whose tokenizer lacks words of the task.
     """
     if not task.vocabulary():
         raise refuse(
-            "this task is in plain language and has no base model to build",
+            "forkdiv cannot pretrain a base model for this task, because its prompts are natural "
+            "language",
             "base=null",
-            "a Hugging Face folder",
+            "a Hugging Face checkpoint folder",
             "set base to a checkpoint",
         )
     start = _start_identity(task, config).fingerprint
@@ -41,16 +42,17 @@ def planned_base(store: Store, task: Task, config: PretrainConfig) -> Checkpoint
 def obtain_base(
     store: Store, task: Task, config: PretrainConfig, place: PlaceConfig, progress: Progress
 ) -> Checkpoint:
-    """The base that `config` describes, trained on a running Ray where it does not exist yet."""
+    """Returns the base that `config` describes; trains it on the running Ray if it does not
+    exist."""
     start = obtain_start(store, task, config)
-    progress(f"drawing {config.examples} examples of {config.walks} walks for a base model")
+    progress(f"pretraining: drawing {config.examples} {config.walks} walks for the base model")
     walks = dataset.obtain_walks(store, task, config, END)
     return sft_run.last(sft_run.obtain(store, walks, start, config.sft, place, progress))
 
 
 def obtain_start(store: Store, task: Task, config: PretrainConfig) -> Checkpoint:
-    """A checkpoint of random weights, or a copy of the one that `config` goes on from: in the
-    store every node can read it."""
+    """Returns a checkpoint with random weights, or a copy of `config.start`, in the store, where
+    every node can read it."""
 
     def make(folder: Path) -> None:
         if config.start:

@@ -1,7 +1,7 @@
-"""Ray Train's set-up of torch's process group, torch imported by none but the workers.
+"""Sets up torch's process group for Ray Train and imports torch in the workers only.
 
-`ray.train.torch` imports torch wherever it is named: in the trial and again in Ray Train's
-controller, one after the other and before a worker starts, which took five seconds of every run.
+With `ray.train.torch`, the trial and then Ray Train's controller import torch before a worker
+starts, which took five seconds of every run.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from ray.train.v2._internal.util import TrainingFramework
 
 from forkdiv.core.gc_pause import held_still
 
-LEAVE_S = 30
+SHUTDOWN_TIMEOUT_S = 30
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class ProcessGroup(BackendConfig):  # type: ignore[misc]
-    """Workers joined by torch's `backend`, nccl or gloo."""
+    """A Ray Train backend config for torch's `backend`: nccl or gloo."""
 
     backend: str
 
     @property
     def backend_cls(self) -> type[Backend]:
-        return _InWorkers
+        return _WorkerBackend
 
     @property
     def train_func_context(self) -> Callable[[], AbstractContextManager[None]]:
-        return _on_its_device
+        return _device_context
 
     @property
     def framework(self) -> TrainingFramework:
@@ -46,35 +46,36 @@ class ProcessGroup(BackendConfig):  # type: ignore[misc]
         return asdict(self)
 
 
-class _InWorkers(Backend):  # type: ignore[misc]
-    """Runs in the controller, and has the workers do what Ray's own backend has them do."""
+class _WorkerBackend(Backend):  # type: ignore[misc]
+    """Runs in the controller and calls the same functions on the workers as Ray's torch backend."""
 
-    share_cuda_visible_devices = True  # LOCAL_RANK counts the devices of a node
+    share_cuda_visible_devices = True  # LOCAL_RANK indexes the devices of a node
 
     def on_start(self, worker_group: Any, backend_config: ProcessGroup) -> None:
-        where = worker_group.execute_single(0, get_address_and_port)
-        of = len(worker_group)
+        address = worker_group.execute_single(0, get_address_and_port)
+        world = len(worker_group)
+        backend = backend_config.backend
         joining = [
-            worker_group.execute_single_async(rank, _join, backend_config.backend, where, rank, of)
-            for rank in range(of)
+            worker_group.execute_single_async(rank, _join, backend, address, rank, world)
+            for rank in range(world)
         ]
         ray.get(joining)
 
     def on_shutdown(self, worker_group: Any, backend_config: ProcessGroup) -> None:
         leaving = worker_group.execute_async(_leave, len(worker_group) > 1)
         try:
-            ray.get(leaving, timeout=LEAVE_S)
-        except ray.exceptions.GetTimeoutError:  # as in Ray: the processes are ended next
-            log.warning("the process group did not end within %d s", LEAVE_S)
+            ray.get(leaving, timeout=SHUTDOWN_TIMEOUT_S)
+        except ray.exceptions.GetTimeoutError:  # as in Ray, which then ends the processes
+            log.warning("the process group did not shut down within %d s", SHUTDOWN_TIMEOUT_S)
 
 
-def _join(backend: str, where: tuple[str, int], rank: int, of: int) -> None:
+def _join(backend: str, address: tuple[str, int], rank: int, world: int) -> None:
     with held_still():
         from ray.train.torch import config
 
-    os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = where[0], str(where[1])
+    os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = address[0], str(address[1])
     config._set_torch_distributed_env_vars()
-    config._setup_torch_process_group(backend, rank, of, "env://")
+    config._setup_torch_process_group(backend, rank, world, "env://")
 
 
 def _leave(destroy: bool) -> None:
@@ -84,8 +85,8 @@ def _leave(destroy: bool) -> None:
 
 
 @contextmanager
-def _on_its_device() -> Iterator[None]:
-    """Around the workers' function: each on the GPU that it was given."""
+def _device_context() -> Iterator[None]:
+    """Runs the training function with the worker's GPU as the current device."""
     from ray.train.torch.config import TorchConfigContextManager
 
     with TorchConfigContextManager():

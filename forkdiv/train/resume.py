@@ -1,8 +1,9 @@
-"""The state that a killed run resumes from, whoever wrote it: as many workers as now, or others.
+"""The training state that a killed run resumes from, also with another number of workers.
 
-Ray Train keeps the states of each layout (workers, ZeRO stage, device) in a folder of its own.
-Where another layout of the same stage came further, its state is carried over: through
-DeepSpeed's universal checkpoint, or as it is at stage 0, which spreads nothing over workers.
+Ray Train keeps the states of each layout (workers, ZeRO stage, device) in a separate folder. If
+another layout with the same ZeRO stage has a state of a later step, the run resumes from that
+state. It is converted to DeepSpeed's universal checkpoint, except at stage 0, which partitions
+nothing over the workers.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from forkdiv.core.progress import Progress
 from forkdiv.core.store import publish_folder
 
 TAG, RUN = "state", "run"  # DeepSpeed's name for a state; Ray Train's for a run
-SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's list of what was reported whole
+SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's list of complete reported states
 
 
 @dataclass(frozen=True)
 class State:
-    """What workers of one layout reported after `step`; `folder` holds DeepSpeed's files."""
+    """The state that the workers of one layout reported after `step`; `folder` contains
+    DeepSpeed's files."""
 
     layout: Path
     step: int
@@ -33,33 +35,37 @@ class State:
 
 
 def layout(workspace: Path, place: PlaceConfig) -> Path:
-    """Where Ray Train keeps the states of runs that are placed like this one."""
+    """Returns the folder in which Ray Train keeps the states of this layout."""
     return workspace / f"ray-w{place.workers}-z{place.zero_stage}-{place.device}"
 
 
-def carried(workspace: Path, place: PlaceConfig, progress: Progress) -> Path | None:
-    """A state of another layout, ready to be loaded; None where this layout's own is the furthest.
+def state_of_other_layout(workspace: Path, place: PlaceConfig, progress: Progress) -> Path | None:
+    """Returns the folder of a state of another layout, converted and ready to load; None if no
+    other layout has a state of a later step than this layout.
 
-    Raises RuntimeError with DeepSpeed's words where the conversion fails.
+    Raises RuntimeError with DeepSpeed's message if the conversion fails.
     """
-    own = layout(workspace, place)
+    current = layout(workspace, place)
     states = list(_states(workspace, place.zero_stage))
-    furthest = max(states, key=lambda one: (one.step, one.layout == own), default=None)
-    if furthest is None or furthest.layout == own:
+    latest = max(states, key=lambda state: (state.step, state.layout == current), default=None)
+    if latest is None or latest.layout == current:
         return None
-    progress(f"carrying over the state after step {furthest.step} from {furthest.layout.name}")
-    if own.exists():  # an older state of this layout: Ray Train would resume there
-        shutil.rmtree(own)
+    progress(
+        f"fine-tuning: converting the state after step {latest.step} "
+        f"from layout {latest.layout.name}"
+    )
+    if current.exists():  # Ray Train would resume from the older state in it
+        shutil.rmtree(current)
     if place.zero_stage == 0:
-        return furthest.folder
-    ready = workspace / f"universal-{furthest.layout.name}-{furthest.step}"
-    if not ready.exists():
-        _convert(furthest.folder / TAG, ready)
-    return ready
+        return latest.folder
+    converted = workspace / f"universal-{latest.layout.name}-{latest.step}"
+    if not converted.exists():
+        _convert(latest.folder / TAG, converted)
+    return converted
 
 
 def _states(workspace: Path, stage: int) -> Iterator[State]:
-    """The last state of every layout of one ZeRO stage."""
+    """Yields the last state of every layout with this ZeRO stage."""
     for snapshot in workspace.glob(f"ray-w*-z{stage}-*/{RUN}/{SNAPSHOT}"):
         from ray.train.v2.api.result import Result
 
@@ -69,18 +75,19 @@ def _states(workspace: Path, stage: int) -> Iterator[State]:
             yield State(snapshot.parent.parent, int(last.metrics["step"]), folder)
 
 
-def _convert(state: Path, ready: Path) -> None:
-    """DeepSpeed's state as its universal checkpoint, in a process that takes torch with it."""
-    aside = ready.with_name(f".{ready.name}")
+def _convert(state: Path, converted: Path) -> None:
+    """Converts DeepSpeed's state to a universal checkpoint, in a process of its own, so that this
+    process does not import torch."""
+    aside = converted.with_name(f".{converted.name}")
     shutil.rmtree(aside, ignore_errors=True)
     command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal"]
     command += ["--input_folder", str(state), "--output_folder", str(aside / TAG)]
-    # our models say nothing of tensor parallelism, so that there is nothing to say of it
+    # the states have no metadata on tensor parallelism; this option adds it
     command += ["--inject_missing_state", "--num_extract_workers=1", "--num_merge_workers=1"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
+    process = subprocess.run(command, capture_output=True, text=True)
+    if process.returncode != 0:
         raise RuntimeError(
-            f"DeepSpeed could not convert {state} for another number of workers: "
-            f"{json.dumps(done.stderr[-2000:])}"
+            f"DeepSpeed could not convert the training state {state} to another number of workers: "
+            f"{json.dumps(process.stderr[-2000:])}"
         )
-    publish_folder(aside, ready)
+    publish_folder(aside, converted)

@@ -1,4 +1,5 @@
-"""The plan of a fine-tuning run: which examples make which step, at which rate, what is saved."""
+"""The schedule of a fine-tuning run: the batch and learning rate of each step, and the
+checkpoints."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from forkdiv.core.errors import refuse
 
 @dataclass(frozen=True)
 class Batch:
-    """Which examples make one optimizer step; epochs and steps count from 1."""
+    """The examples of one optimizer step; `epoch` and `step` count from 1."""
 
     epoch: int
     step: int
@@ -22,14 +23,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class Save:
-    """A checkpoint that is written after `step`; 1.5 epochs end in the middle of the second."""
+    """A checkpoint that is written after `step`; epoch 1.5 is in the middle of the second epoch."""
 
     step: int
     epoch: float
 
     @property
     def name(self) -> str:
-        """Of its folder: by the epoch it ends, else by its step."""
+        """The name of its folder: by epoch at the end of an epoch, otherwise by step."""
         whole = self.epoch == int(self.epoch)
         return epoch_name(int(self.epoch)) if whole else f"step-{self.step:06d}"
 
@@ -39,7 +40,8 @@ def epoch_name(epoch: int) -> str:
 
 
 def batches(examples: int, config: SftConfig) -> Iterator[Batch]:
-    """All optimizer steps in order: a fresh shuffle per epoch, the last batch may be short."""
+    """Yields the optimizer steps in order, shuffled anew in each epoch; the last batch of an epoch
+    may be smaller."""
     step = 0
     for epoch in range(1, config.epochs + 1):
         order = list(range(examples))
@@ -49,12 +51,12 @@ def batches(examples: int, config: SftConfig) -> Iterator[Batch]:
             yield Batch(epoch, step, tuple(order[first : first + config.batch_size]))
 
 
-def steps_an_epoch(examples: int, config: SftConfig) -> int:
+def steps_per_epoch(examples: int, config: SftConfig) -> int:
     return -(-examples // config.batch_size)
 
 
 def learning_rate(step: int, steps: int, config: SftConfig) -> float:
-    """Linear warm-up, then a half cosine to zero; `step` counts from 1."""
+    """Returns the learning rate: linear warm-up, then a cosine to zero; `step` counts from 1."""
     warmup = config.warmup_share * steps
     rising = min(1.0, step / warmup) if warmup else 1.0
     falling = 0.5 * (1 + math.cos(math.pi * (step - 1) / steps))
@@ -62,19 +64,19 @@ def learning_rate(step: int, steps: int, config: SftConfig) -> float:
 
 
 def saves(examples: int, config: SftConfig) -> list[Save]:
-    """The checkpoints that the run writes, in order; the end is always among them.
+    """Returns the checkpoints that the run writes, in order; the last step is always included.
 
-    Raises UserError where `save_steps` names a step that the run does not come to.
+    Raises UserError if `save_steps` contains a step after the end of the run.
     """
-    each = steps_an_epoch(examples, config)
+    each = steps_per_epoch(examples, config)
     total = each * config.epochs
     beyond = [step for step in config.save_steps if step > total]
     if beyond:
         raise refuse(
-            "sft.save_steps names a step that this run does not come to",
+            "sft.save_steps contains a step after the end of this run",
             beyond[0],
             f"1 to {total}: {config.epochs} epochs of {each} steps, {examples} examples",
-            "drop it, or train for more epochs",
+            "remove that step, or raise sft.epochs",
         )
     steps = {each * epoch for epoch in (*config.save_epochs, config.epochs)}
     steps.update(config.save_steps)
@@ -83,6 +85,6 @@ def saves(examples: int, config: SftConfig) -> list[Save]:
     return [Save(step, step / each) for step in sorted(steps)]
 
 
-def kept(examples: int, config: SftConfig) -> list[Save]:
-    """Those of them that the finished run still has: the newest, where `sft.keep` limits them."""
+def retained(examples: int, config: SftConfig) -> list[Save]:
+    """Returns the checkpoints that the finished run retains: the newest `sft.keep`, or all."""
     return saves(examples, config)[-(config.keep or 0) :]

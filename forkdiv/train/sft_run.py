@@ -1,8 +1,8 @@
-"""Supervised fine-tuning: Ray Train workers, a DeepSpeed engine in each, Hugging Face folders out.
+"""Supervised fine-tuning with Ray Train and DeepSpeed; writes Hugging Face checkpoints.
 
-One run is one artifact: `epoch-0004/`, `step-000250/` … as ordinary checkpoints, `log.jsonl`, and
-`saves.json`, which says what epoch each checkpoint is of. Until it is published everything lives
-in its workspace, which outlives a kill; Ray Train resumes there.
+One run is one artifact: the checkpoints `epoch-0004/`, `step-000250/` …, `log.jsonl`, and
+`saves.json` with the epoch of each checkpoint. Until the run is published, its files are in its
+workspace, which survives a kill and from which Ray Train resumes.
 """
 
 from __future__ import annotations
@@ -21,18 +21,19 @@ from forkdiv.core.store import Artifact, Store
 from forkdiv.data import dataset, tokenized
 from forkdiv.models.checkpoint import SAVES, Checkpoint, saved_in
 from forkdiv.train import resume
-from forkdiv.train.eval_during import Evaluate, watching
+from forkdiv.train.eval_during import Evaluate, evaluating
 from forkdiv.train.job import DIVERGED, ROWS, Divergence, TrainingJob, checkpoint_folder
 from forkdiv.train.log import LOG
-from forkdiv.train.schedule import epoch_name, kept
+from forkdiv.train.schedule import epoch_name, retained
 
 RAW = PromptConfig()
 
 
 def identity(data: str, start: str, config: SftConfig, prompt: PromptConfig = RAW) -> Identity:
-    """Of the run that fine-tunes checkpoint `start` on dataset `data`, both by fingerprint.
+    """Returns the identity of the run that fine-tunes checkpoint `start` on dataset `data`, both
+    given by fingerprint.
 
-    Workers, ZeRO stage and device are left out: they are where, not what.
+    Workers, ZeRO stage and device are not part of it, because they do not decide the result.
     """
     return Identity(
         "train", {"sft": config.deciding, "prompt": prompt}, {"dataset": data, "start": start}
@@ -49,8 +50,8 @@ def obtain(
     prompt: PromptConfig = RAW,
     evaluate: Evaluate | None = None,
 ) -> Artifact:
-    """The trained run, made by Ray Train where it does not exist yet. `evaluate` is called with
-    each checkpoint but the last while the training goes on, in a thread of its own.
+    """Returns the trained run; runs Ray Train if the store does not have it. `evaluate` is called
+    with each checkpoint but the last while training continues, in a separate thread.
 
     Raises UserError for examples that cannot be trained on, and InvalidResult where the loss
     became NaN or infinite.
@@ -59,43 +60,46 @@ def obtain(
 
     def make(folder: Path) -> None:
         rows = tokenized.encoded(dataset.stream(data.path), start.path, prompt)
-        wanted = kept(len(rows), config)
+        retained_saves = retained(len(rows), config)
         workspace = store.workspace(what)
         (workspace / DIVERGED).unlink(missing_ok=True)
         tokenized.write(workspace / ROWS, rows)
-        carried = resume.carried(workspace, place, progress)
-        progress(f"fine-tuning: starting {place.workers} workers")
+        resume_from = resume.state_of_other_layout(workspace, place, progress)
+        progress(f"fine-tuning: starting {place.workers} worker{'s' * (place.workers > 1)}")
         job = TrainingJob(
             workspace=workspace.resolve(),
-            carried=carried.resolve() if carried else None,
+            resume_from=resume_from.resolve() if resume_from else None,
             start=start.path.resolve(),
             sft=config,
             place=place,
             progress=progress.path.resolve(),
             who=progress.who,
         )
-        coming = {
-            save.epoch: Checkpoint(checkpoint_folder(workspace, save), _named(what, save.name))
-            for save in wanted[:-1]
+        scheduled = {
+            save.epoch: Checkpoint(
+                checkpoint_folder(workspace, save), _checkpoint_fingerprint(what, save.name)
+            )
+            for save in retained_saves[:-1]
         }
-        with watching(coming, evaluate) if evaluate and place.overlap else nullcontext():
-            from forkdiv.train.trainer import fit  # Ray: seconds
+        with evaluating(scheduled, evaluate) if evaluate and place.overlap else nullcontext():
+            from forkdiv.train.trainer import fit  # imports Ray, which takes seconds
 
             fit(job)
         _check_finished(workspace, start)
-        for save in wanted:
-            # linked, not moved: whatever fails before publishing, the workspace stays whole
+        for save in retained_saves:
+            # hard links: the workspace stays complete if anything fails before publishing
             shutil.copytree(
                 checkpoint_folder(workspace, save), folder / save.name, copy_function=os.link
             )
-        (folder / SAVES).write_text(json.dumps({save.name: save.epoch for save in wanted}))
+        epochs = {save.name: save.epoch for save in retained_saves}
+        (folder / SAVES).write_text(json.dumps(epochs))
         shutil.copyfile(workspace / LOG, folder / LOG)
 
     return store.obtain(what, make, progress)
 
 
 def checkpoints(run: Artifact) -> dict[float, Checkpoint]:
-    """The run's checkpoints by epoch, in order; 1.5 is in the middle of the second."""
+    """Returns the run's checkpoints by epoch, in order; 1.5 is in the middle of epoch 2."""
     _, saved = saved_in(run.path)
     return {
         epoch: Checkpoint(folder, f"{run.fingerprint}-{folder.name}")
@@ -104,29 +108,29 @@ def checkpoints(run: Artifact) -> dict[float, Checkpoint]:
 
 
 def planned(store: Store, run: Identity, config: SftConfig) -> Checkpoint:
-    """The checkpoint at the run's end, before it is made."""
+    """Returns the last checkpoint of a run that may not exist yet."""
     name = epoch_name(config.epochs)
-    return Checkpoint(store.path(run) / name, _named(run, name))
+    return Checkpoint(store.path(run) / name, _checkpoint_fingerprint(run, name))
 
 
 def last(run: Artifact) -> Checkpoint:
-    """The checkpoint at the run's end."""
+    """Returns the last checkpoint of the run."""
     return list(checkpoints(run).values())[-1]
 
 
-def _named(run: Identity, name: str) -> str:
+def _checkpoint_fingerprint(run: Identity, name: str) -> str:
     return f"{run.fingerprint}-{name}"
 
 
 def _check_finished(workspace: Path, start: Checkpoint) -> None:
-    """Raise InvalidResult where the workers gave up, naming the batch and what is left."""
+    """Raises InvalidResult if the loss diverged, with the batch and the last good checkpoint."""
     if not (workspace / DIVERGED).exists():
         return
     lost = Divergence.model_validate_json((workspace / DIVERGED).read_text())
     rows = ", ".join(map(str, lost.rows[:8])) + (" …" if len(lost.rows) > 8 else "")
-    after = f"after step {lost.done}" if lost.done else "that it started from"
+    after = f"after step {lost.last_step}" if lost.last_step else "before the first step"
     raise InvalidResult(
         f"the loss became NaN or infinite at step {lost.step} (epoch {lost.epoch}, examples "
-        f"{rows} of the dataset); the weights {after} are kept in {lost.kept or start.path}: lower "
-        "sft.learning_rate, or look at these examples"
+        f"{rows} of the dataset); the weights {after} are in {lost.checkpoint or start.path}; "
+        "lower sft.learning_rate, or check these examples"
     )

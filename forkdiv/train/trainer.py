@@ -1,4 +1,4 @@
-"""Ray Train around the workers of a fine-tuning run."""
+"""Starts the workers of a fine-tuning run with Ray Train."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ CLEANER = PlacementGroupCleanerCallback
 
 
 class Trainer(DataParallelTrainer):  # type: ignore[misc]
-    """Without what a run of ours would wait for in vain: the actor that deals out Ray Data, which
-    holds none, and, where no dashboard runs, the one that frees the CPUs of a controller that was
-    killed: it asks the dashboard who lives, and every run would wait 12 s for it to give up."""
+    """Ray Train's trainer without two callbacks that only delay a run: the actor for Ray Data,
+    which is not used here, and, without a dashboard, the cleaner of placement groups. The cleaner
+    queries the dashboard, and every run would wait 12 s until it times out."""
 
     def __init__(self, *arguments: Any, dashboard: bool, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         self._dashboard = dashboard
 
     def _create_default_callbacks(self) -> list[Any]:
-        every: list[Any] = super()._create_default_callbacks()
-        vain = {DatasetsCallback} if self._dashboard else {DatasetsCallback, CLEANER}
-        return [one for one in every if type(one) not in vain]
+        callbacks: list[Any] = super()._create_default_callbacks()
+        unused = {DatasetsCallback} if self._dashboard else {DatasetsCallback, CLEANER}
+        return [callback for callback in callbacks if type(callback) not in unused]
 
 
 def fit(job: TrainingJob) -> None:
-    """Run `job` to its end; a run of the same workspace and layout goes on where it was.
+    """Runs `job` to its end; resumes an earlier run of the same workspace and layout.
 
-    Raises ray.train.TrainingFailedError where workers failed more often than `place` allows.
+    Raises ray.train.TrainingFailedError if workers failed more often than `place.max_failures`.
     """
     workspace, place = job.workspace, job.place
     (workspace / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,7 @@ def fit(job: TrainingJob) -> None:
         ),
         backend_config=ProcessGroup("nccl" if gpu else "gloo"),
         run_config=RunConfig(
-            # the same folder and name again resume the run: no time stamp in either
+            # no time stamp in name or folder: Ray Train resumes a run with the same two
             name=resume.RUN,
             storage_path=str(resume.layout(workspace, place)),
             failure_config=FailureConfig(

@@ -1,4 +1,4 @@
-"""What each Ray Train worker runs: a DeepSpeed engine, step by step through the batches."""
+"""The training loop of each Ray Train worker, with a DeepSpeed engine."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from forkdiv.models import lora
 from forkdiv.models.digests import seal
 from forkdiv.train.job import DIVERGED, ROWS, Divergence, TrainingJob, checkpoint_folder
 from forkdiv.train.log import LOG, Meter, TrainLog
-from forkdiv.train.malloc import keep_freed
-from forkdiv.train.packing import deal
+from forkdiv.train.malloc import keep_freed_memory
+from forkdiv.train.packing import PackedRow, forward_passes
 from forkdiv.train.resume import TAG
 from forkdiv.train.schedule import Batch, Save, batches, learning_rate, saves
 
@@ -33,52 +33,57 @@ JOB = "job"
 
 @dataclass(frozen=True)
 class Worker:
-    """One rank's engine and what its steps read."""
+    """One rank's engine and the inputs of its steps."""
 
     engine: Any
     rows: Sequence[tokenized.Row]
-    step_ends: Any  # the ids, as a tensor, of tokens that end a line
+    step_ends: Any  # a tensor of the ids of tokens that end a line
     config: SftConfig
     place: PlaceConfig
     rank: int
     world: int
 
     def step(self, batch: Sequence[int]) -> tuple[Any, int]:
-        """One optimizer step; this rank's part of the loss, and the batch's response tokens.
+        """Runs one optimizer step; returns this rank's part of the loss and the number of response
+        tokens in the whole batch.
 
-        The loss is the mean per response token of the whole batch, times `world`: DeepSpeed
-        averages gradients over ranks, whose parts may differ in length. So each part is divided
-        by the tokens of the whole batch, which every rank can count, and times `world`.
+        The loss is the mean over the response tokens of the whole batch, times `world`. DeepSpeed
+        averages gradients over the ranks, and the ranks may have different numbers of tokens, so
+        each rank divides its sum by the token count of the whole batch and multiplies by `world`.
         """
         rows = [self.rows[i] for i in batch]
         total = sum(len(response) for _, response in rows)
         lengths = [len(prompt) + len(response) for prompt, response in rows]
-        passes = deal(lengths, self.world, self.place.micro_batch, self.place.pack_tokens)
+        passes = forward_passes(lengths, self.world, self.place.micro_batch, self.place.pack_tokens)
         summed: Any = 0.0
-        for at, parts in enumerate(passes):
-            # gradients add up over the passes, and are exchanged in the last
-            self.engine.set_gradient_accumulation_boundary(at + 1 == len(passes))
-            loss = self._summed(rows, parts[self.rank]) * (self.world / total)
+        for i, parts in enumerate(passes):
+            # gradients accumulate over the passes and are reduced in the last pass
+            self.engine.set_gradient_accumulation_boundary(i + 1 == len(passes))
+            loss = self._loss_sum(rows, parts[self.rank]) * (self.world / total)
             self.engine.backward(loss, scale_wrt_gas=False)
             summed = summed + loss.detach()
         self.engine.step()
         return summed, total
 
-    def _summed(self, rows: Sequence[tokenized.Row], lines: Sequence[tuple[int, ...]]) -> Any:
-        """The loss summed over the response tokens of one forward pass."""
+    def _loss_sum(self, rows: Sequence[tokenized.Row], packed: Sequence[PackedRow]) -> Any:
+        """Returns the loss summed over the response tokens of one forward pass."""
         from forkdiv.train.collate import collate
         from forkdiv.train.losses.response import response_loss
 
-        read = collate(rows, lines).to(self.engine.device)
-        logits = self.engine(**read.inputs, use_cache=False).logits
-        return response_loss(logits, read.targets, read.first, self.config, self.step_ends)
+        batch = collate(rows, packed).to(self.engine.device)
+        logits = self.engine(**batch.inputs, use_cache=False).logits
+        return response_loss(logits, batch.targets, batch.first, self.config, self.step_ends)
 
 
 def train_worker(config: dict[str, str]) -> None:
-    """Load, resume, then step by step through the batches. `config` holds the job as JSON."""
+    """The function that Ray Train runs on each worker: loads the model, resumes, and trains.
+
+    `config` holds the job as JSON under the key `JOB`.
+    """
     job = TrainingJob.model_validate_json(config[JOB])
     place, workspace = job.place, job.workspace
-    # read when DeepSpeed is imported; not by Ray, which would start processes of another kind
+    # DeepSpeed reads them at import. Not set through Ray: a runtime environment would start
+    # separate worker processes.
     os.environ |= {"DS_ACCELERATOR": "cuda" if place.device == "gpu" else "cpu"}
     os.environ |= {"DS_LOG_LEVEL": "error"}
     with held_still():
@@ -89,7 +94,7 @@ def train_worker(config: dict[str, str]) -> None:
         from forkdiv.models.prompting import line_ends
 
     if place.device == "cpu":
-        keep_freed()
+        keep_freed_memory()
     context = train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     progress = Progress(job.progress, job.who)
@@ -102,65 +107,65 @@ def train_worker(config: dict[str, str]) -> None:
     with held_still():
         engine = new_engine(job.start, job.sft, place, world)
     worker = Worker(engine, rows, step_ends, job.sft, place, rank, world)
-    done = _resume(engine, job.carried)
+    first = _resume(engine, job.resume_from)
 
     plan = list(batches(len(rows), job.sft))
-    if done and rank == 0:
-        progress(f"resuming after step {done} of {len(plan)}")
-    coming = {save.step: save for save in saves(len(rows), job.sft)}
+    if first and rank == 0:
+        progress(f"fine-tuning: resuming after step {first} of {len(plan)}")
+    scheduled = {save.step: save for save in saves(len(rows), job.sft)}
     meter = Meter(log, progress if rank == 0 else None, job.sft, len(plan))
     engine.train()
-    log.event("ready", step=done, rank=rank)
-    for at, batch in enumerate(plan[done:], done):
+    log.event("ready", step=first, rank=rank)
+    for i, batch in enumerate(plan[first:], first):
         for group in engine.optimizer.param_groups:
             group["lr"] = learning_rate(batch.step, len(plan), job.sft)
-        # by the step, so that a resumed run drops out what an undisturbed one does
+        # seeded by step, so that dropout in a resumed run equals that of an uninterrupted run
         torch.manual_seed(_seed(job.sft.seed, batch.step, rank))
         meter.step(batch, *worker.step(batch.rows), engine)
-        ends = at + 1 == len(plan) or plan[at + 1].epoch != batch.epoch
-        kept = ends or (place.resume_every and batch.step % place.resume_every == 0)
-        save = coming.get(batch.step)
-        if kept or save:
+        ends_epoch = i + 1 == len(plan) or plan[i + 1].epoch != batch.epoch
+        saves_state = ends_epoch or (place.resume_every and batch.step % place.resume_every == 0)
+        save = scheduled.get(batch.step)
+        if saves_state or save:
             meter.flush()
         if meter.diverged:
-            _give_up(worker, meter.diverged, tokenizer, job)
+            _record_divergence(worker, meter.diverged, tokenizer, job)
             return
         if save:
             export(engine, job.sft, tokenizer, checkpoint_folder(workspace, save))
             if rank == 0:
-                _drop_older(workspace, list(coming.values()), save, job.sft.keep)
-        if kept:
-            _report(engine, batch, meter)
+                _delete_older(workspace, list(scheduled.values()), save, job.sft.keep)
+        if saves_state:
+            _report_state(engine, batch, meter)
 
 
 def _seed(*parts: int) -> int:
-    """A seed of its own for every step and rank."""
+    """Returns a different seed for every step and rank."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def _drop_older(workspace: Path, coming: list[Save], now: Save, keep: int | None) -> None:
-    """Delete checkpoints that `keep` newer ones have followed."""
-    done = [save for save in coming if save.step <= now.step]
-    for old in done[:-keep] if keep else ():
+def _delete_older(workspace: Path, scheduled: list[Save], now: Save, keep: int | None) -> None:
+    """Deletes all but the newest `keep` checkpoints; deletes none where `keep` is None."""
+    written = [save for save in scheduled if save.step <= now.step]
+    for old in written[:-keep] if keep else ():
         folder = checkpoint_folder(workspace, old)
         if folder.exists():
             shutil.rmtree(folder)
 
 
 def new_engine(start: Path, config: SftConfig, place: PlaceConfig, world: int) -> Any:
-    """A DeepSpeed engine around the checkpoint `start`, as the config and the place ask."""
+    """Returns a DeepSpeed engine with the weights of the checkpoint `start`."""
     import torch
 
     from forkdiv.models.loading import load_model
 
-    with _absent("mlflow"):
+    with _hidden_module("mlflow"):
         import deepspeed
-    # nothing here is compiled, but DeepSpeed's Muon would import torch's compiler: two seconds
+    # DeepSpeed's Muon optimizer, which is not used, would import torch's compiler: two seconds
     os.environ["TORCHDYNAMO_DISABLE"] = "1"
 
-    # Its shared-memory op would be compiled at every start for nothing on CPU, and a build that
-    # is killed leaves a lock behind that hangs the next one for ever.
+    # On CPU, DeepSpeed would compile its shared-memory op at every start without using it, and a
+    # build that is killed leaves a lock on which the next build waits for ever.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     torch.manual_seed(config.seed)
     half = config.dtype == "bfloat16"
@@ -173,32 +178,32 @@ def new_engine(start: Path, config: SftConfig, place: PlaceConfig, world: int) -
         model.gradient_checkpointing_enable({"use_reentrant": False})
     engine, *_ = deepspeed.initialize(
         model=model,
-        model_parameters=[one for one in model.parameters() if one.requires_grad],
+        model_parameters=[weight for weight in model.parameters() if weight.requires_grad],
         config=deepspeed_config(config, place, world),
     )
     return engine
 
 
 @contextmanager
-def _absent(name: str) -> Iterator[None]:
-    """As if `name` were not installed. DeepSpeed's autotuner, which nothing here uses, imports
-    mlflow wherever it is: seconds of the start of every worker."""
-    held = sys.modules.get(name)
+def _hidden_module(name: str) -> Iterator[None]:
+    """Hides the module `name` from imports. DeepSpeed's autotuner, which is not used here, imports
+    mlflow where it is installed, which takes seconds at the start of every worker."""
+    loaded = sys.modules.get(name)
     sys.modules[name] = None  # type: ignore[assignment]
     try:
         yield
     finally:
         sys.modules.pop(name)
-        if held is not None:
-            sys.modules[name] = held
+        if loaded is not None:
+            sys.modules[name] = loaded
 
 
 def deepspeed_config(config: SftConfig, place: PlaceConfig, world: int) -> dict[str, Any]:
-    """DeepSpeed's own settings. How a batch is cut into passes is not among them: `Worker.step`
-    does that, and says itself where gradients are exchanged."""
+    """Returns DeepSpeed's config. It does not say how a batch is split into forward passes:
+    `Worker.step` splits it and sets the gradient accumulation boundary itself."""
     zero: dict[str, Any] = {
         "stage": place.zero_stage,
-        # against fragments in a GPU's memory; on CPU gigabytes that are mapped anew at every step
+        # avoids fragmented GPU memory; on CPU it would allocate gigabytes at every step
         "contiguous_gradients": place.device == "gpu",
     }
     if place.offload != "none":
@@ -214,11 +219,11 @@ def deepspeed_config(config: SftConfig, place: PlaceConfig, world: int) -> dict[
             "params": {
                 "lr": config.learning_rate,
                 "weight_decay": config.weight_decay,
-                "torch_adam": True,  # DeepSpeed's own would have to be compiled
-                "fused": True,  # one pass over the weights: a quarter of the time
+                "torch_adam": True,  # DeepSpeed's Adam would have to be compiled
+                "fused": True,  # one pass over the weights, in a quarter of the time
             },
         },
-        "zero_force_ds_cpu_optimizer": False,  # the compiled one again, with offload
+        "zero_force_ds_cpu_optimizer": False,  # with offload, it would also have to be compiled
         "bf16": {"enabled": config.dtype == "bfloat16"},
         "zero_optimization": zero,
         "steps_per_print": 2**31 - 1,
@@ -226,61 +231,62 @@ def deepspeed_config(config: SftConfig, place: PlaceConfig, world: int) -> dict[
 
 
 def _check_packable(model: Any) -> None:
-    """Refuse to pack where examples side by side would see each other after all."""
+    """Raises UserError for a model in which packed examples would attend to each other."""
     kinds = sorted(set(getattr(model, "layer_types", None) or ["full_attention"]))
     if model._attn_implementation != "sdpa" or kinds != ["full_attention"]:
         raise refuse(
-            "this model cannot keep packed examples apart",
-            f"attention {model._attn_implementation}, layers {', '.join(kinds)}",
-            "scaled dot-product attention over the whole context in every layer",
-            "drop place.pack_tokens",
+            "this model cannot separate packed examples with an attention mask",
+            f"attention {model._attn_implementation}, layer types {', '.join(kinds)}",
+            "attention sdpa, and full_attention in every layer",
+            "remove place.pack_tokens",
         )
 
 
-def _give_up(worker: Worker, batch: Batch, tokenizer: Any, job: TrainingJob) -> None:
-    """Keep the weights of the last state as a checkpoint, and say what went wrong.
+def _record_divergence(worker: Worker, batch: Batch, tokenizer: Any, job: TrainingJob) -> None:
+    """Exports the weights of the last saved state as a checkpoint, and writes the divergence.
 
-    Not an exception: Ray Train would repeat the same steps to the same end.
+    It does not raise: Ray Train would retry, and the same steps would diverge again.
     """
-    done = _resume(worker.engine, job.carried)
-    kept = job.workspace / "last-good"
-    if done:
+    last_step = _resume(worker.engine, job.resume_from)
+    checkpoint = job.workspace / "last-good"
+    if last_step:
         if worker.rank == 0:
-            shutil.rmtree(kept, ignore_errors=True)  # of an earlier attempt
-        export(worker.engine, worker.config, tokenizer, kept)
+            shutil.rmtree(checkpoint, ignore_errors=True)  # of an earlier attempt
+        export(worker.engine, worker.config, tokenizer, checkpoint)
     if worker.rank == 0:
-        lost = Divergence(
+        divergence = Divergence(
             epoch=batch.epoch,
             step=batch.step,
             rows=batch.rows,
-            done=done,
-            kept=kept if done else None,
+            last_step=last_step,
+            checkpoint=checkpoint if last_step else None,
         )
-        write_text(job.workspace / DIVERGED, lost.model_dump_json())
+        write_text(job.workspace / DIVERGED, divergence.model_dump_json())
 
 
-def _resume(engine: Any, carried: Path | None) -> int:
-    """Load the last reported state, else the one that is carried over; its step, or 0."""
+def _resume(engine: Any, resume_from: Path | None) -> int:
+    """Loads the last reported state, otherwise the state in `resume_from`; returns its step, or 0
+    if there is neither."""
     from ray import train
 
     checkpoint = train.get_checkpoint()
     if checkpoint is None:
-        return _load(engine, carried) if carried else 0
+        return _load(engine, resume_from) if resume_from else 0
     with checkpoint.as_directory() as folder:
         return _load(engine, Path(folder))
 
 
 def _load(engine: Any, folder: Path) -> int:
-    # read at every load and nowhere else; one run may load both kinds
+    # DeepSpeed reads it at every load; one run may load both universal and ordinary checkpoints
     engine._config.load_universal_checkpoint = (folder / TAG / "zero").is_dir()
     path, state = engine.load_checkpoint(str(folder), tag=TAG)
     if path is None:
-        raise RuntimeError(f"DeepSpeed found no state to resume from in {folder}")
+        raise RuntimeError(f"DeepSpeed could not load the training state in {folder}")
     return int(state["step"])
 
 
-def _report(engine: Any, batch: Batch, meter: Meter) -> None:
-    """Hand the resumable state to Ray Train; every rank writes its own shard."""
+def _report_state(engine: Any, batch: Batch, meter: Meter) -> None:
+    """Reports the resumable training state to Ray Train; every rank writes its own shard."""
     from ray import train
 
     with tempfile.TemporaryDirectory() as folder:
@@ -292,7 +298,8 @@ def _report(engine: Any, batch: Batch, meter: Meter) -> None:
 
 
 def export(engine: Any, config: SftConfig, tokenizer: Any, path: Path) -> None:
-    """Write a Hugging Face folder; every rank takes part where ZeRO-3 spread the weights."""
+    """Writes a Hugging Face checkpoint folder; all ranks must call it, since ZeRO-3 partitions the
+    weights."""
     import deepspeed
     import torch.distributed as dist
 

@@ -12,7 +12,7 @@ from forkdiv.data.tokenized import Row
 from forkdiv.models.loading import new_model, word_tokenizer
 from forkdiv.train.collate import collate
 from forkdiv.train.losses.response import response_loss
-from forkdiv.train.packing import deal
+from forkdiv.train.packing import forward_passes
 from tests.bench.row import Row as Figure
 
 BATCH, ROUNDS, PACK = 64, 3, 256
@@ -50,7 +50,7 @@ def _mixed(random: Random) -> list[Row]:
 
 def _pass(model: torch.nn.Module, rows: list[Row], pack: int | None) -> None:
     lengths = [len(prompt) + len(response) for prompt, response in rows]
-    for parts in deal(lengths, 1, None, pack):
+    for parts in forward_passes(lengths, 1, None, pack):
         read = collate(rows, parts[0])
         logits = model(**read.inputs, use_cache=False).logits
         ends = torch.tensor([], dtype=torch.long)

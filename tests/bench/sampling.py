@@ -102,7 +102,7 @@ def _through_serve(
         started = time.perf_counter()
         app = deployment.deploy(spec)
         client = deployment.ServeSampler(app, spec.config)
-        handle = deployment.wait(app, 600)
+        handle = deployment.wait_until_ready(app, 600)
         up = time.perf_counter() - started
         one = [Request(problems[0], 0, 1, 1)]
         _tokens(client, base, hot, one)

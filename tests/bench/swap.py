@@ -67,7 +67,7 @@ def _swapped(base: Checkpoint, others: Sequence[Checkpoint]) -> tuple[float, flo
     cold = time.perf_counter() - started
     for one in [*others, *others]:
         list(client.sample(one, DecoderConfig(), requests))
-    swaps = [one["seconds"] for one in deployment.wait(app, 10).swaps.remote().result()]
+    swaps = [one["seconds"] for one in deployment.wait_until_ready(app, 10).swaps.remote().result()]
     ray_serve.delete(app)
     first, again = (statistics.median(part) for part in np.split(np.array(swaps[1:]), 2))
     return cold, float(first), float(again)

@@ -99,7 +99,7 @@ def branches(probe: tuple[int, ...], decoder: DecoderConfig) -> list[tuple[int, 
     """How the other samples of a tree begin."""
     logs = [np.log(softmax(LOGITS[probe[:at]])) for at in range(LENGTH)]
     likely = [dict(enumerate(row.tolist())) for row in logs]
-    spread = sample_trees.spread(probe, likely, decoder)
+    spread = sample_trees.tree_branches(probe, likely, decoder)
     return [probe[: one.at] + (() if one.token is None else (one.token,)) for one in spread]
 
 

@@ -69,7 +69,7 @@ def test_every_command_of_a_block_parses(
 ) -> None:
     """Verbs, options, settings and named configs exist, whether or not the block is run."""
     monkeypatch.chdir(workspace.write_files(tmp_path, block.page))
-    for command in block.commands():
+    for command in workspace.commands(block):
         check(command, monkeypatch)
 
 

@@ -3,6 +3,7 @@ list of settings is that of the code."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from forkdiv.cli.verbs import VERBS
 from tests.docs.pages import NAMES, ROOT, anchor, headings, links
+from tests.test_layers import MAY_IMPORT
 
 MOST_LINES = 150
 GUIDE = [name for name in NAMES if name.startswith("docs/")]
@@ -62,6 +64,26 @@ def test_every_verb_is_in_the_table_of_commands() -> None:
 @pytest.mark.parametrize("config", sorted((ROOT / "jobs/configs").glob("*.yaml")), ids=str)
 def test_every_named_config_is_in_the_table_of_studies(config: Path) -> None:
     assert f"`{config.stem}`" in (ROOT / "docs/studies.md").read_text()
+
+
+def test_the_table_of_rooms_is_the_rule_that_the_layer_test_holds() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \| [^|]+ \|(.*)\|$",
+        _section("docs/architecture.md", "The rooms"),
+        re.MULTILINE,
+    )
+    direct = {room: re.findall(r"`(\w+)`", others) for room, others in rows}
+    assert {room: _reached(room, direct) for room in direct} == {
+        room: set(others) for room, others in MAY_IMPORT.items()
+    }
+
+
+def _section(page: str, heading: str) -> str:
+    return (ROOT / page).read_text().partition(f"## {heading}\n")[2].partition("\n## ")[0]
+
+
+def _reached(room: str, direct: dict[str, list[str]]) -> set[str]:
+    return {*direct[room]}.union(*(_reached(other, direct) for other in direct[room]))
 
 
 def test_the_page_of_settings_is_that_of_the_code() -> None:

@@ -75,10 +75,13 @@ def models() -> Path:
 
 def script(block: Block, added: tuple[str, ...] = ()) -> str:
     """The block as a shell script, with settings added to each command of forkdiv's."""
+    return "\n".join(commands(block, added))
+
+
+def commands(block: Block, added: tuple[str, ...] = ()) -> list[str]:
+    """The commands of a block as they are run."""
     settings = shlex.join([*block.added, *added])
-    return "\n".join(
-        f"{line} {settings}" if takes_settings(line) else line for line in block.commands()
-    )
+    return [f"{line} {settings}" if takes_settings(line) else line for line in block.commands()]
 
 
 def takes_settings(command: str) -> bool:

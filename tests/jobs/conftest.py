@@ -62,7 +62,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def submit(
-    address: str, *command: str, token: str = TOKEN, timeout: float = 500
+    address: str, *command: str, token: str = TOKEN, timeout: float = 800
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [RAY, "job", "submit", "--address", address, "--working-dir", ".", "--", *command],

@@ -6,13 +6,13 @@ import pytest
 
 from tests.jobs.conftest import Submitted, submit, wait_until_up
 
-pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("submitted")]
+pytestmark = pytest.mark.stack
 
 
 def test_a_submitted_study_runs_on_the_cluster(submitted: Submitted) -> None:
     assert "succeeded" in submitted.output
     cells = submitted.summary["cells"]
-    assert cells and {cell["fork_density"] for cell in cells} == {1.0}
+    assert cells and all(cell["valid"] for cell in cells)
 
 
 def test_bad_input_fails_the_job(head: str, submitted: Submitted) -> None:

@@ -7,7 +7,7 @@ import pytest
 from forkdiv.data import dataset
 from tests.jobs.conftest import Submitted
 
-pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("submitted")]
+pytestmark = pytest.mark.stack
 
 
 def test_every_way_of_synthesis_is_trained_and_evaluated_side_by_side(

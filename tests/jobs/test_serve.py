@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from forkdiv.core.config.study import HttpConfig
-from jobs.serve import KEY, key_for, url_of
+from jobs.serve import KEY, api_key, base_url
 
 
 @pytest.fixture(autouse=True)
@@ -17,19 +17,19 @@ def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
 def test_this_machine_alone_needs_no_key(host: str) -> None:
-    assert key_for(HttpConfig(host=host)) is None
+    assert api_key(HttpConfig(host=host)) is None
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "node-7"])
 def test_beyond_this_machine_a_key_is_made_up_each_time(host: str) -> None:
-    made = {key_for(HttpConfig(host=host)) for _ in range(2)}
+    made = {api_key(HttpConfig(host=host)) for _ in range(2)}
     assert len(made) == 2
     assert all(len(key or "") >= 32 for key in made)
 
 
 def test_a_key_of_the_environments_is_asked_for_here_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEY, "mine")
-    assert key_for(HttpConfig()) == key_for(HttpConfig(host="0.0.0.0")) == "mine"
+    assert api_key(HttpConfig()) == api_key(HttpConfig(host="0.0.0.0")) == "mine"
 
 
 @pytest.mark.parametrize(
@@ -43,4 +43,4 @@ def test_a_key_of_the_environments_is_asked_for_here_too(monkeypatch: pytest.Mon
     ],
 )
 def test_clients_are_told_an_address_that_they_can_use(host: str, shown: str) -> None:
-    assert url_of(HttpConfig(host=host, port=8001)) == f"http://{shown}:8001/v1"
+    assert base_url(HttpConfig(host=host, port=8001)) == f"http://{shown}:8001/v1"

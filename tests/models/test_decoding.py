@@ -154,9 +154,9 @@ def processor() -> DecoderProcessor:
 
 def asking(decoder: DecoderConfig) -> SamplingParams:
     """What the engine asks vLLM for."""
-    from forkdiv.sample.engine_settings import parameters
+    from forkdiv.sample.engine_settings import sampling_params
 
-    return parameters(decoder, n=1, seed=7, first_index=0)
+    return sampling_params(decoder, n=1, seed=7, first_index=0)
 
 
 def added(*rows: tuple[int, SamplingParams, list[int]], size: int = 4) -> BatchUpdate:
@@ -237,12 +237,12 @@ def test_arguments_follow_their_request_when_it_moves_and_end_with_it() -> None:
     ("arguments", "message"),
     [
         ({"top_sigma": 1.0}, "unknown decoder argument top_sigma, got 1.0; allowed: top_n_sigma"),
-        ({"top_n_sigma": "1"}, "top_n_sigma: got '1'; allowed: a number"),
-        ({"top_n_sigma": True}, "top_n_sigma: got True"),
-        ({"top_n_sigma": math.nan}, "top_n_sigma: got nan"),
-        ({"gate_entropy": 1.0}, "come together, cold_temperature is missing"),
-        ({"gate_entropy": -1.0, "cold_temperature": 1.0}, "gate_entropy: got -1.0"),
-        ({"first_tokens": 2.5, "first_index": 0, "first_seed": 0}, "a whole number from 2 on"),
+        ({"top_n_sigma": "1"}, "top_n_sigma is out of range: got '1'; allowed: a number"),
+        ({"top_n_sigma": True}, "top_n_sigma is out of range: got True"),
+        ({"top_n_sigma": math.nan}, "top_n_sigma is out of range: got nan"),
+        ({"gate_entropy": 1.0}, "must be set together: cold_temperature is missing"),
+        ({"gate_entropy": -1.0, "cold_temperature": 1.0}, "gate_entropy is out of range: got -1.0"),
+        ({"first_tokens": 2.5, "first_index": 0, "first_seed": 0}, "an integer of at least 2"),
         ({"first_tokens": 2, "first_index": 0, "first_seed": 0}, "needs a seed"),
     ],
 )
@@ -255,5 +255,5 @@ def test_arguments_of_a_request_that_mean_nothing_are_refused(
 
 def test_a_gate_without_a_hot_temperature_is_refused() -> None:
     gate = {"gate_entropy": 1.0, "cold_temperature": 1.0}
-    with pytest.raises(ValueError, match="hot temperature"):
+    with pytest.raises(ValueError, match="gate_entropy needs a temperature"):
         DecoderProcessor.validate_params(SamplingParams(temperature=0.0, extra_args=gate))

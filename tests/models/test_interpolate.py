@@ -214,7 +214,7 @@ def test_a_trial_measures_the_checkpoint_between_and_at_one_the_run_itself(
     def measured(alpha: float) -> dict[float, Path]:
         study = StudyConfig(interpolation=alpha)
         line = Pipeline(study, base, store, FakeSampler(), progress)
-        return {epoch: one.path for epoch, one in line.measured(study, run).items()}
+        return {epoch: one.path for epoch, one in line.measured_checkpoints(study, run).items()}
 
     assert list(measured(1.0)) == [1, 4]
     assert measured(1.0)[4] == run.path / "epoch-0004"

@@ -29,15 +29,15 @@ def densities(changes: Mapping[float, Change]) -> str:
 def test_a_loss_at_the_largest_k_is_a_yes_with_its_limits_and_what_one_try_gives() -> None:
     assert said_of(a_cell({}, changes={1: UP, 16: DOWN})) == (
         "Yes: with 16 tries per problem, the fine-tuned model solves 20 fewer of every 100 "
-        "problems than the base (95% interval 15 to 25), although it solves more in one try."
+        "problems than the base (95% interval 15 to 25), although it solves 30 more in one try."
     )
 
 
 @pytest.mark.parametrize(
     ("at_1", "ending"),
     [
-        (UP, ", although it solves more in one try."),
-        (DOWN, ", and fewer in one try as well."),
+        (UP, ", although it solves 30 more in one try."),
+        (DOWN, ", and 20 fewer in one try as well."),
         (FLAT, "15 to 25)."),
     ],
 )
@@ -45,19 +45,44 @@ def test_one_try_is_spoken_of_only_where_its_change_is_clear(at_1: Change, endin
     assert said_of(a_cell(0.5, changes={1: at_1, 16: DOWN})).endswith(ending)
 
 
+def test_the_answer_gives_both_sides_and_the_best_trade_off() -> None:
+    gains, middle = (0.4, 0.35, 0.45), (0.35, 0.3, 0.4)
+    found = said_of(
+        a_cell(0.0, changes={1: gains, 16: DOWN}), a_cell(0.5, changes={1: middle, 16: FLAT})
+    )
+    assert found.endswith(
+        "than the base (95% interval 15 to 25); in one try, the one at fork density 0 gains most "
+        "(+40 of every 100); the best trade-off is the one at fork density 0.5 (+35 in one try, "
+        "+1 with 16 of every 100)."
+    )
+    one = said_of(
+        a_cell(0.0, changes={1: gains, 16: DOWN}), a_cell(0.5, changes={1: FLAT, 16: DOWN})
+    )
+    assert one.endswith("and is the best trade-off (+40 in one try, −20 with 16).")
+
+
+def test_a_gain_that_is_not_clear_among_all_models_is_not_claimed() -> None:
+    barely = (0.05, 0.002, 0.098)
+    cells = [a_cell(d, changes={1: barely, 16: DOWN}) for d in (0.0, 0.5, 1.0)]
+    assert "in one try, none of them clearly solves more than the base" in said_of(*cells)
+
+
 def test_a_gain_everywhere_is_a_no() -> None:
     assert densities({0.5: UP}) == (
-        "No: with 16 tries per problem, the fine-tuned model solves more problems than the base."
+        "No: with 16 tries per problem, the fine-tuned model solves more problems than the base; "
+        "in one try it solves 30 more of every 100."
     )
-    assert densities({0.0: UP, 1.0: UP}).endswith("every fine-tuned model solves more problems "
-        "than the base.")  # fmt: skip
+    assert densities({0.0: UP, 1.0: UP}).endswith(
+        "every fine-tuned model solves more problems than the base; in one try, the one at fork "
+        "density 0 gains most (+30 of every 100)."
+    )
 
 
 def test_no_clear_change_is_not_called_a_no_and_says_which_loss_is_excluded() -> None:
     assert densities({0.5: (0.01, -0.023, 0.04)}) == (
         "No loss can be shown: with 16 tries per problem, the fine-tuned model does not clearly "
         "solve fewer problems than the base, and a loss of more than 3 of every 100 problems can "
-        "be excluded."
+        "be excluded; in one try it solves 30 more of every 100."
     )
 
 
@@ -70,13 +95,14 @@ def test_the_loss_that_is_excluded_holds_for_all_settings_at_once() -> None:
 
 def test_only_the_settings_that_lost_are_named() -> None:
     found = densities({0.0: DOWN, 0.5: FLAT, 1.0: FLAT})
-    assert found.startswith("Yes, for 1 of 3 settings of the data: with 16 tries per problem, the ")
+    assert found.startswith("Yes, for 1 of 3 fine-tuned models: with 16 tries per problem, the ")
     assert "model fine-tuned at fork density 0 solves 20 fewer" in found
-    assert "0.5" not in found and "density 1" not in found
+    lost = found.partition(";")[0]
+    assert "0.5" not in lost and "density 1" not in lost
     both = densities({0.0: DOWN, 0.5: FLAT, 1.0: (-0.1, -0.12, -0.08)})
-    assert both.startswith("Yes, for 2 of 3 settings of the data: ")
+    assert both.startswith("Yes, for 2 of 3 fine-tuned models: ")
     assert "the models fine-tuned at fork density 0 and at fork density 1 solve fewer" in both
-    assert "(20 and 10 fewer of every 100), although they solve more in one try." in both
+    assert "(20 and 10 fewer of every 100); in one try, the one at" in both
 
 
 def test_a_setting_between_the_ends_must_be_clear_among_all_of_them() -> None:
@@ -86,14 +112,12 @@ def test_a_setting_between_the_ends_must_be_clear_among_all_of_them() -> None:
     assert densities({0.0: FLAT, 0.5: DOWN, 1.0: FLAT}).startswith("Yes, for 1 of 3")
 
 
-def test_unsigned_forks_are_spoken_of_beside_all_problems() -> None:
+def test_unsigned_forks_are_spoken_of_where_all_problems_show_no_loss() -> None:
     cells = [
         a_cell(0.0, subset=subset, changes={1: UP, 16: one})
         for subset, one in (("all", DOWN), ("signed", UP), ("unsigned", (-0.4, -0.45, -0.35)))
     ]
-    found = said_of(*cells)
-    assert found.endswith("in one try; where forks are unsigned, 40 fewer (35 to 45), although "
-        "it solves more in one try.")  # fmt: skip
+    assert "unsigned" not in said_of(*cells)
     cells[0]["delta_to_base"]["16"] = dict(zip(("value", "low", "high"), FLAT, strict=True))
     only = said_of(*cells)
     assert "solves 40 fewer of every 100 problems than the base where forks are unsigned" in only
@@ -132,7 +156,7 @@ def test_nothing_is_answered_where_coverage_was_not_measured(cells: list[dict[st
 
 def test_an_invalid_cell_takes_no_part() -> None:
     cells = [a_cell(0.0), made_invalid(a_cell(0.5)), a_cell(1.0, changes={1: UP, 16: FLAT})]
-    assert "for 1 of 2 settings" in said_of(*cells)
+    assert "for 1 of 2 fine-tuned models" in said_of(*cells)
 
 
 def test_chance_alone_makes_few_yes() -> None:

@@ -131,7 +131,7 @@ def test_the_page_needs_nothing_from_elsewhere_and_names_cannot_become_markup(
     html = Page(text)
     assert written == tmp_path / "comparison.html"
     assert "<script" not in text and "&lt;script&gt;two" in text
-    assert all(target.startswith("#") for target in html.loads)
+    assert all(target.startswith(("#", "data:text/csv")) for target in html.loads)
     assert len(html.ids) == len(set(html.ids))
     first = text.split("<body>")[1].strip().splitlines()[0]
     assert 'role="alert"' in first and "Do not rely on this report" in first

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm, t
 
 from forkdiv.core.results import Interval, Summary
+from forkdiv.report import tables
 from forkdiv.report.grid import (
     Estimate,
     Grid,
@@ -21,7 +22,6 @@ from forkdiv.report.grid import (
     under,
 )
 from forkdiv.report.setting import Setting
-from forkdiv.report.tables import table
 from tests.summaries import (
     DOWN,
     FLAT,
@@ -279,6 +279,11 @@ def test_an_interval_that_lacks_a_number_is_none(missing: float) -> None:
     known = Interval(value=0.5, low=0.4, high=0.6)
     assert as_estimate(known) == Estimate(0.5, 0.4, 0.6)
     assert as_estimate(known, at_once=True) is None
+
+
+def table(summary: Summary) -> tuple[list[str], list[list[str]]]:
+    made = tables.of_decoders(summary) or tables.numbers(Grid.of(summary))
+    return made.header, made.rows
 
 
 def of_two_decoders() -> Summary:

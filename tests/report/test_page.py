@@ -14,6 +14,7 @@ import pytest
 from forkdiv.core.results import Summary
 from forkdiv.report import page, tables
 from forkdiv.report.figures import curve_figure, figures
+from forkdiv.report.grid import Grid
 from forkdiv.report.headline import headline
 from tests.simulated import a_study
 from tests.summaries import (
@@ -81,7 +82,10 @@ def test_the_page_loads_nothing_from_elsewhere_and_repeats_no_id(tmp_path: Path)
     text = page.write(grid_summary(), tmp_path).read_text()
     html = Page(text)
     inside = [target for target in html.loads if target.startswith("#")]
-    assert all(target.startswith("data:image/") for target in set(html.loads) - set(inside))
+    assert all(
+        target.startswith(("data:image/", "data:text/csv"))
+        for target in set(html.loads) - set(inside)
+    )
     assert not re.search(r"url\(\s*['\"]?(?!#)", text) and "@import" not in text
     assert not {"script", "link", "img", "iframe"} & set(html.tags)
     assert len(html.ids) == len(set(html.ids)) > 50
@@ -160,7 +164,8 @@ def test_png_files_are_written_and_not_blank(tmp_path: Path) -> None:
 
 def test_table_has_one_row_per_cell_with_the_numbers_of_the_summary() -> None:
     cells = [a_cell(0.5, seed=1), made_invalid(a_cell(0.25)), a_cell(0.5, seed=0)]
-    header, rows = tables.table(a_summary(cells))
+    made = tables.numbers(Grid.of(a_summary(cells)))
+    header, rows = made.header, made.rows
     assert header == [
         *("fork density", "temperature", "seed", "subset"),
         *("pass@1", "change at 1", "pass@16", "change at 16", "truncated", "unparsable"),
@@ -260,6 +265,8 @@ def test_texts_of_the_data_cannot_become_markup(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("imported", "heavy"),
     [
+        ("forkdiv.report.page", ("ray", "mlflow", "torch", "vllm", "matplotlib")),
+        ("forkdiv.report.samples", ("ray", "mlflow", "torch", "vllm", "matplotlib")),
         ("forkdiv.report", ("ray", "mlflow", "torch", "vllm", "matplotlib")),
         ("forkdiv.report.figures", ("ray", "mlflow", "torch", "vllm", "matplotlib.pyplot")),
     ],

@@ -46,7 +46,7 @@ def test_where_even_these_are_many_none_is_shown_first() -> None:
 def test_a_summary_of_before_has_the_tables_of_before() -> None:
     summary = as_once_written(a_summary([a_cell(0.5)]))
     made = of_sections(summary, Grid.of(summary))
-    assert {name for name, table in made.items() if table} == {"numbers", "losses", "exact"}
+    assert {name for name, table in made.items() if table} == {"numbers", "long", "losses", "exact"}
 
 
 def test_a_whole_study_has_every_table_and_each_row_fits_its_header() -> None:

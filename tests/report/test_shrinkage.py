@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from forkdiv.core.results import Crossing
 from forkdiv.report import shrinkage
+from forkdiv.report.glance import crossing_text
 from forkdiv.report.grid import Grid
 from tests.simulated import a_study
 from tests.summaries import a_cell, a_summary
@@ -25,12 +26,12 @@ def crossing(**known: Any) -> Crossing:
         (crossing(k=3.14159, low=2.0, high=6.5), "3.14 (2 to 6.5)"),
         (crossing(k=3.0, low=None, high=6.5), "3 (below 1 to 6.5)"),
         (crossing(k=3.0, low=2.0, high=None), "3 (2 to beyond 64)"),
-        (crossing(), "none up to 64"),
-        (crossing(above_at_1=False), "none: no gain at k=1"),
+        (crossing(), "no loss up to 64"),
+        (crossing(above_at_1=False), "no gain at k=1"),
     ],
 )
 def test_k_star_is_told_with_its_interval_or_why_there_is_none(found: Crossing, said: str) -> None:
-    assert shrinkage.crossing_said(found, 64) == said
+    assert crossing_text(found, 64) == said
 
 
 def test_the_table_holds_the_numbers_of_the_summary() -> None:
@@ -42,7 +43,7 @@ def test_the_table_holds_the_numbers_of_the_summary() -> None:
     ]
     whole, signed, _ = made.rows
     assert whole[4:] == ["3.08 (2 to 6)", "97%", "−0.279 (−0.366 to −0.192)", "16", "34", "3"]
-    assert signed[4:] == ["none up to 64", "2%", "none", "", "0", "3"]
+    assert signed[4:] == ["no loss up to 64", "2%", "none", "", "0", "3"]
 
 
 def test_a_study_that_was_not_asked_for_shrinkage_has_neither_plots_nor_table() -> None:

@@ -11,8 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forkdiv.core.records import Problem
-from forkdiv.sample.client import Doomed, EngineGone, Final, InFlight, Retry
-from forkdiv.sample.sample_sets import Failed, Request, Response
+from forkdiv.sample.client import (
+    CheckpointUnservable,
+    EngineLost,
+    RequestRejected,
+    RequestSender,
+    RetryableFailure,
+)
+from forkdiv.sample.sample_sets import FailedRequest, Request, Response
 
 SAMPLE = ((1,), "a", "stop")
 
@@ -44,7 +50,7 @@ class ToyChannel:
         name = request.problem.id
         self.flying.remove(name)
         if number in self.gone:
-            raise EngineGone("the actor died")
+            raise EngineLost("the actor died")
         if error := self.fails(name, self.tries[name]):
             raise error
         return Response(request, [SAMPLE])
@@ -54,37 +60,39 @@ def requests(count: int) -> list[Request]:
     return [Request(Problem(f"p{i}", "test", "", "", {}), 0, 1, i) for i in range(count)]
 
 
-def answered(line: ToyChannel, count: int, at_once: int = 4) -> dict[str, Response | Failed]:
-    flight = InFlight(line, at_once, most_failures=2)
-    found = list(flight.answers(requests(count)))
+def answered(
+    line: ToyChannel, count: int, max_in_flight: int = 4
+) -> dict[str, Response | FailedRequest]:
+    sender = RequestSender(line, max_in_flight, max_failures=2)
+    found = list(sender.results(requests(count)))
     by_name = {one.request.problem.id: one for one in found}
     assert len(found) == len(by_name) == count
-    assert line.most <= at_once
+    assert line.most <= max_in_flight
     return by_name
 
 
-def failed(found: dict[str, Response | Failed]) -> list[str]:
-    return [name for name, one in found.items() if isinstance(one, Failed)]
+def failed(found: dict[str, Response | FailedRequest]) -> list[str]:
+    return [name for name, one in found.items() if isinstance(one, FailedRequest)]
 
 
 def test_no_more_are_in_flight_than_allowed() -> None:
     line = ToyChannel()
-    answered(line, 50, at_once=7)
+    answered(line, 50, max_in_flight=7)
     assert line.most == 7
 
 
 @given(st.sets(st.integers(0, 29), max_size=4), st.integers(1, 9))
-def test_poisoned_requests_fail_alone(poisoned: set[int], at_once: int) -> None:
+def test_poisoned_requests_fail_alone(poisoned: set[int], max_in_flight: int) -> None:
     names = frozenset(f"p{i}" for i in poisoned)
-    found = answered(ToyChannel(kills=names), 30, at_once)
+    found = answered(ToyChannel(kills=names), 30, max_in_flight)
     assert set(failed(found)) == names
 
 
 def test_a_poisoned_request_is_tried_alone_as_often_as_the_limit_says() -> None:
     line = ToyChannel(kills=frozenset({"p3"}))
-    (lost,) = (one for one in answered(line, 10).values() if isinstance(one, Failed))
+    (lost,) = (one for one in answered(line, 10).values() if isinstance(one, FailedRequest))
     assert line.tries["p3"] == 1 + 3
-    assert "p3 failed 3 times" in lost.message and "the actor died" in lost.message
+    assert "problem p3 after 3 attempts" in lost.message and "the actor died" in lost.message
 
 
 def test_an_engine_that_ends_once_costs_nobody_an_answer() -> None:
@@ -93,33 +101,37 @@ def test_an_engine_that_ends_once_costs_nobody_an_answer() -> None:
     def fails(name: str, tried: int) -> Exception | None:
         if name == "p5" and not ended:
             ended.append(name)
-            return EngineGone("killed")
+            return EngineLost("killed")
         return None
 
     assert failed(answered(ToyChannel(fails=fails), 20)) == []
 
 
 def test_a_failed_request_is_tried_again_up_to_the_limit() -> None:
-    line = ToyChannel(fails=lambda name, tried: Retry("busy") if name == "p1" else None)
+    line = ToyChannel(fails=lambda name, tried: RetryableFailure("busy") if name == "p1" else None)
     assert failed(answered(line, 5)) == ["p1"]
     assert line.tries["p1"] == 3
-    twice = ToyChannel(fails=lambda name, tried: Retry("busy") if tried <= 2 else None)
+    twice = ToyChannel(fails=lambda name, tried: RetryableFailure("busy") if tried <= 2 else None)
     assert failed(answered(twice, 5)) == []
 
 
 def test_what_fails_the_same_way_again_is_not_tried_again() -> None:
-    line = ToyChannel(fails=lambda name, tried: Final("too long") if name == "p1" else None)
+    line = ToyChannel(
+        fails=lambda name, tried: RequestRejected("too long") if name == "p1" else None
+    )
     found = answered(line, 5)
     assert failed(found) == ["p1"] and line.tries["p1"] == 1
     lost = found["p1"]
-    assert isinstance(lost, Failed) and lost.message.endswith("too long")
+    assert isinstance(lost, FailedRequest) and lost.message.endswith("too long")
 
 
 def test_a_checkpoint_that_cannot_be_served_fails_all_that_follow_without_asking() -> None:
-    line = ToyChannel(fails=lambda name, tried: Doomed("not proved"))
+    line = ToyChannel(fails=lambda name, tried: CheckpointUnservable("not proved"))
     found = answered(line, 40)
     assert len(failed(found)) == 40 and sum(line.tries.values()) <= 8
-    assert all("not proved" in one.message for one in found.values() if isinstance(one, Failed))
+    assert all(
+        "not proved" in one.message for one in found.values() if isinstance(one, FailedRequest)
+    )
 
 
 @pytest.mark.parametrize("count", [0, 1])

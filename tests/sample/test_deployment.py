@@ -19,7 +19,7 @@ from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
 from forkdiv.models.loading import load_tokenizer
 from forkdiv.sample import deployment
 from forkdiv.sample.engine import PROOF_TOLERANCE
-from forkdiv.sample.sample_sets import Failed, Request, Response
+from forkdiv.sample.sample_sets import FailedRequest, Request, Response
 from forkdiv.tasks.registry import build
 from tests import checkpoints
 from tests.checkpoints import greedy_text
@@ -27,7 +27,7 @@ from tests.serving import STUDY, Engine
 from tests.stack import BASE
 from tuning.session import engine_spec
 
-pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("engine")]
+pytestmark = pytest.mark.stack
 
 GREEDY = DecoderConfig(temperature=0.0)
 
@@ -48,7 +48,7 @@ def other(engine: Engine) -> Checkpoint:
     return engine.served["run/epoch-0001"]
 
 
-def texts(answers: Iterator[Response | Failed]) -> dict[str, list[str]]:
+def texts(answers: Iterator[Response | FailedRequest]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for answer in answers:
         assert isinstance(answer, Response), answer
@@ -65,7 +65,7 @@ def test_a_swap_that_is_not_proved_restarts_the_engine_and_is_answered_from_the_
 ) -> None:
     """With the mend of tied embeddings off a swap goes wrong, and a fresh engine is right."""
     spec = engine_spec(STUDY, open_checkpoint(BASE))
-    broken = replace(spec, mend_tied_embeddings=False)
+    broken = replace(spec, repack_tied_embeddings=False)
     name = deployment.deploy(broken)
     try:
         client = deployment.ServeSampler(name, broken.config.model_copy(update={"max_failures": 0}))
@@ -73,7 +73,7 @@ def test_a_swap_that_is_not_proved_restarts_the_engine_and_is_answered_from_the_
             found = texts(client.sample(checkpoint, GREEDY, requests(problems[:1], 1)))
             want = greedy_text(checkpoint, problems[0], GREEDY.max_new_tokens)
             assert found == {problems[0].id: [want]}
-        swaps = deployment.wait(name, 10).swaps.remote().result()
+        swaps = deployment.wait_until_ready(name, 10).swaps.remote().result()
         # what it started with is right, mended or not; the swap is far off, the restart right
         errors = [swap["error"] for swap in swaps]
         limit = PROOF_TOLERANCE["float32"]
@@ -155,7 +155,7 @@ def test_a_checkpoint_of_another_shape_is_refused_and_the_others_are_still_serve
     (folder / "config.json").write_text(changed)
     wider = Checkpoint(folder, "wider")
     (refused,) = list(sampler.sample(wider, GREEDY, requests(problems[:1], 1)))
-    assert isinstance(refused, Failed)
+    assert isinstance(refused, FailedRequest)
     assert "another architecture" in refused.message
     assert texts(sampler.sample(open_checkpoint(BASE), GREEDY, requests(problems[:1], 1)))
 
@@ -166,7 +166,7 @@ def test_broken_weights_are_refused_by_name_and_the_others_are_still_served(
 ) -> None:
     broken = checkpoints.broken(tmp_path / "broken", how)
     (refused,) = list(sampler.sample(broken, GREEDY, requests(problems[:1], 1)))
-    assert isinstance(refused, Failed)
+    assert isinstance(refused, FailedRequest)
     assert str(broken.path) in refused.message
     assert texts(sampler.sample(open_checkpoint(BASE), GREEDY, requests(problems[:1], 1)))
 
@@ -177,9 +177,9 @@ def test_a_prompt_that_does_not_fit_fails_alone(
     long = replace(problems[0], id="long", prompt=" ".join([problems[0].prompt] * 20))
     asked = requests([problems[1], long, problems[2]], 2)
     answers = list(sampler.sample(open_checkpoint(BASE), GREEDY, asked))
-    lost = [one for one in answers if isinstance(one, Failed)]
+    lost = [one for one in answers if isinstance(one, FailedRequest)]
     assert [one.request.problem.id for one in lost] == ["long"] and len(answers) == 3
-    assert "failed once" in lost[0].message
+    assert "after 1 attempt" in lost[0].message
 
 
 @pytest.mark.parametrize("name", ["engine", "replica"])
@@ -193,6 +193,8 @@ def test_sampling_goes_on_after_the_engine_or_its_replica_is_killed(
     got = [next(answers)]
     os.kill(process.pid, signal.SIGKILL)
     got += list(answers)
-    assert all(isinstance(one, Response) for one in got), [g for g in got if isinstance(g, Failed)]
+    assert all(isinstance(one, Response) for one in got), [
+        g for g in got if isinstance(g, FailedRequest)
+    ]
     starts = sorted(one.request.first_index for one in got)
     assert starts == [64 * i for i in range(300)]

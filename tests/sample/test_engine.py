@@ -18,14 +18,14 @@ from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
 from forkdiv.models.decoding import distribution, entropy, first_candidates
 from forkdiv.models.loading import load_model, load_tokenizer, next_token_logprobs
 from forkdiv.models.prompting import prompt_ids
-from forkdiv.sample.engine_settings import parameters, set_threads
+from forkdiv.sample.engine_settings import sampling_params, set_threads
 from forkdiv.tasks.registry import build
 from tests.checkpoints import with_norm
 from tests.serving import STUDY, Ask, Engine
 from tests.stack import BASE
 from tuning.session import engine_spec
 
-pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("engine")]
+pytestmark = pytest.mark.stack
 
 BASE_CHECKPOINT = open_checkpoint(BASE)
 N = 2048  # samples of one prompt
@@ -196,7 +196,7 @@ def test_more_first_tokens_than_the_model_has_tokens_are_refused(
     engine: Engine, contexts: list[tuple[Problem, str]]
 ) -> None:
     many = DecoderConfig(first_tokens=4096)
-    with pytest.raises(UserError, match="more first tokens than the model has tokens"):
+    with pytest.raises(UserError, match=r"decoder\.first_tokens is larger"):
         engine.samples(Ask(BASE_CHECKPOINT, contexts[0][0].prompt, 1, 0, many))
 
 
@@ -205,10 +205,10 @@ def test_arguments_that_mean_nothing_are_refused(arguments: dict[str, Any]) -> N
     """That the engine answers on is tested in soak, where it runs in the test's own process."""
     from forkdiv.sample.logits_processors import DecoderProcessor
 
-    wanted = parameters(DecoderConfig(), 1, 0, 0)
-    wanted.extra_args = arguments
+    params = sampling_params(DecoderConfig(), 1, 0, 0)
+    params.extra_args = arguments
     with pytest.raises(ValueError, match="decoder argument"):
-        DecoderProcessor.validate_params(wanted)
+        DecoderProcessor.validate_params(params)
 
 
 def test_a_tree_leaves_its_probe_at_the_forks_along_it(

@@ -13,7 +13,7 @@ from forkdiv.tasks.registry import build
 from tests.checkpoints import greedy_text
 from tests.serving import KEY, STUDY, Engine
 
-pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("engine")]
+pytestmark = pytest.mark.stack
 
 PROBLEMS = build(STUDY.task).heldout("test", 6)
 GREEDY: dict[str, Any] = {"max_tokens": 16, "temperature": 0.0}
@@ -85,7 +85,7 @@ def test_a_seed_gives_the_same_samples_again(client: OpenAI) -> None:
         ({"n": 0}, "n must be 1 to 4096"),
         ({"n": 1_000_000}, "n must be 1 to 4096"),
         ({"prompt": ""}, "prompt is empty"),
-        ({"prompt": ["", "a"]}, "one of the prompts is empty"),
+        ({"prompt": ["", "a"]}, "a prompt of the list is empty"),
         ({"prompt": "edges: " * 2000}, "512"),
         ({"max_tokens": 100_000}, "512"),
         ({"temperature": -1}, "temperature"),
@@ -104,7 +104,7 @@ def test_a_request_that_cannot_be_answered_is_told_why(
 
 
 def test_an_unknown_checkpoint_is_not_found_and_the_served_ones_are_named(client: OpenAI) -> None:
-    with pytest.raises(NotFoundError, match="no model 'nobody' is served here; allowed: base"):
+    with pytest.raises(NotFoundError, match="the model 'nobody' is not served here; allowed: base"):
         client.completions.create(model="nobody", prompt="a", **GREEDY)
 
 

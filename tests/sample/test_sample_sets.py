@@ -271,7 +271,7 @@ def test_failed_requests_are_told_and_only_their_samples_are_skipped(store: Stor
     assert [one.request.problem for one in samples.failed] == [PROBLEMS[1]]
     read = [(one.problem_id, one.sample_index) for one in samples.completions(PROBLEMS, 4)]
     assert sorted(read) == all_keys([p for p in PROBLEMS if p != PROBLEMS[1]], 4)
-    with pytest.raises(InvalidResult, match="4 samples could not be drawn: the replica is gone"):
+    with pytest.raises(InvalidResult, match="4 samples failed: the replica is gone"):
         samples.require_complete()
 
 
@@ -302,7 +302,7 @@ def test_a_sample_that_is_there_twice_is_refused_and_its_row_named(store: Store)
     (part,) = samples.path.glob("part-*.parquet")
     again = samples.path / "part-zz.parquet"
     pq.write_table(pq.read_table(part).slice(3, 1), again)
-    twice = f"sample 1 of problem {PROBLEMS[1].id} is there twice: again in row 0 of {again}"
+    twice = f"sample 1 of problem {PROBLEMS[1].id} is stored twice: again in row 0 of {again}"
     with pytest.raises(InvalidResult, match=twice):
         list(samples.completions(PROBLEMS, 2))
 
@@ -378,7 +378,7 @@ def test_trees_are_drawn_whole_and_those_that_are_there_are_kept(store: Store) -
 
 def test_a_tree_that_is_there_in_part_is_refused(store: Store) -> None:
     obtained(store, FakeSampler(), n=6)
-    with pytest.raises(InvalidResult, match=r"tree 1 of problem .* is there in part"):
+    with pytest.raises(InvalidResult, match=r"tree 1 of problem .* is incomplete"):
         obtained(store, FakeSampler(), n=8, decoder=DecoderConfig(tree_samples=4))
 
 

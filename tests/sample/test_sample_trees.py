@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forkdiv.core.config.decoder import DecoderConfig
-from forkdiv.sample.sample_trees import Branch, entropy, spread
+from forkdiv.sample.sample_trees import Branch, entropy, tree_branches
 
 SURE = {7: math.log(0.99), 8: math.log(0.01)}
 THREE = {1: math.log(0.5), 2: math.log(0.3), 3: math.log(0.2)}
@@ -29,19 +29,19 @@ def test_entropy_counts_what_is_not_listed_as_one_token() -> None:
 
 
 def test_branches_not_taken_come_first_and_those_of_the_surest_choice_last() -> None:
-    found = spread([7, 1, 4], [SURE, THREE, TWO], decoder(7))
+    found = tree_branches([7, 1, 4], [SURE, THREE, TWO], decoder(7))
     others = [Branch(1, 2), Branch(2, 5), Branch(1, 3)]
     assert found == [*others, Branch(1, 1), Branch(2, 4), Branch(1, 2)]
 
 
 def test_without_a_fork_samples_begin_anew() -> None:
-    assert spread([7, 7], [SURE, SURE], decoder(4)) == [Branch(0, None)] * 3
+    assert tree_branches([7, 7], [SURE, SURE], decoder(4)) == [Branch(0, None)] * 3
 
 
 def test_a_branch_below_the_least_probability_is_none() -> None:
     rare = {1: math.log(0.85), 2: math.log(0.08), 3: math.log(0.07)}
     assert entropy(rare) > 0.5
-    assert spread([1], [rare], decoder(3)) == [Branch(0, None)] * 2
+    assert tree_branches([1], [rare], decoder(3)) == [Branch(0, None)] * 2
 
 
 Position = st.sampled_from([SURE, THREE, TWO])
@@ -52,7 +52,7 @@ def test_every_branch_of_every_fork_gets_as_many_samples_as_any_other_or_one_les
     likely: list[dict[int, float]], size: int, data: st.DataObject
 ) -> None:
     probe = [data.draw(st.sampled_from(sorted(here))) for here in likely]
-    found = spread(probe, likely, decoder(size))
+    found = tree_branches(probe, likely, decoder(size))
     assert len(found) == size - 1
     forks = [at for at, here in enumerate(likely) if here is not SURE]
     if not forks:

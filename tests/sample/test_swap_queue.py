@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forkdiv.models.checkpoint import Checkpoint
-from forkdiv.sample.swap_queue import Turns
+from forkdiv.sample.swap_queue import SwapQueue
 
 A, B, C = (Checkpoint(Path(name), name) for name in "abc")
 
@@ -23,7 +23,7 @@ class Engine:
         self.swaps: list[str] = []
         self.users = 0
         self.failing: dict[str, Exception] = {}
-        self.turns = Turns(self.swap, patience_s)
+        self.turns = SwapQueue(self.swap, patience_s)
 
     async def swap(self, checkpoint: Checkpoint) -> None:
         assert self.users == 0, "swapped under a running request"

@@ -73,7 +73,7 @@ def test_a_grader_that_misjudges_a_canary_makes_every_verdict_an_error(
     verdicts = graded_sums(tmp_path, how, [good, "", good])
     assert [one.outcome for one in verdicts] == [Outcome.ERROR] * 3
     for one in verdicts:
-        assert one.detail.startswith("the grader is broken: it calls")
+        assert one.detail.startswith("the grader is broken: it judges")
         assert outcome.lower() in one.detail and "(blind)" in one.detail
 
 
@@ -87,23 +87,23 @@ def test_a_grader_that_misjudges_one_canary_only_is_not_believed_either(tmp_path
 @pytest.mark.parametrize(
     ("how", "told"),
     [
-        ("os._exit(3)", "the grading process ended with status 3"),
-        ("time.sleep(1000)", "the grader gave no answer within 1 s"),
+        ("os._exit(3)", "the grading process exited with status 3"),
+        ("time.sleep(1000)", "the grader returned no verdict within 1 s"),
     ],
 )
 def test_a_grader_that_is_lost_at_a_canary_makes_errors_and_no_wrong_answers(
     tmp_path: Path, how: str, told: str
 ) -> None:
     (verdict,) = graded_sums(tmp_path, how, ["1"], seconds=1)
-    assert verdict == Verdict(Outcome.ERROR, None, f"{told}, on a response of known verdict")
+    assert verdict == Verdict(Outcome.ERROR, None, f"{told}, on a response whose verdict is known")
 
 
 def test_a_grader_that_keeps_failing_is_given_up(tmp_path: Path) -> None:
     verdicts = graded_sums(tmp_path, "os._exit(3)", [str(i) for i in range(100)])
     assert {one.outcome for one in verdicts} == {Outcome.ERROR}
     starts = len(Path(f"{tmp_path}/broken.py.log").read_text().split())
-    assert starts == grader_process.GIVE_UP * grader_process.TRIES
-    assert verdicts[-1].detail.startswith("the grader keeps failing: ")
+    assert starts == grader_process.MAX_FAILURES_IN_A_ROW * grader_process.MAX_ATTEMPTS
+    assert verdicts[-1].detail.startswith("the grader failed on 8 responses in a row: ")
 
 
 def test_a_grader_that_is_started_again_is_tried_again(tmp_path: Path) -> None:

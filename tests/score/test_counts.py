@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forkdiv.core.records import Completion, Outcome, Problem, Verdict
-from forkdiv.score.counts import SHOWN, Tally, from_json, solutions_among
+from forkdiv.score.counts import MAX_SHOWN_CHARACTERS, VerdictCounter, from_json, solutions_among
 
 PROBLEM = Problem("p", "test", "signed", "", {})
 Outcomes = st.sampled_from([Outcome.CORRECT, Outcome.WRONG, Outcome.TRUNCATED, Outcome.UNPARSABLE])
@@ -25,7 +25,7 @@ def told(outcome: Outcome, answer: str | None) -> Verdict:
 @settings(deadline=None)
 @given(Samples)
 def test_spectra_say_how_many_were_seen_how_often(samples: list[tuple[Outcome, str, str]]) -> None:
-    tally = Tally(PROBLEM, valid=4, votes=True)
+    tally = VerdictCounter(PROBLEM, valid=4, votes=True)
     for outcome, text, answer in samples:
         tally.add(told(outcome, answer), text)
     counts = tally.counts
@@ -39,7 +39,7 @@ def test_spectra_say_how_many_were_seen_how_often(samples: list[tuple[Outcome, s
 
 
 def test_two_texts_are_one_solution_where_only_their_spaces_differ() -> None:
-    tally = Tally(PROBLEM, None, votes=True)
+    tally = VerdictCounter(PROBLEM, None, votes=True)
     for text in ("a b", " a  b\n", "ab"):
         tally.add(told(Outcome.CORRECT, "b"), text)
     assert tally.counts.solutions == {2: 1, 1: 1}
@@ -47,19 +47,19 @@ def test_two_texts_are_one_solution_where_only_their_spaces_differ() -> None:
 
 
 def test_votes_are_unknown_where_wrong_verdicts_carry_no_answer() -> None:
-    tally = Tally(PROBLEM, None, votes=False)
+    tally = VerdictCounter(PROBLEM, None, votes=False)
     tally.add(Verdict(Outcome.CORRECT, "7"), "7")
     assert (tally.counts.right_votes, tally.counts.wrong_votes) == (None, None)
 
 
 def test_one_response_of_each_kind_is_kept_and_no_error_counts_as_wrong() -> None:
-    tally = Tally(PROBLEM, None, votes=True)
+    tally = VerdictCounter(PROBLEM, None, votes=True)
     tally.add(Verdict(Outcome.ERROR, None, "the grader died"), "odd")
-    tally.add(Verdict(Outcome.TRUNCATED), "x" * (SHOWN + 9))
+    tally.add(Verdict(Outcome.TRUNCATED), "x" * (MAX_SHOWN_CHARACTERS + 9))
     tally.add(told(Outcome.WRONG, "2"), "second")
     tally.add(told(Outcome.CORRECT, "1"), "first right")
     counts = tally.counts
-    assert (counts.wrong_text, counts.right_text) == ("x" * SHOWN, "first right")
+    assert (counts.wrong_text, counts.right_text) == ("x" * MAX_SHOWN_CHARACTERS, "first right")
     assert (counts.error, counts.first_error) == (1, "the grader died")
 
 
@@ -75,11 +75,11 @@ def test_strata_and_trees_are_counted_whatever_the_order_samples_come_in() -> No
         "u": Verdict(Outcome.UNPARSABLE),
         "t": Verdict(Outcome.TRUNCATED),
     }
-    strata, trees = (Tally(PROBLEM, None, votes=True) for _ in range(2))
+    strata, trees = (VerdictCounter(PROBLEM, None, votes=True) for _ in range(2))
     for index in (5, 3, 11, 0, 8, 1, 10, 2, 9, 4, 7, 6):
         verdict = kinds[outcomes[index]]
-        strata.place(verdict, [placed(index, stratum=index % 3)])
-        trees.place(verdict, [placed(index, tree=index // 4)])
+        strata.add_design(verdict, [placed(index, stratum=index % 3)])
+        trees.add_design(verdict, [placed(index, tree=index // 4)])
     assert strata.counts.strata == {0: (4, 1, 1), 1: (4, 0, 1), 2: (4, 2, 0)}
     assert trees.counts.trees == {0: (4, 2, 2), 1: (4, None, 3), 2: (4, 0, 0)}
     for tally in (strata, trees):
@@ -87,12 +87,12 @@ def test_strata_and_trees_are_counted_whatever_the_order_samples_come_in() -> No
 
 
 def test_samples_of_no_design_stand_nowhere() -> None:
-    tally = Tally(PROBLEM, None, votes=True)
-    tally.place(told(Outcome.CORRECT, "1"), [placed(0)])
+    tally = VerdictCounter(PROBLEM, None, votes=True)
+    tally.add_design(told(Outcome.CORRECT, "1"), [placed(0)])
     assert (tally.counts.strata, tally.counts.trees) == ({}, {})
 
 
 def test_counts_that_were_written_before_there_were_designs_are_read() -> None:
-    row = asdict(Tally(PROBLEM, None, votes=True).counts)
+    row = asdict(VerdictCounter(PROBLEM, None, votes=True).counts)
     del row["strata"], row["trees"]
-    assert from_json(row) == Tally(PROBLEM, None, votes=True).counts
+    assert from_json(row) == VerdictCounter(PROBLEM, None, votes=True).counts

@@ -93,7 +93,7 @@ def test_a_verifier_that_ends_its_process_costs_its_own_response_only(
     verdicts = grade(text, right(FIRST))
     assert [v.outcome for v in verdicts] == [Outcome.ERROR, Outcome.CORRECT]
     assert "the grading process" in verdicts[0].detail
-    assert graded(hostile).count(text) == grader_process.TRIES
+    assert graded(hostile).count(text) == grader_process.MAX_ATTEMPTS
 
 
 def test_a_hanging_verifier_costs_its_own_response_only_in_bounded_time(grade: Grade) -> None:
@@ -101,14 +101,14 @@ def test_a_hanging_verifier_costs_its_own_response_only_in_bounded_time(grade: G
     verdicts = grade(right(FIRST), "HANG")
     took = time.monotonic() - started
     assert [v.outcome for v in verdicts] == [Outcome.CORRECT, Outcome.ERROR]
-    assert verdicts[1].detail == f"the grader gave no answer within {SECONDS:g} s"
-    assert took < grader_process.TRIES * (SECONDS + 2)
+    assert verdicts[1].detail == f"the grader returned no verdict within {SECONDS:g} s"
+    assert took < grader_process.MAX_ATTEMPTS * (SECONDS + 2)
 
 
 def test_a_hanging_verifier_with_a_child_of_its_own_is_left_in_time(grade: Grade) -> None:
     started = time.monotonic()
     assert [v.outcome for v in grade("FORK")] == [Outcome.ERROR]
-    assert time.monotonic() - started < grader_process.TRIES * (SECONDS + 1)
+    assert time.monotonic() - started < grader_process.MAX_ATTEMPTS * (SECONDS + 1)
 
 
 @pytest.mark.parametrize("answer", [right, other_end, broken])

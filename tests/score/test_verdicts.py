@@ -13,7 +13,7 @@ from forkdiv.core.records import Completion, Problem, Verdict
 from forkdiv.core.store import Store
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample import sample_sets
-from forkdiv.sample.sample_sets import Failed, Request, SampleSet
+from forkdiv.sample.sample_sets import FailedRequest, Request, SampleSet
 from forkdiv.score import verdicts
 from forkdiv.score.counts import ProblemCounts
 from forkdiv.score.grader_process import Grader
@@ -85,12 +85,12 @@ def test_samples_that_are_graded_in_portions_are_counted_as_at_once(
     texts = [right(FIRST), other_end(FIRST), UNREADABLE, right(FIRST), broken(FIRST)] * 4
     completions = [completion(i, text) for i, text in enumerate(texts)]
     whole = verdicts.count(build(TASK), PROBLEMS, completions)
-    monkeypatch.setattr(verdicts, "AT_ONCE", 3)
+    monkeypatch.setattr(verdicts, "SAMPLES_PER_BATCH", 3)
     assert verdicts.count(build(TASK), PROBLEMS, completions) == whole
 
 
 def test_a_failed_request_is_as_many_errors_as_it_had_samples() -> None:
-    lost = Failed(Request(PROBLEMS[1], 4, 3, 99), "the replica is gone")
+    lost = FailedRequest(Request(PROBLEMS[1], 4, 3, 99), "the replica is gone")
     counts = verdicts.count(build(TASK), PROBLEMS, [completion(0, right(FIRST))], [lost])
     assert (counts[1].n, counts[1].error, counts[1].wrong) == (3, 3, 0)
     assert counts[1].first_error == "the replica is gone"

@@ -57,7 +57,7 @@ def test_an_engine_or_a_replica_that_is_killed_again_and_again_costs_no_key(
         for kill in range(KILLS):
             decoder = DecoderConfig(temperature=1.0 + kill / 100)  # a set of its own
             evaluation = replace(Evaluation.of(STUDY), decoder=decoder)
-            deployment.wait(app, 600)
+            deployment.wait_until_ready(app, 600)
             killer = threading.Timer(chance.uniform(0.1, 8), end, [name])
             killer.start()
             began = time.monotonic()

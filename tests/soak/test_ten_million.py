@@ -83,7 +83,9 @@ def test_a_sample_that_is_there_twice_is_named(hurt: tuple[SampleSet, Path], mad
     row = table.slice(777, 1)
     pq.write_table(pa.concat_tables([table, row]), part)
     name, index = row["problem_id"][0].as_py(), row["sample_index"][0].as_py()
-    wanted = f"sample {index} of problem {name} is there twice: again in row {len(table)} of {part}"
+    wanted = (
+        f"sample {index} of problem {name} is stored twice: again in row {len(table)} of {part}"
+    )
     with pytest.raises(InvalidResult) as error:
         read_all(samples, made)
     assert wanted in str(error.value)

@@ -131,7 +131,7 @@ def trains(progress: Path, start: int) -> bool:
     """Whether the workers of that start, counted from 1, have said a step."""
     said = progress.read_text() if progress.exists() else ""
     _, *after = said.split("fine-tuning: starting")
-    return len(after) >= start and "training step" in after[start - 1]
+    return len(after) >= start and "fine-tuning: step" in after[start - 1]
 
 
 def wait_for(ready: Callable[[], bool], timeout: float = 400) -> None:

@@ -14,7 +14,7 @@ from forkdiv.models.loading import new_model
 from forkdiv.train.collate import collate
 from forkdiv.train.losses.registry import LOSSES
 from forkdiv.train.losses.response import IGNORED, response_loss
-from forkdiv.train.packing import deal
+from forkdiv.train.packing import forward_passes
 from forkdiv.train.worker import _check_packable
 from tests.train.test_schedule import NO_ENDS, TOKENIZER, gradient, mixed_rows
 
@@ -25,7 +25,7 @@ LENGTHS = [len(prompt) + len(response) for prompt, response in ROWS]
 def summed(model: Any, rows: list[Row], loss: str, micro: int | None, pack: int | None) -> Any:
     config = SftConfig.model_validate({"loss": loss, "dco_n": 4})
     total: Any = 0.0
-    for parts in deal(LENGTHS, 1, micro, pack):
+    for parts in forward_passes(LENGTHS, 1, micro, pack):
         read = collate(rows, parts[0])
         logits = model(**read.inputs, use_cache=False).logits
         total = total + response_loss(logits, read.targets, read.first, config, NO_ENDS)
@@ -91,5 +91,5 @@ def test_a_model_that_cannot_keep_examples_apart_is_refused() -> None:
     model = new_model("micro-llama", TOKENIZER, 0)
     _check_packable(model.config)
     model.set_attn_implementation("eager")
-    with pytest.raises(UserError, match="cannot keep packed examples apart"):
+    with pytest.raises(UserError, match="cannot separate packed examples"):
         _check_packable(model.config)

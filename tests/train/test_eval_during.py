@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from forkdiv.models.checkpoint import Checkpoint
-from forkdiv.train.eval_during import watching
+from forkdiv.train.eval_during import evaluating
 
 
 def coming(root: Path, epochs: int) -> dict[float, Checkpoint]:
@@ -25,7 +25,7 @@ def test_each_checkpoint_is_evaluated_once_it_is_there_and_in_order(tmp_path: Pa
         if len(seen) == 2:
             both.set()
 
-    with watching(coming(tmp_path, 3), evaluate):
+    with evaluating(coming(tmp_path, 3), evaluate):
         (tmp_path / "2").mkdir()
         (tmp_path / "1").mkdir()
         assert both.wait(20)
@@ -44,7 +44,7 @@ def test_the_end_waits_for_the_one_in_hand_and_starts_no_other(tmp_path: Path) -
     (tmp_path / "1").mkdir()
     (tmp_path / "2").mkdir()
     threads = threading.active_count()
-    with watching(coming(tmp_path, 2), evaluate):
+    with evaluating(coming(tmp_path, 2), evaluate):
         assert begun.wait(20)
         threading.Timer(0.2, free.set).start()
     assert seen == [1]
@@ -62,7 +62,7 @@ def test_what_an_evaluation_raises_is_raised_when_training_is_over(tmp_path: Pat
     trained = False
     with (  # that the block ran on is the claim
         pytest.raises(ValueError, match="no such problem"),
-        watching(coming(tmp_path, 1), evaluate),
+        evaluating(coming(tmp_path, 1), evaluate),
     ):
         trained = begun.wait(20)
     assert trained
@@ -72,6 +72,6 @@ def test_a_training_that_fails_says_why_itself(tmp_path: Path) -> None:
     (tmp_path / "1").mkdir()
     with (
         pytest.raises(RuntimeError, match="training"),
-        watching(coming(tmp_path, 1), lambda epoch, checkpoint: None),
+        evaluating(coming(tmp_path, 1), lambda epoch, checkpoint: None),
     ):
         raise RuntimeError("training")

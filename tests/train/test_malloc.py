@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-# Other C libraries have no such settings: keep_freed leaves them as they are.
+# Other C libraries have no such settings: keep_freed_memory leaves them as they are.
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's settings")
 
 # Blocks of 8 MB, which no cache of NumPy's holds, in a thread as Ray Train's workers are, and in
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc
 STEPS = """
 import resource, threading
 import numpy as np
-from forkdiv.train.malloc import keep_freed
+from forkdiv.train.malloc import keep_freed_memory
 
 def step(blocks):
     held = [np.ones(1_000_000) for _ in range(blocks)]
@@ -51,4 +51,4 @@ def faults(first: str) -> tuple[int, int]:
 def test_memory_that_is_kept_is_not_taken_from_the_system_again() -> None:
     given_back = min(faults(""))
     assert given_back > 1000, "glibc keeps it by itself, and this test would show nothing"
-    assert max(faults("keep_freed()")) < given_back / 10
+    assert max(faults("keep_freed_memory()")) < given_back / 10

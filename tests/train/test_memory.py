@@ -100,5 +100,5 @@ def test_a_run_that_will_not_fit_is_refused_with_what_helps(
 def test_what_is_no_architecture_is_refused(tmp_path: Path) -> None:
     for text in ("{", json.dumps({"hidden_size": 3})):
         (tmp_path / "config.json").write_text(text)
-        with pytest.raises(UserError, match="architecture to plan for cannot be read"):
+        with pytest.raises(UserError, match=r"plan\.architecture cannot be read"):
             memory.read_architecture(tmp_path / "config.json")

@@ -109,7 +109,7 @@ def test_the_seed_of_heldout_problems_decides_no_base() -> None:
 
 
 def test_a_task_in_plain_language_has_no_base_of_its_own() -> None:
-    with pytest.raises(UserError, match="plain language and has no base model to build"):
+    with pytest.raises(UserError, match="cannot pretrain a base model for this task"):
         planned(CounterfactualConfig(), SMALL)
 
 

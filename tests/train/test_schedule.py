@@ -121,7 +121,7 @@ def test_every_save_is_at_a_step_of_the_plan_and_the_last_at_its_last(
     saves = schedule.saves(examples, config)
     assert [one.step for one in saves] == sorted({*range(every, len(steps), every), len(steps)})
     assert all(steps[one.step].epoch - 1 < one.epoch <= steps[one.step].epoch for one in saves)
-    assert schedule.kept(examples, config) == saves[-2:]
+    assert schedule.retained(examples, config) == saves[-2:]
 
 
 def test_a_step_beyond_the_end_is_refused() -> None:

@@ -38,7 +38,7 @@ class Study:
 @pytest.fixture(scope="session")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     root = tmp_path_factory.mktemp("runs")
-    before = kill_when("study", root, GRID, lambda events: said(events, "training step") > 0)
+    before = kill_when("study", root, GRID, lambda events: said(events, "fine-tuning: step") > 0)
     output = run("study", root, *GRID).stdout
     summary = (root / "micro" / "summary.json").read_text()
     started = time.monotonic()

@@ -26,7 +26,7 @@ from forkdiv.sample.evaluation import Evaluation
 from forkdiv.score import verdicts
 from forkdiv.train import sft_run
 from tests.stack import BASE, ROOT
-from tuning.models import tuned
+from tuning.models import tuned_checkpoint
 from tuning.space import Point, at, points
 
 HELD = json.loads((Path(__file__).parent / "files/fingerprints-0.1.json").read_text())
@@ -58,7 +58,7 @@ def stages(
         made = synthesis.identity(study, made.fingerprint, base.fingerprint)
         yield "synthesis", made
     yield "train", sft_run.identity(made.fingerprint, base.fingerprint, study.sft, study.prompt)
-    checkpoint = tuned(study, base, store) if point.tuned else base
+    checkpoint = tuned_checkpoint(study, base, store) if point.tuned else base
     samples = sample_sets.identity(evaluation, checkpoint)
     yield "samples", samples
     yield "verdicts", verdicts.identity(samples, len(evaluation.problems), study.eval.samples)

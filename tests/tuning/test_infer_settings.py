@@ -12,7 +12,7 @@ from forkdiv.core.errors import UserError
 from forkdiv.tasks.graders.infer import infer_grader
 from forkdiv.tasks.own_data.columns import Row
 from tests.stack import BASE
-from tuning.infer_settings import settled
+from tuning.infer_settings import infer
 
 
 def rows(*pairs: tuple[str | None, str | None]) -> list[Row]:
@@ -49,7 +49,7 @@ def problems(folder: Path) -> Path:
 
 def test_what_is_guessed_is_said_and_what_is_given_is_kept(tmp_path: Path) -> None:
     data = f"data={problems(tmp_path)}"
-    study, said = settled(load(None, [data]), [BASE])
+    study, said = infer(load(None, [data]), [BASE])
     assert study.task.model_dump()["grader"] == "numeric"
     assert study.prompt.template == "raw"
     assert 0 < study.decoder.max_new_tokens <= 512
@@ -63,7 +63,7 @@ def test_what_is_guessed_is_said_and_what_is_given_is_kept(tmp_path: Path) -> No
         "prompt.template=plain",
         "decoder.max_new_tokens=9",
     ]
-    study, said = settled(load(None, [data, *given]), [BASE])
+    study, said = infer(load(None, [data, *given]), [BASE])
     assert said == []
     assert (study.task.model_dump()["grader"], study.prompt.template) == ("exact", "plain")
     assert study.decoder.max_new_tokens == 9
@@ -71,11 +71,11 @@ def test_what_is_guessed_is_said_and_what_is_given_is_kept(tmp_path: Path) -> No
 
 def test_a_task_of_ours_needs_no_guess() -> None:
     study = load(None, [])
-    assert settled(study, [BASE]) == (study, [])
+    assert infer(study, [BASE]) == (study, [])
 
 
 def test_a_prompt_that_does_not_fit_is_named(tmp_path: Path) -> None:
     path = tmp_path / "long.jsonl"
     path.write_text(json.dumps({"question": "a " * 2000, "answer": "1"}) + "\n")
     with pytest.raises(UserError, match=r"does not fit the context of .*2000 tokens"):
-        settled(load(None, [f"data={path}"]), [BASE])
+        infer(load(None, [f"data={path}"]), [BASE])

@@ -39,7 +39,7 @@ def run_trial(live: LiveSweep, clock: Clock, name: str, seconds: float) -> None:
 def test_before_the_first_trial_it_says_how_many_there_are_and_what_goes_on() -> None:
     live = sweep(Clock())
     live.event(Event(1000.0, "study", "starting Ray"))
-    assert live.text() == "6 trials to go · study: starting Ray"
+    assert live.text() == "6 trials scheduled · study: starting Ray"
 
 
 def test_it_names_the_trial_its_number_and_what_it_does() -> None:

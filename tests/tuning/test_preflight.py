@@ -188,12 +188,12 @@ def test_the_ray_to_join_is_the_configs_before_the_environments(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     place = load(None).place
-    assert preflight.joins(place) is None
+    assert preflight.ray_address(place) is None
     monkeypatch.setenv("RAY_ADDRESS", "")
-    assert preflight.joins(place) is None
+    assert preflight.ray_address(place) is None
     monkeypatch.setenv("RAY_ADDRESS", "there:1")
-    assert preflight.joins(place) == "there:1"
-    assert preflight.joins(load(None, ["place.ray_address=here:2"]).place) == "here:2"
+    assert preflight.ray_address(place) == "there:1"
+    assert preflight.ray_address(load(None, ["place.ray_address=here:2"]).place) == "here:2"
 
 
 def test_a_chat_template_is_refused_with_a_base_that_is_to_be_built(tmp_path: Path) -> None:

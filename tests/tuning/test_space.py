@@ -13,7 +13,7 @@ from forkdiv.data import dataset
 from forkdiv.tasks.registry import build
 from forkdiv.train import sft_run
 from tests.fakes import TASK
-from tuning.space import Point, at, axes, check_data, points, single
+from tuning.space import Point, at, axes, check_data, points, single_point
 
 GRID = [
     "sweep.fork_density=[0.0,0.5,1.0]",
@@ -188,8 +188,8 @@ def test_without_a_seed_axis_a_study_trains_what_the_train_verb_trains() -> None
 def test_the_single_point_is_of_the_studys_own_settings_whatever_it_sweeps() -> None:
     own = ["dataset.fork_density=0.25", "decoder.temperature=0.9", "sft.seed=5"]
     study = load(None, [*GRID, *own])
-    assert single(study) == dense(0.25, 0.9, 5)
-    assert single(study).tuned
+    assert single_point(study) == dense(0.25, 0.9, 5)
+    assert single_point(study).tuned
 
 
 # --- what cannot be, found before anything starts -----------------------------------------------
@@ -219,7 +219,7 @@ def test_an_axis_that_means_nothing_to_the_task_is_refused_with_those_that_do(
     axis: str, values: str
 ) -> None:
     message = refusal(f"sweep.{axis}={values}")
-    assert f"sweep.{axis} means nothing to this task" in message
+    assert f"sweep.{axis} has no effect on the data of this task" in message
     own = "sweep.fork_density, sweep.direction, sweep.loss, sweep.interpolation"
     allowed = f"{own}, sweep.decoder, sweep.temperature, sweep.seed"
     assert f"allowed: {allowed}; drop sweep.{axis}" in message

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from functools import cache
 from pathlib import Path
 
@@ -19,11 +18,11 @@ from forkdiv.core.store import Store
 from forkdiv.coverage import exact, summary
 from forkdiv.data import dataset
 from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
-from forkdiv.models.loading import load_model
 from forkdiv.sample import sample_sets
 from forkdiv.sample.evaluation import Evaluation
 from forkdiv.score import verdicts
 from forkdiv.tasks.registry import build
+from tests.checkpoints import with_norm
 from tests.fakes import FakeSampler, an_eval
 from tuning.record import dynamics, headline_metrics, params, tags
 from tuning.space import Point, at, axes
@@ -38,12 +37,7 @@ SETTINGS = ["eval.problems=10", "eval.samples=8", "eval.bootstrap=100", f"base={
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     """A checkpoint that is not the base: its output layer a little sharper."""
-    folder = tmp_path_factory.mktemp("tuned") / "checkpoint"
-    shutil.copytree(BASE, folder)
-    model = load_model(BASE)
-    model.model.norm.weight.data *= 1.3
-    model.save_pretrained(folder)
-    return open_checkpoint(folder)
+    return open_checkpoint(with_norm(tmp_path_factory.mktemp("tuned") / "checkpoint", 1.3))
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +49,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def results(finished: Path, tuned: Checkpoint) -> list[TrialResult]:
     """The base's trial and a tuned one's, at temperature 0.7."""
     line = a_line(finished, FakeSampler())
-    return [line.walk(BASE_POINT), compared(line, TUNED_POINT, tuned)]
+    return [line.run(BASE_POINT), compared(line, TUNED_POINT, tuned)]
 
 
 @cache
@@ -100,7 +94,7 @@ def test_the_base_is_sampled_once_for_its_own_trial_and_every_tuned_one(
 ) -> None:
     sampler = FakeSampler()
     line = a_line(tmp_path, sampler)
-    line.walk(Point(1.0, 0, tuned=False))
+    line.run(Point(1.0, 0, tuned=False))
     assert asked(sampler) == 1
     compared(line, Point(1.0, 0, fork_density=0.5), tuned)
     assert asked(sampler) == 2
@@ -123,10 +117,10 @@ def test_more_samples_or_problems_draw_what_is_missing_only(
     finished: Path, results: list[TrialResult]
 ) -> None:
     sampler = FakeSampler()
-    longer = a_line(finished, sampler, "eval.samples=12").walk(BASE_POINT)
+    longer = a_line(finished, sampler, "eval.samples=12").run(BASE_POINT)
     assert sampler.drawn == 10 * 4
     sampler = FakeSampler()
-    wider = a_line(finished, sampler, "eval.samples=12", "eval.problems=20").walk(BASE_POINT)
+    wider = a_line(finished, sampler, "eval.samples=12", "eval.problems=20").run(BASE_POINT)
     assert sampler.drawn == 10 * 12
     assert len({results[0].fingerprint, longer.fingerprint, wider.fingerprint}) == 3
 
@@ -137,7 +131,7 @@ def test_samples_of_the_models_own_chances_agree_with_exact_values(
     settings = ["eval.samples=64", "eval.problems=20"]
     line = a_line(tmp_path, FakeSampler(chance=faithful), *settings)
     points = [Point(1.0, 0, tuned=False), Point(1.0, 0, fork_density=0.5)]
-    results = [line.walk(points[0]), compared(line, points[1], tuned)]
+    results = [line.run(points[0]), compared(line, points[1], tuned)]
     for result, path in zip(results, (BASE, tuned.path), strict=True):
         cell = result.cells[-1]
         known = np.mean(list(true_chances(path, 1.0).values()))
@@ -154,7 +148,7 @@ def test_samples_of_the_models_own_chances_agree_with_exact_values(
 def test_samples_of_another_model_are_found_out(tmp_path: Path) -> None:
     sampler = FakeSampler(chance=lambda checkpoint, problem: 0.9)
     line = a_line(tmp_path, sampler, "eval.samples=64", "eval.problems=20")
-    result = line.walk(Point(1.0, 0, tuned=False))
+    result = line.run(Point(1.0, 0, tuned=False))
     with pytest.raises(InvalidResult, match=r"base T=1 all: sampled pass@1 is .* off exact"):
         summary.check(summary.assemble(line.study, "f", axes(line.study), [result.cells], {}))
 
@@ -316,7 +310,7 @@ def test_a_checkpoint_evaluated_while_training_goes_on_is_not_sampled_again(
     line = a_line(tmp_path, sampler)
     point = Point(1.0, 0, fork_density=0.5)
     study, early = at(line.study, point), Checkpoint(tuned.path, "early")
-    evaluate = line.ahead(study, point)
+    evaluate = line.evaluate_during_training(study, point)
     assert evaluate
     evaluate(1, early)
     assert asked(sampler) == 2  # the checkpoint and the base
@@ -327,7 +321,7 @@ def test_a_checkpoint_evaluated_while_training_goes_on_is_not_sampled_again(
 
 def test_nothing_is_evaluated_ahead_where_a_checkpoint_between_is_measured(tmp_path: Path) -> None:
     line = a_line(tmp_path, FakeSampler(), "interpolation=0.5")
-    assert line.ahead(line.study, Point(1.0, 0, fork_density=0.5)) is None
+    assert line.evaluate_during_training(line.study, Point(1.0, 0, fork_density=0.5)) is None
 
 
 def test_earlier_checkpoints_of_a_run_are_its_dynamics(tmp_path: Path, tuned: Checkpoint) -> None:
@@ -369,7 +363,7 @@ def half_easy(checkpoint: Checkpoint, problem: Problem) -> float:
 def test_settled_problems_get_no_more_samples(tmp_path: Path) -> None:
     sampler = FakeSampler(chance=half_easy)
     line = a_line(tmp_path, sampler, *ADAPTIVE)
-    result = line.walk(Point(1.0, 0, tuned=False))
+    result = line.run(Point(1.0, 0, tuned=False))
     signed, unsigned, whole = result.cells
     assert unsigned.n_drawn == 10 * 32, "nothing there is ever right"
     assert signed.n_drawn and 10 * 4 <= signed.n_drawn < 10 * 16
@@ -381,7 +375,7 @@ def test_settled_problems_get_no_more_samples(tmp_path: Path) -> None:
 
 def test_adaptive_effort_says_nothing_that_needs_equally_many_samples(tmp_path: Path) -> None:
     line = a_line(tmp_path, FakeSampler(chance=half_easy), *ADAPTIVE)
-    (cell, *_) = line.walk(Point(1.0, 0, tuned=False)).cells
+    (cell, *_) = line.run(Point(1.0, 0, tuned=False)).cells
     assert (cell.law, cell.majority_at, cell.distinct_at, cell.best_case_pass_at) == (
         None,
         {},
@@ -394,12 +388,12 @@ def test_adaptive_effort_says_nothing_that_needs_equally_many_samples(tmp_path: 
 def test_adaptive_effort_draws_the_first_samples_of_the_whole_study(tmp_path: Path) -> None:
     """Where the whole is there already nothing is drawn, and the rule looks at its first ones."""
     point = Point(1.0, 0, tuned=False)
-    fresh = a_line(tmp_path / "fresh", FakeSampler(chance=half_easy), *ADAPTIVE).walk(point)
-    a_line(tmp_path / "whole", FakeSampler(chance=half_easy), *ADAPTIVE, "eval.enough=null").walk(
+    fresh = a_line(tmp_path / "fresh", FakeSampler(chance=half_easy), *ADAPTIVE).run(point)
+    a_line(tmp_path / "whole", FakeSampler(chance=half_easy), *ADAPTIVE, "eval.enough=null").run(
         point
     )
     again = FakeSampler(chance=half_easy)
-    found = a_line(tmp_path / "whole", again, *ADAPTIVE).walk(point)
+    found = a_line(tmp_path / "whole", again, *ADAPTIVE).run(point)
     assert again.drawn == 0
     assert [cell.pass_at for cell in found.cells] == [cell.pass_at for cell in fresh.cells]
 
@@ -408,10 +402,10 @@ def test_adaptive_samples_of_the_models_own_chances_agree_with_exact_values(
     tmp_path: Path,
 ) -> None:
     line = a_line(tmp_path, FakeSampler(chance=faithful), *ADAPTIVE)
-    result = line.walk(Point(1.0, 0, tuned=False))
+    result = line.run(Point(1.0, 0, tuned=False))
     assert all(cell.agreement and cell.agreement.agrees for cell in result.cells)
     liar = a_line(tmp_path / "liar", FakeSampler(chance=lambda *_: 0.9), *ADAPTIVE)
     assert not all(
         cell.agreement and cell.agreement.agrees
-        for cell in liar.walk(Point(1.0, 0, tuned=False)).cells
+        for cell in liar.run(Point(1.0, 0, tuned=False)).cells
     )

@@ -128,6 +128,10 @@ class SftConfig(Frozen):
         values: dict[str, Any] = plain(self)
         return {k: v for k, v in values.items() if k != "loss_options" or v}
 
+    def __hash__(self) -> int:
+        """Of the values as text: the options of a loss are a dict, which has no hash."""
+        return hash(self.model_dump_json())
+
     @model_validator(mode="after")
     def _loss_options_are_known(self) -> Self:
         if not self.loss_options:

@@ -21,7 +21,9 @@ from forkdiv.core.results.cell import (
     Shrinkage,
     Side,
 )
+from forkdiv.core.results.samples import ShownModel, ShownProblem, ShownResponse, ShownSamples
 from forkdiv.core.results.summary import BestDecoder, CheckpointPaths, Summary
+from forkdiv.core.results.tracked import TrackedRun
 
 __all__ = [
     "Agreement",
@@ -43,7 +45,12 @@ __all__ = [
     "ModeValue",
     "Named",
     "Rival",
+    "ShownModel",
+    "ShownProblem",
+    "ShownResponse",
+    "ShownSamples",
     "Shrinkage",
     "Side",
     "Summary",
+    "TrackedRun",
 ]

@@ -241,6 +241,7 @@ class Measured(Result):
     law: Law | None = None
     no_law: str = ""
     shrinkage: Shrinkage | None = None
+    metrics: dict[str, dict[int, Interval]] = {}  # by the name of a registered metric
 
 
 class Cell(CellName, Measured):

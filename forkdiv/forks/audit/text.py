@@ -200,8 +200,10 @@ def _lookalike(group: Mapping[str, Any], known: bool) -> str:
                 f"This model flags signed forks, {_fraction(group)}, {entropy}, although a sign in "
                 "the prompt indicates the right branch."
             )
-        return f"This model does not flag most signed forks: {_fraction(group)} are flagged, "
+        return (
+            f"This model does not flag most signed forks: {_fraction(group)} are flagged, "
             f"{entropy}."
+        )
     if not mostly_flagged or group["flagged"] < MIN_FLAGGED:
         return ""
     names = {

@@ -1,5 +1,5 @@
-"""Losses of fine-tuning, over response tokens alone, one a file; `sft.loss` chooses.
+"""Losses for fine-tuning, over response tokens only; `sft.loss` selects one.
 
-A new loss is a file in this folder with a class like those here, and a line in `registry.LOSSES`.
-Nothing is imported here: the names are read where torch is not wanted.
+To add a loss, add a file with a subclass of `Loss` to this folder and a line to `registry.LOSSES`.
+This module imports nothing, so that the names can be read without importing torch.
 """

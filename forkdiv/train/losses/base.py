@@ -1,4 +1,4 @@
-"""What a loss is given, and what it gives."""
+"""The interface of a loss."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 class ResponseTokens:
     """The response tokens of one forward pass.
 
-    `logits` (tokens, vocabulary), float32; `targets` (tokens,), the ids that they predict;
-    `first` (tokens,), True at a response's first token; `step_ends` (any number), the ids of
-    tokens that end a line.
+    `logits` (tokens, vocabulary), float32; `targets` (tokens,), the token ids to predict;
+    `first` (tokens,), True at the first token of a response; `step_ends` (any length), the ids
+    of tokens that end a line.
     """
 
     logits: Tensor
@@ -29,11 +29,11 @@ class ResponseTokens:
 
 
 class Loss(ABC):
-    """A sum over the tokens it is given; the caller divides by the response tokens of the whole
-    batch, so that losses share one scale of learning rate.
+    """A loss summed over tokens. The caller divides it by the number of response tokens in the
+    whole batch, so that learning rates are comparable between losses.
 
-    `options` is the class of the settings in `sft.loss_options`, where the loss has any. Its file
-    imports torch inside functions where it has: options are checked before torch is wanted.
+    `options` is the class of the settings in `sft.loss_options`, or None. A loss with options
+    imports torch inside functions, because options are checked before torch is imported.
     """
 
     options: ClassVar[type[Frozen] | None] = None
@@ -43,4 +43,4 @@ class Loss(ABC):
 
     @abstractmethod
     def __call__(self, tokens: ResponseTokens) -> Tensor:
-        """The loss summed over the tokens, a float32 scalar."""
+        """Returns the loss summed over the tokens, a float32 scalar."""

@@ -9,14 +9,15 @@ from forkdiv.train.losses.base import Loss, ResponseTokens
 
 
 class CrossEntropy(Loss):
-    """−log p of every token."""
+    """The sum of −log p over the tokens."""
 
     def __call__(self, tokens: ResponseTokens) -> Tensor:
         return cross_entropy(tokens.logits, tokens.targets, reduction="sum")
 
 
 class LabelSmoothing(Loss):
-    """Cross-entropy against the label, of which `sft.smoothing` is spread over the vocabulary."""
+    """Cross-entropy with smoothed labels: `sft.smoothing` of the probability is uniform over the
+    vocabulary."""
 
     def __call__(self, tokens: ResponseTokens) -> Tensor:
         smoothing = self.config.smoothing

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from forkdiv.train.losses.base import Loss, ResponseTokens
 
-# Below this log of N·p, 1 − (1 − p)^N is N·p to the last bit of a double.
+# Where log(N·p) is below this value, 1 − (1 − p)^N equals N·p in double precision.
 TINY = -40.0
 
 
@@ -27,7 +27,7 @@ def dco(z: Tensor, y: Tensor, units: Tensor, n: int) -> Tensor:
 
     p is the probability of a unit: all tokens of `y` (tokens,) with the same entry in `units`
     (tokens,), which counts from 0. The gradient is F times that of −log p, with
-    F = n·p(1−p)^(n−1) / (1 − (1−p)^n): what is likely enough within n tries is left alone.
+    F = n·p(1−p)^(n−1) / (1 − (1−p)^n): it vanishes where n samples almost surely contain the unit.
     """
     steps = torch.log_softmax(z, dim=-1).gather(-1, y.unsqueeze(-1)).squeeze(-1)
     count = int(units[-1]) + 1 if len(units) else 0
@@ -41,8 +41,9 @@ def dco(z: Tensor, y: Tensor, units: Tensor, n: int) -> Tensor:
 
 
 def units(y: Tensor, first: Tensor, per: str, step_ends: Tensor) -> Tensor:
-    """Which unit each response token belongs to, counted from 0: its response, its line of the
-    response, or itself. The token that holds a line's end is the line's last."""
+    """Returns the unit of each response token, counted from 0. With `per` "token" a unit is one
+    token, with "step" one line of a response (the token with the line's end is its last), and
+    otherwise a whole response."""
     if per == "token":
         return torch.arange(len(y), device=y.device)
     starts = first.clone()

@@ -16,12 +16,12 @@ class Gem(Loss):
 
 
 def gem(z: Tensor, y: Tensor, beta: float) -> Tensor:
-    """GEM (arXiv 2408.16673): −Σ_v q_v (log p_y − log p_v) with q = softmax(z/β) held still.
+    """GEM (arXiv 2408.16673): −Σ_v q_v (log p_y − log p_v) with q = softmax(z/β), not
+    differentiated.
 
-    `z` (tokens, vocabulary), `y` (tokens,). Its gradient in z is q − onehot(y): tokens that the
-    model already prefers are pushed down no further than a β-sharpened copy of it asks.
+    `z` (tokens, vocabulary), `y` (tokens,). The gradient in z is q − onehot(y).
     """
     logp = torch.log_softmax(z, dim=-1)
     q = torch.softmax(z.detach() / beta, dim=-1)
-    own = logp.gather(-1, y.unsqueeze(-1)).squeeze(-1)
-    return ((q * logp).sum(-1) - own).sum()
+    target = logp.gather(-1, y.unsqueeze(-1)).squeeze(-1)
+    return ((q * logp).sum(-1) - target).sum()

@@ -1,4 +1,4 @@
-"""Every loss by its name. A new loss is a file in this folder and a line in `LOSSES`."""
+"""The losses by name. To add a loss, add a file to this folder and a line to `LOSSES`."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from tuning.trial import NoSampler, Pipeline
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenStudy:
     """The study with its base where every node can read it, and what works on it.
 
     `app` is the name of the sampler's Serve application, None where there is none. `seconds` are
@@ -47,18 +47,18 @@ class Opened:
 
     def shared(self, checkpoint: Checkpoint) -> Checkpoint:
         """Another checkpoint, where every node can read it."""
-        return session.shared(self.study.place, checkpoint)
+        return session.share(self.study.place, checkpoint)
 
 
 @contextmanager
-def opened(
+def open_study(
     study: StudyConfig,
     base: Checkpoint,
     who: str,
     show: Callable[[str], None],
     samples: bool = True,
     watch: Callable[[Event], None] = lambda event: None,
-) -> Iterator[Opened]:
+) -> Iterator[OpenStudy]:
     """The study opened for the block; with `samples` a sampler starts in the background."""
     started = time.perf_counter()
     with progress_shown(study, who, show, watch) as progress:
@@ -67,11 +67,11 @@ def opened(
             if address := session.dashboard(study.place):
                 show(address)  # not into the progress file: it holds a token
             ready = time.perf_counter()
-            study, base = session.prepared(study, base, progress)
+            study, base = session.prepare_base(study, base, progress)
             seconds = {"ray": ready - started, "base": time.perf_counter() - ready}
             store = Store.of(study.place)
             if not samples:
-                yield Opened(study, base, progress, store, None, seconds)
+                yield OpenStudy(study, base, progress, store, None, seconds)
                 return
             with session.sampler(study, base) as app:
-                yield Opened(study, base, progress, store, app, seconds)
+                yield OpenStudy(study, base, progress, store, app, seconds)

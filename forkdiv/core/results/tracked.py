@@ -1,0 +1,46 @@
+"""A study's run in MLflow, so that the report can lead to it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from forkdiv.core.results.cell import Result
+from forkdiv.core.store import write_text
+
+FILE = "mlflow.json"
+PORT = 5000  # of `mlflow ui` on this machine
+
+
+class TrackedRun(Result):
+    """`uri` is the tracking store: a server's address, or a database of this machine."""
+
+    uri: str
+    experiment: str
+    run: str
+
+    @classmethod
+    def of(cls, uri: str, experiment: str, run: str) -> TrackedRun:
+        """Without the name and password that an address may hold: reports are passed on."""
+        return cls(uri=re.sub(r"//[^/@]*@", "//", uri), experiment=experiment, run=run)
+
+    @property
+    def is_server(self) -> bool:
+        return self.uri.startswith(("http://", "https://"))
+
+    @property
+    def url(self) -> str:
+        """Of the run's page; of a local store, as `mlflow ui` will serve it."""
+        server = self.uri.rstrip("/") if self.is_server else f"http://127.0.0.1:{PORT}"
+        return f"{server}/#/experiments/{self.experiment}/runs/{self.run}"
+
+    def keep_in(self, folder: Path) -> None:
+        """Beside the summary, so that a report that is written again needs no MLflow."""
+        write_text(folder / FILE, json.dumps(self.as_json()))
+
+    @classmethod
+    def kept_in(cls, folder: Path) -> TrackedRun | None:
+        """None where the study was made by a version that did not keep it."""
+        path = folder / FILE
+        return cls.model_validate(json.loads(path.read_text())) if path.is_file() else None
