@@ -13,7 +13,7 @@ from forkdiv.core.errors import InvalidResult
 from forkdiv.core.records import Outcome, Problem, Verdict
 from forkdiv.core.results import ShownModel, ShownProblem, ShownResponse, ShownSamples
 from forkdiv.core.store import Store
-from forkdiv.lm_eval.run import plain
+from forkdiv.lm_eval.run import prompt_text
 from forkdiv.sample.evaluation import Evaluation
 from forkdiv.score.grader_process import Grader
 from forkdiv.score.verdicts import graded
@@ -68,7 +68,7 @@ def _problem(problem: Problem, answers: Sequence[tuple[str, Verdict, int]]) -> S
     kept += [one for one in ranked if one not in kept][: max(MOST_RESPONSES - len(kept), 0)]
     return ShownProblem(
         id=problem.id,
-        prompt=plain(problem.prompt)[:MOST_TEXT],
+        prompt=prompt_text(problem.prompt)[:MOST_TEXT],
         counts={kind.value: counts[kind.value] for kind in Outcome if counts[kind.value]},
         responses=tuple(_response(*one) for one in sorted(kept, key=lambda one: -one[2])),
         more=len(answers) - len(kept),
