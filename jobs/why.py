@@ -31,7 +31,7 @@ def run(study: StudyConfig, results: Sequence[Path] = ()) -> None:
             "fingerprints, their first characters, or folders",
             "name two results, or one to compare it with the nearest",
         )
-    first, *others = (known.named(str(word)) for word in results)
+    first, *others = (known.resolve(str(word)) for word in results)
     second = others[0] if others else known.nearest(first)
     if second is None:
         raise refuse(

@@ -209,7 +209,7 @@ def test_help_shows_examples_whole_and_the_settings_that_are_read(verb: str) -> 
 
 def test_the_sections_that_a_verb_reads_can_be_listed() -> None:
     for name in {one for verb in VERBS.values() for one in verb.reads}:
-        assert reference.chosen(name)
+        assert reference.select_sections(name)
 
 
 def test_help_of_interpolate_shows_where_its_values_go() -> None:

@@ -28,7 +28,7 @@ def show_settings(name: str | None, format: str) -> str:
     shown = {"text": _as_text, "markdown": _as_markdown, "json": _as_json}
     if format not in shown:
         raise refuse("unknown format", format, ", ".join(shown), "correct --format")
-    return shown[format](reference.chosen(name))
+    return shown[format](reference.select_sections(name))
 
 
 def show_configs() -> str:
@@ -60,7 +60,7 @@ def _as_text(chosen: Iterable[Section]) -> str:
 
 
 def _section_text(section: Section) -> str:
-    head = _wrapped(f"{section.name or reference.OWN}: {section.meaning}", "")
+    head = _wrapped(f"{section.name or reference.TOP_LEVEL}: {section.meaning}", "")
     items = ["\n".join(_setting_text(one)) for one in section.settings]
     return "\n\n".join(["\n".join(head), *items])
 
@@ -85,7 +85,9 @@ def _section_markdown(section: Section) -> str:
         for one in section.settings
     ]
     head = ["| Setting | Type | Default | Unit | Meaning |", "| --- | --- | --- | --- | --- |"]
-    return "\n".join([f"## {section.name or reference.OWN}", "", section.meaning, "", *head, *rows])
+    return "\n".join(
+        [f"## {section.name or reference.TOP_LEVEL}", "", section.meaning, "", *head, *rows]
+    )
 
 
 def _cell(text: str) -> str:

@@ -1,8 +1,8 @@
-"""A conversation as one text, so that a prompt is text in every schema, file and request.
+"""A conversation as a single string, so that a prompt is text in every schema, file and request.
 
-A single user turn is its own text. Anything longer, or with a system turn, is JSON behind a
-mark, and so is a user's text that begins with the mark: no text has two readings. Applying a
-chat template is the business of whoever has the tokenizer.
+A single user turn is stored as its own text. Several turns, or a system turn, are stored as JSON
+after a mark. A user's text that begins with the mark is stored in that way too, so every string
+has one reading. Chat templates are applied later, where the tokenizer is available.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ ROLES = (SYSTEM, USER, ASSISTANT)
 
 
 def pack(messages: Sequence[Mapping[str, str]]) -> str:
-    """The prompt that `unpack` turns back into these messages.
+    """Returns the prompt that `unpack` turns back into these messages.
 
-    Raises ValueError where there are none, or one is no role and content.
+    Raises ValueError if there are no messages, or a message does not have a role and a content.
     """
-    turns = [_turn(message, at) for at, message in enumerate(messages, 1)]
+    turns = [_turn(message, number) for number, message in enumerate(messages, 1)]
     if not turns:
-        raise ValueError("a conversation without messages")
+        raise ValueError("a conversation has no messages")
     content = turns[0]["content"]
     if len(turns) == 1 and turns[0]["role"] == USER and not content.startswith(MARK):
         return content
@@ -32,29 +32,30 @@ def pack(messages: Sequence[Mapping[str, str]]) -> str:
 
 
 def unpack(prompt: str) -> list[dict[str, str]]:
-    """The messages of a prompt; text without the mark is one user turn.
+    """Returns the messages of a prompt; text without the mark is a single user turn.
 
-    Raises ValueError for text behind the mark that `pack` did not write.
+    Raises ValueError if the text after the mark was not written by `pack`.
     """
     if not prompt.startswith(MARK):
         return [{"role": USER, "content": prompt}]
     turns = json.loads(prompt.removeprefix(MARK))
     if not isinstance(turns, list) or not turns:
-        raise ValueError(f"a conversation that is {type_name(turns)}, not a list of messages")
-    return [_turn(turn, at) for at, turn in enumerate(turns, 1)]
+        raise ValueError(f"a conversation is {type_name(turns)}, not a list of messages")
+    return [_turn(turn, number) for number, turn in enumerate(turns, 1)]
 
 
 def prompt_and_answer(messages: object) -> tuple[str, str | None]:
-    """The packed prompt and the assistant's last turn; None where a user speaks last.
+    """Returns the packed prompt and the assistant's last turn, or None if the last turn is the
+    user's.
 
-    Only the last turn is learnt from and sampled: earlier ones are part of the prompt.
-    Raises ValueError, with the reason, for what is no such conversation.
+    Only the last turn is trained on and sampled; earlier turns are part of the prompt.
+    Raises ValueError with the reason if `messages` is not such a conversation.
     """
     if not isinstance(messages, list):
         raise ValueError(f"messages is {type_name(messages)}, not a list of messages")
     if not messages:
         raise ValueError("messages is empty")
-    turns = [_turn(message, at) for at, message in enumerate(messages, 1)]
+    turns = [_turn(message, number) for number, message in enumerate(messages, 1)]
     answer = turns.pop()["content"] if turns[-1]["role"] == ASSISTANT else None
     if answer is not None and not answer.strip():
         raise ValueError("empty completion: the last message is blank")
@@ -63,28 +64,29 @@ def prompt_and_answer(messages: object) -> tuple[str, str | None]:
 
 
 def _check_order(turns: Sequence[Mapping[str, str]]) -> None:
-    """Raises ValueError unless a user speaks last, and a system turn, if any, comes first."""
+    """Raises ValueError unless the last turn is the user's and a system turn, if any, is first."""
     if not turns:
-        raise ValueError("the assistant answers to nothing: no message before the last one")
+        raise ValueError("the assistant's message is not preceded by a user message")
     if turns[-1]["role"] != USER:
-        raise ValueError(f"message {len(turns)} is the {turns[-1]['role']}'s, not the user's")
-    for at, turn in enumerate(turns, 1):
-        if turn["role"] == SYSTEM and at > 1:
-            raise ValueError(f"message {at} is a system message, which must be the first")
+        role = turns[-1]["role"]
+        raise ValueError(f"message {len(turns)} has the role {role!r}; {USER!r} is required here")
+    for number, turn in enumerate(turns, 1):
+        if turn["role"] == SYSTEM and number > 1:
+            raise ValueError(f"message {number} is a system message, which must be the first")
         if turn["role"] != SYSTEM and not turn["content"].strip():
-            raise ValueError(f"message {at} is blank")
+            raise ValueError(f"message {number} is blank")
 
 
-def _turn(message: object, at: int) -> dict[str, str]:
+def _turn(message: object, number: int) -> dict[str, str]:
     if not isinstance(message, Mapping):
-        raise ValueError(f"message {at} is {type_name(message)}, not an object")
-    # columns of a file that only some messages have are null in the others
-    rest = [key for key in message if key not in ("role", "content") and message[key] is not None]
-    if rest:
-        raise ValueError(f"message {at} has more than a role and a content: {rest[0]!r}")
+        raise ValueError(f"message {number} is {type_name(message)}, not an object")
+    # a column of a file that only some messages use is null in the others
+    extra = [key for key in message if key not in ("role", "content") and message[key] is not None]
+    if extra:
+        raise ValueError(f"message {number} has a key other than role and content: {extra[0]!r}")
     role, content = message.get("role"), message.get("content")
     if role not in ROLES:
-        raise ValueError(f"message {at} has the role {role!r}; allowed: {', '.join(ROLES)}")
+        raise ValueError(f"message {number} has the role {role!r}; allowed: {', '.join(ROLES)}")
     if not isinstance(content, str):
-        raise ValueError(f"message {at} has a content that is {type_name(content)}, not text")
+        raise ValueError(f"message {number} has a content that is {type_name(content)}, not text")
     return {"role": role, "content": content}

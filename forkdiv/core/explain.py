@@ -1,8 +1,8 @@
-"""Why two results have different fingerprints: the fields of their records that differ.
+"""Explains why two results have different fingerprints: the fields of their records that differ.
 
-A result is found by its fingerprint, the hash of what decides it. Where work is done again
-although a result seems to be there, the two records tell which setting, parent or library made
-the difference. Works on artifacts (`record.json`), sample sets (`identity.json`) and studies
+A result is looked up by its fingerprint, the hash of everything that decides it. If work is
+repeated although a result seems to exist, the two records show which setting, parent or library
+differs. Works on artifacts (`record.json`), sample sets (`identity.json`) and studies
 (`summary.json`).
 """
 
@@ -19,14 +19,16 @@ from forkdiv.core.store import RECORD
 
 SAMPLES_RECORD, SUMMARY = "identity.json", "summary.json"
 STUDY = "study"
-# what a summary's settings hold beside what decides the numbers
+# settings of a summary that do not decide its numbers
 NO_IDENTITY = {"name", "base", "data", "audit", "plan", "place", "checkpoint", "pretrain"}
-LEFT_OUT = "(not there)"  # in one record only: settings at a default that came later are left out
+# the value of a field that only the other record has; a setting that was added later is recorded
+# only if it differs from its default
+ABSENT = "(absent)"
 
 
 @dataclass(frozen=True)
 class Record:
-    """What a result follows from. `parents` are fingerprints by role."""
+    """The inputs of a result. `parents` maps roles to fingerprints."""
 
     stage: str
     fingerprint: str
@@ -43,7 +45,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Difference:
-    """A field that differs, dotted, with the value on each side as JSON or LEFT_OUT."""
+    """A field that differs, in dotted notation, with each side's value as JSON or ABSENT."""
 
     field: str
     first: str
@@ -57,81 +59,85 @@ class Results:
     root: Path
 
     def folders(self) -> Iterator[Path]:
-        """Everything that has a record, artifacts first."""
+        """Yields every folder that has a record, artifacts first."""
         for pattern in (f"store/*/*/{RECORD}", f"store/*/*/{SAMPLES_RECORD}", f"*/{SUMMARY}"):
             for record in sorted(self.root.glob(pattern)):
                 if record.relative_to(self.root).parts[1:2] != ("work",):
                     yield record.parent
 
     def find(self, fingerprint: str) -> Path | None:
-        """The folder of an artifact or a sample set, by its whole fingerprint."""
+        """Returns the folder of an artifact or a sample set with this full fingerprint, or None."""
         return next(iter(self.root.glob(f"store/[!w]*/{fingerprint}")), None)
 
-    def named(self, word: str) -> Record:
-        """The result that `word` means: a folder, a fingerprint, or the beginning of one.
+    def resolve(self, reference: str) -> Record:
+        """Returns the result that `reference` names: a folder, a fingerprint or a prefix of one.
 
-        Raises UserError where there is none, or more than one.
+        Raises UserError if no result or more than one matches.
         """
-        if (folder := Path(word)).is_dir():
-            own = read(folder)
-            stored = self.find(own.fingerprint) if own.stage == STUDY else None
-            return read(stored) if stored else own  # a summary does not hold all that is hashed
-        found: dict[str, Path] = {}
+        if (folder := Path(reference)).is_dir():
+            record = read(folder)
+            stored = self.find(record.fingerprint) if record.stage == STUDY else None
+            return read(stored) if stored else record  # a summary lacks some of the hashed fields
+        matches: dict[str, Path] = {}
         for folder in self.folders():
             fingerprint = _fingerprint_of(folder)
-            if fingerprint.startswith(word.lower()):
-                found.setdefault(fingerprint, folder)
-        if len(found) == 1:
-            return read(next(iter(found.values())))
-        if not found:
+            if fingerprint.startswith(reference.lower()):
+                matches.setdefault(fingerprint, folder)
+        if len(matches) == 1:
+            return read(next(iter(matches.values())))
+        if not matches:
             raise refuse(
-                f"there is no result under {self.root} whose fingerprint begins so",
-                word,
-                "a fingerprint, the beginning of one, or a result's folder",
-                "list them with `ls`, or set place.root to the output folder that holds it",
+                f"no result under {self.root} has a fingerprint that starts with this",
+                reference,
+                "a fingerprint, a prefix of a fingerprint, or a result's folder",
+                "list the results with `ls`, or set place.root to the output folder that holds it",
             )
-        some = ", ".join(f"{path.parent.name} {key[:12]}" for key, path in list(found.items())[:5])
+        names = [f"{path.parent.name} {key[:12]}" for key, path in matches.items()]
         raise refuse(
-            f"{len(found)} results begin so",
-            word,
-            f"one of {some}{' …' if len(found) > 5 else ''}",
+            f"{len(matches)} results have a fingerprint that starts with this",
+            reference,
+            f"one of {', '.join(names[:5])}{' …' if len(names) > 5 else ''}",
             "give more digits",
         )
 
     def nearest(self, record: Record) -> Record | None:
-        """The result of the same stage that differs in the fewest fields; of several the one
-        that is made of the same parents, then the newest."""
+        """Returns the result of the same stage that differs in the fewest fields, or None. Ties go
+        to the result with more parents in common, then to the newest."""
         others = [
             read(folder)
             for folder in self.folders()
             if _stage_of(folder) == record.stage and folder.resolve() != record.path.resolve()
         ]
         return min(
-            (one for one in others if one.fingerprint != record.fingerprint),
-            key=lambda one: (self._distance(record, one), -one.path.stat().st_mtime),
+            (other for other in others if other.fingerprint != record.fingerprint),
+            key=lambda other: (self._distance(record, other), -other.path.stat().st_mtime),
             default=None,
         )
 
     def _distance(self, first: Record, second: Record) -> tuple[int, int]:
-        own = differences(first, second)
-        parents = [one for one in own if one.field.startswith("parents.")]
-        deep = sum(1 for line in self.explain(first, second) if " -> " in line)
-        return deep, len(parents)
+        parents = [
+            difference
+            for difference in differences(first, second)
+            if difference.field.startswith("parents.")
+        ]
+        fields = sum(1 for line in self.explain(first, second) if " -> " in line)
+        return fields, len(parents)
 
     def explain(self, first: Record, second: Record) -> list[str]:
-        """What differs, in lines; where parents do, what differs in them, indented."""
+        """Returns the differences as lines; below a parent that differs, its own differences are
+        indented."""
         return list(self._explained(first, second, "", set()))
 
     def _explained(
         self, first: Record, second: Record, indent: str, seen: set[tuple[str, str]]
     ) -> Iterator[str]:
-        found = differences(first, second)
-        if not found:
-            yield f"{indent}no field of the two records differs"
-        for one in found:
-            role = one.field.removeprefix("parents.")
-            if role == one.field:
-                yield f"{indent}{one.field}: {one.first} -> {one.second}"
+        fields = differences(first, second)
+        if not fields:
+            yield f"{indent}the two records do not differ in any field"
+        for difference in fields:
+            role = difference.field.removeprefix("parents.")
+            if role == difference.field:
+                yield f"{indent}{role}: {difference.first} -> {difference.second}"
                 continue
             pair = (first.parents.get(role, ""), second.parents.get(role, ""))
             yield f"{indent}{role} differs: {_short(pair[0])} and {_short(pair[1])}"
@@ -144,28 +150,28 @@ class Results:
     def _parents_explained(
         self, pair: tuple[str, str], indent: str, seen: set[tuple[str, str]]
     ) -> Iterator[str]:
-        """A parent is an artifact, a checkpoint in one (FINGERPRINT-epoch-0004), or the content
-        of a model folder, which has no record."""
-        (left, left_at), (right, right_at) = (_split(one) for one in pair)
-        if left_at != right_at:
-            yield f"{indent}checkpoint: {left_at or LEFT_OUT} -> {right_at or LEFT_OUT}"
+        """A parent is an artifact, a checkpoint in an artifact (FINGERPRINT-epoch-0004), or the
+        content of a model folder, which has no record."""
+        (left, left_checkpoint), (right, right_checkpoint) = map(_split, pair)
+        if left_checkpoint != right_checkpoint:
+            yield f"{indent}checkpoint: {left_checkpoint or ABSENT} -> {right_checkpoint or ABSENT}"
         if left == right:
             return
-        paths = [self.find(one) if one else None for one in (left, right)]
+        paths = [self.find(parent) if parent else None for parent in (left, right)]
         for fingerprint, path in zip((left, right), paths, strict=True):
             if fingerprint and path is None:
                 yield (
-                    f"{indent}{fingerprint[:8]} has no record under {self.root}: the content of a "
-                    "model folder, or a result that was deleted"
+                    f"{indent}{fingerprint[:8]} has no record under {self.root}: it is the content "
+                    "of a model folder, or its result was deleted"
                 )
         if paths[0] and paths[1]:
             yield from self._explained(read(paths[0]), read(paths[1]), indent, seen)
 
 
 def read(folder: Path) -> Record:
-    """The record of a result's folder.
+    """Returns the record of a result's folder.
 
-    Raises UserError where it has none, and InvalidResult where it is damaged.
+    Raises UserError if the folder has no record, and InvalidResult if the record is damaged.
     """
     for name, build in ((RECORD, _artifact), (SAMPLES_RECORD, _samples), (SUMMARY, _study)):
         if not (folder / name).is_file():
@@ -174,27 +180,27 @@ def read(folder: Path) -> Record:
             return build(folder, json.loads((folder / name).read_text(encoding="utf-8")))
         except (ValueError, KeyError, TypeError) as error:
             raise InvalidResult(
-                f"{folder / name} is damaged ({type(error).__name__} {error}); delete {folder} to "
-                "have it made again"
+                f"{folder / name} is damaged ({type(error).__name__} {error}); delete {folder} so "
+                "that the result is computed again"
             ) from error
     raise refuse(
-        "this folder is no result of forkdiv's",
+        "this folder is not a forkdiv result",
         folder,
         f"a folder with {RECORD}, {SAMPLES_RECORD} or {SUMMARY}",
-        "name one in the store, such as runs/store/train/…, or a study's folder",
+        "name a folder in the store, such as runs/store/train/…, or the folder of a study",
     )
 
 
 def differences(first: Record, second: Record) -> list[Difference]:
-    """The fields that differ, in the order stage, version, config, parents, libraries."""
-    sides = [_flat(one) for one in (first, second)]
+    """Returns the fields that differ, in the order stage, version, config, parents, libraries."""
+    sides = [_flat(record) for record in (first, second)]
     fields = list(dict.fromkeys([*sides[0], *sides[1]]))
     order = ("stage", "version", "config", "parents", "libraries")
     fields.sort(key=lambda field: order.index(field.partition(".")[0]))
     return [
-        Difference(field, *(side.get(field, LEFT_OUT) for side in sides))
+        Difference(field, *(side.get(field, ABSENT) for side in sides))
         for field in fields
-        if sides[0].get(field, LEFT_OUT) != sides[1].get(field, LEFT_OUT)
+        if sides[0].get(field, ABSENT) != sides[1].get(field, ABSENT)
     ]
 
 
@@ -259,11 +265,11 @@ def _fingerprint_of(folder: Path) -> str:
 
 
 def _split(parent: str) -> tuple[str, str]:
-    """The fingerprint of a parent, and the checkpoint in it that is meant, if it names one."""
+    """Returns the fingerprint of a parent and the checkpoint in it, "" if it names none."""
     fingerprint, _, checkpoint = parent.partition("-")
     return fingerprint, checkpoint
 
 
 def _short(parent: str) -> str:
     fingerprint, checkpoint = _split(parent)
-    return f"{fingerprint[:8]} {checkpoint}".strip() or LEFT_OUT
+    return f"{fingerprint[:8]} {checkpoint}".strip() or ABSENT

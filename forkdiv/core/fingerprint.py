@@ -1,4 +1,4 @@
-"""Fingerprints: what decides a result, hashed. Equal fingerprints promise equal inputs."""
+"""Fingerprints: a hash of everything that decides a result. Equal fingerprints, equal inputs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-# Raised by hand when a stage is mended so that its old results no longer hold.
+# Increased by hand when a stage is corrected and its old results are no longer valid.
 STAGE_VERSIONS = {
     "dataset": 2,
     "synthesis": 1,
@@ -43,14 +43,14 @@ STAGE_LIBRARIES = {
 
 @dataclass(frozen=True)
 class Identity:
-    """What one result follows from: its stage, config values and the results it was made of."""
+    """The inputs of one result: its stage, config values and parent results."""
 
     stage: str
     config: Mapping[str, Any]
     parents: Mapping[str, str] = field(default_factory=dict)
 
     def describe(self) -> dict[str, Any]:
-        """The hashed content, as plain JSON values."""
+        """Returns the hashed content as plain JSON values."""
         libraries = {name: library_version(name) for name in STAGE_LIBRARIES.get(self.stage, ())}
         return {
             "stage": self.stage,
@@ -68,7 +68,7 @@ class Identity:
 
 
 def stages() -> dict[str, Any]:
-    """Version and libraries of every stage: what a result made of all of them depends on."""
+    """Returns version and libraries of every stage, for a result that depends on all of them."""
     return {
         stage: {
             "version": version,
@@ -79,9 +79,10 @@ def stages() -> dict[str, Any]:
 
 
 def canonical(value: Any) -> Any:
-    """`value` as plain JSON values. Refuses what has no stable form instead of calling str().
+    """Returns `value` as plain JSON values.
 
-    Raises TypeError for objects and ValueError for NaN and infinities.
+    Raises TypeError for objects without a stable form (str() is never called on them) and
+    ValueError for NaN and infinities.
     """
     if isinstance(value, BaseModel):
         return canonical(value.model_dump())
@@ -91,24 +92,24 @@ def canonical(value: Any) -> Any:
         return str(value)
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise ValueError(f"a fingerprint takes finite numbers, got {value}")
-        # 1 and 1.0 arrive from different YAML spellings of one setting
+            raise ValueError(f"a fingerprint accepts finite numbers only, got {value}")
+        # 1 and 1.0 are two YAML spellings of the same setting
         return int(value) if value.is_integer() and abs(value) < 2**53 else value
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
-            raise TypeError(f"a fingerprint takes mappings with text keys, got {list(value)}")
+            raise TypeError(f"a fingerprint accepts mappings with string keys only: {list(value)}")
         return {key: canonical(value[key]) for key in sorted(value)}
     if isinstance(value, list | tuple):
         return [canonical(item) for item in value]
     raise TypeError(
-        f"a fingerprint takes plain values, got {type(value).__name__}: {value!r}; "
-        "pass what identifies it (a content hash, a number, a name) instead"
+        f"a fingerprint accepts plain JSON values only, got {type(value).__name__}: {value!r}; "
+        "pass a value that identifies it (a content hash, a number, a name) instead"
     )
 
 
 @cache
 def library_version(name: str) -> str:
-    """The release, without the build tag: `2.13.0+cpu` and `2.13.0+cu130` are one release."""
+    """Returns the release without the build tag: `2.13.0` for `2.13.0+cpu` and `2.13.0+cu130`."""
     for distribution in (name, f"{name}-cpu"):
         try:
             return metadata.version(distribution).partition("+")[0]

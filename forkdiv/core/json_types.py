@@ -1,4 +1,4 @@
-"""What a message calls the type of a JSON value."""
+"""Names of the types of JSON values, for messages."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from decimal import Decimal
 
 @dataclass(frozen=True, slots=True)
 class RepeatedKey:
-    """In place of a JSON object that names a key twice: either value may be the one meant."""
+    """Stands for a JSON object that has the same key twice, whose meaning is ambiguous."""
 
     key: str
 
 
 def type_name(value: object) -> str:
-    """What a person calls the type of a value, with its article."""
+    """Returns the name of a value's type as users know it, with its article."""
     if isinstance(value, RepeatedKey):
-        return f"an object that names the key {value.key!r} twice"
+        return f"an object that has the key {value.key!r} twice"
     names: dict[type, str] = {
         type(None): "null",
         bool: "true or false",

@@ -1,7 +1,7 @@
-"""What is going on, as lines in a file: any process of a study appends, the foreground prints.
+"""Progress events as lines of a file: any process of a study appends, the foreground prints.
 
-A file, since the workers of a study are other processes, maybe on other nodes, and share
-nothing but the output folder. One `write` of one short line is atomic for local appends.
+A file is used because the workers of a study are other processes, possibly on other nodes, and
+share only the output folder. A single `write` of a short line is atomic for local appends.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from forkdiv.core.config.study import StudyConfig
 
 @dataclass(frozen=True)
 class Event:
-    """A line of the file: when (seconds since the epoch), which trial or stage, what it does, and
-    whether it has finished with that."""
+    """One line of the file: `time` in seconds since the epoch, `who` is the trial or stage, and
+    `finished` is True if the message reports the end of that work."""
 
     time: float
     who: str
@@ -31,7 +31,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Progress:
-    """Appends events to `path`; `who` names the trial or stage that speaks."""
+    """Appends events to `path`; `who` names the trial or stage that reports them."""
 
     path: Path
     who: str = "study"
@@ -44,30 +44,31 @@ class Progress:
 
 
 class Pace:
-    """How far a piece of work is, how fast it goes, and how long it will take."""
+    """Progress, rate and remaining time of a task with a known number of items."""
 
     def __init__(self, total: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._total, self._clock = total, clock
-        self._started = self._said = clock()
+        self._started = self._last_report = clock()
 
     @property
-    def since_said(self) -> float:
-        """Seconds since the last word."""
-        return self._clock() - self._said
+    def seconds_since_report(self) -> float:
+        """Seconds since the last call of `report`."""
+        return self._clock() - self._last_report
 
-    def said(self, done: int) -> str:
-        """`512/2048, 430 a second, 4 s left`."""
-        self._said = self._clock()
-        passed = self._said - self._started
-        if not done or passed <= 0:
-            return f"{done}/{self._total}"
-        rate = done / passed
-        left = f", {duration((self._total - done) / rate)} left" if done < self._total else ""
-        return f"{done}/{self._total}, {rate:.3g} a second{left}"
+    def report(self, completed: int) -> str:
+        """Returns a text such as `512/2048, 430 per second, 4 s left`."""
+        self._last_report = self._clock()
+        elapsed = self._last_report - self._started
+        if not completed or elapsed <= 0:
+            return f"{completed}/{self._total}"
+        rate = completed / elapsed
+        remaining = self._total - completed
+        left = f", {duration(remaining / rate)} left" if remaining > 0 else ""
+        return f"{completed}/{self._total}, {rate:.3g} per second{left}"
 
 
 def duration(seconds: float) -> str:
-    """In the two largest units that matter: `4 s`, `2 min 30 s`, `3 h 5 min`."""
+    """Returns a duration in its two largest units: `4 s`, `2 min 30 s`, `3 h 5 min`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -77,7 +78,7 @@ def duration(seconds: float) -> str:
 
 
 class Follower:
-    """Shows the lines that come to a progress file while the `with` block runs, and hands their
+    """Shows lines that are added to a progress file while the `with` block runs, and passes their
     events to `watch`."""
 
     def __init__(
@@ -94,7 +95,7 @@ class Follower:
     def __enter__(self) -> Follower:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.touch()
-        self._position = os.path.getsize(self._path)  # earlier runs have been shown
+        self._position = os.path.getsize(self._path)  # skip the lines of earlier runs
         self._began = time.time()
         self._thread.start()
         return self
@@ -118,7 +119,7 @@ class Follower:
                 try:
                     event = Event(**json.loads(raw))
                 except ValueError:
-                    continue  # torn by a writer that was killed in the middle of a line
+                    continue  # incomplete: its writer was killed in the middle of the line
                 seconds = max(int(event.time - self._began), 0)
                 self._show(f"{seconds // 60:3d}:{seconds % 60:02d}  {event.who}: {event.message}")
                 self._watch(event)
@@ -131,7 +132,8 @@ def progress_shown(
     show: Callable[[str], None],
     watch: Callable[[Event], None] = lambda event: None,
 ) -> Iterator[Progress]:
-    """The study's progress, shown as it comes while the block runs; `who` speaks by default."""
+    """Yields the study's progress and shows its events while the block runs; `who` names the
+    events reported through it."""
     progress = Progress(study.folder / "progress.jsonl", who)
     with Follower(progress.path, show, watch=watch):
         yield progress

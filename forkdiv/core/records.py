@@ -1,4 +1,4 @@
-"""The nouns that cross stages. Plain frozen data: no behaviour beyond (de)serialising."""
+"""The records that stages exchange: plain frozen data without behaviour."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One problem of a task. `facts` is all a verifier needs, as plain JSON values."""
+    """One problem of a task. `facts` holds everything a verifier needs, as plain JSON values."""
 
     id: str
     split: str
@@ -21,8 +21,8 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """One correct response to a problem. `mode` is how it is told: forward or reverse, linear or
-    backtracking, words or code."""
+    """One correct response to a problem. `mode` is its reasoning mode: forward or reverse, linear
+    or backtracking, words or code."""
 
     text: str
     mode: str
@@ -33,9 +33,9 @@ class Fork:
     """A decision point of one response: a branch node at which it must choose.
 
     `at` is the offset, in characters of the response, of the first character that the choice
-    decides. `branches` are the texts of the plausible next steps, `valid` those of them that
-    can still end in a correct answer. `signed` says whether something local in the prompt
-    tells them apart.
+    decides. `branches` are the texts of the plausible next steps; `valid` are the branches that
+    can still lead to a correct answer. `signed` is True if the prompt marks the valid branches
+    locally.
     """
 
     at: int
@@ -46,10 +46,10 @@ class Fork:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One row of a fine-tuning dataset: the loss falls on `response` only.
+    """One row of a fine-tuning dataset; the loss is computed on `response` only.
 
-    Examples of one problem follow one another. `forks` counts the response's decision points,
-    `unsigned_forks` those without a sign; `facts` is the problem's, as JSON.
+    Examples of one problem are consecutive. `forks` counts the response's decision points,
+    `unsigned_forks` those without a sign; `facts` holds the problem's facts as JSON.
     """
 
     problem_id: str
@@ -71,8 +71,8 @@ class Finish(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One sampled response with the seed that made it. `stratum` is the rank of the first token
-    that it was forced through, `tree` the tree that it was drawn in, where there are any."""
+    """One sampled response and its seed. `stratum` is the rank of its forced first token and `tree`
+    the index of its sample tree; both are None if the decoder does not use them."""
 
     problem_id: str
     sample_index: int
@@ -85,7 +85,8 @@ class Completion:
 
 
 class Outcome(StrEnum):
-    """What a verdict may say. Only `ERROR` is no answer: it makes a cell invalid."""
+    """The outcome of grading one response. `ERROR` means that grading failed: it invalidates the
+    cell."""
 
     CORRECT = "correct"
     WRONG = "wrong"
@@ -96,8 +97,9 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The outcome for one response. `answer` is its canonical form where it parses; `detail`
-    says why it is wrong or unreadable, in one of a few fixed texts; `mode` how it is told."""
+    """The verdict on one response. `answer` is the answer in canonical form, or None if it cannot
+    be parsed; `detail` is the reason for a wrong or unparsable answer, from a small fixed set of
+    texts; `mode` is the reasoning mode of the response."""
 
     outcome: Outcome
     answer: str | None = None

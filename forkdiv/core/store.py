@@ -1,4 +1,5 @@
-"""Content-addressed results: found by fingerprint, leased while made, published atomically."""
+"""The artifact store: results are looked up by fingerprint, built under a lock and published
+atomically."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ RECORD = "record.json"
 
 @dataclass(frozen=True)
 class Artifact:
-    """A published folder and the record that says what it is."""
+    """A published folder and its record (identity, files, versions, times)."""
 
     path: Path
     record: dict[str, Any]
@@ -37,26 +38,26 @@ class Artifact:
 
     @property
     def seconds(self) -> float:
-        """Wall time of the attempt that published it; work of killed ones is not in it."""
+        """Wall time of the attempt that published it, without earlier attempts that were killed."""
         return float(self.record["seconds"])
 
 
 @dataclass(frozen=True)
 class Store:
-    """A folder of artifacts, shared by every study, trial and process that names it."""
+    """A folder of artifacts, shared by all studies, trials and processes that use it."""
 
     root: Path
 
     @classmethod
     def of(cls, place: PlaceConfig) -> Store:
-        """The store of a place: the folder `store` in `place.root`."""
+        """Returns the store in `place.root`."""
         return cls(place.root / "store")
 
     def find(self, identity: Identity) -> Artifact | None:
-        """The published artifact, or None.
+        """Returns the published artifact, or None.
 
-        Raises InvalidResult where a file is missing or has another size than when published;
-        reading every byte of every checkpoint at every look would cost more than it finds.
+        Raises InvalidResult if a file is missing or its size has changed. The content is not
+        compared: reading every checkpoint at each lookup would cost more than it is worth.
         """
         path = self.path(identity)
         if not (path / RECORD).is_file():
@@ -65,14 +66,16 @@ class Store:
             record = json.loads((path / RECORD).read_text())
         except ValueError as error:
             raise InvalidResult(
-                f"{path / RECORD} is damaged ({error}); delete {path} to have it made again"
+                f"{path / RECORD} is damaged ({error}); "
+                f"delete {path} so that the result is computed again"
             ) from error
         for name, size in record["files"].items():
-            found = (path / name).stat().st_size if (path / name).is_file() else None
-            if found != size:
+            file = path / name
+            problem = f"has {file.stat().st_size} bytes" if file.is_file() else "is missing"
+            if problem != f"has {size} bytes":
                 raise InvalidResult(
-                    f"{path / name} should have {size} bytes and has {found}; "
-                    f"delete {path} to have it made again"
+                    f"{file} {problem}; allowed: {size} bytes, as published; "
+                    f"delete {path} so that the result is computed again"
                 )
         return Artifact(path, record)
 
@@ -82,39 +85,36 @@ class Store:
         build: Callable[[Path], None],
         on_wait: Callable[[str], None] = lambda message: None,
     ) -> Artifact:
-        """The artifact: found where it exists, else made by `build(folder)` and published.
+        """Returns the artifact; if it does not exist, builds it with `build(folder)` and publishes
+        it.
 
-        Of several processes that ask for one artifact, one builds and the others wait.
+        If several processes need the same artifact, one of them builds it and the others wait.
         """
-        found = self.find(identity)
-        if found:
-            return found
+        if existing := self.find(identity):
+            return existing
         with self._lease(identity, on_wait):
-            found = self.find(identity)
-            if found:
-                return found
-            return self._make(identity, build)
+            return self.find(identity) or self._build(identity, build)
 
     @contextmanager
     def growing(self, identity: Identity, on_wait: Callable[[str], None]) -> Iterator[Path]:
-        """A folder that is added to in atomic parts, by one process at a time."""
+        """Yields a folder to which one process at a time adds parts atomically."""
         path = self.path(identity)
         with self._lease(identity, on_wait):
             path.mkdir(parents=True, exist_ok=True)
             yield path
 
     def workspace(self, identity: Identity) -> Path:
-        """A folder that outlives a killed process, for what the build wants to resume from."""
+        """Returns a folder that survives a killed process, for state that a build resumes from."""
         path = self.root / "work" / identity.stage / identity.fingerprint
         path.mkdir(parents=True, exist_ok=True)
         return path
 
-    def _make(self, identity: Identity, build: Callable[[Path], None]) -> Artifact:
+    def _build(self, identity: Identity, build: Callable[[Path], None]) -> Artifact:
         path = self.path(identity)
         path.parent.mkdir(parents=True, exist_ok=True)
-        for stale in path.parent.glob(f".{path.name}.*"):  # ours alone: we hold the lease
+        for stale in path.parent.glob(f".{path.name}.*"):  # no other process holds the lock
             shutil.rmtree(stale)
-        if path.exists():  # without its record it is nothing, and would be in the way
+        if path.exists():  # without a record it is incomplete, and would block the rename
             shutil.rmtree(path)
         aside = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}"
         aside.mkdir()
@@ -146,19 +146,20 @@ class Store:
         }
 
     def path(self, identity: Identity) -> Path:
-        """Where the artifact lies once it is published."""
+        """Returns the folder of the artifact once it is published."""
         return self.root / identity.stage / identity.fingerprint
 
     @contextmanager
     def _lease(self, identity: Identity, on_wait: Callable[[str], None]) -> Iterator[None]:
         leases = self.root / "leases"
         leases.mkdir(parents=True, exist_ok=True)
-        # a kernel lock: the death of its holder, however sudden, sets it free
+        # a kernel lock: it is released when its holder dies, however suddenly
         lock = FileLock(leases / f"{identity.stage}-{identity.fingerprint}.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            on_wait(f"waiting for {identity.stage} {identity.fingerprint[:8]}, made elsewhere")
+            artifact = f"{identity.stage} {identity.fingerprint[:8]}"
+            on_wait(f"waiting for {artifact}, which another process is computing")
             lock.acquire()
         try:
             yield
@@ -167,7 +168,7 @@ class Store:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file so that a crash leaves the old one or the new one, never a part."""
+    """Writes a file atomically: after a crash the old or the new file is there, never a part."""
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         aside.write_text(text, encoding="utf-8")
@@ -177,7 +178,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def publish_file(aside: Path, path: Path) -> None:
-    """Make a finished file durable and give it its name in one step."""
+    """Syncs a finished file to disk and renames it atomically to `path`."""
     with aside.open("rb") as handle:
         os.fsync(handle.fileno())
     aside.rename(path)
@@ -185,7 +186,7 @@ def publish_file(aside: Path, path: Path) -> None:
 
 
 def publish_folder(aside: Path, path: Path) -> None:
-    """Make a finished folder durable and give it its name in one step."""
+    """Syncs a finished folder to disk and renames it atomically to `path`."""
     for file in aside.rglob("*"):
         if file.is_dir():
             _sync_folder(file)
@@ -198,7 +199,7 @@ def publish_folder(aside: Path, path: Path) -> None:
 
 
 def check_writable(root: Path, min_free_mib: int) -> None:
-    """Refuse an output folder that cannot be written or is nearly full, before work starts."""
+    """Raises UserError for an output folder that cannot be written or is nearly full."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         probe = root / f".probe-{uuid.uuid4().hex[:8]}"
@@ -211,24 +212,24 @@ def check_writable(root: Path, min_free_mib: int) -> None:
         raise refuse(
             "the output folder cannot be written",
             f"{root} ({error.strerror})",
-            "a folder you may write to",
-            "set place.root to another one",
+            "a folder you have write permission for",
+            "set place.root to another folder",
         ) from error
     if free < min_free_mib:
         raise refuse(
             "the output folder is nearly full",
             f"{free} MiB free at {root}",
             f"at least {min_free_mib} MiB (place.min_free_mib)",
-            "free some room or set place.root to another disk",
+            "free some space, or set place.root to a folder on another disk",
         )
 
 
 @cache
 def commit() -> str | None:
-    """The commit of this code, `-dirty` appended where it was changed; None outside git."""
+    """Returns the git commit of this code, with `-dirty` if it was changed; None outside git."""
     here = Path(__file__).parent
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
             cwd=here,
             capture_output=True,
@@ -237,12 +238,12 @@ def commit() -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() or None
+    return process.stdout.strip() or None
 
 
 @cache
 def versions() -> dict[str, str]:
-    """Releases of the libraries that carry the work."""
+    """Returns the versions of the main libraries."""
     names = ("ray", "torch", "vllm", "deepspeed", "transformers", "datasets", "mlflow", "numpy")
     return {name: library_version(name) for name in names}
 

@@ -246,7 +246,7 @@ def decoders_of(summary: Summary) -> tuple[str | None, ...]:
 
 def under(summary: Summary, decoder: str | None) -> Summary:
     """The summary with the cells of one decoder only."""
-    return summary.keep(lambda cell: cell.decoder == decoder)
+    return summary.filter_cells(lambda cell: cell.decoder == decoder)
 
 
 def estimate(curve: Curve, k: int, at_once: bool = False) -> Estimate | None:

@@ -21,7 +21,7 @@ import numpy as np
 
 from forkdiv.core.config.study import DecoderConfig
 from forkdiv.core.errors import InvalidResult, refuse
-from forkdiv.core.gc_pause import held_still
+from forkdiv.core.gc_pause import gc_paused
 from forkdiv.core.records import Finish
 from forkdiv.models.checkpoint import Checkpoint, check_tensors, read_config, same_shape
 from forkdiv.sample import sample_trees
@@ -357,7 +357,7 @@ def _ids(output: Any) -> tuple[int, ...]:
 
 
 def _import() -> None:
-    with held_still():
+    with gc_paused():
         import vllm.v1.engine.async_llm  # noqa: F401
 
 

@@ -261,13 +261,13 @@ def _draw(
                 continue
             rows.extend(_rows(result, decoder))
             waiting += 1
-            if waiting == REQUESTS_PER_PART or pace.since_said > PART_S:
+            if waiting == REQUESTS_PER_PART or pace.seconds_since_report > PART_S:
                 done += _write_part(samples.path, rows)
                 rows, waiting = [], 0
-                progress(f"sampling: {pace.said(done)}")
+                progress(f"sampling: {pace.report(done)}")
     finally:  # also the samples that arrived before the sampler failed
         done += _write_part(samples.path, rows)
-    progress(f"sampling: {pace.said(done)}")
+    progress(f"sampling: {pace.report(done)}")
     return done, tuple(failed)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache, partial
 
-from forkdiv.core.config.open_list import loaded
+from forkdiv.core.config.open_list import load_object
 from forkdiv.core.config.tasks import KINDS, TaskConfig
 from forkdiv.tasks.base import Task
 
@@ -28,4 +28,4 @@ def build(config: TaskConfig) -> Task:
 
 
 for _kind, _place in TASKS.items():
-    KINDS.register(_kind, partial(loaded, _place))
+    KINDS.register(_kind, partial(load_object, _place))

@@ -18,7 +18,7 @@ from ray.train._internal.utils import get_address_and_port
 from ray.train.backend import Backend, BackendConfig
 from ray.train.v2._internal.util import TrainingFramework
 
-from forkdiv.core.gc_pause import held_still
+from forkdiv.core.gc_pause import gc_paused
 
 SHUTDOWN_TIMEOUT_S = 30
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class _WorkerBackend(Backend):  # type: ignore[misc]
 
 
 def _join(backend: str, address: tuple[str, int], rank: int, world: int) -> None:
-    with held_still():
+    with gc_paused():
         from ray.train.torch import config
 
     os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = address[0], str(address[1])

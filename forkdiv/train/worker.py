@@ -15,7 +15,7 @@ from typing import Any
 
 from forkdiv.core.config.study import PlaceConfig, SftConfig
 from forkdiv.core.errors import refuse
-from forkdiv.core.gc_pause import held_still
+from forkdiv.core.gc_pause import gc_paused
 from forkdiv.core.progress import Progress
 from forkdiv.core.store import publish_folder, write_text
 from forkdiv.data import tokenized
@@ -86,7 +86,7 @@ def train_worker(config: dict[str, str]) -> None:
     # separate worker processes.
     os.environ |= {"DS_ACCELERATOR": "cuda" if place.device == "gpu" else "cpu"}
     os.environ |= {"DS_LOG_LEVEL": "error"}
-    with held_still():
+    with gc_paused():
         import torch
         from ray import train
 
@@ -104,7 +104,7 @@ def train_worker(config: dict[str, str]) -> None:
     tokenizer = load_tokenizer(job.start)
     rows = tokenized.read(workspace / ROWS)
     step_ends = torch.tensor(line_ends(tokenizer, rows), dtype=torch.long)
-    with held_still():
+    with gc_paused():
         engine = new_engine(job.start, job.sft, place, world)
     worker = Worker(engine, rows, step_ends, job.sft, place, rank, world)
     first = _resume(engine, job.resume_from)

@@ -67,7 +67,7 @@ def test_text_behind_the_mark_that_was_never_packed_is_an_error(text: str) -> No
 
 
 def test_nothing_is_no_conversation() -> None:
-    with pytest.raises(ValueError, match="without messages"):
+    with pytest.raises(ValueError, match="has no messages"):
         pack([])
 
 
@@ -107,14 +107,20 @@ def test_an_empty_system_message_and_absent_fields_are_allowed() -> None:
         ([{"role": "user"}], "content that is null, not text"),
         ([{"role": "user", "content": 4}], "content that is a number"),
         ([{"role": "user", "content": [{"text": "2+2?"}]}], "content that is a list"),
-        ([{**user("2+2?"), "tool_calls": ["x"]}], "more than a role and a content: 'tool_calls'"),
+        (
+            [{**user("2+2?"), "tool_calls": ["x"]}],
+            "a key other than role and content: 'tool_calls'",
+        ),
         ([user("  ")], "message 1 is blank"),
         ([user("2+2?"), assistant(" \n")], "empty completion"),
         ([user("a"), assistant(""), user("b"), assistant("c")], "message 2 is blank"),
-        ([assistant("4")], "answers to nothing"),
-        ([system("Be brief."), assistant("4")], "message 1 is the system's, not the user's"),
-        ([user("a"), assistant("b"), assistant("c")], "message 2 is the assistant's"),
-        ([user("a"), system("Be brief.")], "message 2 is the system's"),
+        ([assistant("4")], "not preceded by a user message"),
+        (
+            [system("Be brief."), assistant("4")],
+            "message 1 has the role 'system'; 'user' is required",
+        ),
+        ([user("a"), assistant("b"), assistant("c")], "message 2 has the role 'assistant'"),
+        ([user("a"), system("Be brief.")], "message 2 has the role 'system'"),
         ([user("a"), system("Be brief."), user("b"), assistant("c")], "must be the first"),
     ],
 )

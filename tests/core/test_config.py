@@ -49,8 +49,8 @@ REFUSED = {
         "messages alone, or prompt and completion",
     ),
     "prompt.template=jinja": ("prompt.template", "got 'jinja'", "'raw', 'plain' or 'chat'"),
-    "prompt.text=Question": ("prompt", "text='Question'", "{prompt} once", "prompt.text"),
-    "prompt.text='{prompt} {prompt}'": ("prompt", "must hold {prompt} once"),
+    "prompt.text=Question": ("prompt", "text='Question'", "{prompt} exactly once", "prompt.text"),
+    "prompt.text='{prompt} {prompt}'": ("prompt", "must contain {prompt} exactly once"),
     "prompt.system=Hello": ("prompt", "system='Hello'", "prompt.template=chat"),
     "dataset.branch_coverage=0": ("dataset.branch_coverage", "got 0", "greater than or equal to 1"),
     "dataset.structure=mixed": ("dataset.structure", "'mixed'", "'data-level' or 'problem-level'"),
@@ -61,7 +61,7 @@ REFUSED = {
     "audit.quantile=1": ("audit.quantile", "got 1", "less than 1"),
     "audit.ways=[magic]": ("audit.ways.0", "got 'magic'", "'exact', 'tree' or 'model'"),
     "sweep.branch_coverage=[1, 0]": ("sweep.branch_coverage.1", "got 0"),
-    "sweep.structure=[data-level, data-level]": ("sweep", "structure names a value twice"),
+    "sweep.structure=[data-level, data-level]": ("sweep", "structure has a value twice"),
     "task.seed=-1": ("task.seed", "got -1", "greater than or equal to 0"),
     "task.seed=4294967296": ("task.seed", "got 4294967296", "less than 4294967296"),
     "dataset.examples=0": ("dataset.examples", "got 0", "greater than or equal to 1"),
@@ -71,7 +71,7 @@ REFUSED = {
     "sft.epochs=1.5": ("sft.epochs", "got 1.5", "integer"),
     "sft.epochs=many": ("sft.epochs", "got 'many'", "integer"),
     "sft.epochs=yes": ("sft", "epochs", "a number", "got True"),
-    "sft.save_epochs=[1, 9]": ("sft", "epoch 9 of 4", "1 to epochs"),
+    "sft.save_epochs=[1, 9]": ("sft", "got 9", "1 to 4"),
     "sft.learning_rate=0": ("sft.learning_rate", "got 0", "greater than 0"),
     "sft.learning_rate=inf": ("sft.learning_rate", "got inf", "finite"),
     "sft.warmup_share=1": ("sft.warmup_share", "got 1", "less than 1"),
@@ -85,13 +85,13 @@ REFUSED = {
     "decoder.top_p=0": ("decoder.top_p", "got 0", "greater than 0"),
     "decoder.top_p=1.1": ("decoder.top_p", "got 1.1", "less than or equal to 1"),
     "decoder.top_p=nan": ("decoder.top_p", "got nan", "less than or equal to 1"),
-    "eval.k=[1, 128]": ("eval", "k=128", "samples=64", "k up to samples"),
+    "eval.k=[1, 128]": ("eval", "k=128", "samples=64", "k up to eval.samples"),
     "eval.k=[0]": ("eval.k.0", "got 0", "greater than or equal to 1"),
     "eval.k=8": ("eval.k", "got 8", "tuple"),
     "eval.problems=0": ("eval.problems", "got 0", "greater than or equal to 1"),
     "eval.split=train": ("eval.split", "got 'train'", "'validation' or 'test'"),
     "eval.confidence=1": ("eval.confidence", "got 1", "less than 1"),
-    "sweep.seed=[1, 2, 1]": ("sweep", "seed names a value twice", "[1, 2, 1]"),
+    "sweep.seed=[1, 2, 1]": ("sweep", "seed has a value twice", "[1, 2, 1]"),
     "sweep.temperature=[0.5, .nan]": ("sweep.temperature.1", "got nan", "finite"),
     "place.offload=parameters": ("place: offload=parameters", "got 1", "parameters at stage 3"),
     "sft.loss=entropy": (
@@ -103,8 +103,8 @@ REFUSED = {
     "sft.dco_n=0": ("sft.dco_n", "got 0", "greater than or equal to 1"),
     "sweep.interpolation=[0, 1.5]": ("sweep.interpolation.1", "got 1.5", "less than or equal to 1"),
     "sweep.fork_density=[0, 2]": ("sweep.fork_density.1", "got 2", "less than or equal to 1"),
-    "place.workers=3": ("sft.batch_size=32", "place.workers=3", "a multiple of the workers"),
-    "pretrain.sft.batch_size=7": ("pretrain.sft.batch_size=7", "workers=2", "a multiple"),
+    "place.workers=3": ("sft.batch_size=32", "place.workers=3", "must be a multiple"),
+    "pretrain.sft.batch_size=7": ("pretrain.sft.batch_size=7", "workers=2", "multiples"),
     "place.device=tpu": ("place.device", "got 'tpu'", "'cpu' or 'gpu'"),
     "place.zero_stage=4": ("place.zero_stage", "got 4", "0, 1, 2 or 3"),
     "place.dashboard_port=65536": (
@@ -115,11 +115,15 @@ REFUSED = {
     "place.engine.replicas=0": ("place.engine.replicas", "got 0", "greater than or equal to 1"),
     "name=../escape": ("name", "got '../escape'", "pattern"),
     "name=": ("name", "got None", "string"),
-    "name=store": ("name=store", "folder of forkdiv's own", "choose another name"),
+    "name=store": ("name=store", "is reserved for a folder of forkdiv", "choose another name"),
     "base=3": ("base", "got 3", "path"),
-    "sweep.decoder=[hot]": ("sweep.decoder names hot", "allowed: none", "define it there"),
-    "decoder.tree_samples=5": ("eval.samples=64", "whole trees of 5"),
-    "decoder.first_tokens=65": ("eval.samples=64", "at least 65 samples"),
+    "sweep.decoder=[hot]": (
+        "sweep.decoder has an unknown name: got hot",
+        "allowed: none",
+        "define it there",
+    ),
+    "decoder.tree_samples=5": ("eval.samples=64", "a multiple of 5"),
+    "decoder.first_tokens=65": ("eval.samples=64", "at least 65"),
     "decoder.temperature=2.5": ("decoder.temperature", "got 2.5", "less than or equal to 2"),
     "sft=3": ("sft", "got 3", "SftConfig"),
     "sft=[1]": ("sft", "got [1]", "SftConfig"),
@@ -159,7 +163,7 @@ def written(folder: Path, text: str) -> Path:
 
 
 @pytest.mark.parametrize("override", REFUSED)
-def test_a_bad_value_is_refused_with_what_came_and_what_is_allowed(override: str) -> None:
+def test_a_bad_value_is_refused_with_the_value_and_what_is_allowed(override: str) -> None:
     message = refusal(None, override)
     assert [part for part in REFUSED[override] if part not in message] == [], message
 
@@ -184,12 +188,12 @@ def test_the_number_of_further_errors_is_said() -> None:
 @pytest.mark.parametrize(
     ("text", "parts"),
     {
-        "- a\n- b\n": ("does not consist of", "list", "key: value"),
-        "just words\n": ("does not consist of", "str", "key: value"),
-        "a: [": ("not YAML", "key: value", "line 1"),
+        "- a\n- b\n": ("is not a YAML mapping", "list", "key: value"),
+        "just words\n": ("is not a YAML mapping", "str", "key: value"),
+        "a: [": ("not valid YAML", "key: value", "line 1"),
         "sft: {epochs: 'a\nb'}": ("sft.epochs", "got 'a b'", "integer"),
-        "sft:\n  epochs: !!python/object:os.system x\n": ("not YAML", "constructor"),
-        "\x00": ("not YAML", "special characters"),
+        "sft:\n  epochs: !!python/object:os.system x\n": ("not valid YAML", "constructor"),
+        "\x00": ("not valid YAML", "special characters"),
         "1: 2": ("got 1", "keys should be strings"),
         "sft: {epoch: 3}": ("sft.epoch", "got 3", "did you mean epochs?"),
     }.items(),
@@ -221,7 +225,7 @@ def test_an_override_that_reaches_into_a_value_is_refused(tmp_path: Path) -> Non
 
 def test_an_override_that_is_no_yaml_is_refused() -> None:
     message = refusal(None, "eval.k=[1, 2")
-    assert "eval.k is not YAML" in message and "'[1, 2'" in message
+    assert "eval.k is not valid YAML" in message and "'[1, 2'" in message
 
 
 def test_overrides_win_over_the_file_and_later_ones_over_earlier(tmp_path: Path) -> None:
@@ -258,8 +262,8 @@ def test_no_file_and_an_empty_file_give_the_defaults(tmp_path: Path) -> None:
 
 def test_decoders_that_cannot_be_swept_together_are_refused() -> None:
     named = "decoders={a: {dtype: bfloat16}, b: {first_tokens: 4}}"
-    assert "one engine draws all" in refusal(None, named, "sweep.decoder=[a,b]")
-    assert "the same samples again" in refusal(
+    assert "one engine samples all" in refusal(None, named, "sweep.decoder=[a,b]")
+    assert "identical samples" in refusal(
         None, named, "sweep.decoder=[b]", "sweep.temperature=[0,1]"
     )
     assert load(None, [named]).sweep.decoder == ()  # what is not swept is not asked
@@ -311,7 +315,7 @@ def test_what_a_shipped_config_names_is_shipped_or_the_users_own(path: Path) -> 
 def test_a_renamed_setting_is_refused_with_its_new_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(loading.RENAMED, "sft.rounds", "sft.epochs")
     message = refusal(None, "sft.rounds=3")
-    assert message == "sft.rounds: renamed, got 3; allowed: sft.epochs; write sft.epochs"
+    assert message == "sft.rounds: renamed, got 3; allowed: sft.epochs; use sft.epochs"
 
 
 def test_every_rename_leads_to_a_setting_that_there_is() -> None:
@@ -341,8 +345,8 @@ def test_an_override_changes_only_its_own_section_where_the_file_has_an_alias(
 
 
 @pytest.mark.parametrize("text", ["[]", "0", "false"])
-def test_a_falsy_document_is_no_mapping(tmp_path: Path, text: str) -> None:
-    assert "does not consist of key: value lines" in refusal(written(tmp_path, text))
+def test_a_falsy_document_is_not_a_mapping(tmp_path: Path, text: str) -> None:
+    assert "is not a YAML mapping" in refusal(written(tmp_path, text))
 
 
 @pytest.mark.parametrize(

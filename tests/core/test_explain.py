@@ -64,7 +64,7 @@ class Line:
         }
 
     def why(self, first: str, second: str) -> list[str]:
-        return self.results.explain(self.results.named(first), self.results.named(second))
+        return self.results.explain(self.results.resolve(first), self.results.resolve(second))
 
 
 @pytest.fixture
@@ -110,13 +110,13 @@ def test_a_field_of_one_record_alone_and_another_library_are_shown(line: Line) -
     )
     changed = {d.field: (d.first, d.second) for d in differences(one, other)}
     assert changed["version"] == ("2", "3")
-    assert changed["config.later"] == ("(not there)", "true")
+    assert changed["config.later"] == ("(absent)", "true")
     assert changed["libraries.pyarrow"][1] == '"1"'
 
 
 def test_equal_records_differ_in_nothing(line: Line) -> None:
     same = line.data[0].fingerprint
-    assert line.why(same, same) == ["no field of the two records differs"]
+    assert line.why(same, same) == ["the two records do not differ in any field"]
 
 
 def test_the_nearest_is_the_one_with_the_fewest_differences(line: Line, tmp_path: Path) -> None:
@@ -131,23 +131,24 @@ def test_the_nearest_is_the_one_with_the_fewest_differences(line: Line, tmp_path
 
 def test_a_result_is_named_by_the_beginning_of_its_fingerprint_or_its_folder(line: Line) -> None:
     whole = line.runs[0, 4]
-    assert line.results.named(whole.fingerprint[:12]).path == whole.path
-    assert line.results.named(str(whole.path)).fingerprint == whole.fingerprint
+    assert line.results.resolve(whole.fingerprint[:12]).path == whole.path
+    assert line.results.resolve(str(whole.path)).fingerprint == whole.fingerprint
 
 
-def test_what_is_not_there_or_not_unique_is_refused(line: Line, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"there is no result under .*got zz; .*set place.root"):
-        line.results.named("zz")
-    some = [made(Store(tmp_path / "store"), "forks", {"n": n}).fingerprint[0] for n in range(17)]
-    twice = next(digit for digit in some if some.count(digit) > 1)  # of 16 digits, 17 times one
-    with pytest.raises(UserError, match=rf"results begin so: got {twice}; .*give more digits"):
-        line.results.named(twice)
+def test_a_missing_or_ambiguous_result_is_refused(line: Line, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no result under .*got zz; .*set place.root"):
+        line.results.resolve("zz")
+    digits = [made(Store(tmp_path / "store"), "forks", {"n": n}).fingerprint[0] for n in range(17)]
+    # 17 first digits out of 16: one of them repeats
+    twice = next(digit for digit in digits if digits.count(digit) > 1)
+    with pytest.raises(UserError, match=rf"starts with this: got {twice}; .*give more digits"):
+        line.results.resolve(twice)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"no result of forkdiv's: got .*empty; .*record.json"):
-        line.results.named(str(tmp_path / "empty"))
+    with pytest.raises(UserError, match=r"is not a forkdiv result: got .*empty; .*record.json"):
+        line.results.resolve(str(tmp_path / "empty"))
     (line.data[0].path / "record.json").write_text("{")
     with pytest.raises(InvalidResult, match=r"record.json is damaged .* delete "):
-        line.results.named(line.data[0].fingerprint)
+        line.results.resolve(line.data[0].fingerprint)
 
 
 def test_studies_are_compared_by_the_settings_in_their_summaries(tmp_path: Path) -> None:
@@ -157,8 +158,8 @@ def test_studies_are_compared_by_the_settings_in_their_summaries(tmp_path: Path)
         text = {"fingerprint": name * 8, "settings": settings, "versions": {"ray": "2"}}
         (tmp_path / name / "summary.json").write_text(json.dumps(text))
     results = Results(tmp_path)
-    one = results.named("oneone")
-    assert results.explain(one, results.named(str(tmp_path / "two"))) == [
+    one = results.resolve("oneone")
+    assert results.explain(one, results.resolve(str(tmp_path / "two"))) == [
         "config.sft.epochs: 4 -> 8"
     ]
     nearest = results.nearest(one)
@@ -173,7 +174,7 @@ def test_a_study_that_is_in_the_store_is_compared_by_its_record(tmp_path: Path) 
         text = {"fingerprint": study.fingerprint, "settings": {}, "versions": {}}
         (tmp_path / name / "summary.json").write_text(json.dumps(text))
     results = Results(tmp_path)
-    pair = [results.named(str(tmp_path / name)) for name in ("one", "two")]
+    pair = [results.resolve(str(tmp_path / name)) for name in ("one", "two")]
     assert results.explain(*pair)[0] == "base differs: bbbbbbbb and cccccccc"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from forkdiv.core.gc_pause import held_still
+from forkdiv.core.gc_pause import gc_paused
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def collections() -> int:
 
 def test_nothing_is_collected_in_the_block_and_its_objects_are_left_alone_after_it() -> None:
     before, frozen = collections(), gc.get_freeze_count()
-    with held_still():
+    with gc_paused():
         kept = made()
         assert collections() == before
     assert gc.get_freeze_count() >= frozen + len(kept)
@@ -35,7 +35,7 @@ def test_nothing_is_collected_in_the_block_and_its_objects_are_left_alone_after_
 
 
 def test_an_error_in_the_block_lets_the_collector_go_on() -> None:
-    with pytest.raises(ImportError), held_still():
+    with pytest.raises(ImportError), gc_paused():
         raise ImportError("no such module")
     assert gc.isenabled()
 
@@ -43,7 +43,7 @@ def test_an_error_in_the_block_lets_the_collector_go_on() -> None:
 def test_a_collector_that_was_off_stays_off() -> None:
     gc.disable()
     try:
-        with held_still():
+        with gc_paused():
             pass
         assert not gc.isenabled()
     finally:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from forkdiv.core.config.open_list import OpenList, loaded
+from forkdiv.core.config.open_list import OpenList, load_object
 
 HOME = "tests.core.test_open_list"  # a module that is imported already, and registers nothing
 
@@ -34,9 +34,7 @@ def test_an_unknown_name_is_refused_with_those_there_are() -> None:
     names = animals()
     names.register("cat", lambda: 1)
     names.register("dog", lambda: 2)
-    with pytest.raises(
-        ValueError, match="there is no such animal: got 'cow'; allowed: cat, dog; correct"
-    ):
+    with pytest.raises(ValueError, match="unknown animal: got 'cow'; allowed: cat, dog; correct"):
         names.check("cow")
     with pytest.raises(KeyError):
         names.get("cow")
@@ -80,4 +78,4 @@ def test_an_installed_package_adds_a_name_by_an_entry_point(
 
 
 def test_a_place_is_loaded_by_its_name() -> None:
-    assert loaded("forkdiv.core.config.open_list:OpenList") is OpenList
+    assert load_object("forkdiv.core.config.open_list:OpenList") is OpenList

@@ -125,10 +125,10 @@ def test_an_error_in_the_block_is_not_swallowed_and_its_last_words_are_shown(
 def test_a_pace_says_how_fast_and_how_long() -> None:
     now = iter([0.0, 10.0, 10.0, 20.0, 100.0])
     pace = Pace(1000, clock=lambda: next(now))
-    assert pace.said(100) == "100/1000, 10 a second, 1 min 30 s left"
-    assert pace.since_said == 0.0
-    assert pace.said(0) == "0/1000"
-    assert pace.said(1000) == "1000/1000, 10 a second"
+    assert pace.report(100) == "100/1000, 10 per second, 1 min 30 s left"
+    assert pace.seconds_since_report == 0.0
+    assert pace.report(0) == "0/1000"
+    assert pace.report(1000) == "1000/1000, 10 per second"
 
 
 @pytest.mark.parametrize(

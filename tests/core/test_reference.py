@@ -109,17 +109,17 @@ def test_the_default_base_is_a_name_whatever_the_current_folder(tmp_path: Path) 
 
 
 def names(section: str | None) -> list[str]:
-    return [one.name for one in reference.chosen(section)]
+    return [one.name for one in reference.select_sections(section)]
 
 
 def test_a_section_is_listed_with_its_parts_and_a_setting_alone() -> None:
     assert names("place") == ["place", "place.engine", "place.http"]
     assert names("place.engine") == ["place.engine"]
     assert names("study") == [""]
-    (alone,) = reference.chosen("sft.epochs")
+    (alone,) = reference.select_sections("sft.epochs")
     assert [one.key for one in alone.settings] == ["sft.epochs"]
     assert {"task.graph_branching", "task.file"} < set(names("task"))
-    (task,) = reference.chosen("task.graph_branching")
+    (task,) = reference.select_sections("task.graph_branching")
     assert {"task.kind", "task.degree", "task.seed"} < {one.key for one in task.settings}
 
 
@@ -128,6 +128,6 @@ def test_a_section_is_listed_with_its_parts_and_a_setting_alone() -> None:
 )
 def test_an_unknown_section_is_refused_with_the_list_and_the_nearest(wrong: str, near: str) -> None:
     with pytest.raises(UserError) as refused:
-        reference.chosen(wrong)
+        reference.select_sections(wrong)
     assert f"got {wrong}" in str(refused.value) and near in str(refused.value)
     assert "place.engine" in str(refused.value)

@@ -193,8 +193,9 @@ def test_two_processes_asking_for_one_artifact_build_it_once(
     first = ask()
     assert first.says() == "building"
     second = ask()
-    told = second.says()
-    assert told == f"waiting: waiting for dataset {IDENTITY.fingerprint[:8]}, made elsewhere"
+    artifact = f"dataset {IDENTITY.fingerprint[:8]}"
+    message = second.says()
+    assert message == f"waiting: waiting for {artifact}, which another process is computing"
     (tmp_path / "go").touch()
     path = tmp_path / "store" / "dataset" / IDENTITY.fingerprint
     assert first.says() == second.says() == f"done {path}"
@@ -293,11 +294,11 @@ def test_a_damaged_file_is_reported_with_its_path_and_remedy(tmp_path: Path, nam
     store = Store(tmp_path)
     path = store.obtain(IDENTITY, two_files).path
     (path / name).write_text("")
-    with pytest.raises(InvalidResult, match=r"has 0; delete .* to have it made again") as caught:
+    with pytest.raises(InvalidResult, match=r"has 0 bytes; .*delete .* computed again") as caught:
         store.obtain(IDENTITY, unwanted)
     assert str(path / name) in str(caught.value)
     (path / name).unlink()
-    with pytest.raises(InvalidResult, match="has None"):
+    with pytest.raises(InvalidResult, match="is missing"):
         store.find(IDENTITY)
 
 

@@ -126,12 +126,12 @@ def test_first_candidates_come_likeliest_first_and_equals_by_id() -> None:
 @pytest.mark.parametrize(
     ("knobs", "message"),
     [
-        ({"gate_entropy": 1.0}, "need each other"),
-        ({"hot_temperature": 1.0}, "need each other"),
+        ({"gate_entropy": 1.0}, "must be set together"),
+        ({"hot_temperature": 1.0}, "must be set together"),
         ({"gate_entropy": 1.0, "hot_temperature": 0.0}, "hot_temperature=0"),
         ({"first_tokens": 1}, "first_tokens=1 is no choice"),
         ({"tree_samples": 1}, "tree_samples=1 is no choice"),
-        ({"first_tokens": 2, "tree_samples": 2}, "two designs"),
+        ({"first_tokens": 2, "tree_samples": 2}, "cannot be combined"),
         ({"first_tokens": 2, "temperature": 0.0}, "the same samples again"),
         ({"fork_entropy": 0.1}, "tree_samples only"),
         ({"branch_probability": 0.1}, "tree_samples only"),

@@ -245,14 +245,14 @@ def test_a_csv_field_may_be_longer_than_the_csv_modules_limit(tmp_path: Path) ->
         ("1e99999999999999999999", "is broken JSON: A number out of all bounds at character 1"),
         ('{"completion": "4"}', "has no column 'prompt'"),
         ('{"prompt": "3?"}', "has no column 'completion'"),
-        ('{"prompt": "3?", "prompt": "4?"}', "is an object that names the key 'prompt' twice"),
+        ('{"prompt": "3?", "prompt": "4?"}', "is an object that has the key 'prompt' twice"),
         ('{"prompt": null, "completion": "4"}', "the prompt is null, not text"),
         ('{"prompt": 3, "completion": "4"}', "the prompt is a number, not text"),
         ('{"prompt": true, "completion": "4"}', "the prompt is true or false, not text"),
         ('{"prompt": "3?", "completion": ["4"]}', "the completion is a list, not text"),
         ('{"prompt": "3?", "completion": {"a": 4}}', "the completion is an object, not text"),
         ('{"prompt": "3?", "completion": {"a": 4, "a": 5}}', "the completion is an object that "
-         "names the key 'a' twice, not text"),
+         "has the key 'a' twice, not text"),
         ('{"prompt": " ", "completion": "4"}', "empty prompt"),
         ('{"prompt": "3?", "completion": "\\n"}', "empty completion"),
         ('{"prompt": "3?\\ud800", "completion": "4"}', "the prompt has half of a character pair "

@@ -46,8 +46,8 @@ def test_it_names_the_trial_its_number_and_what_it_does() -> None:
     clock = Clock()
     live = sweep(clock)
     run_trial(live, clock, BASE[0].name, 10)
-    live.event(Event(clock.now, BASE[1].name, "sampled 8/64, 4 a second"))
-    assert live.text() == "trial 2 of 6 · base T=1: sampled 8/64, 4 a second"
+    live.event(Event(clock.now, BASE[1].name, "sampled 8/64, 4 per second"))
+    assert live.text() == "trial 2 of 6 · base T=1: sampled 8/64, 4 per second"
 
 
 def test_the_time_left_takes_trials_that_train_and_those_that_only_sample_apart() -> None:

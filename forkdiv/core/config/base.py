@@ -1,4 +1,4 @@
-"""What every config shares: immutable models that refuse unknown keys, and types with a unit."""
+"""The base class of all configs (immutable, refuses unknown keys), and field types with units."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 @dataclass(frozen=True)
 class Unit:
-    """What a number counts: part of a field's type, shown by `forkdiv settings`."""
+    """The unit of a number: part of a field's type, shown by `forkdiv settings`."""
 
     name: str
 
 
-def _sampled_as_asked(temperature: float) -> float:
+def _supported_by_vllm(temperature: float) -> float:
     """vLLM raises temperatures between 0 and 0.01 to 0.01, with a warning only."""
     if 0 < temperature < 0.01:
         raise ValueError(
             f"got {temperature}; allowed: 0 (greedy), or 0.01 and more: "
-            "vLLM samples anything between at 0.01; correct the temperature"
+            "vLLM would use 0.01 for values between them; correct the temperature"
         )
     return temperature
 
 
 def _absolute(path: Path) -> Path:
-    """Ray's workers have working directories of their own: a path is fixed where it is read."""
+    """Returns the absolute path: Ray's workers have other working directories."""
     return path.absolute()
 
 
 Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False), Unit("share")]
 # vLLM refuses more than 2
 Temperature = Annotated[
-    float, Field(ge=0.0, le=2.0, allow_inf_nan=False), AfterValidator(_sampled_as_asked)
+    float, Field(ge=0.0, le=2.0, allow_inf_nan=False), AfterValidator(_supported_by_vllm)
 ]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
@@ -56,16 +56,16 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class Frozen(BaseModel):
-    """Immutable; unknown keys and values of other types are refused. Text that spells a number
-    is read as that number, since YAML 1.1 reads 1e-3 as text."""
+    """Immutable; unknown keys and values of other types are refused. Text that represents a number
+    is read as a number, because YAML 1.1 reads 1e-3 as text."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
     @model_validator(mode="before")
     @classmethod
     def _plain_values(cls, data: Any) -> Any:
-        """YAML's `yes` would silently become 1 where a number is meant; an empty section sets
-        nothing."""
+        """Refuses booleans for other types, since YAML's `yes` would silently become 1; drops empty
+        sections."""
         if not isinstance(data, Mapping):
             return data
         for key, value in data.items():
@@ -73,9 +73,9 @@ class Frozen(BaseModel):
             several = value if isinstance(value, list | tuple) else [value]
             if field and field.annotation is not bool and any(isinstance(v, bool) for v in several):
                 raise ValueError(
-                    f"{key} does not take true or false: got {value}; allowed: a number or text, "
-                    f"as `forkdiv settings` says; correct {key} (YAML reads yes, no, on and off "
-                    "as true and false)"
+                    f"{key} does not accept true or false: got {value}; allowed: a number or text, "
+                    f"see `forkdiv settings`; correct {key} (YAML reads yes, no, on and off as "
+                    "true and false)"
                 )
         empty = {key for key, value in data.items() if value is None and cls._is_section(str(key))}
         return {key: value for key, value in data.items() if key not in empty}
@@ -90,7 +90,7 @@ class Frozen(BaseModel):
 
 
 def members(annotation: Any) -> list[Any]:
-    """The types that a field may have: the members of a union, else the type itself."""
+    """Returns the types that a field may have: the members of a union, else the type itself."""
     if get_origin(annotation) is Annotated:
         return members(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):

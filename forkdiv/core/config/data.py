@@ -1,4 +1,4 @@
-"""The data that a model is fine-tuned on: made by a task, repaired by synthesis, audited."""
+"""The settings of fine-tuning data: its generation by a task, synthesis and audit."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class DatasetConfig(Frozen):
 
     @classmethod
     def knobs(cls) -> frozenset[str]:
-        """What shapes the data, beside how much of it and which draw."""
+        """The settings that shape the data, without its size and seed."""
         return frozenset(cls.model_fields) - {"examples", "seed"}
 
 

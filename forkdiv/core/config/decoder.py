@@ -1,4 +1,4 @@
-"""Decoders as data: one frozen config says how a response is drawn, and is part of identity."""
+"""The settings of a decoder, which say how responses are sampled; part of fingerprints."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from forkdiv.core.config.base import Frozen, Nats, Probability, Temperature, Tokens, Unit
 
-# Settings added after the first samples were drawn: left out of fingerprints where they have their
-# default, so that those samples are still found.
+# Settings that were added later: fingerprints omit them at their default, so that existing samples
+# are still reused.
 LATER = (
     "min_p",
     "top_n_sigma",
@@ -25,13 +25,13 @@ LATER = (
 
 @dataclass(frozen=True)
 class Knob:
-    """Where else a setting of the decoder is known: part of its field's type, so that what asks
-    vLLM and what compares two models' samples follow from the fields.
+    """How other tools call a setting of the decoder: part of its field's type, so that requests to
+    vLLM and comparisons of two models' samples are derived from the fields.
 
-    `vllm` is its argument of vLLM's SamplingParams, where it is one, and `vllm_off` what stands
-    there for a setting that is 0; `lm_eval` its name among the generation arguments of
-    lm-evaluation-harness. `shapes` says whether it changes what the next token is drawn from,
-    or which samples are drawn. forkdiv.models.decoding has the reference of each.
+    `vllm` is the argument of vLLM's SamplingParams, if there is one, and `vllm_off` its value for
+    a setting of 0; `lm_eval` is the generation argument of lm-evaluation-harness. `shapes` is True
+    if the setting changes the distribution of the next token or which samples are drawn.
+    forkdiv.models.decoding has the reference implementation of each.
     """
 
     vllm: str | None = None
@@ -123,32 +123,34 @@ class DecoderConfig(Frozen):
         if (self.gate_entropy is None) != (self.hot_temperature is None):
             raise ValueError(
                 f"gate_entropy={self.gate_entropy} and hot_temperature={self.hot_temperature} "
-                "need each other; allowed: both or neither; set the other one"
+                "must be set together; allowed: both or neither; set or drop the other"
             )
         if self.hot_temperature == 0:
-            raise ValueError("hot_temperature=0 samples nothing; allowed: 0.01 and more; raise it")
+            raise ValueError(
+                "hot_temperature=0 is greedy and has no effect; allowed: 0.01 or more; raise it"
+            )
         for name in ("first_tokens", "tree_samples"):
             if getattr(self, name) == 1:
                 raise ValueError(
-                    f"{name}=1 leaves no choice; allowed: 0 (off), or 2 and more; set 0"
+                    f"{name}=1 has no effect; allowed: 0 (off), or 2 or more; set it to 0"
                 )
         if self.first_tokens and self.tree_samples:
             raise ValueError(
-                f"first_tokens={self.first_tokens} and tree_samples={self.tree_samples} are two "
-                "designs; allowed: one of them; set the other to 0"
+                f"first_tokens={self.first_tokens} and tree_samples={self.tree_samples} cannot be "
+                "combined; allowed: one of them; set the other to 0"
             )
         if self.greedy and self.design != "independent":
             raise ValueError(
-                f"temperature=0 with {self.design} gives the same samples again; allowed: 0.01 "
-                "and more; raise decoder.temperature"
+                f"temperature=0 with {self.design} draws identical samples; allowed: 0.01 or "
+                "more; raise decoder.temperature"
             )
         if not self.tree_samples:
             fields = type(self).model_fields
             for name in ("fork_entropy", "branch_probability"):
                 if getattr(self, name) != fields[name].default:
                     raise ValueError(
-                        f"{name}={getattr(self, name)} is read with tree_samples only; allowed: "
-                        f"its default; set decoder.tree_samples too, or drop {name}"
+                        f"{name}={getattr(self, name)} has no effect without tree_samples; "
+                        f"allowed: its default; set decoder.tree_samples too, or drop {name}"
                     )
         return self
 
@@ -163,51 +165,51 @@ class DecoderConfig(Frozen):
 
     @property
     def truncates(self) -> bool:
-        """Whether tokens are cut from the model's distribution."""
+        """Whether some tokens are removed from the model's distribution."""
         return self.top_p < 1 or self.top_k > 0 or self.min_p > 0 or self.top_n_sigma is not None
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is the model's distribution at a temperature, sample by sample."""
+        """Whether samples are independent draws from the model's distribution at a temperature."""
         return not self.truncates and self.gate_entropy is None and self.design == "independent"
 
     @property
     def greedy(self) -> bool:
-        """Whether every sample is the one likeliest response."""
+        """Whether every sample is the same, greedy response."""
         return self.temperature == 0 and self.gate_entropy is None
 
     @property
     def design(self) -> Literal["independent", "first_tokens", "tree_samples"]:
-        """How the samples of one problem hang together."""
+        """How the samples of one problem depend on each other."""
         if self.first_tokens:
             return "first_tokens"
         return "tree_samples" if self.tree_samples else "independent"
 
     @property
     def unit(self) -> int:
-        """How many samples are drawn as one whole."""
+        """The number of samples that are drawn together: the size of a tree, else 1."""
         return self.tree_samples or 1
 
     def at(self, temperature: float) -> DecoderConfig:
-        """The same decoder at another temperature, checked."""
+        """Returns the same decoder with another temperature, validated."""
         return DecoderConfig.model_validate({**self.model_dump(), "temperature": temperature})
 
     def stratum(self, index: int) -> int | None:
-        """The fixed stratum of sample `index`: the rank of its first token, counted from 0."""
+        """Returns the stratum of sample `index`: the rank of its first token, from 0, or None."""
         return index % self.first_tokens if self.first_tokens else None
 
     def tree(self, index: int) -> int | None:
-        """The tree of sample `index`."""
+        """Returns the tree of sample `index`, or None."""
         return index // self.tree_samples if self.tree_samples else None
 
 
-# setting: where else it is known
+# setting -> its names in other tools
 KNOBS: dict[str, Knob] = {
-    name: next(one for one in field.metadata if isinstance(one, Knob))
+    name: next(entry for entry in field.metadata if isinstance(entry, Knob))
     for name, field in DecoderConfig.model_fields.items()
 }
 
 
 def lm_eval_name(name: str) -> str:
-    """What lm-evaluation-harness calls a setting of the decoder; ours where it has none."""
+    """Returns lm-evaluation-harness's name of a decoder setting; forkdiv's name if it has none."""
     return KNOBS[name].lm_eval or name

@@ -1,4 +1,4 @@
-"""YAML and dotted overrides in, a checked `StudyConfig` out; refusals are one line."""
+"""Builds a validated `StudyConfig` from YAML and dotted overrides; each error is one line."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from forkdiv.core.config.study import DecoderConfig, StudyConfig
 from forkdiv.core.config.tasks import DEFAULT_KIND, UNKNOWN_KIND, config_class
 from forkdiv.core.errors import UserError, refuse
 
-# Settings that were renamed: the old dotted key and the new one. An old key is refused with the
-# new one, so that an old config is never read as something else.
+# Renamed settings: old dotted key -> new dotted key. An old key is refused with the new name, so
+# that an old config is never misread.
 RENAMED: dict[str, str] = {}
 
 
 def load(path: Path | None, overrides: Sequence[str] = ()) -> StudyConfig:
-    """Read a YAML config, or the named one, and apply `a.b=value` overrides.
+    """Reads a YAML file or a named config and applies `a.b=value` overrides.
 
-    Raises UserError, in one line, for anything unknown, of a wrong type or impossible.
+    Raises UserError with a one-line message for unknown keys, wrong types and invalid values.
     """
     data = _read_yaml(config_file(path)) if path else {}
     for override in overrides:
@@ -45,13 +45,13 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date like 2024-13-45
         problem = " ".join(str(error).split())
         raise refuse(
-            "the config is not YAML", path, "key: value lines", f"correct it: {problem}"
+            "the config is not valid YAML", path, "key: value lines", f"correct it: {problem}"
         ) from error
     if data is None:
         return {}
     if not isinstance(data, dict):
         raise refuse(
-            "the config does not consist of key: value lines",
+            "the config is not a YAML mapping",
             f"{type(data).__name__} in {path}",
             "key: value lines",
             "correct the file",
@@ -72,9 +72,9 @@ def _apply(data: dict[str, Any], override: str) -> None:
         value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:
         raise refuse(
-            f"the value of {dotted} is not YAML", repr(text), "a YAML value", "quote it"
+            f"the value of {dotted} is not valid YAML", repr(text), "a YAML value", "quote it"
         ) from error
-    # YAML 1.1 reads 1e-3 as text: numbers are meant as numbers, unless they are quoted
+    # YAML 1.1 reads 1e-3 as text; it is a number here unless it is quoted
     if isinstance(value, str):
         with suppress(ValueError):
             value = float(text)
@@ -84,12 +84,12 @@ def _apply(data: dict[str, Any], override: str) -> None:
         child = node.get(parent) or {}
         if not isinstance(child, dict):
             raise refuse(
-                f"{dotted} cannot be set: {parent} is a value and not a section",
+                f"{dotted} cannot be set: {parent} is a value, not a section",
                 override,
                 "a setting that `forkdiv settings` lists",
                 f"set {parent} itself",
             )
-        # a copy: where the file used a YAML alias, two sections are one dict
+        # a copy: with a YAML alias, two sections would share one dict
         node[parent] = dict(child)
         node = node[parent]
     node[leaf] = value
@@ -98,24 +98,24 @@ def _apply(data: dict[str, Any], override: str) -> None:
 def _one_line(error: ValidationError, data: Mapping[str, Any]) -> str:
     first = error.errors(include_url=False)[0]
     where = ".".join(map(str, first["loc"]))
-    came = first.get("input")
+    value = first.get("input")
     more = error.error_count() - 1
     tail = f" (and {more} more)" if more else ""
     if first["type"] == "extra_forbidden":
-        return _unknown_key(first["loc"], came, data) + tail
+        return _unknown_key(first["loc"], value, data) + tail
     if first["type"] == UNKNOWN_KIND:
-        kind = came.get("kind") if isinstance(came, Mapping) else came
+        kind = value.get("kind") if isinstance(value, Mapping) else value
         allowed = first["ctx"]["allowed"]
         return f"{where}.kind: unknown task, got {kind!r}; allowed: {allowed}; correct it{tail}"
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         return f"{where + ': ' if where else ''}{message}{tail}"
     allowed = message[0].lower() + message[1:]
-    came_text = came if not isinstance(came, Mapping) else "a section"
-    return f"{where}: got {came_text!r}; allowed: {allowed}; correct {where} in the config{tail}"
+    shown = value if not isinstance(value, Mapping) else "a section"
+    return f"{where}: got {shown!r}; allowed: {allowed}; correct {where} in the config{tail}"
 
 
-def _unknown_key(loc: Sequence[int | str], came: object, data: Mapping[str, Any]) -> str:
+def _unknown_key(loc: Sequence[int | str], value: object, data: Mapping[str, Any]) -> str:
     *parents, leaf = map(str, loc)
     model: type[BaseModel] = StudyConfig
     for at, parent in enumerate(parents):
@@ -123,7 +123,7 @@ def _unknown_key(loc: Sequence[int | str], came: object, data: Mapping[str, Any]
             model = config_class(data["task"].get("kind", DEFAULT_KIND))
             continue
         if model is DecoderConfig:
-            continue  # the name that the user gave it
+            continue  # the user's name of a decoder
         annotation = model.model_fields[parent].annotation
         if get_origin(annotation) is dict:
             annotation = get_args(annotation)[1]
@@ -132,7 +132,7 @@ def _unknown_key(loc: Sequence[int | str], came: object, data: Mapping[str, Any]
     known = list(model.model_fields)
     where = ".".join([*parents, leaf])
     if where in RENAMED:
-        return f"{where}: renamed, got {came!r}; allowed: {RENAMED[where]}; write {RENAMED[where]}"
+        return f"{where}: renamed, got {value!r}; allowed: {RENAMED[where]}; use {RENAMED[where]}"
     close = difflib.get_close_matches(leaf, known, n=1)
     hint = f"did you mean {close[0]}?" if close else "remove it"
-    return f"{where}: unknown key, got {came!r}; allowed: {', '.join(known)}; {hint}"
+    return f"{where}: unknown key, got {value!r}; allowed: {', '.join(known)}; {hint}"

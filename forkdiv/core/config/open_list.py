@@ -1,4 +1,4 @@
-"""Names that a setting may have and that other rooms give meaning to: tasks, losses, graders."""
+"""Registries of names that a setting accepts and other rooms implement: tasks, losses, graders."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ T = TypeVar("T")
 
 
 class OpenList(Generic[T]):
-    """What is registered under a name, loaded where it is first asked for.
+    """A registry of objects by name; each is loaded at its first use.
 
     `home` is the module that registers what forkdiv ships; it is imported by name when the list
-    is first read, since this room imports none above it. Installed packages add to the list by
-    an entry point of the group `group`, whose value is what `load` of `register` would return.
+    is first read, because this room must not import rooms above it. Installed packages add names
+    by entry points of the group `group`; an entry point loads the registered object.
     """
 
     def __init__(self, noun: str, home: str, group: str) -> None:
@@ -24,11 +24,11 @@ class OpenList(Generic[T]):
         self._complete = False
 
     def register(self, name: str, load: Callable[[], T]) -> None:
-        """Make `name` known. `load` is called when it is used, not before."""
+        """Registers `name`. `load` is called when the name is used."""
         self._loaders[name] = load
 
     def names(self) -> tuple[str, ...]:
-        """All registered names, those of forkdiv first."""
+        """Returns all registered names, those that ship with forkdiv first."""
         if not self._complete:
             self._complete = True  # before the import, which may read the list
             importlib.import_module(self._home)
@@ -37,22 +37,22 @@ class OpenList(Generic[T]):
         return tuple(self._loaders)
 
     def get(self, name: str) -> T:
-        """What is registered under the name. Raises KeyError for an unknown one."""
+        """Returns the object registered under the name. Raises KeyError for an unknown name."""
         self.names()
         return self._loaders[name]()
 
     def check(self, name: str) -> str:
-        """The name itself. Raises ValueError where it is not registered."""
+        """Returns the name. Raises ValueError if it is not registered."""
         if name not in self.names():
             raise ValueError(
-                f"there is no such {self.noun}: got {name!r}; allowed: {', '.join(self.names())}; "
+                f"unknown {self.noun}: got {name!r}; allowed: {', '.join(self.names())}; "
                 "correct the name"
             )
         return name
 
 
-def loaded(place: str) -> object:
-    """What `package.module:name` names."""
-    module, _, name = place.partition(":")
-    found: object = getattr(importlib.import_module(module), name)
-    return found
+def load_object(path: str) -> object:
+    """Returns the object that `package.module:name` names."""
+    module, _, name = path.partition(":")
+    value: object = getattr(importlib.import_module(module), name)
+    return value

@@ -1,4 +1,4 @@
-"""Where work runs and what it may take. Nothing in this module changes a fingerprint."""
+"""Where work runs and which resources it may use. Nothing here is part of a fingerprint."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ class EngineConfig(Frozen):
     def _most_is_not_below_least(self) -> Self:
         if self.max_replicas is not None and self.max_replicas < self.replicas:
             raise ValueError(
-                f"max_replicas={self.max_replicas} is below replicas={self.replicas}; allowed: at "
-                "least as many; raise it, or drop it for no autoscaling"
+                f"max_replicas={self.max_replicas} is below replicas={self.replicas}; allowed: "
+                f"at least {self.replicas}; raise it, or drop it for no autoscaling"
             )
         return self
 

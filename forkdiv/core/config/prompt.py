@@ -31,8 +31,8 @@ class PromptConfig(Frozen):
     def _holds_the_prompt(self) -> Self:
         if self.text.count("{prompt}") != 1:
             raise ValueError(
-                f"text={self.text!r} must hold {{prompt}} once; allowed: any text around it; "
-                "correct prompt.text"
+                f"text={self.text!r} must contain {{prompt}} exactly once; allowed: any text "
+                "around it; correct prompt.text"
             )
         if self.system is not None and self.template != "chat":
             raise ValueError(

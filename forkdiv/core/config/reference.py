@@ -1,4 +1,4 @@
-"""Every setting as data, from the config models: what `forkdiv settings` and the docs show."""
+"""All settings as data, read from the config models, for `forkdiv settings` and the docs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.config.tasks import KINDS, config_class
 from forkdiv.core.errors import UserError
 
-OWN = "study"  # how a user calls the settings that stand in no section
+TOP_LEVEL = "study"  # the name for users of the settings that are in no section
 KIND = "Chooses this task."
 TASK = ".task"  # the section whose settings depend on task.kind
 WORDS = {bool: "true or false", int: "integer", float: "number", str: "text", Path: "path"}
@@ -28,8 +28,8 @@ WORDS = {bool: "true or false", int: "integer", float: "number", str: "text", Pa
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting. `section` is where it is listed (`place.engine`, `task.file`; empty for the
-    study's own), `key` what a user writes before the =, `default` a YAML value."""
+    """One setting. `section` is where it is listed (`place.engine`, `task.file`; empty at the top
+    level), `key` what a user writes before the =, `default` a YAML value."""
 
     section: str
     key: str
@@ -41,7 +41,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Section:
-    """A group of settings, with the sentence that says what it is about."""
+    """A group of settings with a sentence that describes it."""
 
     name: str
     meaning: str
@@ -49,40 +49,37 @@ class Section:
 
 
 def sections() -> list[Section]:
-    """All settings by section, in the order of the config: a section a task, too."""
-    found = list(_sections("", StudyConfig, StudyConfig()))
-    tasks = [_task_section(kind) for kind in KINDS.names()]
-    at_task = 1  # after the study's own
-    return [*found[:at_task], *tasks, *found[at_task:]]
+    """Returns all settings by section in the order of the config, with a section for each task."""
+    top_level, *others = _sections("", StudyConfig, StudyConfig())
+    return [top_level, *(_task_section(kind) for kind in KINDS.names()), *others]
 
 
-def chosen(name: str | None) -> list[Section]:
-    """The sections that `name` means: `sft`, `place` with its parts, `task` with every task,
-    `task.file`, or the section with that one setting for `sft.epochs`. None: all.
+def select_sections(name: str | None) -> list[Section]:
+    """Returns the sections that `name` selects: `sft`, `place` with its parts, `task` with every
+    task, `task.file`, or for `sft.epochs` its section with that setting only. None: all.
 
-    Raises UserError for an unknown name, with the nearest one.
+    Raises UserError for an unknown name, with the nearest known name.
     """
     every = sections()
     if name is None:
         return every
-    if name == OWN:
-        return [one for one in every if not one.name]
-    inside = [one for one in every if one.name == name or one.name.startswith(f"{name}.")]
+    if name == TOP_LEVEL:
+        return [section for section in every if not section.name]
+    inside = [
+        section for section in every if section.name == name or section.name.startswith(f"{name}.")
+    ]
     if inside:
         return inside
-    single = [
-        Section(one.name, one.meaning, tuple(item for item in one.settings if item.key == name))
-        for one in every
-    ]
-    if any(one.settings for one in single):
-        return [one for one in single if one.settings]
-    keys = [item.key for one in every for item in one.settings]
-    raise _unknown(name, [one.name for one in every if one.name], keys)
+    for section in every:
+        if settings := tuple(setting for setting in section.settings if setting.key == name):
+            return [Section(section.name, section.meaning, settings)]
+    keys = [setting.key for section in every for setting in section.settings]
+    raise _unknown(name, [section.name for section in every if section.name], keys)
 
 
 def _unknown(name: str, names: Iterable[str], keys: Iterable[str]) -> UserError:
-    error = unknown_name("there is no such section", name, names, "a setting, or one of")
-    near = unknown_name("there is no such setting", name, keys, "")
+    error = unknown_name("unknown section of settings", name, names, "a setting, or one of")
+    near = unknown_name("unknown setting", name, keys, "")
     if "did you mean" in str(near) and "did you mean" not in str(error):
         suggestion = str(near).rpartition("; ")[2]
         return UserError(f"{str(error).rpartition('; ')[0]}; {suggestion}")
@@ -97,7 +94,7 @@ def _task_section(kind: str) -> Section:
 
 
 def _sections(name: str, model: type[BaseModel], defaults: BaseModel | None) -> Iterator[Section]:
-    """A model's own settings, then its sections one by one."""
+    """Yields the section of a model's direct settings, then its nested sections."""
     own = tuple(_settings(name, name, model, defaults))
     if own:
         yield Section(name, _doc(model), own)
@@ -111,7 +108,8 @@ def _sections(name: str, model: type[BaseModel], defaults: BaseModel | None) -> 
 def _settings(
     section: str, prefix: str, model: type[BaseModel], defaults: BaseModel | None
 ) -> Iterator[Setting]:
-    """The settings of one model; those of a task's own sections too, which have no other place."""
+    """Yields the settings of one model. A task's nested sections are included, since they are not
+    listed separately."""
     for key, field in model.model_fields.items():
         dotted = f"{prefix}.{key}" if prefix else key
         if f"{prefix}.{key}" == TASK:
@@ -123,7 +121,7 @@ def _settings(
                 section,
                 dotted,
                 _type_of(field),
-                _written(default),
+                _yaml_text(default),
                 _unit_of(field),
                 field.description or (KIND if key == "kind" else ""),
             )
@@ -132,10 +130,10 @@ def _settings(
 
 
 def _model_of(field: FieldInfo) -> type[BaseModel] | None:
-    """The config class of a field that is a section of its own."""
-    kinds_ = members(field.annotation)
-    if len(kinds_) == 1 and isinstance(kinds_[0], type) and issubclass(kinds_[0], BaseModel):
-        inner: type[BaseModel] = kinds_[0]
+    """Returns the config class of a field that is a nested section, else None."""
+    types = members(field.annotation)
+    if len(types) == 1 and isinstance(types[0], type) and issubclass(types[0], BaseModel):
+        inner: type[BaseModel] = types[0]
         return inner
     return None
 
@@ -144,26 +142,27 @@ def _doc(model: type[BaseModel]) -> str:
     return " ".join((model.__doc__ or "").split())
 
 
-def _written(value: Any) -> str:
-    """A default as YAML writes it."""
+def _yaml_text(value: Any) -> str:
+    """Returns a default value as YAML text."""
     if isinstance(value, Path):
-        return _path_written(value)
+        return _path_text(value)
     if value is None or isinstance(value, bool | int | float | str):
         return json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else _text(value)
     if isinstance(value, tuple | list):
-        return f"[{', '.join(_written(item) for item in value)}]"
+        return f"[{', '.join(_yaml_text(item) for item in value)}]"
     if isinstance(value, Mapping):
         return "{}" if not value else json.dumps(value)
     raise TypeError(f"no setting has a default of type {type(value).__name__}")
 
 
 def _text(value: str) -> str:
-    """Plain where YAML reads it back as it stands."""
+    """Returns the text without quotes if YAML reads it back unchanged."""
     return value if value.isprintable() and value and value[0].isalnum() else json.dumps(value)
 
 
-def _path_written(value: Path) -> str:
-    """As a user would write it: a shipped base by its name, a path from the current folder."""
+def _path_text(value: Path) -> str:
+    """Returns a path as a user would write it: the name of a shipped base, or a path relative to
+    the current folder."""
     for name, folder in bases().items():
         if value == folder:
             return name
@@ -172,54 +171,58 @@ def _path_written(value: Path) -> str:
 
 
 def _type_of(field: FieldInfo) -> str:
-    return _named(field.annotation, list(field.metadata))
+    return _type_text(field.annotation, list(field.metadata))
 
 
-def _named(annotation: Any, metadata: list[Any]) -> str:
-    """A type in words with its limits: `integer, at least 1, or null`."""
+def _type_text(annotation: Any, metadata: list[Any]) -> str:
+    """Returns a type with its limits in words: `integer, at least 1, or null`."""
     annotation, metadata = _unwrapped(annotation, metadata)
     origin = get_origin(annotation)
     if origin in (Union, UnionType):
-        parts = [one for one in get_args(annotation) if one is not type(None)]
-        named = " or ".join(_named(part, metadata) for part in parts)
+        parts = [member for member in get_args(annotation) if member is not type(None)]
+        named = " or ".join(_type_text(part, metadata) for part in parts)
         return f"{named}, or null" if len(parts) < len(get_args(annotation)) else named
     if origin is Literal:
         return f"one of {', '.join(map(str, get_args(annotation)))}"
     if origin is tuple:
-        return f"list of: {_named(get_args(annotation)[0], [])}"
+        return f"list of: {_type_text(get_args(annotation)[0], [])}"
     if origin is dict:
         is_section = isinstance(value := get_args(annotation)[1], type) and issubclass(
             value, BaseModel
         )
         return "sections by name" if is_section else "values by name"
-    for one in metadata:
-        if isinstance(one, OpenList):
-            return f"one of {', '.join(one.names())}"
+    for entry in metadata:
+        if isinstance(entry, OpenList):
+            return f"one of {', '.join(entry.names())}"
     return ", ".join([WORDS[annotation], *_limits(metadata)])
 
 
 def _unwrapped(annotation: Any, metadata: list[Any]) -> tuple[Any, list[Any]]:
-    """Without `Annotated`, whose parts join the metadata; a later limit replaces an earlier."""
+    """Returns the type inside `Annotated`, with the metadata of `Annotated` before `metadata`."""
     while get_origin(annotation) is Annotated:
         inner, *more = get_args(annotation)
-        flat = [m for one in more for m in (one.metadata if isinstance(one, FieldInfo) else [one])]
-        annotation, metadata = inner, [*flat, *metadata]
+        nested = [
+            item
+            for entry in more
+            for item in (entry.metadata if isinstance(entry, FieldInfo) else [entry])
+        ]
+        annotation, metadata = inner, [*nested, *metadata]
     return annotation, metadata
 
 
 def _limits(metadata: Iterable[Any]) -> list[str]:
     low: list[tuple[float, str]] = []
     high: list[tuple[float, str]] = []
-    for one in metadata:
-        if isinstance(one, at.Ge):
-            low.append((_float(one.ge), "at least"))
-        elif isinstance(one, at.Gt):
-            low.append((_float(one.gt), "more than"))
-        elif isinstance(one, at.Le):
-            high.append((_float(one.le), "at most"))
-        elif isinstance(one, at.Lt):
-            high.append((_float(one.lt), "below"))
-    # the strictest of several: `more than 0` over `at least 0`
+    for limit in metadata:
+        if isinstance(limit, at.Ge):
+            low.append((_float(limit.ge), "at least"))
+        elif isinstance(limit, at.Gt):
+            low.append((_float(limit.gt), "more than"))
+        elif isinstance(limit, at.Le):
+            high.append((_float(limit.le), "at most"))
+        elif isinstance(limit, at.Lt):
+            high.append((_float(limit.lt), "below"))
+    # the strictest limit: `more than 0` replaces `at least 0`
     ends = [
         max(low, default=None),
         min(high, key=lambda end: (end[0], end[1] != "below"), default=None),
@@ -241,7 +244,7 @@ def _unit_of(field: FieldInfo) -> str:
 
 def _units(annotation: Any, metadata: list[Any]) -> Iterator[str]:
     annotation, metadata = _unwrapped(annotation, metadata)
-    yield from (one.name for one in metadata if isinstance(one, Unit))
+    yield from (entry.name for entry in metadata if isinstance(entry, Unit))
     if get_origin(annotation) in (Union, UnionType, tuple):
         for part in get_args(annotation):
             yield from _units(part, [])

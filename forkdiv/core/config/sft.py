@@ -124,7 +124,7 @@ class SftConfig(Frozen):
 
     @model_serializer(mode="wrap")
     def _without_empty_options(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Runs from before there were options are still found."""
+        """Omits empty options, so that runs from before this setting are still reused."""
         values: dict[str, Any] = plain(self)
         return {k: v for k, v in values.items() if k != "loss_options" or v}
 
@@ -150,8 +150,8 @@ class SftConfig(Frozen):
         beyond = [epoch for epoch in self.save_epochs if epoch > self.epochs]
         if beyond:
             raise ValueError(
-                f"save_epochs names epoch {beyond[0]} of {self.epochs}; allowed: 1 to epochs; "
-                "raise epochs, or correct save_epochs"
+                f"save_epochs has an epoch beyond the last: got {beyond[0]}; allowed: 1 to "
+                f"{self.epochs}; raise epochs or correct save_epochs"
             )
         return self
 

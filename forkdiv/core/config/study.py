@@ -1,8 +1,8 @@
-"""`StudyConfig`: everything that any verb needs, one section a stage.
+"""`StudyConfig`: the settings of all commands, with one section per stage.
 
-What decides a result (everything but `PlaceConfig` and `PlanConfig`) is identity and is
-fingerprinted; where it runs is `PlaceConfig` and never is. The sections stand in the modules
-beside this one, and are imported from here.
+Everything except `PlaceConfig` and `PlanConfig` decides results and is part of fingerprints;
+`PlaceConfig` says where the work runs and never is. The sections are defined in the neighbouring
+modules and imported from here.
 """
 
 from __future__ import annotations
@@ -110,14 +110,14 @@ class StudyConfig(Frozen):
 
     @property
     def folder(self) -> Path:
-        """Where the study's results lie for people: a view of what is in the store."""
+        """The folder of the study's results for users: a view of what is in the store."""
         return self.place.root / self.name
 
     @model_validator(mode="after")
     def _name_is_free(self) -> Self:
         if self.name in RESERVED_NAMES:
             raise ValueError(
-                f"name={self.name} is a folder of forkdiv's own; allowed: any but "
+                f"name={self.name} is reserved for a folder of forkdiv; allowed: any name except "
                 f"{', '.join(RESERVED_NAMES)}; choose another name"
             )
         return self
@@ -126,13 +126,13 @@ class StudyConfig(Frozen):
     @classmethod
     def _decoders_share_dtype_and_length(cls, data: Any) -> Any:
         named = data.get("decoders") if isinstance(data, Mapping) else None
-        own = data.get("decoder") if isinstance(data, Mapping) else None
-        if not isinstance(named, Mapping) or not isinstance(own, Mapping):
+        default = data.get("decoder") if isinstance(data, Mapping) else None
+        if not isinstance(named, Mapping) or not isinstance(default, Mapping):
             return data
-        shared = {key: own[key] for key in ("max_new_tokens", "dtype") if key in own}
+        shared = {key: default[key] for key in ("max_new_tokens", "dtype") if key in default}
         filled = {
-            name: {**shared, **one} if isinstance(one, Mapping) else one
-            for name, one in named.items()
+            name: {**shared, **settings} if isinstance(settings, Mapping) else settings
+            for name, settings in named.items()
         }
         return {**data, "decoders": filled}
 
@@ -141,33 +141,35 @@ class StudyConfig(Frozen):
         unknown = [name for name in self.sweep.decoder if name not in self.decoders]
         if unknown:
             raise ValueError(
-                f"sweep.decoder names {unknown[0]}; allowed: {', '.join(self.decoders) or 'none'}, "
-                "as decoders has them; define it there"
+                f"sweep.decoder has an unknown name: got {unknown[0]}; allowed: "
+                f"{', '.join(self.decoders) or 'none'} (the names under decoders); define it there"
             )
-        for name, one in self.swept_decoders.items():
+        for name, decoder in self.swept_decoders.items():
             where = f"decoders.{name}" if name else "decoder"
-            if one.dtype != self.decoder.dtype:
+            if decoder.dtype != self.decoder.dtype:
                 raise ValueError(
-                    f"{where}.dtype={one.dtype} is another than decoder's; allowed: "
-                    f"{self.decoder.dtype}, since one engine draws all; drop it"
+                    f"{where}.dtype must be that of decoder: got {decoder.dtype}; allowed: "
+                    f"{self.decoder.dtype}, since one engine samples all decoders; drop it"
                 )
-            if self.eval.enough and one.design != "independent":
+            if self.eval.enough and decoder.design != "independent":
                 raise ValueError(
-                    f"eval.enough={self.eval.enough} does not fit {where}, whose samples hang "
-                    "together; allowed: decoders that draw each sample by itself; drop eval.enough"
+                    f"eval.enough={self.eval.enough} cannot be used with {where}: got samples that "
+                    f"depend on each other ({decoder.design}); allowed: decoders with independent "
+                    "samples; drop eval.enough"
                 )
-            if self.eval.samples % one.unit or self.eval.samples < one.first_tokens:
+            if self.eval.samples % decoder.unit or self.eval.samples < decoder.first_tokens:
+                least = max(decoder.first_tokens, decoder.unit)
                 raise ValueError(
-                    f"eval.samples={self.eval.samples} does not fit {where}; allowed: whole trees "
-                    f"of {one.unit}, and at least {one.first_tokens} samples; correct one of them"
+                    f"eval.samples={self.eval.samples} does not fit {where}; allowed: a multiple "
+                    f"of {decoder.unit}, at least {least}; correct eval.samples or {where}"
                 )
             for temperature in self.sweep.temperature:
-                one.at(temperature)
+                decoder.at(temperature)
         return self
 
     @property
     def swept_decoders(self) -> dict[str | None, DecoderConfig]:
-        """Those of the sweep by name, or the study's own one under None."""
+        """The decoders of the sweep by name; without a sweep, the study's decoder under None."""
         named: dict[str | None, DecoderConfig] = {
             name: self.decoders[name] for name in self.sweep.decoder
         }
@@ -178,7 +180,8 @@ class StudyConfig(Frozen):
         for where, sft in (("sft", self.sft), ("pretrain.sft", self.pretrain.sft)):
             if sft.batch_size % self.place.workers:
                 raise ValueError(
-                    f"{where}.batch_size={sft.batch_size} does not divide over "
-                    f"place.workers={self.place.workers}; allowed: a multiple of the workers"
+                    f"{where}.batch_size={sft.batch_size} must be a multiple of the number of "
+                    f"workers; allowed: multiples of place.workers={self.place.workers}; correct "
+                    "one of them"
                 )
         return self

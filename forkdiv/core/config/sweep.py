@@ -10,11 +10,11 @@ from forkdiv.core.config.base import Frozen, Name, Seed, Share, Temperature
 from forkdiv.core.config.data import DATA_AXES
 from forkdiv.core.config.sft import LossName
 
-# What a sweep may vary of the tuning itself, on any task; `AXES` are all that name a model.
+# Axes of the fine-tuning that any task allows; `AXES` are all axes that identify a model.
 TUNING_AXES = ("loss", "interpolation")
 AXES = (*DATA_AXES, *TUNING_AXES)
 
-# the setting whose values an axis takes, and the axis's name where there is little room
+# the setting that an axis varies, and a short name of the axis for narrow tables
 SETTINGS = {axis: f"dataset.{axis}" for axis in DATA_AXES} | {
     "loss": "sft.loss",
     "interpolation": "interpolation",
@@ -51,7 +51,7 @@ class SweepConfig(Frozen):
             values = getattr(self, axis)
             if len(set(values)) != len(values):
                 raise ValueError(
-                    f"{axis} names a value twice: {list(values)}; allowed: each value once; "
+                    f"{axis} has a value twice: {list(values)}; allowed: each value once; "
                     f"correct sweep.{axis}"
                 )
         return self

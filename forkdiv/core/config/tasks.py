@@ -1,6 +1,6 @@
-"""The settings of a task: what all tasks share, and the open list of their kinds.
+"""The settings that all tasks share, and the registry of task kinds.
 
-A task's own settings stand beside the task, in its file; `forkdiv.tasks.registry` registers them.
+The settings of a task are defined in its own file; `forkdiv.tasks.registry` registers them.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ UNKNOWN_KIND = "unknown_task"  # the type of the validation error
 
 
 class TaskConfig(Frozen):
-    """What every task's settings have. A task adds its own, and narrows `kind` to its name."""
+    """The settings of every task. A task adds its own and restricts `kind` to its name."""
 
     kind: str
     seed: Seed = Field(0, description="Seed of the held-out problems, and of nothing else.")
 
 
-# kind: the class of its tasks, which names the class of their settings as `config_class`
+# kind -> task class, whose attribute `config_class` is the class of its settings
 KINDS: OpenList[Any] = OpenList("task", "forkdiv.tasks.registry", "forkdiv.tasks")
 
 
 def config_class(kind: str) -> type[TaskConfig]:
-    """The class of a kind's settings. Raises KeyError for a kind that is not registered."""
-    found: type[TaskConfig] = KINDS.get(kind).config_class
-    return found
+    """Returns the class of a kind's settings. Raises KeyError for a kind that is not registered."""
+    task_config: type[TaskConfig] = KINDS.get(kind).config_class
+    return task_config
 
 
 def _read(value: Any) -> TaskConfig:
-    """The settings of a task, checked by the class of its kind."""
+    """Validates the settings of a task with the class of its kind."""
     if isinstance(value, TaskConfig):
         return value
     kind = value.get("kind", DEFAULT_KIND) if isinstance(value, Mapping) else None
@@ -47,7 +47,7 @@ def _read(value: Any) -> TaskConfig:
 
 
 def default_task() -> TaskConfig:
-    """The task of a study that names none."""
+    """Returns the task of a study that does not set one."""
     return _read({})
 
 

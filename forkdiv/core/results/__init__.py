@@ -1,4 +1,4 @@
-"""What a study found: the typed form of summary.json, for those that write it and that read it."""
+"""Results of a study: the typed form of summary.json, for reading and writing it."""
 
 from forkdiv.core.results.cell import (
     Agreement,

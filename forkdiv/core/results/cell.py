@@ -1,8 +1,8 @@
-"""A cell: what was measured of one model under one decoder on one subset of the problems.
+"""A cell: the measurements of one model with one decoder on one subset of the problems.
 
-A model is written with the fields that it was given, so a summary that an older version wrote,
-which lacks the fields that came later, is read with their defaults and written as it was. Values
-by k are held by the number k; in JSON their keys are texts.
+Only fields that were set are written. So a summary of an older version, which lacks fields that
+were added later, is read with their defaults and written back unchanged. Values by k are keyed by
+the number k; in JSON the keys are strings.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-Axis = int | float | str | None  # a value on one axis of a study; None where it does not vary it
+Axis = int | float | str | None  # a value on an axis of a study; None: the study does not vary it
 
 
 class Result(BaseModel):
@@ -27,15 +27,16 @@ class Result(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def as_json(self) -> dict[str, Any]:
-        """As plain JSON values, without the fields that were never given."""
+        """Returns plain JSON values, without fields that were not set."""
         return self.model_dump(mode="json", exclude_unset=True)
 
 
 class Interval(Result):
-    """A value with its limits at one k, and with those for every k of its curve at once.
+    """A value with its confidence limits at one k (`low`, `high`) and with limits that hold for
+    all k of its curve simultaneously (`low_all`, `high_all`).
 
-    `method` is "wilson" where fewer than ten problems make up the spread: such limits hold more
-    often than the confidence says.
+    `method` is "wilson" if fewer than ten problems contribute to the variance; such limits are
+    conservative.
     """
 
     value: float
@@ -47,7 +48,8 @@ class Interval(Result):
 
 
 class Agreement(Result):
-    """Sampled against exact pass@k; `worst_z` in standard errors of sampling, at `at_k`."""
+    """Comparison of sampled with exact pass@k: `worst_z` is the largest difference, in standard
+    errors of sampling, and occurs at `at_k`."""
 
     worst_z: float
     at_k: int
@@ -62,7 +64,7 @@ class ModeValue(Result):
 
 
 class Mode(Result):
-    """The samples of one mode: their share of all, and their own pass@k."""
+    """The samples of one reasoning mode: their share of all samples, and their pass@k."""
 
     share: float
     pass_at: dict[int, ModeValue]
@@ -71,9 +73,9 @@ class Mode(Result):
 class ForkDepth(Result):
     """The forks of one depth and kind, averaged over the `problems` that have them.
 
-    `chance` is the accuracy of choosing blindly, `entropy` (nats) is over the branches alone,
-    `uniform` its largest value; `off` is the probability of none of the branches; `shares` are the
-    probabilities of the branches from the largest to the smallest.
+    `chance` is the accuracy of a random choice; `entropy` (nats) is computed over the branches
+    only, and `uniform` is its maximum; `off` is the probability of tokens that are not branches;
+    `shares` are the probabilities of the branches in descending order.
     """
 
     depth: int
@@ -89,8 +91,8 @@ class ForkDepth(Result):
 
 
 class AtForks(Result):
-    """`fork_pass_at` is exact pass@k of a model that errs at forks only, `pass_at` that of the
-    model itself."""
+    """`fork_pass_at` is the exact pass@k of a hypothetical model that makes errors at forks only,
+    `pass_at` the exact pass@k of the model itself."""
 
     depths: tuple[ForkDepth, ...]
     fork_pass_at: dict[int, float]
@@ -98,8 +100,8 @@ class AtForks(Result):
 
 
 class Heldout(Result):
-    """A law fitted to `fit_n` samples of each problem, against pass@`at_k` of the others; `error`
-    is predicted minus observed."""
+    """A law fitted to `fit_n` samples of each problem, compared with pass@`at_k` of the remaining
+    samples; `error` is predicted minus observed."""
 
     fit_n: int
     at_k: int
@@ -109,7 +111,7 @@ class Heldout(Result):
 
 
 class Rival(Result):
-    """What beta-distributed chances of the problems predict."""
+    """The prediction if the success probabilities of the problems follow a beta distribution."""
 
     alpha: float
     beta: float
@@ -118,7 +120,8 @@ class Rival(Result):
 
 
 class Law(Result):
-    """pass@k = exp(a·k^b) with its limits; `heldout` is None where there are too few samples."""
+    """The fit of pass@k = exp(a·k^b) with confidence limits; `heldout` is None if there are too few
+    samples."""
 
     a: float
     a_low: float
@@ -132,11 +135,11 @@ class Law(Result):
 
 
 class Crossing(Result):
-    """k*: where the change to the base turns from gain to loss; None where it never does.
+    """k*: the k at which the change from the base turns from gain to loss; None if there is none.
 
-    `low` is None where the limit lies below the smallest k, `high` where it lies beyond the
-    largest. `share` of the resamples have a crossing; `above_at_1` tells whether there is a gain
-    at the smallest k.
+    `low` is None if the limit is below the smallest k, `high` if it is above the largest.
+    `share` is the share of bootstrap resamples that have a crossing; `above_at_1` is True if there
+    is a gain at the smallest k.
     """
 
     k: float | None
@@ -147,13 +150,14 @@ class Crossing(Result):
 
 
 class LargestLoss(Interval):
-    """The lowest change to the base, at `k`; its limits hold for all k at once."""
+    """The lowest change from the base, at `k`; its limits hold for all k simultaneously."""
 
     k: int
 
 
 class Side(Result):
-    """One model on one problem: `correct` of `n` samples, and one right and one wrong response."""
+    """One model on one problem: `correct` of `n` samples, and an example of a right and of a wrong
+    response."""
 
     n: int
     correct: int
@@ -163,8 +167,8 @@ class Side(Result):
 
 
 class ChangedProblem(Result):
-    """A problem that was lost or gained; `clear` where the two counts differ by more than chance
-    allows among so many problems."""
+    """A problem that was lost or gained; `clear` is True if the two counts differ significantly,
+    corrected for the number of problems."""
 
     id: str
     prompt: str
@@ -174,7 +178,7 @@ class ChangedProblem(Result):
 
 
 class Shrinkage(Result):
-    """Where a gain turns into a loss, and the problems lost and gained at the largest k."""
+    """The crossing from gain to loss, and the problems lost and gained at the largest k."""
 
     at_k: int
     lost_count: int
@@ -186,8 +190,8 @@ class Shrinkage(Result):
 
 
 class Named(Result):
-    """What is named by the axes of a study. In JSON the axes lie beside the other keys: every key
-    that is no field is an axis."""
+    """A result that is identified by the axes of a study. In JSON the axes are at the level of the
+    other keys: every key that is not a field is an axis."""
 
     axes: Mapping[str, Axis]
 
@@ -208,8 +212,8 @@ class Named(Result):
 
 
 class CellName(Named):
-    """Which model under which decoder: `epoch` (or step) counts the saved checkpoints of a run and
-    is None for the base; `decoder` is its name where the study varies decoders."""
+    """Identifies a model and a decoder: `epoch` is the epoch or step of the saved checkpoint, None
+    for the base; `decoder` is the decoder's name if the study varies decoders."""
 
     tuned: bool
     epoch: int | float | None = None
@@ -219,12 +223,12 @@ class CellName(Named):
 
 
 class Measured(Result):
-    """The numbers of a cell; the defaults are those of an invalid one, which has none.
+    """The numbers of a cell; an invalid cell has the defaults.
 
-    `pass_at` and `delta_to_base` (the change to the base) are means over the problems. In
-    `best_case_pass_at` every truncated or unparsable answer counts as correct. `exact_pass_at`
-    comes from the model's own probabilities, `majority_at` from a vote among k samples,
-    `distinct_at` counts distinct correct solutions among k samples.
+    `pass_at` and `delta_to_base` (the change from the base) are means over the problems. In
+    `best_case_pass_at` every truncated or unparsable answer counts as correct. `exact_pass_at` is
+    computed from the model's probabilities, `majority_at` from a majority vote among k samples;
+    `distinct_at` is the number of distinct correct solutions among k samples.
     """
 
     modes: dict[str, Mode] = {}
@@ -245,9 +249,9 @@ class Measured(Result):
 
 
 class Cell(CellName, Measured):
-    """One cell. `n_samples` are those asked of each problem, `n_drawn` all that were drawn; `lost`
-    counts wrong answers by their reason. A cell with `errors` (samples without a verdict) is not
-    `valid` and has no numbers."""
+    """One cell. `n_samples` is the requested number of samples per problem, `n_drawn` the total
+    that was drawn; `lost` counts wrong answers by reason. A cell with `errors` (samples without a
+    verdict) is not `valid` and has no numbers."""
 
     subset: str
     n_problems: int

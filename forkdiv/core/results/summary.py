@@ -1,4 +1,4 @@
-"""A summary: what a whole study found, as summary.json holds it."""
+"""A summary: the results of a whole study, as stored in summary.json."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from forkdiv.core.results.cell import Cell, Interval, Named, Result
 
 
 class BestDecoder(Named):
-    """The change at `k` of one tuned model to the base, each under the decoder and temperature
-    that was best for it on the validation problems."""
+    """The change of pass@k from the base to a tuned model at `k`, each with the decoder and
+    temperature that was best for it on the validation problems."""
 
     tuned: bool = True
     seed: int
@@ -24,17 +24,17 @@ class BestDecoder(Named):
 
 
 class CheckpointPaths(Result):
-    """Where the checkpoints of a comparison lie; the tuned ones by the number they were saved
-    under."""
+    """Paths of the checkpoints of a comparison; `tuned` maps the number that a checkpoint was
+    saved under (epoch or step) to its path."""
 
     base: str
     tuned: dict[str, str]
 
 
 class Summary(Result):
-    """A study with its cells: the base's, the tuned models', and in `dynamics` those of checkpoints
-    that were saved before the last one. `axes` are those that the study varies; `unit` is what the
-    epochs of the cells count; `seconds` are by stage."""
+    """A study with its cells: those of the base, of the tuned models and, in `dynamics`, of
+    checkpoints saved before the last one. `axes` are the axes that the study varies; `unit` is
+    what the epochs of the cells count (epoch or step); `seconds` maps stages to wall time."""
 
     study: str
     fingerprint: str
@@ -54,18 +54,18 @@ class Summary(Result):
     checkpoints: CheckpointPaths | None = None
 
     def under_name(self, name: str) -> Summary:
-        """The same results under another study's name."""
+        """Returns the same results with another study name."""
         return self.model_copy(update={"study": name})
 
-    def keep(self, wanted: Callable[[Cell], bool]) -> Summary:
-        """The same study with some of its cells."""
-        kept = {
-            "base": tuple(filter(wanted, self.base)),
-            "cells": tuple(filter(wanted, self.cells)),
-            "dynamics": tuple(filter(wanted, self.dynamics)),
+    def filter_cells(self, predicate: Callable[[Cell], bool]) -> Summary:
+        """Returns the same study with only the cells for which `predicate` is True."""
+        cells = {
+            "base": tuple(filter(predicate, self.base)),
+            "cells": tuple(filter(predicate, self.cells)),
+            "dynamics": tuple(filter(predicate, self.dynamics)),
         }
-        return self.model_copy(update=kept)
+        return self.model_copy(update=cells)
 
     def with_cells(self, cells: Iterable[Cell]) -> Summary:
-        """The same study with other tuned cells."""
+        """Returns the same study with other cells of tuned models."""
         return self.model_copy(update={"cells": tuple(cells)})

@@ -22,7 +22,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from forkdiv.core.config.open_list import OpenList, loaded
+from forkdiv.core.config.open_list import OpenList, load_object
 from forkdiv.core.errors import refuse
 from forkdiv.tasks.graders.base import AnswerGrader
 from forkdiv.tasks.graders.function import Function
@@ -51,4 +51,4 @@ def build_grader(name: str) -> AnswerGrader:
 
 
 for _name, _place in GRADERS.items():
-    NAMES.register(_name, partial(loaded, _place))
+    NAMES.register(_name, partial(load_object, _place))

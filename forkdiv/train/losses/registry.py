@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from forkdiv.core.config.open_list import loaded
+from forkdiv.core.config.open_list import load_object
 from forkdiv.core.config.sft import LOSSES as NAMES
 
 LOSSES = {
@@ -15,4 +15,4 @@ LOSSES = {
 }
 
 for _name, _place in LOSSES.items():
-    NAMES.register(_name, partial(loaded, _place))
+    NAMES.register(_name, partial(load_object, _place))
