@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 
 def render(
@@ -14,18 +16,23 @@ def render(
     template: str,
     values: Mapping[str, Any],
     filters: Mapping[str, Callable[..., Any]] | None = None,
-) -> str:
+) -> Markup:
     """Renders the file `template` in `folder`.
 
     Values are HTML-escaped. Raises jinja2.UndefinedError for a variable that `values` lacks, so
     that a page never has silent gaps.
     """
-    environment = jinja2.Environment(
+    environment = _environment(folder)
+    environment.filters |= dict(filters or {})
+    return Markup(environment.get_template(template).render(**values))
+
+
+@cache
+def _environment(folder: Path) -> jinja2.Environment:
+    return jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= dict(filters or {})
-    return environment.get_template(template).render(**values)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import total_ordering
 from typing import Literal, get_args, get_origin
 
+from forkdiv.core.config.open_list import OpenList
 from forkdiv.core.config.study import AXES, DATA_AXES, DatasetConfig, SftConfig, StudyConfig
 from forkdiv.core.results import Axis, CellName
 
@@ -18,11 +20,17 @@ def _stage(axis: str) -> type[DatasetConfig | SftConfig | StudyConfig]:
     return SftConfig if axis in SftConfig.model_fields else StudyConfig
 
 
-# the allowed texts of an axis of texts, in their order; an axis of numbers has none
+def _known_texts(axis: str) -> tuple[str, ...]:
+    """The texts that an axis may have, in their order; empty for an axis of numbers."""
+    field = _stage(axis).model_fields[axis]
+    if get_origin(field.annotation) is Literal:
+        return get_args(field.annotation)
+    names = next((item for item in field.metadata if isinstance(item, OpenList)), None)
+    return names.names() if names else ()
+
+
 CATEGORIES: dict[str, tuple[str, ...]] = {
-    axis: get_args(kind)
-    for axis in AXES
-    if get_origin(kind := _stage(axis).model_fields[axis].annotation) is Literal
+    axis: texts for axis in AXES if (texts := _known_texts(axis))
 }
 _SYNTHESIS = {
     "none": "no synthesis",
@@ -80,13 +88,19 @@ class Setting:
         return Setting(tuple(axes), tuple(kept))
 
     @property
-    def _rank(self) -> tuple[tuple[bool, float], ...]:
-        return tuple(
-            (False, 0.0)
-            if value is None
-            else (True, float(CATEGORIES[axis].index(value) if isinstance(value, str) else value))
-            for axis, value in zip(self.axes, self.values, strict=True)
-        )
+    def _rank(self) -> tuple[tuple[float, str], ...]:
+        return tuple(_rank_of(*pair) for pair in zip(self.axes, self.values, strict=True))
+
+
+def _rank_of(axis: str, value: Axis) -> tuple[float, str]:
+    """Sorts numbers by size, texts by their known order, and texts that are not known here (a loss
+    of another package) after those, by name. A value that is not set comes first."""
+    if value is None:
+        return -math.inf, ""
+    if not isinstance(value, str):
+        return float(value), ""
+    known = CATEGORIES.get(axis, ())
+    return (float(known.index(value)), "") if value in known else (math.inf, value)
 
 
 def title(axis: str) -> str:

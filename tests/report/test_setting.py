@@ -63,6 +63,17 @@ def test_numbers_sort_by_size_and_texts_as_the_config_lists_them() -> None:
     assert [one.values for one in sorted(both)] == [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 
+def test_a_loss_of_another_package_comes_after_those_that_are_known() -> None:
+    losses = [setting(loss=value) for value in ("zeta", "dco", "alpha", "cross-entropy", None)]
+    assert [one.values[0] for one in sorted(losses)] == [
+        None,
+        "cross-entropy",
+        "dco",
+        "alpha",
+        "zeta",
+    ]
+
+
 def test_two_values_that_are_close_keep_two_names() -> None:
     assert setting(fork_density=0.3).label != setting(fork_density=0.3000001).label
 
