@@ -1,12 +1,12 @@
-"""pass@k of samples that lm-evaluation-harness wrote, with limits, against those of the base.
+"""Compute pass@k of samples that lm-evaluation-harness wrote, and compare it with the base.
 
     lm_eval run --tasks TASK --log_samples --output_path OUT …
     forkdiv coverage --samples OUT/TUNED --base OUT/BASE
     forkdiv coverage --samples FILE task.kind=file task.grader=math
 
-The task of lm_eval draws several samples of each problem (`repeats: 64`). --samples and --base
-name a samples_*.jsonl, or a folder: then the newest of every task in it. Given more than once,
-files of one task are put together.
+The task of lm_eval must draw several samples of each problem (`repeats: 64`). --samples and --base
+take a samples_*.jsonl file, or a folder: then the newest file of every task in it is used. Repeat
+an option to merge several files of one task.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""pass@k of one checkpoint against the base, under one decoder.
+"""Compare pass@k of one checkpoint with the base, under one decoder.
 
     forkdiv evaluate checkpoint=DIR base=DIR
     forkdiv evaluate --config counterfactual base=DIR checkpoint=TUNED_DIR
     forkdiv evaluate dataset.fork_density=0.5 decoder.temperature=0.7
 
-The checkpoint is `checkpoint=DIR`, else the one that `train` makes of the same settings.
+The checkpoint is `checkpoint=DIR`; without it, the checkpoint that `train` makes with the same
+settings.
 """
 
 from __future__ import annotations

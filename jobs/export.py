@@ -1,13 +1,13 @@
-"""Samples and results that are there, in lm-evaluation-harness's file forms, a folder per model.
+"""Write existing samples and results in the file format of lm-evaluation-harness, by model.
 
     forkdiv export --config quickstart
     forkdiv export --base CHECKPOINT --tuned CHECKPOINT --data FILE
     forkdiv export checkpoint=DIR base=DIR
 
-The first exports every model of a study, the second those of `compare`, the third those of
-`evaluate`. Give the settings that the samples were drawn under. Nothing is drawn here, and no Ray
-starts. `forkdiv coverage --samples FOLDER --base FOLDER` reads the folders back, to the same
-numbers.
+The first command exports every model of a study, the second the models of `compare`, the third the
+models of `evaluate`; each model has its own folder. Use the settings with which the samples were
+drawn. No samples are drawn, and Ray is not started. `forkdiv coverage --samples FOLDER --base
+FOLDER` on these folders gives the same numbers.
 """
 
 from __future__ import annotations

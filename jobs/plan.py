@@ -1,10 +1,10 @@
-"""What fine-tuning a model takes: shapes, steps, memory. Needs no GPU, no weights and no Ray.
+"""Estimate parameters, steps and GPU memory of a fine-tuning run.
 
     forkdiv plan --config arithmetic-chain
     forkdiv plan --config arithmetic-chain-7b place.zero_stage=2
     forkdiv plan plan.architecture=MODEL/config.json place.workers=8
 
-Ends with status 2 where the estimate does not fit one GPU.
+Needs neither a GPU nor weights nor Ray. Ends with status 2 if the estimate does not fit one GPU.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Checkpoints behind an OpenAI-compatible completions route, all of them on one warm engine.
+"""Serve checkpoints on an OpenAI-compatible completions route, from one engine that stays loaded.
 
     forkdiv serve --checkpoints graph-d3-l3
     forkdiv serve --checkpoints BASE RUN place.http.port=8001
 
-A checkpoint is named by its folder, those of a run by the run's and their own: `RUN/epoch-0003`.
-Any OpenAI client samples each of them by its name at http://127.0.0.1:8000/v1. Beyond this machine
-(place.http.host) requests need an API key: FORKDIV_API_KEY where it is set, else one that is
-generated and printed. Ctrl-C ends it.
+The model name of a checkpoint is its folder name (`base`); for a checkpoint in a run folder it is
+`RUN/epoch-0003`. Any OpenAI client can sample it by this name at http://127.0.0.1:8000/v1. If the
+server accepts connections from other machines (place.http.host), requests need an API key: the
+value of FORKDIV_API_KEY, or a key that is generated and printed. Ctrl-C ends the server.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ import pytest
 from forkdiv.cli import help_texts
 from forkdiv.cli.verbs import VERBS
 from forkdiv.core.config import reference
+from forkdiv.core.config.load import load
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "forkdiv/models/base/graph-d3-l3"
@@ -205,6 +206,15 @@ def test_help_shows_examples_whole_and_the_settings_that_are_read(verb: str) -> 
     assert max(map(len, text.splitlines())) <= 80
     reads = " ".join(text.split()).partition("Settings: ")[2].partition(". Show")[0]
     assert reads == ", ".join(VERBS[verb].reads)
+    outside_boxes = " ".join(text.replace("│", " ").split())
+    assert f"Settings as key=value, such as {VERBS[verb].example};" in outside_boxes
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_example_of_a_setting_in_help_is_one_that_the_verb_reads(verb: str) -> None:
+    example = VERBS[verb].example
+    load(None, [example])
+    assert example.partition("=")[0].partition(".")[0] in VERBS[verb].reads
 
 
 def test_the_sections_that_a_verb_reads_can_be_listed() -> None:
