@@ -33,7 +33,7 @@ def run(
 
     if not samples:
         raise refuse(
-            "forkdiv coverage needs samples",
+            "coverage needs samples",
             "no --samples",
             "a samples_*.jsonl written by lm_eval --log_samples, or a folder of them",
             "add --samples FILE, and --base FILE to compare with the base",
@@ -57,7 +57,7 @@ def _percent(done: Summary) -> str:
 
 
 def _table(done: Summary) -> tuple[list[str], list[list[str]]]:
-    """A row per subset and k: base, tuned, and the paired difference."""
+    """Returns one row per subset and k: base, tuned, and the paired change."""
     bases = {cell.subset: cell for cell in done.base}
     sides = ["base", "tuned", "change from the base"] if bases else ["pass@k"]
     rows = []

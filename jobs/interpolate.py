@@ -24,7 +24,7 @@ def run(study: StudyConfig) -> None:
 
     if study.base is None or study.checkpoint is None:
         raise refuse(
-            "forkdiv interpolate needs two checkpoints",
+            "interpolate needs two checkpoints",
             f"base={study.base}, tuned={study.checkpoint}",
             "two Hugging Face checkpoint folders",
             "set --base DIR and --tuned DIR",
@@ -35,8 +35,8 @@ def run(study: StudyConfig) -> None:
     store = Store.of(study.place)
     alphas = study.sweep.interpolation or (study.interpolation,)
     with progress_shown(study, "interpolate", say) as progress:
-        made = [interpolate.obtain(store, early, late, alpha, progress) for alpha in alphas]
-    for alpha, checkpoint in zip(alphas, made, strict=True):
+        checkpoints = [interpolate.obtain(store, early, late, alpha, progress) for alpha in alphas]
+    for alpha, checkpoint in zip(alphas, checkpoints, strict=True):
         say(f"alpha {alpha:g}: {checkpoint.path}")
 
 

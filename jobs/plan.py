@@ -26,7 +26,7 @@ def run(study: StudyConfig) -> None:
     path = study.plan.architecture or study.base
     if path is None:
         raise refuse(
-            "forkdiv plan needs a model architecture",
+            "plan needs a model architecture",
             "base=null",
             "a config.json, or a folder that contains one",
             "set plan.architecture or base",

@@ -26,12 +26,12 @@ def run(study: StudyConfig, results: Sequence[Path] = ()) -> None:
     known = Results(study.place.root)
     if not 1 <= len(results) <= 2:
         raise refuse(
-            "forkdiv why compares one or two results",
+            "why compares one or two results",
             f"{len(results)}",
             "fingerprints, their first characters, or folders",
             "name two results, or one to compare it with the nearest",
         )
-    first, *others = (known.resolve(str(word)) for word in results)
+    first, *others = (known.resolve(str(name)) for name in results)
     second = others[0] if others else known.nearest(first)
     if second is None:
         raise refuse(
