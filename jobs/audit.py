@@ -1,11 +1,11 @@
-"""Find the decision points of a dataset, their density, and those with missing branches.
+"""Find the decision points of a dataset, how frequent they are, and which are under-covered.
 
     forkdiv audit --data FILE
     forkdiv audit --data FILE audit.model=CHECKPOINT
     forkdiv audit --config quickstart dataset.fork_density=0.25
 
-FILE is your own data, or a dataset folder written by forkdiv. With audit.model, positions at which
-that model is uncertain are also decision points.
+FILE is your own data, or a dataset folder that forkdiv wrote. With audit.model, positions at which
+that model is uncertain (high next-token entropy) count as decision points too.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""Compare two checkpoints on a file of problems: sample both, score both, write a report.
+"""Sample, score and compare two existing checkpoints on a file of problems, with a report.
 
     forkdiv compare --base CHECKPOINT --tuned CHECKPOINT --data FILE
     forkdiv compare --base DIR --tuned RUN --data FILE task.grader=math
     forkdiv compare --base DIR --tuned DIR decoder.temperature=0.7
 
-CHECKPOINT is a Hugging Face folder; RUN is a folder with the checkpoints that one training saved
-(checkpoint-500, epoch-0003 …). Without --data, the problems are those of the config's task.
+CHECKPOINT is any Hugging Face folder. RUN is the output folder of a training run with several
+checkpoints (checkpoint-500, epoch-0003 …). Without --data, the problems come from the task in the
+config.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Compute pass@k with confidence intervals from samples of lm-evaluation-harness.
+"""Compute pass@k of samples that lm-evaluation-harness wrote, and compare it with the base.
 
     lm_eval run --tasks TASK --log_samples --output_path OUT …
     forkdiv coverage --samples OUT/TUNED --base OUT/BASE
     forkdiv coverage --samples FILE task.kind=file task.grader=math
 
-The lm_eval task must draw several samples of each problem (`repeats: 64`). --samples and --base
-take a samples_*.jsonl file, or a folder, of which the newest file of every task is read. If an
-option is repeated, the files of the same task are combined.
+The task of lm_eval must draw several samples of each problem (`repeats: 64`). --samples and --base
+take a samples_*.jsonl file, or a folder: then the newest file of every task in it is used. Repeat
+an option to merge several files of one task.
 """
 
 from __future__ import annotations

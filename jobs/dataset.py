@@ -1,4 +1,4 @@
-"""Generate the SFT dataset and print its card.
+"""Write the SFT dataset of one setting, and show its card.
 
 forkdiv dataset dataset.fork_density=0.25 dataset.examples=800
 forkdiv dataset --config branch-coverage dataset.branch_coverage=2

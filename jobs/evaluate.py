@@ -1,10 +1,11 @@
-"""Measure pass@k of one checkpoint and of the base with one decoder.
+"""Compare pass@k of one checkpoint with the base, under one decoder.
 
     forkdiv evaluate checkpoint=DIR base=DIR
     forkdiv evaluate --config counterfactual base=DIR checkpoint=TUNED_DIR
     forkdiv evaluate dataset.fork_density=0.5 decoder.temperature=0.7
 
-The checkpoint is `checkpoint=DIR`, otherwise the one that `train` makes with the same settings.
+The checkpoint is `checkpoint=DIR`; without it, the checkpoint that `train` makes with the same
+settings.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Export existing samples and results in the file formats of lm-evaluation-harness.
+"""Write existing samples and results in the file format of lm-evaluation-harness, by model.
 
     forkdiv export --config quickstart
     forkdiv export --base CHECKPOINT --tuned CHECKPOINT --data FILE
     forkdiv export checkpoint=DIR base=DIR
 
-The first example exports every model of a study, the second the models of `compare`, the third
-those of `evaluate`; each model gets a folder. Use the settings with which the samples were drawn.
-This command draws no samples and does not start Ray. To read the folders and compute the same
-numbers, run `forkdiv coverage --samples FOLDER --base FOLDER`.
+The first command exports every model of a study, the second the models of `compare`, the third the
+models of `evaluate`; each model has its own folder. Use the settings with which the samples were
+drawn. No samples are drawn, and Ray is not started. `forkdiv coverage --samples FOLDER --base
+FOLDER` on these folders gives the same numbers.
 """
 
 from __future__ import annotations

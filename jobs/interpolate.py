@@ -1,11 +1,11 @@
-"""Interpolate between two checkpoints (WiSE-FT) and write Hugging Face folders.
+"""Average the weights of two checkpoints (WiSE-FT), and write ordinary Hugging Face folders.
 
     forkdiv interpolate --base DIR --tuned DIR 0.25 0.5 0.75
     forkdiv interpolate --base RUN/epoch-0001 --tuned RUN/epoch-0016 0.5
 
-The numbers are the values of alpha: 0 is the base, 1 the tuned model, and 0.5 is halfway between
-them. --base is any earlier checkpoint of the same model: the base, or a checkpoint saved during
-training. To measure several values of alpha in a study, set sweep.interpolation=[0.5,1].
+The numbers are the values of alpha: 0 is the base, 1 the tuned model, 0.5 half way between. --base
+is the base model, or any checkpoint saved earlier in the same training run. To measure several
+values of alpha in a study, set sweep.interpolation=[0.5,1].
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Estimate the steps and the memory of a fine-tuning run. Needs no GPU, weights or Ray.
+"""Estimate parameters, steps and GPU memory of a fine-tuning run.
 
     forkdiv plan --config arithmetic-chain
     forkdiv plan --config arithmetic-chain-7b place.zero_stage=2
     forkdiv plan plan.architecture=MODEL/config.json place.workers=8
 
-Exits with status 2 if the estimate does not fit one GPU.
+Needs neither a GPU nor weights nor Ray. Ends with status 2 if the estimate does not fit one GPU.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Pretrain a base model on random walks, which ignore signs and targets.
+"""Build a base model: random weights, trained on random walks that ignore signs and the target.
 
     forkdiv pretrain --config base
     forkdiv pretrain task.degree=4 task.names=24 name=wider
 
-The first example builds the base that forkdiv ships.
+The first command rebuilds the base model that is included in forkdiv.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Write the report of a finished study again from its summary.
+"""Write the report of a finished study again, from its summary.
 
 forkdiv report --config quickstart
 forkdiv report --config quickstart --beside runs/one --beside runs/two

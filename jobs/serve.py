@@ -1,12 +1,12 @@
-"""Serve checkpoints with an OpenAI-compatible completions API, all on one warm engine.
+"""Serve checkpoints on an OpenAI-compatible completions route, from one engine that stays loaded.
 
     forkdiv serve --checkpoints graph-d3-l3
     forkdiv serve --checkpoints BASE RUN place.http.port=8001
 
-The model name of a checkpoint is the name of its folder; for the checkpoints of a run it is
-`RUN/epoch-0003`. OpenAI clients connect to http://127.0.0.1:8000/v1. If the server listens beyond
-this machine (place.http.host), requests need an API key: FORKDIV_API_KEY if it is set, otherwise a
-key that is generated and printed. Press Ctrl-C to stop the server.
+The model name of a checkpoint is its folder name (`base`); for a checkpoint in a run folder it is
+`RUN/epoch-0003`. Any OpenAI client can sample it by this name at http://127.0.0.1:8000/v1. If the
+server accepts connections from other machines (place.http.host), requests need an API key: the
+value of FORKDIV_API_KEY, or a key that is generated and printed. Ctrl-C ends the server.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
     forkdiv study --config my.yaml sft.epochs=8 name=mine
     ray job submit --working-dir . -- python -m jobs.study --config quickstart
 
-Existing results are reused.
+Finished stages are reused, so a stopped study continues.
 """
 
 from __future__ import annotations

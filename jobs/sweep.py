@@ -1,4 +1,4 @@
-"""Run every trial of the grid and write the summary, without a report.
+"""Run every trial of the grid and write the summary; no report.
 
 forkdiv sweep --config quickstart sweep.temperature=[0.5,1.0]
 forkdiv sweep --config quickstart sweep.seed=[0,1,2] name=seeds

@@ -1,4 +1,4 @@
-"""Repair a dataset at its decision points: add solutions for missing branches.
+"""Repair a dataset at its decision points: add solutions where branches are missing.
 
 forkdiv synthesize --config synthesis dataset.synthesis=enumerator
 forkdiv synthesize --data FILE base=CHECKPOINT synthesis.budget=2000

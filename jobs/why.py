@@ -1,13 +1,13 @@
-"""Show the settings in which two results differ, to explain why a result was not reused.
+"""Show the settings in which two results differ, which explains why a stage ran again.
 
     forkdiv why 3f9a 81c2
     forkdiv why runs/quickstart runs/mine
     forkdiv why 3f9a place.root=/shared/runs
 
-A result is named by its fingerprint (the name of its folder in runs/store/STAGE/), by the first
-characters of it, or by its folder; a study by its folder. A single result is compared with the most
-similar result of its stage. If the results depend on other results that differ (a checkpoint
-depends on a dataset), those are compared too.
+Name a result by its fingerprint (its folder name in runs/store/STAGE/), the first characters of the
+fingerprint, or its folder; a study by the folder of its results. A single result is compared with
+the most similar result of its stage. If the results were made from inputs that differ (a checkpoint
+from a dataset), these inputs are compared too.
 """
 
 from __future__ import annotations

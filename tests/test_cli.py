@@ -17,6 +17,7 @@ import pytest
 from forkdiv.cli import help_texts
 from forkdiv.cli.verbs import VERBS
 from forkdiv.core.config import reference
+from forkdiv.core.config.load import load
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "forkdiv/models/base/graph-d3-l3"
@@ -81,7 +82,7 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
         ("sweep.structure=[data-level]", "sweep.structure has no effect on the data of this task"),
         ("prompt.template=chat", "has no chat template"),
         ("base=/no/such/checkpoint", "the checkpoint does not exist: got /no/such/checkpoint"),
-        ("base=graph-d3-l4", "or a base that forkdiv ships: graph-d3-l3;"),
+        ("base=graph-d3-l4", "or a shipped base: graph-d3-l3;"),
         ("place.root=/proc/forkdiv", "cannot be written: got /proc/forkdiv"),
         ("place.min_free_mib=1000000000000", "nearly full"),
     ],
@@ -100,7 +101,7 @@ def test_a_bad_setting_ends_with_one_line_and_status_2(
         ("task.degree=1", "task.degree: got 1"),
         ("eval.k=[128]", "k=128 needs at least that many samples, got samples=64"),
         ("decoder.temperature=-1", "decoder.temperature: got -1"),
-        ("sft.batch_size=3", "does not divide over place.workers=2"),
+        ("sft.batch_size=3", "multiples of place.workers=2"),
         ("epochs", "a setting must be key=value: got 'epochs'"),
     ],
 )
@@ -205,6 +206,15 @@ def test_help_shows_examples_whole_and_the_settings_that_are_read(verb: str) -> 
     assert max(map(len, text.splitlines())) <= 80
     reads = " ".join(text.split()).partition("Settings: ")[2].partition(". Show")[0]
     assert reads == ", ".join(VERBS[verb].reads)
+    outside_boxes = " ".join(text.replace("│", " ").split())
+    assert f"Settings as key=value, such as {VERBS[verb].example};" in outside_boxes
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_example_of_a_setting_in_help_is_one_that_the_verb_reads(verb: str) -> None:
+    example = VERBS[verb].example
+    load(None, [example])
+    assert example.partition("=")[0].partition(".")[0] in VERBS[verb].reads
 
 
 def test_the_sections_that_a_verb_reads_can_be_listed() -> None:

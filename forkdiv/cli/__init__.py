@@ -67,8 +67,10 @@ Config = Annotated[
         autocompletion=_config_names,
     ),
 ]
-Traceback = Annotated[bool, typer.Option("--traceback", help="Show where an error arose.")]
-SETTINGS = "Settings, e.g. sft.epochs=8 name=mine; they replace the config's."
+Traceback = Annotated[
+    bool, typer.Option("--traceback", help="Show where in the code an error was raised.")
+]
+SETTINGS = "Settings as key=value, such as {example}; they override the config file."
 
 
 def _add(to: typer.Typer, name: str) -> None:
@@ -87,7 +89,8 @@ def _signature(command: Callable[..., None], verb: Verb) -> inspect.Signature:
     *plain, _ = inspect.signature(command, eval_str=True).parameters.values()
     words = verb.words
     metavar = f"{words.metavar}|key=value" if words else "key=value"
-    about = f"{words.metavar}: {words.about} key=value: {SETTINGS}" if words else SETTINGS
+    settings = SETTINGS.format(example=verb.example)
+    about = f"{words.metavar}: {words.about} {settings}" if words else settings
     argument = typer.Argument(metavar=metavar, help=about, autocompletion=_settings_keys)
     own = [_parameter("arguments", list[str] | None, argument)]
     for name, option in verb.options.items():
@@ -102,7 +105,7 @@ def _parameter(name: str, kind: Any, how: Any) -> inspect.Parameter:
 
 
 def _help(option: Option) -> str:
-    return f"{option.about} Short for {option.setting}=…" if option.setting else option.about
+    return f"{option.about} The same as {option.setting}=…" if option.setting else option.about
 
 
 @contextmanager

@@ -18,7 +18,7 @@ SETTINGS = f"""List every setting: its type, default, unit and meaning.
     forkdiv settings task.file
     forkdiv settings --format markdown"""
 
-CONFIGS = f"""List the named configs, each with the question it answers.
+CONFIGS = f"""List the named configs, each with its question.
 
 {KEEP_LINES}    forkdiv configs
     forkdiv study --config quickstart"""

@@ -11,8 +11,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Option:
-    """An option of one verb. It is short for the setting it names, or is passed to the job
-    under its own name where it names none."""
+    """An option of one verb. It sets `setting`, or is passed to the job under its own name if
+    `setting` is None."""
 
     about: str
     setting: str | None = None
@@ -21,8 +21,8 @@ class Option:
 
 @dataclass(frozen=True)
 class Words:
-    """What arguments without `=` are: values of `setting`, or else of the job's parameter
-    `parameter`, so that a shell's `DIR/*` can stand there."""
+    """The meaning of arguments without `=`: values of `setting`, or of the job's parameter
+    `parameter`, so that a shell pattern such as `DIR/*` can be used."""
 
     metavar: str
     about: str
@@ -32,18 +32,22 @@ class Words:
 
 @dataclass(frozen=True)
 class Verb:
-    """`reads` are sections of the settings, as `forkdiv settings SECTION` lists them."""
+    """`reads` are sections of the settings, as `forkdiv settings SECTION` lists them; `example` is
+    one setting of them with a value, for the help."""
 
     about: str
     reads: tuple[str, ...]
+    example: str
     options: Mapping[str, Option] = field(default_factory=dict)
     words: Words | None = None
 
 
-DATA = Option("A file of your own, or a dataset folder of forkdiv's.", "data")
+DATA = Option("Your own data file, or a dataset folder that forkdiv wrote.", "data")
 PAIR = {
     "base": Option("The model before fine-tuning: a Hugging Face folder.", "base"),
-    "tuned": Option("The model after it, or a folder of saved checkpoints.", "checkpoint"),
+    "tuned": Option(
+        "The model after fine-tuning, or a run folder with several checkpoints.", "checkpoint"
+    ),
     "data": Option("Problems with their answers: JSONL, JSON, Parquet, CSV.", "data"),
 }
 
@@ -52,56 +56,78 @@ SAMPLED = ("task", "prompt", "base", "checkpoint", "decoder", "eval")
 SWEPT = (*TRAINED, "interpolation", "decoder", "decoders", "eval", "sweep", "name", "place")
 
 VERBS: dict[str, Verb] = {
-    "study": Verb("Run a whole study: the sweep, its table, its report.", SWEPT),
-    "sweep": Verb("Run every trial of the grid.", SWEPT),
+    "study": Verb("Run a whole study: the sweep, its table, its report.", SWEPT, "sft.epochs=8"),
+    "sweep": Verb("Run every trial of the grid.", SWEPT, "sweep.seed=[0,1,2]"),
     "report": Verb(
         "Write the report of a finished study again.",
         ("name", "place"),
-        {"beside": Option("The result folder of another study, to compare with.", many=True)},
+        "name=quickstart",
+        {"beside": Option("The result folder of a further study, to compare with.", many=True)},
     ),
     "pretrain": Verb(
-        "Build a base model from random walks.", ("task", "pretrain", "name", "place")
+        "Build a base model, trained on random walks.",
+        ("task", "pretrain", "name", "place"),
+        "pretrain.walks=4",
     ),
     "dataset": Verb(
-        "Write the SFT dataset of one setting and show its card.", ("task", "dataset", "place")
+        "Write the SFT dataset of one setting and show its card.",
+        ("task", "dataset", "place"),
+        "dataset.examples=400",
     ),
     "audit": Verb(
         "Find the decision points of a dataset.",
         ("data", "task", "prompt", "base", "dataset", "audit", "name", "place"),
+        "audit.limit=1000",
         {"data": DATA},
     ),
     "synthesize": Verb(
-        "Add solutions to a dataset where its forks are under-covered.",
+        "Add solutions to a dataset at its under-covered forks.",
         ("data", "task", "prompt", "base", "dataset", "synthesis", "name", "place"),
+        "synthesis.budget=2000",
         {"data": DATA},
     ),
-    "train": Verb("Fine-tune the base on one setting's dataset.", (*TRAINED, "name", "place")),
+    "train": Verb(
+        "Fine-tune the base on one dataset.", (*TRAINED, "name", "place"), "sft.epochs=8"
+    ),
     "serve": Verb(
-        "Serve checkpoints to OpenAI clients, all on one warm engine.",
+        "Serve checkpoints to OpenAI clients from one vLLM engine.",
         ("prompt", "decoder", "place"),
-        {"checkpoints": Option("Hugging Face folders, or runs of them.", many=True)},
+        "place.http.port=8001",
+        {
+            "checkpoints": Option(
+                "A Hugging Face folder, or a run folder with several checkpoints.", many=True
+            )
+        },
         Words("CHECKPOINT", "More checkpoints, after --checkpoints.", parameter="checkpoints"),
     ),
     "plan": Verb(
-        "Show what fine-tuning takes: shapes, steps, memory.",
+        "Estimate parameters, steps and GPU memory of a fine-tuning run.",
         ("task", "base", "dataset", "sft", "plan", "place"),
+        "place.zero_stage=2",
     ),
-    "sample": Verb("Sample one checkpoint on the held-out problems.", (*SAMPLED, "name", "place")),
+    "sample": Verb(
+        "Sample one checkpoint on the held-out problems.",
+        (*SAMPLED, "name", "place"),
+        "eval.samples=128",
+    ),
     "evaluate": Verb(
         "Sample and score one checkpoint against the base.",
         (*TRAINED, "checkpoint", "interpolation", "decoder", "eval", "name", "place"),
+        "decoder.temperature=0.7",
     ),
     "compare": Verb(
-        "Sample two checkpoints, score and compare them.",
+        "Sample, score and compare two checkpoints.",
         ("base", "checkpoint", "data", "task", "prompt", "decoder", "eval", "name", "place"),
+        "eval.samples=128",
         PAIR,
     ),
     "interpolate": Verb(
-        "Write checkpoints between two others (WiSE-FT).",
+        "Average the weights of two checkpoints (WiSE-FT).",
         ("base", "checkpoint", "interpolation", "place"),
+        "place.root=/shared/runs",
         {
             "base": Option("The earlier checkpoint: a Hugging Face folder.", "base"),
-            "tuned": Option("The later one.", "checkpoint"),
+            "tuned": Option("The later checkpoint: a Hugging Face folder.", "checkpoint"),
         },
         Words(
             "ALPHA",
@@ -110,24 +136,34 @@ VERBS: dict[str, Verb] = {
         ),
     ),
     "coverage": Verb(
-        "pass@k of samples that lm-evaluation-harness wrote.",
+        "Compute pass@k of samples that lm-evaluation-harness wrote.",
         ("task", "eval", "name", "place"),
+        "eval.k=[1,8,64]",
         {
-            "samples": Option("Samples of a model: samples_*.jsonl, or their folder.", many=True),
-            "base": Option("Those of the model before fine-tuning.", many=True),
+            "samples": Option(
+                "Samples of the model: a samples_*.jsonl file or a folder of them. Repeat the "
+                "option to merge several files of one task.",
+                many=True,
+            ),
+            "base": Option(
+                "Samples of the base model (before fine-tuning), in the same form as --samples.",
+                many=True,
+            ),
         },
     ),
     "export": Verb(
-        "Write samples and results as lm-evaluation-harness does.",
+        "Write samples and results as lm-evaluation-harness files.",
         (*SWEPT, "checkpoint", "data"),
+        "eval.samples=128",
         PAIR,
     ),
     "why": Verb(
         "Show the settings in which two results differ.",
         ("place",),
+        "place.root=/shared/runs",
         words=Words(
             "RESULT",
-            "One or two results: fingerprints, the beginning of one, or folders.",
+            "One or two results, each as a fingerprint, its first characters, or a folder.",
             parameter="results",
         ),
     ),

@@ -68,15 +68,17 @@ class ArithmeticChainConfig(TaskConfig):
     """The published arithmetic-chain task (arXiv 2605.17026) in its text form."""
 
     kind: Literal["arithmetic_chain"] = "arithmetic_chain"
-    chains: int = Field(2, ge=2, le=8, description="Chains over one root variable.")
+    chains: int = Field(
+        2, ge=2, le=8, description="Chains of equations that start at the same root variable."
+    )
     length: int = Field(10, ge=3, le=12, description="Equations of each chain.")
     low: int = Field(1, ge=1, description="Smallest constant.")
     high: int = Field(20, ge=2, le=1000, description="Largest constant.")
-    names: int = Field(26, ge=7, le=260, description="Variable names to draw from.")
+    names: int = Field(26, ge=7, le=260, description="Number of variable names to choose from.")
     position_leak: bool = Field(
         False,
         description="List the first equation of the target chain first, as the published generator "
-        "does: to show what that gives away, never to measure with.",
+        "does. This shows a model the right chain: set it only to demonstrate that leak.",
     )
 
     @model_validator(mode="after")

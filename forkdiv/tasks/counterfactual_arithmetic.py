@@ -59,11 +59,12 @@ def decimal_sum(first: str, second: str) -> str:
 
 
 class CounterfactualConfig(TaskConfig):
-    """Two-digit additions in unusual bases, for evaluation only."""
+    """Two-digit additions in unusual number bases. For evaluation only: `forkdiv sample`, `compare`
+    and `evaluate` with a checkpoint accept it; `train`, `dataset` and `study` do not."""
 
     kind: Literal["counterfactual_arithmetic"] = "counterfactual_arithmetic"
     bases: tuple[Annotated[int, Field(ge=3, le=16)], ...] = Field(
-        (7, 9, 11, 12), description="Number bases, each once; results are given for each."
+        (7, 9, 11, 12), description="Number bases, each once; each base is a subset of the results."
     )
 
     @model_validator(mode="after")

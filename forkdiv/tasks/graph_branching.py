@@ -41,7 +41,7 @@ BROKEN_PATH = "uses an edge that does not exist"
 
 
 class GraphBranchingConfig(TaskConfig):
-    """The graph task: branch nodes in a row, each with arms that look alike."""
+    """The graph task: branch nodes in a row, each with arms that cannot be told apart locally."""
 
     kind: Literal["graph_branching"] = "graph_branching"
     degree: int = Field(3, ge=2, le=64, description="Arms of each branch node.")
@@ -49,13 +49,13 @@ class GraphBranchingConfig(TaskConfig):
         3,
         ge=3,
         le=64,
-        description="Edges of each arm; with 2 the first node would sit next to the goal.",
+        description="Edges of each arm; with 2, its first node would be next to the target.",
     )
     forks: int = Field(1, ge=1, le=16, description="Branch nodes in a row.")
     valid: int = Field(
-        1, ge=1, le=64, description="Arms of each branch node that lead on to the target."
+        1, ge=1, le=64, description="Arms of each branch node that lead to the target."
     )
-    names: int = Field(16, ge=7, le=2600, description="Node names to draw from.")
+    names: int = Field(16, ge=7, le=2600, description="Number of node names to choose from.")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

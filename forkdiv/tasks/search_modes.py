@@ -41,13 +41,13 @@ TORN_ARM = "leaves an arm half way, or tries one again"
 
 
 class SearchModesConfig(TaskConfig):
-    """Graph branching told in two modes, chosen by the first token: linear, straight to the
-    target, or backtracking, arm by arm until the target is met."""
+    """Graph branching with two modes of solution, chosen by the first token: linear (directly to
+    the target) or backtracking (arm by arm until the target is reached)."""
 
     kind: Literal["search_modes"] = "search_modes"
     degree: int = Field(3, ge=2, le=16, description="Arms of the branch node.")
     length: int = Field(3, ge=3, le=16, description="Edges of each arm.")
-    names: int = Field(16, ge=7, le=2600, description="Node names to draw from.")
+    names: int = Field(16, ge=7, le=2600, description="Number of node names to choose from.")
 
     @model_validator(mode="after")
     def _names_suffice(self) -> Self:

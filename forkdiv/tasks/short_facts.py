@@ -137,7 +137,8 @@ FACTS: dict[str, list[Fact]] = {
 
 
 class FactsConfig(TaskConfig):
-    """Short factual questions, for evaluation only."""
+    """Short factual questions. For evaluation only: `forkdiv sample`, `compare` and `evaluate` with
+    a checkpoint accept it; `train`, `dataset` and `study` do not."""
 
     kind: Literal["short_facts"] = "short_facts"
 

@@ -48,7 +48,7 @@ NOTHING_PRINTED = "its program prints no whole number"
 
 
 class WordsOrCodeConfig(TaskConfig):
-    """Chains of small sums, solved in words or by code that is executed."""
+    """Chains of small sums, solved in words or by code that forkdiv executes."""
 
     kind: Literal["words_or_code"] = "words_or_code"
     steps: int = Field(5, ge=2, le=20, description="Sums in each chain.")

@@ -31,35 +31,38 @@ class DatasetConfig(Frozen):
     )
     fork_density: Share = Field(
         0.5,
-        description="Share of the decision points (forks) that are unsigned, so that nothing in "
-        "the prompt says which branch is right; over the forks that responses pass.",
+        description="Share of unsigned forks among the decision points (forks) that responses "
+        "pass. Unsigned: nothing in the prompt shows which branch is correct.",
     )
     direction: Share = Field(
         1.0,
-        description="Share of the responses that go forward and so choose at each fork; the "
-        "others start at the target and never choose.",
+        description="Share of the responses that go forward and so choose a branch at each fork; "
+        "the others go backward from the target and contain no fork.",
     )
     branch_coverage: int | None = Field(
         None,
         ge=1,
-        description="How many of a problem's valid branches the data shows. null: one.",
+        description="Number of valid branches that the data shows for each problem. null: one.",
     )
     structure: Literal["data-level", "problem-level"] = Field(
         "problem-level",
-        description="How reasoning modes are spread: data-level shows each problem in one mode, "
-        "problem-level in every mode.",
+        description="How reasoning modes are spread over the data. data-level: each problem is "
+        "shown in one mode. problem-level: each problem is shown in every mode.",
     )
     solutions: int = Field(
-        2, ge=2, le=8, description="Responses shown for each problem, for tasks with modes."
+        2,
+        ge=2,
+        le=8,
+        description="Number of responses shown for each problem, for tasks with modes.",
     )
     mode_share: Share = Field(
         0.5, description="Share of the examples in the first of the task's two modes."
     )
     synthesis: Literal["none", "enumerator", "samples"] = Field(
         "none",
-        description="Whether missing branches are added to the data before training: enumerator "
-        "takes them from the task, samples from verified samples of the base model. The number "
-        "of examples stays the same.",
+        description="Whether solutions are added to the data where branches are missing, before "
+        "training. enumerator: the task lists them. samples: they are samples of the base model "
+        "that the grader accepts. The number of examples stays the same.",
     )
     seed: Seed = Field(0, description="Seed of the training data.")
 
@@ -70,24 +73,24 @@ class DatasetConfig(Frozen):
 
 
 class SynthesisConfig(Frozen):
-    """Data synthesis: solutions added at decision points of which the data shows too few
+    """Data synthesis: solutions are added at decision points where the data shows too few
     branches."""
 
     budget: Examples | None = Field(
         None,
-        description="Largest number of examples after synthesis. null: as many as before.",
+        description="Largest number of examples after synthesis. null: the number before it.",
     )
     samples: Samples = Field(
         16,
         le=4096,
-        description="Samples drawn from each decision point that misses branches; the grader "
-        "keeps the correct ones.",
+        description="Samples drawn at each decision point at which branches are missing; those "
+        "that the grader accepts are kept.",
     )
     forks_per_problem: int = Field(
         1,
         ge=1,
-        description="For a task that does not know its decision points: the number of positions "
-        "in a response, those of highest entropy under the base model, taken for them.",
+        description="For a task that does not know its decision points: this many positions of a "
+        "response, those with the highest entropy under the base model, count as decision points.",
     )
     temperature: Temperature = Field(1.0, description="Temperature of these samples.")
     max_new_tokens: Tokens = Field(64, ge=1, description="Largest length of one sample.")
@@ -95,26 +98,26 @@ class SynthesisConfig(Frozen):
 
 
 class AuditConfig(Frozen):
-    """Where the decision points (forks) of a dataset are, and how they are looked for."""
+    """How the decision points (forks) of a dataset are found."""
 
     ways: tuple[Literal["exact", "tree", "model"], ...] = Field(
         (),
         description="How forks are found. exact: the task knows them. tree: several solutions of "
-        "one prompt part there. model: `audit.model` has high entropy there. Empty: every way "
-        "that the data allows.",
+        "one prompt diverge there. model: `audit.model` has a high next-token entropy there. "
+        "Empty: every way that the data allows.",
     )
     model: AbsolutePath | None = Field(
-        None, description="Checkpoint whose next-token entropy the way `model` reads."
+        None, description="Checkpoint whose next-token entropy is used by the way `model`."
     )
     quantile: float = Field(
         0.8,
         ge=0,
         lt=1,
-        description="The way `model` takes positions whose entropy is above this quantile of all "
-        "response positions (0.8: the forking tokens of arXiv 2506.01939).",
+        description="For the way `model`: positions with an entropy above this quantile of all "
+        "response positions are forks (0.8: the forking tokens of arXiv 2506.01939).",
     )
     min_entropy: Nats | None = Field(
-        None, ge=0, description="Entropy threshold used in place of `quantile`. null: unused."
+        None, ge=0, description="Entropy threshold, used instead of `quantile`. null: not used."
     )
     min_probability: Probability = Field(
         0.05,

@@ -44,24 +44,24 @@ class DecoderConfig(Frozen):
     """How responses are sampled. The defaults leave the model's distribution as it is."""
 
     temperature: Annotated[Temperature, Knob(vllm="temperature")] = Field(
-        1.0, description="Sampling temperature. 0: greedy, the likeliest response."
+        1.0, description="Sampling temperature. 0: greedy, always the most likely token."
     )
     top_p: Annotated[float, Knob(vllm="top_p")] = Field(
         1.0,
         gt=0,
         le=1,
-        description="Nucleus sampling: keep the likeliest tokens that together have this "
+        description="Nucleus sampling: keep the most likely tokens that together have this "
         "probability. 1: all.",
     )
     top_k: Annotated[int, Knob(vllm="top_k", vllm_off=-1)] = Field(
-        0, ge=0, description="Keep this many of the likeliest tokens. 0: all."
+        0, ge=0, description="Keep this many of the most likely tokens. 0: all."
     )
     min_p: Annotated[float, Knob(vllm="min_p")] = Field(
         0.0,
         ge=0,
         le=1,
-        description="Keep the tokens whose probability is at least this share of the likeliest "
-        "token's. 0: all.",
+        description="Keep the tokens whose probability is at least this share of the highest "
+        "token probability. 0: all.",
     )
     top_n_sigma: Annotated[float | None, Knob()] = Field(
         None,
@@ -73,38 +73,39 @@ class DecoderConfig(Frozen):
     gate_entropy: Annotated[Nats | None, Knob()] = Field(
         None,
         ge=0,
-        description="Where the model's own next-token entropy is at least this, "
-        "`hot_temperature` is used in place of `temperature`. null: no such gate.",
+        description="Entropy gate: if the model's next-token entropy (before temperature and "
+        "truncation) is at least this, `hot_temperature` is used instead of `temperature`. null: "
+        "no gate.",
     )
     hot_temperature: Annotated[Temperature | None, Knob()] = Field(
-        None, description="The temperature above the entropy gate. Set together with gate_entropy."
+        None, description="Temperature at and above the entropy gate; set it with gate_entropy."
     )
     first_tokens: Annotated[int, Knob()] = Field(
         0,
         ge=0,
         le=4096,
-        description="K: sample i is made to begin with the model's (i mod K)-th likeliest first "
-        "token, counted from 0, so that samples cycle through K fixed strata. 0: off.",
+        description="K: sample i starts with a forced first token, the (i mod K)-th most likely "
+        "one (0 is the most likely). So the samples cover K different beginnings equally. 0: off.",
     )
     tree_samples: Annotated[int, Unit("samples"), Knob()] = Field(
         0,
         ge=0,
         le=4096,
-        description="Size of the independent trees that samples are drawn in (fork-stratified "
-        "sampling): the first sample is an ordinary response, the others are spread evenly over "
-        "the branches of the forks along it. 0: off.",
+        description="Fork-stratified sampling: samples are drawn in independent trees of this "
+        "many. The first sample of a tree is an ordinary response; the others continue from the "
+        "branches at its forks, distributed evenly over them. 0: off.",
     )
     fork_entropy: Annotated[Nats, Knob()] = Field(
         0.3,
         gt=0,
-        description="With tree_samples: a fork is a position at which the model's own next-token "
+        description="With tree_samples: a fork is a position at which the model's next-token "
         "entropy is at least this.",
     )
     branch_probability: Annotated[Probability, Knob()] = Field(
         0.05,
         gt=0,
         lt=1,
-        description="With tree_samples: the branches of a fork are the tokens of at least this "
+        description="With tree_samples: the branches at a fork are the tokens with at least this "
         "probability.",
     )
     max_new_tokens: Annotated[
@@ -112,10 +113,11 @@ class DecoderConfig(Frozen):
     ] = Field(
         16,
         ge=1,
-        description="Largest length of a response; longer ones are cut off and count as wrong.",
+        description="Largest length of a response. A longer response is cut off and counts as not "
+        "correct.",
     )
     dtype: Annotated[Literal["float32", "bfloat16"], Knob(shapes=False)] = Field(
-        "float32", description="Number format that the model is sampled in."
+        "float32", description="Number format of the model in sampling."
     )
 
     @model_validator(mode="after")

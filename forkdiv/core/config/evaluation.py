@@ -22,9 +22,9 @@ class EvalConfig(Frozen):
     )
     validation_problems: Problems | None = Field(
         None,
-        description="Problems of the validation split that every model is sampled on as well; "
-        "each model is then also compared at the temperature and decoder that were best for it "
-        "there. null: none.",
+        description="Number of problems of the validation split on which every model is sampled "
+        "as well. Each model is then also compared under the temperature and decoder that were "
+        "best for it on these problems. null: none.",
     )
     samples: Samples = Field(64, le=4096, description="Samples drawn of each problem.")
     k: tuple[K, ...] = Field(
@@ -39,18 +39,18 @@ class EvalConfig(Frozen):
     )
     enough: Samples | None = Field(
         None,
-        description="A problem with so many correct samples gets no more of them (adaptive "
-        "sampling). pass@k stays unbiased; results that need equally many samples of every "
-        "problem are left out. null: every problem gets `samples`.",
+        description="If a problem has this many correct samples, no more are drawn for it "
+        "(adaptive sampling). pass@k stays unbiased; results that need the same number of samples "
+        "for every problem are left out. null: `samples` are drawn for every problem.",
     )
     first: Samples = Field(
         8,
-        description="With `enough`: samples of each problem in the first round. Each further "
-        "round doubles them, up to `samples`.",
+        description="With `enough`: number of samples of each problem in the first round. Each "
+        "further round doubles the number, up to `samples`.",
     )
     seed: Seed = Field(0, description="Seed of the samples and of the bootstrap.")
     bootstrap: int = Field(
-        2000, ge=100, description="Resamples of the bootstrap that confidence limits come from."
+        2000, ge=100, description="Number of bootstrap resamples for confidence limits."
     )
     confidence: Share = Field(
         0.95, gt=0.5, lt=1, description="Confidence level of all limits in results."

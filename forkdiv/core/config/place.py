@@ -27,7 +27,7 @@ class PlanConfig(Frozen):
     architecture: ArchitecturePath | None = Field(
         None,
         description="The model: the name of a shipped architecture (qwen2.5-7b), a config.json or "
-        "a folder with one. null: the base's own.",
+        "a folder that contains one. null: the architecture of the base.",
     )
     examples: Examples | None = Field(
         None,
@@ -40,19 +40,19 @@ class PlanConfig(Frozen):
 
 
 class EngineConfig(Frozen):
-    """The vLLM engine that samples. Its version decides numbers and is part of fingerprints; how
-    it is run is not."""
+    """The vLLM engine that samples. The version of vLLM affects results and is part of
+    fingerprints; these settings are not."""
 
     replicas: int = Field(1, ge=1, description="Engines that run at the same time.")
     max_replicas: int | None = Field(
-        None, ge=1, description="Ray Serve adds engines under load up to this many. null: never."
+        None, ge=1, description="Under load, Ray Serve adds engines up to this many. null: never."
     )
     tensor_parallel: int = Field(1, ge=1, description="GPUs that one engine is spread over.")
     kv_cache_gib: Annotated[int, Unit("GiB")] = Field(
         1, ge=1, description="Memory of one engine's KV cache."
     )
     max_num_seqs: int = Field(
-        256, ge=1, description="Largest number of responses that one engine draws at once."
+        256, ge=1, description="Largest number of responses that one engine generates at once."
     )
     enforce_eager: bool = Field(
         True,
@@ -60,10 +60,10 @@ class EngineConfig(Frozen):
         "throughout for very small models.",
     )
     start_timeout_s: Seconds = Field(
-        600, description="An engine that has not started by then is given up."
+        600, description="Time limit for the start of an engine; after it the command fails."
     )
     request_timeout_s: Seconds = Field(
-        600, description="A request that has no answer by then counts as failed."
+        600, description="Time limit for the answer to a request; after it the request has failed."
     )
     requests_in_flight: int = Field(
         32, ge=1, description="Requests (one problem each) sent to the engines at once."
@@ -71,8 +71,8 @@ class EngineConfig(Frozen):
     max_failures: int = Field(
         3,
         ge=0,
-        description="Failures of one request that are tried again; after more its result is "
-        "marked invalid.",
+        description="How often a failed request is sent again. If it then still fails, its result "
+        "is invalid.",
     )
 
     @model_validator(mode="after")
@@ -86,61 +86,62 @@ class EngineConfig(Frozen):
 
 
 class HttpConfig(Frozen):
-    """Where `forkdiv serve` listens. Beyond this machine it requires an API key."""
+    """Where `forkdiv serve` listens. If it accepts connections from other machines, it requires an
+    API key."""
 
     host: str = Field("127.0.0.1", description="Address or name to listen on.")
     port: Port = Field(8000, description="Port to listen on.")
 
 
 class PlaceConfig(Frozen):
-    """Where a study runs. Nothing here changes a fingerprint or a result."""
+    """Where a study runs. These settings change neither a fingerprint nor a result."""
 
     root: AbsolutePath = Field(
         Path("runs"),
         validate_default=True,
-        description="Output folder, relative to the current folder where it is not absolute. On "
-        "a cluster every node must see it.",
+        description="Output folder; a relative path starts at the current folder. On a cluster, "
+        "every node must be able to read and write it.",
     )
-    device: Literal["cpu", "gpu"] = Field("cpu", description="What trains and samples.")
-    workers: int = Field(2, ge=1, description="Training processes; on GPUs each takes one of them.")
+    device: Literal["cpu", "gpu"] = Field("cpu", description="Device for training and sampling.")
+    workers: int = Field(2, ge=1, description="Training processes; with GPUs, one GPU for each.")
     cpus_per_worker: float = Field(
         0.5, gt=0, allow_inf_nan=False, description="CPUs that Ray reserves for each worker."
     )
     zero_stage: Literal[0, 1, 2, 3] = Field(
         1,
-        description="What DeepSpeed spreads over the workers. 0: nothing, 1: the optimizer's "
+        description="What DeepSpeed partitions over the workers. 0: nothing, 1: the optimizer's "
         "state, 2: gradients too, 3: parameters too.",
     )
     micro_batch: int | None = Field(
         None,
         ge=1,
-        description="Rows of tokens that a worker computes at once; a step takes several such "
-        "passes. It saves memory and changes no result. null: all at once.",
+        description="Rows in one forward pass of a worker (a row contains one example, or several "
+        "if they are packed); a step then consists of several passes. Saves memory and does not "
+        "change the result. null: all rows in one pass.",
     )
     pack_tokens: Tokens | None = Field(
         None,
         ge=1,
-        description="Length of a row that holds several examples, without attention between "
-        "them. null: one example in a row.",
+        description="Largest length of a row into which several examples are packed, without "
+        "attention between them. null: one example per row.",
     )
     activation_checkpointing: bool = Field(
-        False, description="Compute activations twice in place of storing them: less memory."
+        False, description="Compute activations again instead of storing them: needs less memory."
     )
     offload: Literal["none", "optimizer", "parameters"] = Field(
         "none",
-        description="What is kept in the host's memory: the optimizer's state (from zero_stage "
-        "1), or the parameters too (zero_stage 3).",
+        description="What is kept in the host's memory: the optimizer's state (needs zero_stage 1 "
+        "or more), or the parameters too (needs zero_stage 3).",
     )
     resume_every: Steps | None = Field(
         None,
-        description="Training saves a state to resume from every so many steps, beside that "
-        "at the end of each epoch. null: at epochs only.",
+        description="Steps between two saved states from which training can resume; a state is "
+        "also saved at the end of each epoch. null: at the end of epochs only.",
     )
-    keep_states: int = Field(1, ge=1, description="Number of such states kept, the newest.")
+    keep_states: int = Field(1, ge=1, description="Number of states kept, the newest ones.")
     overlap: bool = Field(
         True,
-        description="Whether a checkpoint is sampled and scored while the training that wrote it "
-        "goes on.",
+        description="Whether a checkpoint is sampled and scored while its training continues.",
     )
     max_failures: int = Field(
         2, ge=0, description="How often a failed trial or training run is started again."
@@ -148,19 +149,23 @@ class PlaceConfig(Frozen):
     max_concurrent_trials: int = Field(1, ge=1, description="Trials that run at the same time.")
     ray_address: str | None = Field(
         None,
-        description="Ray cluster to join. null: that of the variable RAY_ADDRESS, or a Ray "
-        "started for this command.",
+        description="Address of the Ray cluster to use. null: the address in the environment "
+        "variable RAY_ADDRESS, or else a Ray that is started for this command.",
     )
     num_cpus: int | None = Field(
-        None, ge=1, description="CPUs of a Ray started for this command. null: the machine's."
+        None,
+        ge=1,
+        description="CPUs of a Ray that is started for this command. null: all of the machine.",
     )
-    dashboard: bool = Field(True, description="Whether a Ray started here shows its dashboard.")
-    dashboard_port: Port = Field(8265, description="Port of that dashboard.")
+    dashboard: bool = Field(
+        True, description="Whether a Ray that is started for this command has a dashboard."
+    )
+    dashboard_port: Port = Field(8265, description="Port of the dashboard.")
     mlflow_uri: str | None = Field(
         None, description="MLflow tracking server. null: an SQLite file in `root`."
     )
     min_free_mib: Annotated[int, Unit("MiB")] = Field(
-        512, ge=0, description="Free space that `root` must have at the start."
+        512, ge=0, description="Free disk space that `root` must have at the start."
     )
     engine: EngineConfig = Field(EngineConfig(), description="The vLLM engine that samples.")
     http: HttpConfig = Field(HttpConfig(), description="Where `forkdiv serve` listens.")

@@ -14,13 +14,13 @@ class PromptConfig(Frozen):
 
     template: Literal["raw", "plain", "chat"] = Field(
         "raw",
-        description="raw: the problem's own text. plain: that text inside `prompt.text`. chat: the "
-        "tokenizer's chat template, applied once.",
+        description="raw: the problem's text unchanged. plain: the text inserted into "
+        "`prompt.text`. chat: the tokenizer's chat template, applied once.",
     )
     text: str = Field(
         "### Instruction:\n{prompt}\n\n### Response:\n",
-        description="The text around a problem for template=plain; {prompt} stands for the "
-        "problem and must occur once.",
+        description="The text around a problem for template=plain; it must contain {prompt} once, "
+        "which is replaced by the problem.",
     )
     system: str | None = Field(
         None,

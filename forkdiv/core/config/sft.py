@@ -23,7 +23,8 @@ LossName = Annotated[str, LOSSES, AfterValidator(LOSSES.check)]
 
 
 class LoraConfig(Frozen):
-    """Low-rank adapters trained in place of the weights, and merged into every checkpoint."""
+    """Low-rank adapters that are trained instead of the weights, and merged into every
+    checkpoint."""
 
     rank: int = Field(0, ge=0, description="Rank of the adapters. 0: all weights are trained.")
     alpha: float = Field(
@@ -32,7 +33,7 @@ class LoraConfig(Frozen):
     targets: tuple[str, ...] = Field(
         (),
         description="Names of the layers that get adapters, such as [q_proj, v_proj]. Empty: all "
-        "linear layers but the output layer.",
+        "linear layers except the output layer.",
     )
 
 
@@ -41,13 +42,13 @@ class SftConfig(Frozen):
 
     epochs: Epochs = Field(4, description="Passes over the data.")
     save_epochs: tuple[Epochs, ...] = Field(
-        (), description="Epochs after which a checkpoint is saved as well."
+        (), description="Epochs after which a checkpoint is saved, such as [1, 2]."
     )
     save_steps: tuple[Steps, ...] = Field(
-        (), description="Optimizer steps after which a checkpoint is saved as well."
+        (), description="Optimizer steps after which a checkpoint is saved, such as [10, 50]."
     )
     save_every: Steps | None = Field(
-        None, description="A checkpoint is saved every so many optimizer steps. null: unused."
+        None, description="Optimizer steps between two checkpoints. null: not used."
     )
     keep: int | None = Field(
         None, ge=1, description="Number of checkpoints kept, the newest ones. null: all."
@@ -70,7 +71,7 @@ class SftConfig(Frozen):
         1.0, gt=0, allow_inf_nan=False, description="Largest norm of the gradient."
     )
     dtype: Literal["float32", "bfloat16"] = Field(
-        "float32", description="Number format that the model is trained in."
+        "float32", description="Number format of the model in training."
     )
     loss: LossName = Field(
         "cross-entropy",
@@ -79,14 +80,14 @@ class SftConfig(Frozen):
     )
     loss_options: dict[str, Any] = Field(
         {},
-        description="Settings of a loss that is not one of forkdiv's own, checked by its class.",
+        description="Settings of a loss from an installed package, checked by its class.",
     )
     smoothing: Share = Field(
         0.1,
         gt=0,
         lt=1,
-        description="For loss=label-smoothing: the probability that is spread over the whole "
-        "vocabulary.",
+        description="For loss=label-smoothing: the share of the target probability that is spread "
+        "over the whole vocabulary.",
     )
     gem_beta: float = Field(
         0.7,
@@ -98,13 +99,13 @@ class SftConfig(Frozen):
     dco_n: int = Field(
         16,
         ge=1,
-        description="For loss=dco: the number of attempts that it optimizes for (the k of "
-        "pass@k). 1: cross-entropy.",
+        description="For loss=dco: the number of attempts, N; the loss optimizes the probability "
+        "that one of N attempts succeeds (pass@N). 1: cross-entropy.",
     )
     dco_per: Literal["response", "step", "token"] = Field(
         "response",
-        description="For loss=dco: what has to succeed in one of the attempts: a whole response, "
-        "a step (one line of it) or a token.",
+        description="For loss=dco: the unit that must succeed in one of the attempts: a whole "
+        "response, a step (one line of the response) or a token.",
     )
     lora: LoraConfig = Field(LoraConfig(), description="Low-rank adapters.")
     seed: Seed = Field(
@@ -157,26 +158,28 @@ class SftConfig(Frozen):
 
 
 class PretrainConfig(Frozen):
-    """A base model of our own, trained on random walks through the task's graphs: it can write
-    every path and prefers none. Used by `forkdiv pretrain`, and by a study with base=null. Set
-    all of pretrain.sft or none of it: where one is set, the others have the defaults of `sft`."""
+    """A base model that forkdiv trains on random walks through the task's graphs; it can write
+    every path and prefers none of them. Used by `forkdiv pretrain`, and by a study with base=null.
+    If you set one setting of pretrain.sft, set all that matter: the others then have the defaults
+    of `sft`, not those listed here."""
 
     preset: Literal["tiny-llama", "micro-llama"] = Field(
         "tiny-llama", description="Architecture of the model, trained from random weights."
     )
     start: CheckpointPath | None = Field(
         None,
-        description="Checkpoint to go on from in place of random weights: the name of a shipped "
-        "base, or a folder that `forkdiv pretrain` wrote. `preset` is then not used.",
+        description="Checkpoint from which training continues, instead of random weights: the "
+        "name of a shipped base, or a folder that `forkdiv pretrain` wrote. `preset` is then not "
+        "used. null: random weights.",
     )
     examples: Examples = Field(64_000, description="Number of training examples.")
-    walks: int = Field(6, ge=1, description="Random walks in one example, through the same graph.")
+    walks: int = Field(6, ge=1, description="Random walks through one graph in each example.")
     direction: Share = Field(
         1.0, description="Share of the examples whose walks go forward; the others go backward."
     )
     seed: Seed = Field(0, description="Seed of the walks and of the random weights.")
     sft: SftConfig = Field(
         SftConfig(epochs=1, batch_size=64, learning_rate=2e-3),
-        description="How this base is trained; the settings are those of `sft`. Where one of them "
-        "is set, the others have the defaults of `sft`.",
+        description="How this base is trained; the settings are those of `sft`. If one of them is "
+        "set, the others have the defaults of `sft`.",
     )

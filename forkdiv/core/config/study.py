@@ -53,7 +53,7 @@ class StudyConfig(Frozen):
     """One study. Each verb reads its part of the settings."""
 
     name: Name = Field(
-        "study", description="Name of the study, and of its folder of results in place.root."
+        "study", description="Name of the study, and of the folder of its results in place.root."
     )
     task: AnyTask = Field(
         default_factory=default_task,
@@ -66,18 +66,18 @@ class StudyConfig(Frozen):
         Path(DEFAULT_BASE),
         validate_default=True,
         description="The model before fine-tuning: the name of a shipped base, or a Hugging Face "
-        "folder (relative to the current folder). null: the base that `pretrain` describes, "
-        "built at the first use.",
+        "folder (a relative path starts at the current folder). null: the base that `pretrain` "
+        "describes, built at its first use.",
     )
     checkpoint: CheckpointPath | None = Field(
         None,
-        description="A fine-tuned model to sample, evaluate, compare, export or interpolate, in "
-        "place of training one: a Hugging Face folder, or a run's folder of checkpoints.",
+        description="A fine-tuned model to sample, evaluate, compare, export or interpolate, "
+        "instead of training one: a Hugging Face folder, or a run folder with several checkpoints.",
     )
     data: AbsolutePath | None = Field(
         None,
-        description="A file of your own or a dataset folder of forkdiv's, to audit, to add "
-        "solutions to or to compare on, in place of the data that `dataset` describes.",
+        description="Your own data file, or a dataset folder that forkdiv wrote. Used by audit, "
+        "synthesize, compare and export instead of the data that `task` and `dataset` describe.",
     )
     pretrain: PretrainConfig = Field(
         PretrainConfig(), description="The base model that base=null builds."
@@ -92,14 +92,14 @@ class StudyConfig(Frozen):
     sft: SftConfig = Field(SftConfig(), description="Supervised fine-tuning.")
     interpolation: Share = Field(
         1.0,
-        description="Place of the measured model between the base (0) and the fine-tuned model "
-        "(1): their weights are interpolated (WiSE-FT).",
+        description="The measured model is an average of the weights of the base (0) and of the "
+        "fine-tuned model (1), WiSE-FT; this is the share of the fine-tuned model.",
     )
     decoder: DecoderConfig = Field(DecoderConfig(), description="How responses are sampled.")
     decoders: dict[Name, DecoderConfig] = Field(
         default_factory=dict,
-        description="Decoders by name, for sweep.decoder. Each has the settings of `decoder`, and "
-        "takes dtype and max_new_tokens from it where it does not set them.",
+        description="Decoders by name, for sweep.decoder. Each has the settings of `decoder`; "
+        "dtype and max_new_tokens are taken from `decoder` if they are not set here.",
     )
     eval: EvalConfig = Field(
         EvalConfig(), description="On which problems, and with how many samples."

@@ -23,8 +23,8 @@ SHORT = {"fork_density": "density", "branch_coverage": "coverage", "interpolatio
 
 
 class SweepConfig(Frozen):
-    """The axes of the grid; every combination of their values is one trial. An empty axis keeps
-    the value of the setting that it is named after."""
+    """The axes of the grid; every combination of their values is one trial. If an axis is empty,
+    the setting that it is named after keeps its value."""
 
     fork_density: tuple[Share, ...] = Field((), description="Values of dataset.fork_density.")
     direction: tuple[Share, ...] = Field((), description="Values of dataset.direction.")
@@ -41,7 +41,9 @@ class SweepConfig(Frozen):
     loss: tuple[LossName, ...] = Field((), description="Values of sft.loss.")
     interpolation: tuple[Share, ...] = Field((), description="Values of `interpolation`.")
     temperature: tuple[Temperature, ...] = Field(
-        (), description="Values of decoder.temperature; they replace that of named decoders too."
+        (),
+        description="Values of decoder.temperature; they also override the temperature of the "
+        "decoders in `decoders`.",
     )
     seed: tuple[Seed, ...] = Field((), description="Values of sft.seed.")
 

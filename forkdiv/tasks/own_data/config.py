@@ -11,8 +11,8 @@ from forkdiv.core.config.tasks import TaskConfig
 
 
 class ColumnsConfig(Frozen):
-    """Which columns of a file hold what. A column that is not set is found by a usual name, such as
-    question, solution or answer, in any case.
+    """The role of each column of a file. A column that is not set is found by a usual name, such as
+    question, solution or answer, in upper or lower case.
     """
 
     messages: str | None = Field(
@@ -21,11 +21,14 @@ class ColumnsConfig(Frozen):
     prompt: str | None = Field(None, description="Column of the prompt.")
     completion: str | None = Field(
         None,
-        description="Column of the text to learn from, and to grade by where there is no answer.",
+        description="Column of the text to learn from; the reference answer is read from it if "
+        "there is no answer column.",
     )
-    answer: str | None = Field(None, description="Column of the reference answer alone.")
-    id: str | None = Field(None, description="Column that names rows.")
-    subset: str | None = Field(None, description="Column by which results are split.")
+    answer: str | None = Field(None, description="Column of the reference answer.")
+    id: str | None = Field(None, description="Column of the row's name.")
+    subset: str | None = Field(
+        None, description="Column of the row's subset; results are given for each subset."
+    )
 
     @model_validator(mode="after")
     def _messages_or_prompt(self) -> Self:
@@ -41,22 +44,23 @@ class FileConfig(TaskConfig):
     """Your own data: JSONL, JSON, Parquet, CSV, or a folder saved by Hugging Face datasets.
 
     Rows with equal prompts are several solutions of one problem. A tenth of the problems in `train`
-    is held out for validation and, where there is no `test`, another tenth for testing; which
-    tenth follows from the prompt.
+    is held out for validation and, if there is no `test`, a further tenth for testing; the text of
+    a prompt determines which problems these are.
     """
 
     kind: Literal["file"] = "file"
     train: AbsolutePath | None = Field(None, description="File to fine-tune on.")
     test: AbsolutePath | None = Field(None, description="File of held-out problems.")
     format: Literal["auto", "jsonl", "json", "parquet", "csv", "datasets"] = Field(
-        "auto", description="Format of the files; auto goes by the name."
+        "auto", description="Format of the files. auto: from the ending of the file's name."
     )
-    columns: ColumnsConfig = Field(ColumnsConfig(), description="Which columns hold what.")
+    columns: ColumnsConfig = Field(ColumnsConfig(), description="The role of each column.")
     grader: str = Field(
         "exact",
-        description="exact, numeric, boxed, hash, choice, math or none, or a function of yours as "
-        "package.module:function.",
+        description="How responses are graded: exact, numeric, boxed, hash, choice, math or none, "
+        "or your own function as package.module:function.",
     )
     on_bad_row: Literal["refuse", "skip"] = Field(
-        "refuse", description="Rows that cannot be used: refuse to start, or skip them and say so."
+        "refuse",
+        description="If rows cannot be used: refuse to start, or skip them and report how many.",
     )
