@@ -30,6 +30,7 @@ FINDINGS = {
     "best": "forkdiv.report.best:SECTION",
     "majority": "forkdiv.report.majority:SECTION",
     "modes": "forkdiv.report.modes:SECTION",
+    "metrics": "forkdiv.report.metrics:SECTION",
     "law": "forkdiv.report.law:SECTION",
 }
 REFERENCE = {

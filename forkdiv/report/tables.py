@@ -11,7 +11,18 @@ Row = list[str]
 
 # to be aligned left
 TEXT_COLUMNS = (
-    *("model", "decoder", "structure", "synthesis", "loss", "subset", "mode", "kind", "study"),
+    *(
+        "model",
+        "decoder",
+        "structure",
+        "synthesis",
+        "loss",
+        "subset",
+        "mode",
+        "metric",
+        "kind",
+        "study",
+    ),
 )
 OPEN_ROWS = 12  # a table that a page shows at once
 WILSON = "†"  # marks limits that hold more often than the confidence says
