@@ -303,7 +303,7 @@ def test_off_the_main_thread_math_raises_instead_of_scoring_nothing() -> None:
     thread.start()
     thread.join()
     assert [str(error) for error in raised] == [
-        "the grader `math` works only on a process's main thread"
+        "the grader `math` works only on the main thread of a process"
     ]
     assert isinstance(raised[0], RuntimeError)
 
@@ -346,7 +346,7 @@ def test_a_users_function_grades_by_what_it_returns(own: str) -> None:
 
 
 def test_a_users_function_that_fails_or_answers_something_else_raises(own: str) -> None:
-    with pytest.raises(TypeError, match="gave 1, which is neither a bool nor a Verdict"):
+    with pytest.raises(TypeError, match="must return a bool or a Verdict, got 1"):
         build_grader(f"{own}:counts").grade("a", "a")
     with pytest.raises(KeyError):
         build_grader(f"{own}:fails").grade("a", "a")
@@ -358,5 +358,5 @@ def test_a_users_function_that_fails_or_answers_something_else_raises(own: str) 
      "broken_one:f", "odd_canaries:f"],
 )  # fmt: skip
 def test_what_is_no_such_function_is_refused_before_anything_runs(own: str, name: str) -> None:
-    with pytest.raises(UserError, match=r"this grader cannot be used: got .*; allowed: package"):
+    with pytest.raises(UserError, match=r"the grader cannot be loaded: got .*; allowed: package"):
         build_grader(name.format(own))

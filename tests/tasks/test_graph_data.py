@@ -217,8 +217,8 @@ def test_forks_are_counted_alike_where_a_problem_shows_several_arms() -> None:
 @pytest.mark.parametrize(
     ("shape", "knobs", "told"),
     [
-        (PLAIN, {"branch_coverage": 1}, "undefined.*branch_coverage=1 with task.valid=1"),
-        (PLAIN, {"branch_coverage": 2}, "undefined.*branch_coverage=2 with task.valid=1"),
+        (PLAIN, {"branch_coverage": 1}, "several valid arms.*branch_coverage=1 with task.valid=1"),
+        (PLAIN, {"branch_coverage": 2}, "several valid arms.*branch_coverage=2 with task.valid=1"),
         (COVERING[0], {"branch_coverage": 3}, "branch_coverage=3; allowed: 1 to task.valid=2"),
         (
             COVERING[1],
