@@ -64,8 +64,8 @@ def obtain_start(store: Store, task: Task, config: PretrainConfig) -> Checkpoint
         new_model(config.preset, tokenizer, config.seed, CONTEXT).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
-    made = store.obtain(_start_identity(task, config), make)
-    return Checkpoint(made.path, made.fingerprint)
+    artifact = store.obtain(_start_identity(task, config), make)
+    return Checkpoint(artifact.path, artifact.fingerprint)
 
 
 def _start_identity(task: Task, config: PretrainConfig) -> Identity:

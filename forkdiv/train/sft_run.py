@@ -56,12 +56,12 @@ def obtain(
     Raises UserError for examples that cannot be trained on, and InvalidResult where the loss
     became NaN or infinite.
     """
-    what = identity(data.fingerprint, start.fingerprint, config, prompt)
+    run_identity = identity(data.fingerprint, start.fingerprint, config, prompt)
 
     def make(folder: Path) -> None:
         rows = tokenized.encode_examples(dataset.stream(data.path), start.path, prompt)
         retained_saves = retained(len(rows), config)
-        workspace = store.workspace(what)
+        workspace = store.workspace(run_identity)
         (workspace / DIVERGED).unlink(missing_ok=True)
         tokenized.write(workspace / ROWS, rows)
         resume_from = resume.state_of_other_layout(workspace, place, progress)
@@ -77,7 +77,7 @@ def obtain(
         )
         scheduled = {
             save.epoch: Checkpoint(
-                checkpoint_folder(workspace, save), _checkpoint_fingerprint(what, save.name)
+                checkpoint_folder(workspace, save), _checkpoint_fingerprint(run_identity, save.name)
             )
             for save in retained_saves[:-1]
         }
@@ -95,7 +95,7 @@ def obtain(
         (folder / SAVES).write_text(json.dumps(epochs))
         shutil.copyfile(workspace / LOG, folder / LOG)
 
-    return store.obtain(what, make, progress)
+    return store.obtain(run_identity, make, progress)
 
 
 def checkpoints(run: Artifact) -> dict[float, Checkpoint]:

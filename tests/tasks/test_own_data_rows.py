@@ -469,12 +469,12 @@ def test_a_named_column_that_one_row_lacks_is_a_bad_row(tmp_path: Path) -> None:
     [
         (
             {"text": "2?"},
-            r"as a prompt: got the columns 'text'; .* set task\.columns\.prompt",
+            r"identified as a prompt: got the columns 'text'; .* set task\.columns\.prompt",
         ),
         ({"text": "2?", "answer": "2"}, r"set task\.columns\.prompt or task\.columns\.messages"),
         (
             {"prompt": "2?", "gold": "2"},
-            r"as a completion or an answer: .* 'prompt', 'gold'",
+            r"identified as a completion or an answer: .* 'prompt', 'gold'",
         ),
         (
             {"instruction": "add", "input": "2, 2", "output": "4"},
