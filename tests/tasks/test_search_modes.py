@@ -81,16 +81,16 @@ def test_a_corrupted_response_is_correct_only_where_it_is_listed(
 @pytest.mark.parametrize("problem", PROBLEMS[:3], ids=lambda problem: problem.id)
 def test_why_a_response_is_wrong_is_said(problem: Problem) -> None:
     right, (other, third) = arms(problem)
-    told = " ".join
+    joined = " ".join
     cases = [
-        (told(["To", *other]), OTHER_END),
-        (told(["To", *right[:-1]]), OTHER_END),
-        (told(["To", right[0], right[-1]]), BROKEN_PATH),
-        (told(["To", *other, BACK, *right]), TORN_ARM),
-        (told(["Okay", *other[:2], BACK, *right]), TORN_ARM),
-        (told(["Okay", *other, BACK, *other, BACK, *right]), TORN_ARM),
-        (told(["Okay", *right, BACK, *right]), TORN_ARM),
-        (told(["Okay", *right, BACK, *third]), OTHER_END),
+        (joined(["To", *other]), OTHER_END),
+        (joined(["To", *right[:-1]]), OTHER_END),
+        (joined(["To", right[0], right[-1]]), BROKEN_PATH),
+        (joined(["To", *other, BACK, *right]), TORN_ARM),
+        (joined(["Okay", *other[:2], BACK, *right]), TORN_ARM),
+        (joined(["Okay", *other, BACK, *other, BACK, *right]), TORN_ARM),
+        (joined(["Okay", *right, BACK, *right]), TORN_ARM),
+        (joined(["Okay", *right, BACK, *third]), OTHER_END),
     ]
     for text, detail in cases:
         verdict = TASK.verify(problem, text)
