@@ -100,7 +100,7 @@ def test_a_bad_setting_ends_with_one_line_and_status_2(
         ("task.degree=1", "task.degree: got 1"),
         ("eval.k=[128]", "k=128 needs at least that many samples, got samples=64"),
         ("decoder.temperature=-1", "decoder.temperature: got -1"),
-        ("sft.batch_size=3", "does not divide over place.workers=2"),
+        ("sft.batch_size=3", "multiples of place.workers=2"),
         ("epochs", "a setting must be key=value: got 'epochs'"),
     ],
 )
