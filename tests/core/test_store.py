@@ -272,7 +272,7 @@ def test_a_failing_build_raises_and_leaves_nothing(tmp_path: Path, error: BaseEx
     assert store.obtain(IDENTITY, two_files).path.is_dir(), "the lease is still held"
 
 
-def test_a_workspace_outlives_a_failure_and_goes_with_success(tmp_path: Path) -> None:
+def test_a_workspace_survives_a_failure_and_is_removed_on_success(tmp_path: Path) -> None:
     store, leftovers = Store(tmp_path), []
 
     def fails(folder: Path) -> None:

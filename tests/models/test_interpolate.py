@@ -70,7 +70,7 @@ def test_every_weight_is_the_sum_of_both(pair: Pair, tmp_path: Path, alpha: floa
 
 
 @pytest.mark.parametrize(("alpha", "side"), [(0.0, 0), (1.0, 1)])
-def test_at_the_ends_it_is_one_of_them_to_the_bit(
+def test_at_alpha_0_and_1_the_weights_are_bitwise_those_of_one_side(
     pair: Pair, tmp_path: Path, alpha: float, side: int
 ) -> None:
     interpolate.write(*pair, alpha, tmp_path / "end")

@@ -159,7 +159,7 @@ def test_no_number_of_examples_is_the_tasks_own() -> None:
     [(shape, shown) for shape in COVERING for shown in range(1, shape[3] + 1)],
     ids=str,
 )
-def test_every_problem_shows_as_many_right_arms_at_every_fork_as_asked(
+def test_every_problem_shows_the_requested_number_of_right_arms_at_every_fork(
     shape: Shape, shown: int, direction: float
 ) -> None:
     rows = made(shape, examples=120, branch_coverage=shown, direction=direction)

@@ -217,7 +217,7 @@ def test_a_limit_may_fall_within_a_problem(tmp_path: Path) -> None:
     assert [len(examples(own, examples=n)) for n in (1, 2, 3, 4)] == [1, 2, 3, 4]
 
 
-def test_rows_without_completion_are_not_learnt_from_and_that_is_said(tmp_path: Path) -> None:
+def test_rows_without_completion_are_not_trained_on_and_reported(tmp_path: Path) -> None:
     told = {"role": "assistant", "content": "x"}
     rows = [
         {"messages": [{"role": "user", "content": f"{i}?"}, told][: 1 + i % 2], "answer": "x"}

@@ -195,7 +195,7 @@ def test_decimals_of_parquet_are_numbers(tmp_path: Path) -> None:
     assert [row.answer for row in rows_read.rows] == ["3.50"]
 
 
-def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_not_text(tmp_path: Path) -> None:
     for write in (write_jsonl, write_json, write_csv):
         path = write(tmp_path, ROWS)
         before = read(path)
@@ -203,7 +203,7 @@ def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
         assert read(path) == before
 
 
-def test_blank_lines_are_no_rows_but_are_counted(tmp_path: Path) -> None:
+def test_blank_lines_are_not_rows_but_are_counted(tmp_path: Path) -> None:
     rows_read = read_lines(tmp_path, GOOD, "", "  \t", '{"prompt": "3+3?", "completion": ""}', "")
     assert (len(rows_read.rows), rows_read.blank, rows_read.total) == (1, 2, 2)
     assert reasons(rows_read) == {4: "empty completion"}
@@ -280,7 +280,7 @@ def test_a_broken_line_is_named_and_the_others_are_read(
         ('""', "empty answer"),
     ],
 )
-def test_what_is_no_answer_is_named(tmp_path: Path, answer: str, reason: str) -> None:
+def test_an_invalid_answer_is_reported(tmp_path: Path, answer: str, reason: str) -> None:
     good = '{"prompt": "2?", "answer": 2}'
     rows_read = read_lines(tmp_path, good, f'{{"prompt": "3?", "answer": {answer}}}')
     assert (len(rows_read.rows), reasons(rows_read)) == (1, {2: reason})
@@ -543,7 +543,7 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         read(tmp_path / "nowhere.jsonl")
 
 
-def test_a_file_is_no_folder_and_a_folder_no_file(tmp_path: Path) -> None:
+def test_the_format_must_match_a_file_or_folder(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path, ROWS)
     with pytest.raises(
         UserError, match=r"task\.format=datasets does not match the path: got a file"

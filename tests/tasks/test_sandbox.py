@@ -446,7 +446,7 @@ with Sandbox(Limits(cpu_s=20, wall_s=0.5)) as sandbox:
     [{"cpu_s": 0.0}, {"wall_s": float("nan")}, {"wall_s": float("inf")}, {"memory_mib": 63},
      {"output_kib": 0}],
 )  # fmt: skip
-def test_limits_that_cannot_be_held_are_refused(wrong: dict[str, float]) -> None:
+def test_limits_that_cannot_be_enforced_are_refused(wrong: dict[str, float]) -> None:
     (name,) = wrong
     with pytest.raises(
         UserError, match=rf"{name} is not a valid limit: got .*; allowed: .* or more"
