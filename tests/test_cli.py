@@ -81,7 +81,7 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
         ("sweep.structure=[data-level]", "sweep.structure has no effect on the data of this task"),
         ("prompt.template=chat", "has no chat template"),
         ("base=/no/such/checkpoint", "the checkpoint does not exist: got /no/such/checkpoint"),
-        ("base=graph-d3-l4", "or a base that forkdiv ships: graph-d3-l3;"),
+        ("base=graph-d3-l4", "or a shipped base: graph-d3-l3;"),
         ("place.root=/proc/forkdiv", "cannot be written: got /proc/forkdiv"),
         ("place.min_free_mib=1000000000000", "nearly full"),
     ],
