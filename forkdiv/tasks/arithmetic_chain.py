@@ -1,4 +1,4 @@
-r"""Arithmetic chains: the published graph task (arXiv 2605.17026) told as equations in text.
+r"""Arithmetic chains: the published graph task (arXiv 2605.17026) written as equations in text.
 
 A problem with 2 chains of 3 equations, its fork signed (`(*)` marks the right first equation):
 

@@ -38,7 +38,7 @@ def test_a_prompt_is_its_own_text(text: str) -> None:
 
 
 @given(st.lists(messages, min_size=1, max_size=4), st.lists(messages, min_size=1, max_size=4))
-def test_two_conversations_share_no_text(
+def test_different_conversations_have_different_texts(
     one: list[dict[str, str]], other: list[dict[str, str]]
 ) -> None:
     assert (pack(one) == pack(other)) == (one == other)
@@ -66,7 +66,7 @@ def test_text_behind_the_mark_that_was_never_packed_is_an_error(text: str) -> No
         unpack(text)
 
 
-def test_nothing_is_no_conversation() -> None:
+def test_an_empty_conversation_is_refused() -> None:
     with pytest.raises(ValueError, match="has no messages"):
         pack([])
 
@@ -124,6 +124,8 @@ def test_an_empty_system_message_and_absent_fields_are_allowed() -> None:
         ([user("a"), system("Be brief."), user("b"), assistant("c")], "must be the first"),
     ],
 )
-def test_what_is_no_conversation_says_where(turns: object, reason: str) -> None:
+def test_an_invalid_conversation_is_refused_with_the_message_number(
+    turns: object, reason: str
+) -> None:
     with pytest.raises(ValueError, match=reason):
         prompt_and_answer(turns)

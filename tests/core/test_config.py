@@ -181,7 +181,7 @@ def test_an_unknown_key_lists_every_known_one() -> None:
     assert "temperature" in allowed
 
 
-def test_the_number_of_further_errors_is_said() -> None:
+def test_the_number_of_further_errors_is_reported() -> None:
     assert "(and 2 more)" in refusal(None, "task.degree=1", "sft.epochs=0", "decoder.top_k=-1")
 
 
@@ -223,7 +223,7 @@ def test_an_override_that_reaches_into_a_value_is_refused(tmp_path: Path) -> Non
     assert "name.first cannot be set: name is a value" in message and "set name" in message
 
 
-def test_an_override_that_is_no_yaml_is_refused() -> None:
+def test_an_override_that_is_not_yaml_is_refused() -> None:
     message = refusal(None, "eval.k=[1, 2")
     assert "eval.k is not valid YAML" in message and "'[1, 2'" in message
 
@@ -352,7 +352,7 @@ def test_a_falsy_document_is_not_a_mapping(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     "override", ["place.num_cpus=yes", "sft.save_epochs=[yes]", "sweep.temperature=[no]"]
 )
-def test_a_boolean_is_no_number_in_lists_and_optional_fields(override: str) -> None:
+def test_a_boolean_is_not_a_number_in_lists_and_optional_fields(override: str) -> None:
     refusal(None, override)
 
 
@@ -397,7 +397,7 @@ def test_a_task_without_a_kind_is_graph_branching() -> None:
 
 
 @pytest.mark.parametrize("override", ["task=3", "task=[]", "task={kind: }"])
-def test_what_is_no_task_is_refused_with_the_kinds_there_are(override: str) -> None:
+def test_an_unknown_task_is_refused_with_all_kinds(override: str) -> None:
     message = refusal(None, override)
     assert "graph_branching" in message and "discriminator" not in message
 
@@ -435,7 +435,7 @@ def test_no_number_of_examples_or_problems_is_the_tasks_own() -> None:
     assert study == StudyConfig()
 
 
-def test_no_base_is_the_one_that_pretrain_describes() -> None:
+def test_base_null_means_the_base_that_pretrain_describes() -> None:
     assert load(None, ["base=null"]).base is None
     assert StudyConfig().base is not None
 

@@ -88,7 +88,7 @@ def test_what_differs_is_followed_through_checkpoint_training_and_data(line: Lin
     ]
 
 
-def test_another_checkpoint_of_the_same_run_is_told_from_another_run(
+def test_another_checkpoint_of_a_run_is_distinguished_from_another_run(
     line: Line, tmp_path: Path
 ) -> None:
     run = line.runs[0, 4].fingerprint
@@ -97,7 +97,7 @@ def test_another_checkpoint_of_the_same_run_is_told_from_another_run(
     assert lines[1:] == ["  checkpoint: epoch-0001 -> epoch-0004"]
 
 
-def test_a_parent_without_a_record_is_said_to_have_none(line: Line, tmp_path: Path) -> None:
+def test_a_parent_without_a_record_is_reported(line: Line, tmp_path: Path) -> None:
     base = sampled(tmp_path, 1.0, BASE)
     lines = line.why(base.fingerprint, line.samples[0].fingerprint)
     assert any("bbbbbbbb has no record" in one and "model folder" in one for one in lines)

@@ -248,7 +248,7 @@ def test_what_a_study_makes_has_a_fingerprint_each() -> None:
     assert len(set(found.values())) == len(found)
 
 
-def test_one_value_has_one_fingerprint_however_it_is_spelt() -> None:
+def test_a_value_has_the_same_fingerprint_in_every_spelling() -> None:
     assert hashed({"a": 1, "b": 0.5}) == hashed({"b": 0.5, "a": 1.0})
     assert hashed({"k": (1, 2)}) == hashed({"k": [1, 2]})
     assert hashed(DecoderConfig(temperature=1)) == hashed(DecoderConfig(temperature=1.0))

@@ -17,7 +17,7 @@ def animals() -> OpenList[object]:
     return OpenList("animal", HOME, "forkdiv.animals")
 
 
-def test_what_is_registered_is_loaded_where_it_is_asked_for_and_not_before() -> None:
+def test_a_registered_object_is_loaded_at_its_first_use() -> None:
     loads: list[str] = []
 
     def load() -> object:

@@ -35,7 +35,7 @@ def follow(path: Path, lines: list[str]) -> Follower:
     return Follower(path, lines.append, every=0.01)
 
 
-def test_a_line_names_who_speaks(tmp_path: Path) -> None:
+def test_a_line_names_the_reporter(tmp_path: Path) -> None:
     progress = Progress(tmp_path / "new" / "progress.jsonl")
     progress("begins")
     Progress(progress.path, "density=0 T=1")("trains")
@@ -135,5 +135,5 @@ def test_a_pace_says_how_fast_and_how_long() -> None:
     ("seconds", "said"),
     [(3.6, "4 s"), (59.7, "1 min 0 s"), (150, "2 min 30 s"), (11100, "3 h 5 min")],
 )
-def test_durations_are_told_in_the_units_that_matter(seconds: float, said: str) -> None:
+def test_durations_use_their_two_largest_units(seconds: float, said: str) -> None:
     assert duration(seconds) == said

@@ -58,13 +58,13 @@ def test_every_part_of_a_summary_survives_a_round_trip() -> None:
     assert json.loads(json.dumps(whole.as_json(), allow_nan=False)) == whole.as_json()
 
 
-def test_the_axes_of_a_cell_are_one_mapping_and_lie_flat_in_json() -> None:
+def test_the_axes_of_a_cell_are_a_mapping_and_flat_keys_in_json() -> None:
     (cell,) = a_summary([a_cell({"fork_density": 0.5, "structure": "data-level"})]).cells
     assert cell.axes["fork_density"] == 0.5 and cell.axes["loss"] is None
     assert cell.as_json()["structure"] == "data-level" and "axes" not in cell.as_json()
 
 
-def test_an_axis_that_no_version_knows_is_an_axis() -> None:
+def test_an_unknown_key_of_a_cell_is_an_axis() -> None:
     cell = Cell.model_validate({**a_cell(0.5), "sft.learning_rate": 0.01})
     assert cell.axes["sft.learning_rate"] == 0.01
     assert cell.as_json()["sft.learning_rate"] == 0.01

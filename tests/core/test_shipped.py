@@ -80,7 +80,7 @@ def test_a_path_is_fixed_where_it_is_read(elsewhere: Path, monkeypatch: pytest.M
     assert StudyConfig.model_validate(study.model_dump(mode="json")) == study
 
 
-def test_a_base_that_is_not_there_is_refused_naming_the_shipped_ones() -> None:
+def test_a_missing_base_is_refused_with_the_shipped_bases() -> None:
     base = load(None, ["base=graph-d3-l4"]).base
     assert base
     with pytest.raises(UserError, match=r"does not exist: got .*graph-d3-l4; .*: graph-d3-l3;"):

@@ -177,14 +177,14 @@ def test_the_workspace_of_a_killed_build_is_there_for_the_next(
     first = ask()
     assert first.says() == "building"
     first.kill()
-    store, found = Store(tmp_path / "store"), []
+    store, leftovers = Store(tmp_path / "store"), []
 
     def build(folder: Path) -> None:
-        found.extend(everything(store.workspace(IDENTITY)))
+        leftovers.extend(everything(store.workspace(IDENTITY)))
         two_files(folder)
 
     store.obtain(IDENTITY, build)
-    assert found == ["half"]
+    assert leftovers == ["half"]
 
 
 def test_two_processes_asking_for_one_artifact_build_it_once(
@@ -208,10 +208,10 @@ def test_processes_that_start_together_build_once(
 ) -> None:
     (tmp_path / "go").touch()
     askers = [ask() for _ in range(3)]
-    said = [asker.process.communicate()[0] for asker in askers]
+    printed = [asker.process.communicate()[0] for asker in askers]
     assert [asker.process.returncode for asker in askers] == [0, 0, 0]
-    assert sum(text.count("building") for text in said) == 1
-    assert all("done" in text for text in said)
+    assert sum(text.count("building") for text in printed) == 1
+    assert all("done" in text for text in printed)
 
 
 def test_the_death_of_a_builder_lets_the_waiter_build(
@@ -236,7 +236,7 @@ def test_different_artifacts_do_not_wait_for_each_other(
 
 
 def test_threads_of_one_process_build_once(tmp_path: Path) -> None:
-    store, builds, told = Store(tmp_path), [], []
+    store, builds, waits = Store(tmp_path), [], []
     inside, go = threading.Event(), threading.Event()
 
     def build(folder: Path) -> None:
@@ -245,7 +245,7 @@ def test_threads_of_one_process_build_once(tmp_path: Path) -> None:
         assert go.wait(PATIENCE)
 
     def on_wait(message: str) -> None:
-        told.append(message)
+        waits.append(message)
         go.set()
 
     first = threading.Thread(target=store.obtain, args=(IDENTITY, build))
@@ -253,7 +253,7 @@ def test_threads_of_one_process_build_once(tmp_path: Path) -> None:
     assert inside.wait(PATIENCE)
     store.obtain(IDENTITY, build, on_wait)
     first.join(PATIENCE)
-    assert (len(builds), len(told)) == (1, 1)
+    assert (len(builds), len(waits)) == (1, 1)
 
 
 @pytest.mark.parametrize("error", [ValueError("broken"), KeyboardInterrupt()])
@@ -272,20 +272,20 @@ def test_a_failing_build_raises_and_leaves_nothing(tmp_path: Path, error: BaseEx
     assert store.obtain(IDENTITY, two_files).path.is_dir(), "the lease is still held"
 
 
-def test_a_workspace_outlives_a_failure_and_goes_with_success(tmp_path: Path) -> None:
-    store, found = Store(tmp_path), []
+def test_a_workspace_survives_a_failure_and_is_removed_on_success(tmp_path: Path) -> None:
+    store, leftovers = Store(tmp_path), []
 
     def fails(folder: Path) -> None:
         (store.workspace(IDENTITY) / "step-1").touch()
         raise RuntimeError("killed")
 
     def resumes(folder: Path) -> None:
-        found.extend(everything(store.workspace(IDENTITY)))
+        leftovers.extend(everything(store.workspace(IDENTITY)))
 
     with pytest.raises(RuntimeError):
         store.obtain(IDENTITY, fails)
     store.obtain(IDENTITY, resumes)
-    assert found == ["step-1"]
+    assert leftovers == ["step-1"]
     assert everything(tmp_path / "work" / "dataset") == []
 
 

@@ -179,7 +179,7 @@ def test_the_card_says_which_knobs_made_it(sft: Artifact) -> None:
 
 
 @pytest.mark.parametrize("shown", [1, 2])
-def test_the_card_tells_forks_from_examples_and_problems(tmp_path: Path, shown: int) -> None:
+def test_the_card_counts_forks_examples_and_problems_separately(tmp_path: Path, shown: int) -> None:
     knobs = DatasetConfig(examples=60, fork_density=0.25, direction=0.5, branch_coverage=shown)
     made = dataset.obtain_sft(Store(tmp_path), build(ROW), knobs)
     card, rows = dataset.read_card(made.path), dataset.read(made.path)
@@ -205,7 +205,7 @@ def test_facts_of_a_row_are_enough_to_judge_its_response(sft: Artifact) -> None:
         assert (verdict.outcome, verdict.mode) == (Outcome.CORRECT, row.mode)
 
 
-def test_a_card_tells_what_the_task_warns_of_and_what_more_it_is_told(tmp_path: Path) -> None:
+def test_a_card_has_the_notes_of_the_task_and_additional_entries(tmp_path: Path) -> None:
     identity = dataset.sft_identity(build(TASK), KNOBS)
     more = {"synthesis": {"way": "enumerator"}}
     dataset.write(tmp_path, expected(KNOBS), identity, build(LEAKY), more=more)
@@ -262,7 +262,7 @@ def test_a_knob_that_the_task_does_not_read_makes_no_other_dataset(knobs: dict[s
     assert first == second
 
 
-def test_synthesis_is_no_identity_of_the_data_that_it_starts_from() -> None:
+def test_synthesis_is_not_part_of_the_identity_of_its_input_data() -> None:
     fingerprints = {
         dataset.sft_identity(build(ROW), DatasetConfig(synthesis=way)).fingerprint
         for way in ("none", "enumerator", "samples")
@@ -276,7 +276,7 @@ def test_the_number_a_task_has_of_its_own_is_that_number() -> None:
     assert first == second
 
 
-def test_the_seed_of_heldout_problems_is_no_identity_of_the_data() -> None:
+def test_the_seed_of_heldout_problems_is_not_part_of_the_identity_of_the_data() -> None:
     other = TASK.model_copy(update={"seed": 5})
     first, second = (dataset.sft_identity(build(task), KNOBS).fingerprint for task in (TASK, other))
     assert first == second

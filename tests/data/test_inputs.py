@@ -44,7 +44,7 @@ def test_without_a_file_it_is_the_data_of_the_settings(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", dataset.EXAMPLES])
-def test_a_dataset_of_ours_brings_its_own_task(tmp_path: Path, ours: Path, name: str) -> None:
+def test_a_forkdiv_dataset_has_its_own_task(tmp_path: Path, ours: Path, name: str) -> None:
     of_folder = study(tmp_path, f"data={ours / name}")
     assert of_folder.task == TASK
     assert list(inputs.examples(of_folder)) == dataset.read(ours)

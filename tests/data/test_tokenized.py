@@ -54,7 +54,7 @@ IDS = st.lists(st.integers(0, 2**31 - 1), max_size=6)
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(IDS, IDS), max_size=8))
-def test_rows_that_are_kept_are_read_as_they_were(
+def test_rows_are_read_back_as_they_were_written(
     tmp_path_factory: pytest.TempPathFactory, rows: list[Row]
 ) -> None:
     path = tmp_path_factory.mktemp("rows") / "rows.npz"

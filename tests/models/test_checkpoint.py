@@ -71,7 +71,7 @@ def test_a_missing_folder_is_refused_with_the_verb_that_makes_one(tmp_path: Path
     assert "forkdiv pretrain" in message
 
 
-def test_a_file_is_no_checkpoint(folder: Path) -> None:
+def test_a_file_is_not_a_checkpoint(folder: Path) -> None:
     assert "does not exist" in refused(folder / "config.json")
 
 
@@ -173,7 +173,7 @@ def test_a_subword_tokenizer_knows_every_word(folder: Path) -> None:
     check_vocabulary(folder, ["anything"])
 
 
-def test_a_tokenizer_that_is_no_json_is_refused(folder: Path) -> None:
+def test_a_tokenizer_that_is_not_json_is_refused(folder: Path) -> None:
     (folder / "tokenizer.json").write_text("{")
     assert "no readable tokenizer" in refusal(lambda: check_vocabulary(folder, ["a"]))
 

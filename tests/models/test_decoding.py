@@ -172,10 +172,10 @@ def sampled_by(params: SamplingParams, logits: torch.Tensor) -> Floats:
 def test_the_processor_and_a_temperature_give_the_reference_distribution(
     logits: Floats, decoder: DecoderConfig
 ) -> None:
-    one, params = processor(), asking(decoder)
-    one.validate_params(params)
-    one.update_state(added(*((row, params, []) for row in range(3)), size=3))
-    out = sampled_by(params, one.apply(torch.tensor(logits, dtype=torch.float32)))
+    vllm_processor, params = processor(), asking(decoder)
+    vllm_processor.validate_params(params)
+    vllm_processor.update_state(added(*((row, params, []) for row in range(3)), size=3))
+    out = sampled_by(params, vllm_processor.apply(torch.tensor(logits, dtype=torch.float32)))
     want = distribution(logits, decoder)
     for row in range(3):
         if not on_a_limit(logits[row], decoder):
@@ -191,45 +191,47 @@ def on_a_limit(logits: Floats, decoder: DecoderConfig) -> bool:
 
 
 def test_a_gate_that_is_greedy_when_cold_takes_the_likeliest_token() -> None:
-    one = processor()
+    vllm_processor = processor()
     params = asking(DecoderConfig(temperature=0.0, gate_entropy=0.5, hot_temperature=2.0))
-    one.update_state(added((0, params, []), (1, params, []), size=2))
-    out = sampled_by(params, one.apply(torch.tensor(MIXED, dtype=torch.float32)))
+    vllm_processor.update_state(added((0, params, []), (1, params, []), size=2))
+    out = sampled_by(params, vllm_processor.apply(torch.tensor(MIXED, dtype=torch.float32)))
     np.testing.assert_allclose(out[1], [1, 0, 0, 0])
     np.testing.assert_allclose(out[0], shares(*np.sqrt(P_UNSURE)), rtol=1e-5)
 
 
 def test_a_first_token_is_forced_once_and_by_the_seed_of_the_response() -> None:
-    one, params = processor(), asking(DecoderConfig(first_tokens=3))
+    vllm_processor, params = processor(), asking(DecoderConfig(first_tokens=3))
     outputs: list[list[int]] = [[], [], [], []]
     children = [params.clone() for _ in outputs]
     for child, params in enumerate(children):
         assert params.seed is not None
         params.seed += child  # as vLLM seeds the responses of one request
-    one.update_state(added(*((i, children[i], outputs[i]) for i in range(4))))
+    vllm_processor.update_state(added(*((i, children[i], outputs[i]) for i in range(4))))
     logits = torch.tensor(LOGITS, dtype=torch.float32).flip(0).repeat(4, 1)
-    out = one.apply(logits.clone())
+    out = vllm_processor.apply(logits.clone())
     assert out.argmax(-1).tolist() == [3, 2, 1, 3]
     assert torch.isfinite(out).sum(-1).tolist() == [1, 1, 1, 1]
     for output in outputs:
         output.append(5)
-    assert torch.equal(one.apply(logits.clone()), logits)
+    assert torch.equal(vllm_processor.apply(logits.clone()), logits)
 
 
 def test_arguments_follow_their_request_when_it_moves_and_end_with_it() -> None:
-    one = processor()
+    vllm_processor = processor()
     sharp, first = DecoderConfig(top_n_sigma=0.5), DecoderConfig(first_tokens=2)
     plain = SamplingParams(temperature=1.0)
-    one.update_state(added((0, asking(sharp), []), (1, plain, []), (2, asking(first), [])))
+    vllm_processor.update_state(
+        added((0, asking(sharp), []), (1, plain, []), (2, asking(first), []))
+    )
     logits = torch.tensor(LOGITS, dtype=torch.float32).repeat(4, 1)
 
     def kept() -> list[int]:
-        return torch.isfinite(one.apply(logits.clone())).sum(-1).tolist()
+        return torch.isfinite(vllm_processor.apply(logits.clone())).sum(-1).tolist()
 
     assert kept() == [1, 4, 1, 4]
-    one.update_state(BatchUpdate(4, [], [], [(0, 1, MoveDirectionality.SWAP)]))
+    vllm_processor.update_state(BatchUpdate(4, [], [], [(0, 1, MoveDirectionality.SWAP)]))
     assert kept() == [4, 1, 1, 4]
-    one.update_state(BatchUpdate(3, [2], [(1, plain, [1], [])], []))
+    vllm_processor.update_state(BatchUpdate(3, [2], [(1, plain, [1], [])], []))
     assert kept() == [4, 4, 4, 4]
 
 

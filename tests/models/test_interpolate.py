@@ -62,32 +62,32 @@ def test_every_weight_is_the_sum_of_both(pair: Pair, tmp_path: Path, alpha: floa
     out = tmp_path / "between"
     shutil.rmtree(out, ignore_errors=True)
     interpolate.write(*pair, alpha, out)
-    early, late, found = (tensors(folder) for folder in (*pair, out))
-    assert found.keys() == late.keys()
-    for name, tensor in found.items():
+    early, late, actual = (tensors(folder) for folder in (*pair, out))
+    assert actual.keys() == late.keys()
+    for name, tensor in actual.items():
         wanted = (1 - alpha) * early[name].double() + alpha * late[name].double()
         torch.testing.assert_close(tensor.double(), wanted, rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize(("alpha", "side"), [(0.0, 0), (1.0, 1)])
-def test_at_the_ends_it_is_one_of_them_to_the_bit(
+def test_at_alpha_0_and_1_the_weights_are_bitwise_those_of_one_side(
     pair: Pair, tmp_path: Path, alpha: float, side: int
 ) -> None:
     interpolate.write(*pair, alpha, tmp_path / "end")
-    found, wanted = tensors(tmp_path / "end"), tensors(pair[side])
-    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    actual, wanted = tensors(tmp_path / "end"), tensors(pair[side])
+    assert all(torch.equal(actual[name], wanted[name]) for name in wanted)
 
 
 def test_half_precision_is_summed_in_single(tmp_path: Path) -> None:
     early, late = (save(tmp_path / str(i), i, dtype=torch.bfloat16) for i in (0, 1))
     interpolate.write(early, late, 0.3, tmp_path / "between")
-    found = tensors(tmp_path / "between")
+    actual = tensors(tmp_path / "between")
     rounded = 0
     for name, b in tensors(late).items():
         a = tensors(early)[name]
-        assert found[name].dtype == torch.bfloat16
-        assert torch.equal(found[name], (0.7 * a.float() + 0.3 * b.float()).bfloat16())
-        rounded += int((found[name] != 0.7 * a + 0.3 * b).sum())
+        assert actual[name].dtype == torch.bfloat16
+        assert torch.equal(actual[name], (0.7 * a.float() + 0.3 * b.float()).bfloat16())
+        rounded += int((actual[name] != 0.7 * a + 0.3 * b).sum())
     assert rounded, "a sum in half precision would give the same: this test has shown nothing"
 
 
@@ -174,9 +174,9 @@ def test_the_verb_takes_its_alphas_as_they_are_and_finds_them_again(
     settings = [f"place.root={tmp_path}", *sorted_out(VERBS["interpolate"], ["0.25", "1"], {})[0]]
     study = load(None, [*settings, f"base={pair[0]}", f"checkpoint={pair[1]}"])
     job.run(study)
-    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("alpha ")]
-    assert [line.partition(":")[0] for line in said] == ["alpha 0.25", "alpha 1"]
-    folders = [Path(line.partition(": ")[2]) for line in said]
+    printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("alpha ")]
+    assert [line.partition(":")[0] for line in printed] == ["alpha 0.25", "alpha 1"]
+    folders = [Path(line.partition(": ")[2]) for line in printed]
     assert tensors(folders[1])["model.norm.weight"].equal(tensors(pair[1])["model.norm.weight"])
     written = folders[0].stat().st_ctime_ns
     job.run(study)
@@ -221,5 +221,5 @@ def test_a_trial_measures_the_checkpoint_between_and_at_one_the_run_itself(
     assert measured(1.0)[4] == run.path / "epoch-0004"
     ((at, path),) = measured(0.5).items()
     assert at == 4
-    a, b, found = (tensors(folder)["model.embed_tokens.weight"] for folder in (*pair, path))
-    torch.testing.assert_close(found, (a + b) / 2)
+    a, b, actual = (tensors(folder)["model.embed_tokens.weight"] for folder in (*pair, path))
+    torch.testing.assert_close(actual, (a + b) / 2)

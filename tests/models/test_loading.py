@@ -129,7 +129,7 @@ def test_every_word_of_a_task_is_one_token() -> None:
         "path",
     ],
 )
-def test_a_strange_word_is_one_unknown(strange: str) -> None:
+def test_an_unknown_word_is_a_single_unknown_token(strange: str) -> None:
     tokenizer = word_tokenizer(build(GraphBranchingConfig(names=60)).vocabulary(), END)
     assert tokenizer(strange)["input_ids"] == [tokenizer.unk_token_id]
 
@@ -273,13 +273,13 @@ def test_logits_that_are_doubled_in_parts_give_the_same(monkeypatch: pytest.Monk
     assert response_probabilities(model, tokenizer, pairs, [1.0]).tolist() == whole.tolist()
 
 
-def test_no_model_predicts_from_nothing() -> None:
+def test_a_prediction_needs_a_prefix() -> None:
     model, _ = loaded()
     with pytest.raises(ValueError, match=r"at least one token, queries\[1\] is \(0, 0, 4\)"):
         token_logprobs(model, [[5, 6]], [(0, 1, 4), (0, 0, 4)], [1.0])
 
 
-def test_of_nothing_there_are_no_probabilities() -> None:
+def test_no_responses_give_no_probabilities() -> None:
     model, tokenizer = loaded()
     assert response_probabilities(model, tokenizer, [], [1.0, 0.5]).shape == (0, 2)
     assert token_logprobs(model, [], [], [1.0, 0.5]).shape == (0, 2)
@@ -307,7 +307,7 @@ def test_the_shipped_base_is_right_by_chance_and_covers_every_problem(subset: st
     assert p.min() > 0.1
 
 
-def test_the_shipped_base_heeds_neither_sign_nor_target() -> None:
+def test_the_shipped_base_ignores_signs_and_targets() -> None:
     shares = arm_probabilities(1.0) / arm_probabilities(1.0).sum(axis=1, keepdims=True)
     assert shares.mean(axis=0) == pytest.approx([1 / 3] * 3, abs=0.03)
     right = [

@@ -212,7 +212,7 @@ def test_a_saved_chat_template_is_found_and_a_missing_one_is_refused(tmp_path: P
         check_template(tmp_path / "words", CHAT)
 
 
-def test_a_template_of_nothing_is_no_chat_template(tmp_path: Path) -> None:
+def test_an_empty_template_is_not_a_chat_template(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text('{"chat_template": null}')
     with pytest.raises(UserError, match="has no chat template"):
         check_template(tmp_path, CHAT)

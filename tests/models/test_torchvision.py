@@ -30,9 +30,9 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 WRONG = {
-    "a CUDA build beside torch for CPUs": ("2.13.0+cpu", "0.28.0", "torch==2.13.0"),
+    "a CUDA build with torch for CPUs": ("2.13.0+cpu", "0.28.0", "torch==2.13.0"),
     "built for an older torch": ("2.13.0+cpu", "0.27.0+cpu", "torch==2.12.0"),
-    "a CPU build beside torch for GPUs": ("2.13.0", "0.28.0+cpu", "torch==2.13.0"),
+    "a CPU build with torch for GPUs": ("2.13.0", "0.28.0+cpu", "torch==2.13.0"),
 }
 
 

@@ -292,7 +292,7 @@ def test_the_last_boxed_integer_decides(problem: Problem, number: int, before: s
         assert verdict.detail == (module.OTHER_END if lost else module.OTHER_VALUE)
 
 
-def test_the_value_of_another_end_is_told_from_another_value() -> None:
+def test_the_value_of_another_end_is_distinguished_from_other_values() -> None:
     for problem in PROBLEMS:
         prompt = seen(problem.prompt)
         for first in prompt.firsts:
@@ -329,7 +329,7 @@ def test_spaces_dollars_zeros_and_signs_do_not_change_a_number(form: str) -> Non
         (r"\boxed{15} so \boxed{fifteen}", module.NO_INTEGER),
     ],
 )
-def test_what_is_no_boxed_integer_does_not_parse(text: str, detail: str) -> None:
+def test_a_box_without_an_integer_is_unparsable(text: str, detail: str) -> None:
     verdict = TASK.verify(PROBLEMS[0], text)
     assert (verdict.outcome, verdict.answer) == (Outcome.UNPARSABLE, None)
     assert verdict.detail == detail

@@ -168,7 +168,7 @@ def test_a_machine_that_lacks_a_limit_or_misreports_it_is_refused(
 
 
 @linux
-def test_a_filter_that_lies_about_nothing_changes_nothing() -> None:
+def test_a_filter_that_matches_no_call_changes_nothing() -> None:
     assert told(9999, ANY, NOT_ALLOWED) == "ran 42"
 
 

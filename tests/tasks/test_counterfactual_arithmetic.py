@@ -122,7 +122,7 @@ def test_case_zeros_spaces_dollars_and_the_base_as_subscript_do_not_matter(form:
             assert (verdict.outcome, verdict.answer) == (Outcome.CORRECT, answer), text
 
 
-def test_slips_into_base_ten_are_told_apart() -> None:
+def test_base_ten_errors_are_distinguished() -> None:
     for problem in PROBLEMS:
         base, first, second = asked(problem.prompt)
         if base == 10:
@@ -140,7 +140,7 @@ def test_slips_into_base_ten_are_told_apart() -> None:
 @pytest.mark.parametrize(
     "text", ["", "12", r"\boxed{}", r"\boxed{12", r"\boxed{G}", r"\boxed{1 2}", r"\boxed{12_{5}}"]
 )
-def test_what_is_no_boxed_number_of_the_base_does_not_parse(text: str) -> None:
+def test_a_box_without_a_number_of_the_base_is_unparsable(text: str) -> None:
     for problem in PROBLEMS:
         verdict = TASK.verify(problem, text)
         assert (verdict.outcome, verdict.answer) == (Outcome.UNPARSABLE, None)

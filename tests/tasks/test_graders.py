@@ -176,7 +176,7 @@ def test_the_last_number_of_a_text_is_found(text: str, last: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["2^{10}", "143_{12}", "1/0", "9" * 2000, "1e5000", "", "x^2"])
-def test_what_is_no_plain_number_is_unparsable_at_the_end_of_a_text(text: str) -> None:
+def test_a_number_that_cannot_be_compared_is_unparsable_at_the_end_of_a_text(text: str) -> None:
     assert outcome("numeric", "10", f"first {text}") is UNPARSABLE
 
 
@@ -303,7 +303,7 @@ def test_off_the_main_thread_math_raises_instead_of_scoring_nothing() -> None:
     thread.start()
     thread.join()
     assert [str(error) for error in raised] == [
-        "the grader `math` works only on a process's main thread"
+        "the grader `math` works only on the main thread of a process"
     ]
     assert isinstance(raised[0], RuntimeError)
 
@@ -346,7 +346,7 @@ def test_a_users_function_grades_by_what_it_returns(own: str) -> None:
 
 
 def test_a_users_function_that_fails_or_answers_something_else_raises(own: str) -> None:
-    with pytest.raises(TypeError, match="gave 1, which is neither a bool nor a Verdict"):
+    with pytest.raises(TypeError, match="must return a bool or a Verdict, got 1"):
         build_grader(f"{own}:counts").grade("a", "a")
     with pytest.raises(KeyError):
         build_grader(f"{own}:fails").grade("a", "a")
@@ -357,6 +357,6 @@ def test_a_users_function_that_fails_or_answers_something_else_raises(own: str) 
     ["{}:one", "{}:three", "{}:number", "{}:missing", "{}:", ":f", "no_such_module:f", ".x:f",
      "broken_one:f", "odd_canaries:f"],
 )  # fmt: skip
-def test_what_is_no_such_function_is_refused_before_anything_runs(own: str, name: str) -> None:
-    with pytest.raises(UserError, match=r"this grader cannot be used: got .*; allowed: package"):
+def test_an_unusable_grader_function_is_refused_before_anything_runs(own: str, name: str) -> None:
+    with pytest.raises(UserError, match=r"the grader cannot be loaded: got .*; allowed: package"):
         build_grader(name.format(own))

@@ -100,7 +100,7 @@ def test_solutions_are_all_simple_paths_in_both_directions(shape: Shape) -> None
 
 
 @shapes
-def test_every_solution_verifies_and_says_how_it_is_told(shape: Shape) -> None:
+def test_every_solution_is_correct_and_the_verdict_has_its_mode(shape: Shape) -> None:
     task = shaped(shape)
     for problem in heldout(shape)[:6]:
         for trace in task.solutions(problem):
@@ -223,7 +223,7 @@ def test_a_path_that_changes_to_another_right_arm_half_way_is_broken(
 @pytest.mark.parametrize(
     "shape", [(3, 3, 1, 1, 16), (2, 10, 1, 1, 30), (3, 3, 2, 1, 24)], ids=named
 )
-def test_an_arm_without_the_goal_is_told_from_a_broken_path(shape: Shape, at: int) -> None:
+def test_an_arm_without_the_goal_is_distinguished_from_a_broken_path(shape: Shape, at: int) -> None:
     problem, task = heldout(shape)[at], shaped(shape)
     prompt = seen(problem.prompt)
     (right,) = map(list, prompt.paths())
@@ -246,7 +246,7 @@ def test_an_arm_without_the_goal_is_told_from_a_broken_path(shape: Shape, at: in
         assert (verdict.outcome, verdict.detail) == (Outcome.WRONG, detail), nodes
 
 
-def test_a_wrong_answer_says_how_it_is_told_where_its_first_node_shows_it() -> None:
+def test_a_wrong_answer_has_its_mode_if_its_first_node_shows_it() -> None:
     problem = heldout((3, 3, 1, 1, 16))[0]
     prompt = seen(problem.prompt)
     inner = next(iter(prompt.useful - {prompt.start, prompt.goal}))
@@ -256,7 +256,7 @@ def test_a_wrong_answer_says_how_it_is_told_where_its_first_node_shows_it() -> N
 
 
 @pytest.mark.parametrize("text", ["", "  \n", "path: a b", "a > b", "a,b", "A b", "a b <eos>", "0"])
-def test_what_is_no_list_of_names_does_not_parse(text: str) -> None:
+def test_a_response_with_other_words_than_names_is_unparsable(text: str) -> None:
     verdict = shaped((3, 3, 1, 1, 16)).verify(heldout((3, 3, 1, 1, 16))[0], text)
     assert (verdict.outcome, verdict.answer) == (Outcome.UNPARSABLE, None)
 

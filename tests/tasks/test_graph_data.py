@@ -159,7 +159,7 @@ def test_no_number_of_examples_is_the_tasks_own() -> None:
     [(shape, shown) for shape in COVERING for shown in range(1, shape[3] + 1)],
     ids=str,
 )
-def test_every_problem_shows_as_many_right_arms_at_every_fork_as_asked(
+def test_every_problem_shows_the_requested_number_of_right_arms_at_every_fork(
     shape: Shape, shown: int, direction: float
 ) -> None:
     rows = made(shape, examples=120, branch_coverage=shown, direction=direction)
@@ -217,8 +217,8 @@ def test_forks_are_counted_alike_where_a_problem_shows_several_arms() -> None:
 @pytest.mark.parametrize(
     ("shape", "knobs", "told"),
     [
-        (PLAIN, {"branch_coverage": 1}, "undefined.*branch_coverage=1 with task.valid=1"),
-        (PLAIN, {"branch_coverage": 2}, "undefined.*branch_coverage=2 with task.valid=1"),
+        (PLAIN, {"branch_coverage": 1}, "several valid arms.*branch_coverage=1 with task.valid=1"),
+        (PLAIN, {"branch_coverage": 2}, "several valid arms.*branch_coverage=2 with task.valid=1"),
         (COVERING[0], {"branch_coverage": 3}, "branch_coverage=3; allowed: 1 to task.valid=2"),
         (
             COVERING[1],

@@ -205,11 +205,11 @@ def test_a_split_is_decided_by_the_graph_and_by_nothing_else() -> None:
 def test_a_set_of_problems_has_no_problem_and_no_id_twice() -> None:
     task = shaped((2, 3, 1, 1, 8))
     examples = list(task.sft_examples(DatasetConfig(examples=4000, direction=0.5)))
-    asked = {(seen(one.prompt).graph, seen(one.prompt).goal) for one in examples}
-    assert len(asked) == len({one.problem_id for one in examples}) == 4000
+    graph_and_goal = {(seen(one.prompt).graph, seen(one.prompt).goal) for one in examples}
+    assert len(graph_and_goal) == len({one.problem_id for one in examples}) == 4000
     problems = task.heldout("test", 2000)
-    asked = {(seen(one.prompt).graph, seen(one.prompt).goal) for one in problems}
-    assert len(asked) == len({one.id for one in problems}) == 2000
+    graph_and_goal = {(seen(one.prompt).graph, seen(one.prompt).goal) for one in problems}
+    assert len(graph_and_goal) == len({one.id for one in problems}) == 2000
 
 
 # --- held-out problems --------------------------------------------------------------------------

@@ -24,7 +24,7 @@ def test_a_box_holds_what_was_put_into_it(content: str, before: str, after: str)
 
 
 @given(st.lists(balanced(), min_size=1, max_size=5))
-def test_boxes_are_told_in_order_and_the_last_one_counts(contents: list[str]) -> None:
+def test_boxes_are_listed_in_order_and_the_last_one_counts(contents: list[str]) -> None:
     text = " or ".join(rf"\boxed{{{content}}}" for content in contents)
     assert every_box(text) == contents
     assert last_box_or_none(text) == contents[-1]
@@ -42,7 +42,7 @@ def test_a_box_within_a_box_counts_once(content: str) -> None:
 
 
 @given(balanced())
-def test_a_last_box_that_never_closes_is_no_answer(content: str) -> None:
+def test_an_unclosed_last_box_is_not_an_answer(content: str) -> None:
     assert last_box_or_none(rf"\boxed{{1}} and \boxed{{{content}") is None
     assert last_box_or_none(content) is None
 

@@ -170,7 +170,7 @@ def test_a_test_file_alone_has_only_a_test_split(tmp_path: Path) -> None:
     own = task(tmp_path, test=TEST_SUMS)
     assert own.available("test") == 40
     for split in ("train", "validation"):
-        with pytest.raises(UserError, match=f"no problem in the {split} split"):
+        with pytest.raises(UserError, match=f"no problems in the {split} split"):
             own.heldout(split)
     with pytest.raises(UserError, match=r"no completions to train on: got task\.train=None"):
         examples(own)
@@ -217,7 +217,7 @@ def test_a_limit_may_fall_within_a_problem(tmp_path: Path) -> None:
     assert [len(examples(own, examples=n)) for n in (1, 2, 3, 4)] == [1, 2, 3, 4]
 
 
-def test_rows_without_completion_are_not_learnt_from_and_that_is_said(tmp_path: Path) -> None:
+def test_rows_without_completion_are_not_trained_on_and_reported(tmp_path: Path) -> None:
     told = {"role": "assistant", "content": "x"}
     rows = [
         {"messages": [{"role": "user", "content": f"{i}?"}, told][: 1 + i % 2], "answer": "x"}
@@ -252,7 +252,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         "prompt of line 1)",
     ),
     "another subset": (sum_row(1, solution="#### 2", subset="b"), "the subset is 'b', not 'a'"),
-    "a reserved subset": (sum_row(7, subset="all"), "the subset 'all' is what results call all"),
+    "a reserved subset": (sum_row(7, subset="all"), "the subset 'all' is reserved"),
     "a malformed row": (sum_row(7, solution=""), "line 2: empty completion"),
     "repeated": (sum_row(1), "line 2: repeats line 1"),
 }

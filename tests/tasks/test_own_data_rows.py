@@ -82,7 +82,7 @@ def read(path: Path, **named: str) -> RowsRead:
     return read_rows(path, "auto", ColumnsConfig(**named))
 
 
-def lines(tmp_path: Path, *parts: str | bytes) -> RowsRead:
+def read_lines(tmp_path: Path, *parts: str | bytes) -> RowsRead:
     """What becomes of a JSONL file of these lines."""
     path = tmp_path / "data.jsonl"
     encoded = [part.encode() if isinstance(part, str) else part for part in parts]
@@ -90,8 +90,8 @@ def lines(tmp_path: Path, *parts: str | bytes) -> RowsRead:
     return read(path)
 
 
-def reasons(found: RowsRead) -> dict[int, str]:
-    return {bad.line: bad.reason for bad in found.problems}
+def reasons(rows_read: RowsRead) -> dict[int, str]:
+    return {bad.line: bad.reason for bad in rows_read.problems}
 
 
 GOOD = '{"prompt": "2+2?", "completion": "4"}'
@@ -103,15 +103,15 @@ GOOD = '{"prompt": "2+2?", "completion": "4"}'
 @pytest.mark.parametrize("named", [False, True], ids=["auto", "named"])
 def test_every_format_gives_the_same_rows(tmp_path: Path, format: str, named: bool) -> None:
     path = WRITERS[format](tmp_path, ROWS)
-    found = read_rows(path, format if named else "auto", USUAL)
-    assert found.problems == ()
-    assert [(row.id, row.prompt, row.completion, row.answer, row.subset) for row in found.rows] == [
-        tuple(row.values()) for row in ROWS
-    ]
-    assert found.columns == ColumnsConfig(
+    rows_read = read_rows(path, format if named else "auto", USUAL)
+    assert rows_read.problems == ()
+    assert [
+        (row.id, row.prompt, row.completion, row.answer, row.subset) for row in rows_read.rows
+    ] == [tuple(row.values()) for row in ROWS]
+    assert rows_read.columns == ColumnsConfig(
         prompt="question", completion="solution", answer="answer", id="id", subset="subset"
     )
-    assert (found.unit, found.file, found.total) == (UNITS[format], path.name, 3)
+    assert (rows_read.unit, rows_read.file, rows_read.total) == (UNITS[format], path.name, 3)
 
 
 texts = st.text(st.characters(codec="utf-8"), max_size=20).map(lambda text: text + "x")
@@ -128,9 +128,9 @@ tables = st.lists(
 def test_any_text_reads_back_from_every_format(table: list[dict[str, str]]) -> None:
     for write in WRITERS.values():
         with tempfile.TemporaryDirectory() as folder:
-            found = read(write(Path(folder), table))
-        assert found.problems == ()
-        for row, written in zip(found.rows, table, strict=True):
+            rows_read = read(write(Path(folder), table))
+        assert rows_read.problems == ()
+        for row, written in zip(rows_read.rows, table, strict=True):
             assert unpack(row.prompt) == [{"role": "user", "content": written["prompt"]}]
             assert (row.completion, row.answer) == (written["completion"], written["answer"])
             assert row.id == prompt_id(row.prompt)
@@ -140,9 +140,9 @@ def test_more_rows_than_a_batch_keep_their_numbers(tmp_path: Path) -> None:
     rows = [{"prompt": f"{i}?", "completion": str(i)} for i in range(1, 2501)]
     rows[2400]["completion"] = ""
     for write in (write_parquet, write_saved):
-        found = read(write(tmp_path, rows))
-        assert [row.line for row in found.rows] == [*range(1, 2401), *range(2402, 2501)]
-        assert reasons(found) == {2401: "empty completion"}
+        rows_read = read(write(tmp_path, rows))
+        assert [row.line for row in rows_read.rows] == [*range(1, 2401), *range(2402, 2501)]
+        assert reasons(rows_read) == {2401: "empty completion"}
 
 
 @pytest.mark.parametrize("format", TYPED)
@@ -154,21 +154,21 @@ def test_conversations_read_the_same_from_every_format(tmp_path: Path, format: s
     ]
     asked = [{"role": "user", "content": "3+3?"}]
     rows = [{"messages": turns, "answer": "4"}, {"messages": asked, "answer": "6"}]
-    found = read(WRITERS[format](tmp_path, rows))
-    assert [unpack(row.prompt) for row in found.rows] == [turns[:-1], asked]
-    assert [row.completion for row in found.rows] == ["4", None]
+    rows_read = read(WRITERS[format](tmp_path, rows))
+    assert [unpack(row.prompt) for row in rows_read.rows] == [turns[:-1], asked]
+    assert [row.completion for row in rows_read.rows] == ["4", None]
 
 
 def test_csv_holds_conversations_as_json(tmp_path: Path) -> None:
     turns = [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]
-    found = read(write_csv(tmp_path, [{"messages": json.dumps(turns)}, {"messages": "2+2?"}]))
-    assert [(row.prompt, row.completion) for row in found.rows] == [("2+2?", "4")]
-    assert reasons(found) == {3: "messages is text that is not valid JSON"}
+    rows_read = read(write_csv(tmp_path, [{"messages": json.dumps(turns)}, {"messages": "2+2?"}]))
+    assert [(row.prompt, row.completion) for row in rows_read.rows] == [("2+2?", "4")]
+    assert reasons(rows_read) == {3: "messages is text that is not valid JSON"}
 
 
 def test_a_prompt_that_begins_with_the_mark_of_conversations_stays_text(tmp_path: Path) -> None:
-    found = read(write_jsonl(tmp_path, [{"prompt": MARK + "[]", "completion": "x"}]))
-    assert unpack(found.rows[0].prompt) == [{"role": "user", "content": MARK + "[]"}]
+    rows_read = read(write_jsonl(tmp_path, [{"prompt": MARK + "[]", "completion": "x"}]))
+    assert unpack(rows_read.rows[0].prompt) == [{"role": "user", "content": MARK + "[]"}]
 
 
 @pytest.mark.parametrize("format", TYPED)
@@ -177,8 +177,8 @@ def test_a_prompt_that_begins_with_the_mark_of_conversations_stays_text(tmp_path
     [(18, "18"), (18.0, "18"), (-0.5, "-0.5"), (2**62, str(2**62)), (1e-7, "0.0000001")],
 )
 def test_a_number_is_an_answer(tmp_path: Path, format: str, answer: float, text: str) -> None:
-    found = read(WRITERS[format](tmp_path, [{"id": answer, "prompt": "?", "answer": answer}]))
-    assert [(row.answer, row.id) for row in found.rows] == [(text, text)]
+    rows_read = read(WRITERS[format](tmp_path, [{"id": answer, "prompt": "?", "answer": answer}]))
+    assert [(row.answer, row.id) for row in rows_read.rows] == [(text, text)]
 
 
 @pytest.mark.parametrize(
@@ -186,16 +186,16 @@ def test_a_number_is_an_answer(tmp_path: Path, format: str, answer: float, text:
     [("1" * 5000, "1" * 5000), ("18.50", "18.50"), ("1e400", "1E+400"), ("1.5e3", "1500")],
 )
 def test_a_json_number_is_never_rounded(tmp_path: Path, spelled: str, text: str) -> None:
-    found = lines(tmp_path, f'{{"prompt": "?", "answer": {spelled}}}')
-    assert [row.answer for row in found.rows] == [text]
+    rows_read = read_lines(tmp_path, f'{{"prompt": "?", "answer": {spelled}}}')
+    assert [row.answer for row in rows_read.rows] == [text]
 
 
 def test_decimals_of_parquet_are_numbers(tmp_path: Path) -> None:
-    found = read(write_parquet(tmp_path, [{"prompt": "?", "answer": Decimal("3.50")}]))
-    assert [row.answer for row in found.rows] == ["3.50"]
+    rows_read = read(write_parquet(tmp_path, [{"prompt": "?", "answer": Decimal("3.50")}]))
+    assert [row.answer for row in rows_read.rows] == ["3.50"]
 
 
-def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_not_text(tmp_path: Path) -> None:
     for write in (write_jsonl, write_json, write_csv):
         path = write(tmp_path, ROWS)
         before = read(path)
@@ -203,11 +203,11 @@ def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
         assert read(path) == before
 
 
-def test_blank_lines_are_no_rows_but_are_counted(tmp_path: Path) -> None:
-    found = lines(tmp_path, GOOD, "", "  \t", '{"prompt": "3+3?", "completion": ""}', "")
-    assert (len(found.rows), found.blank, found.total) == (1, 2, 2)
-    assert reasons(found) == {4: "empty completion"}
-    assert found.skipped.endswith("; 2 blank lines in data.jsonl")
+def test_blank_lines_are_not_rows_but_are_counted(tmp_path: Path) -> None:
+    rows_read = read_lines(tmp_path, GOOD, "", "  \t", '{"prompt": "3+3?", "completion": ""}', "")
+    assert (len(rows_read.rows), rows_read.blank, rows_read.total) == (1, 2, 2)
+    assert reasons(rows_read) == {4: "empty completion"}
+    assert rows_read.skipped.endswith("; 2 blank lines in data.jsonl")
     path = tmp_path / "data.csv"
     path.write_text("prompt,completion\n\n2+2?,4\n\n")
     assert (len(read(path).rows), read(path).blank, read(path).skipped) == (
@@ -218,14 +218,14 @@ def test_blank_lines_are_no_rows_but_are_counted(tmp_path: Path) -> None:
 def test_a_line_ends_at_a_line_feed_alone(tmp_path: Path) -> None:
     text = "a\u2028b\x0bc\u0085d"  # what str.splitlines would split
     row = json.dumps({"prompt": text, "completion": "x"}, ensure_ascii=False)
-    found = lines(tmp_path, row + "\r", GOOD)
-    assert [row.prompt for row in found.rows] == [text, "2+2?"]
+    rows_read = read_lines(tmp_path, row + "\r", GOOD)
+    assert [row.prompt for row in rows_read.rows] == [text, "2+2?"]
 
 
 def test_a_csv_field_may_be_longer_than_the_csv_modules_limit(tmp_path: Path) -> None:
     usual = csv.field_size_limit()
-    found = read(write_csv(tmp_path, [{"prompt": "2+2?", "completion": "x" * (usual + 1)}]))
-    assert len(found.rows[0].completion or "") == usual + 1
+    rows_read = read(write_csv(tmp_path, [{"prompt": "2+2?", "completion": "x" * (usual + 1)}]))
+    assert len(rows_read.rows[0].completion or "") == usual + 1
     assert csv.field_size_limit() == usual
 
 
@@ -263,10 +263,10 @@ def test_a_csv_field_may_be_longer_than_the_csv_modules_limit(tmp_path: Path) ->
 def test_a_broken_line_is_named_and_the_others_are_read(
     tmp_path: Path, line: str | bytes, reason: str
 ) -> None:
-    found = lines(tmp_path, GOOD, line, '{"prompt": "5?", "completion": "5"}')
-    assert [row.line for row in found.rows] == [1, 3]
-    assert reasons(found) == {2: reason}
-    assert found.report() == f"1 of 3 rows cannot be used: data.jsonl line 2: {reason}"
+    rows_read = read_lines(tmp_path, GOOD, line, '{"prompt": "5?", "completion": "5"}')
+    assert [row.line for row in rows_read.rows] == [1, 3]
+    assert reasons(rows_read) == {2: reason}
+    assert rows_read.report() == f"1 of 3 rows cannot be used: data.jsonl line 2: {reason}"
 
 
 @pytest.mark.parametrize(
@@ -280,19 +280,19 @@ def test_a_broken_line_is_named_and_the_others_are_read(
         ('""', "empty answer"),
     ],
 )
-def test_what_is_no_answer_is_named(tmp_path: Path, answer: str, reason: str) -> None:
+def test_an_invalid_answer_is_reported(tmp_path: Path, answer: str, reason: str) -> None:
     good = '{"prompt": "2?", "answer": 2}'
-    found = lines(tmp_path, good, f'{{"prompt": "3?", "answer": {answer}}}')
-    assert (len(found.rows), reasons(found)) == (1, {2: reason})
+    rows_read = read_lines(tmp_path, good, f'{{"prompt": "3?", "answer": {answer}}}')
+    assert (len(rows_read.rows), reasons(rows_read)) == (1, {2: reason})
 
 
 def test_a_conversation_without_answer_is_named(tmp_path: Path) -> None:
     asked = {"messages": [{"role": "user", "content": "2?"}]}
-    told = {"messages": [*asked["messages"], {"role": "assistant", "content": "2"}]}
+    answered = {"messages": [*asked["messages"], {"role": "assistant", "content": "2"}]}
     wrong = {"messages": [{"role": "user", "content": 2}]}
-    rows: list[dict[str, Any]] = [asked, told, wrong]
-    found = read(write_jsonl(tmp_path, rows))
-    assert reasons(found) == {
+    rows: list[dict[str, Any]] = [asked, answered, wrong]
+    rows_read = read(write_jsonl(tmp_path, rows))
+    assert reasons(rows_read) == {
         1: "ends with a user message and has no answer",
         3: "message 1 has a content that is a number, not text",
     }
@@ -327,16 +327,19 @@ def test_a_column_of_another_type_is_named_in_each_row(tmp_path: Path, format: s
     if format in ("parquet", "datasets"):
         table = pa.table({"prompt": [b"2?"], "answer": ["2"]})
         pq.write_table(table, tmp_path / "bytes.parquet")
-        found = read(tmp_path / "bytes.parquet")
-        assert reasons(found) == {1: "the prompt is of type bytes, not text"}
+        rows_read = read(tmp_path / "bytes.parquet")
+        assert reasons(rows_read) == {1: "the prompt is of type bytes, not text"}
 
 
 def test_text_of_parquet_that_is_not_utf8_is_named_and_the_others_are_read(tmp_path: Path) -> None:
     raw = pa.array([b"2?", b"\xff?", b"4?"], pa.binary())
     prompts = pa.StringArray.from_buffers(3, raw.buffers()[1], raw.buffers()[2])
     pq.write_table(pa.table({"prompt": prompts, "answer": ["2", "3", "4"]}), tmp_path / "d.parquet")
-    found = read(tmp_path / "d.parquet")
-    assert ([row.line for row in found.rows], reasons(found)) == ([1, 3], {2: "is not UTF-8"})
+    rows_read = read(tmp_path / "d.parquet")
+    assert ([row.line for row in rows_read.rows], reasons(rows_read)) == (
+        [1, 3],
+        {2: "is not UTF-8"},
+    )
 
 
 def test_a_row_of_csv_is_named_by_its_first_line(tmp_path: Path) -> None:
@@ -351,9 +354,9 @@ def test_a_row_of_csv_is_named_by_its_first_line(tmp_path: Path) -> None:
         b"7?,,\n"  # 9
         b"8?,8,\n"  # 10
     )
-    found = read(path)
-    assert [row.line for row in found.rows] == [2, 10]
-    assert reasons(found) == {
+    rows_read = read(path)
+    assert [row.line for row in rows_read.rows] == [2, 10]
+    assert reasons(rows_read) == {
         5: "has 2 fields, but the header has 3",
         6: "has 4 fields, but the header has 3",
         7: "is not UTF-8",
@@ -372,10 +375,10 @@ anything = st.lists(pieces | st.binary(max_size=3), max_size=8).map(b"".join)
 def test_every_line_of_jsonl_is_a_row_a_bad_row_or_blank(more: list[bytes]) -> None:
     good = [b'{"prompt": "5?", "answer": 5}', b'{"prompt": "6?", "answer": 6}']
     with tempfile.TemporaryDirectory() as folder:
-        found = lines(Path(folder), good[0], *more, good[1], b"")
-    assert found.total + found.blank == len(more) + 2
-    assert {row.prompt for row in found.rows} >= {"5?", "6?"}
-    numbers = [row.line for row in found.rows] + [bad.line for bad in found.problems]
+        rows_read = read_lines(Path(folder), good[0], *more, good[1], b"")
+    assert rows_read.total + rows_read.blank == len(more) + 2
+    assert {row.prompt for row in rows_read.rows} >= {"5?", "6?"}
+    numbers = [row.line for row in rows_read.rows] + [bad.line for bad in rows_read.problems]
     assert len(set(numbers)) == len(numbers)
 
 
@@ -386,21 +389,24 @@ def test_whatever_bytes_a_csv_file_holds_no_row_is_lost(more: bytes) -> None:
         path = Path(folder) / "data.csv"
         path.write_bytes(b"prompt,answer\n5?,5\n" + more + b"\n6?,6\n")
         try:
-            found = read(path)
+            rows_read = read(path)
         except UserError as refused:
             if "has a quote that is never closed" not in str(refused):  # all rows from there on
                 raise
             return
-    assert [row.prompt for row in found.rows][:1] == ["5?"]
-    swallowed = any("6?" in row.prompt + (row.answer or "") for row in found.rows)
-    assert swallowed or found.problems
+    assert [row.prompt for row in rows_read.rows][:1] == ["5?"]
+    swallowed = any("6?" in row.prompt + (row.answer or "") for row in rows_read.rows)
+    assert swallowed or rows_read.problems
 
 
 def test_equal_prompts_with_other_completions_are_rows_of_their_own(tmp_path: Path) -> None:
     rows = [{"prompt": "2?", "completion": text} for text in ("two", "2", "II", "2")]
-    found = read(write_jsonl(tmp_path, rows))
-    assert len({row.id for row in found.rows}) == 1
-    assert ([row.line for row in found.rows], reasons(found)) == ([1, 2, 3], {4: "repeats line 2"})
+    rows_read = read(write_jsonl(tmp_path, rows))
+    assert len({row.id for row in rows_read.rows}) == 1
+    assert ([row.line for row in rows_read.rows], reasons(rows_read)) == (
+        [1, 2, 3],
+        {4: "repeats line 2"},
+    )
 
 
 def test_equal_prompts_without_completions_repeat_when_their_answers_do(tmp_path: Path) -> None:
@@ -537,7 +543,7 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         read(tmp_path / "nowhere.jsonl")
 
 
-def test_a_file_is_no_folder_and_a_folder_no_file(tmp_path: Path) -> None:
+def test_the_format_must_match_a_file_or_folder(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path, ROWS)
     with pytest.raises(
         UserError, match=r"task\.format=datasets does not match the path: got a file"
@@ -622,34 +628,34 @@ def test_a_digest_is_of_the_content_alone(tmp_path: Path) -> None:
 
 
 def test_a_report_lists_the_first_and_counts_the_rest(tmp_path: Path) -> None:
-    found = lines(tmp_path, GOOD, *["{}"] * 1300)
-    assert found.report(limit=2) == (
+    rows_read = read_lines(tmp_path, GOOD, *["{}"] * 1300)
+    assert rows_read.report(limit=2) == (
         "1,300 of 1,301 rows cannot be used: data.jsonl line 2: has no column 'prompt'; "
         "line 3: has no column 'prompt'; and 1,298 more"
     )
 
 
 def test_bad_rows_stop_a_study_unless_they_may_be_left_out(tmp_path: Path) -> None:
-    found = lines(tmp_path, GOOD, "{}")
+    rows_read = read_lines(tmp_path, GOOD, "{}")
     with pytest.raises(UserError, match=r"data\.jsonl line 2: .*set|correct them, or skip them"):
-        require_good([found], "refuse")
-    require_good([found], "skip")
-    assert found.skipped == f"skipped: {found.report()}"
-    clean = lines(tmp_path, GOOD)
+        require_good([rows_read], "refuse")
+    require_good([rows_read], "skip")
+    assert rows_read.skipped == f"skipped: {rows_read.report()}"
+    clean = read_lines(tmp_path, GOOD)
     require_good([clean], "refuse")
     assert (clean.skipped, clean.report()) == ("", "0 of 1 rows cannot be used")
 
 
 def test_a_file_without_any_good_row_is_refused_either_way(tmp_path: Path) -> None:
-    found = lines(tmp_path, '{"prompt": "", "answer": 2}')
+    rows_read = read_lines(tmp_path, '{"prompt": "", "answer": 2}')
     with pytest.raises(UserError, match="no usable rows"):
-        require_good([found], "skip")
+        require_good([rows_read], "skip")
 
 
 def test_rows_left_out_later_are_reported_in_order(tmp_path: Path) -> None:
-    found = lines(tmp_path, GOOD, "{}", '{"prompt": "3?", "completion": "3"}')
-    fewer = mark_bad(found, {1: "too easy"})
+    rows_read = read_lines(tmp_path, GOOD, "{}", '{"prompt": "3?", "completion": "3"}')
+    fewer = mark_bad(rows_read, {1: "too easy"})
     assert [row.line for row in fewer.rows] == [3]
     assert reasons(fewer) == {1: "too easy", 2: "has no column 'prompt'"}
     assert [bad.line for bad in fewer.problems] == [1, 2]
-    assert fewer.total == found.total == 3
+    assert fewer.total == rows_read.total == 3

@@ -79,18 +79,18 @@ def test_a_corrupted_response_is_correct_only_where_it_is_listed(
 
 
 @pytest.mark.parametrize("problem", PROBLEMS[:3], ids=lambda problem: problem.id)
-def test_why_a_response_is_wrong_is_said(problem: Problem) -> None:
+def test_the_verdict_has_the_reason_of_a_wrong_response(problem: Problem) -> None:
     right, (other, third) = arms(problem)
-    told = " ".join
+    joined = " ".join
     cases = [
-        (told(["To", *other]), OTHER_END),
-        (told(["To", *right[:-1]]), OTHER_END),
-        (told(["To", right[0], right[-1]]), BROKEN_PATH),
-        (told(["To", *other, BACK, *right]), TORN_ARM),
-        (told(["Okay", *other[:2], BACK, *right]), TORN_ARM),
-        (told(["Okay", *other, BACK, *other, BACK, *right]), TORN_ARM),
-        (told(["Okay", *right, BACK, *right]), TORN_ARM),
-        (told(["Okay", *right, BACK, *third]), OTHER_END),
+        (joined(["To", *other]), OTHER_END),
+        (joined(["To", *right[:-1]]), OTHER_END),
+        (joined(["To", right[0], right[-1]]), BROKEN_PATH),
+        (joined(["To", *other, BACK, *right]), TORN_ARM),
+        (joined(["Okay", *other[:2], BACK, *right]), TORN_ARM),
+        (joined(["Okay", *other, BACK, *other, BACK, *right]), TORN_ARM),
+        (joined(["Okay", *right, BACK, *right]), TORN_ARM),
+        (joined(["Okay", *right, BACK, *third]), OTHER_END),
     ]
     for text, detail in cases:
         verdict = TASK.verify(problem, text)
@@ -98,7 +98,7 @@ def test_why_a_response_is_wrong_is_said(problem: Problem) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "a b", "To", "go a b", "To a > b", "Okay a back", "To To a"])
-def test_what_is_no_telling_is_unparsable(text: str) -> None:
+def test_a_response_without_a_mode_is_unparsable(text: str) -> None:
     assert TASK.verify(PROBLEMS[0], text).outcome is Outcome.UNPARSABLE
 
 

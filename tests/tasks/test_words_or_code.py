@@ -100,7 +100,7 @@ def executed(code: str) -> str | None:
     return out.getvalue().strip()
 
 
-def test_why_a_response_is_wrong_is_said() -> None:
+def test_the_verdict_has_the_reason_of_a_wrong_response() -> None:
     problem = PROBLEMS[0]
     right = answer(problem)
     wrong = (right + 1) % 10
@@ -121,7 +121,7 @@ def test_why_a_response_is_wrong_is_said() -> None:
         assert TASK.verify(problem, text).outcome is Outcome.UNPARSABLE
 
 
-def test_a_program_that_never_ends_is_no_answer() -> None:
+def test_a_program_that_never_ends_is_not_an_answer() -> None:
     with pytest.raises(RuntimeError, match="hit its limits"):
         TASK.verify(PROBLEMS[0], "Let exec ( 'while True: pass' )")
     text = next(trace.text for trace in TASK.solutions(PROBLEMS[0]) if trace.mode == CODE)
@@ -189,7 +189,7 @@ def test_the_splits_share_no_problem() -> None:
     assert not (train & test or train & validation or test & validation)
 
 
-def test_its_canaries_are_judged_as_they_say() -> None:
+def test_its_canaries_get_their_known_outcomes() -> None:
     for problem, text, outcome in TASK.canaries():
         assert TASK.verify(problem, text).outcome is outcome, text
 

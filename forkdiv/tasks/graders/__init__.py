@@ -1,1 +1,1 @@
-"""Graders: is the answer in a response the reference answer?"""
+"""Graders: they decide whether the answer in a response is the reference answer."""

@@ -1,4 +1,4 @@
-"""What every grader offers, and the one way that most of them work."""
+"""The interface of graders, and the base class of most of them."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ class AnswerGrader(Protocol):
 
     @property
     def canaries(self) -> tuple[Canary, ...]:
-        """Cases whose outcome is known, to show that the grader works where it runs."""
+        """Cases with known outcomes, to check that the grader works on this machine."""
         ...
 
     def reference(self, answer: str) -> str:
-        """The canonical form of a reference answer. Raises ValueError if it has none."""
+        """Returns the canonical form of a reference answer. Raises ValueError if it has none."""
         ...
 
     def grade(self, answer: str, text: str) -> Verdict:
-        """The verdict on a response. `answer` is the reference answer as it was given."""
+        """Returns the verdict on a response. `answer` is the reference, not yet canonical."""
         ...
 
 
 class Reader(ABC):
-    """Grades by reading an answer out of a response and comparing canonical forms."""
+    """Grades by extracting an answer from a response and comparing canonical forms."""
 
     name: str
     canaries: tuple[Canary, ...]
@@ -45,12 +45,12 @@ class Reader(ABC):
 
     @abstractmethod
     def read(self, text: str) -> str:
-        """The canonical answer in a response. Raises Unreadable with the reason for none."""
+        """Returns the canonical answer in a response. Raises Unreadable with the reason."""
 
     def grade(self, answer: str, text: str) -> Verdict:
         expected = self.reference(answer)
         try:
-            given = self.read(text)
+            actual = self.read(text)
         except Unreadable as reason:
             return Verdict(UNPARSABLE, None, str(reason))
-        return Verdict(CORRECT, given) if given == expected else Verdict(WRONG, given, ANOTHER)
+        return Verdict(CORRECT, actual) if actual == expected else Verdict(WRONG, actual, ANOTHER)

@@ -22,7 +22,7 @@ class Boxed(Reader):
     )
 
     def reference(self, answer: str) -> str:
-        """Takes a whole solution as well, by its box."""
+        """Accepts an answer, or a whole solution with a box."""
         return self._content(last_box(answer) if has_box(answer) else answer)
 
     def read(self, text: str) -> str:

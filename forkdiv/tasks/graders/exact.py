@@ -1,4 +1,4 @@
-"""The whole response, runs of white space as one space."""
+"""Compares the whole response, with white space normalised to single spaces."""
 
 from __future__ import annotations
 

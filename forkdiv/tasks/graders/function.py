@@ -1,4 +1,4 @@
-"""A grader that is a function of the user's own."""
+"""A grader that calls a user's function."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from forkdiv.tasks.graders.base import ANOTHER, CORRECT, WRONG, Canary
 
 
 class Function:
-    """A user's `f(answer, text) -> bool | Verdict`, named by `package.module:function`.
+    """A user's `f(answer, text) -> bool | Verdict`, given as `package.module:function`.
 
-    The module may offer `canaries` of its own. Raises UserError where the name leads to none.
+    The module may define `canaries`. Raises UserError if the function cannot be imported or called.
     """
 
     def __init__(self, name: str) -> None:
@@ -22,25 +22,25 @@ class Function:
         module, _, attribute = name.partition(":")
         allowed = "package.module:function with two parameters (reference answer, response)"
         try:
-            found = importlib.import_module(module)
-            self._function: Callable[[str, str], object] = getattr(found, attribute)
+            imported = importlib.import_module(module)
+            self._function: Callable[[str, str], object] = getattr(imported, attribute)
             inspect.signature(self._function).bind("", "")
             self.canaries: tuple[Canary, ...] = tuple(
                 (answer, text, Outcome(outcome))
-                for answer, text, outcome in getattr(found, "canaries", ())
+                for answer, text, outcome in getattr(imported, "canaries", ())
             )
         except (ImportError, SyntaxError, AttributeError, ValueError, TypeError) as error:
-            remedy = f"correct the grader's name or the function ({error})"
-            raise refuse("this grader cannot be used", repr(name), allowed, remedy) from error
+            remedy = f"correct task.grader or the function ({error})"
+            raise refuse("the grader cannot be loaded", repr(name), allowed, remedy) from error
 
     def reference(self, answer: str) -> str:
         return answer
 
     def grade(self, answer: str, text: str) -> Verdict:
-        """Raises TypeError for what is neither a bool nor a Verdict."""
-        said = self._function(answer, text)
-        if isinstance(said, Verdict):
-            return said
-        if not isinstance(said, bool):
-            raise TypeError(f"{self.name} gave {said!r}, which is neither a bool nor a Verdict")
-        return Verdict(CORRECT, answer) if said else Verdict(WRONG, None, ANOTHER)
+        """Raises TypeError if the function returns neither a bool nor a Verdict."""
+        result = self._function(answer, text)
+        if isinstance(result, Verdict):
+            return result
+        if not isinstance(result, bool):
+            raise TypeError(f"{self.name} must return a bool or a Verdict, got {result!r}")
+        return Verdict(CORRECT, answer) if result else Verdict(WRONG, None, ANOTHER)

@@ -1,4 +1,4 @@
-"""The grader that the references of a user's file look made for."""
+"""Infers the grader that fits the references of a user's file."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from forkdiv.tasks.own_data.columns import Row
 
 
 def infer_grader(rows: Sequence[Row]) -> tuple[str, str]:
-    """The name of the grader, and why it was chosen."""
+    """Returns the name of the grader, and why it was chosen."""
     if not rows:
-        return "exact", "no row to judge by"
+        return "exact", "there are no rows"
     completions = [row.completion for row in rows if row.completion]
     answers = [row.answer for row in rows if row.answer is not None]
     marks = (("hash", re.compile(r"^\s*####", re.MULTILINE)), ("boxed", re.compile(r"\\f?boxed")))
     for name, mark in marks:
         if completions and all(mark.search(text) for text in completions):
-            return name, "every completion marks its answer so"
-    if answers and all(_reads(Choice(), one) for one in answers):
+            return name, "every completion marks its answer in this way"
+    if answers and all(_reads(Choice(), answer) for answer in answers):
         return "choice", "every answer is a letter"
-    if answers and all(_reads(Numeric(), one) for one in answers):
+    if answers and all(_reads(Numeric(), answer) for answer in answers):
         return "numeric", "every answer is a number"
-    if answers and any(re.search(r"[\\$^=]", one) for one in answers):
-        return "math", "answers hold mathematics"
-    return "exact", "no answer has a form of its own"
+    if answers and any(re.search(r"[\\$^=]", answer) for answer in answers):
+        return "math", "answers contain mathematics"
+    return "exact", "the answers have no special form"
 
 
 def _reads(grader: Choice | Numeric, answer: str) -> bool:

@@ -1,4 +1,4 @@
-"""What little of LaTeX graders need: the last box of a text, and its content as plain text."""
+"""The LaTeX that graders need: the last box of a text, and its content as plain text."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _SPACE = re.compile(r"\\[,;:! ]|\\q?quad(?![A-Za-z])|\\(?:left|right)(?![A-Za-z]
 
 
 def every_box(text: str) -> list[str | None]:
-    r"""What stands in each `\boxed{...}`, in the order they open; None where one never closes.
+    r"""Returns the content of each `\boxed{...}` in order; None for a box that is not closed.
 
-    Braces balance, and `\{` is text. A box with another one in it does not count.
+    Braces must balance, and `\{` is text. A box that contains another box is ignored.
     """
     starts: list[int] = []
-    contents: dict[int, str | None] = {}  # by box, as they open
-    boxes: list[int] = []  # those that are open
-    braces: list[bool] = []  # those that are open, and whether they are a box's
+    contents: dict[int, str | None] = {}  # by index of the box
+    boxes: list[int] = []  # open boxes
+    braces: list[bool] = []  # open braces: whether each belongs to a box
     for token in _TOKENS.finditer(text):
         if token["box"]:
             if boxes:
@@ -41,7 +41,7 @@ def every_box(text: str) -> list[str | None]:
 
 
 def last_box_or_none(text: str) -> str | None:
-    r"""What stands in the last `\boxed{...}`; None where there is none, or it never closes."""
+    r"""Returns the content of the last `\boxed{...}`; None if there is none or it is not closed."""
     boxes = every_box(text)
     return boxes[-1] if boxes else None
 
@@ -51,9 +51,9 @@ def has_box(text: str) -> bool:
 
 
 def last_box(text: str) -> str:
-    """The content of the last \\boxed{} or \\fbox{}, its braces balanced.
+    """Returns the content of the last \\boxed{} or \\fbox{}, with balanced braces.
 
-    Raises Unreadable where there is none or the last one is not closed.
+    Raises Unreadable if there is none or the last one is not closed.
     """
     boxes = every_box(text)
     if not boxes:
@@ -64,14 +64,14 @@ def last_box(text: str) -> str:
 
 
 def without_fonts(text: str) -> str:
-    """`\\text{B}` and its kin as what they show."""
+    """Replaces `\\text{B}` and similar commands by their content."""
     return _FONT.sub(r"\1", text)
 
 
 def plain(text: str) -> str:
-    """One way to write a text that is not a number: without fonts, spacing, dollars, a last stop.
+    """Normalises a text that is not a number: no fonts, spacing, dollars or final full stop.
 
-    Spaces stay where they part two words, so that `1 2` is not 12.
+    Spaces between words remain, so that `1 2` does not become 12.
     """
     text = text.replace("\\$", "")
     text = _SPACE.sub(" ", re.sub(r"\\[dt]frac(?![A-Za-z])", r"\\frac", without_fonts(text)))
@@ -80,7 +80,7 @@ def plain(text: str) -> str:
 
 
 def value_or_text(content: str) -> str:
-    """A number as its value, anything else as plain text; digits with an E stay digits."""
+    """Returns a number as its value, anything else as plain text; digits with an E are text."""
     try:
         number = numbers.whole(without_fonts(content), e_notation=False)
     except Unreadable:

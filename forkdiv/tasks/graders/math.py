@@ -17,7 +17,7 @@ MATH_SECONDS = 5
 
 
 class Math:
-    """Equivalence by math-verify. Only on the main thread: its time limit is a signal."""
+    """Equivalence by math-verify. Works on the main thread only: its time limit uses a signal."""
 
     name = "math"
     canaries = (
@@ -28,7 +28,7 @@ class Math:
     )
 
     def __init__(self) -> None:
-        # by name, and only here: sympy takes seconds to load
+        # imported at first use: sympy takes seconds to load
         self._library: Any = importlib.import_module("math_verify")
         self._errors: Any = importlib.import_module("math_verify.errors")
         self._references = lru_cache(maxsize=1024)(self._reference)
@@ -37,39 +37,39 @@ class Math:
         return self._references(answer)[1]
 
     def grade(self, answer: str, text: str) -> Verdict:
-        """Raises TimeoutError for what takes too long, RuntimeError off the main thread."""
+        """Raises TimeoutError after the time limit, RuntimeError outside the main thread."""
         expected, canonical_form = self._references(answer)
-        given, written = self._parse(text)
-        if given is None:
+        actual, written = self._parse(text)
+        if actual is None:
             return Verdict(UNPARSABLE, None, "no mathematics")
-        if self._verify(expected, given):
+        if self._verify(expected, actual):
             return Verdict(CORRECT, canonical_form)
         return Verdict(WRONG, written, ANOTHER)
 
     def _reference(self, answer: str) -> tuple[Any, str]:
         if re.fullmatch(r"\s*[A-Za-z]{3,}\s*", answer):
-            raise ValueError("a reference that is a word: math-verify would multiply its letters")
+            raise ValueError("the reference is a word: math-verify would multiply its letters")
         marked = answer if "\\boxed" in answer or "$" in answer else f"\\boxed{{{answer}}}"
         parsed, written = self._parse(marked)
         if parsed is None or not self._verify(parsed, parsed):
-            raise ValueError("a reference in which math-verify finds no mathematics")
+            raise ValueError("math-verify finds no mathematics in the reference")
         return parsed, written
 
     def _parse(self, text: str) -> tuple[Any, str]:
-        """The expression in a text (None for none), and how it is written."""
-        found = self._run(self._library.parse, text, parsing_timeout=MATH_SECONDS)
-        written = "".join(one for one in found[-1:] if isinstance(one, str))
-        expressions = [one for one in found if not isinstance(one, str)]
+        """Returns the expression in a text, or None, and its text."""
+        parsed = self._run(self._library.parse, text, parsing_timeout=MATH_SECONDS)
+        written = "".join(item for item in parsed[-1:] if isinstance(item, str))
+        expressions = [item for item in parsed if not isinstance(item, str)]
         return (expressions[0] if expressions else None), value_or_text(written)
 
-    def _verify(self, expected: Any, given: Any) -> bool:
-        return bool(self._run(self._library.verify, expected, given, timeout_seconds=MATH_SECONDS))
+    def _verify(self, expected: Any, actual: Any) -> bool:
+        return bool(self._run(self._library.verify, expected, actual, timeout_seconds=MATH_SECONDS))
 
     def _run(self, function: Callable[..., Any], *arguments: Any, **limits: int) -> Any:
         if threading.current_thread() is not threading.main_thread():
-            raise RuntimeError("the grader `math` works only on a process's main thread")
+            raise RuntimeError("the grader `math` works only on the main thread of a process")
         try:
-            # without `raise_on_error` a failure would be an empty list, or False
+            # without `raise_on_error` a failure would return an empty list or False
             return function(*arguments, **limits, raise_on_error=True)
         except (
             self._errors.TimeoutException

@@ -1,10 +1,10 @@
-"""The letter that a response to a multiple-choice question settles on, A to J.
+"""Reads the final choice, a letter from A to J, of a response to a multiple-choice question.
 
     So (A) and (C) cannot be. The answer is **B**, since ...
 
-What the response states decides: its last box and its last "the answer is". Where it states
-nothing, its last line does if it is a choice and nothing else, or else the choice in bold.
-Letters count only in upper case: "a" is an article, and so is "A" before a word.
+The last box and the last "the answer is" decide. Without either, the last line decides if it is
+only a choice, else the choice in bold. Letters count in upper case only: "a" is an article, and so
+is "A" before a word.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _BOLD = re.compile(r"\*\*\W*([A-J])(?:[).:][^*\n]*)?\W*\*\*")
 
 
 def read_choice(text: str) -> str:
-    """The letter. Raises Unreadable for no choice, and for several of equal weight."""
+    """Returns the letter. Raises Unreadable if there is no choice, or several contradict."""
     boxed = _LABEL.fullmatch(plain(last_box(text))) if has_box(text) else None
     text = without_fonts(text)
     stated = list(_STATED.finditer(text))[-1:]
@@ -57,7 +57,7 @@ class Choice(Reader):
     def reference(self, answer: str) -> str:
         match = re.fullmatch(r"\(?([A-J])\)?\.?", answer.strip())
         if match is None:
-            raise Unreadable("a reference that is not a letter from A to J")
+            raise Unreadable("the reference is not a letter from A to J")
         return match[1]
 
     def read(self, text: str) -> str:

@@ -1,9 +1,9 @@
-"""Numbers as people and models write them, read exactly: `$1,234.50`, `-3/4`, `1.2 \\times 10^3`.
+"""Reads numbers as people and models write them, exactly: `$1,234.50`, `-3/4`, `1.2 \\times 10^3`.
 
-Everything becomes a Fraction, so that forms of one value are equal and nothing else is. A
-currency sign, a percent sign and a unit behind a number are no part of its value (50% is 50).
-Digits of a power, a subscript or a name (`m^2`, `x_{12}`, `H2O`) are no numbers, and a number
-with a power or a subscript of its own (`2^3`, `143_{12}`) cannot be read.
+Every number becomes a Fraction, so that exactly the notations of the same value are equal. Currency
+signs, percent signs and units are not part of the value (50% is 50). Digits of a power, a subscript
+or a name (`m^2`, `x_{12}`, `H2O`) are not numbers, and a number with a power or a subscript (`2^3`,
+`143_{12}`) cannot be read.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-LONGEST = 1000  # digits, and powers of ten: no text may cost minutes of arithmetic
+LONGEST = 1000  # digits, or power of ten: longer numbers would take minutes to compute with
 
 
 class Unreadable(ValueError):
-    """Why a text holds no answer. The messages are few and fixed, so that they can be counted."""
+    """A text has no readable answer. The messages are few and fixed, so they can be counted."""
 
 
 _PLAIN = r"(?>[0-9]+(?:\.[0-9]+)?|\.[0-9]+)"
@@ -40,10 +40,10 @@ _SPACES = r"(?<=[0-9])(?:\{,\}|\\[,;! ]|[\u00a0\u2009\u202f])(?=[0-9]{3}(?![0-9]
 
 
 def whole(text: str, e_notation: bool = True) -> Fraction | None:
-    """The value of a text that is one number and nothing else; None for any other text.
+    """Returns the value of a text that is a single number; None for any other text.
 
-    `e_notation`: read 1e3 as 1000. In bases above ten it is a row of digits. Raises Unreadable
-    for a number that cannot be compared.
+    `e_notation`: read 1e3 as 1000; in bases above ten, E is a digit. Raises Unreadable for a
+    number that cannot be compared.
     """
     text = _clean(text).strip().removesuffix(".").rstrip("%$ ").lstrip("$ ")
     match = _NUMBER.fullmatch(re.sub(r"^([-+])\s+", r"\1", text))
@@ -53,25 +53,25 @@ def whole(text: str, e_notation: bool = True) -> Fraction | None:
 
 
 def every(text: str) -> list[Fraction]:
-    """The numbers in a text, in order. Raises Unreadable if one of them cannot be compared."""
+    """Returns the numbers in a text, in order. Raises Unreadable if any cannot be compared."""
     return [_value(match) for match in _NUMBER.finditer(_clean(text))]
 
 
 def last(text: str) -> Fraction | None:
-    """The last number in a text, whatever the others are. Raises Unreadable as `every`."""
+    """Returns the last number in a text, or None. Raises Unreadable if it cannot be compared."""
     matches = list(_NUMBER.finditer(_clean(text)))
     return _value(matches[-1]) if matches else None
 
 
 def canonical(number: Fraction | None, otherwise: str) -> str:
-    """A value as text. Raises Unreadable with the reason where there is none."""
+    """Returns a value as text. Raises Unreadable with the message `otherwise` for None."""
     if number is None:
         raise Unreadable(otherwise)
     return str(number)
 
 
 def _clean(text: str) -> str:
-    """One way to write what has several: minus, groups of digits, commands of LaTeX."""
+    """Normalises minus signs, groups of digits and LaTeX commands."""
     text = text.replace("\u2212", "-").replace("\\$", "$").replace("\\%", "%")
     text = re.sub(_SPACES, ",", text)
     text = re.sub(r"\\[dt]frac(?![A-Za-z])", r"\\frac", text)

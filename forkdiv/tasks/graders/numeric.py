@@ -1,4 +1,4 @@
-"""Numbers: the last one of a response, or the one that a mark announces."""
+"""Compares numbers: the last number of a response, or the number after the mark `####`."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Numeric(Reader):
     )
 
     def reference(self, answer: str) -> str:
-        """Takes a whole solution as well, by the mark `####`."""
+        """Accepts a number, or a whole solution with the mark `####`."""
         number = numbers.whole(answer.rpartition("####")[2])
-        return numbers.canonical(number, "a reference that is not a number")
+        return numbers.canonical(number, "the reference is not a number")
 
     def read(self, text: str) -> str:
         return numbers.canonical(numbers.last(text), "no number")
@@ -39,9 +39,9 @@ class Hash(Reader):
     )
 
     def reference(self, answer: str) -> str:
-        """Takes a whole solution as well, by its mark."""
+        """Accepts a number, or a whole solution with the mark `####`."""
         number = numbers.whole(answer.rpartition("####")[2])
-        return numbers.canonical(number, "a reference that is not a number")
+        return numbers.canonical(number, "the reference is not a number")
 
     def read(self, text: str) -> str:
         _, mark, rest = text.rpartition("####")

@@ -1,18 +1,18 @@
-"""Every grader by its name: is the answer in a model's response the reference answer?
+"""All graders by name.
 
-| name | answer read from the response | equal if |
+| name | answer in the response | equal if |
 |---|---|---|
-| `exact` | all of it, runs of white space as one space | the same text |
+| `exact` | the whole response, white space normalised | the same text |
 | `numeric` | its last number | the same value |
 | `boxed` | the last `\\boxed{}` or `\\fbox{}` | the same value, else the same text |
 | `hash` | the number on the line of the last `####` | the same value |
-| `choice` | the letter A to J that it settles on | the same letter |
-| `math` | what math-verify finds | mathematically equivalent |
-| `package.module:function` | what the function reads | the function says so |
+| `choice` | its final choice, a letter from A to J | the same letter |
+| `math` | the expression that math-verify finds | mathematically equivalent |
+| `package.module:function` | decided by the function | decided by the function |
 
-Case always counts. Values are compared exactly, never as floats. `numeric` takes the last
-number since responses end with their answer; one that goes on counting is read wrongly. A
-grader that fails raises: it gives no verdict on what it could not judge.
+Comparisons are case-sensitive. Values are compared exactly, never as floats. `numeric` takes the
+last number because responses usually end with their answer; it misreads a response that continues
+with other numbers. A grader that fails raises an exception and gives no verdict.
 
 A new grader is a file in this folder and a line in `GRADERS`.
 """
@@ -27,7 +27,7 @@ from forkdiv.core.errors import refuse
 from forkdiv.tasks.graders.base import AnswerGrader
 from forkdiv.tasks.graders.function import Function
 
-# name: its class, imported where it is first used
+# name -> class, imported at its first use
 GRADERS = {
     "exact": "forkdiv.tasks.graders.exact:Exact",
     "numeric": "forkdiv.tasks.graders.numeric:Numeric",
@@ -40,14 +40,14 @@ NAMES: OpenList[Any] = OpenList("grader", __name__, "forkdiv.graders")
 
 
 def build_grader(name: str) -> AnswerGrader:
-    """The grader of that name. Raises UserError where there is none."""
+    """Returns the grader with this name. Raises UserError for an unknown name."""
     if ":" in name:
         return Function(name)
     if name in NAMES.names():
         grader: AnswerGrader = NAMES.get(name)()
         return grader
     allowed = f"{', '.join(NAMES.names())} or package.module:function"
-    raise refuse("there is no such grader", repr(name), allowed, "correct the grader's name")
+    raise refuse("unknown grader", repr(name), allowed, "correct task.grader")
 
 
 for _name, _place in GRADERS.items():

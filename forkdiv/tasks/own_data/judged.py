@@ -73,7 +73,9 @@ def _judged(rows: Sequence[Row], unit: str, grader: AnswerGrader) -> Iterator[_J
 
 def _judge_row(row: Row, first: _Judged | None, grader: AnswerGrader) -> _Judged:
     if row.subset == RESERVED:
-        return _Judged(row, None, f"the subset {RESERVED!r} is what results call all of them")
+        return _Judged(
+            row, None, f"the subset {RESERVED!r} is reserved: in results it means all subsets"
+        )
     if first and row.subset != first.row.subset:
         names = f"{quoted(row.subset)}, not {quoted(first.row.subset)}"
         return _Judged(row, None, f"the subset is {names}")
