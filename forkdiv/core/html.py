@@ -14,11 +14,13 @@ def render(
     template: str,
     values: Mapping[str, Any],
     filters: Mapping[str, Callable[..., Any]] | None = None,
+    names: Mapping[str, Any] | None = None,
 ) -> str:
     """Renders the file `template` in `folder`.
 
-    Values are HTML-escaped. Raises jinja2.UndefinedError for a variable that `values` lacks, so
-    that a page never has silent gaps.
+    Values are HTML-escaped. `filters` are added to those of jinja2; `names` are also visible in
+    macros that are imported without context. Raises jinja2.UndefinedError for a missing variable,
+    so that a page never has silent gaps.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder),
@@ -27,5 +29,6 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= dict(filters or {})
+    environment.filters.update(filters or {})
+    environment.globals.update(names or {})
     return environment.get_template(template).render(**values)

@@ -1,6 +1,6 @@
-"""The page of a study: its summary in, one HTML file and PNG figures out.
+"""The report of a study: one HTML file and PNG figures from its summary.
 
-Only what draws imports matplotlib, so that a table or a headline costs little.
+matplotlib is imported only for drawing, so that tables and the headline are fast.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jinja2
-
+from forkdiv.core.html import render
 from forkdiv.core.results import Summary
 from forkdiv.core.store import write_text
 from forkdiv.report import law, problems, seeds, tables
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Link:
-    """A sentence around `text`, which leads to `href`; without one it is shown as it is."""
+    """A sentence with the link `text` to `href`; plain text without `href`."""
 
     before: str
     text: str
@@ -37,10 +36,9 @@ class Link:
 
 
 def write(summary: Summary, folder: Path, links: Sequence[Link] = ()) -> Path:
-    """Write `report.html`, one page that needs no network, and `figures/*.png`.
+    """Writes `report.html`, a self-contained page, and `figures/*.png`, each atomically.
 
-    `links` say where more is to be seen, before the sections. Each file is written aside and
-    renamed. Returns the path of the page.
+    `links` are shown before the sections. Returns the path of the page.
     """
     from forkdiv.report.figures import figures
 
@@ -51,7 +49,7 @@ def write(summary: Summary, folder: Path, links: Sequence[Link] = ()) -> Path:
 
 
 def write_figures(figures: Mapping[str, Figure], folder: Path) -> None:
-    """Each as `figures/NAME.png` in the folder."""
+    """Writes each figure as `figures/NAME.png` in the folder."""
     from forkdiv.report.svg import STYLE
 
     pictures = folder / "figures"
@@ -65,61 +63,58 @@ def write_figures(figures: Mapping[str, Figure], folder: Path) -> None:
             aside.unlink(missing_ok=True)
 
 
-def rendered(template: str, **values: Any) -> str:
-    """A template of this package, filled; a value that it lacks is an error."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+def render_template(template: str, **values: Any) -> str:
+    """Renders a template of this package; a missing value is an error."""
+    return render(
+        Path(__file__).parent / "templates",
+        template,
+        values,
+        filters={"data_uri": data_uri},
+        names={"text_columns": tables.TEXT_COLUMNS},
     )
-    environment.globals["text_columns"] = tables.TEXT_COLUMNS
-    environment.filters["data_uri"] = data_uri
-    return environment.get_template(template).render(**values)
 
 
 def _page(summary: Summary, links: Sequence[Link]) -> str:
-    from forkdiv.report.figures import drawn
-    from forkdiv.report.panels import only_near
-    from forkdiv.report.sections import of_sections
-    from forkdiv.report.shrinkage import left_out as shrinkage_left_out
+    from forkdiv.report.figures import page_pictures
+    from forkdiv.report.panels import drawn_temperature
+    from forkdiv.report.sections import section_tables
+    from forkdiv.report.shrinkage import omitted_sentence as shrinkage_omitted
 
     grid = Grid.of(summary)
-    lines = headline(summary).splitlines()
-    warned = lines.pop(0) if warning(summary) else ""
-    return rendered(
+    sentences = headline(summary).splitlines()
+    warning_line = sentences.pop(0) if warning(summary) else ""
+    return render_template(
         "report.html.j2",
         summary=summary,
-        warning=warned,
+        warning=warning_line,
         question=QUESTION,
         answer=answer(grid),
-        headline=lines,
+        headline=sentences,
         glance=Glance.of(grid),
         links=list(links),
         grid=grid,
-        seeds=seeds.about(grid),
-        pictures=drawn(summary, grid),
-        tables=of_sections(summary, grid),
+        seeds=seeds.seed_note(grid),
+        pictures=page_pictures(summary, grid),
+        tables=section_tables(summary, grid),
         decoders=decoders_of(summary),
-        shrinkage_without=shrinkage_left_out(grid),
-        near_only=only_near(grid),
-        law_checked=law.worst(grid),
-        law_without=law.without(grid),
+        shrinkage_without=shrinkage_omitted(grid),
+        near_only=drawn_temperature(grid),
+        law_checked=law.check_sentence(grid),
+        law_without=law.missing_sentence(grid),
         problems=problems.models(grid),
-        problems_without=problems.left_out(grid),
-        settings=flat(summary.settings),
+        problems_without=problems.omitted_sentence(grid),
+        settings=flatten(summary.settings),
         has_wilson=any(tables.WILSON in text for row in tables.numbers(grid).rows for text in row),
         has_exact=any(cell.exact_pass_at for cell in grid.cells),
     )
 
 
-def flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested settings as pairs of a dotted name and a text."""
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Returns nested settings as pairs of a dotted name and a text."""
     out: list[tuple[str, str]] = []
     for key, value in settings.items():
         if isinstance(value, Mapping):
-            out += flat(value, f"{prefix}{key}.")
+            out += flatten(value, f"{prefix}{key}.")
         else:
             out.append((f"{prefix}{key}", str(value)))
     return out

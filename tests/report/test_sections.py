@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from forkdiv.report.grid import Grid
-from forkdiv.report.sections import MOST_FIRST, of_sections, read_first
-from forkdiv.report.tables import OPEN_ROWS, Table
+from forkdiv.report.sections import MAX_FIRST_ROWS, section_tables, with_first_rows
+from forkdiv.report.tables import MAX_OPEN_ROWS, Table
 from tests.simulated import a_study
 from tests.summaries import a_cell, a_summary, as_once_written, grid_summary
 
@@ -17,41 +17,44 @@ def a_table(grid: Grid) -> Table:
 
 def test_a_short_table_is_shown_whole_without_columns_that_do_not_differ() -> None:
     grid = Grid.of(grid_summary(("all", "x"), temperatures=(1.0,)))
-    first = read_first(grid, a_table(grid)).first
+    first = with_first_rows(grid, a_table(grid)).first
     assert first
-    assert (first.header, first.said) == (["fork density", "subset", "n"], ", at temperature 1")
+    assert (first.header, first.conditions) == (
+        ["fork density", "subset", "n"],
+        ", at temperature 1",
+    )
     assert len(first.rows) == len(grid.cells)
 
 
 def test_of_a_long_table_the_temperature_nearest_1_and_then_all_problems_are_shown() -> None:
     grid = Grid.of(grid_summary(("x", "all"), temperatures=(0.4, 0.9, 1.5)))
-    first = read_first(grid, a_table(grid)).first
+    first = with_first_rows(grid, a_table(grid)).first
     assert first
-    assert (first.said, len(first.rows)) == (", at temperature 0.9", 6)
+    assert (first.conditions, len(first.rows)) == (", at temperature 0.9", 6)
     densities = [i / 7 for i in range(8)]
     grid = Grid.of(grid_summary(("x", "all"), {"fork_density": densities}, (0.4, 0.9)))
-    first = read_first(grid, a_table(grid)).first
+    first = with_first_rows(grid, a_table(grid)).first
     assert first
-    assert first.said == ", at temperature 0.9, on all problems"
+    assert first.conditions == ", at temperature 0.9, on all problems"
     assert first.header == ["fork density", "n"]
-    assert len(first.rows) == 9 <= OPEN_ROWS
+    assert len(first.rows) == 9 <= MAX_OPEN_ROWS
 
 
 def test_where_even_these_are_many_none_is_shown_first() -> None:
-    densities = [i / MOST_FIRST for i in range(MOST_FIRST + 1)]
+    densities = [i / MAX_FIRST_ROWS for i in range(MAX_FIRST_ROWS + 1)]
     grid = Grid.of(grid_summary(("all",), {"fork_density": densities}, (1.0,)))
-    assert read_first(grid, a_table(grid)).first is None
+    assert with_first_rows(grid, a_table(grid)).first is None
 
 
 def test_a_summary_of_before_has_the_tables_of_before() -> None:
     summary = as_once_written(a_summary([a_cell(0.5)]))
-    made = of_sections(summary, Grid.of(summary))
+    made = section_tables(summary, Grid.of(summary))
     assert {name for name, table in made.items() if table} == {"numbers", "long", "losses", "exact"}
 
 
 def test_a_whole_study_has_every_table_and_each_row_fits_its_header() -> None:
     summary = a_study(densities=(0.0, 1.0))
-    made = of_sections(summary, Grid.of(summary))
+    made = section_tables(summary, Grid.of(summary))
     assert [name for name, table in made.items() if table is None] == ["modes", "decoders"]
     for table in made.values():
         for one in (table, table.first) if table and table.first else (table,):
