@@ -7,6 +7,7 @@ finished run is not changed. MLflow does not allow `@` in metric names, so pass@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -124,6 +125,8 @@ class Tracker:
         import mlflow
         from mlflow import MlflowClient
 
+        # its lines on database tables would appear between the progress lines
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
         mlflow.set_tracking_uri(self.uri)
         return MlflowClient(self.uri)
 

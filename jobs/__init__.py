@@ -1,1 +1,1 @@
-"""What you submit: one thin entry per verb. `python -m jobs.VERB` equals `forkdiv VERB`."""
+"""Entry points, one per command. `python -m jobs.VERB` is the same as `forkdiv VERB`."""

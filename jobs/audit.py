@@ -1,11 +1,11 @@
-"""Where the decision points of a dataset are, how dense, and which are under-covered.
+"""Find the decision points of a dataset, their density, and those with missing branches.
 
     forkdiv audit --data FILE
     forkdiv audit --data FILE audit.model=CHECKPOINT
     forkdiv audit --config quickstart dataset.fork_density=0.25
 
-FILE is your own data, or a dataset folder of forkdiv's. With audit.model also the positions at
-which that model is unsure are decision points.
+FILE is your own data, or a dataset folder written by forkdiv. With audit.model, positions at which
+that model is uncertain are also decision points.
 """
 
 from __future__ import annotations
@@ -23,13 +23,12 @@ def run(study: StudyConfig) -> None:
     from forkdiv.forks.audit import page, text
     from forkdiv.forks.audit.audit import audit
 
-    study = inputs.named(study.model_copy(update={"sweep": type(study.sweep)()}))
+    study = inputs.with_task_of_data(study.model_copy(update={"sweep": type(study.sweep)()}))
     if study.data is None:
         check_data(study)
     check_writable(study.place.root, study.place.min_free_mib)
-    # of a task of ours the base reads the words; of other data only a model that was named
-    own = study.task.kind != "file"
-    base = study.base if own else None
+    # for a task of forkdiv the base splits texts into words; for a file only audit.model does
+    base = study.base if study.task.kind != "file" else None
     device = "cuda" if study.place.device == "gpu" else "cpu"
     done = audit(
         build(study.task), inputs.examples(study, say), study.audit, study.prompt, base, device

@@ -1,11 +1,11 @@
-"""Two checkpoints that exist, compared on a file of problems: sampled, scored, reported.
+"""Compare two checkpoints on a file of problems: sample both, score both, write a report.
 
     forkdiv compare --base CHECKPOINT --tuned CHECKPOINT --data FILE
     forkdiv compare --base DIR --tuned RUN --data FILE task.grader=math
     forkdiv compare --base DIR --tuned DIR decoder.temperature=0.7
 
-CHECKPOINT is any Hugging Face folder; RUN a folder of checkpoints saved one after the other
-(checkpoint-500, epoch-0003 …). Without --data the problems are those of the config's task.
+CHECKPOINT is a Hugging Face folder; RUN is a folder with the checkpoints that one training saved
+(checkpoint-500, epoch-0003 …). Without --data, the problems are those of the config's task.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from forkdiv import cli
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.errors import refuse
 from forkdiv.models import prompting
-from forkdiv.models.checkpoint import saved_in
+from forkdiv.models.checkpoint import saved_checkpoints
 from forkdiv.tasks.registry import build
 from forkdiv.terminal import say
 from jobs.report import write_results
@@ -25,23 +25,22 @@ from tuning.comparison import Pair, run_comparison
 def run(study: StudyConfig) -> None:
     if study.base is None or study.checkpoint is None:
         raise refuse(
-            "forkdiv compare needs two checkpoints",
+            "compare needs two checkpoints",
             f"base={study.base}, tuned={study.checkpoint}",
             "two Hugging Face checkpoint folders",
             "set --base DIR and --tuned DIR",
         )
-    unit, folders = saved_in(study.checkpoint)
-    wanted = [study.base, *folders.values()]
-    study, guessed = infer_settings.infer(
-        study.model_copy(update={"sweep": type(study.sweep)()}), wanted
+    unit, folders = saved_checkpoints(study.checkpoint)
+    study, inferred = infer_settings.infer(
+        study.model_copy(update={"sweep": type(study.sweep)()}), [study.base, *folders.values()]
     )
-    if guessed:
-        say(f"inferred settings: {'; '.join(guessed)}")
+    if inferred:
+        say(f"inferred settings: {'; '.join(inferred)}")
     base = preflight.check(study, takes_checkpoint=True)
     task = build(study.task)
     tuned = {number: preflight.check_checkpoint(path, task) for number, path in folders.items()}
-    for one in tuned.values():
-        prompting.check_template(one.path, study.prompt)
+    for checkpoint in tuned.values():
+        prompting.check_template(checkpoint.path, study.prompt)
     write_results(study, run_comparison(study, Pair(base, tuned, unit), say))
 
 

@@ -1,12 +1,12 @@
-"""pass@k of samples that lm-evaluation-harness wrote, with limits, against those of the base.
+"""Compute pass@k with confidence intervals from samples of lm-evaluation-harness.
 
     lm_eval run --tasks TASK --log_samples --output_path OUT …
     forkdiv coverage --samples OUT/TUNED --base OUT/BASE
     forkdiv coverage --samples FILE task.kind=file task.grader=math
 
-The task of lm_eval draws several samples of each problem (`repeats: 64`). --samples and --base
-name a samples_*.jsonl, or a folder: then the newest of every task in it. Given more than once,
-files of one task are put together.
+The lm_eval task must draw several samples of each problem (`repeats: 64`). --samples and --base
+take a samples_*.jsonl file, or a folder, of which the newest file of every task is read. If an
+option is repeated, the files of the same task are combined.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def run(
 
     if not samples:
         raise refuse(
-            "forkdiv coverage needs samples",
+            "coverage needs samples",
             "no --samples",
             "a samples_*.jsonl written by lm_eval --log_samples, or a folder of them",
             "add --samples FILE, and --base FILE to compare with the base",
@@ -57,7 +57,7 @@ def _percent(done: Summary) -> str:
 
 
 def _table(done: Summary) -> tuple[list[str], list[list[str]]]:
-    """A row per subset and k: base, tuned, and the paired difference."""
+    """Returns one row per subset and k: base, tuned, and the paired change."""
     bases = {cell.subset: cell for cell in done.base}
     sides = ["base", "tuned", "change from the base"] if bases else ["pass@k"]
     rows = []

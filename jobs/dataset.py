@@ -1,4 +1,4 @@
-"""The SFT dataset of one setting, and its card.
+"""Generate the SFT dataset and print its card.
 
 forkdiv dataset dataset.fork_density=0.25 dataset.examples=800
 forkdiv dataset --config branch-coverage dataset.branch_coverage=2
@@ -21,9 +21,9 @@ def run(study: StudyConfig) -> None:
     check_data(study)
     check_writable(study.place.root, study.place.min_free_mib)
     store = Store.of(study.place)
-    made = dataset.obtain_sft(store, build(study.task), study.dataset, say)
-    say(json.dumps(dataset.read_card(made.path), indent=1))
-    say(f"dataset: {made.path / dataset.EXAMPLES}")
+    artifact = dataset.obtain_sft(store, build(study.task), study.dataset, say)
+    say(json.dumps(dataset.read_card(artifact.path), indent=1))
+    say(f"dataset: {artifact.path / dataset.EXAMPLES}")
 
 
 if __name__ == "__main__":

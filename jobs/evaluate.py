@@ -1,10 +1,10 @@
-"""pass@k of one checkpoint against the base, under one decoder.
+"""Measure pass@k of one checkpoint and of the base with one decoder.
 
     forkdiv evaluate checkpoint=DIR base=DIR
     forkdiv evaluate --config counterfactual base=DIR checkpoint=TUNED_DIR
     forkdiv evaluate dataset.fork_density=0.5 decoder.temperature=0.7
 
-The checkpoint is `checkpoint=DIR`, else the one that `train` makes of the same settings.
+The checkpoint is `checkpoint=DIR`, otherwise the one that `train` makes with the same settings.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ def run(study: StudyConfig) -> None:
     base = preflight.check(study, takes_checkpoint=True)
     study = study.model_copy(update={"sweep": type(study.sweep)()})
     point = single_point(study)
-    given = preflight.check_study_checkpoint(study, base)
-    if given is None:
+    checkpoint = preflight.check_study_checkpoint(study, base)
+    if checkpoint is None:
         check_data(study)
     with open_study(study, base, "evaluate", say) as work:
         study, base = work.study, work.base
-        if given:
-            given = work.shared(given)
-            alone = Point(study.decoder.temperature, study.sft.seed, tuned=False)
-            result = work.pipeline.compared(study, alone, {0: given})
+        if checkpoint:
+            checkpoint = work.shared(checkpoint)
+            untrained = Point(study.decoder.temperature, study.sft.seed, tuned=False)
+            result = work.pipeline.compared(study, untrained, {0: checkpoint})
         else:
             result = work.pipeline.run(point)
-    name = str(given.path) if given else point.name
+    name = str(checkpoint.path) if checkpoint else point.name
     cells = [cell.as_json() for cell in result.cells]
-    found = {"checkpoint": name, "base": str(base.path), "cells": cells}
+    evaluation = {"checkpoint": name, "base": str(base.path), "cells": cells}
     path = study.folder / "evaluation.json"
-    write_text(path, json.dumps(found | {"seconds": result.seconds}, indent=1))
+    write_text(path, json.dumps(evaluation | {"seconds": result.seconds}, indent=1))
     show_table(*_table(result.cells), title=f"{name}: pass@k (change from the base)")
     say(f"evaluation: {path}")
     summary.check_cells(result.cells, untuned="")

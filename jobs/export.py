@@ -1,13 +1,13 @@
-"""Samples and results that are there, in lm-evaluation-harness's file forms, a folder per model.
+"""Export existing samples and results in the file formats of lm-evaluation-harness.
 
     forkdiv export --config quickstart
     forkdiv export --base CHECKPOINT --tuned CHECKPOINT --data FILE
     forkdiv export checkpoint=DIR base=DIR
 
-The first exports every model of a study, the second those of `compare`, the third those of
-`evaluate`. Give the settings that the samples were drawn under. Nothing is drawn here, and no Ray
-starts. `forkdiv coverage --samples FOLDER --base FOLDER` reads the folders back, to the same
-numbers.
+The first example exports every model of a study, the second the models of `compare`, the third
+those of `evaluate`; each model gets a folder. Use the settings with which the samples were drawn.
+This command draws no samples and does not start Ray. To read the folders and compute the same
+numbers, run `forkdiv coverage --samples FOLDER --base FOLDER`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.errors import refuse
 from forkdiv.core.records import Problem
 from forkdiv.core.store import Store, check_writable
-from forkdiv.models.checkpoint import saved_in
+from forkdiv.models.checkpoint import saved_checkpoints
 from forkdiv.sample.evaluation import Evaluation
 from forkdiv.sample.sample_sets import SampleSet
 from forkdiv.tasks.registry import build
@@ -37,39 +37,40 @@ def run(study: StudyConfig) -> None:
     models = models_of(study, store)
     evaluation = Evaluation.of(models[0].study)
     eval, task, problems = evaluation.config, evaluation.task, evaluation.problems
-    found = [(one, _drawn(one, store, problems)) for one in models]
+    exports = [(model, _samples_of(model, store, problems)) for model in models]
     check_writable(study.place.root, study.place.min_free_mib)
-    for one, samples in found:
-        what = Run(
+    for model, samples in exports:
+        run_info = Run(
             task=task.config.kind,
-            model=one.name,
-            checkpoint=str(one.checkpoint.path),
-            decoder=one.study.decoder,
+            model=model.name,
+            checkpoint=str(model.checkpoint.path),
+            decoder=model.study.decoder,
             n=eval.samples,
             ks=eval.ks,
             created=_last_drawn(samples),
         )
         portions = samples.portions(eval.samples)
-        say(f"{one.name}: {write(study.folder / 'harness', what, task, problems, portions)}")
+        say(f"{model.name}: {write(study.folder / 'harness', run_info, task, problems, portions)}")
 
 
 def models_of(study: StudyConfig, store: Store) -> list[Model]:
-    """Those of a pair where a checkpoint is given, else of the study's whole grid."""
+    """Returns the base and the setting `checkpoint` if it is set, otherwise all models of the
+    study's grid."""
     if study.checkpoint is None:
         return list(sweep_models(study, preflight.check_base(study, build(study.task)), store))
-    *_, last = saved_in(study.checkpoint)[1].values()
-    given = [*([study.base] if study.base else []), last]
-    study, _ = infer_settings.infer(study, given)
+    *_, last = saved_checkpoints(study.checkpoint)[1].values()
+    checkpoints = [*([study.base] if study.base else []), last]
+    study, _ = infer_settings.infer(study, checkpoints)
     task = build(study.task)
     base = preflight.check_base(study, task)
     return list(pair_models(study, base, preflight.check_checkpoint(last, task)))
 
 
-def _drawn(model: Model, store: Store, problems: Sequence[Problem]) -> SampleSet:
-    """The model's samples; refused where some were never drawn."""
+def _samples_of(model: Model, store: Store, problems: Sequence[Problem]) -> SampleSet:
+    """Returns the model's samples. Raises UserError if samples are missing."""
     samples, n = model.samples(store), model.study.eval.samples
-    held, all_of_them = samples.stored_indices(), (1 << n) - 1
-    missing = [problem.id for problem in problems if all_of_them & ~held.get(problem.id, 0)]
+    stored, complete = samples.stored_indices(), (1 << n) - 1  # index i is bit i
+    missing = [problem.id for problem in problems if complete & ~stored.get(problem.id, 0)]
     if missing:
         raise refuse(
             f"samples of {model.name} are missing",
@@ -82,7 +83,8 @@ def _drawn(model: Model, store: Store, problems: Sequence[Problem]) -> SampleSet
 
 
 def _last_drawn(samples: SampleSet) -> datetime:
-    """Exported again, the same samples make files of the same names."""
+    """Returns the time of the last sample. File names contain it, so that a repeated export of the
+    same samples writes the same names."""
     return datetime.fromtimestamp(max(part.stat().st_mtime for part in samples.parts), UTC)
 
 

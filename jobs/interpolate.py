@@ -1,11 +1,11 @@
-"""Checkpoints between two others (WiSE-FT), written as ordinary Hugging Face folders.
+"""Interpolate between two checkpoints (WiSE-FT) and write Hugging Face folders.
 
     forkdiv interpolate --base DIR --tuned DIR 0.25 0.5 0.75
     forkdiv interpolate --base RUN/epoch-0001 --tuned RUN/epoch-0016 0.5
 
-The numbers are the values of alpha: 0 is the base, 1 the tuned model, 0.5 half way between. --base
-is any earlier checkpoint of the same model, the base or one saved during training. To measure
-several values of alpha in a study, set sweep.interpolation=[0.5,1].
+The numbers are the values of alpha: 0 is the base, 1 the tuned model, and 0.5 is halfway between
+them. --base is any earlier checkpoint of the same model: the base, or a checkpoint saved during
+training. To measure several values of alpha in a study, set sweep.interpolation=[0.5,1].
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def run(study: StudyConfig) -> None:
 
     if study.base is None or study.checkpoint is None:
         raise refuse(
-            "forkdiv interpolate needs two checkpoints",
+            "interpolate needs two checkpoints",
             f"base={study.base}, tuned={study.checkpoint}",
             "two Hugging Face checkpoint folders",
             "set --base DIR and --tuned DIR",
@@ -35,8 +35,8 @@ def run(study: StudyConfig) -> None:
     store = Store.of(study.place)
     alphas = study.sweep.interpolation or (study.interpolation,)
     with progress_shown(study, "interpolate", say) as progress:
-        made = [interpolate.obtain(store, early, late, alpha, progress) for alpha in alphas]
-    for alpha, checkpoint in zip(alphas, made, strict=True):
+        checkpoints = [interpolate.obtain(store, early, late, alpha, progress) for alpha in alphas]
+    for alpha, checkpoint in zip(alphas, checkpoints, strict=True):
         say(f"alpha {alpha:g}: {checkpoint.path}")
 
 

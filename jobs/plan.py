@@ -1,10 +1,10 @@
-"""What fine-tuning a model takes: shapes, steps, memory. Needs no GPU, no weights and no Ray.
+"""Estimate the steps and the memory of a fine-tuning run. Needs no GPU, weights or Ray.
 
     forkdiv plan --config arithmetic-chain
     forkdiv plan --config arithmetic-chain-7b place.zero_stage=2
     forkdiv plan plan.architecture=MODEL/config.json place.workers=8
 
-Ends with status 2 where the estimate does not fit one GPU.
+Exits with status 2 if the estimate does not fit one GPU.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def run(study: StudyConfig) -> None:
     path = study.plan.architecture or study.base
     if path is None:
         raise refuse(
-            "forkdiv plan needs a model architecture",
+            "plan needs a model architecture",
             "base=null",
             "a config.json, or a folder that contains one",
             "set plan.architecture or base",

@@ -1,9 +1,9 @@
-"""Build a base model: random weights, trained on random walks that heed neither sign nor target.
+"""Pretrain a base model on random walks, which ignore signs and targets.
 
     forkdiv pretrain --config base
     forkdiv pretrain task.degree=4 task.names=24 name=wider
 
-The first builds the base that forkdiv ships again.
+The first example builds the base that forkdiv ships.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ def run(study: StudyConfig) -> None:
     study = study.model_copy(update={"base": None})
     planned = preflight.check_base(study, build(study.task))
     with open_study(study, planned, "pretrain", say, samples=False) as work:
-        made = work.base
+        pretrained = work.base
     aside = target.with_name(".base")
     shutil.rmtree(aside, ignore_errors=True)
-    shutil.copytree(made.path, aside)
+    shutil.copytree(pretrained.path, aside)
     publish_folder(aside, target)
     say(f"base model: {target} ({open_checkpoint(target).fingerprint})")
     say(f"measure it with: forkdiv evaluate base={target} checkpoint={target}")

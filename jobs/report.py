@@ -1,4 +1,4 @@
-"""The report of a finished study, written again from its summary.
+"""Write the report of a finished study again from its summary.
 
 forkdiv report --config quickstart
 forkdiv report --config quickstart --beside runs/one --beside runs/two
@@ -31,7 +31,8 @@ from tuning.shown_samples import shown_samples
 
 
 def run(study: StudyConfig, beside: Sequence[Path] = ()) -> None:
-    """`beside` are result folders of other studies, for one more page that compares them all."""
+    """With `beside`, the result folders of other studies, it also writes a page that compares all
+    studies."""
     path = study.folder / SUMMARY
     if not path.is_file():
         raise refuse(
@@ -49,9 +50,9 @@ def run(study: StudyConfig, beside: Sequence[Path] = ()) -> None:
 
 
 def write_results(study: StudyConfig, done: Summary) -> None:
-    """Report, MLflow and the terminal of what has just been measured.
+    """Writes the report, ends the MLflow run and prints the results of a new summary.
 
-    Raises InvalidResult, after all is written, where a cell cannot be trusted.
+    Raises InvalidResult, after everything is written, if a cell is invalid.
     """
     tracker = Tracker.of(study.place)
     parent = parent_run(study, done.fingerprint)
@@ -60,7 +61,7 @@ def write_results(study: StudyConfig, done: Summary) -> None:
     written = write_report(study, done, run)
     beside = [written.with_name(name) for name in (SUMMARY, samples.PAGE)]
     pictures = sorted(written.parent.glob("figures/*.png"))
-    files = [written, *(one for one in beside if one.is_file()), *pictures]
+    files = [written, *(file for file in beside if file.is_file()), *pictures]
     tracker.finish(parent, summary.metrics(done), files, summary.is_valid(done))
     show_summary(study, done)
     say(f"report: {written}")
@@ -72,32 +73,32 @@ def write_results(study: StudyConfig, done: Summary) -> None:
 
 
 def show_summary(study: StudyConfig, done: Summary) -> None:
-    """The models in one table and the answer in one sentence; all else is in the report."""
+    """Prints one table of the models and a one-sentence answer; the report has all results."""
     grid = Grid.of(done)
-    if warned := warning(done):
-        say(warned)
+    if message := warning(done):
+        say(message)
     title = f"{study.name}: {glance.terminal_title(grid)}"
     show_table(*glance.terminal_table(grid), title=title)
     say(f"{QUESTION} {answer(grid)}")
 
 
 def write_report(study: StudyConfig, done: Summary, run: TrackedRun | None = None) -> Path:
-    """The report's page and the page of samples, in the study's folder. `run` is the study's in
-    MLflow; where it is not given, the one that was kept beside the summary."""
+    """Writes the report and the page of samples to the study's folder; returns the report's path.
+    `run` is the study's MLflow run; by default the one that is recorded next to the summary."""
     links = [*_samples_link(study), *_mlflow_links(run or TrackedRun.kept_in(study.folder))]
     return page.write(done, study.folder, links)
 
 
 def _samples_link(study: StudyConfig) -> list[Link]:
-    """Writes the page of samples. Without samples in the store the report says why there is none:
-    a summary may be reported on another machine than it was made on."""
+    """Writes the page of samples and returns the link to it. If samples are missing in the store,
+    for example on another machine, the report says why there is no page."""
     store = Store.of(study.place)
     try:
         models = reported(models_of(study, store))
         shown = shown_samples(study.name, models, store)
     except (InvalidResult, UserError) as error:
-        say(f"no page of samples: {error}")
-        return [Link("There is no page of samples beside this report: ", str(error), after=". ")]
+        say(f"the page of samples is not written: {error}")
+        return [Link("This report has no page of samples: ", str(error), after=". ")]
     written = samples.write(shown, study.folder)
     say(f"samples: {written}")
     return [Link("", "Samples by problem and verdict", written.name, after=". ")]

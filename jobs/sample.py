@@ -1,4 +1,4 @@
-"""Sample one checkpoint (`checkpoint=DIR`, else the base) on the held-out problems.
+"""Sample one checkpoint (`checkpoint=DIR`, otherwise the base) on the held-out problems.
 
 forkdiv sample checkpoint=DIR decoder.temperature=0.7
 forkdiv sample checkpoint=runs/store/train/FINGERPRINT/epoch-0004
@@ -19,9 +19,9 @@ def run(study: StudyConfig) -> None:
 
     base = preflight.check(study, takes_checkpoint=True)
     evaluation = Evaluation.of(study)
-    given = preflight.check_study_checkpoint(study, base)
+    study_checkpoint = preflight.check_study_checkpoint(study, base)
     with open_study(study, base, "sample", say) as work:
-        checkpoint = work.shared(given) if given else work.base
+        checkpoint = work.shared(study_checkpoint) if study_checkpoint else work.base
         samples = sample_sets.obtain(
             work.store, evaluation, checkpoint, work.sampler, work.progress
         )

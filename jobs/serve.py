@@ -1,12 +1,12 @@
-"""Checkpoints behind an OpenAI-compatible completions route, all of them on one warm engine.
+"""Serve checkpoints with an OpenAI-compatible completions API, all on one warm engine.
 
     forkdiv serve --checkpoints graph-d3-l3
     forkdiv serve --checkpoints BASE RUN place.http.port=8001
 
-A checkpoint is named by its folder, those of a run by the run's and their own: `RUN/epoch-0003`.
-Any OpenAI client samples each of them by its name at http://127.0.0.1:8000/v1. Beyond this machine
-(place.http.host) requests need an API key: FORKDIV_API_KEY where it is set, else one that is
-generated and printed. Ctrl-C ends it.
+The model name of a checkpoint is the name of its folder; for the checkpoints of a run it is
+`RUN/epoch-0003`. OpenAI clients connect to http://127.0.0.1:8000/v1. If the server listens beyond
+this machine (place.http.host), requests need an API key: FORKDIV_API_KEY if it is set, otherwise a
+key that is generated and printed. Press Ctrl-C to stop the server.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from forkdiv.models.checkpoint import (
     Checkpoint,
     check_tensors,
     open_checkpoint,
-    same_shape,
-    saved_in,
+    saved_checkpoints,
+    share_engine,
 )
 from forkdiv.terminal import say
 from tuning import preflight
@@ -43,7 +43,7 @@ def run(study: StudyConfig, checkpoints: Sequence[Path] = ()) -> None:
     key = api_key(http)
     preflight.check_ports(study.place)
     preflight.check_port(http.host, http.port, "place.http.port")
-    # after the checks: Ray's imports take seconds
+    # imported after the checks, because Ray's imports take seconds
     from ray import serve as ray_serve
 
     from forkdiv.sample import deployment
@@ -53,7 +53,9 @@ def run(study: StudyConfig, checkpoints: Sequence[Path] = ()) -> None:
     first = next(iter(served.values()))
     with session.running(study.place):
         spec = session.serving_spec(study, first)
-        shared = {name: session.share(study.place, one) for name, one in served.items()}
+        shared = {
+            name: session.share(study.place, checkpoint) for name, checkpoint in served.items()
+        }
         say("starting the engine (about half a minute on a CPU)")
         app = deploy(spec, shared, http.host, http.port, key)
         try:
@@ -65,11 +67,11 @@ def run(study: StudyConfig, checkpoints: Sequence[Path] = ()) -> None:
 
 
 def named_checkpoints(paths: Sequence[Path]) -> dict[str, Checkpoint]:
-    """The checkpoints by the names that clients use. Raises UserError for none, for two of one
-    name, and for those that one engine cannot hold together."""
+    """Returns the checkpoints by their model names. Raises UserError if there are none, if two have
+    the same name, and if one engine cannot serve them together."""
     served: dict[str, Checkpoint] = {}
     for path in map(base_folder, paths):
-        _, folders = saved_in(path)
+        _, folders = saved_checkpoints(path)
         for folder in folders.values():
             name = path.resolve().name
             name = name if folder == path else f"{name}/{folder.name}"
@@ -83,14 +85,14 @@ def named_checkpoints(paths: Sequence[Path]) -> dict[str, Checkpoint]:
             served[name] = open_checkpoint(folder)
     if not served:
         raise refuse(
-            "forkdiv serve needs a checkpoint",
+            "serve needs a checkpoint",
             "no --checkpoints",
             "Hugging Face checkpoint folders, or a run's folder of checkpoints",
             "add --checkpoints DIR …",
         )
-    first, *others = (one.path for one in served.values())
+    first, *others = (checkpoint.path for checkpoint in served.values())
     for other in others:
-        if not same_shape(other, first):
+        if not share_engine(other, first):
             raise refuse(
                 "one engine cannot serve checkpoints of different architectures or tokenizers",
                 f"{other} and {first}",
@@ -102,16 +104,17 @@ def named_checkpoints(paths: Sequence[Path]) -> dict[str, Checkpoint]:
 
 
 def api_key(http: HttpConfig) -> str | None:
-    """The key that requests must carry; None where only this machine can send any."""
-    if given := os.environ.get(KEY):
-        return given
+    """Returns the API key that requests need; None if only this machine can connect."""
+    if key := os.environ.get(KEY):
+        return key
     address = _address(http.host)
-    here = http.host == "localhost" or (address is not None and address.is_loopback)
-    return None if here else secrets.token_urlsafe(32)
+    is_local = http.host == "localhost" or (address is not None and address.is_loopback)
+    return None if is_local else secrets.token_urlsafe(32)
 
 
 def base_url(http: HttpConfig) -> str:
-    """Where clients reach it: on every interface, by this machine's name."""
+    """Returns the base URL for clients; with this machine's name if the server listens on all
+    interfaces."""
     address = _address(http.host)
     host = socket.gethostname() if address and address.is_unspecified else http.host
     return f"http://[{host}]:{http.port}/v1" if ":" in host else f"http://{host}:{http.port}/v1"
@@ -120,7 +123,7 @@ def base_url(http: HttpConfig) -> str:
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         return ipaddress.ip_address(host)
-    except ValueError:  # a name
+    except ValueError:  # a host name
         return None
 
 
@@ -134,9 +137,9 @@ def _announce(served: dict[str, Checkpoint], http: HttpConfig, key: str | None) 
 
 def _until_stopped() -> None:
     stopped = threading.Event()
-    for one in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(one, lambda *_: stopped.set())
-    while not stopped.wait(0.5):  # with a time limit: a bare wait would not let signals through
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    while not stopped.wait(0.5):  # with a timeout, so that signal handlers can run
         pass
     say("stopping")
 

@@ -1,10 +1,10 @@
-"""A whole study: sweep, table, report, MLflow.
+"""Run a whole study: sweep, table, report, MLflow.
 
     forkdiv study --config quickstart
     forkdiv study --config my.yaml sft.epochs=8 name=mine
     ray job submit --working-dir . -- python -m jobs.study --config quickstart
 
-What is done already is found and not done again.
+Existing results are reused.
 """
 
 from __future__ import annotations

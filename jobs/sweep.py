@@ -1,4 +1,4 @@
-"""Every trial of the grid, and the summary; no report.
+"""Run every trial of the grid and write the summary, without a report.
 
 forkdiv sweep --config quickstart sweep.temperature=[0.5,1.0]
 forkdiv sweep --config quickstart sweep.seed=[0,1,2] name=seeds

@@ -1,4 +1,4 @@
-"""A dataset repaired at its decision points: solutions are added where branches are missing.
+"""Repair a dataset at its decision points: add solutions for missing branches.
 
 forkdiv synthesize --config synthesis dataset.synthesis=enumerator
 forkdiv synthesize --data FILE base=CHECKPOINT synthesis.budget=2000
@@ -27,13 +27,13 @@ Repaired = tuple[list[Example], synthesis.SynthesisReport]
 
 
 def run(study: StudyConfig) -> None:
-    study = _settled(study)
+    study = _with_synthesis(study)
     task = build(study.task)
     synthesis.check(task, study.dataset.synthesis)
     base = preflight.check_base(study, task)
     check_writable(study.place.root, study.place.min_free_mib)
-    kept, report = _sampled(study, base) if _samples(study) else _listed(study, base)
-    out = _write(study, kept, report)
+    rows, report = _sampled(study, base) if _samples(study) else _listed(study, base)
+    out = _write(study, rows, report)
     say(report.sentence())
     say(json.dumps(report.as_json(), indent=1))
     say(f"dataset: {out}")
@@ -44,14 +44,14 @@ def _samples(study: StudyConfig) -> bool:
 
 
 def _listed(study: StudyConfig, base: Checkpoint) -> Repaired:
-    """Repaired with solutions that the task lists: no Ray."""
+    """Repairs the data with solutions that the task lists, without Ray."""
     with progress_shown(study, "synthesize", say) as progress:
         rows = list(inputs.examples(study, progress))
         return synthesis.repair(study, build(study.task), rows, base, None, progress)
 
 
 def _sampled(study: StudyConfig, base: Checkpoint) -> Repaired:
-    """Repaired with samples of the base that a grader calls correct."""
+    """Repairs the data with samples of the base that the grader judges as correct."""
     from tuning.open_study import open_study
 
     preflight.check_ports(study.place)
@@ -62,12 +62,13 @@ def _sampled(study: StudyConfig, base: Checkpoint) -> Repaired:
         )
 
 
-def _settled(study: StudyConfig) -> StudyConfig:
-    """With the task of its data, no axes, and a way: listed solutions where the task has them."""
-    study = inputs.named(study.model_copy(update={"sweep": type(study.sweep)()}))
+def _with_synthesis(study: StudyConfig) -> StudyConfig:
+    """Returns the study with the task of its data, without a sweep, and with dataset.synthesis set:
+    listed solutions if the task can list them, otherwise samples."""
+    study = inputs.with_task_of_data(study.model_copy(update={"sweep": type(study.sweep)()}))
     if study.dataset.synthesis == "none":
-        way = synthesis.ENUMERATOR if build(study.task).enumerates else synthesis.SAMPLES
-        data = study.dataset.model_copy(update={"synthesis": way})
+        source = synthesis.ENUMERATOR if build(study.task).enumerates else synthesis.SAMPLES
+        data = study.dataset.model_copy(update={"synthesis": source})
         study = study.model_copy(update={"dataset": data})
     if study.data is None:
         check_data(study)
@@ -75,12 +76,12 @@ def _settled(study: StudyConfig) -> StudyConfig:
 
 
 def _write(study: StudyConfig, rows: list[Example], report: synthesis.SynthesisReport) -> Path:
-    """The repaired data as Parquet with its card, and as JSONL for other tools."""
+    """Writes the repaired data as Parquet with its card, and as JSONL for other tools."""
     out = study.folder / "synthesized"
     out.mkdir(parents=True, exist_ok=True)
-    what = Identity("synthesis", {"dataset": study.dataset, "synthesis": study.synthesis})
+    data_identity = Identity("synthesis", {"dataset": study.dataset, "synthesis": study.synthesis})
     more = {"synthesis": {"way": study.dataset.synthesis, **report.as_json()}}
-    dataset.write(out, rows, what, build(study.task), more=more)
+    dataset.write(out, rows, data_identity, build(study.task), more=more)
     lines = [{"prompt": row.prompt, "completion": row.response, **_answer(row)} for row in rows]
     write_text(
         out / "examples.jsonl",

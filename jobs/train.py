@@ -1,4 +1,4 @@
-"""Fine-tune the base on one setting's dataset: Ray Train workers, DeepSpeed in each.
+"""Fine-tune the base on its dataset with Ray Train and DeepSpeed.
 
 forkdiv train dataset.fork_density=0.5 sft.epochs=8 sft.save_epochs=[2,4]
 forkdiv train --config own-data task.train=FILE base=DIR sft.lora.rank=16
@@ -21,11 +21,11 @@ def run(study: StudyConfig) -> None:
     base = preflight.check(study)
     study = study.model_copy(update={"sweep": type(study.sweep)()})
     check_data(study)
-    # only data that is synthesised from samples needs the sampler
+    # only synthesis from samples needs the sampler
     samples = study.dataset.synthesis == synthesis.SAMPLES
     with open_study(study, base, "train", say, samples) as work:
-        made = work.pipeline.trained(work.study)
-    for epoch, checkpoint in sft_run.checkpoints(made).items():
+        trained = work.pipeline.trained(work.study)
+    for epoch, checkpoint in sft_run.checkpoints(trained).items():
         say(f"epoch {epoch:g}: {checkpoint.path}")
 
 

@@ -1,13 +1,13 @@
-"""The settings in which two results differ: why one was not found and the work was done again.
+"""Show the settings in which two results differ, to explain why a result was not reused.
 
     forkdiv why 3f9a 81c2
     forkdiv why runs/quickstart runs/mine
     forkdiv why 3f9a place.root=/shared/runs
 
-A result is named by its fingerprint (its folder in runs/store/STAGE/), by the beginning of it, or
-by its folder; a study by its folder of results. A single result is compared with the nearest one of
-its stage. Where results were made from others that differ (a checkpoint from a dataset), those are
-compared too.
+A result is named by its fingerprint (the name of its folder in runs/store/STAGE/), by the first
+characters of it, or by its folder; a study by its folder. A single result is compared with the most
+similar result of its stage. If the results depend on other results that differ (a checkpoint
+depends on a dataset), those are compared too.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ def run(study: StudyConfig, results: Sequence[Path] = ()) -> None:
     known = Results(study.place.root)
     if not 1 <= len(results) <= 2:
         raise refuse(
-            "forkdiv why compares one or two results",
+            "why compares one or two results",
             f"{len(results)}",
             "fingerprints, their first characters, or folders",
             "name two results, or one to compare it with the nearest",
         )
-    first, *others = (known.resolve(str(word)) for word in results)
+    first, *others = (known.resolve(str(name)) for name in results)
     second = others[0] if others else known.nearest(first)
     if second is None:
         raise refuse(

@@ -1,1 +1,1 @@
-"""Sweeps: what varies, one trial, and Ray Tune over trials."""
+"""Studies and sweeps: the search space, one trial, and Ray Tune over the trials."""

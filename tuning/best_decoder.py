@@ -1,8 +1,8 @@
-"""Each model under the decoder that was best for it: a second view, beside equal decoders.
+"""Compares each model with its best decoder, in addition to the comparison with equal decoders.
 
-A decoder that is chosen on the problems it is judged by looks better than it is, so decoders and
-their temperatures are chosen on the validation problems and the models compared on the held-out
-ones. Every model has the same ones to choose from, and the same number of samples of each.
+Choosing a decoder on the problems that it is evaluated on would overestimate its pass@k. So
+decoders and temperatures are chosen on the validation problems, and the models are compared on the
+held-out problems. Every model chooses from the same decoders, with equal numbers of samples.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from tuning.trial import TrialResult
 
 
 def best_decoders(trials: Sequence[TrialResult], config: EvalConfig) -> list[BestDecoder]:
-    """One row per tuned model, subset and k (the smallest and the largest): both decoders,
-    and the paired change with its limits. Empty where nothing was sampled for choosing."""
+    """Returns one row per tuned model, subset and k (the smallest and the largest): the decoders of
+    the base and of the tuned model, and the paired change with its confidence interval. Empty if
+    the study has no validation samples, or only one decoder."""
     usable = [trial for trial in trials if trial.choice and trial.passed]
     base = [trial for trial in usable if not trial.point.tuned]
     models: dict[Point, list[TrialResult]] = {}
@@ -30,7 +31,7 @@ def best_decoders(trials: Sequence[TrialResult], config: EvalConfig) -> list[Bes
         if trial.point.tuned:
             models.setdefault(_without_decoder(trial.point), []).append(trial)
     if not base or len(usable) == len(base) + len(models):
-        return []  # one decoder each: nothing was chosen
+        return []  # only one decoder per model, so there is no choice
     return [
         row
         for point, tuned in models.items()
@@ -48,14 +49,18 @@ def _row(
     tuned: Iterable[TrialResult],
     config: EvalConfig,
 ) -> list[BestDecoder]:
-    ours, theirs = _best(tuned, subset, k), _best(base, subset, k)
-    if ours is None or theirs is None:
+    best_tuned, best_base = _best(tuned, subset, k), _best(base, subset, k)
+    if best_tuned is None or best_base is None:
         return []
-    rows = [i for i, one in enumerate(ours.subsets) if subset in (ALL, one)]
-    strata = [ours.subsets[i] for i in rows]
+    rows = [i for i, name in enumerate(best_tuned.subsets) if subset in (ALL, name)]
+    strata = [best_tuned.subsets[i] for i in rows]
     weights = stats.bootstrap_weights(strata, config.bootstrap, config.seed)
-    own, other = (np.array(one.passed[str(k)])[rows, None] for one in (ours, theirs))
-    (band,) = stats.paired_differences(own, other, weights, config.confidence, strata)
+    passed_tuned, passed_base = (
+        np.array(trial.passed[str(k)])[rows, None] for trial in (best_tuned, best_base)
+    )
+    (interval,) = stats.paired_differences(
+        passed_tuned, passed_base, weights, config.confidence, strata
+    )
     return [
         BestDecoder(
             axes=point.axes,
@@ -63,22 +68,23 @@ def _row(
             seed=point.seed,
             subset=subset,
             k=k,
-            base_temperature=theirs.point.temperature,
-            tuned_temperature=ours.point.temperature,
-            base_decoder=theirs.point.decoder,
-            tuned_decoder=ours.point.decoder,
-            delta=Interval(value=band.value, low=band.low, high=band.high),
+            base_temperature=best_base.point.temperature,
+            tuned_temperature=best_tuned.point.temperature,
+            base_decoder=best_base.point.decoder,
+            tuned_decoder=best_tuned.point.decoder,
+            delta=Interval(value=interval.value, low=interval.low, high=interval.high),
         )
     ]
 
 
 def _best(trials: Iterable[TrialResult], subset: str, k: int) -> TrialResult | None:
-    """The one of highest pass@k on the validation problems; of equals the one nearest 1."""
-    known = [one for one in trials if str(k) in one.choice.get(subset, {})]
-    valid = [one for one in known if all(cell.valid for cell in one.cells)]
+    """Returns the valid trial with the highest pass@k on the validation problems; of equal trials
+    the one with the temperature nearest 1."""
+    known = [trial for trial in trials if str(k) in trial.choice.get(subset, {})]
+    valid = [trial for trial in known if all(cell.valid for cell in trial.cells)]
     return max(
         valid,
-        key=lambda one: (one.choice[subset][str(k)], -abs(one.point.temperature - 1)),
+        key=lambda trial: (trial.choice[subset][str(k)], -abs(trial.point.temperature - 1)),
         default=None,
     )
 

@@ -1,7 +1,7 @@
-"""Two checkpoints that exist, compared: sample both, score both, one summary.
+"""Compares two existing checkpoints: samples and scores both, and writes one summary.
 
-The tuned one may be a whole run: a folder of checkpoints saved one after the other. Then the last
-is compared, and the earlier ones show when coverage was lost.
+The tuned checkpoint may also be a run, a folder with the checkpoints that one training saved. Then
+the last checkpoint is compared with the base, and the earlier ones show when coverage was lost.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from forkdiv.core.progress import Progress, progress_shown
 from forkdiv.core.results import CheckpointPaths, Summary
 from forkdiv.core.store import Store
 from forkdiv.coverage import summary
-from forkdiv.models.checkpoint import Checkpoint, same_shape
+from forkdiv.models.checkpoint import Checkpoint, share_engine
 from forkdiv.sample.evaluation import Evaluation
 from tuning.outcome import obtain_summary, parent_run
 from tuning.space import Point
@@ -24,39 +24,43 @@ from tuning.space import Point
 
 @dataclass(frozen=True)
 class Pair:
-    """The base, and the tuned checkpoints by the number they were saved under."""
+    """The base, and the tuned checkpoints by the epoch or step at which they were saved."""
 
     base: Checkpoint
     tuned: Mapping[float, Checkpoint]
-    unit: str  # what the numbers count: epoch or step
+    unit: str  # of the numbers: epoch or step
 
     @property
     def engines(self) -> list[list[Checkpoint]]:
-        """The checkpoints, those that one engine can hold together."""
+        """The checkpoints, grouped by engine: a group has one architecture and tokenizer."""
         groups: list[list[Checkpoint]] = []
-        for one in [self.base, *self.tuned.values()]:
-            mine = next((g for g in groups if same_shape(one.path, g[0].path)), None)
-            if mine is None:
-                groups.append(mine := [])
-            mine.append(one)
+        for checkpoint in [self.base, *self.tuned.values()]:
+            matching = (group for group in groups if share_engine(checkpoint.path, group[0].path))
+            group = next(matching, None)
+            if group is None:
+                groups.append(group := [])
+            group.append(checkpoint)
         return groups
 
 
 def identity(study: StudyConfig, pair: Pair) -> Identity:
-    """Of the comparison's summary."""
+    """Returns the identity of the comparison's summary."""
     whole = summary.identity(study, pair.base)
-    tuned = {f"tuned-{number}": one.fingerprint for number, one in pair.tuned.items()}
+    tuned = {f"tuned-{number}": tuned.fingerprint for number, tuned in pair.tuned.items()}
     return Identity("study", whole.config, {**whole.parents, **tuned})
 
 
 def run_comparison(study: StudyConfig, pair: Pair, show: Callable[[str], None]) -> Summary:
-    """The comparison's summary, found where it is done, else made; also written to its folder."""
-    what = identity(study, pair)
-    return obtain_summary(study, what, lambda: _run(study, pair, what.fingerprint, show), show)
+    """Returns the comparison's summary, from the store or newly computed; writes it to the study's
+    folder."""
+    summary_identity = identity(study, pair)
+    return obtain_summary(
+        study, summary_identity, lambda: _run(study, pair, summary_identity.fingerprint, show), show
+    )
 
 
 def _run(study: StudyConfig, pair: Pair, fingerprint: str, show: Callable[[str], None]) -> Summary:
-    # after the checks and the look into the store: Ray's imports take seconds
+    # imported after the checks and the look-up in the store, because Ray's imports take seconds
     from tuning import session
     from tuning.record import record
     from tuning.trial import NoSampler, Pipeline
@@ -65,13 +69,14 @@ def _run(study: StudyConfig, pair: Pair, fingerprint: str, show: Callable[[str],
     store = Store.of(study.place)
     with progress_shown(study, "compare", show) as progress, session.running(study.place):
         shared = {
-            one.fingerprint: session.share(study.place, one)
-            for one in [pair.base, *pair.tuned.values()]
+            checkpoint.fingerprint: session.share(study.place, checkpoint)
+            for checkpoint in [pair.base, *pair.tuned.values()]
         }
         for group in pair.engines:
-            _sample(study, [shared[one.fingerprint] for one in group], store, progress)
+            in_group = [shared[checkpoint.fingerprint] for checkpoint in group]
+            _sample(study, in_group, store, progress)
     base = shared[pair.base.fingerprint]
-    tuned = {number: shared[one.fingerprint] for number, one in pair.tuned.items()}
+    tuned = {number: shared[tuned.fingerprint] for number, tuned in pair.tuned.items()}
     parent = parent_run(study, fingerprint)
     pipeline = Pipeline(study, base, store, NoSampler(), progress)
     trials = []
@@ -84,7 +89,7 @@ def _run(study: StudyConfig, pair: Pair, fingerprint: str, show: Callable[[str],
         trials.append(pipeline.compared(study, point, checkpoints))
         record(study, trials[-1], parent, "tuned" if point.tuned else "base", begun)
     seconds = {**pipeline.seconds, "total": time.perf_counter() - started}
-    paths = {str(number): str(one.path) for number, one in pair.tuned.items()}
+    paths = {str(number): str(tuned.path) for number, tuned in pair.tuned.items()}
     return summary.assemble(
         study,
         fingerprint,
@@ -100,15 +105,15 @@ def _run(study: StudyConfig, pair: Pair, fingerprint: str, show: Callable[[str],
 def _sample(
     study: StudyConfig, checkpoints: list[Checkpoint], store: Store, progress: Progress
 ) -> None:
-    """Draw every checkpoint's samples from one engine, which starts for the first of them."""
+    """Draws the samples of all checkpoints with one engine, started for the first checkpoint."""
     from forkdiv.sample.deployment import ServeSampler
     from tuning import session
     from tuning.trial import Pipeline
 
     first = checkpoints[0]
-    own = study.model_copy(update={"base": first.path})
+    engine_study = study.model_copy(update={"base": first.path})
     evaluation = Evaluation.of(study)
-    with session.sampler(own, first) as app:
+    with session.sampler(engine_study, first) as app:
         sampler = ServeSampler(app, study.place.engine)
         pipeline = Pipeline(study, first, store, sampler, progress)
         for checkpoint in checkpoints:

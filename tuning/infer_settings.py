@@ -1,6 +1,6 @@
-"""Settings that a file of problems and two checkpoints suggest, where the user gave none.
+"""Infers settings that the user did not set from the file of problems and the checkpoints.
 
-Each guess is said, so that it can be corrected by the setting it names.
+Every inferred setting is reported with its name, so that the user can set it.
 """
 
 from __future__ import annotations
@@ -18,45 +18,47 @@ from forkdiv.tasks.own_data.checked import read_rows
 from forkdiv.tasks.own_data.config import FileConfig
 from forkdiv.tasks.registry import build
 
-LOOKED_AT = 200  # rows
-MOST_TOKENS = 512
+INSPECTED_ROWS = 200
+MAX_NEW_TOKENS = 512
 
 
 def infer(study: StudyConfig, checkpoints: Sequence[Path]) -> tuple[StudyConfig, list[str]]:
-    """The study with a task for its `data`, a prompt template that every checkpoint has, and
-    room for an answer; and what of it was guessed, a line each.
+    """Returns the study with a task for its `data`, a prompt template that every checkpoint has,
+    and a decoder.max_new_tokens that fits; and the inferred settings, one line each.
 
-    Raises UserError where the file cannot be read or its prompts do not fit.
+    Raises UserError if the file cannot be read or a prompt does not fit the context.
     """
-    said: list[str] = []
+    messages: list[str] = []
     update: dict[str, Any] = {}
     if study.data is not None:
-        update["task"], how = _task(study)
-        said += [how] if how else []
+        update["task"], message = _task(study)
+        messages += [message] if message else []
     if "prompt" not in study.model_fields_set and update:
         template = "chat" if all(map(_has_chat, checkpoints)) else "raw"
         update["prompt"] = study.prompt.model_copy(update={"template": template})
-        why = "every checkpoint has one" if template == "chat" else "not all have a chat template"
-        said.append(f"prompt.template={template} ({why})")
+        has = "every checkpoint has" if template == "chat" else "not every checkpoint has"
+        messages.append(f"prompt.template={template} ({has} a chat template)")
     study = study.model_copy(update=update)
     if study.data is not None and "max_new_tokens" not in study.decoder.model_fields_set:
-        room = _room(study, checkpoints)
-        decoder = study.decoder.model_copy(update={"max_new_tokens": room})
+        max_new_tokens = _max_new_tokens(study, checkpoints)
+        decoder = study.decoder.model_copy(update={"max_new_tokens": max_new_tokens})
         study = study.model_copy(update={"decoder": decoder})
-        said.append(f"decoder.max_new_tokens={room}")
-    return study, said
+        messages.append(f"decoder.max_new_tokens={max_new_tokens}")
+    return study, messages
 
 
 def _task(study: StudyConfig) -> tuple[FileConfig, str]:
-    given = study.task if study.task.kind == "file" else FileConfig(test=study.data)
-    assert isinstance(given, FileConfig)
+    """Returns the task for the study's `data`, and a message about its inferred grader (empty if
+    the user set the grader)."""
+    config = study.task if study.task.kind == "file" else FileConfig(test=study.data)
+    assert isinstance(config, FileConfig)
     assert study.data is not None
-    task = given.model_copy(update={"train": None, "test": study.data})
-    if study.task.kind == "file" and "grader" in given.model_fields_set:
+    task = config.model_copy(update={"train": None, "test": study.data})
+    if study.task.kind == "file" and "grader" in config.model_fields_set:
         return task, ""
     read = read_rows(study.data, task.format, task.columns, frozenset({"answer", "completion"}))
-    grader, why = infer_grader(read.rows[:LOOKED_AT])
-    return task.model_copy(update={"grader": grader}), f"task.grader={grader} ({why})"
+    grader, reason = infer_grader(read.rows[:INSPECTED_ROWS])
+    return task.model_copy(update={"grader": grader}), f"task.grader={grader} ({reason})"
 
 
 def _has_chat(checkpoint: Path) -> bool:
@@ -67,18 +69,21 @@ def _has_chat(checkpoint: Path) -> bool:
     return True
 
 
-def _room(study: StudyConfig, checkpoints: Sequence[Path]) -> int:
-    """Tokens for an answer: what every context leaves beside the longest prompt, at most
-    MOST_TOKENS."""
+def _max_new_tokens(study: StudyConfig, checkpoints: Sequence[Path]) -> int:
+    """Returns the number of tokens that every checkpoint's context leaves after the longest prompt,
+    at most MAX_NEW_TOKENS."""
     from forkdiv.models.loading import load_tokenizer
     from forkdiv.models.prompting import prompt_ids
 
     problems = build(study.task).heldout(study.eval.split, study.eval.problems)
-    rooms = []
+    free = [MAX_NEW_TOKENS]
     for folder in checkpoints:
         context = read_config(folder).get("max_position_embeddings") or 1 << 30
         tokenizer = load_tokenizer(folder)
-        lengths = {one.id: len(prompt_ids(tokenizer, one.prompt, study.prompt)) for one in problems}
+        lengths = {
+            problem.id: len(prompt_ids(tokenizer, problem.prompt, study.prompt))
+            for problem in problems
+        }
         longest = max(lengths, key=lengths.__getitem__)
         if lengths[longest] >= context:
             raise refuse(
@@ -87,5 +92,5 @@ def _room(study: StudyConfig, checkpoints: Sequence[Path]) -> int:
                 f"fewer than {context} tokens",
                 "remove the problem, or use a checkpoint with a longer context",
             )
-        rooms.append(context - lengths[longest])
-    return min(MOST_TOKENS, *rooms)
+        free.append(context - lengths[longest])
+    return min(free)

@@ -1,4 +1,4 @@
-"""The live line of a sweep: which trial of how many, what it does, and how long the rest takes."""
+"""The live status line of a sweep: the current trial, its progress, and the remaining time."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from tuning.space import Point
 
 
 class LiveSweep:
-    """Follows the events of a sweep's trials; while its `with` block runs, a terminal shows
-    `text` below all other lines."""
+    """Follows the events of a sweep's trials. In its `with` block, a terminal shows `text` as its
+    last line."""
 
     def __init__(
         self, grid: Sequence[Point], at_once: int, clock: Callable[[], float] = time.time
     ) -> None:
-        self._trains = _train_of(grid)
+        self._trains = _trials_that_train(grid)
         self._at_once, self._clock = at_once, clock
-        self._began: dict[str, float] = {}  # by trial: the time of its first event
-        self._took: dict[str, float] = {}  # by finished trial: its seconds
+        self._began: dict[str, float] = {}  # trial -> time of its first event
+        self._took: dict[str, float] = {}  # finished trial -> its seconds
         self._latest = ""
         self._stack = ExitStack()
 
@@ -34,7 +34,7 @@ class LiveSweep:
         self._stack.close()
 
     def event(self, event: Event) -> None:
-        """Take note of an event. Those of other stages are what goes on before the trials."""
+        """Records an event. Events without a trial describe the work before the trials."""
         if event.who in self._trains:
             self._began.setdefault(event.who, event.time)
             if event.finished:
@@ -42,7 +42,7 @@ class LiveSweep:
         self._latest = f"{event.who}: {event.message}"
 
     def text(self) -> str:
-        """`trial 4 of 12, about 6 min 20 s left · density=0.5 T=1: sampled 512/2048, …`"""
+        """`trial 4 of 12, about 6 min 20 s left · density=0.5 T=1: sampling: 512/2048, …`"""
         done, total = len(self._took), len(self._trains)
         if not self._began:
             return f"{total} trials scheduled · {self._latest}"
@@ -51,8 +51,9 @@ class LiveSweep:
         return f"trial {min(done + 1, total)} of {total}{about} · {self._latest}"
 
     def seconds_left(self) -> float | None:
-        """From the mean of the trials that have finished, those that train and those that only
-        sample apart; None before one of a kind that is still to come has finished."""
+        """Estimates the remaining seconds from the mean time of finished trials, separately for
+        trials that train and trials that only sample. None if trials of a kind remain and none of
+        that kind has finished."""
         means = {}
         for trains in (True, False):
             took = [t for name, t in self._took.items() if self._trains[name] is trains]
@@ -64,19 +65,20 @@ class LiveSweep:
             mean = means[trains]
             if mean is None:
                 return None
-            passed = self._clock() - self._began[name] if name in self._began else 0.0
-            left += max(mean - passed, 0.0)
+            elapsed = self._clock() - self._began[name] if name in self._began else 0.0
+            left += max(mean - elapsed, 0.0)
         return left / self._at_once
 
 
-def _train_of(grid: Sequence[Point]) -> dict[str, bool]:
-    """Whether each trial, by name and in order, is the first of a model that is to be trained:
-    the others find its checkpoint."""
+def _trials_that_train(grid: Sequence[Point]) -> dict[str, bool]:
+    """Returns by trial name, in order, whether the trial is the first of a tuned model. The first
+    trains the model; the others reuse its checkpoint."""
     trained: set[tuple[object, ...]] = set()
     trains = {}
     for point in grid:
-        apart = {"temperature", "decoder", "interpolation"}
-        model = tuple(value for name, value in asdict(point).items() if name not in apart)
+        after_training = {"temperature", "decoder", "interpolation"}
+        values = asdict(point).items()
+        model = tuple(value for name, value in values if name not in after_training)
         trains[point.name] = point.tuned and model not in trained
         trained.add(model)
     return trains

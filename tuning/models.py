@@ -1,4 +1,4 @@
-"""The models of a study: told from its settings alone, whether or not they are made yet."""
+"""The models of a study, from its settings; they may not exist yet."""
 
 from __future__ import annotations
 
@@ -20,45 +20,48 @@ from tuning.space import Point, at, points
 
 @dataclass(frozen=True)
 class Model:
-    """A checkpoint under one decoder; `study` has the settings of its point of the grid."""
+    """A checkpoint with one decoder; `study` has the settings of its grid point."""
 
     name: str
     study: StudyConfig
     checkpoint: Checkpoint
 
     def samples(self, store: Store) -> SampleSet:
-        """Where its samples are, or will be."""
+        """Returns the model's sample set, which may not exist yet."""
         return sample_sets.planned(store, Evaluation.of(self.study), self.checkpoint)
 
 
 def sweep_models(study: StudyConfig, base: Checkpoint, store: Store) -> Iterator[Model]:
-    """The base and the ends of fine-tuning at every point of the study's grid."""
+    """Yields the model of every point of the study's grid: the base, or a tuned checkpoint."""
     for point in points(study):
-        own = at(study, point)
-        yield Model(point.name, own, tuned_checkpoint(own, base, store) if point.tuned else base)
+        trial_study = at(study, point)
+        checkpoint = tuned_checkpoint(trial_study, base, store) if point.tuned else base
+        yield Model(point.name, trial_study, checkpoint)
 
 
 def pair_models(study: StudyConfig, base: Checkpoint, other: Checkpoint) -> Iterator[Model]:
-    """The base and one checkpoint that exists, under the study's own decoder."""
+    """Yields the base and one existing checkpoint, with the study's decoder."""
     for checkpoint, is_tuned in ((base, False), (other, True)):
         point = Point(study.decoder.temperature, study.sft.seed, tuned=is_tuned)
         yield Model(point.name, study, checkpoint)
 
 
 def reported(models: Iterable[Model]) -> list[Model]:
-    """Those that a report speaks of first: at the temperature nearest 1, of the first seed and,
-    where the study varies decoders, under the first."""
-    known = list(models)
-    near = min((one.study.decoder.temperature for one in known), key=lambda t: (abs(t - 1), t))
+    """Returns the models that a report shows first: with the temperature nearest 1, the first seed
+    and the first decoder."""
+    models = list(models)
+    temperatures = {model.study.decoder.temperature for model in models}
+    nearest = min(temperatures, key=lambda t: (abs(t - 1), t))
     first: dict[str, Model] = {}
-    for one in known:
-        if one.study.decoder.temperature == near:
-            first.setdefault(one.checkpoint.fingerprint, one)
+    for model in models:
+        if model.study.decoder.temperature == nearest:
+            first.setdefault(model.checkpoint.fingerprint, model)
     return list(first.values())
 
 
 def tuned_checkpoint(study: StudyConfig, base: Checkpoint, store: Store) -> Checkpoint:
-    """What fine-tuning the base under the study's own settings ends with."""
+    """Returns the last checkpoint of fine-tuning the base with the study's settings; it may not
+    exist yet."""
     data = dataset.sft_identity(build(study.task), study.dataset).fingerprint
     if study.dataset.synthesis != "none":
         data = synthesis.identity(study, data, base.fingerprint).fingerprint

@@ -1,6 +1,5 @@
-"""A study opened for work: its progress shown, Ray running, its base in reach, a sampler starting.
-
-Every verb that needs Ray opens its study here.
+"""Opens a study for a command that needs Ray: shows its progress, starts or joins Ray, makes the
+base available to all nodes, and starts a sampler.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from tuning.trial import NoSampler, Pipeline
 
 @dataclass(frozen=True)
 class OpenStudy:
-    """The study with its base where every node can read it, and what works on it.
+    """An opened study; every node can read its base.
 
-    `app` is the name of the sampler's Serve application, None where there is none. `seconds` are
-    those that Ray and the base took.
+    `app` is the name of the sampler's Serve application, or None without a sampler. `seconds` has
+    the start times of Ray and of the base.
     """
 
     study: StudyConfig
@@ -37,16 +36,16 @@ class OpenStudy:
 
     @property
     def sampler(self) -> SamplerClient:
-        """Draws samples; without an application it raises InvalidResult where one is asked for."""
+        """A client of the sampler; without a sampler, a client that raises InvalidResult."""
         return ServeSampler(self.app, self.study.place.engine) if self.app else NoSampler()
 
     @property
     def pipeline(self) -> Pipeline:
-        """The stages, bound to the study."""
+        """The pipeline of the study."""
         return Pipeline(self.study, self.base, self.store, self.sampler, self.progress)
 
     def shared(self, checkpoint: Checkpoint) -> Checkpoint:
-        """Another checkpoint, where every node can read it."""
+        """Returns another checkpoint in a folder that every node can read."""
         return session.share(self.study.place, checkpoint)
 
 
@@ -59,7 +58,7 @@ def open_study(
     samples: bool = True,
     watch: Callable[[Event], None] = lambda event: None,
 ) -> Iterator[OpenStudy]:
-    """The study opened for the block; with `samples` a sampler starts in the background."""
+    """Opens the study for the block; with `samples`, a sampler starts in the background."""
     started = time.perf_counter()
     with progress_shown(study, who, show, watch) as progress:
         progress("starting Ray")

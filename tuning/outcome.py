@@ -1,4 +1,4 @@
-"""The summary of a study or a comparison: found where it is done, else made and published."""
+"""The summary of a study or a comparison: read from the store, or computed and stored."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from forkdiv.coverage import summary
 from forkdiv.tracking import Tracker
 
 SUMMARY = "summary.json"
-NOT_SHOWN = {"place", "pretrain", "base", "checkpoint", "audit", "data", "plan"}
+NOT_LOGGED = {"place", "pretrain", "base", "checkpoint", "audit", "data", "plan"}
 
 
 def obtain_summary(
@@ -24,10 +24,10 @@ def obtain_summary(
     make: Callable[[], Summary],
     show: Callable[[str], None],
 ) -> Summary:
-    """The summary of that identity, also written to the study's folder.
+    """Returns the summary with this identity, and writes it to the study's folder.
 
-    One that `make` has just made is published where it can be trusted; one with invalid cells is
-    not, so that the next run tries them again.
+    A summary that `make` computes is stored only if all its cells are valid, so that the next run
+    repeats what failed.
     """
     store = Store.of(study.place)
     if artifact := store.find(identity):
@@ -38,23 +38,24 @@ def obtain_summary(
         if summary.is_valid(done):
             text = json.dumps(done.as_json())
             store.obtain(identity, lambda path: write_text(path / SUMMARY, text))
-    done = done.under_name(study.name)  # one that was found may have been made under another name
+    done = done.under_name(study.name)  # a study with another name may have stored it
     write_summary(done, study.folder)
     return done
 
 
 def write_summary(done: Summary, folder: Path) -> None:
+    """Writes the summary to `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / SUMMARY, json.dumps(done.as_json(), indent=1))
 
 
 def parent_run(study: StudyConfig, fingerprint: str) -> str:
-    """The study's run in MLflow, created where it does not exist."""
+    """Returns the id of the study's MLflow run; creates the run if it does not exist."""
     return Tracker.of(study.place).study(fingerprint, study.name, _flat(study))
 
 
 def _flat(study: StudyConfig) -> dict[str, str]:
-    """The study's settings as MLflow params, dotted."""
+    """Returns the study's settings as MLflow params with dotted names."""
     flat: dict[str, str] = {}
 
     def walk(prefix: str, node: Any) -> None:
@@ -64,5 +65,5 @@ def _flat(study: StudyConfig) -> dict[str, str]:
         else:
             flat[prefix] = json.dumps(node) if isinstance(node, list) else str(node)
 
-    walk("", canonical(study.model_dump(mode="json", exclude=NOT_SHOWN)))
+    walk("", canonical(study.model_dump(mode="json", exclude=NOT_LOGGED)))
     return flat

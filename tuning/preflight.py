@@ -1,4 +1,4 @@
-"""Everything that can be refused is refused here, before any work starts."""
+"""Checks of the settings, before any work starts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from forkdiv.models.checkpoint import (
     check_vocabulary,
     open_checkpoint,
     read_config,
-    same_shape,
+    share_engine,
 )
 from forkdiv.models.prompting import check_template
 from forkdiv.tasks.base import Task, too_few
@@ -23,9 +23,9 @@ from forkdiv.train.pretrain import CONTEXT, planned_base
 
 
 def check(study: StudyConfig, takes_checkpoint: bool = False) -> Checkpoint:
-    """All checks for a verb that samples or fine-tunes; returns the base.
+    """Runs all checks for a command that samples or fine-tunes; returns the base.
 
-    Raises UserError for the first thing found wrong.
+    Raises UserError for the first problem.
     """
     if study.checkpoint and not takes_checkpoint:
         raise refuse(
@@ -37,14 +37,14 @@ def check(study: StudyConfig, takes_checkpoint: bool = False) -> Checkpoint:
     task = build(study.task)
     base = check_base(study, task)
     check_lengths(study, base.path, task)
-    task.heldout(study.eval.split, study.eval.problems)  # refuses what the task cannot supply
+    task.heldout(study.eval.split, study.eval.problems)  # raises UserError for too few problems
     check_writable(study.place.root, study.place.min_free_mib)
     check_ports(study.place)
     return base
 
 
 def check_base(study: StudyConfig, task: Task) -> Checkpoint:
-    """The base: a folder that is there, or the one that `pretrain` will make."""
+    """Checks and returns the base: an existing folder, or the base that `pretrain` will build."""
     if reason := task.unavailable():
         raise refuse(
             "this task cannot run on this machine",
@@ -54,9 +54,9 @@ def check_base(study: StudyConfig, task: Task) -> Checkpoint:
         )
     if study.base is None:
         base = planned_base(Store.of(study.place), task, study.pretrain)
-        needed = (study.pretrain.examples, task.available("pretrain"))
-        if needed[0] > needed[1]:
-            raise too_few("pretrain", *needed)
+        examples, available = study.pretrain.examples, task.available("pretrain")
+        if examples > available:
+            raise too_few("pretrain", examples, available)
         if study.prompt.template != "raw":
             raise refuse(
                 "a pretrained base model (base=null) has no tokens for a prompt template",
@@ -71,23 +71,25 @@ def check_base(study: StudyConfig, task: Task) -> Checkpoint:
 
 
 def check_checkpoint(path: Path, task: Task) -> Checkpoint:
-    """Refuse a folder that is no checkpoint, or one that does not know the task's words."""
+    """Returns the checkpoint. Raises UserError if the folder is not a checkpoint, or its tokenizer
+    lacks words of the task."""
     checkpoint = open_checkpoint(path)
     check_vocabulary(path, task.vocabulary())
     return checkpoint
 
 
 def check_study_checkpoint(study: StudyConfig, base: Checkpoint) -> Checkpoint | None:
-    """The checkpoint that a study names, checked beside its base; None where it names none."""
+    """Checks and returns the checkpoint of the setting `checkpoint`; None if it is not set."""
     if study.checkpoint is None:
         return None
     return check_same_engine(study.checkpoint, base, build(study.task))
 
 
 def check_same_engine(path: Path, base: Checkpoint, task: Task) -> Checkpoint:
-    """As `check_checkpoint`, for one that shares the base's engine."""
+    """As `check_checkpoint`, but also raises UserError if the checkpoint cannot use the base's
+    engine."""
     checkpoint = check_checkpoint(path, task)
-    if not same_shape(path, base.path):
+    if not share_engine(path, base.path):
         raise refuse(
             f"the checkpoint {path} has another architecture or tokenizer than the base",
             "a different config.json or tokenizer.json",
@@ -98,7 +100,8 @@ def check_same_engine(path: Path, base: Checkpoint, task: Task) -> Checkpoint:
 
 
 def check_lengths(study: StudyConfig, base: Path, task: Task) -> None:
-    """Refuse settings under which no correct answer could be given."""
+    """Raises UserError if a correct response does not fit decoder.max_new_tokens, or a prompt and a
+    response do not fit the context."""
     longest = task.longest_response()
     if longest and study.decoder.max_new_tokens < longest:
         raise refuse(
@@ -107,10 +110,10 @@ def check_lengths(study: StudyConfig, base: Path, task: Task) -> None:
             f"at least {longest} for this task",
             "raise decoder.max_new_tokens",
         )
-    shape = base if study.base else study.pretrain.start  # of a base that is not there yet
+    shape = base if study.base else study.pretrain.start  # the base may not exist yet
     context = read_config(shape).get("max_position_embeddings") if shape else CONTEXT
     prompt = task.heldout(study.eval.split, study.eval.problems)[0].prompt
-    # words are a lower bound of tokens: what fails here cannot fit
+    # the number of words is a lower bound of the number of tokens
     needed = len(prompt.split()) + study.decoder.max_new_tokens
     if context is not None and needed > context:
         raise refuse(
@@ -122,12 +125,13 @@ def check_lengths(study: StudyConfig, base: Path, task: Task) -> None:
 
 
 def ray_address(place: PlaceConfig) -> str | None:
-    """The address of the Ray to join, or None where one is started. RAY_ADDRESS is set in jobs."""
+    """Returns the address of the Ray cluster to join; None if a local Ray is started. Ray sets
+    RAY_ADDRESS in submitted jobs."""
     return place.ray_address or os.environ.get("RAY_ADDRESS") or None
 
 
 def check_ports(place: PlaceConfig) -> None:
-    """Refuse a dashboard port that is taken."""
+    """Raises UserError if the dashboard's port is in use."""
     if ray_address(place) or not place.dashboard:
         return
     check_port(
@@ -136,7 +140,7 @@ def check_ports(place: PlaceConfig) -> None:
 
 
 def check_port(host: str, port: int, setting: str, otherwise: str = "") -> None:
-    """Refuse an address on which nothing can listen now."""
+    """Raises UserError if a server cannot listen on `host:port`."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

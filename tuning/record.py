@@ -1,4 +1,4 @@
-"""A trial as MLflow shows it: equal names in every run, so that its comparison views work."""
+"""The MLflow run of a trial. Names are equal in all runs, so that MLflow can compare them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tuning.trial import TrialResult
 def record(
     study: StudyConfig, result: TrialResult, parent: str, name: str, started: float
 ) -> dict[str, float]:
-    """Write the trial's run under its `parent`; `study` is the study at the trial's point and
-    `started` in seconds since the epoch. Returns its metrics."""
+    """Writes the trial's run as a child of `parent`; returns its metrics. `study` has the settings
+    of the trial's point; `started` is in seconds since the epoch."""
     # matplotlib takes a second to import
     from forkdiv.report.figures import curve_figure
 
@@ -37,10 +37,11 @@ def record(
 
 
 def headline_metrics(cells: Sequence[Cell]) -> dict[str, float]:
-    """Flat numbers under the same names in every run: all problems plain, subsets by prefix.
+    """Returns flat metrics with the same names in every run; those of a subset have its name as a
+    prefix.
 
-    MLflow's comparison views need equal keys; a metric that does not hold in a run (the
-    difference of the base to itself) is left out, not made zero.
+    A metric that a run does not have (the change from the base, for the base itself) is left out
+    instead of zero.
     """
     metrics: dict[str, float] = {}
     for cell in cells:
@@ -65,29 +66,30 @@ def headline_metrics(cells: Sequence[Cell]) -> dict[str, float]:
 
 
 def _effort(result: TrialResult) -> dict[str, float]:
-    """What sampling took this time; nothing where all samples were there."""
-    passed = result.seconds.get("sample", 0.0)
-    if not result.drawn or not passed:
+    """Returns the number of drawn samples and their rate; empty if all samples existed."""
+    seconds = result.seconds.get("sample", 0.0)
+    if not result.drawn or not seconds:
         return {}
-    return {"samples_drawn": float(result.drawn), "samples_per_s": result.drawn / passed}
+    return {"samples_drawn": float(result.drawn), "samples_per_s": result.drawn / seconds}
 
 
 def _at_forks(forks: AtForks | None) -> dict[str, float]:
-    """Accuracy and entropy (nats) at the forks of each kind, numbered where they are in a row."""
+    """Returns accuracy and entropy (nats) at the forks of each kind; names end with the fork's
+    number if a response has several forks."""
     metrics: dict[str, float] = {}
     depths = forks.depths if forks else ()
-    several = any(one.depth > 1 for one in depths)
-    for one in depths:
-        kind = f"{'signed' if one.signed else 'unsigned'}_fork"
-        name = f"{kind}_{one.depth}" if several else kind
-        metrics[f"{name}_accuracy"] = one.accuracy.value
-        metrics[f"{name}_entropy"] = one.entropy
+    several = any(fork.depth > 1 for fork in depths)
+    for fork in depths:
+        kind = f"{'signed' if fork.signed else 'unsigned'}_fork"
+        name = f"{kind}_{fork.depth}" if several else kind
+        metrics[f"{name}_accuracy"] = fork.accuracy.value
+        metrics[f"{name}_entropy"] = fork.entropy
     return metrics
 
 
 def dynamics(result: TrialResult) -> list[dict[str, float]]:
-    """pass@k and its change by epoch, one row per saved checkpoint: what MLflow draws as a
-    curve. Empty where only the last one was saved."""
+    """Returns pass@k and its change by epoch, one row per saved checkpoint, which MLflow draws as a
+    curve. Empty if only the last checkpoint was saved."""
     if not result.dynamics:
         return []
     rows: dict[float, dict[str, float]] = {}
@@ -107,14 +109,15 @@ def dynamics(result: TrialResult) -> list[dict[str, float]]:
 
 
 def params(point: Point) -> dict[str, float | str]:
-    """What varies, as numbers where it is one: MLflow's comparison opens with the first few
-    parameters, and constants would fill its axes. The base has no values on the axes of tuning."""
-    own = {"temperature": point.temperature, "seed": point.seed, "tuned": int(point.tuned)}
-    return own | ({"decoder": point.decoder} if point.decoder else {}) | point.varied
+    """Returns the settings that vary, as numbers if possible. Constants are left out, because
+    MLflow's comparison view opens with the first few parameters. The base has no values on the
+    axes of fine-tuning."""
+    common = {"temperature": point.temperature, "seed": point.seed, "tuned": int(point.tuned)}
+    return common | ({"decoder": point.decoder} if point.decoder else {}) | point.varied
 
 
 def tags(study: StudyConfig) -> dict[str, str]:
-    """What was in force without varying, the effective decoder first of all."""
+    """Returns all settings of the trial, including the effective decoder."""
     settings = {
         "task": study.task,
         "prompt": study.prompt,
@@ -138,5 +141,5 @@ def _prefix(cell: Cell) -> str:
 
 
 def _ends(ks: Iterable[int]) -> list[int]:
-    found = sorted(ks)
-    return sorted({*found[:1], *found[-1:]})
+    ordered = sorted(ks)
+    return sorted({*ordered[:1], *ordered[-1:]})

@@ -1,4 +1,4 @@
-"""A Ray to run on, and the sampler on it: joined where one is named, else started for the study."""
+"""Ray and the sampler of a study: joins the Ray cluster that is set, or starts a local Ray."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from forkdiv.train.pretrain import obtain_base
 from tuning.preflight import ray_address
 
 PROOF_PROMPTS, PROOF_TOKENS, SERVED_TOKENS = 4, 256, 16
-# A trial waits for workers and replicas and hardly computes: next to no CPU of its own, or
-# trials that hold every CPU would wait for ever for their own workers.
+# A trial mostly waits for its workers and replicas. It reserves almost no CPU: trials that reserved
+# all CPUs would wait for their own workers for ever.
 TRIAL_CPUS = 0.01
 CHECKPOINT = "checkpoint"
 
 
 @contextmanager
 def running(place: PlaceConfig) -> Iterator[None]:
-    """A connected Ray for the block. One that was started here takes a token and ends."""
+    """Connects to Ray for the block. A local Ray requires a token and ends with the block."""
     address = ray_address(place)
     if address:
         ray.init(address=address, log_to_driver=False, ignore_reinit_error=False)
@@ -44,7 +44,7 @@ def running(place: PlaceConfig) -> Iterator[None]:
         _speed_up_ray_train(place)
         _load_own_packages_first()
         ray.init(
-            address="local",  # the default joins whatever `ray start` last left on this machine
+            address="local",  # the default would join a Ray that `ray start` left on this machine
             num_cpus=place.num_cpus,
             include_dashboard=place.dashboard,
             dashboard_host="127.0.0.1",
@@ -53,7 +53,7 @@ def running(place: PlaceConfig) -> Iterator[None]:
             logging_level="ERROR",
         )
     try:
-        if not address:  # a cluster may grow; this machine does not
+        if not address:  # a cluster may add nodes; this machine cannot
             _check_resources(place)
         yield
     finally:
@@ -61,23 +61,25 @@ def running(place: PlaceConfig) -> Iterator[None]:
 
 
 def _speed_up_ray_train(place: PlaceConfig) -> None:
-    """Ray Train's waits and helpers are made for clusters; read by its processes, which take the
-    environment of this one. What the user has set stays."""
+    """Shortens waits of Ray Train that are meant for clusters. Its processes inherit the variables
+    from this process; variables that the user set are not changed."""
     os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1" if place.dashboard else "0")
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # not 2: it polls for an end
-    # a process that waits for this one machine to be taken away
+    # 0.5 instead of 2 s: Ray Train detects the end of training by this poll
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    # a process that watches for preempted nodes; there is only this machine
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
 
 
 def _load_own_packages_first() -> None:
-    """Ray puts the current folder before all others on its workers' search path. A folder
-    `tuning` or `jobs` of the user's own there would be imported in place of ours, so workers load
-    ours as they start, before Ray adds that folder."""
+    """Makes workers import forkdiv's packages when they start. Ray then puts the current folder
+    first on their search path, and a folder `tuning` or `jobs` of the user there would be imported
+    instead of forkdiv's."""
     os.environ.setdefault("RAY_preload_python_modules", "forkdiv,jobs,tuning")
 
 
 def _check_resources(place: PlaceConfig) -> None:
-    """Refuse what would wait for ever for CPUs or GPUs that this machine does not have."""
+    """Raises UserError if the study needs more CPUs or GPUs than this machine has; it would wait
+    for them for ever."""
     trials = place.max_concurrent_trials
     gpu = place.device == "gpu"
     needs = {
@@ -90,15 +92,15 @@ def _check_resources(place: PlaceConfig) -> None:
     for kind, needed in needs.items():
         if needed > has.get(kind, 0.0):
             raise refuse(
-                f"this machine has too few {kind}s for the settings of place",
-                f"{needed:g} needed",
+                f"the settings of place need more {kind}s than this machine has",
+                f"{needed:g} {kind}s",
                 f"at most {has.get(kind, 0.0):g}",
                 "lower place.workers, place.cpus_per_worker or place.max_concurrent_trials",
             )
 
 
 def dashboard(place: PlaceConfig) -> str | None:
-    """Where to watch a Ray that was started here, and the token it asks for."""
+    """Returns a line with the address and token of the local dashboard; None if there is none."""
     if ray_address(place) or not place.dashboard:
         return None
     token = os.environ.get("RAY_AUTH_TOKEN")
@@ -107,11 +109,12 @@ def dashboard(place: PlaceConfig) -> str | None:
 
 
 def _require_token() -> None:
-    """Ray listens on every interface, and whoever reaches it may run code: no token, no entry.
+    """Sets a token for Ray, which listens on every interface and runs the code of anyone who can
+    connect.
 
-    RAY_AUTH_MODE itself is left to Ray, which turns tokens on for a cluster that it starts, and
-    reads the variable too early for it to be set here. Without a token in the environment it
-    would write one into the home directory.
+    RAY_AUTH_MODE is not set: Ray requires tokens by default for a local cluster, and reads the
+    variable too early to set it here. Without a token in the environment, Ray would write one to
+    the home directory.
     """
     if "RAY_AUTH_TOKEN_PATH" not in os.environ:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
@@ -120,10 +123,10 @@ def _require_token() -> None:
 def prepare_base(
     study: StudyConfig, base: Checkpoint, progress: Progress
 ) -> tuple[StudyConfig, Checkpoint]:
-    """The study with its base where every node can read it: built, or copied into the store.
+    """Returns the study and its base, which is pretrained if the study has none and copied to the
+    store on a cluster, where the driver's folders may not exist on other nodes.
 
-    On a cluster the driver's folder is not the workers'. The fingerprint of a copy is that of
-    its content and stays the same.
+    A copy keeps its fingerprint, which depends only on the content.
     """
     if study.base is None:
         store = Store.of(study.place)
@@ -134,12 +137,12 @@ def prepare_base(
 
 
 def share(place: PlaceConfig, checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint where every node can read it; see `prepare_base`."""
+    """Returns the checkpoint in a folder that every node can read; see `prepare_base`."""
     if not ray_address(place):
         return checkpoint
-    what = Identity("base", {}, {"content": checkpoint.fingerprint})
-    held = Store.of(place).obtain(what, lambda folder: _copy(checkpoint.path, folder))
-    return Checkpoint(held.path / CHECKPOINT, checkpoint.fingerprint)
+    copy_identity = Identity("base", {}, {"content": checkpoint.fingerprint})
+    copy = Store.of(place).obtain(copy_identity, lambda folder: _copy(checkpoint.path, folder))
+    return Checkpoint(copy.path / CHECKPOINT, checkpoint.fingerprint)
 
 
 def _copy(path: Path, folder: Path) -> None:
@@ -148,7 +151,7 @@ def _copy(path: Path, folder: Path) -> None:
 
 @contextmanager
 def sampler(study: StudyConfig, base: Checkpoint) -> Iterator[str]:
-    """The sampler's application for the block, starting in the background; yields its name."""
+    """Starts the sampler's Serve application in the background for the block; yields its name."""
     name = deployment.deploy(engine_spec(study, base))
     try:
         yield name
@@ -157,7 +160,8 @@ def sampler(study: StudyConfig, base: Checkpoint) -> Iterator[str]:
 
 
 def engine_spec(study: StudyConfig, base: Checkpoint) -> EngineSpec:
-    """One engine for the base and all that is trained from it; proved on validation prompts."""
+    """Returns the settings of the engine for the base and the checkpoints tuned from it. Swaps are
+    proved on prompts of the validation split, if it has enough."""
     task = build(study.task)
     split = "validation" if task.available("validation") >= PROOF_PROMPTS else study.eval.split
     prompts = [problem.prompt for problem in task.heldout(split)[:PROOF_PROMPTS]]
@@ -172,8 +176,8 @@ def engine_spec(study: StudyConfig, base: Checkpoint) -> EngineSpec:
 
 
 def serving_spec(study: StudyConfig, first: Checkpoint) -> EngineSpec:
-    """One engine for checkpoints of `first`'s shape that no task is known of: proved on token
-    ids drawn from its vocabulary, which tell weights apart as well as prompts do."""
+    """Returns the settings of the engine for checkpoints like `first`, without a task. Swaps are
+    proved on random token ids, which distinguish weights as well as prompts do."""
     random = Random("proof")
     words = int(read_config(first.path)["vocab_size"])
     prompts = (
@@ -190,6 +194,6 @@ def serving_spec(study: StudyConfig, first: Checkpoint) -> EngineSpec:
 
 
 def _token_ids(path: Path, prompts: list[str]) -> list[list[int]]:
-    # the tokenizers library alone: transformers would take two seconds to import
+    # with tokenizers only, because importing transformers takes two seconds
     tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
     return [tokenizer.encode(prompt).ids[:PROOF_TOKENS] for prompt in prompts]

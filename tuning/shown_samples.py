@@ -1,7 +1,7 @@
-"""The samples of a study's models with their verdicts, read from the store to be looked at.
+"""The samples and verdicts of a study's models that a report shows.
 
-The store keeps samples, and of their verdicts the counts alone, so the samples that are shown are
-graded again. That is why there are only so many of them.
+The store has the samples, but only the counts of their verdicts, so the samples that are shown are
+graded again. Their number is limited for that reason.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from forkdiv.score.grader_process import Grader
 from forkdiv.score.verdicts import graded
 from tuning.models import Model
 
-MOST_GRADED = 6_000  # samples of all models together
-MOST_PROBLEMS = 100
-MOST_RESPONSES = 8  # distinct ones of a model to a problem
-MOST_TEXT = 2_000  # characters of one text
+MAX_GRADED = 6_000  # samples of all models together
+MAX_PROBLEMS = 100
+MAX_RESPONSES = 8  # distinct responses of a model to a problem
+MAX_CHARACTERS = 2_000  # of one text
 
 
 def shown_samples(name: str, models: Sequence[Model], store: Store) -> ShownSamples:
-    """The first problems and what every model answered to them. Raises InvalidResult where a
-    model's samples are not, or not all, in the store."""
+    """Returns the first problems with every model's responses. Raises InvalidResult if samples of a
+    model are missing in the store."""
     evaluation = Evaluation.of(models[0].study)
     n = evaluation.config.samples
-    fitting = max(MOST_GRADED // (n * len(models)), 1)
-    problems = evaluation.problems[: min(fitting, MOST_PROBLEMS)]
+    limit = max(MAX_GRADED // (n * len(models)), 1)
+    problems = evaluation.problems[: min(limit, MAX_PROBLEMS)]
     with Grader(evaluation.task) as grader:
-        shown = tuple(_model(one, store, problems, n, grader) for one in models)
+        shown = tuple(_model(model, store, problems, n, grader) for model in models)
     return ShownSamples(study=name, samples=n, all_problems=len(evaluation.problems), models=shown)
 
 
@@ -41,37 +41,38 @@ def _model(
     model: Model, store: Store, problems: Sequence[Problem], n: int, grader: Grader
 ) -> ShownModel:
     samples = model.samples(store)
-    held, whole = samples.stored_indices(), (1 << n) - 1
-    if lacking := [one.id for one in problems if whole & ~held.get(one.id, 0)]:
+    stored, complete = samples.stored_indices(), (1 << n) - 1  # index i is bit i
+    if missing := [id for id in (p.id for p in problems) if complete & ~stored.get(id, 0)]:
         raise InvalidResult(
-            f"{model.name} has no {n} samples of {len(lacking)} problems in {samples.path}"
+            f"{model.name} has fewer than {n} samples for {len(missing)} problems in {samples.path}"
         )
-    by_id = {one.id: one for one in problems}
-    answers: dict[str, list[tuple[str, Verdict, int]]] = {one.id: [] for one in problems}
+    by_id = {problem.id: problem for problem in problems}
+    answers: dict[str, list[tuple[str, Verdict, int]]] = {id: [] for id in by_id}
     completions = list(samples.portions(n)(problems))
     for problem_id, text, verdict, same in graded(grader, by_id, completions):
         answers[problem_id].append((text, verdict, len(same)))
     return ShownModel(
         name=model.name,
-        problems=tuple(_problem(by_id[id], found) for id, found in answers.items()),
+        problems=tuple(_problem(by_id[id], graded_as) for id, graded_as in answers.items()),
     )
 
 
 def _problem(problem: Problem, answers: Sequence[tuple[str, Verdict, int]]) -> ShownProblem:
-    """The most frequent responses, of every outcome one at least."""
+    """Returns the most frequent responses to a problem, at least one of every outcome."""
     counts: Counter[str] = Counter()
     for _, verdict, times in answers:
         counts[verdict.outcome.value] += times
-    ranked = sorted(answers, key=lambda one: -one[2])
-    firsts = [next((one for one in ranked if one[1].outcome is kind), None) for kind in Outcome]
-    kept = [one for one in firsts if one]
-    kept += [one for one in ranked if one not in kept][: max(MOST_RESPONSES - len(kept), 0)]
+    ranked = sorted(answers, key=lambda answer: -answer[2])
+    firsts = [next((a for a in ranked if a[1].outcome is kind), None) for kind in Outcome]
+    shown = [answer for answer in firsts if answer]
+    others = [answer for answer in ranked if answer not in shown]
+    shown += others[: max(MAX_RESPONSES - len(shown), 0)]
     return ShownProblem(
         id=problem.id,
-        prompt=prompt_text(problem.prompt)[:MOST_TEXT],
+        prompt=prompt_text(problem.prompt)[:MAX_CHARACTERS],
         counts={kind.value: counts[kind.value] for kind in Outcome if counts[kind.value]},
-        responses=tuple(_response(*one) for one in sorted(kept, key=lambda one: -one[2])),
-        more=len(answers) - len(kept),
+        responses=tuple(_response(*a) for a in sorted(shown, key=lambda answer: -answer[2])),
+        more=len(answers) - len(shown),
     )
 
 
@@ -80,6 +81,6 @@ def _response(text: str, verdict: Verdict, times: int) -> ShownResponse:
         outcome=verdict.outcome.value,
         detail=verdict.detail,
         times=times,
-        text=text[:MOST_TEXT],
-        hidden=max(len(text) - MOST_TEXT, 0),
+        text=text[:MAX_CHARACTERS],
+        hidden=max(len(text) - MAX_CHARACTERS, 0),
     )

@@ -1,4 +1,4 @@
-"""What varies in a study: points of the grid, the base model's own ones among them."""
+"""The search space of a study: the points of its grid, including those of the base model."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from forkdiv.train import schedule
 
 @dataclass(frozen=True)
 class Point:
-    """One trial. The axes that a study does not vary are None, and so are all of them where
-    `tuned` is False: the base model itself, before any fine-tuning."""
+    """The settings of one trial. Axes that the study does not vary are None. With `tuned` False,
+    the trial evaluates the base model, and all axes are None."""
 
     temperature: float
     seed: int
@@ -31,18 +31,18 @@ class Point:
     branch_coverage: int | None = None
     structure: str | None = None
     synthesis: str | None = None
-    decoder: str | None = None  # its name, where the study varies decoders
+    decoder: str | None = None  # its name, if the study varies decoders
     loss: str | None = None
     interpolation: float | None = None
 
     @property
     def axes(self) -> dict[str, Axis]:
-        """The values of all axes, those that the study does not vary too."""
+        """The values of all axes; None for axes that the study does not vary."""
         values = asdict(self)
         return {axis: values[axis] for axis in AXES}
 
     def cell_name(self, epoch: float | None) -> CellName:
-        """What names its cells; `epoch` counts the saved checkpoints of a run."""
+        """Returns the name of the trial's cells; `epoch` is that of the checkpoint, or None."""
         return CellName(
             axes=self.axes,
             tuned=self.tuned,
@@ -59,20 +59,21 @@ class Point:
 
     @property
     def data(self) -> dict[str, float | int | str]:
-        """Those of them that shape the data."""
+        """The values of the varied axes of the data."""
         return {axis: value for axis, value in self.varied.items() if axis in DATA_AXES}
 
     @property
     def name(self) -> str:
-        first = [f"{SHORT.get(axis, axis)}={_short(value)}" for axis, value in self.varied.items()]
-        who = " ".join(first or ["tuned"]) if self.tuned else "base"
+        """The trial's name in progress lines, tables and MLflow, such as `density=0.5 T=1`."""
+        axes = [f"{SHORT.get(axis, axis)}={_short(value)}" for axis, value in self.varied.items()]
+        model = " ".join(axes or ["tuned"]) if self.tuned else "base"
         seed = f" seed={self.seed}" if self.seed and self.tuned else ""
-        how = f" {self.decoder}" if self.decoder else ""
-        return f"{who}{how} T={_short(self.temperature)}{seed}"
+        decoder = f" {self.decoder}" if self.decoder else ""
+        return f"{model}{decoder} T={_short(self.temperature)}{seed}"
 
 
 def _short(value: float | int | str) -> str:
-    """As short as can be without giving two values one name."""
+    """Returns the shortest text that is different for different values."""
     if isinstance(value, str):
         return value
     short = f"{value:g}"
@@ -80,18 +81,19 @@ def _short(value: float | int | str) -> str:
 
 
 def axes(study: StudyConfig) -> tuple[str, ...]:
-    """The axes that the study varies; where it varies none, the task's first."""
+    """Returns the axes that the study varies; if it varies none, the first axis of the task."""
     known = [axis for axis in DATA_AXES if axis in build(study.task).knobs]
     varied = tuple(axis for axis in (*known, *TUNING_AXES) if getattr(study.sweep, axis))
     return varied or tuple(known[:1])
 
 
 def points(study: StudyConfig) -> list[Point]:
-    """The base under every decoder first, then setting by setting: each trains once."""
+    """Returns the grid: first the base with every decoder, then every tuned model with every
+    decoder. The points of a model follow each other; the first of them trains it."""
     decoders = [
         (name, temperature)
-        for name, one in study.swept_decoders.items()
-        for temperature in study.sweep.temperature or (one.temperature,)
+        for name, decoder in study.swept_decoders.items()
+        for temperature in study.sweep.temperature or (decoder.temperature,)
     ]
     seeds = study.sweep.seed or (study.sft.seed,)
     varied = axes(study)
@@ -107,16 +109,15 @@ def points(study: StudyConfig) -> list[Point]:
 
 
 def single_point(study: StudyConfig) -> Point:
-    """The one tuned point of the study's own settings, whatever it sweeps."""
+    """Returns the tuned point with the study's settings, without its sweep."""
     return points(study.model_copy(update={"sweep": type(study.sweep)()}))[-1]
 
 
 def at(study: StudyConfig, point: Point) -> StudyConfig:
-    """The study with the point's values in the stages they belong to, and no axes left.
+    """Returns the study with the point's values and without a sweep.
 
-    A sweep's seed varies what fine-tuning may vary by chance: which training problems are
-    drawn and in which order they come; without that axis both keep their own seeds. Held-out
-    problems stay the same.
+    The axis `seed` varies the randomness of fine-tuning: which training problems are drawn, and
+    their order. Without that axis, both keep their seeds. Held-out problems stay the same.
     """
     decoder = study.decoders[point.decoder] if point.decoder else study.decoder
     values: dict[str, Any] = {}
@@ -124,45 +125,44 @@ def at(study: StudyConfig, point: Point) -> StudyConfig:
         values = {SETTINGS[axis]: value for axis, value in point.varied.items()}
         if study.sweep.seed:
             values |= {"dataset.seed": point.seed, "sft.seed": point.seed}
-    single = {"decoder": decoder.at(point.temperature), "sweep": type(study.sweep)()}
-    return _with_settings(study.model_copy(update=single), values)
+    update = {"decoder": decoder.at(point.temperature), "sweep": type(study.sweep)()}
+    return _with_settings(study.model_copy(update=update), values)
 
 
 def _with_settings(study: StudyConfig, values: Mapping[str, Any]) -> StudyConfig:
-    """The study with other values of some settings, by their dotted names: those of the study's
-    own, and of its sections."""
+    """Returns the study with new values of the settings with these dotted names."""
     sections: dict[str, dict[str, Any]] = {}
     for setting, value in values.items():
         section, _, name = setting.rpartition(".")
         sections.setdefault(section, {})[name] = value
-    own = sections.pop("", {})
+    top_level = sections.pop("", {})
     changed = {
         section: getattr(study, section).model_copy(update=update)
         for section, update in sections.items()
     }
-    return study.model_copy(update=own | changed)
+    return study.model_copy(update=top_level | changed)
 
 
 def check_data(study: StudyConfig) -> None:
-    """Refuse settings from which no fine-tuning data can be made, each point of the grid by
-    itself: drawing the first example finds what cannot be."""
+    """Raises UserError for settings from which no fine-tuning data can be generated. For every
+    point of the grid it generates the first example, which raises for impossible settings."""
     _check_axes(study)
     task = build(study.task)
     for point in points(study):
         config = at(study, point).dataset
         task.check_knobs(config)
         synthesis.check(task, config.synthesis)
-        if config.synthesis == "none":  # else their number is not known yet
+        if config.synthesis == "none":  # otherwise the number of examples is not known yet
             schedule.saves(task.examples(config), study.sft)
         examples = task.sft_examples(config)
         if task.available("train") < 20 * task.examples(config):
-            deque(examples, maxlen=0)  # a small task can run out half way
+            deque(examples, maxlen=0)  # all examples: a small task may not have enough
         else:
             next(iter(examples))
 
 
 def _check_axes(study: StudyConfig) -> None:
-    """Refuse an axis that the task's data does not have."""
+    """Raises UserError for an axis that the task's data does not have."""
     task = build(study.task)
     for axis in DATA_AXES:
         values = getattr(study.sweep, axis)

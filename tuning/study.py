@@ -1,4 +1,4 @@
-"""A whole study: every point of the grid, then its summary; nothing that is done is done again."""
+"""Runs a study: all trials of its grid, then its summary. Existing results are reused."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from tuning.space import axes, points
 
 
 def run_study(study: StudyConfig, base: Checkpoint, show: Callable[[str], None]) -> Summary:
-    """The study's summary, found where it is done, else made; also written to its folder.
+    """Returns the study's summary, from the store or newly computed; writes it to the study's
+    folder.
 
-    Raises InvalidResult where trials failed.
+    Raises InvalidResult if trials failed.
     """
     identity = summary.identity(study, base)
     return obtain_summary(
@@ -27,15 +28,15 @@ def run_study(study: StudyConfig, base: Checkpoint, show: Callable[[str], None])
 def _run(
     study: StudyConfig, base: Checkpoint, fingerprint: str, show: Callable[[str], None]
 ) -> Summary:
-    # after the checks and the look into the store: Ray's imports take seconds
+    # imported after the checks and the look-up in the store, because Ray's imports take seconds
     from tuning import sweep
     from tuning.best_decoder import best_decoders
     from tuning.live import LiveSweep
     from tuning.open_study import open_study
 
     started = time.perf_counter()
-    watched = LiveSweep(points(study), study.place.max_concurrent_trials)
-    with watched, open_study(study, base, "study", show, watch=watched.event) as work:
+    live = LiveSweep(points(study), study.place.max_concurrent_trials)
+    with live, open_study(study, base, "study", show, watch=live.event) as work:
         work.progress("starting the sampler in the background and creating the MLflow run")
         seconds = dict(work.seconds)
         begun = time.perf_counter()
@@ -45,8 +46,8 @@ def _run(
         trials = sweep.run(work, parent, fingerprint)
         seconds["sweep"] = time.perf_counter() - begun
     for trial in trials:
-        for stage, passed in trial.seconds.items():
-            seconds[f"sweep.{stage}"] = seconds.get(f"sweep.{stage}", 0.0) + passed
+        for stage, stage_seconds in trial.seconds.items():
+            seconds[f"sweep.{stage}"] = seconds.get(f"sweep.{stage}", 0.0) + stage_seconds
     seconds["total"] = time.perf_counter() - started
     return summary.assemble(
         work.study,

@@ -1,8 +1,9 @@
-"""Ray Tune over the points of a study: a trial each, one after the other on a small machine."""
+"""Runs the points of a study as Ray Tune trials."""
 
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -24,14 +25,14 @@ from tuning.trial import Pipeline, TrialResult
 
 
 def run(work: OpenStudy, parent: str, fingerprint: str) -> list[TrialResult]:
-    """Walk every point of the study's grid; results in the grid's order.
+    """Runs a trial for every point of the study's grid; returns the results in the grid's order.
 
-    Raises InvalidResult naming the trials that failed after the others have finished: what
-    they made is kept, and the next run starts there.
+    Raises InvalidResult if trials failed, after the others have finished. The results of finished
+    trials are kept, and the next run continues from them.
     """
     study, base = work.study, work.base
     grid = points(study)
-    # by fingerprint: another study of this name must not be read for this one
+    # by fingerprint, so that results of another study with the same name are not read
     results = study.folder / "trials" / fingerprint
     results.mkdir(parents=True, exist_ok=True)
     assert work.app is not None  # a sweep is opened with a sampler
@@ -44,6 +45,8 @@ def run(work: OpenStudy, parent: str, fingerprint: str) -> list[TrialResult]:
         results=results.resolve(),
         progress=work.progress.path.resolve(),
     ).model_dump_json()
+    # Ray Tune's new output prints a box and three lines even with verbose=0
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(trial, job=job), {"CPU": TRIAL_CPUS}),
         param_space={"point": tune.grid_search([asdict(point) for point in grid])},
@@ -70,20 +73,21 @@ def run(work: OpenStudy, parent: str, fingerprint: str) -> list[TrialResult]:
             "other trials are kept: correct the cause and run the same command again"
         )
     files = [results / f"{_file_name(point)}.json" for point in grid]
-    missing = [one for one in files if not one.is_file()]
-    if missing:  # Tune ends quietly when it is interrupted
+    missing = [file for file in files if not file.is_file()]
+    if missing:  # Tune raises nothing when it is interrupted
         raise InvalidResult(
             f"the sweep was stopped before {len(missing)} of {len(grid)} trials had finished; the "
             "finished results are kept: run the same command again to continue"
         )
-    return [TrialResult.of_json(json.loads(one.read_text())) for one in files]
+    return [TrialResult.of_json(json.loads(file.read_text())) for file in files]
 
 
 class SweepJob(Frozen):
-    """What crosses to every trial of a sweep. Paths are absolute: trials change directory.
+    """The arguments of the trials of a sweep. Paths are absolute, because Ray changes the trials'
+    directory.
 
-    `sampler` is the name of the Serve application, `parent` the study's run in MLflow, `results`
-    the folder that a trial's file is written to, `progress` the file that it reports to.
+    `sampler` is the name of the Serve application, `parent` the id of the study's MLflow run,
+    `results` the folder for the trials' result files, and `progress` the progress file.
     """
 
     study: StudyConfig
@@ -96,8 +100,8 @@ class SweepJob(Frozen):
 
 
 def trial(config: dict[str, Any], job: str) -> None:
-    """What Tune runs in its actor: the pipeline for the point in `config`, written to MLflow and
-    to a file. `job` is a SweepJob as JSON."""
+    """The function that Ray Tune runs: runs the pipeline for the point in `config` and writes the
+    result to MLflow and to a file. `job` is a SweepJob as JSON."""
     from forkdiv.sample.deployment import ServeSampler
 
     sweep = SweepJob.model_validate_json(job)
@@ -116,7 +120,7 @@ def trial(config: dict[str, Any], job: str) -> None:
 
 
 def _shown_by_tune(metrics: dict[str, float]) -> dict[str, float]:
-    """The few numbers that fit Tune's table and its dashboards; MLflow has all of them."""
+    """Returns the few metrics that Ray Tune shows; MLflow has all metrics."""
     ks = sorted(int(key.removeprefix("pass_at_")) for key in metrics if key.startswith("pass_at_"))
     names = ["valid"] + [
         f"{prefix}{kind}_{k}"

@@ -1,7 +1,7 @@
-"""The line, walked once: dataset, train, sample, score, coverage, for one point of the grid.
+"""The pipeline of one trial: dataset, train, sample, score and coverage for one grid point.
 
-Every stage finds its result by fingerprint where it exists, so a trial that differs from an
-earlier one in the temperature only starts at sampling.
+Every stage reuses an existing result with the same fingerprint. So a trial that differs from an
+earlier trial only in the temperature starts with sampling.
 """
 
 from __future__ import annotations
@@ -41,11 +41,13 @@ from tuning.space import Point, at
 
 @dataclass
 class TrialResult:
-    """A point's cells and where they came from; plain values, so that it crosses processes.
+    """The cells of a grid point and their origin, as plain values that can be sent to another
+    process.
 
     `dynamics` are the cells of the checkpoints that were saved before the last one. `passed` is
-    pass@k of each held-out problem, by k (the smallest and the largest), and `choice` is pass@k on
-    the validation problems by subset and k, for choosing a decoder; empty where nothing is chosen.
+    pass@k of each held-out problem by k (the smallest and the largest). `choice` is pass@k on the
+    validation problems by subset and k, for choosing a decoder; both are empty if
+    eval.validation_problems is not set.
     """
 
     point: Point
@@ -62,18 +64,20 @@ class TrialResult:
     drawn: int = 0
 
     def as_json(self) -> dict[str, Any]:
-        plain: dict[str, Any] = TypeAdapter(TrialResult).dump_python(
+        """Returns the result as JSON values."""
+        values: dict[str, Any] = TypeAdapter(TrialResult).dump_python(
             self, mode="json", exclude_unset=True
         )
-        return plain
+        return values
 
     @classmethod
-    def of_json(cls, plain: Mapping[str, Any]) -> TrialResult:
-        return TypeAdapter(TrialResult).validate_python(plain)
+    def of_json(cls, values: Mapping[str, Any]) -> TrialResult:
+        """Returns the result from its JSON values."""
+        return TypeAdapter(TrialResult).validate_python(values)
 
 
 class NoSampler:
-    """Where every sample is there already."""
+    """A sampler client for commands without a sampler; it raises InvalidResult when it is used."""
 
     def sample(
         self, checkpoint: Checkpoint, decoder: DecoderConfig, requests: Iterable[Request]
@@ -85,7 +89,8 @@ class NoSampler:
 
 @dataclass
 class Pipeline:
-    """The stages, bound to one study, its base, store and sampler."""
+    """The stages of a study, with its base, store and sampler. `seconds` (by stage) and `drawn` are
+    those of the current trial."""
 
     study: StudyConfig
     base: Checkpoint
@@ -93,23 +98,24 @@ class Pipeline:
     sampler: SamplerClient
     progress: Progress
     seconds: dict[str, float] = field(default_factory=dict)
-    drawn: int = 0  # samples, in all
+    drawn: int = 0  # number of samples drawn
 
     def run(self, point: Point) -> TrialResult:
-        """All stages for `point`. Raises InvalidResult or what Ray Train raises."""
+        """Runs all stages for `point`. Raises InvalidResult and the errors of Ray Train."""
         self.seconds, self.drawn = {}, 0
         study = at(self.study, point)
         if not point.tuned:
             return self.compared(study, point, {0: self.base})
         run = self.trained(study, self.evaluate_during_training(study, point))
-        found = self.compared(study, point, self.measured_checkpoints(study, run))
-        return replace(found, train=run.fingerprint, history=_history(run))
+        result = self.compared(study, point, self.measured_checkpoints(study, run))
+        return replace(result, train=run.fingerprint, history=_history(run))
 
     def compared(
         self, study: StudyConfig, point: Point, checkpoints: Mapping[float, Checkpoint]
     ) -> TrialResult:
-        """Sample and score `checkpoints`, saved one after the other and named by epoch, and the
-        base under the same decoder to compare with. The last one is the point's own."""
+        """Samples and scores `checkpoints` (by epoch, in order), and the base with the same
+        decoder. The last checkpoint is the model of the point; the others are its training
+        dynamics."""
         evaluation = Evaluation.of(study)
         *earlier, last = checkpoints
         dynamics = [
@@ -125,7 +131,7 @@ class Pipeline:
             checkpoint=checkpoints[last].fingerprint,
             dynamics=dynamics,
             passed=_passed(evaluation.config, counts),
-            subsets=[one.subset for one in counts],
+            subsets=[row.subset for row in counts],
             choice=self._choice(evaluation, checkpoints[last]),
             seconds=self.seconds,
             drawn=self.drawn,
@@ -139,35 +145,37 @@ class Pipeline:
         epoch: float,
         named: bool = True,
     ) -> tuple[list[Cell], list[ProblemCounts], str]:
-        """The cells of one checkpoint, its counts, and the fingerprint of those."""
+        """Returns the cells of one checkpoint, its counts, and the fingerprint of the counts. With
+        `named`, the cells list the prompts of lost and gained problems."""
         config, problems = evaluation.config, evaluation.problems
         counts, samples = self.evaluated(evaluation, checkpoint)
-        own = checkpoint.fingerprint == self.base.fingerprint
-        theirs = None if own else self.evaluated(evaluation, self.base)[0]
+        is_base = checkpoint.fingerprint == self.base.fingerprint
+        base_counts = None if is_base else self.evaluated(evaluation, self.base)[0]
         with self._timed("exact"):
             forks = self.at_forks(evaluation, checkpoint)
             p = forks.p if forks else self.exact(evaluation, checkpoint)
-        name = point.cell_name(None if own else epoch or None)
-        # problems lost and gained are named for the last checkpoint alone: lists fill a summary
-        prompts = [one.prompt for one in problems] if named else ()
-        found = CellInputs(counts, theirs, p, prompts, forks)
+        name = point.cell_name(None if is_base else epoch or None)
+        # only for the last checkpoint, because lists of problems make a summary large
+        prompts = [problem.prompt for problem in problems] if named else ()
+        inputs = CellInputs(counts, base_counts, p, prompts, forks)
         with self._timed("coverage"):
-            made = cells(name, found, config)
+            rows = cells(name, inputs, config)
         rule = [f"until {config.enough} correct"] if config.enough else []
-        what = verdicts.identity(samples, len(problems), config.samples, rule)
-        return made, counts, what.fingerprint
+        counts_identity = verdicts.identity(samples, len(problems), config.samples, rule)
+        return rows, counts, counts_identity.fingerprint
 
     def _choice(
         self, evaluation: Evaluation, checkpoint: Checkpoint
     ) -> dict[str, dict[str, float]]:
-        """pass@k on the validation problems, by subset and k."""
+        """Returns pass@k on the validation problems, by subset and k."""
         if not (problems := evaluation.config.validation_problems):
             return {}
         validation = evaluation.on_validation(problems)
         return mean_pass_at(self.evaluated(validation, checkpoint)[0], validation.config)
 
     def trained(self, study: StudyConfig, evaluate: Evaluate | None = None) -> Artifact:
-        """The run of the study's own settings; `evaluate` is given the checkpoints as they come."""
+        """Returns the run with the study's settings; `evaluate` is called with each checkpoint
+        while training continues."""
         data = self.data(study)
         with self._timed("train"):
             return sft_run.obtain(
@@ -182,18 +190,19 @@ class Pipeline:
             )
 
     def evaluate_during_training(self, study: StudyConfig, point: Point) -> Evaluate | None:
-        """Samples and scores a checkpoint while the training goes on, so that `compared` finds
-        everything in the store. None where the checkpoints between are not what is measured."""
+        """Returns a function that samples and scores a checkpoint while training continues, so that
+        `compared` finds its results in the store. None for an interpolated model, for which the
+        checkpoints of the run are not measured."""
         if study.interpolation != 1:
             return None
         evaluation = Evaluation.of(study)
-        pipeline = replace(self, seconds={}, drawn=0)  # for another thread
+        pipeline = replace(self, seconds={}, drawn=0)  # used in another thread
 
         def evaluate(epoch: float, checkpoint: Checkpoint) -> None:
             self.progress(f"evaluation: epoch {epoch:g}, while training continues")
             try:
                 pipeline._cells(evaluation, point, checkpoint, epoch, False)
-            except InvalidResult as error:  # `compared` meets it again, and says so in the cell
+            except InvalidResult as error:  # `compared` tries again and reports it in the cell
                 self.progress(
                     f"evaluation: epoch {epoch:g} failed and is retried after training: {error}"
                 )
@@ -203,7 +212,8 @@ class Pipeline:
         return evaluate
 
     def measured_checkpoints(self, study: StudyConfig, run: Artifact) -> dict[float, Checkpoint]:
-        """The run's checkpoints by epoch, or the one between the base and its last."""
+        """Returns the run's checkpoints by epoch, or only the interpolation between the base and
+        the last checkpoint."""
         saved = sft_run.checkpoints(run)
         if study.interpolation == 1:
             return saved
@@ -217,7 +227,7 @@ class Pipeline:
         return {epoch: between}
 
     def data(self, study: StudyConfig) -> Artifact:
-        """The fine-tuning data, repaired where the study says so."""
+        """Returns the fine-tuning data, with synthesized solutions if dataset.synthesis is set."""
         task = build(study.task)
         with self._timed("dataset"):
             plain = dataset.obtain_sft(self.store, task, study.dataset, self.progress)
@@ -229,7 +239,7 @@ class Pipeline:
     def evaluated(
         self, evaluation: Evaluation, checkpoint: Checkpoint
     ) -> tuple[list[ProblemCounts], Identity]:
-        """The checkpoint's counts by problem, and the identity of its samples."""
+        """Returns the checkpoint's counts by problem, and the identity of its samples."""
         if evaluation.config.enough:
             return self._until_settled(evaluation, checkpoint)
         task, problems, n = evaluation.task, evaluation.problems, evaluation.config.samples
@@ -241,7 +251,8 @@ class Pipeline:
     def _until_settled(
         self, evaluation: Evaluation, checkpoint: Checkpoint
     ) -> tuple[list[ProblemCounts], Identity]:
-        """Stage by stage, each for the problems that the ones before have not settled."""
+        """Samples in stages; each stage draws samples only for the problems that earlier stages did
+        not settle."""
         config, problems = evaluation.config, evaluation.problems
         assert config.enough
         design = stats.doubling(config.samples, config.first, config.enough)
@@ -249,15 +260,17 @@ class Pipeline:
         unsettled = problems
         for n in design.stages:
             names = {problem.id for problem in unsettled}
-            each = [n if problem.id in names else 0 for problem in problems]
-            samples = self.sampled(evaluation, checkpoint, each)
-            some = len(unsettled) < len(problems)
+            per_problem = [n if problem.id in names else 0 for problem in problems]
+            samples = self.sampled(evaluation, checkpoint, per_problem)
+            is_subset = len(unsettled) < len(problems)
             with self._timed("score"):
-                counts = verdicts.obtain(self.store, evaluation.task, unsettled, n, samples, some)
+                counts = verdicts.obtain(
+                    self.store, evaluation.task, unsettled, n, samples, is_subset
+                )
             for count in counts:
                 count.stages, count.enough = design.stages, design.enough
                 counted[count.problem_id] = count
-            # one with an error has no verdict to go by: its cell is invalid, whatever comes
+            # a problem with an error gets no more samples: its cell is invalid anyway
             unsettled = [
                 problem
                 for problem, count in zip(unsettled, counts, strict=True)
@@ -268,27 +281,27 @@ class Pipeline:
         return [counted[problem.id] for problem in problems], samples.identity
 
     def sampled(
-        self, evaluation: Evaluation, checkpoint: Checkpoint, each: Sequence[int] = ()
+        self, evaluation: Evaluation, checkpoint: Checkpoint, per_problem: Sequence[int] = ()
     ) -> SampleSet:
-        """The checkpoint's samples, drawn where they are missing; `each` says how many of each
-        problem, where they differ."""
+        """Returns the checkpoint's samples after drawing those that are missing. `per_problem` is
+        the number of samples of each problem; by default eval.samples."""
         with self._timed("sample"):
             samples = sample_sets.obtain(
-                self.store, evaluation, checkpoint, self.sampler, self.progress, each
+                self.store, evaluation, checkpoint, self.sampler, self.progress, per_problem
             )
         self.drawn += samples.drawn
         return samples
 
     def exact(self, evaluation: Evaluation, checkpoint: Checkpoint) -> Floats | None:
-        """Exact probabilities, or None where the decoder draws trees or the task cannot list
+        """Returns exact probabilities; None if the decoder draws trees, or the task cannot list
         every correct response."""
         if evaluation.decoder.tree_samples or not evaluation.task.exhaustive:
             return None
         return exact.read(exact.obtain(self.store, evaluation, checkpoint))
 
     def at_forks(self, evaluation: Evaluation, checkpoint: Checkpoint) -> ForkProbabilities | None:
-        """What the checkpoint does at the forks, with exact probabilities; None where the decoder
-        is more than a temperature, or the task does not know its forks."""
+        """Returns the checkpoint's exact probabilities at the forks; None if the decoder has more
+        settings than a temperature, or the task does not know its forks."""
         if not evaluation.decoder.is_plain:
             return None
         if not exact_forks.applies(evaluation.task, evaluation.problems):
@@ -301,12 +314,12 @@ class Pipeline:
         try:
             yield
         finally:
-            passed = time.perf_counter() - started
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + passed
+            seconds = time.perf_counter() - started
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
 
 def _passed(config: EvalConfig, counts: list[ProblemCounts]) -> dict[str, list[float]]:
-    if not config.validation_problems or any(one.error for one in counts):
+    if not config.validation_problems or any(row.error for row in counts):
         return {}
     ks = sorted({config.ks[0], config.ks[-1]})
     rows = estimate.pass_at(counts, ks).T.tolist()

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import jinja2
 
 
-def render(
-    folder: Path,
-    template: str,
-    values: Mapping[str, Any],
-    filters: Mapping[str, Callable[..., Any]] | None = None,
-    names: Mapping[str, Any] | None = None,
-) -> str:
-    """Renders the file `template` in `folder`.
+@cache
+def environment(folder: Path) -> jinja2.Environment:
+    """Returns the environment for the templates in `folder`, one for each folder.
 
-    Values are HTML-escaped. `filters` are added to those of jinja2; `names` are also visible in
-    macros that are imported without context. Raises jinja2.UndefinedError for a missing variable,
-    so that a page never has silent gaps.
+    Values are HTML-escaped, and a missing variable raises jinja2.UndefinedError, so that a page
+    never has silent gaps.
     """
-    environment = jinja2.Environment(
+    return jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(filters or {})
-    environment.globals.update(names or {})
-    return environment.get_template(template).render(**values)

@@ -128,7 +128,7 @@ def repair(
 def check(task: Task, way: str) -> None:
     """Raises UserError for a way of synthesis that the task does not support."""
     if way == SAMPLES and not task.graded:
-        raise no_grader("keep the correct samples")
+        raise no_grader("select correct samples")
     if way == ENUMERATOR and not task.enumerates:
         raise refuse(
             "this task cannot list its solutions",

@@ -18,7 +18,7 @@ from forkdiv.core.records import Problem
 from forkdiv.lm_eval.document import Document, FileContent, scan
 from forkdiv.lm_eval.files import SamplesFile
 from forkdiv.lm_eval.lines import SampleLine, read
-from forkdiv.tasks.own_data.columns import USUAL
+from forkdiv.tasks.own_data.columns import USUAL_NAMES
 from forkdiv.tasks.own_data.config import ColumnsConfig
 from forkdiv.tasks.own_data.file import quoted
 from forkdiv.tasks.own_data.judged import RESERVED
@@ -224,7 +224,7 @@ def _problems(
 
 def _ids(groups: Sequence[_Group], columns: ColumnsConfig) -> list[str]:
     """Returns the ids in the documents if every document has one, else the document numbers."""
-    key = columns.id or USUAL["id"][0]
+    key = columns.id or USUAL_NAMES["id"][0]
     doc_ids = [group.first.doc.get(key) for group in groups]
     usable = all(isinstance(id, str | int) for id in doc_ids)
     ids = [
@@ -236,7 +236,7 @@ def _ids(groups: Sequence[_Group], columns: ColumnsConfig) -> list[str]:
 
 
 def _subset(line: SampleLine, columns: ColumnsConfig) -> str:
-    key = columns.subset or USUAL["subset"][0]
+    key = columns.subset or USUAL_NAMES["subset"][0]
     value = line.doc.get(key)
     if value is None and columns.subset:
         raise _no_key(line, "subset", key)

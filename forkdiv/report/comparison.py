@@ -11,7 +11,9 @@ from forkdiv.report.answer import QUESTION, answer
 from forkdiv.report.glance import three_ks
 from forkdiv.report.grid import subset_title
 from forkdiv.report.headline import headline, warning
-from forkdiv.report.page import flatten, render_template, write_figures
+from forkdiv.report.html import rendered
+from forkdiv.report.made import flat
+from forkdiv.report.page import write_figures
 from forkdiv.report.setting import listed
 from forkdiv.report.studies import Study
 from forkdiv.report.tables import Table
@@ -30,7 +32,7 @@ def write(studies: Sequence[Study], folder: Path) -> Path:
 
     write_figures({"comparison": study_curves.figure(studies)}, folder)
     path = folder / PAGE
-    text = render_template(
+    text = rendered(
         "comparison.html.j2",
         names=[study.name for study in studies],
         title=listed([study.name for study in studies]),
@@ -55,7 +57,7 @@ def write(studies: Sequence[Study], folder: Path) -> Path:
 
 def differences(studies: Sequence[Study]) -> Table:
     """Returns the settings that differ between the studies, one row each."""
-    settings = [dict(flatten(study.summary.settings)) for study in studies]
+    settings = [dict(flat(study.summary.settings)) for study in studies]
     keys = dict.fromkeys(key for study in settings for key in study)
     rows = [
         [key, *(study.get(key, NOT_SET) for study in settings)]

@@ -15,12 +15,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from forkdiv.core.results import Cell
+from forkdiv.core.results import Cell, Summary
 from forkdiv.report import lines, plot
 from forkdiv.report.grid import Grid, estimate, shortened, subset_title, subsets_of
 from forkdiv.report.lines import K_LABEL, draw_line
-from forkdiv.report.panels import MAX_SUBSETS, Panel, layout, looks
+from forkdiv.report.panels import MAX_SUBSETS, Panel, curves_omitted, layout, looks
 from forkdiv.report.plot import Plot
+from forkdiv.report.section import Content, Legend, Plots, Section, note
 from forkdiv.report.svg import STYLE, Panels
 
 MAX_COLUMNS = 6
@@ -29,6 +30,29 @@ OTHER_LOOKS = [
     *(("#0072B2", "s"), ("#D55E00", "^"), ("#009E73", "D"), ("#CC79A7", "v")),
     *(("#8F6A00", "P"), ("#56B4E9", "X"), ("#777777", "*")),
 ]
+
+
+def content(summary: Summary, grid: Grid) -> Content:
+    has_exact = any(cell.exact_pass_at for cell in grid.cells)
+    seed_note = (
+        f"Lines are means over {len(grid.seeds)} seeds, faint lines are single seeds; bands "
+        "combine the spread of the seeds (Student's t) with the interval of one seed."
+    )
+    return [
+        Legend(
+            partial(lines.legend, "legend", looks(grid)),
+            dotted="exact, from the model's probabilities" if has_exact else "",
+        ),
+        note(
+            f"Bands are {grid.percent} intervals: the dark band is pointwise (for each k "
+            "separately), the light band, if there is one, is simultaneous (for all k of the line "
+            "together). Use the light band for statements about a whole line, such as “below the "
+            "base from k=8”.",
+            seed_note if len(grid.seeds) > 1 else "",
+            curves_omitted(grid),
+        ),
+        Plots("pass_at_k", partial(pictures, grid), partial(figure, grid)),
+    ]
 
 
 def figure(grid: Grid) -> Figure:
@@ -183,3 +207,6 @@ def _draw_exact(axes: Axes, cells: Sequence[Cell], colour: Any) -> None:
 def _set_axes(axes: Axes, ks: Sequence[int]) -> None:
     lines.set_k_axis(axes, ks)
     axes.set(ylabel="pass@k", ylim=(-0.03, 1.03))
+
+
+SECTION = Section("pass@k", content)

@@ -1,53 +1,41 @@
-"""Tables of majority vote, and of the best decoder of each model."""
+"""Section "Results by decoder": pass@k of every model with every decoder of the study."""
 
 from __future__ import annotations
 
 from forkdiv.core.results import Summary
-from forkdiv.report.grid import Grid, as_estimate, estimate, thinned
-from forkdiv.report.setting import Setting, title
+from forkdiv.report.grid import Grid, decoders_of, with_decoder
+from forkdiv.report.numbers import numbers
+from forkdiv.report.section import Content, Section, TableView, paragraph
 from forkdiv.report.tables import Table
 
-MAX_KS = 5
 
-
-def majority(grid: Grid) -> Table | None:
-    """Returns the probability that the majority of k answers is correct, and pass@k for the
-    largest k."""
-    with_majority = [cell for cell in grid.cells if cell.valid and cell.majority_at]
-    if not with_majority:
+def content(summary: Summary, grid: Grid) -> Content | None:
+    table = by_decoder(summary)
+    if not table:
         return None
-    shared = set.intersection(*(set(cell.majority_at) for cell in with_majority))
-    ks = thinned(sorted(shared), MAX_KS)
-    header = [*grid.columns, *(f"majority@{k}" for k in ks)]
-    header += [f"pass@{k}" for k in ks[-1:]]
-    rows = []
-    for cell in with_majority:
-        row = [*grid.row(cell), *(f"{cell.majority_at[k]:.3f}" for k in ks)]
-        pass_at = [estimate(cell.pass_at, k) for k in ks[-1:]]
-        rows.append([*row, *(f"{value.value:.3f}" if value else "" for value in pass_at)])
-    return Table(header, rows)
-
-
-def best(summary: Summary, grid: Grid) -> Table | None:
-    """Returns base and tuned model, each with its best decoder and temperature."""
-    if not summary.best_decoders:
-        return None
-    header = [
-        *(map(title, grid.axes) if grid.axes else ["model"]),
-        *("seed", "subset", "k", "best for base", "best for tuned"),
-        "change in pass@k",
+    return [
+        paragraph(
+            "The same number of samples for every model and decoder. The change is relative to the "
+            "base with the same decoder. If a decoder forces first tokens or draws samples in "
+            "trees, pass@k is that of k samples in sampling order."
+        ),
+        TableView(table, "Every decoder", "decoders", is_folded=True),
     ]
-    rows = []
-    for row in summary.best_decoders:
-        setting = Setting(grid.axes, tuple(row.axes[axis] for axis in grid.axes))
-        change = as_estimate(row.delta)
-        of_base = _decoder(row.base_decoder, row.base_temperature)
-        of_tuned = _decoder(row.tuned_decoder, row.tuned_temperature)
-        change_text = "{} ({})".format(*change.parts(3)) if change else ""
-        first = [*(setting.texts or ["tuned"]), str(row.seed), row.subset, str(row.k)]
-        rows.append([*first, of_base, of_tuned, change_text])
-    return Table(header, rows)
 
 
-def _decoder(name: str | None, temperature: float) -> str:
-    return f"{name}, T={temperature:g}" if name else f"{temperature:g}"
+def by_decoder(summary: Summary) -> Table | None:
+    """Returns the rows of `numbers` for each decoder, at the smallest and the largest k that all
+    decoders have; None if the study has one decoder."""
+    names = decoders_of(summary)
+    if len(names) < 2:
+        return None
+    grids = {name: Grid.of(with_decoder(summary, name)) for name in names}
+    ks_by_decoder = [set(grid.ks) for grid in grids.values() if grid.ks]
+    shared_ks = set.intersection(*ks_by_decoder) if ks_by_decoder else set()
+    ends = tuple(sorted({min(shared_ks), max(shared_ks)})) if shared_ks else ()
+    tables_by_decoder = {name: numbers(grid, ends) for name, grid in grids.items()}
+    rows = [[str(name), *row] for name, table in tables_by_decoder.items() for row in table.rows]
+    return Table(["decoder", *tables_by_decoder[names[0]].header], rows)
+
+
+SECTION = Section("Results by decoder", content)

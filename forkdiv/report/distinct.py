@@ -7,11 +7,12 @@ from functools import partial
 
 from matplotlib.axes import Axes
 
-from forkdiv.core.results import Cell
+from forkdiv.core.results import Cell, Summary
 from forkdiv.report.grid import ROUNDING, Grid, estimate, subset_title
-from forkdiv.report.lines import draw_line, set_k_axis
-from forkdiv.report.panels import Panel, near_rows
+from forkdiv.report.lines import draw_line, handles, legend, set_k_axis
+from forkdiv.report.panels import Panel, drawn_temperature, looks, near_rows
 from forkdiv.report.plot import Plot, Rows
+from forkdiv.report.section import Content, Legend, Plots, Section, TableView, note, paragraph
 from forkdiv.report.tables import Table
 
 
@@ -20,6 +21,27 @@ def informative_cells(grid: Grid) -> list[Cell]:
     because the count then equals pass@k."""
     cells = [cell for cell in grid.cells if cell.distinct_at]
     return [] if all(map(_is_pass_at, cells)) else cells
+
+
+def content(summary: Summary, grid: Grid) -> Content | None:
+    solutions = table(grid)
+    if not solutions.rows:
+        return None
+    lines_drawn = looks(grid)
+    return [
+        paragraph(
+            "The expected number of different correct solutions among k samples of one problem. "
+            "pass@k needs only one correct sample, so it does not show the loss of the others."
+        ),
+        Legend(partial(legend, "distinct-legend", lines_drawn)),
+        note(
+            f"Mean over the problems, with pointwise {grid.percent} intervals. A long-dashed line "
+            "is the number of valid solutions, if the task lists them.",
+            drawn_temperature(grid),
+        ),
+        *Plots.of("distinct", plots(grid), handles(lines_drawn)),
+        TableView(solutions, "Distinct correct solutions", "distinct"),
+    ]
 
 
 def plots(grid: Grid) -> Rows:
@@ -107,3 +129,6 @@ def _alt_text(grid: Grid, panel: Panel, ks: Sequence[int]) -> str:
         parts += [f"{look['label']} {count.value:.2f}"] if count else []
     place = f"{subset_title(panel.subset)}, {panel.caption}"
     return f"Distinct correct solutions among {ks[-1]} samples, {place}. {'; '.join(parts)}."
+
+
+SECTION = Section("Distinct solutions", content)

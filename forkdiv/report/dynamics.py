@@ -11,9 +11,10 @@ from matplotlib.axes import Axes
 
 from forkdiv.core.results import Cell, Summary
 from forkdiv.report.grid import Estimate, Grid, subset_title
-from forkdiv.report.lines import draw_line
-from forkdiv.report.panels import Panel, near_rows
+from forkdiv.report.lines import draw_line, handles, legend
+from forkdiv.report.panels import Panel, drawn_temperature, looks, near_rows
 from forkdiv.report.plot import Plot, Rows
+from forkdiv.report.section import Content, Legend, Plots, Section, TableView, note, paragraph
 from forkdiv.report.setting import Setting
 from forkdiv.report.tables import Table, change_text, pass_at_text
 
@@ -62,6 +63,21 @@ class Dynamics:
         place = (setting, panel.temperature, panel.subset, k)
         known = _without_missing({at: grid.change(*place) for at, grid in self.grids.items()})
         return {0.0: Estimate(0.0, 0.0, 0.0)} | known if known else {}
+
+
+def content(summary: Summary, grid: Grid) -> Content | None:
+    checkpoints = Dynamics.of(summary, grid)
+    if not checkpoints:
+        return None
+    lines_drawn = looks(grid)
+    unit = summary.unit or "epoch"
+    return [
+        paragraph(f"Every saved checkpoint, evaluated like the last one; {unit} 0 is the base."),
+        Legend(partial(legend, "dynamics-legend", lines_drawn)),
+        note(f"Bands are pointwise {grid.percent} intervals.", drawn_temperature(grid)),
+        *Plots.of("dynamics", plots(checkpoints), handles(lines_drawn), layout="four"),
+        TableView(table(checkpoints), f"pass@k and its change by {unit}", "dynamics"),
+    ]
 
 
 def plots(dynamics: Dynamics) -> Rows:
@@ -153,3 +169,6 @@ def _alt_text(dynamics: Dynamics, panel: Panel, k: int, is_change: bool) -> str:
     title = f"{'Change in ' * is_change}pass@{k} by {dynamics.unit}"
     place = f"{subset_title(panel.subset)}, {panel.caption}"
     return f"{title}, {place}. {'; '.join(parts) or 'No valid result'}."
+
+
+SECTION = Section("Change during training", content)

@@ -9,16 +9,19 @@ from typing import Any, Literal
 
 import matplotlib
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from forkdiv.core.results import AtForks, ForkDepth
+from forkdiv.core.results import AtForks, ForkDepth, Summary
 from forkdiv.report.grid import ALL, Grid, as_estimate, nearest_1, subset_title, thinned
 from forkdiv.report.lines import legend_picture
-from forkdiv.report.panels import drawn_subsets
+from forkdiv.report.panels import drawn_subsets, drawn_temperature
 from forkdiv.report.plot import Plot, Rows, room_for
+from forkdiv.report.section import Content, Legend, Plots, Section, TableView, note, paragraph
 from forkdiv.report.setting import Setting
-from forkdiv.report.svg import Legend, hover
+from forkdiv.report.svg import Legend as Entries
+from forkdiv.report.svg import hover
 from forkdiv.report.tables import Table
 
 MAX_MODELS, MAX_FORKS = 9, 6
@@ -82,6 +85,38 @@ class Forks:
         return [one for forks in self.at_forks(model, whole) for one in forks.depths]
 
 
+def content(summary: Summary, grid: Grid) -> Content | None:
+    fork_results = Forks.of(grid)
+    if not fork_results:
+        return None
+    seed_note = "Small dots are seeds, large dots their mean; a bar is the interval of one seed."
+    return [
+        paragraph(
+            Markup(
+                "The probabilities of the branches at each fork, computed by the models instead of "
+                "estimated from samples. A model with chance accuracy but low entropy is "
+                "<b>overconfident</b>: it chooses the same branch in almost every sample, so more "
+                "samples do not help."
+            )
+        ),
+        note(
+            "Dashed lines: the accuracy of a random choice, and the entropy of equal branch "
+            "probabilities. Shares are the probabilities of the branches from the largest to the "
+            "smallest, averaged over the problems.",
+            seed_note if len(grid.seeds) > 1 else "",
+            drawn_temperature(grid),
+        ),
+        *Plots.of("forks", plots(fork_results)),
+        Legend(loss_legend),
+        *Plots.of("where_lost", loss_plots(fork_results), loss_handles()),
+        note(
+            "“Lost at the fork” is the share that would remain unsolved if all tokens between the "
+            "forks were right; “lost after the fork” is the rest."
+        ),
+        TableView(table(fork_results), "Accuracy and entropy at forks", "forks"),
+    ]
+
+
 def plots(fork_results: Forks) -> Rows:
     """Returns one row for each fork: accuracy, entropy, shares of the branches."""
     several = len({depth for depth, _ in fork_results.forks}) > 1
@@ -115,7 +150,7 @@ def loss_plots(fork_results: Forks) -> Rows:
     return [(f"Where coverage went, at k={k}", plots)]
 
 
-def loss_legend() -> Legend:
+def loss_legend() -> Entries:
     """Returns name and picture of every part."""
 
     def draw(style: dict[str, Any], axes: Axes) -> None:
@@ -302,3 +337,6 @@ _COLUMNS: Sequence[tuple[str, Values, Callable[[Forks, Fork, Axes], None]]] = (
     ("entropy over the branches, nats", lambda one: [one.entropy], _draw_entropy),
     ("probability of each branch", lambda one: one.shares, _draw_shares),
 )
+
+
+SECTION = Section("Behaviour at forks", content)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import matplotlib
@@ -15,8 +16,10 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from forkdiv.core.results import Summary
 from forkdiv.report.grid import Grid, estimate, shortened, signed, subset_title
-from forkdiv.report.panels import drawn_subsets
+from forkdiv.report.panels import drawn_subsets, heat_omitted
+from forkdiv.report.section import Content, Html, Plots, Section, note
 from forkdiv.report.setting import Setting, title
 from forkdiv.report.svg import STYLE, Panels, hover, merged, svg
 
@@ -31,6 +34,29 @@ class HeatMap:
     title: str
     row_title: str
     rows: Sequence[tuple[str, Setting, str]]
+
+
+def content(summary: Summary, grid: Grid) -> Content:
+    return [
+        note(
+            "Fine-tuned minus base on the same problems: blue is above the base, red is below. A "
+            f"star and bold text mark a change whose {grid.percent} interval excludes 0. Each "
+            "interval is for one cell; among many cells, a few stars are expected by chance.",
+            heat_omitted(grid),
+        ),
+        Html(partial(_legend, grid)),
+        Plots(
+            "delta_heatmap",
+            partial(pictures, grid),
+            partial(figure, grid),
+            layout="wide" if is_wide(grid) else "",
+        ),
+    ]
+
+
+def _legend(grid: Grid) -> Markup:
+    caption = "<figcaption>change to the base</figcaption>"
+    return Markup('<figure class="bar">' + caption + "{}</figure>").format(colour_bar(grid))
 
 
 def layout(grid: Grid) -> list[HeatMap]:
@@ -183,3 +209,6 @@ def _alt_text(grid: Grid, heat_map: HeatMap, k: int) -> str:
     rows = f", rows by {heat_map.row_title}" if heat_map.row_title else ""
     title_text = f"Change of pass@{k} to the base, {heat_map.title}{rows}"
     return f"{title_text}. {'; '.join(parts) or 'No valid result'}."
+
+
+SECTION = Section("Change to the base", content)

@@ -5,9 +5,39 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from forkdiv.core.results import Interval, Law
+from markupsafe import Markup
+
+from forkdiv.core.results import Interval, Law, Summary
 from forkdiv.report.grid import Grid, as_estimate, signed
+from forkdiv.report.section import Content, Section, TableView, note, paragraph
 from forkdiv.report.tables import Table
+
+
+def content(summary: Summary, grid: Grid) -> Content | None:
+    fits = table(grid)
+    if not fits:
+        return None
+    return [
+        paragraph(
+            Markup(
+                "pass@k is close to exp(a·k<sup>b</sup>) with a and b below 0. This law is fitted "
+                "to the measured k and predicts pass@k for more samples than were drawn. Its "
+                "limits describe the variation over problems and samples <em>if the law "
+                "holds</em>. They do not show the error of the law itself; the held-out check "
+                "does, up to the number of samples."
+            ),
+            check_sentence(grid),
+            missing_sentence(grid),
+        ),
+        TableView(fits, f"The coverage law of each cell, with {grid.percent} limits", "law"),
+        note(
+            "Check “k=56 from 8”: the law is fitted to 8 random samples of each problem and "
+            "predicts pass@56, which is measured with the 56 other samples. Error: predicted minus "
+            "measured. “beta” is an alternative model: the success probabilities of the problems "
+            "follow a beta distribution, fitted to the counts of correct samples by maximum "
+            "likelihood."
+        ),
+    ]
 
 
 def table(grid: Grid) -> Table | None:
@@ -102,3 +132,6 @@ def _predicted(predictions: Mapping[int, Interval], ks: list[int]) -> list[str]:
 
 def _overlap(first: Interval, second: Interval) -> bool:
     return first.low <= second.high and second.low <= first.high
+
+
+SECTION = Section("Prediction for more samples", content)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from forkdiv.core.results import Cell, ChangedProblem, Shrinkage
+from markupsafe import Markup
+
+from forkdiv.core.results import Cell, ChangedProblem, Shrinkage, Summary
 from forkdiv.core.results import Side as Counted
 from forkdiv.report.grid import ALL, Grid, nearest_1, shortened
+from forkdiv.report.html import rendered
+from forkdiv.report.section import Content, Html, Section, paragraph
 from forkdiv.report.setting import Setting
 
 MAX_TEXT_CHARS = 4_000  # characters of one text: a response may fill a model's whole context
@@ -73,6 +78,25 @@ class Model:
     groups: Sequence[Group]
 
 
+def content(summary: Summary, grid: Grid) -> Content | None:
+    listed = models(grid)
+    if not listed:
+        return None
+    return [
+        paragraph(
+            Markup(
+                "Lost problems are those that the base solves in k tries with a probability above "
+                "1/2 and the fine-tuned model does not; gained problems are the opposite case. "
+                "The largest differences are first. "
+                '<span class="clear">clear</span> marks problems whose two counts differ '
+                "significantly (Fisher's exact test, 5% false discovery rate over all problems)."
+            ),
+            omitted_sentence(grid),
+        ),
+        Html(partial(rendered, "problems.html.j2", problems=listed)),
+    ]
+
+
 def models(grid: Grid) -> list[Model]:
     """Returns the model of every setting, on all problems, at the temperature nearest 1, for the
     first seed. In total at most MAX_PAGE_CHARS characters are shown."""
@@ -136,3 +160,6 @@ def _side(name: str, counted: Counted) -> Side:
     texts = (("right", counted.right), ("wrong", counted.wrong))
     samples = [(kind, None if text is None else Text.of(text)) for kind, text in texts]
     return Side(name, counted.correct, counted.n, samples)
+
+
+SECTION = Section("Problems lost and gained", content)

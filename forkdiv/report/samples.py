@@ -8,7 +8,7 @@ from pathlib import Path
 from forkdiv.core.results import ShownProblem, ShownResponse, ShownSamples
 from forkdiv.core.store import write_text
 from forkdiv.report.grid import shortened
-from forkdiv.report.page import render_template
+from forkdiv.report.html import rendered
 
 PAGE = "samples.html"
 MAX_PAGE_CHARS = 5_000_000  # characters on the page: a phone must open it
@@ -44,7 +44,7 @@ def write(shown: ShownSamples, folder: Path) -> Path:
             break
         shown_problems.append(problem)
     path = folder / PAGE
-    text = render_template(
+    text = rendered(
         "samples.html.j2",
         study=shown.study,
         n=shown.samples,

@@ -1,87 +1,99 @@
-"""The table of every section, and the rows of it that are shown first."""
+"""Every section of the report, in the order of the page. A new section is a module with a
+`Section` and a line here.
+
+An installed package adds a section by an entry point of the group `forkdiv.report_sections`; the
+page shows it before "All numbers".
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 
+from forkdiv.core.config.open_list import OpenList, load_object
+from forkdiv.core.errors import refuse
 from forkdiv.core.results import Summary
-from forkdiv.report import decoders, distinct, dynamics, forks, law, shrinkage, tables
-from forkdiv.report.dynamics import Dynamics
-from forkdiv.report.forks import Forks
-from forkdiv.report.glance import three_ks
-from forkdiv.report.grid import Grid, nearest_1, subset_title
-from forkdiv.report.tables import MAX_OPEN_ROWS, FirstRows, Table
+from forkdiv.report.grid import Grid
+from forkdiv.report.section import Content, Download, Plots, Section, TableView
 
-MAX_FIRST_ROWS = 24
-CONSTANT_COLUMNS = (
-    "temperature",
-    "seed",
-    "subset",
-    "fork",
-)  # hidden if all rows have the same value
+FINDINGS = {
+    "curves": "forkdiv.report.curves:SECTION",
+    "change": "forkdiv.report.heatmap:SECTION",
+    "shrinkage": "forkdiv.report.shrinkage:SECTION",
+    "dynamics": "forkdiv.report.dynamics:SECTION",
+    "forks": "forkdiv.report.forks:SECTION",
+    "distinct": "forkdiv.report.distinct:SECTION",
+    "problems": "forkdiv.report.problems:SECTION",
+    "decoders": "forkdiv.report.decoders:SECTION",
+    "best": "forkdiv.report.best:SECTION",
+    "majority": "forkdiv.report.majority:SECTION",
+    "modes": "forkdiv.report.modes:SECTION",
+    "law": "forkdiv.report.law:SECTION",
+}
+REFERENCE = {
+    "numbers": "forkdiv.report.numbers:SECTION",
+    "losses": "forkdiv.report.losses:SECTION",
+    "exact": "forkdiv.report.exact:SECTION",
+    "made": "forkdiv.report.made:SECTION",
+}
+SECTIONS: OpenList[object] = OpenList("section", __name__, "forkdiv.report_sections")
 
-
-def section_tables(summary: Summary, grid: Grid) -> dict[str, Table | None]:
-    """Returns the tables by section; None for sections without data."""
-    training, at_forks = Dynamics.of(summary, grid), Forks.of(grid)
-    solutions = distinct.table(grid)
-    shortened: dict[str, Table | None] = {
-        "shrinkage": shrinkage.table(grid),
-        "dynamics": dynamics.table(training) if training else None,
-        "forks": forks.table(at_forks) if at_forks else None,
-        "distinct": solutions if solutions.rows else None,
-        "best": decoders.best(summary, grid),
-        "majority": decoders.majority(grid),
-        "modes": tables.modes(grid),
-        "law": law.table(grid),
-        "numbers": tables.numbers(grid),
-    }
-    complete: dict[str, Table | None] = {
-        "decoders": tables.by_decoder(summary),
-        "losses": tables.losses(grid),
-        "exact": tables.agreements(grid),
-        "long": tables.long(grid),
-    }
-    return {
-        name: table and with_first_rows(grid, table) for name, table in shortened.items()
-    } | complete
+for _name, _place in (FINDINGS | REFERENCE).items():
+    SECTIONS.register(_name, partial(load_object, _place))
 
 
-def with_first_rows(grid: Grid, table: Table) -> Table:
-    """Returns the table with its first rows: those at the temperature nearest 1 and, if there are
-    many, on all problems. Columns with a single value are hidden, so that a phone can show the
-    others; the caption states their value."""
-    rows, conditions = table.rows, []
-    temperature = f"{nearest_1(grid.temperatures):g}" if grid.temperatures else ""
-    subset = grid.subsets[0] if grid.subsets else ""
-    for column, value, condition in (
-        ("temperature", temperature, f"at temperature {temperature}"),
-        ("subset", subset, f"on {subset_title(subset)}"),
-    ):
-        if column not in table.header:
-            continue
-        column_index = table.header.index(column)
-        if len(rows) > MAX_OPEN_ROWS:
-            rows = [row for row in rows if row[column_index] == value]
-        conditions += [condition] if rows and {row[column_index] for row in rows} == {value} else []
-    if not rows or len(rows) > MAX_FIRST_ROWS:
-        return table
-    hidden = _hidden_columns(grid) if table.header[-1] == "unparsable" else set()
-    shown = [
-        column_index
-        for column_index, name in enumerate(table.header)
-        if name not in hidden
-        and (name not in CONSTANT_COLUMNS or len({row[column_index] for row in rows}) > 1)
+@dataclass(frozen=True)
+class Shown:
+    """A section that the page shows; `name` is the id of its heading."""
+
+    name: str
+    title: str
+    parts: Content
+
+
+def shown_sections(summary: Summary, grid: Grid) -> list[Shown]:
+    """Returns the sections for which the summary has results, in the order of the page.
+
+    Raises UserError if a registered object is not a Section, or if two sections write the same
+    file.
+    """
+    shown = []
+    for name in ordered_names():
+        section = SECTIONS.get(name)
+        if not isinstance(section, Section):
+            raise refuse(
+                f"the section {name} of the report is not a Section",
+                type(section).__name__,
+                "an instance of forkdiv.report.section.Section",
+                f"correct the entry point {name} of the group forkdiv.report_sections",
+            )
+        parts = section.content(summary, grid)
+        if parts is not None:
+            shown.append(Shown(name, section.title, parts))
+    _check_files(shown)
+    return shown
+
+
+def ordered_names() -> list[str]:
+    """Returns the names of all sections; those of installed packages precede "numbers"."""
+    names = SECTIONS.names()
+    return [
+        *(name for name in names if name not in REFERENCE),
+        *(name for name in names if name in REFERENCE),
     ]
-    first = FirstRows(
-        [table.header[column_index] for column_index in shown],
-        [[row[column_index] for column_index in shown] for row in rows],
-        "".join(f", {condition}" for condition in conditions),
-    )
-    return replace(table, first=first)
 
 
-def _hidden_columns(grid: Grid) -> set[str]:
-    """Returns the columns of the k that are not shown first."""
-    shown_ks = three_ks(grid.ks)
-    return {f"{word}{k}" for k in grid.ks if k not in shown_ks for word in ("pass@", "change at ")}
+def _check_files(shown: Sequence[Shown]) -> None:
+    parts = [part for section in shown for part in section.parts]
+    files = [f"{part.name}.png" for part in parts if isinstance(part, Plots)]
+    files += [f"{part.name}.csv" for part in parts if isinstance(part, TableView | Download)]
+    for file, count in Counter(files).items():
+        if count > 1:
+            raise refuse(
+                "two sections of the report write the same file",
+                file,
+                "a unique name for every Plots, TableView and Download",
+                "rename one of them",
+            )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import total_ordering
 from typing import Literal, get_args, get_origin
 
+from forkdiv.core.config.sft import LOSSES
 from forkdiv.core.config.study import AXES, DATA_AXES, DatasetConfig, SftConfig, StudyConfig
 from forkdiv.core.results import Axis, CellName
 
@@ -23,7 +24,7 @@ CATEGORIES: dict[str, tuple[str, ...]] = {
     axis: get_args(kind)
     for axis in AXES
     if get_origin(kind := _stage(axis).model_fields[axis].annotation) is Literal
-}
+} | {"loss": LOSSES.names()}  # an open list, so that its config field is a plain text
 _SYNTHESIS = {
     "none": "no synthesis",
     "enumerator": "synthesis from the enumerator",
@@ -83,13 +84,18 @@ class Setting:
         return Setting(tuple(axes), tuple(values))
 
     @property
-    def _rank(self) -> tuple[tuple[bool, float], ...]:
-        return tuple(
-            (False, 0.0)
-            if value is None
-            else (True, float(CATEGORIES[axis].index(value) if isinstance(value, str) else value))
-            for axis, value in zip(self.axes, self.values, strict=True)
-        )
+    def _rank(self) -> tuple[tuple[bool, float, str], ...]:
+        return tuple(map(_rank, self.axes, self.values))
+
+
+def _rank(axis: str, value: Axis) -> tuple[bool, float, str]:
+    """Returns the sort key of a value. A category that is not installed here is sorted last."""
+    if value is None:
+        return False, 0.0, ""
+    if not isinstance(value, str):
+        return True, float(value), ""
+    known = CATEGORIES[axis]
+    return True, float(known.index(value) if value in known else len(known)), value
 
 
 def title(axis: str) -> str:

@@ -5,19 +5,56 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from forkdiv.core.results import Cell, Shrinkage
+from forkdiv.core.results import Cell, Shrinkage, Summary
 from forkdiv.report.glance import crossing_text
 from forkdiv.report.grid import Grid, as_estimate, nearest_1, signed, subset_title, thinned
 from forkdiv.report.lines import draw_line, set_k_axis, without_missing
 from forkdiv.report.panels import drawn_subsets, looks
 from forkdiv.report.plot import Plot, Rows
+from forkdiv.report.section import Content, Plots, Section, TableView, note, paragraph
 from forkdiv.report.setting import Setting
 from forkdiv.report.tables import Table
 
 MAX_SETTINGS, MAX_PLOTS = 12, 24
 COLOUR = "#0072B2"
+
+
+def content(summary: Summary, grid: Grid) -> Content | None:
+    crossings = table(grid)
+    if not crossings:
+        return None
+    seed_note = (
+        "With several seeds, the light band is widened for the number of k (Bonferroni), which is "
+        "conservative; each seed has its own diamond."
+    )
+    return [
+        paragraph(
+            Markup(
+                "Fine-tuning often gains at small k and loses at large k. <b>k*</b> is the k at "
+                "which gain becomes loss: above it, the base solves more problems with the same "
+                "number of samples. A diamond on the zero line marks k*, a thick bar its {} "
+                "interval."
+            ).format(grid.percent)
+        ),
+        note(
+            f"The change to the base at each k: the dark band is its pointwise {grid.percent} "
+            "interval, the light band is simultaneous over all k.",
+            seed_note if len(grid.seeds) > 1 else "",
+            omitted_sentence(grid),
+        ),
+        *Plots.of("shrinkage", plots(grid)),
+        note(
+            "“Resamples with a k*” is the share of bootstrap resamples of the problems in which "
+            "gain becomes loss within the measured k; near 100%, the existence of k* is certain. "
+            "The limits of the largest loss are simultaneous over all k. A problem is lost if the "
+            "base solves it in k tries with a probability above 1/2 and the fine-tuned model does "
+            "not, and gained in the opposite case."
+        ),
+        TableView(crossings, "k*, and the largest loss", "shrinkage"),
+    ]
 
 
 def plots(grid: Grid) -> Rows:
@@ -146,3 +183,6 @@ def _alt_text(grid: Grid, setting: Setting, temperature: float, subset: str) -> 
     values = [f"{signed(change.value, 2)} at k={k}" for k, change in changes.items() if change]
     place = f"Change in pass@k against k, {setting.label}, {subset_title(subset)}"
     return f"{place}. {', '.join(values) or 'No valid result'}."
+
+
+SECTION = Section("From gain to loss: k*", content)

@@ -97,12 +97,12 @@ class Sampler:
 def deploy(spec: EngineSpec) -> str:
     """Starts an application for this driver only; returns its name without waiting.
 
-    Its own, since on a shared cluster the first study to end would take the sampler of the
-    others with it, and one that runs older code would go on answering.
+    Applications are not shared between drivers: on a shared cluster, the first study to end would
+    delete the sampler of the others, and a sampler with older code could still serve requests.
     """
-    # Serve sets its own level on import; its notes would stand between the study's lines
+    # Serve sets its log level on import; its log lines would appear between the progress lines
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    # no HTTP proxy: the study talks through handles, and a port fewer is a port fewer in use
+    # no HTTP proxy: the study uses handles, and this avoids binding an extra port
     serve.start(proxy_location="Disabled", logging_config={"log_level": "WARNING"})
     text = json.dumps(asdict(spec), sort_keys=True, default=str)
     job = ray.get_runtime_context().get_job_id()

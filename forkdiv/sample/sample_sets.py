@@ -196,8 +196,8 @@ def identity(evaluation: Evaluation, checkpoint: Checkpoint) -> Identity:
 
 def planned(store: Store, evaluation: Evaluation, checkpoint: Checkpoint) -> SampleSet:
     """Returns the sample set, which may be empty or not exist yet."""
-    what = identity(evaluation, checkpoint)
-    return SampleSet(what, store.path(what))
+    set_identity = identity(evaluation, checkpoint)
+    return SampleSet(set_identity, store.path(set_identity))
 
 
 def obtain(
@@ -206,31 +206,31 @@ def obtain(
     checkpoint: Checkpoint,
     sampler: SamplerClient,
     progress: Progress,
-    each: Sequence[int] = (),
+    per_problem: Sequence[int] = (),
 ) -> SampleSet:
-    """Returns the sample set after drawing the samples that are missing. `each` is the number of
-    samples of each problem; by default eval.samples.
+    """Returns the sample set after drawing the samples that are missing. `per_problem` is the
+    number of samples of each problem; by default eval.samples.
 
     Raises InvalidResult if a number is not a multiple of the tree size, and if a stored tree is
     incomplete.
     """
     problems, decoder = evaluation.problems, evaluation.decoder
-    each = each or [evaluation.config.samples] * len(problems)
-    for n in each:
+    per_problem = per_problem or [evaluation.config.samples] * len(problems)
+    for n in per_problem:
         if n % decoder.unit:
             raise InvalidResult(
                 f"the number of samples per problem does not fit the decoder: got {n}; allowed: "
                 f"a multiple of decoder.tree_samples={decoder.unit}; change eval.samples"
             )
-    what = identity(evaluation, checkpoint)
-    with store.growing(what, progress) as path:
-        samples = SampleSet(what, path)
+    set_identity = identity(evaluation, checkpoint)
+    with store.growing(set_identity, progress) as path:
+        samples = SampleSet(set_identity, path)
         for stale in path.glob(".part-*"):
             stale.unlink()
-        requests = list(_missing(samples, problems, each, decoder.unit))
+        requests = list(_missing(samples, problems, per_problem, decoder.unit))
         if requests:
             if not (path / "identity.json").exists():
-                write_text(path / "identity.json", json.dumps(what.describe(), indent=1))
+                write_text(path / "identity.json", json.dumps(set_identity.describe(), indent=1))
             drawn, failed = _draw(samples, requests, checkpoint, decoder, sampler, progress)
             samples = replace(samples, failed=failed, drawn=drawn)
     return samples
@@ -283,7 +283,7 @@ def checked(result: Response | FailedRequest) -> Response | FailedRequest:
     return result
 
 
-def seed_of(what: Identity, ordinal: int, index: int) -> int:
+def seed_of(set_identity: Identity, ordinal: int, index: int) -> int:
     """Returns the seed of sample `index` of the problem at position `ordinal`; unique in a set.
 
     Sets start at different offsets, so that two sets rarely share a seed; if they do, the two
@@ -294,17 +294,17 @@ def seed_of(what: Identity, ordinal: int, index: int) -> int:
             f"no seed for problem {ordinal}, sample {index}: allowed are 2^20 problems of 4,096 "
             "samples each"
         )
-    offset = int(hashlib.sha256(what.fingerprint.encode()).hexdigest(), 16)
+    offset = int(hashlib.sha256(set_identity.fingerprint.encode()).hexdigest(), 16)
     return (offset + ordinal * SEED_STRIDE + index) % SEED_SPACE
 
 
 def _missing(
-    samples: SampleSet, problems: Sequence[Problem], each: Sequence[int], unit: int = 1
+    samples: SampleSet, problems: Sequence[Problem], per_problem: Sequence[int], unit: int = 1
 ) -> Iterator[Request]:
     """Yields requests for the missing samples, in whole trees of `unit` samples. A problem's seeds
     follow from its position, so `problems` must include problems that need no samples."""
     all_stored = samples.stored_indices()
-    for ordinal, (problem, n) in enumerate(zip(problems, each, strict=True)):
+    for ordinal, (problem, n) in enumerate(zip(problems, per_problem, strict=True)):
         stored = _check_whole_trees(all_stored.get(problem.id, 0), n, unit, problem.id)
         first = 0
         while first < n:

@@ -41,13 +41,13 @@ def obtain(
     Counts with errors are returned but not stored, so that the next run grades again.
     """
     ids = [problem.id for problem in problems] if is_subset else ()
-    what = identity(samples.identity, len(problems), n, ids)
-    if artifact := store.find(what):
+    counts_identity = identity(samples.identity, len(problems), n, ids)
+    if artifact := store.find(counts_identity):
         return read(artifact)
     counts = count(task, problems, samples.completions(problems, n), samples.failed)
     if not any(row.error for row in counts):
         rows = json.dumps([asdict(row) for row in counts])
-        store.obtain(what, lambda folder: write_text(folder / COUNTS, rows))
+        store.obtain(counts_identity, lambda folder: write_text(folder / COUNTS, rows))
     return counts
 
 

@@ -121,7 +121,7 @@ class Meter:
                 f"fine-tuning: step {row['step']}/{self._steps}, "
                 f"epoch {row['epoch']}/{self._config.epochs}, loss {self.loss:.4f}, "
                 f"learning rate {row['learning_rate']:.2g}{_norm_text(row['grad_norm'])}, "
-                f"{row['response_tokens_per_s']:,.0f} response tokens/s, "
+                f"{row['response_tokens_per_s']:,.0f} response tokens per second, "
                 f"{row['memory_gib']:.2g} GiB per worker{self._time_left(row['step'], now)}"
             )
 

@@ -68,21 +68,21 @@ def saves(examples: int, config: SftConfig) -> list[Save]:
 
     Raises UserError if `save_steps` contains a step after the end of the run.
     """
-    each = steps_per_epoch(examples, config)
-    total = each * config.epochs
+    epoch_steps = steps_per_epoch(examples, config)
+    total = epoch_steps * config.epochs
     beyond = [step for step in config.save_steps if step > total]
     if beyond:
         raise refuse(
             "sft.save_steps contains a step after the end of this run",
             beyond[0],
-            f"1 to {total}: {config.epochs} epochs of {each} steps, {examples} examples",
+            f"1 to {total}: {config.epochs} epochs of {epoch_steps} steps, {examples} examples",
             "remove that step, or raise sft.epochs",
         )
-    steps = {each * epoch for epoch in (*config.save_epochs, config.epochs)}
+    steps = {epoch_steps * epoch for epoch in (*config.save_epochs, config.epochs)}
     steps.update(config.save_steps)
     if config.save_every:
         steps.update(range(config.save_every, total, config.save_every))
-    return [Save(step, step / each) for step in sorted(steps)]
+    return [Save(step, step / epoch_steps) for step in sorted(steps)]
 
 
 def retained(examples: int, config: SftConfig) -> list[Save]:

@@ -19,7 +19,7 @@ from forkdiv.core.fingerprint import Identity
 from forkdiv.core.progress import Progress
 from forkdiv.core.store import Artifact, Store
 from forkdiv.data import dataset, tokenized
-from forkdiv.models.checkpoint import SAVES, Checkpoint, saved_in
+from forkdiv.models.checkpoint import SAVES, Checkpoint, saved_checkpoints
 from forkdiv.train import resume
 from forkdiv.train.eval_during import Evaluate, evaluating
 from forkdiv.train.job import DIVERGED, ROWS, Divergence, TrainingJob, checkpoint_folder
@@ -56,12 +56,12 @@ def obtain(
     Raises UserError for examples that cannot be trained on, and InvalidResult where the loss
     became NaN or infinite.
     """
-    what = identity(data.fingerprint, start.fingerprint, config, prompt)
+    run_identity = identity(data.fingerprint, start.fingerprint, config, prompt)
 
     def make(folder: Path) -> None:
-        rows = tokenized.encoded(dataset.stream(data.path), start.path, prompt)
+        rows = tokenized.encode_examples(dataset.stream(data.path), start.path, prompt)
         retained_saves = retained(len(rows), config)
-        workspace = store.workspace(what)
+        workspace = store.workspace(run_identity)
         (workspace / DIVERGED).unlink(missing_ok=True)
         tokenized.write(workspace / ROWS, rows)
         resume_from = resume.state_of_other_layout(workspace, place, progress)
@@ -77,7 +77,7 @@ def obtain(
         )
         scheduled = {
             save.epoch: Checkpoint(
-                checkpoint_folder(workspace, save), _checkpoint_fingerprint(what, save.name)
+                checkpoint_folder(workspace, save), _checkpoint_fingerprint(run_identity, save.name)
             )
             for save in retained_saves[:-1]
         }
@@ -95,12 +95,12 @@ def obtain(
         (folder / SAVES).write_text(json.dumps(epochs))
         shutil.copyfile(workspace / LOG, folder / LOG)
 
-    return store.obtain(what, make, progress)
+    return store.obtain(run_identity, make, progress)
 
 
 def checkpoints(run: Artifact) -> dict[float, Checkpoint]:
     """Returns the run's checkpoints by epoch, in order; 1.5 is in the middle of epoch 2."""
-    _, saved = saved_in(run.path)
+    _, saved = saved_checkpoints(run.path)
     return {
         epoch: Checkpoint(folder, f"{run.fingerprint}-{folder.name}")
         for epoch, folder in saved.items()

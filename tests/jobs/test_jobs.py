@@ -21,7 +21,7 @@ def test_bad_input_fails_the_job(head: str, submitted: Submitted) -> None:
     assert "decoder.temperature: got -1" in refused.stdout
 
 
-def test_a_job_with_a_wrong_token_is_turned_away(head: str) -> None:
+def test_a_job_with_a_wrong_token_is_rejected(head: str) -> None:
     wait_until_up(head)
     turned_away = submit(head, "python", "-c", "print('ran')", token="f" * 64, timeout=120)
     assert turned_away.returncode != 0

@@ -59,7 +59,7 @@ def chat_model(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_llama.write(folder, fast, max_position_embeddings=256)
 
 
-def test_a_chat_model_learns_its_users_rows_by_heart_and_says_them_when_sampled(
+def test_a_chat_model_memorizes_the_users_rows_and_samples_them(
     rows: Path, chat_model: Path, tmp_path: Path
 ) -> None:
     """It could not if training and sampling put the prompt into different tokens."""

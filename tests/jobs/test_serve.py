@@ -21,13 +21,15 @@ def test_this_machine_alone_needs_no_key(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "node-7"])
-def test_beyond_this_machine_a_key_is_made_up_each_time(host: str) -> None:
+def test_beyond_this_machine_a_new_key_is_generated_each_time(host: str) -> None:
     made = {api_key(HttpConfig(host=host)) for _ in range(2)}
     assert len(made) == 2
     assert all(len(key or "") >= 32 for key in made)
 
 
-def test_a_key_of_the_environments_is_asked_for_here_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_in_the_environment_is_required_on_this_machine_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv(KEY, "mine")
     assert api_key(HttpConfig()) == api_key(HttpConfig(host="0.0.0.0")) == "mine"
 
@@ -42,5 +44,5 @@ def test_a_key_of_the_environments_is_asked_for_here_too(monkeypatch: pytest.Mon
         ("::", socket.gethostname()),
     ],
 )
-def test_clients_are_told_an_address_that_they_can_use(host: str, shown: str) -> None:
+def test_the_base_url_is_reachable_for_clients(host: str, shown: str) -> None:
     assert base_url(HttpConfig(host=host, port=8001)) == f"http://{shown}:8001/v1"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from forkdiv.report import figures, page
-from forkdiv.report.page import render_template
+from forkdiv.report.html import rendered
 from tests.simulated import a_study
 
 TEMPLATES = Path(page.__file__).parent / "templates"
@@ -25,7 +25,7 @@ PAIRS = [
 
 def variables(mode: str) -> dict[str, str]:
     """The colours of the light mode, under those of the dark one or of print where they differ."""
-    style = render_template("style.css.j2")
+    style = rendered("style.css.j2")
     blocks = re.findall(r":root \{([^}]*)\}", style)
     light, dark, print_ = (dict(re.findall(r"--([\w-]+): (#\w{6})", block)) for block in blocks)
     return {**light, **{"light": {}, "dark": dark, "print": print_}[mode]}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from forkdiv.core.results import Summary
+from forkdiv.report.first_rows import MAX_FIRST_ROWS, read_first
 from forkdiv.report.grid import Grid
-from forkdiv.report.sections import MAX_FIRST_ROWS, section_tables, with_first_rows
+from forkdiv.report.section import Download, TableView
+from forkdiv.report.sections import shown_sections
 from forkdiv.report.tables import MAX_OPEN_ROWS, Table
 from tests.simulated import a_study
 from tests.summaries import a_cell, a_summary, as_once_written, grid_summary
@@ -17,7 +20,7 @@ def a_table(grid: Grid) -> Table:
 
 def test_a_short_table_is_shown_whole_without_columns_that_do_not_differ() -> None:
     grid = Grid.of(grid_summary(("all", "x"), temperatures=(1.0,)))
-    first = with_first_rows(grid, a_table(grid)).first
+    first = read_first(grid, a_table(grid)).first
     assert first
     assert (first.header, first.conditions) == (
         ["fork density", "subset", "n"],
@@ -28,12 +31,12 @@ def test_a_short_table_is_shown_whole_without_columns_that_do_not_differ() -> No
 
 def test_of_a_long_table_the_temperature_nearest_1_and_then_all_problems_are_shown() -> None:
     grid = Grid.of(grid_summary(("x", "all"), temperatures=(0.4, 0.9, 1.5)))
-    first = with_first_rows(grid, a_table(grid)).first
+    first = read_first(grid, a_table(grid)).first
     assert first
     assert (first.conditions, len(first.rows)) == (", at temperature 0.9", 6)
     densities = [i / 7 for i in range(8)]
     grid = Grid.of(grid_summary(("x", "all"), {"fork_density": densities}, (0.4, 0.9)))
-    first = with_first_rows(grid, a_table(grid)).first
+    first = read_first(grid, a_table(grid)).first
     assert first
     assert first.conditions == ", at temperature 0.9, on all problems"
     assert first.header == ["fork density", "n"]
@@ -43,19 +46,30 @@ def test_of_a_long_table_the_temperature_nearest_1_and_then_all_problems_are_sho
 def test_where_even_these_are_many_none_is_shown_first() -> None:
     densities = [i / MAX_FIRST_ROWS for i in range(MAX_FIRST_ROWS + 1)]
     grid = Grid.of(grid_summary(("all",), {"fork_density": densities}, (1.0,)))
-    assert with_first_rows(grid, a_table(grid)).first is None
+    assert read_first(grid, a_table(grid)).first is None
+
+
+def tables_of(summary: Summary, grid: Grid) -> dict[str, Table]:
+    """Every table of the page by the name of its CSV file."""
+    parts = [part for section in shown_sections(summary, grid) for part in section.parts]
+    return {one.name: one.table for one in parts if isinstance(one, TableView | Download)}
 
 
 def test_a_summary_of_before_has_the_tables_of_before() -> None:
     summary = as_once_written(a_summary([a_cell(0.5)]))
-    made = section_tables(summary, Grid.of(summary))
-    assert {name for name, table in made.items() if table} == {"numbers", "long", "losses", "exact"}
+    made = tables_of(summary, Grid.of(summary))
+    assert list(made) == ["numbers", "every-number", "losses", "exact"]
 
 
 def test_a_whole_study_has_every_table_and_each_row_fits_its_header() -> None:
     summary = a_study(densities=(0.0, 1.0))
-    made = section_tables(summary, Grid.of(summary))
-    assert [name for name, table in made.items() if table is None] == ["modes", "decoders"]
+    grid = Grid.of(summary)
+    made = tables_of(summary, grid)
+    assert list(made) == [
+        *("shrinkage", "dynamics", "forks", "distinct", "best", "majority", "law"),
+        *("numbers", "every-number", "losses", "exact"),
+    ]
     for table in made.values():
-        for one in (table, table.first) if table and table.first else (table,):
-            assert one is None or {len(row) for row in one.rows} == {len(one.header)}
+        first = read_first(grid, table).first
+        for one in (table, first) if first else (table,):
+            assert {len(row) for row in one.rows} == {len(one.header)}

@@ -95,7 +95,7 @@ def test_a_poisoned_request_is_tried_alone_as_often_as_the_limit_says() -> None:
     assert "problem p3 after 3 attempts" in lost.message and "the actor died" in lost.message
 
 
-def test_an_engine_that_ends_once_costs_nobody_an_answer() -> None:
+def test_every_request_is_answered_when_an_engine_ends_once() -> None:
     ended: list[str] = []
 
     def fails(name: str, tried: int) -> Exception | None:
@@ -115,7 +115,7 @@ def test_a_failed_request_is_tried_again_up_to_the_limit() -> None:
     assert failed(answered(twice, 5)) == []
 
 
-def test_what_fails_the_same_way_again_is_not_tried_again() -> None:
+def test_a_rejected_request_is_not_retried() -> None:
     line = ToyChannel(
         fails=lambda name, tried: RequestRejected("too long") if name == "p1" else None
     )
@@ -125,7 +125,7 @@ def test_what_fails_the_same_way_again_is_not_tried_again() -> None:
     assert isinstance(lost, FailedRequest) and lost.message.endswith("too long")
 
 
-def test_a_checkpoint_that_cannot_be_served_fails_all_that_follow_without_asking() -> None:
+def test_an_unservable_checkpoint_fails_the_following_requests_without_sending_them() -> None:
     line = ToyChannel(fails=lambda name, tried: CheckpointUnservable("not proved"))
     found = answered(line, 40)
     assert len(failed(found)) == 40 and sum(line.tries.values()) <= 8

@@ -60,7 +60,7 @@ def requests(problems: list[Problem], n: int) -> list[Request]:
     return [Request(problem, 0, n, 4096 * i) for i, problem in enumerate(problems)]
 
 
-def test_a_swap_that_is_not_proved_restarts_the_engine_and_is_answered_from_the_right_weights(
+def test_a_swap_that_fails_its_proof_restarts_the_engine_and_samples_use_the_right_weights(
     problems: list[Problem], other: Checkpoint
 ) -> None:
     """With the mend of tied embeddings off a swap goes wrong, and a fresh engine is right."""
@@ -130,7 +130,7 @@ def test_many_samples_of_short_prompts_do_not_end_the_engine(
     assert len(answers) == len(asked)
 
 
-def test_samples_go_on_from_the_beginning_of_a_response(
+def test_samples_continue_the_prefix_of_a_response(
     sampler: deployment.ServeSampler, problems: list[Problem]
 ) -> None:
     base = open_checkpoint(BASE)
@@ -183,7 +183,7 @@ def test_a_prompt_that_does_not_fit_fails_alone(
 
 
 @pytest.mark.parametrize("name", ["engine", "replica"])
-def test_sampling_goes_on_after_the_engine_or_its_replica_is_killed(
+def test_sampling_continues_after_the_engine_or_its_replica_is_killed(
     engine: Engine, problems: list[Problem], name: str
 ) -> None:
     decoder = DecoderConfig(temperature=1.0)

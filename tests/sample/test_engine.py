@@ -201,7 +201,7 @@ def test_more_first_tokens_than_the_model_has_tokens_are_refused(
 
 
 @pytest.mark.parametrize("arguments", [{"top_sigma": 1.0}, {"top_n_sigma": -1.0}])
-def test_arguments_that_mean_nothing_are_refused(arguments: dict[str, Any]) -> None:
+def test_invalid_decoder_arguments_are_refused(arguments: dict[str, Any]) -> None:
     """That the engine answers on is tested in soak, where it runs in the test's own process."""
     from forkdiv.sample.logits_processors import DecoderProcessor
 

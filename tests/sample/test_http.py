@@ -93,7 +93,7 @@ def test_a_seed_gives_the_same_samples_again(client: OpenAI) -> None:
         ({"extra_body": {"hotness": 3}}, "unknown arguments: hotness"),
     ],
 )
-def test_a_request_that_cannot_be_answered_is_told_why(
+def test_an_invalid_request_gets_an_error_with_the_reason(
     client: OpenAI, bad: dict[str, Any], said: str
 ) -> None:
     ask: dict[str, Any] = {"model": "base", "prompt": PROBLEMS[0].prompt, **GREEDY, **bad}

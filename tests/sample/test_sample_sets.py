@@ -102,7 +102,7 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path)
 
 
-def test_every_key_is_there_once_with_its_own_seed(store: Store) -> None:
+def test_every_sample_is_stored_once_with_its_own_seed(store: Store) -> None:
     samples = obtained(store, FakeSampler())
     assert keys(samples) == all_keys(PROBLEMS, 4)
     ordinals = {problem.id: i for i, problem in enumerate(PROBLEMS)}
@@ -265,7 +265,7 @@ def test_what_a_kill_left_half_written_is_removed_and_never_read(store: Store) -
     assert not stale.exists()
 
 
-def test_failed_requests_are_told_and_only_their_samples_are_skipped(store: Store) -> None:
+def test_failed_requests_are_reported_and_only_their_samples_are_missing(store: Store) -> None:
     unlucky = FakeSampler(fails=lambda request: request.problem == PROBLEMS[1])
     samples = obtained(store, unlucky)
     assert [one.request.problem for one in samples.failed] == [PROBLEMS[1]]
@@ -297,7 +297,7 @@ def test_a_missing_sample_that_did_not_fail_raises(store: Store) -> None:
         list(samples.completions(PROBLEMS, 3))
 
 
-def test_a_sample_that_is_there_twice_is_refused_and_its_row_named(store: Store) -> None:
+def test_a_sample_that_is_stored_twice_is_refused_with_its_row(store: Store) -> None:
     samples = obtained(store, FakeSampler(), n=2)
     (part,) = samples.path.glob("part-*.parquet")
     again = samples.path / "part-zz.parquet"
@@ -366,7 +366,7 @@ def test_parts_without_the_columns_of_a_design_are_read(store: Store) -> None:
     assert [one.tree for one in more.completions(PROBLEMS[:1], 6)] == [None] * 6
 
 
-def test_trees_are_drawn_whole_and_those_that_are_there_are_kept(store: Store) -> None:
+def test_only_whole_missing_trees_are_drawn(store: Store) -> None:
     trees = DecoderConfig(tree_samples=4)
     obtained(store, FakeSampler(), n=8, decoder=trees)
     more = FakeSampler()
@@ -376,13 +376,13 @@ def test_trees_are_drawn_whole_and_those_that_are_there_are_kept(store: Store) -
         obtained(store, FakeSampler(), n=18, decoder=trees)
 
 
-def test_a_tree_that_is_there_in_part_is_refused(store: Store) -> None:
+def test_an_incomplete_tree_is_refused(store: Store) -> None:
     obtained(store, FakeSampler(), n=6)
     with pytest.raises(InvalidResult, match=r"tree 1 of problem .* is incomplete"):
         obtained(store, FakeSampler(), n=8, decoder=DecoderConfig(tree_samples=4))
 
 
-def test_a_tree_may_pass_the_32_bits_but_no_request_goes_on_after_it(
+def test_a_tree_may_wrap_around_32_bits_but_its_request_ends_there(
     store: Store, wrap: tuple[Identity, int, int]
 ) -> None:
     what, ordinal, index = wrap
@@ -398,7 +398,7 @@ def test_a_tree_may_pass_the_32_bits_but_no_request_goes_on_after_it(
     assert len(mine) == 2 and all(one.first_index % size == one.n % size == 0 for one in mine)
 
 
-def test_how_much_is_asked_is_no_identity_and_what_decides_a_sample_is() -> None:
+def test_numbers_of_problems_and_samples_are_not_part_of_the_identity() -> None:
     def of(
         config: EvalConfig,
         decoder: DecoderConfig = DECODER,

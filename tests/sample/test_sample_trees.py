@@ -28,17 +28,17 @@ def test_entropy_counts_what_is_not_listed_as_one_token() -> None:
     assert entropy({1: 0.0}) == 0
 
 
-def test_branches_not_taken_come_first_and_those_of_the_surest_choice_last() -> None:
+def test_untaken_branches_come_first_ordered_by_rank_and_entropy() -> None:
     found = tree_branches([7, 1, 4], [SURE, THREE, TWO], decoder(7))
     others = [Branch(1, 2), Branch(2, 5), Branch(1, 3)]
     assert found == [*others, Branch(1, 1), Branch(2, 4), Branch(1, 2)]
 
 
-def test_without_a_fork_samples_begin_anew() -> None:
+def test_without_a_fork_samples_start_from_the_prompt() -> None:
     assert tree_branches([7, 7], [SURE, SURE], decoder(4)) == [Branch(0, None)] * 3
 
 
-def test_a_branch_below_the_least_probability_is_none() -> None:
+def test_a_token_below_branch_probability_is_not_a_branch() -> None:
     rare = {1: math.log(0.85), 2: math.log(0.08), 3: math.log(0.07)}
     assert entropy(rare) > 0.5
     assert tree_branches([1], [rare], decoder(3)) == [Branch(0, None)] * 2
@@ -48,7 +48,7 @@ Position = st.sampled_from([SURE, THREE, TWO])
 
 
 @given(st.lists(Position, min_size=1, max_size=6), st.integers(2, 40), st.data())
-def test_every_branch_of_every_fork_gets_as_many_samples_as_any_other_or_one_less(
+def test_numbers_of_samples_per_branch_differ_by_at_most_one(
     likely: list[dict[int, float]], size: int, data: st.DataObject
 ) -> None:
     probe = [data.draw(st.sampled_from(sorted(here))) for here in likely]

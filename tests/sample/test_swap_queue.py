@@ -122,7 +122,7 @@ def test_the_old_checkpoint_is_loaded_anew_after_a_failed_swap() -> None:
     st.lists(st.tuples(st.sampled_from([A, B, C]), st.integers(0, 6), st.booleans()), max_size=25),
     st.sampled_from([0.0, 60.0]),
 )
-def test_whoever_is_cancelled_leaves_the_engine_to_the_others(
+def test_a_cancelled_request_releases_the_engine(
     requests: list[tuple[Checkpoint, int, bool]], patience_s: float
 ) -> None:
     async def body() -> None:

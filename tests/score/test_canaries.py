@@ -77,7 +77,7 @@ def test_a_grader_that_misjudges_a_canary_makes_every_verdict_an_error(
         assert outcome.lower() in one.detail and "(blind)" in one.detail
 
 
-def test_a_grader_that_misjudges_one_canary_only_is_not_believed_either(tmp_path: Path) -> None:
+def test_one_misjudged_canary_makes_every_verdict_an_error(tmp_path: Path) -> None:
     which = CANARIES[-1][0].id, CANARIES[-1][1]
     how = f"if (problem.id, text) == {which!r}: return Verdict(Outcome.CORRECT)"
     (verdict,) = graded_sums(tmp_path, how, ["1"])
@@ -91,7 +91,7 @@ def test_a_grader_that_misjudges_one_canary_only_is_not_believed_either(tmp_path
         ("time.sleep(1000)", "the grader returned no verdict within 1 s"),
     ],
 )
-def test_a_grader_that_is_lost_at_a_canary_makes_errors_and_no_wrong_answers(
+def test_a_grader_that_fails_on_a_canary_gives_errors_and_no_wrong_answers(
     tmp_path: Path, how: str, told: str
 ) -> None:
     (verdict,) = graded_sums(tmp_path, how, ["1"], seconds=1)

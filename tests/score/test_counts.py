@@ -24,7 +24,9 @@ def told(outcome: Outcome, answer: str | None) -> Verdict:
 
 @settings(deadline=None)
 @given(Samples)
-def test_spectra_say_how_many_were_seen_how_often(samples: list[tuple[Outcome, str, str]]) -> None:
+def test_spectra_count_responses_by_how_often_they_were_drawn(
+    samples: list[tuple[Outcome, str, str]],
+) -> None:
     tally = VerdictCounter(PROBLEM, valid=4, votes=True)
     for outcome, text, answer in samples:
         tally.add(told(outcome, answer), text)
@@ -86,7 +88,7 @@ def test_strata_and_trees_are_counted_whatever_the_order_samples_come_in() -> No
         assert from_json(json.loads(json.dumps(asdict(tally.counts)))) == tally.counts
 
 
-def test_samples_of_no_design_stand_nowhere() -> None:
+def test_independent_samples_have_no_strata_and_no_trees() -> None:
     tally = VerdictCounter(PROBLEM, None, votes=True)
     tally.add_design(told(Outcome.CORRECT, "1"), [placed(0)])
     assert (tally.counts.strata, tally.counts.trees) == ({}, {})

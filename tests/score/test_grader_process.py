@@ -112,7 +112,7 @@ def test_a_hanging_verifier_with_a_child_of_its_own_is_left_in_time(grade: Grade
 
 
 @pytest.mark.parametrize("answer", [right, other_end, broken])
-def test_what_a_verifier_prints_is_no_verdict(
+def test_the_output_of_a_verifier_is_not_read_as_a_verdict(
     grade: Grade, answer: Callable[[Problem], str]
 ) -> None:
     text = answer(FIRST)

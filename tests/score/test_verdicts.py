@@ -97,7 +97,7 @@ def test_a_failed_request_is_as_many_errors_as_it_had_samples() -> None:
     assert counts[0].error == 0
 
 
-def test_counts_with_errors_are_not_published_and_the_next_run_mends_them(tmp_path: Path) -> None:
+def test_counts_with_errors_are_not_stored_and_the_next_run_grades_again(tmp_path: Path) -> None:
     store = Store(tmp_path)
     unlucky = FakeSampler(fails=lambda request: request.problem == PROBLEMS[2])
     samples = sampled(store, unlucky, 5)
@@ -133,7 +133,7 @@ def test_counts_of_the_first_samples_are_apart_from_those_of_all(tmp_path: Path)
     assert all(a.correct <= b.correct for a, b in zip(few, many, strict=True))
 
 
-def test_samples_are_counted_by_how_they_are_told_and_what_is_cut_off_is_told_no_way() -> None:
+def test_samples_are_counted_by_mode_and_truncated_samples_have_none() -> None:
     reverse = " ".join(reversed(right(FIRST).split()))
     inner = right(FIRST).split()[1]
     texts = [right(FIRST)] * 3 + [other_end(FIRST)] * 2 + [reverse, inner, UNREADABLE]

@@ -45,7 +45,7 @@ def test_packed_or_in_passes_loss_and_gradient_are_the_same(
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5)
 
 
-def test_a_packed_example_sees_none_of_its_neighbours() -> None:
+def test_a_packed_example_does_not_attend_to_other_examples() -> None:
     model = new_model("micro-llama", TOKENIZER, 0)
     line = [(0, 1, 2)]
 
@@ -61,7 +61,7 @@ def test_a_packed_example_sees_none_of_its_neighbours() -> None:
     assert (changed[:, start:end] - plain[:, start:end]).abs().max() > 1e-3
 
 
-def test_a_sheet_says_which_position_predicts_which_response_token() -> None:
+def test_targets_are_at_the_positions_that_predict_response_tokens() -> None:
     rows: list[Row] = [([5, 6], [7, 1]), ([8], [9, 10, 1])]
     packed = collate(rows, [(0, 1)])
     x = IGNORED
@@ -76,18 +76,18 @@ def test_a_sheet_says_which_position_predicts_which_response_token() -> None:
     assert apart.targets.tolist() == [[x, 7, 1, x], [9, 10, 1, x]]
 
 
-def test_padding_in_a_packed_sheet_leaves_no_nan() -> None:
+def test_padding_of_packed_rows_causes_no_nan() -> None:
     model = new_model("micro-llama", TOKENIZER, 0)
     read = collate(ROWS[:4], [(0, 1, 2), (3,)])
     assert model(**read.inputs, use_cache=False).logits.isfinite().all()
 
 
-def test_a_pass_without_lines_takes_no_loss() -> None:
+def test_a_pass_without_rows_has_no_loss() -> None:
     read = collate(ROWS, [])
     assert read.ids.shape[0] == 1 and (read.targets == IGNORED).all() and not read.first.any()
 
 
-def test_a_model_that_cannot_keep_examples_apart_is_refused() -> None:
+def test_packing_is_refused_for_a_model_that_cannot_separate_examples() -> None:
     model = new_model("micro-llama", TOKENIZER, 0)
     _check_packable(model.config)
     model.set_attn_implementation("eager")

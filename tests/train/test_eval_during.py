@@ -15,7 +15,7 @@ def coming(root: Path, epochs: int) -> dict[float, Checkpoint]:
     return {epoch: Checkpoint(root / str(epoch), f"f{epoch}") for epoch in range(1, epochs + 1)}
 
 
-def test_each_checkpoint_is_evaluated_once_it_is_there_and_in_order(tmp_path: Path) -> None:
+def test_each_checkpoint_is_evaluated_once_and_in_order(tmp_path: Path) -> None:
     seen: list[float] = []
     both = threading.Event()
 
@@ -32,7 +32,7 @@ def test_each_checkpoint_is_evaluated_once_it_is_there_and_in_order(tmp_path: Pa
     assert seen == [1, 2]
 
 
-def test_the_end_waits_for_the_one_in_hand_and_starts_no_other(tmp_path: Path) -> None:
+def test_the_end_waits_for_the_running_evaluation_and_starts_no_other(tmp_path: Path) -> None:
     seen: list[float] = []
     begun, free = threading.Event(), threading.Event()
 
@@ -51,7 +51,7 @@ def test_the_end_waits_for_the_one_in_hand_and_starts_no_other(tmp_path: Path) -
     assert threading.active_count() <= threads + 1  # the timer
 
 
-def test_what_an_evaluation_raises_is_raised_when_training_is_over(tmp_path: Path) -> None:
+def test_an_exception_of_an_evaluation_is_raised_after_training(tmp_path: Path) -> None:
     begun = threading.Event()
 
     def evaluate(epoch: float, checkpoint: Checkpoint) -> None:
@@ -68,7 +68,7 @@ def test_what_an_evaluation_raises_is_raised_when_training_is_over(tmp_path: Pat
     assert trained
 
 
-def test_a_training_that_fails_says_why_itself(tmp_path: Path) -> None:
+def test_an_exception_of_training_is_raised_unchanged(tmp_path: Path) -> None:
     (tmp_path / "1").mkdir()
     with (
         pytest.raises(RuntimeError, match="training"),

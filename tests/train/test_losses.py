@@ -13,7 +13,7 @@ from torch import Tensor
 
 from forkdiv.core.config.study import SftConfig
 from forkdiv.models.loading import word_tokenizer
-from forkdiv.models.prompting import line_ends
+from forkdiv.models.prompting import line_end_ids
 from forkdiv.train.losses.dco import dco, units
 from forkdiv.train.losses.gem import gem
 from forkdiv.train.losses.registry import LOSSES
@@ -53,7 +53,9 @@ def on_one_response(z: Tensor, y: Tensor, **settings: Any) -> Tensor:
 
 
 @given(st.integers(0, 999))
-def test_cross_entropy_is_the_surprise_of_every_response_token(seed: int) -> None:
+def test_cross_entropy_is_the_sum_of_negative_log_probabilities_of_response_tokens(
+    seed: int,
+) -> None:
     z, y = drawn(seed)
     found = on_one_response(z, y).item()
     assert found == pytest.approx(cross_entropy_by_hand(z, y).sum().item(), rel=1e-5)
@@ -79,7 +81,7 @@ def test_gem_is_its_formula(seed: int, beta: float) -> None:
 
 
 @given(st.integers(0, 999), st.floats(0.2, 1.5))
-def test_gems_gradient_is_q_less_the_right_token(seed: int, beta: float) -> None:
+def test_gems_gradient_is_q_minus_the_one_hot_target(seed: int, beta: float) -> None:
     z, y = drawn(seed)
     wanted = torch.softmax(z.double() / beta, -1) - onehot(y)
     found = gradient(z, lambda z: gem(z, y, beta))
@@ -123,7 +125,7 @@ def test_dco_with_one_try_is_cross_entropy() -> None:
 
 
 @pytest.mark.parametrize("n", [1, 2, 64, 10**6])
-def test_dco_stays_finite_where_a_response_is_certain_or_hopeless(n: int) -> None:
+def test_dco_is_finite_for_probabilities_near_0_and_1(n: int) -> None:
     for height, tokens in ((200.0, 3), (-200.0, 3), (-2000.0, 500), (0.0, 500)):
         z = torch.zeros((tokens, VOCABULARY))
         z[:, 0] = height
@@ -141,7 +143,7 @@ def test_dco_stays_finite_where_a_response_is_certain_or_hopeless(n: int) -> Non
             assert grad.abs().max() < 1e-6
 
 
-def test_dco_leaves_alone_what_is_likely_enough_within_its_tries() -> None:
+def test_dcos_gradient_is_small_for_responses_that_are_likely_within_n_samples() -> None:
     """With half the mass on a response, 16 tries nearly always find it: F is 16/65535."""
     z = torch.zeros((1, 2))
     y = which = torch.zeros(1, dtype=torch.long)
@@ -160,7 +162,7 @@ def test_units_are_responses_lines_or_tokens() -> None:
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_no_loss_looks_at_what_is_no_response(loss: str) -> None:
+def test_losses_ignore_tokens_outside_the_response(loss: str) -> None:
     z, y = drawn(1, tokens=8)
     z, y = z.reshape(2, 4, VOCABULARY), y.reshape(2, 4)
     first = torch.zeros((2, 4), dtype=torch.bool)
@@ -188,12 +190,12 @@ def test_a_loss_in_half_precision_is_summed_in_single(loss: str) -> None:
     assert half.item() == single.item()
 
 
-def test_a_lines_end_is_found_in_whatever_token_holds_it() -> None:
+def test_a_line_end_is_detected_inside_any_token() -> None:
     class Spelling:
         def decode(self, ids: list[int]) -> str:
             return {1: "a", 2: ".\n\n", 3: "\n", 4: "\n"}[ids[0]]
 
     rows = [([4], [1, 2]), ([1], [3, 1])]
-    assert line_ends(Spelling(), rows) == [2, 3]
+    assert line_end_ids(Spelling(), rows) == [2, 3]
     words = word_tokenizer(["a", "b"], "<eos>")
-    assert line_ends(words, [([3], [3, 4, 1])]) == []
+    assert line_end_ids(words, [([3], [3, 4, 1])]) == []

@@ -48,7 +48,7 @@ def faults(first: str) -> tuple[int, int]:
     return thread, main
 
 
-def test_memory_that_is_kept_is_not_taken_from_the_system_again() -> None:
+def test_kept_memory_causes_no_new_page_faults() -> None:
     given_back = min(faults(""))
     assert given_back > 1000, "glibc keeps it by itself, and this test would show nothing"
     assert max(faults("keep_freed_memory()")) < given_back / 10

@@ -42,7 +42,7 @@ def test_an_architectures_parameters_are_those_of_the_model() -> None:
     assert own.parameters == own.trained == load_model(BASE).num_parameters()
 
 
-def test_adapters_are_counted_by_the_sides_of_their_layers() -> None:
+def test_lora_parameters_are_counted_from_the_layer_sizes() -> None:
     shape = shape_of(
         "qwen2.5-0.5b", SftConfig(lora=LoraConfig(rank=8, targets=("q_proj", "v_proj")))
     )
@@ -51,7 +51,7 @@ def test_adapters_are_counted_by_the_sides_of_their_layers() -> None:
         shape_of("qwen2.5-0.5b", SftConfig(lora=LoraConfig(rank=8, targets=("query",))))
 
 
-def test_sixteen_bytes_a_parameter_are_spread_as_the_stages_say(seven: Shape) -> None:
+def test_zero_stages_partition_sixteen_bytes_per_parameter(seven: Shape) -> None:
     per_parameter = {0: 16.0, 1: 4 + 12 / 8, 2: 2 + 14 / 8, 3: 16 / 8}
     for stage, wanted in per_parameter.items():
         place = PlaceConfig(device="gpu", workers=8, zero_stage=stage)
@@ -60,7 +60,7 @@ def test_sixteen_bytes_a_parameter_are_spread_as_the_stages_say(seven: Shape) ->
         assert held * memory.GIB / seven.parameters == pytest.approx(wanted)
 
 
-def test_what_saves_memory_is_seen_to(seven: Shape) -> None:
+def test_settings_that_save_memory_lower_the_estimate(seven: Shape) -> None:
     plain = total(seven, zero_stage=3)
     assert total(seven, zero_stage=3, micro_batch=1) < plain
     assert total(seven, zero_stage=3, activation_checkpointing=True) < plain
@@ -97,7 +97,7 @@ def test_a_run_that_will_not_fit_is_refused_with_what_helps(
     assert "not expected to fit" in str(caught.value) and "place.offload" in str(caught.value)
 
 
-def test_what_is_no_architecture_is_refused(tmp_path: Path) -> None:
+def test_an_unreadable_architecture_is_refused(tmp_path: Path) -> None:
     for text in ("{", json.dumps({"hidden_size": 3})):
         (tmp_path / "config.json").write_text(text)
         with pytest.raises(UserError, match=r"plan\.architecture cannot be read"):

@@ -56,7 +56,7 @@ def test_a_registered_loss_is_chosen_by_its_name_and_reads_its_options() -> None
     assert of(floor=0.0) == pytest.approx(float(sure + unsure))
 
 
-def test_its_options_decide_a_runs_result_and_are_left_out_where_there_are_none() -> None:
+def test_loss_options_are_part_of_the_identity_only_if_set() -> None:
     plain, other = (
         SftConfig(loss="floored", loss_options=options) for options in ({}, {"floor": 0.2})
     )

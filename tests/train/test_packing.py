@@ -13,7 +13,7 @@ MAYBE = st.none() | st.integers(1, 70)
 
 @settings(deadline=None)
 @given(LENGTHS, st.integers(1, 5), MAYBE, MAYBE)
-def test_every_example_is_read_once_and_workers_meet_in_every_pass(
+def test_every_example_is_read_once_and_all_workers_run_every_pass(
     lengths: list[int], world: int, micro: int | None, pack: int | None
 ) -> None:
     passes = forward_passes(lengths, world, micro, pack)
@@ -43,7 +43,7 @@ def test_without_packing_or_passes_examples_keep_their_order() -> None:
     assert forward_passes([5, 9, 2, 7, 7], 2) == [[[(0,), (2,), (4,)], [(1,), (3,)]]]
 
 
-def test_the_lines_of_a_pass_are_of_about_one_length() -> None:
+def test_the_rows_of_a_pass_have_similar_lengths() -> None:
     lengths = [3, 40, 5, 38, 4, 41, 39, 6]
     passes = forward_passes(lengths, 2, micro_batch=2)
     assert [sorted(lengths[i] for part in parts for (i,) in part) for parts in passes] == [
@@ -52,6 +52,6 @@ def test_the_lines_of_a_pass_are_of_about_one_length() -> None:
     ]
 
 
-def test_what_is_dealt_follows_from_the_lengths_alone() -> None:
+def test_the_distribution_depends_only_on_the_lengths() -> None:
     lengths = [7, 7, 7, 3, 3, 9]
     assert forward_passes(lengths, 2, 1, 10) == forward_passes(list(lengths), 2, 1, 10)

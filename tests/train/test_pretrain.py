@@ -46,7 +46,7 @@ def planned(task: TaskConfig, config: PretrainConfig) -> str:
     return planned_base(Store(Path("nowhere")), build(task), config).fingerprint
 
 
-def test_a_base_is_planned_without_a_trace(tmp_path: Path) -> None:
+def test_planning_a_base_writes_no_files(tmp_path: Path) -> None:
     base = planned_base(Store(tmp_path), build(TASK), SMALL)
     assert not base.path.exists() and list(tmp_path.iterdir()) == []
     assert (
@@ -54,7 +54,7 @@ def test_a_base_is_planned_without_a_trace(tmp_path: Path) -> None:
     )
 
 
-def test_the_plan_is_the_run_over_what_is_made(tmp_path: Path) -> None:
+def test_the_planned_base_is_the_base_that_is_trained(tmp_path: Path) -> None:
     store = Store(tmp_path)
     start = obtain_start(store, build(TASK), SMALL)
     walks = dataset.obtain_walks(store, build(TASK), SMALL, END)
@@ -63,7 +63,7 @@ def test_the_plan_is_the_run_over_what_is_made(tmp_path: Path) -> None:
     assert planned_base(store, build(TASK), SMALL).path.name == "epoch-0003"
 
 
-def test_a_base_that_is_there_is_found_and_not_trained_again(tmp_path: Path) -> None:
+def test_an_existing_base_is_reused(tmp_path: Path) -> None:
     store, progress = Store(tmp_path), Progress(tmp_path / "progress.jsonl")
     start = obtain_start(store, build(TASK), SMALL)
     walks = dataset.obtain_walks(store, build(TASK), SMALL, END)
@@ -108,7 +108,7 @@ def test_the_seed_of_heldout_problems_decides_no_base() -> None:
     assert planned(GraphBranchingConfig(seed=7), SMALL) == planned(TASK, SMALL)
 
 
-def test_a_task_in_plain_language_has_no_base_of_its_own() -> None:
+def test_no_base_is_pretrained_for_a_task_in_natural_language() -> None:
     with pytest.raises(UserError, match="cannot pretrain a base model for this task"):
         planned(CounterfactualConfig(), SMALL)
 
@@ -130,18 +130,18 @@ def test_a_start_is_known_by_its_content_and_not_by_its_path(tmp_path: Path, sta
     assert planned(TASK, with_(SMALL, start=copy)) != first
 
 
-def test_a_start_makes_the_preset_mean_nothing(start: Path) -> None:
+def test_the_preset_has_no_effect_with_a_start(start: Path) -> None:
     tiny = with_(SMALL, start=start, preset="tiny-llama")
     assert planned(TASK, tiny) == planned(TASK, with_(SMALL, start=start))
 
 
-def test_a_base_goes_on_from_its_start_as_it_is(tmp_path: Path, start: Path) -> None:
+def test_a_base_continues_from_an_unchanged_copy_of_its_start(tmp_path: Path, start: Path) -> None:
     held = obtain_start(Store(tmp_path / "store"), build(TASK), with_(SMALL, start=start))
     assert held.path.is_relative_to(tmp_path / "store")
     assert open_checkpoint(held.path).fingerprint == open_checkpoint(start).fingerprint
 
 
-def test_the_plan_of_a_base_with_a_start_is_the_run_over_what_is_made(
+def test_the_planned_base_with_a_start_is_the_base_that_is_trained(
     tmp_path: Path, start: Path
 ) -> None:
     config, store = with_(SMALL, start=start), Store(tmp_path / "store")
@@ -152,11 +152,11 @@ def test_the_plan_of_a_base_with_a_start_is_the_run_over_what_is_made(
 
 
 def test_a_start_that_lacks_words_of_the_task_is_refused(start: Path) -> None:
-    with pytest.raises(UserError, match="does not know every word"):
+    with pytest.raises(UserError, match="lacks words of the task"):
         planned(GraphBranchingConfig(names=20), with_(SMALL, start=start))
 
 
-def test_a_start_that_ends_its_responses_otherwise_is_refused(start: Path) -> None:
+def test_a_start_with_another_end_token_is_refused(start: Path) -> None:
     file = start / "tokenizer_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"eos_token": "</s>"}))
     with pytest.raises(UserError, match="got </s>; allowed: <eos>"):

@@ -135,7 +135,7 @@ def run_of(
     return sft_run.identity(data, start, sft, prompt or PromptConfig())
 
 
-def test_where_a_run_takes_place_is_no_identity() -> None:
+def test_place_is_not_part_of_a_runs_identity() -> None:
     places = [
         "place.workers=4",
         "place.zero_stage=3",
@@ -174,7 +174,7 @@ def test_where_a_run_takes_place_is_no_identity() -> None:
         "sft.lora.rank=4",
     ],
 )
-def test_what_decides_a_run_is_its_identity(override: str) -> None:
+def test_settings_that_decide_a_run_are_part_of_its_identity(override: str) -> None:
     plain, changed = load(None).sft, load(None, [override]).sft
     assert run_of(plain).fingerprint != run_of(changed).fingerprint
 
@@ -208,7 +208,7 @@ def test_data_start_and_prompt_decide_a_run() -> None:
     assert len({one.fingerprint for one in others}) == len(others)
 
 
-def test_a_run_that_is_planned_names_the_checkpoint_that_it_will_make(tmp_path: Path) -> None:
+def test_a_planned_run_names_its_last_checkpoint(tmp_path: Path) -> None:
     store, config = Store(tmp_path), SftConfig(epochs=12, save_epochs=(3,))
     what = run_of(config)
 
@@ -319,7 +319,7 @@ def test_averaged_over_ranks_loss_and_gradient_are_those_of_the_whole_batch(
 
 
 @pytest.mark.parametrize("loss_name", LOSSES)
-def test_a_rank_without_rows_steps_along_on_nothing(loss_name: str) -> None:
+def test_a_rank_without_rows_has_zero_loss_and_gradients(loss_name: str) -> None:
     model = new_model("micro-llama", TOKENIZER, 0)
     loss, _, found, _ = stepped(model, mixed_rows(2), 3, 4, loss=loss_name)
     assert loss == 0

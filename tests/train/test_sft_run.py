@@ -87,7 +87,7 @@ def largest_difference(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -
     return max(float((a[name] - b[name]).abs().max()) for name in a)
 
 
-def test_the_ray_that_is_started_here_turns_away_whoever_has_no_token() -> None:
+def test_a_local_ray_rejects_connections_without_the_token() -> None:
     """Ray listens on every interface, and its ports run code for whoever they let in."""
     address = ray.get_runtime_context().gcs_address
     ask = f"import ray; ray.init({address!r}); print('let in')"
@@ -104,7 +104,7 @@ def test_the_chosen_epochs_and_steps_and_the_last_are_saved(undisturbed: Artifac
     assert list(sft_run.checkpoints(undisturbed)) == [1, 1.4, EPOCHS]
 
 
-def test_checkpoints_can_be_evaluated_while_the_training_that_writes_them_goes_on(
+def test_checkpoints_are_evaluated_while_training_continues(
     undisturbed: Artifact, seen: list[tuple[float, str, bool]]
 ) -> None:
     made = sft_run.checkpoints(undisturbed)
@@ -170,7 +170,7 @@ def test_a_killed_worker_is_retried_from_its_last_checkpoint_to_the_same_weights
     assert losses[0] == losses[1]
 
 
-def test_a_run_goes_on_with_another_number_of_workers_to_nearly_the_same_weights(
+def test_a_run_resumes_with_another_number_of_workers_to_nearly_the_same_weights(
     undisturbed: Artifact, killed: Killed
 ) -> None:
     run = tuned(killed.stopped, place=PLACE.model_copy(update={"workers": 1}))
@@ -179,7 +179,7 @@ def test_a_run_goes_on_with_another_number_of_workers_to_nearly_the_same_weights
 
 @pytest.mark.soak
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
-def test_a_run_that_failed_goes_on_with_another_number_of_workers_at_every_stage(
+def test_a_failed_run_resumes_with_another_number_of_workers_at_every_zero_stage(
     undisturbed: Artifact, tmp_path: Path, stage: int
 ) -> None:
     place = PLACE.model_copy(update={"zero_stage": stage, "max_failures": 0})
@@ -243,7 +243,7 @@ def workers_of(root: Path) -> dict[int, int]:
 
 
 @pytest.mark.soak
-def test_zero_stage_and_workers_are_place_and_give_the_same_model(
+def test_zero_stage_and_workers_do_not_change_the_model(
     undisturbed: Artifact, tmp_path: Path
 ) -> None:
     place = PLACE.model_copy(update={"zero_stage": 3, "workers": 1})
@@ -255,7 +255,7 @@ def test_zero_stage_and_workers_are_place_and_give_the_same_model(
     assert names == weights(undisturbed, EPOCHS).keys()
 
 
-def test_a_loss_that_is_no_number_ends_the_run_at_once_and_names_what_is_kept(
+def test_a_nan_loss_ends_the_run_and_names_the_last_good_checkpoint(
     tmp_path: Path,
 ) -> None:
     """One step an epoch, so large that attention overflows in the second."""

@@ -53,7 +53,7 @@ def test_an_invalid_trial_is_never_chosen() -> None:
     assert best_decoders([*BASE, *tuned], CONFIG)[0].tuned_temperature == 1.0
 
 
-def test_nothing_is_said_where_nothing_was_chosen() -> None:
+def test_there_is_no_row_without_a_choice_of_decoders() -> None:
     assert best_decoders([BASE[1], trial(1.0, 0.9, [8] * 4)], CONFIG) == []
     unchosen = [trial(t, None, [8] * 4, tuned) for t in (0.7, 1.0) for tuned in (False, True)]
     assert best_decoders(unchosen, CONFIG) == []

@@ -33,7 +33,7 @@ HELD = json.loads((Path(__file__).parent / "files/fingerprints-0.1.json").read_t
 
 
 @pytest.mark.parametrize("name", HELD)
-def test_a_named_study_finds_what_version_0_1_made(
+def test_named_studies_keep_the_fingerprints_of_version_0_1(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fingerprint, "library_version", lambda library: "0")

@@ -47,7 +47,7 @@ def problems(folder: Path) -> Path:
     return path
 
 
-def test_what_is_guessed_is_said_and_what_is_given_is_kept(tmp_path: Path) -> None:
+def test_inferred_settings_are_reported_and_set_ones_are_kept(tmp_path: Path) -> None:
     data = f"data={problems(tmp_path)}"
     study, said = infer(load(None, [data]), [BASE])
     assert study.task.model_dump()["grader"] == "numeric"
@@ -69,7 +69,7 @@ def test_what_is_guessed_is_said_and_what_is_given_is_kept(tmp_path: Path) -> No
     assert study.decoder.max_new_tokens == 9
 
 
-def test_a_task_of_ours_needs_no_guess() -> None:
+def test_nothing_is_inferred_for_a_task_of_forkdiv() -> None:
     study = load(None, [])
     assert infer(study, [BASE]) == (study, [])
 

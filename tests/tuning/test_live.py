@@ -36,7 +36,7 @@ def run_trial(live: LiveSweep, clock: Clock, name: str, seconds: float) -> None:
     live.event(Event(clock.now, name, "done", finished=True))
 
 
-def test_before_the_first_trial_it_says_how_many_there_are_and_what_goes_on() -> None:
+def test_before_the_first_trial_the_line_has_the_number_of_trials_and_the_progress() -> None:
     live = sweep(Clock())
     live.event(Event(1000.0, "study", "starting Ray"))
     assert live.text() == "6 trials scheduled · study: starting Ray"
@@ -46,11 +46,11 @@ def test_it_names_the_trial_its_number_and_what_it_does() -> None:
     clock = Clock()
     live = sweep(clock)
     run_trial(live, clock, BASE[0].name, 10)
-    live.event(Event(clock.now, BASE[1].name, "sampled 8/64, 4 per second"))
-    assert live.text() == "trial 2 of 6 · base T=1: sampled 8/64, 4 per second"
+    live.event(Event(clock.now, BASE[1].name, "sampling: 8/64, 4 per second"))
+    assert live.text() == "trial 2 of 6 · base T=1: sampling: 8/64, 4 per second"
 
 
-def test_the_time_left_takes_trials_that_train_and_those_that_only_sample_apart() -> None:
+def test_the_remaining_time_uses_separate_means_for_trials_that_train() -> None:
     clock = Clock()
     live = sweep(clock)
     for point in BASE:
@@ -105,7 +105,7 @@ with LiveSweep([Point(1.0, 0, tuned=False)], 1) as live:
 """
 
 
-def test_on_a_terminal_the_line_stands_below_the_others_and_goes_at_the_end() -> None:
+def test_on_a_terminal_the_line_is_last_and_is_removed_at_the_end() -> None:
     ours, theirs = pty.openpty()
     environment = {**os.environ, "COLUMNS": "80", "TERM": "xterm"}
     with subprocess.Popen(

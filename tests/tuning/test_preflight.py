@@ -61,12 +61,15 @@ def test_a_base_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 def test_a_base_that_does_not_know_the_tasks_words_is_refused(tmp_path: Path) -> None:
     message = refusal(tmp_path, "task.names=18")
-    assert "does not know every word" in message and "got q r;" in message
+    assert "lacks words of the task" in message and "got q r;" in message
 
 
 def test_a_response_limit_below_the_longest_correct_answer_is_refused(tmp_path: Path) -> None:
     message = refusal(tmp_path, "decoder.max_new_tokens=4")
-    assert "decoder.max_new_tokens: got 4; allowed: at least 5" in message
+    assert (
+        "decoder.max_new_tokens is too small for a correct response: got 4; allowed: at least 5"
+        in message
+    )
     check(tmp_path, "decoder.max_new_tokens=5")
 
 
@@ -96,16 +99,16 @@ def test_a_checkpoint_is_refused_by_a_verb_that_trains_its_own(tmp_path: Path) -
 # --- a base that is to be built -----------------------------------------------------------------
 
 
-def test_a_base_that_is_to_be_built_is_known_by_name_and_leaves_no_trace(tmp_path: Path) -> None:
+def test_checking_a_base_that_does_not_exist_yet_writes_no_files(tmp_path: Path) -> None:
     study = load(None, ["base=null", f"place.root={tmp_path}"])
     planned = check(tmp_path, "base=null")
     assert planned == planned_base(Store(tmp_path / "store"), build(study.task), study.pretrain)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_task_in_plain_language_has_no_base_to_build(tmp_path: Path) -> None:
+def test_a_task_in_natural_language_needs_a_base(tmp_path: Path) -> None:
     message = refusal(tmp_path, "base=null", "task={kind: counterfactual_arithmetic}")
-    assert "has no base model to build: got base=null" in message
+    assert "because its prompts are natural language: got base=null" in message
     assert "set base to a checkpoint" in message
 
 

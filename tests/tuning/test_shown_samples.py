@@ -43,8 +43,8 @@ def test_only_so_many_samples_are_graded_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, _ = drawn(tmp_path)
-    monkeypatch.setattr(shown_samples, "MOST_GRADED", 3 * model.study.eval.samples)
-    monkeypatch.setattr(shown_samples, "MOST_RESPONSES", 1)
+    monkeypatch.setattr(shown_samples, "MAX_GRADED", 3 * model.study.eval.samples)
+    monkeypatch.setattr(shown_samples, "MAX_RESPONSES", 1)
     pipeline = a_line(tmp_path, FakeSampler())
     made = shown_samples.shown_samples("s", [model], pipeline.store)
     assert [len(one.problems) for one in made.models] == [3]
@@ -55,7 +55,7 @@ def test_only_so_many_samples_are_graded_again(
 
 def test_samples_that_are_not_there_are_named(tmp_path: Path) -> None:
     pipeline = a_line(tmp_path, FakeSampler())
-    with pytest.raises(InvalidResult, match="base has no 8 samples of"):
+    with pytest.raises(InvalidResult, match="base has fewer than 8 samples for"):
         shown_samples.shown_samples("s", [Model("base", pipeline.study, base())], pipeline.store)
 
 

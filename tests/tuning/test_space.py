@@ -215,23 +215,25 @@ def test_the_grid_of_every_shipped_config_can_be_made(path: Path) -> None:
         ("synthesis", "[none,enumerator]"),
     ],
 )
-def test_an_axis_that_means_nothing_to_the_task_is_refused_with_those_that_do(
+def test_an_axis_without_effect_on_the_task_is_refused_with_the_allowed_axes(
     axis: str, values: str
 ) -> None:
     message = refusal(f"sweep.{axis}={values}")
     assert f"sweep.{axis} has no effect on the data of this task" in message
     own = "sweep.fork_density, sweep.direction, sweep.loss, sweep.interpolation"
     allowed = f"{own}, sweep.decoder, sweep.temperature, sweep.seed"
-    assert f"allowed: {allowed}; drop sweep.{axis}" in message
+    assert f"allowed: {allowed}; remove sweep.{axis}" in message
 
 
-def test_a_knob_that_means_nothing_to_the_task_is_refused_with_those_that_do() -> None:
+def test_a_dataset_setting_without_effect_on_the_task_is_refused_with_the_allowed_settings() -> (
+    None
+):
     message = refusal("dataset.structure=data-level")
-    assert "dataset.structure means nothing to this task: got data-level" in message
+    assert "dataset.structure has no effect on this task: got data-level" in message
     assert "allowed: dataset.direction, dataset.fork_density;" in message
 
 
-def test_one_point_of_the_grid_that_cannot_be_refuses_all_of_it() -> None:
+def test_a_grid_with_an_impossible_point_is_refused() -> None:
     assert "1 to task.valid=2" in refusal("task.valid=2", "sweep.branch_coverage=[1,2,3]")
     message = refusal("task.valid=2", "dataset.examples=61", "sweep.branch_coverage=[1,2]")
     assert "examples=61; allowed: a multiple of dataset.branch_coverage=2" in message

@@ -16,7 +16,7 @@ from tests.tuning.conftest import GRID, Study
 pytestmark = pytest.mark.stack
 
 
-def test_a_killed_study_goes_on_where_it_was(study: Study) -> None:
+def test_a_killed_study_continues(study: Study) -> None:
     assert said(study.before_kill, "finished: pass@1") >= 2  # the base at both temperatures
     fingerprints = [path.name for path in (study.root / "store" / "train").iterdir()]
     assert len(fingerprints) == 2
@@ -40,7 +40,7 @@ def test_each_density_is_trained_once_whatever_the_temperatures(study: Study) ->
     assert started == 3  # two densities, and one of them once more after the kill
 
 
-def test_a_second_run_finds_its_work_done(study: Study) -> None:
+def test_a_second_run_reuses_all_results(study: Study) -> None:
     assert "these results exist already" in study.again
     assert study.again_seconds < 60
     tables = [text.partition("micro: pass@k")[2] for text in (study.output, study.again)]

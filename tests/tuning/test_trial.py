@@ -104,7 +104,7 @@ def test_the_base_is_sampled_once_for_its_own_trial_and_every_tuned_one(
     assert asked(sampler) == 5  # another temperature is another set on both sides
 
 
-def test_a_trial_that_is_repeated_draws_nothing_and_says_the_same(
+def test_a_repeated_trial_draws_nothing_and_gives_the_same_result(
     finished: Path, results: list[TrialResult], tuned: Checkpoint
 ) -> None:
     sampler = FakeSampler()
@@ -145,11 +145,11 @@ def test_samples_of_the_models_own_chances_agree_with_exact_values(
     assert (len(done.base), len(done.cells)) == (3, 3)
 
 
-def test_samples_of_another_model_are_found_out(tmp_path: Path) -> None:
+def test_samples_of_another_model_disagree_with_exact_values(tmp_path: Path) -> None:
     sampler = FakeSampler(chance=lambda checkpoint, problem: 0.9)
     line = a_line(tmp_path, sampler, "eval.samples=64", "eval.problems=20")
     result = line.run(Point(1.0, 0, tuned=False))
-    with pytest.raises(InvalidResult, match=r"base T=1 all: sampled pass@1 is .* off exact"):
+    with pytest.raises(InvalidResult, match=r"base T=1 all: sampled pass@1 differs from exact"):
         summary.check(summary.assemble(line.study, "f", axes(line.study), [result.cells], {}))
 
 
@@ -176,7 +176,7 @@ def test_first_tokens_have_exact_values_and_trees_have_none(
         assert (cell.distinct_at, cell.majority_at, cell.modes) == ({}, {}, {})
 
 
-def test_failed_samples_make_the_cell_invalid_and_the_next_trial_mends_it(
+def test_failed_samples_make_the_cell_invalid_until_the_next_trial_draws_them(
     tmp_path: Path, tuned: Checkpoint
 ) -> None:
     problem = build(load(None, SETTINGS).task).heldout("test", 2)[1]
@@ -251,7 +251,7 @@ def test_tags_hold_the_effective_decoder() -> None:
     assert (held["task.kind"], held["prompt.template"]) == ("graph_branching", "raw")
 
 
-def test_cells_tell_how_responses_are_told(results: list[TrialResult]) -> None:
+def test_cells_have_counts_by_mode(results: list[TrialResult]) -> None:
     for result in results:
         for cell in result.cells:
             (mode,) = cell.modes  # the toy sampler tells all of them forward
@@ -261,7 +261,7 @@ def test_cells_tell_how_responses_are_told(results: list[TrialResult]) -> None:
                 assert whole and told.value == pytest.approx(whole.value)
 
 
-def test_cells_tell_what_happens_at_the_forks_and_agree_with_exact_values(
+def test_cells_at_forks_agree_with_exact_values(
     results: list[TrialResult],
 ) -> None:
     for result in results:
