@@ -157,9 +157,9 @@ class Pipeline:
         name = point.cell_name(None if is_base else epoch or None)
         # only for the last checkpoint, because lists of problems make a summary large
         prompts = [problem.prompt for problem in problems] if named else ()
-        inputs = CellInputs(counts, base_counts, p, prompts, forks)
+        cell_inputs = CellInputs(counts, base_counts, p, prompts, forks)
         with self._timed("coverage"):
-            rows = cells(name, inputs, config)
+            rows = cells(name, cell_inputs, config)
         rule = [f"until {config.enough} correct"] if config.enough else []
         counts_identity = verdicts.identity(samples, len(problems), config.samples, rule)
         return rows, counts, counts_identity.fingerprint
