@@ -68,7 +68,7 @@ def _table(done: Summary) -> tuple[list[str], list[list[str]]]:
                 row.append(_interval_text(bases[cell.subset].pass_at[k]))
             row.append(_interval_text(value))
             if bases:
-                row.append(tables.change_said(cell, k))
+                row.append(tables.change_text(cell, k))
             rows.append(row)
     return ["subset", "k", *sides], rows
 

@@ -43,7 +43,7 @@ def run(study: StudyConfig, beside: Sequence[Path] = ()) -> None:
         )
     check_writable(study.place.root, study.place.min_free_mib)
     done = studies.read(study.folder)
-    others = studies.named([study.folder, *beside]) if beside else []
+    others = studies.load_studies([study.folder, *beside]) if beside else []
     say(f"report: {write_report(study, done)}")
     if others:
         say(f"comparison: {comparison.write(others, study.folder)}")

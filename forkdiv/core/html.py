@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import jinja2
-from markupsafe import Markup
-
-
-def render(
-    folder: Path,
-    template: str,
-    values: Mapping[str, Any],
-    filters: Mapping[str, Callable[..., Any]] | None = None,
-) -> Markup:
-    """Renders the file `template` in `folder`.
-
-    Values are HTML-escaped. Raises jinja2.UndefinedError for a variable that `values` lacks, so
-    that a page never has silent gaps.
-    """
-    environment = _environment(folder)
-    environment.filters |= dict(filters or {})
-    return Markup(environment.get_template(template).render(**values))
 
 
 @cache
-def _environment(folder: Path) -> jinja2.Environment:
+def environment(folder: Path) -> jinja2.Environment:
+    """Returns the environment for the templates in `folder`, one for each folder.
+
+    Values are HTML-escaped, and a missing variable raises jinja2.UndefinedError, so that a page
+    never has silent gaps.
+    """
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder),
         autoescape=True,

@@ -1,5 +1,4 @@
-"""Section "Each under its best decoder": base and tuned model, each with the decoder that was
-best for it."""
+"""Section "Best decoder of each model"."""
 
 from __future__ import annotations
 
@@ -16,37 +15,37 @@ def content(summary: Summary, grid: Grid) -> Content | None:
         return None
     return [
         paragraph(
-            "Elsewhere both models are sampled under the same decoder. Here each has the one that "
-            "was best for it, chosen by pass@k on the validation problems and judged on the "
-            "held-out ones."
+            "In all other sections, both models are sampled with the same decoder. Here, each "
+            "model has its own best decoder, chosen by pass@k on the validation problems and "
+            "evaluated on the held-out problems."
         ),
-        TableView(table, "Each model under its best decoder", "best"),
+        TableView(table, "Each model with its best decoder", "best"),
     ]
 
 
 def best(summary: Summary, grid: Grid) -> Table | None:
-    """Base and tuned model, each under the decoder and temperature that was best for it."""
+    """Returns base and tuned model, each with its best decoder and temperature."""
     if not summary.best_decoders:
         return None
     header = [
         *(map(title, grid.axes) if grid.axes else ["model"]),
-        *("seed", "subset", "k", "best for the base", "best for the tuned"),
+        *("seed", "subset", "k", "best for base", "best for tuned"),
         "change in pass@k",
     ]
-    made = []
+    rows = []
     for row in summary.best_decoders:
         setting = Setting(grid.axes, tuple(row.axes[axis] for axis in grid.axes))
         change = as_estimate(row.delta)
-        of_base = _decoder(row.base_decoder, row.base_temperature)
-        of_tuned = _decoder(row.tuned_decoder, row.tuned_temperature)
-        said = "{} ({})".format(*change.parts(3)) if change else ""
+        base_decoder = _decoder(row.base_decoder, row.base_temperature)
+        tuned_decoder = _decoder(row.tuned_decoder, row.tuned_temperature)
+        change_text = "{} ({})".format(*change.parts(3)) if change else ""
         first = [*(setting.texts or ["tuned"]), str(row.seed), row.subset, str(row.k)]
-        made.append([*first, of_base, of_tuned, said])
-    return Table(header, made)
+        rows.append([*first, base_decoder, tuned_decoder, change_text])
+    return Table(header, rows)
 
 
 def _decoder(name: str | None, temperature: float) -> str:
     return f"{name}, T={temperature:g}" if name else f"{temperature:g}"
 
 
-SECTION = Section("Each under its best decoder", content)
+SECTION = Section("Best decoder of each model", content)

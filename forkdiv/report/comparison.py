@@ -1,4 +1,4 @@
-"""Several studies side by side: what differs between them, and what each of them found."""
+"""A page that compares several studies: differences in settings, and the results of each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from forkdiv.core.results import Summary
 from forkdiv.core.store import write_text
 from forkdiv.report.answer import QUESTION, answer
-from forkdiv.report.glance import few_ks
+from forkdiv.report.glance import three_ks
 from forkdiv.report.grid import subset_title
 from forkdiv.report.headline import headline, warning
 from forkdiv.report.html import rendered
@@ -20,108 +20,115 @@ from forkdiv.report.tables import Table
 
 PAGE = "comparison.html"
 NOT_SET = "not set"
-# what decides which problems a model meets
-PROBLEMS = ("task.", "eval.split", "eval.problems")
-NOT_COMPARED = ("name", "audit.")  # they decide no number of a study
+# settings that decide the held-out problems
+PROBLEM_SETTINGS = ("task.", "eval.split", "eval.problems")
+IGNORED_SETTINGS = ("name", "audit.")  # do not affect results
 
 
 def write(studies: Sequence[Study], folder: Path) -> Path:
-    """Write `comparison.html`, which needs no network, and its figure. Returns the page's path."""
+    """Writes `comparison.html`, a self-contained page, and its figure. Returns the path of the
+    page."""
     from forkdiv.report import study_curves
 
     write_figures({"comparison": study_curves.figure(studies)}, folder)
     path = folder / PAGE
     text = rendered(
         "comparison.html.j2",
-        names=[one.name for one in studies],
-        title=listed([one.name for one in studies]),
-        warnings=[(one.name, said) for one in studies if (said := warning(one.summary))],
+        names=[study.name for study in studies],
+        title=listed([study.name for study in studies]),
+        warnings=[
+            (study.name, warning_text)
+            for study in studies
+            if (warning_text := warning(study.summary))
+        ],
         cautions=cautions(studies),
         question=QUESTION,
-        found=[(one.name, answer(one.grid), _lines(one)) for one in studies],
-        percents=listed(list(dict.fromkeys(one.grid.percent for one in studies))),
+        found=[(study.name, answer(study.grid), _headline_lines(study)) for study in studies],
+        percents=listed(list(dict.fromkeys(study.grid.percent for study in studies))),
         settings=differences(studies),
         legend_entries=study_curves.legend(studies),
         curves=study_curves.pictures(studies),
         numbers=numbers(studies),
-        origins=[(one.name, _origin(one.summary)) for one in studies],
+        origins=[(study.name, _origin(study.summary)) for study in studies],
     )
     write_text(path, text)
     return path
 
 
 def differences(studies: Sequence[Study]) -> Table:
-    """The settings that are not the same in all studies, one row each."""
-    flats = [dict(flat(one.summary.settings)) for one in studies]
-    keys = dict.fromkeys(key for one in flats for key in one)
+    """Returns the settings that differ between the studies, one row each."""
+    settings = [dict(flat(study.summary.settings)) for study in studies]
+    keys = dict.fromkeys(key for study in settings for key in study)
     rows = [
-        [key, *(one.get(key, NOT_SET) for one in flats)]
+        [key, *(study.get(key, NOT_SET) for study in settings)]
         for key in keys
-        if not key.startswith(NOT_COMPARED)
+        if not key.startswith(IGNORED_SETTINGS)
     ]
-    apart = [row for row in rows if len(set(row[1:])) > 1]
-    return Table(["setting", *(one.name for one in studies)], apart)
+    different = [row for row in rows if len(set(row[1:])) > 1]
+    return Table(["setting", *(study.name for study in studies)], different)
 
 
 def cautions(studies: Sequence[Study]) -> list[str]:
-    """What keeps the studies from being compared number by number, in sentences."""
-    said = []
-    apart = [row for row in differences(studies).rows if row[0].startswith(PROBLEMS)]
-    if apart:
-        keys = ", ".join(row[0] for row in apart[:6])
-        more = f" and {len(apart) - 6} more" if len(apart) > 6 else ""
-        said.append(
-            f"Their held-out problems differ ({keys}{more}). Read each study against its own "
-            "base: a difference between two studies may be one between their problems."
+    """Returns sentences about differences that limit the comparison."""
+    sentences = []
+    different = [row for row in differences(studies).rows if row[0].startswith(PROBLEM_SETTINGS)]
+    if different:
+        keys = ", ".join(row[0] for row in different[:6])
+        more = f" and {len(different) - 6} more" if len(different) > 6 else ""
+        sentences.append(
+            f"Their held-out problems differ ({keys}{more}). Compare each study with its own "
+            "base: a difference between two studies may be due to their problems."
         )
-    if len({one.grid.ks for one in studies}) > 1:
-        shared = _shared(studies)
-        have = listed([str(k) for k in shared]) if shared else "none"
-        said.append(
-            f"They were measured at different k; those that all have: {have}."
-            + ("" if shared else " The table shows the smallest and the largest k of each.")
+    if len({study.grid.ks for study in studies}) > 1:
+        shared = _shared_ks(studies)
+        listed_ks = listed([str(k) for k in shared]) if shared else "none"
+        sentences.append(
+            f"They were measured at different k; k of all studies: {listed_ks}."
+            + ("" if shared else " The table shows the smallest and the largest k of each study.")
         )
-    near = {one.temperature for one in studies}
-    if len(near) > 1:
-        heat = listed([f"{one:g}" for one in sorted(one for one in near if one is not None)])
-        said.append(f"Their temperatures nearest 1 differ: {heat}.")
-    return said
+    temperatures = {study.temperature for study in studies}
+    if len(temperatures) > 1:
+        listed_temperatures = listed(
+            [f"{t:g}" for t in sorted(known for known in temperatures if known is not None)]
+        )
+        sentences.append(f"Their temperatures nearest 1 differ: {listed_temperatures}.")
+    return sentences
 
 
 def numbers(studies: Sequence[Study]) -> Table:
-    """pass@k and its change, at each study's temperature nearest 1, over its seeds."""
-    shared = _shared(studies)
-    ks = few_ks(shared) or tuple(sorted({k for s in studies for k in s.grid.ends}))
+    """Returns pass@k and its change over the seeds of each study, at its temperature nearest 1."""
+    shared = _shared_ks(studies)
+    ks = three_ks(shared) or tuple(sorted({k for s in studies for k in s.grid.ends}))
     header = ["study", "model", "subset", "temperature", "seeds"]
     for k in ks:
         header += [f"pass@{k}", f"change at {k}"]
     rows = []
-    for one in studies:
-        if one.temperature is None:
+    for study in studies:
+        if study.temperature is None:
             continue
-        for setting in (None, *one.grid.settings):
-            for subset in one.grid.subsets:
-                place = (setting, one.temperature, subset)
-                seeds = sum(1 for cell in one.grid.at(*place) if cell.valid)
-                row = [one.name, setting.label if setting else "base", subset_title(subset)]
-                row += [f"{one.temperature:g}", str(seeds) if setting else ""]
+        for setting in (None, *study.grid.settings):
+            for subset in study.grid.subsets:
+                place = (setting, study.temperature, subset)
+                seeds = sum(1 for cell in study.grid.at(*place) if cell.valid)
+                row = [study.name, setting.label if setting else "base", subset_title(subset)]
+                row += [f"{study.temperature:g}", str(seeds) if setting else ""]
                 for k in ks:
-                    value = one.grid.pass_at(*place, k)
-                    change = setting and one.grid.change(setting, one.temperature, subset, k)
+                    value = study.grid.pass_at(*place, k)
+                    change = setting and study.grid.change(setting, study.temperature, subset, k)
                     row += [f"{value.value:.3f}" if value else "none"]
                     row += ["{} ({})".format(*change.parts(3)) if change else ""]
                 rows.append(row)
     return Table(header, rows)
 
 
-def _shared(studies: Sequence[Study]) -> tuple[int, ...]:
-    kept = [set(one.grid.ks) for one in studies if one.grid.ks]
-    return tuple(sorted(set.intersection(*kept))) if kept else ()
+def _shared_ks(studies: Sequence[Study]) -> tuple[int, ...]:
+    ks_by_study = [set(study.grid.ks) for study in studies if study.grid.ks]
+    return tuple(sorted(set.intersection(*ks_by_study))) if ks_by_study else ()
 
 
-def _lines(one: Study) -> list[str]:
-    lines = headline(one.summary).splitlines()
-    return lines[1:] if warning(one.summary) else lines
+def _headline_lines(study: Study) -> list[str]:
+    lines = headline(study.summary).splitlines()
+    return lines[1:] if warning(study.summary) else lines
 
 
 def _origin(summary: Summary) -> list[tuple[str, str]]:

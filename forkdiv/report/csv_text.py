@@ -1,4 +1,4 @@
-"""A table as CSV, in a link that a page can hold: it works without any other file."""
+"""A table as CSV in a data URI, so that the download works without another file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def csv_of(table: Table) -> str:
-    """Header and rows; a minus sign becomes the one that other programs read."""
+    """Returns header and rows as CSV; the typographic minus sign becomes a hyphen."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(table.header)
@@ -21,6 +21,6 @@ def csv_of(table: Table) -> str:
 
 
 def data_uri(table: Table) -> str:
-    # utf-8-sig: spreadsheets take text without the mark for another encoding
+    # utf-8-sig: without a byte order mark, spreadsheets assume another encoding
     encoded = base64.b64encode(csv_of(table).encode("utf-8-sig")).decode("ascii")
     return f"data:text/csv;charset=utf-8;base64,{encoded}"

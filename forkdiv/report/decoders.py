@@ -1,42 +1,41 @@
-"""Section "Under each decoder": pass@k of every model under every decoder of the study."""
+"""Section "Results by decoder": pass@k of every model with every decoder of the study."""
 
 from __future__ import annotations
 
 from forkdiv.core.results import Summary
-from forkdiv.report.grid import Grid, decoders_of, under
+from forkdiv.report.grid import Grid, decoders_of, with_decoder
 from forkdiv.report.numbers import numbers
 from forkdiv.report.section import Content, Section, TableView, paragraph
 from forkdiv.report.tables import Table
 
 
 def content(summary: Summary, grid: Grid) -> Content | None:
-    table = of_decoders(summary)
+    table = by_decoder(summary)
     if not table:
         return None
     return [
         paragraph(
-            "The same number of samples of every model under every decoder. The change is that to "
-            "the base under the same decoder. Where samples are forced through first tokens, or "
-            "drawn in trees along the forks of a response, pass@k is of k samples in the order "
-            "they are drawn."
+            "The same number of samples for every model and decoder. The change is relative to the "
+            "base with the same decoder. If a decoder forces first tokens or draws samples in "
+            "trees, pass@k is that of k samples in sampling order."
         ),
         TableView(table, "Every decoder", "decoders", is_folded=True),
     ]
 
 
-def of_decoders(summary: Summary) -> Table | None:
-    """`numbers` under each decoder, one's rows after the other's, at the ends of the k that all
-    were measured at; None where the study does not vary decoders."""
+def by_decoder(summary: Summary) -> Table | None:
+    """Returns the rows of `numbers` for each decoder, at the smallest and the largest k that all
+    decoders have; None if the study has one decoder."""
     names = decoders_of(summary)
     if len(names) < 2:
         return None
-    grids = {name: Grid.of(under(summary, name)) for name in names}
-    measured = [set(grid.ks) for grid in grids.values() if grid.ks]
-    shared = set.intersection(*measured) if measured else set()
-    ends = tuple(sorted({min(shared), max(shared)})) if shared else ()
-    made = {name: numbers(grid, ends) for name, grid in grids.items()}
-    rows = [[str(name), *row] for name, one in made.items() for row in one.rows]
-    return Table(["decoder", *made[names[0]].header], rows)
+    grids = {name: Grid.of(with_decoder(summary, name)) for name in names}
+    ks_by_decoder = [set(grid.ks) for grid in grids.values() if grid.ks]
+    shared_ks = set.intersection(*ks_by_decoder) if ks_by_decoder else set()
+    ends = tuple(sorted({min(shared_ks), max(shared_ks)})) if shared_ks else ()
+    tables_by_decoder = {name: numbers(grid, ends) for name, grid in grids.items()}
+    rows = [[str(name), *row] for name, table in tables_by_decoder.items() for row in table.rows]
+    return Table(["decoder", *tables_by_decoder[names[0]].header], rows)
 
 
-SECTION = Section("Under each decoder", content)
+SECTION = Section("Results by decoder", content)

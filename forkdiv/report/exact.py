@@ -1,4 +1,4 @@
-"""Section "Sampled against exact": pass@k from samples beside its exact value."""
+"""Section "Sampled and exact pass@k"."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from forkdiv.core.results import Summary
 from forkdiv.report.grid import Grid, signed
 from forkdiv.report.section import Content, Section, TableView, paragraph
-from forkdiv.report.tables import Table, pass_said
+from forkdiv.report.tables import Table, pass_at_text
 
 
 @dataclass(frozen=True)
 class Agreements(Table):
-    """`agree` counts the cells that do; `worst` is the largest difference in standard errors."""
+    """`agree` counts the cells that agree; `worst` is the largest difference in standard errors."""
 
     agree: int
     worst: str
@@ -24,8 +24,8 @@ def content(summary: Summary, grid: Grid) -> Content:
     if not cells:
         return [
             paragraph(
-                "No cell has exact values: they hold only where the task can list its solutions "
-                "and the decoder leaves the model's distribution whole."
+                "No cell has exact values: they need a task that lists its solutions, and a "
+                "decoder that does not truncate the model's distribution."
             )
         ]
     return [
@@ -46,24 +46,24 @@ def content(summary: Summary, grid: Grid) -> Content:
 
 
 def agreements(grid: Grid) -> Agreements:
-    """Sampled beside exact pass@k, for the cells where both are known."""
+    """Returns sampled and exact pass@k of the cells that have both."""
     header = list(grid.columns)
     for k in grid.ends:
         header += [f"sampled pass@{k}", f"exact pass@{k}"]
     rows, agree, worst = [], 0, 0.0
     for cell in grid.cells:
-        found = cell.agreement
-        if not found:
+        agreement = cell.agreement
+        if not agreement:
             continue
-        agree += found.agrees
-        worst = max(worst, abs(found.worst_z))
+        agree += agreement.agrees
+        worst = max(worst, abs(agreement.worst_z))
         row = grid.row(cell)
         for k in grid.ends:
             exact = cell.exact_pass_at.get(k)
-            row += [pass_said(cell, k), "" if exact is None else f"{exact:.3f}"]
-        z = f"{signed(found.worst_z, 1)} s.e. at k={found.at_k}"
-        rows.append([*row, z, "yes" if found.agrees else "NO"])
+            row += [pass_at_text(cell, k), "" if exact is None else f"{exact:.3f}"]
+        z = f"{signed(agreement.worst_z, 1)} s.e. at k={agreement.at_k}"
+        rows.append([*row, z, "yes" if agreement.agrees else "NO"])
     return Agreements([*header, "largest difference", "agrees"], rows, agree, f"{worst:.1f}")
 
 
-SECTION = Section("Sampled against exact", content)
+SECTION = Section("Sampled and exact pass@k", content)

@@ -17,11 +17,11 @@ __all__ = ["STYLE", "curve_figure", "figures", "figures_of"]
 
 
 def figures(summary: Summary) -> dict[str, Figure]:
-    """The figures of all sections by name, in the order of the page."""
+    """Returns the figures of all sections by name, in the order of the page."""
     return figures_of(shown_sections(summary, Grid.of(summary)))
 
 
 def figures_of(sections: Iterable[Shown]) -> dict[str, Figure]:
-    """The figures of these sections by name."""
+    """Returns the figures of these sections by name."""
     parts = (part for section in sections for part in section.parts)
     return {part.name: part.draw_figure() for part in parts if isinstance(part, Plots)}

@@ -1,4 +1,4 @@
-"""The study at a glance: a row per model, with pass@k at three k and the k from which it loses."""
+"""The summary table of a study: one row for each model, with pass@k at three k, and k*."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from forkdiv.core.results import Crossing
 from forkdiv.report.grid import ALL, Estimate, Grid, nearest_1, signed, thinned
 from forkdiv.report.setting import Setting
 
-MOST_MODELS = 12
+MAX_MODELS = 12
 
 
 @dataclass(frozen=True)
 class Value:
-    """pass@k of one model, and its change to the base: None for the base and where unknown."""
+    """pass@k of one model, and its change to the base (None for the base, or if unknown)."""
 
     pass_at: Estimate | None
     change: Estimate | None
 
     @property
     def mark(self) -> str:
-        """Whether the limits of the change exclude 0: gain, loss or neither."""
+        """Returns `gain` or `loss` if the limits of the change exclude 0, else an empty text."""
         return {1: "gain", -1: "loss"}.get(self.change.direction if self.change else 0, "")
 
 
@@ -45,26 +45,27 @@ class Glance:
 
     @classmethod
     def of(cls, grid: Grid) -> Glance | None:
-        """On all problems, at the temperature nearest 1; None where nothing valid was measured."""
+        """Returns the table on all problems at the temperature nearest 1; None without a valid
+        result."""
         if not grid.temperatures or not grid.ks:
             return None
-        near, subset = nearest_1(grid.temperatures), whole(grid)
-        ks = few_ks(grid.ks)
-        shown = thinned(grid.settings, MOST_MODELS)
+        temperature, subset = nearest_1(grid.temperatures), whole_subset(grid)
+        ks = three_ks(grid.ks)
+        shown = thinned(grid.settings, MAX_MODELS)
         rows = []
         for model in (None, *shown):
-            if not grid.at(model, near, subset):
+            if not grid.at(model, temperature, subset):
                 continue
             values = tuple(
                 Value(
-                    grid.pass_at(model, near, subset, k),
-                    grid.change(model, near, subset, k) if model else None,
+                    grid.pass_at(model, temperature, subset, k),
+                    grid.change(model, temperature, subset, k) if model else None,
                 )
                 for k in ks
             )
-            crossing = _crossings(grid, model, near, subset) if model else ""
+            crossing = _crossing_texts(grid, model, temperature, subset) if model else ""
             rows.append(Row(model.label if model else "base", values, crossing))
-        return cls(near, ks, tuple(rows), len(grid.settings) - len(shown))
+        return cls(temperature, ks, tuple(rows), len(grid.settings) - len(shown))
 
     @property
     def knows_crossings(self) -> bool:
@@ -72,8 +73,8 @@ class Glance:
 
 
 def terminal_table(grid: Grid) -> tuple[list[str], list[list[str]]]:
-    """Header and rows for a narrow terminal: one row per model, pass@k at the smallest and the
-    largest k, its change to the base (* where the limits exclude 0), and k*."""
+    """Returns header and rows for a narrow terminal: one row for each model, pass@k at the smallest
+    and the largest k, its change to the base (* if the limits exclude 0), and k*."""
     glance = Glance.of(grid)
     if glance is None:
         return ["model"], [["no valid result"]]
@@ -94,20 +95,20 @@ def terminal_table(grid: Grid) -> tuple[list[str], list[list[str]]]:
 
 
 def terminal_title(grid: Grid) -> str:
-    """What the rows of `terminal_table` hold, and where the rest is."""
+    """Returns the title of `terminal_table`."""
     glance = Glance.of(grid)
-    where = f"temperature {glance.temperature:g}, " if glance else ""
+    place = f"temperature {glance.temperature:g}, " if glance else ""
     more = f"; {glance.more} more models in the report" if glance and glance.more else ""
-    return f"pass@k on all problems ({where}* {grid.percent} limits exclude 0{more})"
+    return f"pass@k on all problems ({place}* {grid.percent} limits exclude 0{more})"
 
 
-def whole(grid: Grid) -> str:
-    """The subset that holds all problems, or the first where none does."""
+def whole_subset(grid: Grid) -> str:
+    """Returns the subset of all problems, or the first subset if there is none."""
     return ALL if ALL in grid.subsets else grid.subsets[0]
 
 
-def few_ks(ks: tuple[int, ...]) -> tuple[int, ...]:
-    """The smallest and the largest k, and the one that is nearest to the middle of their logs."""
+def three_ks(ks: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns the smallest and the largest k, and the k nearest to their geometric mean."""
     if not ks:
         return ()
     middle = math.log(ks[0] * ks[-1]) / 2
@@ -115,24 +116,24 @@ def few_ks(ks: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def crossing_text(crossing: Crossing, largest: int) -> str:
-    """k* with its interval, or why there is none."""
+    """Returns k* with its interval, or the reason why there is none."""
     if crossing.k is None:
         return f"no loss up to {largest}" if crossing.above_at_1 else "no gain at k=1"
-    sides = [None if one is None else f"{one:.3g}" for one in (crossing.low, crossing.high)]
-    span = f"{sides[0] or 'below 1'} to {sides[1] or f'beyond {largest}'}"
+    ends = [None if limit is None else f"{limit:.3g}" for limit in (crossing.low, crossing.high)]
+    span = f"{ends[0] or 'below 1'} to {ends[1] or f'beyond {largest}'}"
     return f"{crossing.k:.3g} ({span})"
 
 
-def _crossings(grid: Grid, model: Setting, temperature: float, subset: str) -> str:
-    """Of one seed with its interval, of several the value of each."""
-    known = [
+def _crossing_texts(grid: Grid, model: Setting, temperature: float, subset: str) -> str:
+    """Returns k* of a single seed with its interval; of several seeds only the values."""
+    crossings = [
         (cell.shrinkage.crossing, max(cell.delta_to_base))
         for cell in grid.at(model, temperature, subset)
         if cell.shrinkage and cell.delta_to_base
     ]
-    if len(known) <= 1:
-        return "".join(crossing_text(*one) for one in known)
+    if len(crossings) <= 1:
+        return "".join(crossing_text(*crossing_and_k) for crossing_and_k in crossings)
     return "; ".join(
         f"{crossing.k:.3g}" if crossing.k is not None else crossing_text(crossing, largest)
-        for crossing, largest in known
+        for crossing, largest in crossings
     )

@@ -1,8 +1,8 @@
-"""The cells of a study's summary, found by their place, and estimates over their seeds.
+"""Look-up of the cells in a summary, and estimates over their seeds.
 
-A summary holds one cell per setting of the data, temperature, seed and subset of the problems,
-and the same for the base model. Where a study has several SFT seeds, an estimate is their mean;
-its limits add the spread of the seeds (Student's t) to the interval of one seed.
+A summary has one cell for each setting, temperature, seed and subset of the problems, and the same
+for the base model. With several SFT seeds, an estimate is their mean; its limits combine the spread
+of the seeds (Student's t) with the interval of one seed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SUBSET_TITLES = {
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its limits; `directions` holds the sign that each seed alone makes clear."""
+    """A value with its limits; `directions` has the clear direction (1, -1 or 0) of each seed."""
 
     value: float
     low: float
@@ -43,28 +43,30 @@ class Estimate:
 
     @property
     def direction(self) -> int:
-        """1 or -1 where the limits exclude 0, else 0."""
+        """Returns 1 or -1 if the limits exclude 0, else 0."""
         return direction_of(self.low, self.high)
 
     def digits(self, least: int) -> int:
-        """As many as keep a limit that excludes 0 from being printed as 0."""
-        nearest = min(abs(self.low), abs(self.high))
-        while self.direction and least < 9 and not round(nearest, least):
+        """Returns the number of digits, at least `least`, at which a limit that excludes 0 is not
+        printed as 0."""
+        smallest_limit = min(abs(self.low), abs(self.high))
+        while self.direction and least < 9 and not round(smallest_limit, least):
             least += 1
         return least
 
     def parts(self, least: int) -> tuple[str, str]:
-        """The change and its limits in words."""
+        """Returns the change and its limits as texts."""
         digits = self.digits(least)
-        value, low, high = (signed(one, digits) for one in (self.value, self.low, self.high))
+        value, low, high = (signed(number, digits) for number in (self.value, self.low, self.high))
         return value, f"{low} to {high}"
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The cells of a summary, the base first, and where they are; `settings` leaves out the base.
+    """The cells of a summary, base first. `settings` does not contain the base.
 
-    `ks` are those that every valid cell has. `places` holds the cells of a place, one per seed.
+    `ks` are the k that every valid cell has. `places` maps setting, temperature and subset to the
+    cells, one for each seed.
     """
 
     axes: tuple[str, ...]
@@ -79,8 +81,8 @@ class Grid:
 
     @classmethod
     def of(cls, summary: Summary) -> Grid:
-        """Of the first decoder's cells, where there are several."""
-        summary = under(summary, decoders_of(summary)[0])
+        """Builds the grid from the cells of the first decoder."""
+        summary = with_decoder(summary, decoders_of(summary)[0])
         axes, cells = summary.axes, [*summary.base, *summary.cells]
         subsets = subsets_of(cells)
         keys = [(Setting.of(c, axes), c.temperature, c.subset) for c in cells]
@@ -112,22 +114,23 @@ class Grid:
 
     @property
     def ends(self) -> tuple[int, ...]:
-        """The smallest and the largest k that every valid cell has; one where they are one."""
+        """Returns the smallest and the largest k that every valid cell has; one if they are
+        equal."""
         return tuple(sorted({self.ks[0], self.ks[-1]})) if self.ks else ()
 
     @property
     def percent(self) -> str:
-        """The confidence in words."""
+        """Returns the confidence in percent."""
         return f"{self.confidence * 100:g}%"
 
     @property
     def is_scale(self) -> bool:
-        """Whether the settings lie on one axis of numbers, so that it has two ends."""
+        """Returns whether the settings are on a single numeric axis, which has two ends."""
         return len(self.axes) == 1 and self.axes[0] not in CATEGORIES
 
     @property
     def columns(self) -> list[str]:
-        """What tells a cell apart: one column per axis, then temperature, seed and subset."""
+        """Returns the columns that identify a cell: the axes, temperature, seed and subset."""
         return [
             *(map(title, self.axes) if self.axes else ["model"]),
             "temperature",
@@ -136,180 +139,206 @@ class Grid:
         ]
 
     def row(self, cell: Cell) -> list[str]:
-        """A cell's texts under `columns`; the base has no values along the axes."""
+        """Returns the texts of a cell for `columns`; the base has no values along the axes."""
         setting = Setting.of(cell, self.axes)
         first = [*(setting.texts or ["tuned"])] if setting else ["base", *[""] * len(self.axes[1:])]
         return [*first, f"{cell.temperature:g}", str(cell.seed), cell.subset]
 
     def at(self, setting: Setting | None, temperature: float, subset: str) -> Sequence[Cell]:
-        """The cells of one place, one per seed."""
+        """Returns the cells of one place, one for each seed."""
         return self.places.get((setting, temperature, subset), [])
 
     def pass_at(
         self, setting: Setting | None, temperature: float, subset: str, k: int
     ) -> Estimate | None:
-        """pass@k over the seeds of one place."""
-        found = self._over_seeds(
+        """Returns pass@k over the seeds of one place."""
+        estimate_over_seeds = self._over_seeds(
             estimate(cell.pass_at, k) for cell in self.at(setting, temperature, subset)
         )
-        return found and Estimate(found.value, max(found.low, 0.0), min(found.high, 1.0))
+        return estimate_over_seeds and Estimate(
+            estimate_over_seeds.value,
+            max(estimate_over_seeds.low, 0.0),
+            min(estimate_over_seeds.high, 1.0),
+        )
 
     def change(
         self, setting: Setting, temperature: float, subset: str, k: int, among: int = 1
     ) -> Estimate | None:
-        """The difference of pass@k to the base over the seeds of one place. Where it was chosen
-        for its size `among` several, its limits hold for all of those at once (Bonferroni)."""
+        """Returns the difference of pass@k to the base over the seeds of one place. If it was
+        selected by its size `among` several, its limits are simultaneous over them (Bonferroni)."""
         cells = self.at(setting, temperature, subset)
         return self._over_seeds((estimate(cell.delta_to_base, k) for cell in cells), among)
 
-    def pass_at_once(
+    def pass_at_simultaneous(
         self, setting: Setting | None, temperature: float, subset: str, k: int
     ) -> Estimate | None:
-        """pass@k with limits that hold for every k of its curve at once."""
-        found = self._at_once([cell.pass_at for cell in self.at(setting, temperature, subset)], k)
-        return found and Estimate(found.value, max(found.low, 0.0), min(found.high, 1.0))
+        """Returns pass@k with limits that are simultaneous over all k of its curve."""
+        estimate_over_seeds = self._simultaneous(
+            [cell.pass_at for cell in self.at(setting, temperature, subset)], k
+        )
+        return estimate_over_seeds and Estimate(
+            estimate_over_seeds.value,
+            max(estimate_over_seeds.low, 0.0),
+            min(estimate_over_seeds.high, 1.0),
+        )
 
-    def change_at_once(
+    def change_simultaneous(
         self, setting: Setting, temperature: float, subset: str, k: int
     ) -> Estimate | None:
-        """The difference to the base with limits that hold for every k of its curve at once."""
-        return self._at_once(
+        """Returns the difference to the base with limits that are simultaneous over all k."""
+        return self._simultaneous(
             [cell.delta_to_base for cell in self.at(setting, temperature, subset)], k
         )
 
     def distinct(
         self, setting: Setting | None, temperature: float, subset: str, k: int
     ) -> Estimate | None:
-        """Distinct correct solutions among k samples, over the seeds of one place; 0 to k."""
+        """Returns the distinct correct solutions among k samples over the seeds of one place, from
+        0 to k."""
         cells = self.at(setting, temperature, subset)
-        found = self._over_seeds(_per_sample(cell, k) for cell in cells)
-        return found and Estimate(found.value * k, max(found.low, 0.0) * k, found.high * k)
+        estimate_over_seeds = self._over_seeds(_per_sample(cell, k) for cell in cells)
+        return estimate_over_seeds and Estimate(
+            estimate_over_seeds.value * k,
+            max(estimate_over_seeds.low, 0.0) * k,
+            estimate_over_seeds.high * k,
+        )
 
-    def differ(self, one: TunedPlace, other: TunedPlace, k: int, among: int = 1) -> bool:
-        """Whether the changes of two places are clearly apart: their limits must not overlap,
-        and where they were chosen as extremes `among` several pairs, the limits of their
-        difference must exclude 0 for all those pairs at once. False where one is unknown."""
-        found = [
-            (alone, at_once)
-            for place in (one, other)
-            if (alone := self.change(*place, k)) and (at_once := self.change(*place, k, among))
+    def differ(self, first: TunedPlace, second: TunedPlace, k: int, among: int = 1) -> bool:
+        """Returns whether the changes of two places clearly differ: their limits must not overlap,
+        and if they were selected as extremes `among` several pairs, the simultaneous limits of
+        their difference must exclude 0. False if a change is unknown."""
+        changes = [
+            (pointwise, simultaneous)
+            for place in (first, second)
+            if (pointwise := self.change(*place, k))
+            and (simultaneous := self.change(*place, k, among))
         ]
-        if len(found) < 2:
+        if len(changes) < 2:
             return False
-        (low, low_at_once), (high, high_at_once) = sorted(found, key=lambda pair: pair[0].value)
-        touching = (low.high - low.value) + (high.value - high.low)
-        joint = math.hypot(low_at_once.high - low.value, high.value - high_at_once.low)
-        return high.value - low.value > max(touching, joint) + ROUNDING
+        (low, low_at_once), (high, high_at_once) = sorted(changes, key=lambda pair: pair[0].value)
+        sum_of_limits = (low.high - low.value) + (high.value - high.low)
+        joint_limit = math.hypot(low_at_once.high - low.value, high.value - high_at_once.low)
+        return high.value - low.value > max(sum_of_limits, joint_limit) + ROUNDING
 
-    def _at_once(self, curves: Sequence[Curve], k: int) -> Estimate | None:
-        """Limits for all k at once: those of the one seed. Those of several are widened for the
-        number of k (Bonferroni), since few seeds cannot tell how their values hang together."""
-        kept = [curve for curve in curves if estimate(curve, k, at_once=True)]
-        if len(kept) < 2:
-            return estimate(kept[0], k, at_once=True) if kept else None
-        return self._over_seeds((estimate(curve, k) for curve in kept), among=len(kept[0]))
+    def _simultaneous(self, curves: Sequence[Curve], k: int) -> Estimate | None:
+        """Returns an estimate with simultaneous limits: those of the cell for a single seed. For
+        several seeds, the limits are widened for the number of k (Bonferroni), because few seeds
+        do not show the correlation between k."""
+        curves_with_value = [curve for curve in curves if estimate(curve, k, simultaneous=True)]
+        if len(curves_with_value) < 2:
+            return (
+                estimate(curves_with_value[0], k, simultaneous=True) if curves_with_value else None
+            )
+        return self._over_seeds(
+            (estimate(curve, k) for curve in curves_with_value), among=len(curves_with_value[0])
+        )
 
-    def _over_seeds(self, of_seeds: Iterable[Estimate | None], among: int = 1) -> Estimate | None:
-        """Their mean, with limits for a new seed's expectation on new problems of the kind.
+    def _over_seeds(
+        self, seed_estimates: Iterable[Estimate | None], among: int = 1
+    ) -> Estimate | None:
+        """Returns the mean over seeds, with limits for the expectation of a new seed on new
+        problems of this kind.
 
-        Seeds are crossed with problems: all meet the same ones. The interval of one seed, averaged,
-        stands for the problems, t over the seeds for the seeds, and the two are added as squares.
-        Simulated with 2, 3 and 5 seeds, 95 % limits hold in 95 % of studies where only problems
-        or only seeds matter, in 95 to 98 % where both do, and in more than 99 % where seeds differ
-        problem by problem, since that part is then in both terms: cautious, never short. A change
-        whose limits exclude 0 is one of the recipe; with 2 seeds only one that is large beside
-        their spread can be found.
+        Seeds are crossed with problems: all are evaluated on the same problems. The mean interval
+        of one seed represents the problems and Student's t over the seeds represents the seeds; the
+        two are added as squares. In simulations with 2, 3 and 5 seeds, the coverage of 95 % limits
+        was 95 % if only problems or only seeds vary, 95 to 98 % if both vary, and above 99 % if
+        seeds differ per problem, because that variation is in both terms (conservative). With 2
+        seeds, only a change that is large compared with their spread is detected.
         """
-        found = [one for one in of_seeds if one]
-        if not found:
+        estimates = [estimate for estimate in seed_estimates if estimate]
+        if not estimates:
             return None
         tail = (0.5 - self.confidence / 2) / among
-        wider = float(ndtri(1 - tail) / ndtri(0.5 + self.confidence / 2))
-        values = np.array([one.value for one in found])
-        below = wider * np.array([one.value - one.low for one in found])
-        above = wider * np.array([one.high - one.value for one in found])
+        widening = float(ndtri(1 - tail) / ndtri(0.5 + self.confidence / 2))
+        values = np.array([estimate.value for estimate in estimates])
+        below = widening * np.array([estimate.value - estimate.low for estimate in estimates])
+        above = widening * np.array([estimate.high - estimate.value for estimate in estimates])
         directions = tuple(map(direction_of, values - below, values + above))
-        # crossed: problems are shared, so their part does not shrink with more seeds
+        # problems are shared by all seeds, so their part does not shrink with more seeds
         down, up, mean = float(below.mean()), float(above.mean()), float(values.mean())
-        if len(found) > 1:
-            t = float(stdtrit(len(found) - 1, 1 - tail))
-            spread = t * float(values.std(ddof=1)) / math.sqrt(len(found))
+        if len(estimates) > 1:
+            t = float(stdtrit(len(estimates) - 1, 1 - tail))
+            spread = t * float(values.std(ddof=1)) / math.sqrt(len(estimates))
             down, up = math.hypot(spread, down), math.hypot(spread, up)
         return Estimate(mean, max(mean - down, -1.0), min(mean + up, 1.0), directions)
 
 
 def decoders_of(summary: Summary) -> tuple[str | None, ...]:
-    """The names of the decoders in their order; one None where the study does not vary them."""
+    """Returns the names of the decoders in order; a single None if the study has one decoder."""
     cells = [*summary.base, *summary.cells]
     return tuple(dict.fromkeys(cell.decoder for cell in cells)) or (None,)
 
 
-def under(summary: Summary, decoder: str | None) -> Summary:
-    """The summary with the cells of one decoder only."""
+def with_decoder(summary: Summary, decoder: str | None) -> Summary:
+    """Returns the summary with the cells of one decoder."""
     return summary.filter_cells(lambda cell: cell.decoder == decoder)
 
 
-def estimate(curve: Curve, k: int, at_once: bool = False) -> Estimate | None:
-    """What a curve of one cell holds at k, with limits there alone or `at_once` for all its k;
-    None where it has no such value, as every curve of an invalid cell."""
-    return as_estimate(curve.get(k), at_once)
+def estimate(curve: Curve, k: int, simultaneous: bool = False) -> Estimate | None:
+    """Returns the value of a cell's curve at k, with pointwise or `simultaneous` limits; None if
+    there is no value (invalid cells have none)."""
+    return as_estimate(curve.get(k), simultaneous)
 
 
-def as_estimate(interval: Interval | None, at_once: bool = False) -> Estimate | None:
-    """An interval of the summary; None where a number is missing."""
+def as_estimate(interval: Interval | None, simultaneous: bool = False) -> Estimate | None:
+    """Returns an interval of the summary as an estimate; None if a number is missing."""
     if interval is None:
         return None
-    low, high = (interval.low_all, interval.high_all) if at_once else (interval.low, interval.high)
+    low, high = (
+        (interval.low_all, interval.high_all) if simultaneous else (interval.low, interval.high)
+    )
     if low is None or high is None or not all(map(math.isfinite, (interval.value, low, high))):
         return None
     return Estimate(interval.value, low, high)
 
 
 def _per_sample(cell: Cell, k: int) -> Estimate | None:
-    """The distinct solutions among k samples divided by k: a share, as the limits expect."""
-    found = estimate(cell.distinct_at, k)
-    return found and Estimate(found.value / k, found.low / k, found.high / k)
+    """Returns the distinct solutions among k samples divided by k, because the limits expect a
+    share."""
+    count = estimate(cell.distinct_at, k)
+    return count and Estimate(count.value / k, count.low / k, count.high / k)
 
 
 def direction_of(low: float, high: float) -> int:
-    """1 or -1 where the limits exclude 0, else 0; rounding errors do not count."""
+    """Returns 1 or -1 if the limits exclude 0 (up to rounding errors), else 0."""
     return int(low > ROUNDING) - int(high < -ROUNDING)
 
 
 def nearest_1(temperatures: Iterable[float]) -> float:
-    """The temperature that a study is read at first."""
+    """Returns the temperature nearest 1, which reports show first."""
     return min(temperatures, key=lambda temperature: (abs(temperature - 1), temperature))
 
 
 def thinned(values: Sequence[T], most: int) -> list[T]:
-    """At most so many of them, evenly, both ends kept."""
+    """Returns at most `most` of the values, evenly spaced, including both ends."""
     most = min(len(values), most)
     return [values[round(at)] for at in np.linspace(0, len(values) - 1, most)] if values else []
 
 
 def subsets_of(cells: Iterable[Cell]) -> tuple[str, ...]:
-    """In the order in which they appear, `all` first."""
-    found = dict.fromkeys(cell.subset for cell in cells)
-    return tuple(sorted(found, key=lambda subset: subset != ALL))
+    """Returns the subsets in order of appearance, `all` first."""
+    subsets = dict.fromkeys(cell.subset for cell in cells)
+    return tuple(sorted(subsets, key=lambda subset: subset != ALL))
 
 
 def subset_title(subset: str) -> str:
     return _SUBSET_TITLES.get(subset, subset)
 
 
-def cut(name: str, most: int = 36) -> str:
-    """A name short enough for a title or a legend."""
+def shortened(name: str, most: int = 36) -> str:
+    """Returns a name that is short enough for a title or a legend."""
     one_line = " ".join(name.split()) or "(no name)"
     return one_line if len(one_line) <= most else f"{one_line[: most - 1].rstrip()}…"
 
 
 def signed(value: float, digits: int = 3) -> str:
-    """A change with its sign; 0 has none."""
+    """Returns a change with its sign; 0 has no sign."""
     rounded = round(value, digits) or 0.0
     return f"{rounded:{'+' if rounded else ''}.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _shared_ks(cells: Iterable[Cell]) -> tuple[int, ...]:
-    measured = [{k for k in cell.pass_at if estimate(cell.pass_at, k)} for cell in cells]
-    kept = [ks for ks in measured if ks]
-    return tuple(sorted(set.intersection(*kept))) if kept else ()
+    ks_by_cell = [{k for k in cell.pass_at if estimate(cell.pass_at, k)} for cell in cells]
+    valid_ks = [ks for ks in ks_by_cell if ks]
+    return tuple(sorted(set.intersection(*valid_ks))) if valid_ks else ()

@@ -1,4 +1,4 @@
-"""The change to the base as heat maps over the temperatures, all on one colour scale."""
+"""Heat maps of the change to the base over temperatures, all with one colour scale."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from forkdiv.core.results import Summary
-from forkdiv.report.grid import Grid, cut, estimate, signed, subset_title
-from forkdiv.report.panels import drawn_subsets, left_out_of_heat
+from forkdiv.report.grid import Grid, estimate, shortened, signed, subset_title
+from forkdiv.report.panels import drawn_subsets, heat_omitted
 from forkdiv.report.section import Content, Html, Plots, Section, note
 from forkdiv.report.setting import Setting, title
 from forkdiv.report.svg import STYLE, Panels, hover, merged, svg
 
-DIVERGING = matplotlib.colormaps["RdBu"]  # told apart with any colour blindness
+DIVERGING = matplotlib.colormaps["RdBu"]  # distinguishable with colour blindness
 
 
 @dataclass(frozen=True)
 class HeatMap:
-    """What one heat map has in its rows, from the lowest up: each with its name, setting and
-    subset. Its columns are the temperatures."""
+    """The rows of one heat map from bottom to top: each with name, setting and subset. The columns
+    are the temperatures."""
 
     title: str
     row_title: str
@@ -39,10 +39,10 @@ class HeatMap:
 def content(summary: Summary, grid: Grid) -> Content:
     return [
         note(
-            "Fine-tuned minus base on the same problems: blue is above the base, red below. A star "
-            f"and bold print mark a change whose {grid.percent} interval excludes 0. Each interval "
-            "stands alone, so among many cells a few stars come by chance.",
-            left_out_of_heat(grid),
+            "Fine-tuned minus base on the same problems: blue is above the base, red is below. A "
+            f"star and bold text mark a change whose {grid.percent} interval excludes 0. Each "
+            "interval is for one cell; among many cells, a few stars are expected by chance.",
+            heat_omitted(grid),
         ),
         Html(partial(_legend, grid)),
         Plots(
@@ -60,11 +60,12 @@ def _legend(grid: Grid) -> Markup:
 
 
 def layout(grid: Grid) -> list[HeatMap]:
-    """One map per subset with the settings as its rows; of one setting, one map of subsets."""
+    """Returns one map for each subset, with the settings as rows; for a single setting, one map
+    with the subsets as rows."""
     subsets = drawn_subsets(grid)
     if len(grid.settings) == 1:
         (only,) = grid.settings
-        rows = [(cut(subset_title(subset), 24), only, subset) for subset in reversed(subsets)]
+        rows = [(shortened(subset_title(subset), 24), only, subset) for subset in reversed(subsets)]
         return [HeatMap(only.label, "subset of the problems", rows)]
     row_title = ", ".join(title(axis) for axis in grid.axes)
     return [
@@ -78,64 +79,72 @@ def layout(grid: Grid) -> list[HeatMap]:
 
 
 def figure(grid: Grid) -> Figure:
-    """Every heat map in one figure: a row of them per map of the layout, a column per end of k."""
+    """Returns a figure of all heat maps: one row for each map, columns for the smallest and the
+    largest k."""
     maps, ks = layout(grid), grid.ends
     rows, columns = max(len(maps), 1), max(len(ks), 1)
     wide, high = _size(grid)
     with matplotlib.rc_context(STYLE):
         size = (max(wide * columns + 0.9, 4.5), high * rows + 0.3)
-        made = Figure(figsize=size, layout="constrained")
-        panels = made.subplots(rows, columns, squeeze=False)
-        for row, one in zip(panels, maps, strict=False):
+        all_maps = Figure(figsize=size, layout="constrained")
+        panels = all_maps.subplots(rows, columns, squeeze=False)
+        for row, heat_map in zip(panels, maps, strict=False):
             for axes, k in zip(row, ks, strict=False):
-                _draw(axes, grid, one, k)
-                axes.set_title(f"{cut(one.title)}: pass@{k} against the base", parse_math=False)
+                _draw(axes, grid, heat_map, k)
+                axes.set_title(
+                    f"{shortened(heat_map.title)}: pass@{k} against the base", parse_math=False
+                )
         if not ks:
             panels[0, 0].text(0.5, 0.5, "no valid result", ha="center")
-        colours = made.colorbar(_scale(grid), ax=panels, shrink=0.8, aspect=40)
+        colours = all_maps.colorbar(_scale(grid), ax=panels, shrink=0.8, aspect=40)
         colours.set_label("change to the base (* interval excludes 0)")
         colours.outline.set_visible(False)
         colours.ax.grid(False)
-    return made
+    return all_maps
 
 
 def pictures(grid: Grid) -> Panels:
-    """Each heat map as a picture of its own."""
+    """Returns each heat map as a separate picture."""
     out: Panels = []
-    for m, one in enumerate(layout(grid)):
+    for m, heat_map in enumerate(layout(grid)):
         row = []
         for k in grid.ends:
-            made = Figure(figsize=_size(grid), layout="constrained")
-            _draw(made.subplots(), grid, one, k)
-            row.append((f"change in pass@{k}", svg(made, f"heat-{m}-{k}", _spoken(grid, one, k))))
-        out.append((one.title, row))
+            heat_figure = Figure(figsize=_size(grid), layout="constrained")
+            _draw(heat_figure.subplots(), grid, heat_map, k)
+            row.append(
+                (
+                    f"change in pass@{k}",
+                    svg(heat_figure, f"heat-{m}-{k}", _alt_text(grid, heat_map, k)),
+                )
+            )
+        out.append((heat_map.title, row))
     return merged(out)
 
 
 def is_wide(grid: Grid) -> bool:
-    """Whether three pictures do not fit beside each other on a page."""
+    """Returns whether the pictures are too wide for three in a row."""
     return _size(grid)[0] > 3.5
 
 
 def colour_bar(grid: Grid) -> Markup:
-    made = Figure(figsize=(3.4, 0.72), layout="constrained")
-    bar = made.colorbar(_scale(grid), cax=made.subplots(), orientation="horizontal")
+    bar_figure = Figure(figsize=(3.4, 0.72), layout="constrained")
+    bar = bar_figure.colorbar(_scale(grid), cax=bar_figure.subplots(), orientation="horizontal")
     bar.set_label("change in pass@k")
     bar.outline.set_visible(False)
     bar.ax.grid(False)
-    return svg(made, "colours", "Colour scale: red below the base, white equal, blue above")
+    return svg(bar_figure, "colours", "Colour scale: red below the base, white equal, blue above")
 
 
 def _size(grid: Grid) -> tuple[float, float]:
-    """Width and height in inches of one heat map."""
-    rows = [row for one in layout(grid)[:1] for row in one.rows]
+    """Returns width and height of one heat map in inches."""
+    rows = [row for heat_map in layout(grid)[:1] for row in heat_map.rows]
     names = max((len(name) for name, _, _ in rows), default=0)
     wide = max(0.62 * len(grid.temperatures) + 0.9 + 0.07 * max(names - 4, 0), 3.4)
     return wide, max(0.32 * len(rows) + 0.9, 1.7)
 
 
 def _scale(grid: Grid) -> ScalarMappable:
-    """One scale for every panel, centred at 0; never so narrow that noise looks large."""
+    """Returns one scale for all panels, centred at 0 and not so narrow that noise looks large."""
     changes = [
         abs(change.value)
         for cell in grid.cells
@@ -146,11 +155,11 @@ def _scale(grid: Grid) -> ScalarMappable:
     return ScalarMappable(Normalize(-limit, limit), DIVERGING)
 
 
-def _draw(axes: Axes, grid: Grid, one: HeatMap, k: int) -> None:
+def _draw(axes: Axes, grid: Grid, heat_map: HeatMap, k: int) -> None:
     scale = _scale(grid)
     axes.grid(False)
     axes.spines[:].set_visible(False)
-    for y, (name, setting, subset) in enumerate(one.rows):
+    for y, (name, setting, subset) in enumerate(heat_map.rows):
         for x, temperature in enumerate(grid.temperatures):
             change = grid.change(setting, temperature, subset, k)
             face = scale.to_rgba(np.array([change.value]))[0] if change else (0.93, 0.93, 0.93, 1.0)
@@ -170,36 +179,36 @@ def _draw(axes: Axes, grid: Grid, one: HeatMap, k: int) -> None:
             if change:
                 text = "{} ({})".format(*change.parts(3))
                 hover(axes, x, y, f"{name}, temperature {temperature:g}: {text}")
-    across, up = len(grid.temperatures), len(one.rows)
-    axes.set(xlabel="temperature", ylabel=one.row_title)
-    axes.set(xlim=(-0.5, max(across, 1) - 0.5), ylim=(-0.5, max(up, 1) - 0.5))
-    axes.set_xticks(range(across), [f"{each:g}" for each in grid.temperatures])
-    axes.set_yticks(range(up), [name for name, _, _ in one.rows], parse_math=False)
+    columns, row_count = len(grid.temperatures), len(heat_map.rows)
+    axes.set(xlabel="temperature", ylabel=heat_map.row_title)
+    axes.set(xlim=(-0.5, max(columns, 1) - 0.5), ylim=(-0.5, max(row_count, 1) - 0.5))
+    axes.set_xticks(range(columns), [f"{each:g}" for each in grid.temperatures])
+    axes.set_yticks(range(row_count), [name for name, _, _ in heat_map.rows], parse_math=False)
     axes.tick_params(length=0)
-    for y in _group_starts([setting for _, setting, _ in one.rows]):
+    for y in _group_starts([setting for _, setting, _ in heat_map.rows]):
         axes.axhline(y - 0.5, color="#222222", linewidth=0.8)
 
 
 def _group_starts(settings: Sequence[Setting]) -> list[int]:
-    """Where the first of several axes takes a new value."""
+    """Returns the rows at which the first of several axes has a new value."""
     return [
         at
-        for at, (before, here) in enumerate(pairwise(settings), 1)
-        if len(here.axes) > 1 and before.values[0] != here.values[0]
+        for at, (previous, current) in enumerate(pairwise(settings), 1)
+        if len(current.axes) > 1 and previous.values[0] != current.values[0]
     ]
 
 
-def _spoken(grid: Grid, one: HeatMap, k: int) -> str:
-    """What a screen reader says of a heat map."""
-    said = [
+def _alt_text(grid: Grid, heat_map: HeatMap, k: int) -> str:
+    """Returns the text alternative of a heat map."""
+    parts = [
         f"{name} at temperature {temperature:g}: {signed(change.value, 2)}"
-        for name, setting, subset in one.rows
+        for name, setting, subset in heat_map.rows
         for temperature in grid.temperatures
         if (change := grid.change(setting, temperature, subset, k))
     ]
-    rows = f", rows by {one.row_title}" if one.row_title else ""
-    where = f"Change of pass@{k} to the base, {one.title}{rows}"
-    return f"{where}. {'; '.join(said) or 'No valid result'}."
+    rows = f", rows by {heat_map.row_title}" if heat_map.row_title else ""
+    title_text = f"Change of pass@{k} to the base, {heat_map.title}{rows}"
+    return f"{title_text}. {'; '.join(parts) or 'No valid result'}."
 
 
 SECTION = Section("Change to the base", content)

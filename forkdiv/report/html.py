@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import jinja2
 from markupsafe import Markup
 
-from forkdiv.core.html import render
+from forkdiv.core.html import environment
 from forkdiv.report import tables
 from forkdiv.report.csv_text import data_uri
 
-TEMPLATES = Path(__file__).parent / "templates"
-
 
 def rendered(template: str, **values: Any) -> Markup:
-    """A template filled with the values. Raises jinja2.UndefinedError if one is missing."""
-    filled = {"text_columns": tables.TEXT_COLUMNS, **values}
-    return render(TEMPLATES, template, filled, {"data_uri": data_uri})
+    """Renders a template with the values. Raises jinja2.UndefinedError for a missing value."""
+    return Markup(_environment().get_template(template).render(**values))
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    templates = environment(Path(__file__).parent / "templates")
+    templates.globals["text_columns"] = tables.TEXT_COLUMNS
+    templates.filters["data_uri"] = data_uri
+    return templates

@@ -1,4 +1,4 @@
-"""A line of estimates with its bands, and the axes it stands on."""
+"""Lines of estimates with their bands, and axes of k."""
 
 from __future__ import annotations
 
@@ -16,27 +16,29 @@ from forkdiv.report.panels import Look
 from forkdiv.report.svg import Legend, hover, svg
 
 K_LABEL = "k, samples per problem"
-BAND, WIDE_BAND = 0.18, 0.07  # opacity of limits at one point, and at all points at once
+BAND_OPACITY, SIMULTANEOUS_BAND_OPACITY = 0.18, 0.07  # opacity of pointwise and simultaneous limits
 
 Points = Mapping[float, Estimate | None] | Mapping[int, Estimate | None]
 
 
-def known(points: Points) -> dict[float, Estimate]:
-    """The points that have a value, from the left."""
+def without_missing(points: Points) -> dict[float, Estimate]:
+    """Returns the points with a value, in ascending order."""
     return {x: point for x, point in sorted(points.items()) if point}
 
 
 def draw_line(
-    axes: Axes, points: Points, look: Look, at_once: Points | None = None, unit: str = "k"
+    axes: Axes, points: Points, look: Look, simultaneous: Points | None = None, unit: str = "k"
 ) -> None:
-    """Values with their limits as a band; `at_once` holds those of a second, lighter one. `unit`
-    is what the horizontal axis counts, for the text that is shown where the pointer rests."""
-    if at_once:
-        draw_band(axes, at_once, look["color"], WIDE_BAND)
-    draw_band(axes, points, look["color"], BAND)
-    found = known(points)
-    axes.plot(list(found), [point.value for point in found.values()], **look)
-    for x, point in found.items():
+    """Draws values with their limits as a band; `simultaneous` has the limits of a second, lighter
+    band. `unit` is the name of the horizontal axis in hover texts."""
+    if simultaneous:
+        draw_band(axes, simultaneous, look["color"], SIMULTANEOUS_BAND_OPACITY)
+    draw_band(axes, points, look["color"], BAND_OPACITY)
+    points_with_value = without_missing(points)
+    axes.plot(
+        list(points_with_value), [point.value for point in points_with_value.values()], **look
+    )
+    for x, point in points_with_value.items():
         name = f"{look['label']}, " if look.get("label") else ""
         limits = f"{number(point.low)} to {number(point.high)}"
         hover(axes, x, point.value, f"{name}{unit} {x:g}: {number(point.value)} ({limits})")
@@ -47,16 +49,18 @@ def number(value: float) -> str:
 
 
 def draw_band(axes: Axes, points: Points, colour: Any, opacity: float) -> None:
-    """Limits as a band, of a single point as a bar."""
-    found = known(points)
-    low, high = ([getattr(point, side) for point in found.values()] for side in ("low", "high"))
-    if len(found) == 1:
-        axes.vlines(list(found), low, high, color=colour, linewidth=1)
-    axes.fill_between(list(found), low, high, color=colour, alpha=opacity, linewidth=0)
+    """Draws limits as a band, or as a bar for a single point."""
+    points_with_value = without_missing(points)
+    low, high = (
+        [getattr(point, side) for point in points_with_value.values()] for side in ("low", "high")
+    )
+    if len(points_with_value) == 1:
+        axes.vlines(list(points_with_value), low, high, color=colour, linewidth=1)
+    axes.fill_between(list(points_with_value), low, high, color=colour, alpha=opacity, linewidth=0)
 
 
-def dress_k(axes: Axes, ks: Sequence[int]) -> None:
-    """An axis of k, on a scale of doublings."""
+def set_k_axis(axes: Axes, ks: Sequence[int]) -> None:
+    """Sets up a logarithmic axis of k."""
     axes.set(xlabel=K_LABEL)
     if not ks:
         axes.set(xticks=[])
@@ -70,20 +74,20 @@ def dress_k(axes: Axes, ks: Sequence[int]) -> None:
 
 
 def legend(name: str, looks: Sequence[Look]) -> Legend:
-    """Name and picture of every line; `name` keeps their ids apart from those of others."""
+    """Returns name and picture of every line; `name` is a prefix that makes ids unique."""
     return [
-        (look["label"], drawn_key(f"{name}-{at}", partial(_stroke, look)))
+        (look["label"], legend_picture(f"{name}-{at}", partial(_stroke, look)))
         for at, look in enumerate(looks)
     ]
 
 
-def drawn_key(name: str, draw: Callable[[Axes], None]) -> Any:
-    """A picture of what stands in a legend before a name."""
-    made = Figure(figsize=(0.5, 0.2))
-    axes = made.add_axes((0, 0, 1, 1))
+def legend_picture(name: str, draw: Callable[[Axes], None]) -> Any:
+    """Returns the picture of a legend entry."""
+    key_figure = Figure(figsize=(0.5, 0.2))
+    axes = key_figure.add_axes((0, 0, 1, 1))
     axes.axis("off")
     draw(axes)
-    return svg(made, name, "")
+    return svg(key_figure, name, "")
 
 
 def _stroke(look: Look, axes: Axes) -> None:
@@ -91,5 +95,5 @@ def _stroke(look: Look, axes: Axes) -> None:
 
 
 def handles(looks: Sequence[Look]) -> list[Line2D]:
-    """The same for a legend of matplotlib's."""
+    """Returns the handles for a matplotlib legend."""
     return [Line2D([], [], **look) for look in looks]

@@ -1,4 +1,4 @@
-"""Section "Answers that were not correct": their reasons, and pass@k had the unread ones been
+"""Section "Samples that were not correct": their reasons, and pass@k if the unreadable samples were
 correct."""
 
 from __future__ import annotations
@@ -10,32 +10,32 @@ from forkdiv.core.results import Cell, Summary
 from forkdiv.report.grid import Grid
 from forkdiv.report.headline import warning
 from forkdiv.report.section import Content, Section, TableView, paragraph
-from forkdiv.report.tables import Table, pass_said
+from forkdiv.report.tables import Table, pass_at_text
 
-UNREAD = ("errors", "truncated", "unparsable")
-MOST_REASONS = 8  # a grader's reasons may be free text
+UNREADABLE = ("errors", "truncated", "unparsable")
+MAX_REASONS = 8  # a grader's reasons may be free text
 
 
 @dataclass(frozen=True)
 class Losses(Table):
-    """`touched` counts the cells that have errors, truncated and unparsable answers."""
+    """`affected` counts the cells with errors, truncated and unparsable samples."""
 
-    touched: dict[str, int]
+    affected: dict[str, int]
 
 
 def content(summary: Summary, grid: Grid) -> Content:
     table = losses(grid)
-    cells, touched = len(table.rows), table.touched
+    cells, affected = len(table.rows), table.affected
     return [
         paragraph(
-            f"Of {cells} cells, {touched['errors']} have answers without a verdict (errors, which "
-            f"make a cell invalid), {touched['truncated']} have truncated and "
-            f"{touched['unparsable']} unparsable answers. The last two count as not correct; “at "
-            "best” is what pass@k would be had all of them been correct."
+            f"Of {cells} cells, {affected['errors']} have samples without a verdict (errors, which "
+            f"make a cell invalid), {affected['truncated']} have truncated and "
+            f"{affected['unparsable']} unparsable samples. Truncated and unparsable samples count "
+            "as not correct; “at best” is pass@k if all of them were correct."
         ),
         TableView(
             table,
-            "Counts of answers by what went wrong",
+            "Counts of samples by reason",
             "losses",
             label=f"Table of {cells} cells",
             is_folded=True,
@@ -46,36 +46,36 @@ def content(summary: Summary, grid: Grid) -> Content:
 
 
 def losses(grid: Grid) -> Losses:
-    """Answers that were not correct, by reason, and pass@k had the unread ones been correct.
-
-    The most frequent reasons have a column each, the others share one.
-    """
+    """Returns the samples that were not correct by reason, and pass@k if the unreadable ones were
+    correct. Each of the most frequent reasons has a column, the others share one."""
     total: Counter[str] = Counter()
     for cell in grid.cells:
         total.update(cell.lost)
-    kinds = sorted(total, key=lambda reason: (-total[reason], reason))
-    kept, others = kinds[:MOST_REASONS], kinds[MOST_REASONS:]
-    more = [f"{len(others)} other reasons"] if others else []
-    header = [*grid.columns, "answers", *UNREAD, *kept, *more]
+    reasons = sorted(total, key=lambda reason: (-total[reason], reason))
+    listed, unlisted = reasons[:MAX_REASONS], reasons[MAX_REASONS:]
+    unlisted_title = [f"{len(unlisted)} other reasons"] if unlisted else []
+    header = [*grid.columns, "samples", *UNREADABLE, *listed, *unlisted_title]
     for k in grid.ends:
         header += [f"pass@{k}", "at best"]
     rows = []
     for cell in grid.cells:
-        counts = [cell.n_problems * cell.n_samples, *_unread(cell).values()]
-        counts += [cell.lost.get(reason, 0) for reason in kept]
-        counts += [sum(cell.lost.get(reason, 0) for reason in others)] if others else []
+        counts = [cell.n_problems * cell.n_samples, *_unreadable_counts(cell).values()]
+        counts += [cell.lost.get(reason, 0) for reason in listed]
+        counts += [sum(cell.lost.get(reason, 0) for reason in unlisted)] if unlisted else []
         row = [*grid.row(cell), *(f"{count:,}" for count in counts)]
         for k in grid.ends:
             best = cell.best_case_pass_at.get(k)
-            row += [pass_said(cell, k), "" if best is None else f"{best:.3f}"]
+            row += [pass_at_text(cell, k), "" if best is None else f"{best:.3f}"]
         rows.append(row)
-    touched = {kind: sum(1 for cell in grid.cells if _unread(cell)[kind]) for kind in UNREAD}
-    return Losses(header, rows, touched)
+    affected = {
+        kind: sum(1 for cell in grid.cells if _unreadable_counts(cell)[kind]) for kind in UNREADABLE
+    }
+    return Losses(header, rows, affected)
 
 
-def _unread(cell: Cell) -> dict[str, int]:
+def _unreadable_counts(cell: Cell) -> dict[str, int]:
     counts = (cell.errors, cell.truncated, cell.unparsable)
-    return dict(zip(UNREAD, counts, strict=True))
+    return dict(zip(UNREADABLE, counts, strict=True))
 
 
-SECTION = Section("Answers that were not correct", content)
+SECTION = Section("Samples that were not correct", content)

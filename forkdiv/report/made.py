@@ -1,4 +1,4 @@
-"""Section "How it was made": settings, seeds, seconds, versions and commit."""
+"""Section "Settings and versions": settings, seeds, seconds, versions and commit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def content(summary: Summary, grid: Grid) -> Content:
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested settings as pairs of a dotted name and a text."""
+    """Returns nested settings as pairs of a dotted name and a text."""
     out: list[tuple[str, str]] = []
     for key, value in settings.items():
         if isinstance(value, Mapping):
@@ -33,4 +33,4 @@ def _html(summary: Summary, grid: Grid) -> Markup:
     return rendered("made.html.j2", summary=summary, grid=grid, settings=flat(summary.settings))
 
 
-SECTION = Section("How it was made", content)
+SECTION = Section("Settings and versions", content)

@@ -1,4 +1,4 @@
-"""Section "By how the response is told": pass@k given the mode of the response."""
+"""Section "Results by response mode": pass@k given the mode of the response."""
 
 from __future__ import annotations
 
@@ -21,56 +21,57 @@ def content(summary: Summary, grid: Grid) -> Content | None:
         return None
     return [
         paragraph(
-            f"A response is told in one of these modes: {', '.join(table.names)}. Choosing the "
-            "mode is a decision of its own, and the model makes it: a value below is conditional "
-            "on the mode that the model itself chose, not what it would be had the mode been set. "
-            "pass@k given a mode needs k samples of that mode of a problem, so it rests only on "
-            "the problems that have them, and these differ from row to row. Shares are of all "
-            "samples; what they leave to 1 was told in no mode that could be read."
+            f"Each response has one of these modes: {', '.join(table.names)}. The values are "
+            "conditional on the mode that the model itself chose; they would differ if the mode "
+            "were prescribed. pass@k given a mode needs k samples of that mode for a problem, so "
+            "it uses only the problems that have them, and these differ between rows. Shares are "
+            "relative to all samples; if they do not sum to 1, the other samples have no readable "
+            "mode."
         ),
         TableView(table, "pass@k given the mode", "modes"),
     ]
 
 
 def modes(grid: Grid) -> Modes | None:
-    """pass@k given how a response is told; None where every response is told alike."""
-    told = [cell for cell in grid.cells if cell.modes]
-    if all(_is_alike(cell) for cell in told):
+    """Returns pass@k given the response mode; None if every cell has a single mode."""
+    with_modes = [cell for cell in grid.cells if cell.modes]
+    if all(_has_single_mode(cell) for cell in with_modes):
         return None
     header = [*grid.columns, "mode", "share of samples"]
-    ks = _mode_ks(grid, told)
+    ks = _mode_ks(grid, with_modes)
     for k in ks:
         header += [f"pass@{k} given the mode", f"problems with {k} or more"]
     rows = []
-    for cell in told:
+    for cell in with_modes:
         for name, mode in cell.modes.items():
             row = [*grid.row(cell), name, f"{mode.share:.3f}"]
             for k in ks:
                 entry = mode.pass_at.get(k)
                 row += [f"{entry.value:.3f}", str(entry.problems)] if entry else ["none", "0"]
             rows.append(row)
-    names = list(dict.fromkeys(name for cell in told for name in cell.modes))
+    names = list(dict.fromkeys(name for cell in with_modes for name in cell.modes))
     return Modes(header, rows, names)
 
 
-def _is_alike(cell: Cell) -> bool:
-    """Whether all samples of a cell are told in one mode; rounding errors do not count."""
+def _has_single_mode(cell: Cell) -> bool:
+    """Returns whether all samples of a cell have one mode, up to rounding errors."""
     return len(cell.modes) == 1 and all(mode.share > 1 - 1e-9 for mode in cell.modes.values())
 
 
-def _mode_ks(grid: Grid, told: list[Cell]) -> list[int]:
-    """The ends, and between them the largest k at which most modes still rest on at least half
-    of their cell's problems: no problem has as many samples of each mode as of both."""
-    behind = {
+def _mode_ks(grid: Grid, with_modes: list[Cell]) -> list[int]:
+    """Returns the smallest and the largest k, and the largest k at which most modes still use at
+    least half of the problems of their cell: a problem has fewer samples of one mode than of all
+    modes together."""
+    supported = {
         k: [
             k in mode.pass_at and 2 * mode.pass_at[k].problems >= cell.n_problems
-            for cell in told
+            for cell in with_modes
             for mode in cell.modes.values()
         ]
         for k in grid.ks
     }
-    between = [k for k, enough in behind.items() if 2 * sum(enough) > len(enough)]
-    return sorted({*grid.ends, *between[-1:]})
+    supported_ks = [k for k, support in supported.items() if 2 * sum(support) > len(support)]
+    return sorted({*grid.ends, *supported_ks[-1:]})
 
 
-SECTION = Section("By how the response is told", content)
+SECTION = Section("Results by response mode", content)

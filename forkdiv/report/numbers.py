@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from forkdiv.core.results import Summary
 from forkdiv.report.grid import Grid, estimate
 from forkdiv.report.section import Content, Download, Part, Section, TableView, note
-from forkdiv.report.tables import WILSON, Table, change_said, pass_said
+from forkdiv.report.tables import WILSON, Table, change_text, pass_at_text
 
 
 def content(summary: Summary, grid: Grid) -> Content:
@@ -20,18 +20,18 @@ def content(summary: Summary, grid: Grid) -> Content:
     if any(WILSON in text for row in table.rows for text in row):
         parts.append(
             note(
-                "† Here fewer than ten problems make up the spread, as where (nearly) all come "
-                "out alike, and no method gives limits that hold just as often as they say. These "
-                f"are of Wilson's kind: cautious, they hold more often than {grid.percent} of the "
-                "time. Neither they nor the others can know of a rare kind of problem that was "
-                "not drawn at all."
+                "† Fewer than ten problems contribute to the spread, for example because nearly "
+                "all have equal results; then no method gives exact limits. These are Wilson "
+                f"limits: conservative, with a coverage above {grid.percent}. No limits account "
+                "for a rare kind of problem that is missing from the sample."
             )
         )
     return parts
 
 
 def numbers(grid: Grid, ends: Sequence[int] | None = None) -> Table:
-    """pass@k and its change to the base at every k, or at `ends`: one row per cell, base first."""
+    """Returns pass@k and its change to the base at every k, or at `ends`: one row for each cell,
+    base first."""
     ends = grid.ks if ends is None else ends
     header = list(grid.columns)
     for k in ends:
@@ -40,20 +40,22 @@ def numbers(grid: Grid, ends: Sequence[int] | None = None) -> Table:
     for cell in grid.cells:
         row = grid.row(cell)
         for k in ends:
-            row += [pass_said(cell, k), change_said(cell, k)]
+            row += [pass_at_text(cell, k), change_text(cell, k)]
         rows.append([*row, str(cell.truncated), str(cell.unparsable)])
     return Table([*header, "truncated", "unparsable"], rows)
 
 
 def long(grid: Grid) -> Table:
-    """The numbers of `numbers` one by one, for other programs: a row per cell and k."""
+    """Returns the values of `numbers` in long format: one row for each cell and k."""
     header = [*grid.columns, "k", "pass@k", "low", "high", "change", "change low", "change high"]
     rows = []
     for cell in grid.cells:
         for k in cell.pass_at:
             row = [*grid.row(cell), str(k)]
-            for one in (estimate(cell.pass_at, k), estimate(cell.delta_to_base, k)):
-                row += [repr(v) for v in (one.value, one.low, one.high)] if one else [""] * 3
+            for value in (estimate(cell.pass_at, k), estimate(cell.delta_to_base, k)):
+                row += (
+                    [repr(v) for v in (value.value, value.low, value.high)] if value else [""] * 3
+                )
             rows.append(row)
     return Table(header, rows)
 

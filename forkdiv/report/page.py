@@ -1,6 +1,6 @@
-"""The page of a study: its summary in, one HTML file and PNG figures out.
+"""The report of a study: one HTML file and PNG figures from its summary.
 
-Only what draws imports matplotlib, so that a table or a headline costs little.
+matplotlib is imported only for drawing, so that tables and the headline are fast.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Link:
-    """A sentence around `text`, which leads to `href`; without one it is shown as it is."""
+    """A sentence with the link `text` to `href`; plain text without `href`."""
 
     before: str
     text: str
@@ -38,10 +38,9 @@ class Link:
 
 
 def write(summary: Summary, folder: Path, links: Sequence[Link] = ()) -> Path:
-    """Write `report.html`, one page that needs no network, and `figures/*.png`.
+    """Writes `report.html`, a self-contained page, and `figures/*.png`, each atomically.
 
-    `links` say where more is to be seen, before the sections. Each file is written aside and
-    renamed. Returns the path of the page.
+    `links` are shown before the sections. Returns the path of the page.
     """
     from forkdiv.report.figures import figures_of
 
@@ -54,7 +53,7 @@ def write(summary: Summary, folder: Path, links: Sequence[Link] = ()) -> Path:
 
 
 def write_figures(figures: Mapping[str, Figure], folder: Path) -> None:
-    """Each as `figures/NAME.png` in the folder."""
+    """Writes each figure as `figures/NAME.png` in the folder."""
     from forkdiv.report.svg import STYLE
 
     pictures = folder / "figures"
@@ -73,20 +72,20 @@ def _page(summary: Summary, grid: Grid, sections: Sequence[Shown], links: Sequen
 
     from forkdiv.report.svg import STYLE
 
-    lines = headline(summary).splitlines()
-    warned = lines.pop(0) if warning(summary) else ""
+    sentences = headline(summary).splitlines()
+    warning_line = sentences.pop(0) if warning(summary) else ""
     with matplotlib.rc_context(STYLE):
         return rendered(
             "report.html.j2",
             summary=summary,
-            warning=warned,
+            warning=warning_line,
             question=QUESTION,
             answer=answer(grid),
-            headline=lines,
+            headline=sentences,
             glance=Glance.of(grid),
             links=list(links),
             grid=grid,
-            seeds=seeds.about(grid),
+            seeds=seeds.seed_note(grid),
             decoders=decoders_of(summary),
             sections=sections,
             read_first=partial(read_first, grid),

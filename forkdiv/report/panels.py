@@ -1,8 +1,8 @@
-"""Which settings, temperatures and subsets are drawn, and in which panel.
+"""Selects the settings, temperatures and subsets to draw, and assigns them to panels.
 
-Up to MOST_LINES settings share one panel per temperature. More of them along one axis are
-thinned, its ends kept; along several axes they are spread over panels, one per value of the
-other axes, at the temperature nearest 1. What is left out is in the heat map and the table.
+Up to MAX_LINES settings share one panel for each temperature. More settings along one axis are
+thinned, keeping both ends; along several axes there is one panel for each value of the other axes,
+at the temperature nearest 1. The heat map and the table contain all settings.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from forkdiv.report.setting import Setting
 
 Look = dict[str, Any]  # colour, marker and label, as matplotlib takes them
 
-MOST_LINES = 6
-MOST_SUBSETS = 8
+MAX_LINES = 6
+MAX_SUBSETS = 8
 MARKERS = "os^DvPX*<>hp"
 BASE_LOOK: Look = {"color": "#222222", "linestyle": "--", "marker": "x", "label": "base"}
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes: the base (None) and some settings, each with its look."""
+    """One pair of axes with the base (None) and some settings, each with its look."""
 
     caption: str
     subset: str
@@ -36,7 +36,7 @@ class Panel:
 
 
 def layout(grid: Grid) -> list[list[Panel]]:
-    """The panels of curves, one row per subset."""
+    """Returns the panels of curves, one row for each subset."""
     if not grid.temperatures:
         return []
     row = _spread_row if _is_spread(grid) else _plain_row
@@ -44,62 +44,62 @@ def layout(grid: Grid) -> list[list[Panel]]:
 
 
 def near_rows(grid: Grid) -> list[list[Panel]]:
-    """Of the layout, the panels at the temperature nearest 1."""
-    near = nearest_1(grid.temperatures) if grid.temperatures else 1.0
-    return [[panel for panel in row if panel.temperature == near] for row in layout(grid)]
+    """Returns the panels of the layout at the temperature nearest 1."""
+    temperature = nearest_1(grid.temperatures) if grid.temperatures else 1.0
+    return [[panel for panel in row if panel.temperature == temperature] for row in layout(grid)]
 
 
 def drawn_subsets(grid: Grid) -> Sequence[str]:
-    """The first ones: a data set may have more than anyone looks at."""
-    return grid.subsets[:MOST_SUBSETS]
+    """Returns the first subsets: a dataset may have too many to draw."""
+    return grid.subsets[:MAX_SUBSETS]
 
 
 def looks(grid: Grid) -> list[Look]:
-    """The look of every line, each once, the base first."""
+    """Returns the distinct looks of all lines, the base first."""
     lines = [line for row in layout(grid) for panel in row for line in panel.lines]
     return list({look["label"]: look for _, look in lines}.values())
 
 
-def left_out_of_curves(grid: Grid) -> str:
-    """What has no curve, in a sentence; empty where all have one."""
+def curves_omitted(grid: Grid) -> str:
+    """Returns a sentence about results without a curve; empty if all have one."""
     drawn = {setting for row in layout(grid) for panel in row for setting, _ in panel.lines}
     shown = len(drawn - {None})
-    said = [f"{shown} of {len(grid.settings)} settings"] if shown < len(grid.settings) else []
+    parts = [f"{shown} of {len(grid.settings)} settings"] if shown < len(grid.settings) else []
     if _is_spread(grid) and len(grid.temperatures) > 1:
-        near = nearest_1(grid.temperatures)
-        said.append(f"temperature {near:g}, of {len(grid.temperatures)} temperatures")
-    return _only([*said, *_subsets_said(grid)])
+        temperature = nearest_1(grid.temperatures)
+        parts.append(f"temperature {temperature:g}, of {len(grid.temperatures)} temperatures")
+    return _omitted_sentence([*parts, *_subsets_omitted(grid)])
 
 
-def only_near(grid: Grid) -> str:
-    """That one temperature is drawn, in a sentence; empty where there is no other."""
+def drawn_temperature(grid: Grid) -> str:
+    """Returns a sentence with the temperature that is drawn; empty if there is only one."""
     if len(grid.temperatures) < 2:
         return ""
     return f"Drawn at temperature {nearest_1(grid.temperatures):g}."
 
 
-def left_out_of_heat(grid: Grid) -> str:
-    """What the heat maps leave out, in a sentence; empty where they hold all."""
-    return _only(_subsets_said(grid))
+def heat_omitted(grid: Grid) -> str:
+    """Returns a sentence about results without a heat map; empty if all have one."""
+    return _omitted_sentence(_subsets_omitted(grid))
 
 
-def _subsets_said(grid: Grid) -> list[str]:
+def _subsets_omitted(grid: Grid) -> list[str]:
     shown, all_of_them = len(drawn_subsets(grid)), len(grid.subsets)
     return [f"the first {shown} of {all_of_them} subsets"] if shown < all_of_them else []
 
 
-def _only(said: Sequence[str]) -> str:
-    return f"Drawn here: {'; '.join(said)}. The table below has all." if said else ""
+def _omitted_sentence(parts: Sequence[str]) -> str:
+    return f"Drawn here: {'; '.join(parts)}. The table below has all." if parts else ""
 
 
 def _is_spread(grid: Grid) -> bool:
-    """Whether the settings are spread over several panels of one temperature."""
-    return len(grid.axes) > 1 and len(grid.settings) > MOST_LINES
+    """Returns whether the settings are drawn in several panels of one temperature."""
+    return len(grid.axes) > 1 and len(grid.settings) > MAX_LINES
 
 
 def _plain_row(grid: Grid, subset: str) -> list[Panel]:
-    kept = thinned(grid.settings, MOST_LINES)
-    lines = [(None, BASE_LOOK), *zip(kept, _line_looks(kept), strict=True)]
+    settings = thinned(grid.settings, MAX_LINES)
+    lines = [(None, BASE_LOOK), *zip(settings, _line_looks(settings), strict=True)]
     return [
         Panel(f"temperature {temperature:g}", subset, temperature, lines)
         for temperature in grid.temperatures
@@ -107,26 +107,37 @@ def _plain_row(grid: Grid, subset: str) -> list[Panel]:
 
 
 def _spread_row(grid: Grid, subset: str) -> list[Panel]:
-    values = {axis: sorted({one.along([axis]) for one in grid.settings}) for axis in grid.axes}
+    values = {
+        axis: sorted({setting.along([axis]) for setting in grid.settings}) for axis in grid.axes
+    }
     # lines run along the longest axis that one panel can hold
-    along = max(grid.axes, key=lambda axis: len(values[axis]) * (len(values[axis]) <= MOST_LINES))
-    kept, others = thinned(values[along], MOST_LINES), [axis for axis in grid.axes if axis != along]
-    # a look belongs to the value, so that it is the same in every panel
-    look_of = dict(zip(kept, _line_looks(kept), strict=True))
-    near = nearest_1(grid.temperatures)
+    along = max(grid.axes, key=lambda axis: len(values[axis]) * (len(values[axis]) <= MAX_LINES))
+    line_values, other_axes = (
+        thinned(values[along], MAX_LINES),
+        [axis for axis in grid.axes if axis != along],
+    )
+    # a value has the same look in every panel
+    look_of = dict(zip(line_values, _line_looks(line_values), strict=True))
+    temperature = nearest_1(grid.temperatures)
     row = []
-    for group in sorted({one.along(others) for one in grid.settings}):
-        mine = [one for one in grid.settings if one.along(others) == group]
-        lines = [(one, look_of[one.along([along])]) for one in mine if one.along([along]) in kept]
-        caption = f"{group.label}, temperature {near:g}"
-        row.append(Panel(caption, subset, near, [(None, BASE_LOOK), *lines]))
+    for group in sorted({setting.along(other_axes) for setting in grid.settings}):
+        group_settings = [
+            setting for setting in grid.settings if setting.along(other_axes) == group
+        ]
+        lines = [
+            (setting, look_of[setting.along([along])])
+            for setting in group_settings
+            if setting.along([along]) in line_values
+        ]
+        caption = f"{group.label}, temperature {temperature:g}"
+        row.append(Panel(caption, subset, temperature, [(None, BASE_LOOK), *lines]))
     return row
 
 
-def _line_looks(named: Sequence[Setting]) -> list[Look]:
-    # the pale end of the map is left out: it cannot be read on white
-    colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.8, len(named)))
+def _line_looks(items: Sequence[Setting]) -> list[Look]:
+    # without the light end of the colour map, which is not readable on white
+    colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.8, len(items)))
     return [
-        {"color": colour, "marker": MARKERS[at % len(MARKERS)], "label": one.label}
-        for at, (one, colour) in enumerate(zip(named, colours, strict=True))
+        {"color": colour, "marker": MARKERS[at % len(MARKERS)], "label": item.label}
+        for at, (item, colour) in enumerate(zip(items, colours, strict=True))
     ]

@@ -1,4 +1,4 @@
-"""Problems that fine-tuning lost or gained, with a right and a wrong answer of each model."""
+"""Problems that fine-tuning lost or gained, with a correct and a wrong response of each model."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from markupsafe import Markup
 
 from forkdiv.core.results import Cell, ChangedProblem, Shrinkage, Summary
 from forkdiv.core.results import Side as Counted
-from forkdiv.report.grid import ALL, Grid, cut, nearest_1
+from forkdiv.report.grid import ALL, Grid, nearest_1, shortened
 from forkdiv.report.html import rendered
 from forkdiv.report.section import Content, Html, Section, paragraph
 from forkdiv.report.setting import Setting
 
-MOST_TEXT = 4_000  # characters of one text: a response may fill a model's whole context
-MOST_GROUPS = 12
-MOST_OF_ALL = 3_000_000  # characters on one page: a phone must open it
+MAX_TEXT_CHARS = 4_000  # characters of one text: a response may fill a model's whole context
+MAX_MODELS = 12
+MAX_PAGE_CHARS = 3_000_000  # characters on one page: a phone must open it
 
 
 @dataclass(frozen=True)
 class Text:
-    """What is shown of a text, and how many characters of it are not."""
+    """The shown part of a text, and the number of hidden characters."""
 
     shown: str
     hidden: int
 
     @classmethod
     def of(cls, text: str) -> Text:
-        return cls(text[:MOST_TEXT], max(len(text) - MOST_TEXT, 0))
+        return cls(text[:MAX_TEXT_CHARS], max(len(text) - MAX_TEXT_CHARS, 0))
 
 
 @dataclass(frozen=True)
 class Side:
-    """One model on one problem: `samples` names each shown answer as right or wrong."""
+    """One model on one problem: `samples` are the shown responses, each marked right or wrong."""
 
     name: str
     correct: int
@@ -57,10 +57,10 @@ class Problem:
 
 @dataclass(frozen=True)
 class Group:
-    """The problems that a model lost, or gained, as `what` says: `count` of them, of which
-    `problems` are shown, the worst first."""
+    """The problems that a model lost, or gained (`kind`): `count` in total, of which `problems` are
+    shown, largest change first."""
 
-    what: str
+    kind: str
     k: int
     count: int
     problems: Sequence[Problem]
@@ -72,7 +72,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Model:
-    """A fine-tuned model with what it lost and what it gained."""
+    """A fine-tuned model with its lost and gained problems."""
 
     name: str
     groups: Sequence[Group]
@@ -85,67 +85,67 @@ def content(summary: Summary, grid: Grid) -> Content | None:
     return [
         paragraph(
             Markup(
-                "Problems that the base solves more often than not in k tries and the fine-tuned "
-                "model does not, and the other way round; the largest differences first. "
-                '<span class="clear">clear</span> marks those whose two counts differ by more than '
-                "chance allows, even among so many problems (Fisher's exact test, 5% false "
-                "discoveries)."
+                "Lost problems are those that the base solves in k tries with a probability above "
+                "1/2 and the fine-tuned model does not; gained problems are the opposite case. "
+                "The largest differences are first. "
+                '<span class="clear">clear</span> marks problems whose two counts differ '
+                "significantly (Fisher's exact test, 5% false discovery rate over all problems)."
             ),
-            left_out(grid),
+            omitted_sentence(grid),
         ),
         Html(partial(rendered, "problems.html.j2", problems=listed)),
     ]
 
 
 def models(grid: Grid) -> list[Model]:
-    """Every setting's model, on all problems, at the temperature nearest 1, of the first seed.
-    Together they show at most MOST_OF_ALL characters."""
-    left = MOST_OF_ALL
-    made = []
-    for cell, found in _cells(grid):
+    """Returns the model of every setting, on all problems, at the temperature nearest 1, for the
+    first seed. In total at most MAX_PAGE_CHARS characters are shown."""
+    remaining = MAX_PAGE_CHARS
+    models = []
+    for cell, shrinkage in _shown_cells(grid):
         groups = []
-        for what, listed, number in (
-            ("lost", found.lost, found.lost_count),
-            ("gained", found.gained, found.gained_count),
+        for kind, listed, number in (
+            ("lost", shrinkage.lost, shrinkage.lost_count),
+            ("gained", shrinkage.gained, shrinkage.gained_count),
         ):
-            kept = []
-            for one in map(_problem, listed):
-                left -= one.characters
-                kept += [one] if left > 0 else []
-            groups.append(Group(what, found.at_k, max(number, len(kept)), kept))
-        made.append(Model(_named(grid, cell), groups))
-    return made
+            shown = []
+            for problem in map(_problem, listed):
+                remaining -= problem.characters
+                shown += [problem] if remaining > 0 else []
+            groups.append(Group(kind, shrinkage.at_k, max(number, len(shown)), shown))
+        models.append(Model(_model_name(grid, cell), groups))
+    return models
 
 
-def left_out(grid: Grid) -> str:
-    """Which cells' problems are not listed, in a sentence; empty where all are."""
-    told, shown = _known(grid), _cells(grid)
-    if len(shown) == len(told):
+def omitted_sentence(grid: Grid) -> str:
+    """Returns a sentence about the cells that are not listed; empty if all are."""
+    all_cells, shown = _cells_with_shrinkage(grid), _shown_cells(grid)
+    if len(shown) == len(all_cells):
         return ""
     return (
-        f"Listed here: {len(shown)} of {len(told)} models and temperatures, each at temperature "
-        f"{shown[0][0].temperature:g}. The summary beside this page has them all."
+        f"Listed here: {len(shown)} of {len(all_cells)} models and temperatures, each at "
+        f"temperature {shown[0][0].temperature:g}. The file summary.json has all of them."
     )
 
 
-def _known(grid: Grid) -> list[tuple[Cell, Shrinkage]]:
-    whole = ALL if ALL in grid.subsets else "".join(grid.subsets[:1])
-    return [(c, c.shrinkage) for c in grid.cells if c.shrinkage and c.subset == whole]
+def _cells_with_shrinkage(grid: Grid) -> list[tuple[Cell, Shrinkage]]:
+    subset = ALL if ALL in grid.subsets else "".join(grid.subsets[:1])
+    return [(c, c.shrinkage) for c in grid.cells if c.shrinkage and c.subset == subset]
 
 
-def _cells(grid: Grid) -> list[tuple[Cell, Shrinkage]]:
-    known = _known(grid)
-    if not known:
+def _shown_cells(grid: Grid) -> list[tuple[Cell, Shrinkage]]:
+    all_cells = _cells_with_shrinkage(grid)
+    if not all_cells:
         return []
-    near = nearest_1(cell.temperature for cell, _ in known)
+    temperature = nearest_1(cell.temperature for cell, _ in all_cells)
     first: dict[Setting | None, tuple[Cell, Shrinkage]] = {}
-    for cell, shrinkage in known:
-        if cell.temperature == near:
+    for cell, shrinkage in all_cells:
+        if cell.temperature == temperature:
             first.setdefault(Setting.of(cell, grid.axes), (cell, shrinkage))
-    return list(first.values())[:MOST_GROUPS]
+    return list(first.values())[:MAX_MODELS]
 
 
-def _named(grid: Grid, cell: Cell) -> str:
+def _model_name(grid: Grid, cell: Cell) -> str:
     setting = Setting.of(cell, grid.axes)
     seed = f", seed {cell.seed}" if len(grid.seeds) > 1 else ""
     return f"{setting.label if setting else 'base'}{seed}"
@@ -153,7 +153,7 @@ def _named(grid: Grid, cell: Cell) -> str:
 
 def _problem(changed: ChangedProblem) -> Problem:
     sides = [_side("base", changed.base), _side("fine-tuned", changed.tuned)]
-    return Problem(cut(changed.id, 60), Text.of(changed.prompt), changed.clear, sides)
+    return Problem(shortened(changed.id, 60), Text.of(changed.prompt), changed.clear, sides)
 
 
 def _side(name: str, counted: Counted) -> Side:
@@ -162,4 +162,4 @@ def _side(name: str, counted: Counted) -> Side:
     return Side(name, counted.correct, counted.n, samples)
 
 
-SECTION = Section("Problems gained and lost", content)
+SECTION = Section("Problems lost and gained", content)

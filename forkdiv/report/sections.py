@@ -55,10 +55,10 @@ class Shown:
 
 
 def shown_sections(summary: Summary, grid: Grid) -> list[Shown]:
-    """The sections that the summary has results for, in the order of the page.
+    """Returns the sections for which the summary has results, in the order of the page.
 
-    Raises UserError where a name holds something other than a Section, or where two sections
-    write the same file.
+    Raises UserError if a registered object is not a Section, or if two sections write the same
+    file.
     """
     shown = []
     for name in ordered_names():
@@ -78,7 +78,7 @@ def shown_sections(summary: Summary, grid: Grid) -> list[Shown]:
 
 
 def ordered_names() -> list[str]:
-    """The names of all sections; those of installed packages stand before "numbers"."""
+    """Returns the names of all sections; those of installed packages precede "numbers"."""
     names = SECTIONS.names()
     return [
         *(name for name in names if name not in REFERENCE),
@@ -95,6 +95,6 @@ def _check_files(shown: Sequence[Shown]) -> None:
             raise refuse(
                 "two sections of the report write the same file",
                 file,
-                "a name of its own for every Plots, TableView and Download",
+                "a unique name for every Plots, TableView and Download",
                 "rename one of them",
             )

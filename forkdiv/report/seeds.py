@@ -1,4 +1,4 @@
-"""What the number of SFT seeds lets a reader conclude."""
+"""A note on what the number of SFT seeds allows to conclude."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from scipy.special import ndtri, stdtrit
 
 from forkdiv.report.grid import Grid
 
-FEW = 4
+MAX_FEW_SEEDS = 4
 
 
-def about(grid: Grid) -> str:
-    """In words; empty where there are enough that nothing needs to be said."""
+def seed_note(grid: Grid) -> str:
+    """Returns the note; empty if there are enough seeds."""
     count = len(grid.seeds)
-    if count == 0 or count > FEW:
+    if count == 0 or count > MAX_FEW_SEEDS:
         return ""
     if count == 1:
         return (
-            "One SFT seed: every interval here is over the problems, so it says how surely these "
-            "very models differ from the base on problems of this kind. Nothing follows for "
-            "another seed, whose model may differ by more than the interval."
+            "One SFT seed: every interval is over the problems. It shows how certain the "
+            "difference between these models and the base is on problems of this kind. The model "
+            "of another seed may differ by more than the interval."
         )
     t, z = t_factor(count, grid.confidence), float(ndtri(0.5 + grid.confidence / 2))
     return (
         f"{count} SFT seeds: an interval takes {t:.1f} standard errors of their mean to each side "
-        f"(Student's t; {z:.2f} with many seeds), so only changes that are large beside the spread "
-        f"of the seeds are called clear. One that is not is not shown to be absent: more seeds "
-        f"may tell."
+        f"(Student's t; {z:.2f} with many seeds), so only changes that are large compared with the "
+        f"spread of the seeds are clear. A change that is not clear may still exist; more seeds "
+        f"may show it."
     )
 
 
 def t_factor(seeds: int, confidence: float) -> float:
-    """Student's t quantile for the mean of so many seeds, two-sided."""
+    """Returns the two-sided quantile of Student's t for the mean of `seeds` seeds."""
     return float(stdtrit(seeds - 1, 0.5 + confidence / 2))

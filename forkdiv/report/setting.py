@@ -1,4 +1,4 @@
-"""A setting: how one model was fine-tuned, along the axes a study varies."""
+"""A setting: the values of one fine-tuned model along the axes of a study."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from forkdiv.core.results import Axis, CellName
 
 
 def _stage(axis: str) -> type[DatasetConfig | SftConfig | StudyConfig]:
-    """The config that an axis is a setting of."""
+    """Returns the config class that contains the setting of an axis."""
     if axis in DATA_AXES:
         return DatasetConfig
     return SftConfig if axis in SftConfig.model_fields else StudyConfig
@@ -42,15 +42,15 @@ _SYNTHESIS = {
 @total_ordering
 @dataclass(frozen=True)
 class Setting:
-    """`values` along `axes`. Settings of the same axes sort axis by axis: numbers by size, texts
-    in the order in which the config lists them, an unset value first."""
+    """`values` along `axes`. Settings with the same axes sort axis by axis: numbers by size,
+    categories in the order of the config, an unset value first."""
 
     axes: tuple[str, ...]
     values: tuple[Axis, ...]
 
     @classmethod
     def of(cls, cell: CellName, axes: Sequence[str]) -> Setting | None:
-        """The setting of a cell; None for the base, which has none."""
+        """Returns the setting of a cell; None for the base."""
         return cls(tuple(axes), tuple(cell.axes[axis] for axis in axes)) if cell.tuned else None
 
     def __lt__(self, other: Setting) -> bool:
@@ -58,12 +58,13 @@ class Setting:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The values alone, one text per axis."""
+        """Returns the values as texts, one for each axis."""
         return tuple(_short(value) for value in self.values)
 
     @property
     def label(self) -> str:
-        """As in `fork density 0.5, direction 0` or `problem-level`; `tuned` without any axis."""
+        """Returns a label such as `fork density 0.5, direction 0` or `problem-level`; `tuned`
+        without an axis."""
         parts = [
             text
             if axis == "structure"
@@ -74,18 +75,20 @@ class Setting:
 
     @property
     def phrase(self) -> str:
-        """What follows `fine-tuning`: `at fork density 0.5 and direction 0 with problem-level
-        diversity`; empty without any axis."""
+        """Returns a phrase that follows `fine-tuning`: `at fork density 0.5 and direction 0 with
+        problem-level diversity`; empty without an axis."""
         pairs = list(zip(self.axes, self.texts, strict=True))
         at = [f"{title(axis)} {text}" for axis, text in pairs if axis not in CATEGORIES]
         kinds = [_in_words(axis, text) for axis, text in pairs if axis in CATEGORIES]
-        said = [f"{word} {listed(some)}" for word, some in (("at", at), ("with", kinds)) if some]
-        return " ".join(said)
+        parts = [
+            f"{word} {listed(texts)}" for word, texts in (("at", at), ("with", kinds)) if texts
+        ]
+        return " ".join(parts)
 
     def along(self, axes: Sequence[str]) -> Setting:
-        """The same setting, told by some of its axes."""
-        kept = [self.values[self.axes.index(axis)] for axis in axes]
-        return Setting(tuple(axes), tuple(kept))
+        """Returns the setting restricted to some of its axes."""
+        values = [self.values[self.axes.index(axis)] for axis in axes]
+        return Setting(tuple(axes), tuple(values))
 
     @property
     def _rank(self) -> tuple[tuple[float, str], ...]:
@@ -104,17 +107,17 @@ def _rank_of(axis: str, value: Axis) -> tuple[float, str]:
 
 
 def title(axis: str) -> str:
-    """An axis in words."""
+    """Returns the name of an axis in words."""
     return axis.replace("_", " ")
 
 
 def _short(value: Axis) -> str:
-    """As short as can be without giving two values one name."""
+    """Returns the shortest text that identifies the value."""
     if value is None:
         return "unset"
     if isinstance(value, str):
         return value
-    value = value or 0  # -0.0 is no other value
+    value = value or 0  # -0.0 equals 0
     short = f"{value:g}"
     return short if float(short) == value else repr(value)
 
@@ -126,6 +129,6 @@ def _in_words(axis: str, text: str) -> str:
 
 
 def listed(texts: Sequence[str]) -> str:
-    """As in `a, b and c`."""
-    *most, last = texts
-    return f"{', '.join(most)} and {last}" if most else last
+    """Joins texts as in `a, b and c`."""
+    *head, last = texts
+    return f"{', '.join(head)} and {last}" if head else last

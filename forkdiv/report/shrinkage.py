@@ -1,4 +1,4 @@
-"""Coverage shrinkage: the change to the base against k, and the k from which it is a loss."""
+"""Coverage shrinkage: the change to the base by k, and k*, the k from which it is a loss."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from matplotlib.axes import Axes
 from forkdiv.core.results import Cell, Shrinkage, Summary
 from forkdiv.report.glance import crossing_text
 from forkdiv.report.grid import Grid, as_estimate, nearest_1, signed, subset_title, thinned
-from forkdiv.report.lines import draw_line, dress_k, known
+from forkdiv.report.lines import draw_line, set_k_axis, without_missing
 from forkdiv.report.panels import drawn_subsets, looks
 from forkdiv.report.plot import Plot, Rows
 from forkdiv.report.section import Content, Plots, Section, TableView, note, paragraph
 from forkdiv.report.setting import Setting
 from forkdiv.report.tables import Table
 
-MOST_SETTINGS, MOST_PLOTS = 12, 24
+MAX_SETTINGS, MAX_PLOTS = 12, 24
 COLOUR = "#0072B2"
 
 
@@ -26,105 +26,106 @@ def content(summary: Summary, grid: Grid) -> Content | None:
     crossings = table(grid)
     if not crossings:
         return None
-    over_seeds = (
-        "Over several seeds the lighter one is widened for the number of k (Bonferroni), which is "
-        "cautious; each seed has a diamond of its own."
+    seed_note = (
+        "With several seeds, the light band is widened for the number of k (Bonferroni), which is "
+        "conservative; each seed has its own diamond."
     )
     return [
         paragraph(
             Markup(
-                "Fine-tuning often gains at small k and loses at large k. <b>k*</b> is where the "
-                "one turns into the other: from there on the base, sampled as often, solves more. "
-                "A diamond on the line of no change marks it, a thick bar its {} interval."
+                "Fine-tuning often gains at small k and loses at large k. <b>k*</b> is the k at "
+                "which gain becomes loss: above it, the base solves more problems with the same "
+                "number of samples. A diamond on the zero line marks k*, a thick bar its {} "
+                "interval."
             ).format(grid.percent)
         ),
         note(
-            f"The change to the base at each k: the darker band is its {grid.percent} interval at "
-            "that k alone, the lighter one holds for all k at once.",
-            over_seeds if len(grid.seeds) > 1 else "",
-            left_out(grid),
+            f"The change to the base at each k: the dark band is its pointwise {grid.percent} "
+            "interval, the light band is simultaneous over all k.",
+            seed_note if len(grid.seeds) > 1 else "",
+            omitted_sentence(grid),
         ),
         *Plots.of("shrinkage", plots(grid)),
         note(
-            "“Resamples with a k*” are the bootstrap resamples of the problems in which gain turns "
-            "into loss within the k measured: near 100% it is sure that there is a k*. The largest "
-            "loss has limits for all k at once. A problem is lost where the base is more likely "
-            "than not to solve it in k tries and the fine-tuned model is not; gained the other way "
-            "round."
+            "“Resamples with a k*” is the share of bootstrap resamples of the problems in which "
+            "gain becomes loss within the measured k; near 100%, the existence of k* is certain. "
+            "The limits of the largest loss are simultaneous over all k. A problem is lost if the "
+            "base solves it in k tries with a probability above 1/2 and the fine-tuned model does "
+            "not, and gained in the opposite case."
         ),
-        TableView(
-            crossings, "Where gain turns into loss, and how large the loss gets", "shrinkage"
-        ),
+        TableView(crossings, "k*, and the largest loss", "shrinkage"),
     ]
 
 
 def plots(grid: Grid) -> Rows:
-    """One row per subset, one plot per setting, at the temperature nearest 1; none where no cell
-    tells where its change crosses 0."""
+    """Returns one row for each subset and one plot for each setting, at the temperature nearest 1;
+    empty if no cell has a shrinkage result."""
     if not any(cell.shrinkage for cell in grid.cells):
         return []
-    settings = thinned(grid.settings, MOST_SETTINGS)
-    subsets = drawn_subsets(grid)[: max(MOST_PLOTS // len(settings), 1)]
-    near = nearest_1(grid.temperatures)
-    limits = _limits(grid, [(one, near, subset) for one in settings for subset in subsets])
+    settings = thinned(grid.settings, MAX_SETTINGS)
+    subsets = drawn_subsets(grid)[: max(MAX_PLOTS // len(settings), 1)]
+    temperature = nearest_1(grid.temperatures)
+    limits = _limits(
+        grid, [(setting, temperature, subset) for setting in settings for subset in subsets]
+    )
     return [
         (
             subset_title(subset),
             [
                 Plot(
-                    one.label,
-                    _spoken(grid, one, near, subset),
-                    partial(_draw, grid, one, near, subset, limits),
+                    setting.label,
+                    _alt_text(grid, setting, temperature, subset),
+                    partial(_draw, grid, setting, temperature, subset, limits),
                     left=0.72,
                 )
-                for one in settings
+                for setting in settings
             ],
         )
         for subset in subsets
     ]
 
 
-def left_out(grid: Grid) -> str:
-    """What is not drawn, in a sentence; empty where all is."""
-    settings = min(len(grid.settings), MOST_SETTINGS)
-    subsets = min(len(drawn_subsets(grid)), max(MOST_PLOTS // max(settings, 1), 1))
-    several = len(grid.temperatures) > 1
-    said = [f"temperature {nearest_1(grid.temperatures):g}"] if several else []
-    said += [f"{settings} of {len(grid.settings)} settings"] * (settings < len(grid.settings))
-    said += [f"the first {subsets} of {len(grid.subsets)} subsets"] * (subsets < len(grid.subsets))
-    return f"Drawn here: {'; '.join(said)}. The table below has all." if said else ""
+def omitted_sentence(grid: Grid) -> str:
+    """Returns a sentence about results that are not drawn; empty if all are."""
+    settings = min(len(grid.settings), MAX_SETTINGS)
+    subsets = min(len(drawn_subsets(grid)), max(MAX_PLOTS // max(settings, 1), 1))
+    has_several = len(grid.temperatures) > 1
+    parts = [f"temperature {nearest_1(grid.temperatures):g}"] if has_several else []
+    parts += [f"{settings} of {len(grid.settings)} settings"] * (settings < len(grid.settings))
+    parts += [f"the first {subsets} of {len(grid.subsets)} subsets"] * (subsets < len(grid.subsets))
+    return f"Drawn here: {'; '.join(parts)}. The table below has all." if parts else ""
 
 
 def table(grid: Grid) -> Table | None:
-    """Where each cell's change crosses 0, its largest loss, and the problems lost and gained."""
-    known = [(cell, cell.shrinkage) for cell in grid.cells if cell.shrinkage]
-    if not known:
+    """Returns for each cell k*, the largest loss, and the number of lost and gained problems."""
+    cells_with_shrinkage = [(cell, cell.shrinkage) for cell in grid.cells if cell.shrinkage]
+    if not cells_with_shrinkage:
         return None
     header = [*grid.columns, "k* (interval)", "resamples with a k*", "largest loss", "at k"]
-    ks = {shrinkage.at_k for _, shrinkage in known}
+    ks = {shrinkage.at_k for _, shrinkage in cells_with_shrinkage}
     at = f" at {min(ks)}" if len(ks) == 1 else ""
     header += [f"problems lost{at}", f"gained{at}", *(["both at k"] if len(ks) > 1 else [])]
-    rows = [[*grid.row(cell), *_row(cell, shrinkage)] for cell, shrinkage in known]
+    rows = [[*grid.row(cell), *_row(cell, shrinkage)] for cell, shrinkage in cells_with_shrinkage]
     return Table(header, [row[: len(header)] for row in rows])
 
 
-def _row(cell: Cell, found: Shrinkage) -> list[str]:
-    crossing, worst = found.crossing, as_estimate(found.largest_loss)
-    loss = "{} ({})".format(*worst.parts(3)) if worst else "none"
+def _row(cell: Cell, shrinkage: Shrinkage) -> list[str]:
+    crossing, largest_loss = shrinkage.crossing, as_estimate(shrinkage.largest_loss)
+    loss = "{} ({})".format(*largest_loss.parts(3)) if largest_loss else "none"
     return [
         crossing_text(crossing, max(cell.delta_to_base)),
         f"{crossing.share * 100:.0f}%",
         loss,
-        str(found.largest_loss.k) if found.largest_loss else "",
-        *(f"{count:,}" for count in (found.lost_count, found.gained_count)),
-        str(found.at_k),
+        str(shrinkage.largest_loss.k) if shrinkage.largest_loss else "",
+        *(f"{count:,}" for count in (shrinkage.lost_count, shrinkage.gained_count)),
+        str(shrinkage.at_k),
     ]
 
 
 def _limits(grid: Grid, places: Sequence[tuple[Setting, float, str]]) -> tuple[float, float]:
-    """One scale for every plot: never so narrow that noise looks large, nor so wide that the
-    limits for all k at once, which few seeds make huge, leave no room for the rest."""
-    bands = [one for place in places for k in grid.ks if (one := grid.change(*place, k))]
+    """Returns one scale for all plots: not so narrow that noise looks large, and not so wide that
+    the simultaneous limits, which are huge for few seeds, dominate the plot."""
+    bands = [change for place in places for k in grid.ks if (change := grid.change(*place, k))]
     low, high = min([-0.1, *(b.low for b in bands)]), max([0.1, *(b.high for b in bands)])
     room = 0.15 * (high - low)
     return max(low - room, -1.03), min(high + room, 1.03)
@@ -140,39 +141,48 @@ def _draw(
 ) -> None:
     place = (setting, temperature, subset)
     points = {k: grid.change(*place, k) for k in grid.ks}
-    if not known(points):
-        dress_k(axes, ())
+    if not without_missing(points):
+        set_k_axis(axes, ())
         return
-    look = next((one for one in looks(grid) if one["label"] == setting.label), None)
-    own = {"color": COLOUR, "marker": "o"} if look is None else {**look, "label": None}
+    look = next(
+        (line_look for line_look in looks(grid) if line_look["label"] == setting.label), None
+    )
+    line_style = {"color": COLOUR, "marker": "o"} if look is None else {**look, "label": None}
     axes.axhline(0, color="#222222", linewidth=1, linestyle="--")
-    draw_line(axes, points, own, {k: grid.change_at_once(*place, k) for k in grid.ks})
+    draw_line(axes, points, line_style, {k: grid.change_simultaneous(*place, k) for k in grid.ks})
     for cell in grid.at(*place):
         _draw_crossing(axes, cell)
-    dress_k(axes, grid.ks)
+    set_k_axis(axes, grid.ks)
     axes.set(ylabel="change in pass@k", ylim=limits)
-    for y, where, said in ((0.98, "top", "more than the base"), (0.02, "bottom", "fewer")):
+    for y, alignment, text in ((0.98, "top", "more than the base"), (0.02, "bottom", "fewer")):
         axes.text(
-            0.98, y, said, transform=axes.transAxes, ha="right", va=where, color="#5b5b60", size=7.5
+            0.98,
+            y,
+            text,
+            transform=axes.transAxes,
+            ha="right",
+            va=alignment,
+            color="#5b5b60",
+            size=7.5,
         )
 
 
 def _draw_crossing(axes: Axes, cell: Cell) -> None:
-    """k* on the line of no change, with its interval."""
-    found = cell.shrinkage.crossing if cell.shrinkage else None
-    if found is None or found.k is None:
+    """Draws k* with its interval on the zero line."""
+    crossing = cell.shrinkage.crossing if cell.shrinkage else None
+    if crossing is None or crossing.k is None:
         return
     edges = axes.get_xlim()
-    low, high = found.low or edges[0], found.high or edges[1]
+    low, high = crossing.low or edges[0], crossing.high or edges[1]
     axes.hlines(0, low, high, color="#222222", linewidth=3.5, alpha=0.55)
-    axes.plot([found.k], [0], "D", color="#222222", mfc="white", markersize=6, zorder=5)
+    axes.plot([crossing.k], [0], "D", color="#222222", mfc="white", markersize=6, zorder=5)
 
 
-def _spoken(grid: Grid, setting: Setting, temperature: float, subset: str) -> str:
-    found = {k: grid.change(setting, temperature, subset, k) for k in grid.ends}
-    values = [f"{signed(one.value, 2)} at k={k}" for k, one in found.items() if one]
-    where = f"Change in pass@k against k, {setting.label}, {subset_title(subset)}"
-    return f"{where}. {', '.join(values) or 'No valid result'}."
+def _alt_text(grid: Grid, setting: Setting, temperature: float, subset: str) -> str:
+    changes = {k: grid.change(setting, temperature, subset, k) for k in grid.ends}
+    values = [f"{signed(change.value, 2)} at k={k}" for k, change in changes.items() if change]
+    place = f"Change in pass@k against k, {setting.label}, {subset_title(subset)}"
+    return f"{place}. {', '.join(values) or 'No valid result'}."
 
 
-SECTION = Section("Where gain turns into loss", content)
+SECTION = Section("From gain to loss: k*", content)

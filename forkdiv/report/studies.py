@@ -1,4 +1,4 @@
-"""A study of a comparison: its summary, read from its folder, under a name of its own."""
+"""The studies of a comparison: their summaries, read from their folders, with unique names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SUMMARY = "summary.json"
 
 @dataclass(frozen=True)
 class Study:
-    """A study under a name that no other one of the comparison has."""
+    """A study with a name that is unique in the comparison."""
 
     name: str
     summary: Summary
@@ -27,23 +27,23 @@ class Study:
 
     @property
     def temperature(self) -> float | None:
-        """The one nearest 1."""
+        """Returns the temperature nearest 1."""
         return nearest_1(self.grid.temperatures) if self.grid.temperatures else None
 
 
 def read(folder: Path) -> Summary:
-    """The summary of the study whose results lie in `folder`. Raises UserError where there is
-    none that can be read."""
+    """Returns the summary of the study in `folder`. Raises UserError if there is no readable
+    summary."""
     path = folder / SUMMARY
     if not path.is_file():
         raise refuse(
-            "this folder has no results of a study",
+            "the folder has no results of a study",
             folder,
-            f"a study's result folder, which holds {SUMMARY}",
+            f"the result folder of a study, with {SUMMARY}",
             "name another folder, or run `forkdiv study` first",
         )
     try:
-        done = json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except ValueError as error:
         raise refuse(
             "the summary of a study cannot be read",
@@ -51,46 +51,49 @@ def read(folder: Path) -> Summary:
             f"the {SUMMARY} that forkdiv writes",
             "run `forkdiv study` again",
         ) from error
-    if not isinstance(done, dict) or "axes" not in done:
-        created = done.get("created") if isinstance(done, dict) else None
+    if not isinstance(content, dict) or "axes" not in content:
+        created = content.get("created") if isinstance(content, dict) else None
         raise refuse(
-            "the study was summarised by an older forkdiv",
+            "the summary is from an older version of forkdiv",
             f"{path} of {created or 'unknown date'}",
             "a summary of this version",
             "run `forkdiv study` again",
         )
     try:
-        return Summary.model_validate(done)
+        return Summary.model_validate(content)
     except ValidationError as error:
         raise refuse(
             "the summary of a study cannot be read",
-            f"{path} ({_first(error)})",
+            f"{path} ({_first_error(error)})",
             f"the {SUMMARY} that forkdiv writes",
             "run `forkdiv study` again",
         ) from error
 
 
-def _first(error: ValidationError) -> str:
-    """The first of the errors, on one line."""
+def _first_error(error: ValidationError) -> str:
+    """Returns the first error on one line."""
     first = error.errors()[0]
     return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
-def named(folders: Sequence[Path]) -> list[Study]:
-    """The studies of these folders. Raises UserError where one is named twice or not readable."""
+def load_studies(folders: Sequence[Path]) -> list[Study]:
+    """Returns the studies in the folders. Raises UserError for a repeated or unreadable folder."""
     resolved = Counter(folder.resolve() for folder in folders)
-    twice = [folder for folder in folders if resolved[folder.resolve()] > 1]
-    if twice:
+    repeated = [folder for folder in folders if resolved[folder.resolve()] > 1]
+    if repeated:
         raise refuse(
             "a study would be compared with itself",
-            twice[0],
-            "each folder once, and not the study's own",
-            "leave it out",
+            repeated[0],
+            "each folder once, without the folder of the study itself",
+            "remove it",
         )
     summaries = [read(folder) for folder in folders]
-    count = Counter(one.study for one in summaries)
+    name_counts = Counter(summary.study for summary in summaries)
     names = [
-        one.study if count[one.study] == 1 else f"{one.study} in {folder}"
-        for folder, one in zip(folders, summaries, strict=True)
+        summary.study if name_counts[summary.study] == 1 else f"{summary.study} in {folder}"
+        for folder, summary in zip(folders, summaries, strict=True)
     ]
-    return [Study(name, one, Grid.of(one)) for name, one in zip(names, summaries, strict=True)]
+    return [
+        Study(name, summary, Grid.of(summary))
+        for name, summary in zip(names, summaries, strict=True)
+    ]

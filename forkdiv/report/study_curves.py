@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from forkdiv.report import lines, plot
 from forkdiv.report.grid import ALL, subset_title, thinned
-from forkdiv.report.panels import BASE_LOOK, MARKERS, MOST_LINES, MOST_SUBSETS, Look
+from forkdiv.report.panels import BASE_LOOK, MARKERS, MAX_LINES, MAX_SUBSETS, Look
 from forkdiv.report.plot import Plot, Rows
 from forkdiv.report.setting import Setting
 from forkdiv.report.studies import Study
@@ -34,35 +34,38 @@ def legend(studies: Sequence[Study]) -> Legend:
 
 
 def _rows(studies: Sequence[Study]) -> Rows:
-    """One row per subset, one plot per study that has it."""
-    found = dict.fromkeys(subset for one in studies for subset in one.grid.subsets)
-    subsets = sorted(found, key=lambda subset: subset != ALL)[:MOST_SUBSETS]
-    ks, looks = sorted({k for one in studies for k in one.grid.ks}), _looks(studies)
+    """Returns one row for each subset, and one plot for each study that has it."""
+    subset_names = dict.fromkeys(subset for study in studies for subset in study.grid.subsets)
+    subsets = sorted(subset_names, key=lambda subset: subset != ALL)[:MAX_SUBSETS]
+    ks, looks = sorted({k for study in studies for k in study.grid.ks}), _looks(studies)
     return [
         (
             subset_title(subset),
             [
                 Plot(
-                    f"{one.name}, temperature {one.temperature:g}",
-                    _spoken(one, subset),
-                    partial(_draw, one, subset, ks, looks),
+                    f"{study.name}, temperature {study.temperature:g}",
+                    _alt_text(study, subset),
+                    partial(_draw, study, subset, ks, looks),
                 )
-                for one in studies
-                if one.temperature is not None and subset in one.grid.subsets
+                for study in studies
+                if study.temperature is not None and subset in study.grid.subsets
             ],
         )
         for subset in subsets
     ]
 
 
-def _drawn(one: Study) -> list[Setting | None]:
-    return [None, *thinned(one.grid.settings, MOST_LINES)]
+def _drawn_settings(study: Study) -> list[Setting | None]:
+    return [None, *thinned(study.grid.settings, MAX_LINES)]
 
 
 def _looks(studies: Sequence[Study]) -> dict[str, Look]:
-    """A name has one look in every study."""
+    """Returns the looks by name; a name has the same look in every study."""
     names = dict.fromkeys(
-        setting.label for one in studies for setting in _drawn(one) if setting is not None
+        setting.label
+        for study in studies
+        for setting in _drawn_settings(study)
+        if setting is not None
     )
     colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.8, len(names)))
     looks = {
@@ -72,23 +75,25 @@ def _looks(studies: Sequence[Study]) -> dict[str, Look]:
     return {str(BASE_LOOK["label"]): BASE_LOOK, **looks}
 
 
-def _draw(one: Study, subset: str, ks: Sequence[int], looks: dict[str, Look], axes: Axes) -> None:
-    assert one.temperature is not None
-    for setting in _drawn(one):
-        place = (setting, one.temperature, subset)
+def _draw(study: Study, subset: str, ks: Sequence[int], looks: dict[str, Look], axes: Axes) -> None:
+    assert study.temperature is not None
+    for setting in _drawn_settings(study):
+        place = (setting, study.temperature, subset)
         look = looks[setting.label if setting else "base"]
-        lines.draw_line(axes, {k: one.grid.pass_at(*place, k) for k in ks}, look)
-    lines.dress_k(axes, ks)
+        lines.draw_line(axes, {k: study.grid.pass_at(*place, k) for k in ks}, look)
+    lines.set_k_axis(axes, ks)
     axes.set(ylabel="pass@k", ylim=(-0.03, 1.03))
 
 
-def _spoken(one: Study, subset: str) -> str:
-    assert one.temperature is not None
-    said = []
-    for setting in _drawn(one):
-        found = {k: one.grid.pass_at(setting, one.temperature, subset, k) for k in one.grid.ends}
-        values = [f"{value.value:.2f} at k={k}" for k, value in found.items() if value]
+def _alt_text(study: Study, subset: str) -> str:
+    assert study.temperature is not None
+    parts = []
+    for setting in _drawn_settings(study):
+        values_by_k = {
+            k: study.grid.pass_at(setting, study.temperature, subset, k) for k in study.grid.ends
+        }
+        values = [f"{value.value:.2f} at k={k}" for k, value in values_by_k.items() if value]
         name = setting.label if setting else "base"
-        said += [f"{name} {', '.join(values)}"] if values else []
-    where = f"{one.name}, {subset_title(subset)}, temperature {one.temperature:g}"
-    return f"pass@k against k of {where}. {'; '.join(said) or 'No valid result'}."
+        parts += [f"{name} {', '.join(values)}"] if values else []
+    place = f"{study.name}, {subset_title(subset)}, temperature {study.temperature:g}"
+    return f"pass@k against k of {place}. {'; '.join(parts) or 'No valid result'}."

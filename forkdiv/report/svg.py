@@ -1,4 +1,4 @@
-"""How the figures look, and a figure as SVG to stand in a page."""
+"""The style of the figures, and their conversion to SVG for a page."""
 
 from __future__ import annotations
 
@@ -31,38 +31,42 @@ STYLE: Any = {  # Any: releases of matplotlib disagree on the type of its keys
 
 
 def svg(figure: Figure, prefix: str, label: str) -> Markup:
-    """The figure as SVG to stand in a page beside others: own ids, scaled by its viewBox.
+    """Returns the figure as SVG for a page: with unique ids (`prefix`), scaled by its viewBox.
 
-    `label` is what a screen reader says; an empty one leaves the picture out for it.
+    `label` is the text alternative for screen readers; with an empty label, they skip the picture.
     """
     buffer = io.StringIO()
-    nothing = {"Creator": None, "Date": None, "Format": None, "Type": None}
+    no_metadata = {"Creator": None, "Date": None, "Format": None, "Type": None}
     style: Any = {"svg.fonttype": "none", "svg.hashsalt": prefix}
     with matplotlib.rc_context(style):
-        figure.savefig(buffer, format="svg", metadata=nothing, transparent=True)
+        figure.savefig(buffer, format="svg", metadata=no_metadata, transparent=True)
     text = buffer.getvalue()
     box = re.search(r'viewBox="([^"]+)"', text)
     assert box, "matplotlib wrote an SVG without a viewBox"
     body = text[text.index(">", box.end()) + 1 :]
-    body = re.sub(r"<style.*?</style>", "", body, flags=re.DOTALL)  # would rule the whole page
+    body = re.sub(
+        r"<style.*?</style>", "", body, flags=re.DOTALL
+    )  # it would apply to the whole page
     body = re.sub(r'<g id="hover\|(\d+)\|([^"]*)">', r'<g id="hover-\1"><title>\2</title>', body)
     body = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", body)
-    spoken = f'role="img" aria-label="{escape(label)}"' if label else 'aria-hidden="true"'
-    # narrower than its points, the text of a wide figure could not be read: it scrolls instead
-    least = f"min-width: {float(box.group(1).split()[2]):.0f}px"
-    return Markup(f'<svg viewBox="{box.group(1)}" style="{least}" {spoken}>{body.strip()}')
+    accessibility = f'role="img" aria-label="{escape(label)}"' if label else 'aria-hidden="true"'
+    # a wide figure scrolls instead of shrinking, so that its text remains readable
+    min_width = f"min-width: {float(box.group(1).split()[2]):.0f}px"
+    return Markup(
+        f'<svg viewBox="{box.group(1)}" style="{min_width}" {accessibility}>{body.strip()}'
+    )
 
 
 def hover(axes: Axes, x: float, y: float, text: str) -> None:
-    """Show `text` where the pointer rests on this point: an invisible mark, which `svg` gives a
-    title. Shown by SVG only."""
+    """Shows `text` when the pointer is on this point: an invisible mark, to which `svg` adds a
+    title. Works in SVG only."""
     (mark,) = axes.plot([x], [y], "o", markersize=13, alpha=0, label="_hover", zorder=9)
     number = sum(1 for line in axes.lines if str(line.get_gid() or "").startswith("hover|"))
     mark.set_gid(f"hover|{number}|{text}")
 
 
 def merged(panels: Panels) -> Panels:
-    """Rows of one picture each become one row."""
+    """Merges rows of one picture each into one row."""
     if len(panels) < 2 or any(len(row) != 1 for _, row in panels):
         return panels
     return [(panels[0][1][0][0], [(title, row[0][1]) for title, row in panels])]

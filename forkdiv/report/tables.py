@@ -9,7 +9,7 @@ from forkdiv.report.grid import estimate
 
 Row = list[str]
 
-# to be aligned left
+# aligned left
 TEXT_COLUMNS = (
     *(
         "model",
@@ -24,40 +24,40 @@ TEXT_COLUMNS = (
         "study",
     ),
 )
-OPEN_ROWS = 12  # a table that a page shows at once
-WILSON = "†"  # marks limits that hold more often than the confidence says
+MAX_OPEN_ROWS = 12  # longer tables are collapsed on the page
+WILSON = "†"  # marks conservative limits
 
 
 @dataclass(frozen=True)
-class First:
-    """Some rows of a table under some of its columns; `said` tells which, after its title."""
+class FirstRows:
+    """Some rows and columns of a table; `conditions` describes them and follows the caption."""
 
     header: Row
     rows: list[Row]
-    said: str
+    conditions: str
 
 
 @dataclass(frozen=True)
 class Table:
-    """`first` is what a reader sees at once, where that is less than all."""
+    """`first` are the rows that are shown first, if not all."""
 
     header: Row
     rows: list[Row]
-    first: First | None = field(default=None, kw_only=True)
+    first: FirstRows | None = field(default=None, kw_only=True)
 
     @property
     def is_short(self) -> bool:
-        return len(self.rows) <= OPEN_ROWS
+        return len(self.rows) <= MAX_OPEN_ROWS
 
 
-def pass_said(cell: Cell, k: int) -> str:
+def pass_at_text(cell: Cell, k: int) -> str:
     value = estimate(cell.pass_at, k)
     return f"{value.value:.3f}" if value else "invalid"
 
 
-def change_said(cell: Cell, k: int) -> str:
-    """The change to the base with its limits, marked where those are of Wilson's kind; empty
-    of the base."""
+def change_text(cell: Cell, k: int) -> str:
+    """Returns the change to the base with its limits, with a mark for Wilson limits; empty for the
+    base."""
     change = estimate(cell.delta_to_base, k)
     if not change:
         return ""

@@ -1,4 +1,4 @@
-"""What one try gains beside what many tries lose, and which model does best on both."""
+"""The trade-off between the gain in one try and the loss in many tries."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Ends:
 
 
 def ends_of(grid: Grid, temperature: float, subset: str) -> list[Ends]:
-    """Of every model that has both. The limits hold for all of them at once (Bonferroni): the
-    model that is spoken of was chosen for its changes."""
+    """Returns the changes of every model that has both. The limits are simultaneous over the models
+    (Bonferroni), because a model is selected by its changes."""
     if len(grid.ends) < 2:
         return []
     places = [(setting, temperature, subset) for setting in grid.settings]
@@ -38,25 +38,26 @@ def ends_of(grid: Grid, temperature: float, subset: str) -> list[Ends]:
 
 
 def clause(grid: Grid, models: Sequence[Ends], is_lost: bool) -> str:
-    """The end of the answer, of two models or more: which gains most in one try and, where some
-    model lost, which is the best trade-off (the largest sum of both changes)."""
+    """Returns the last clause of the answer for two or more models: the model with the largest gain
+    in one try and, if a model lost, the best trade-off (the largest sum of both changes)."""
     if len(models) < 2 or grid.ends[0] != 1:
         return ""
-    gains = max(models, key=lambda one: one.first.value)
-    is_clear = gains.first.direction > 0
+    best_gain = max(models, key=lambda model: model.first.value)
+    is_clear = best_gain.first.direction > 0
     text = "; in one try, none of them clearly solves more than the base"
     if is_clear:
-        text = f"; in one try, {_who(gains)} gains most ({_per_100(gains.first)} of every 100)"
+        gain = f"{_per_100(best_gain.first)} of every 100"
+        text = f"; in one try, {_model_phrase(best_gain)} gains most ({gain})"
     if not is_lost:
         return text
-    best = max(models, key=lambda one: one.total)
+    best = max(models, key=lambda model: model.total)
     sizes = f"{_per_100(best.first)} in one try, {_per_100(best.last)} with {grid.ends[-1]}"
-    if best is gains and is_clear:
+    if best is best_gain and is_clear:
         return f"{text}, and is the best trade-off ({sizes})"
-    return f"{text}; the best trade-off is {_who(best)} ({sizes} of every 100)"
+    return f"{text}; the best trade-off is {_model_phrase(best)} ({sizes} of every 100)"
 
 
-def _who(model: Ends) -> str:
+def _model_phrase(model: Ends) -> str:
     return f"the one {model.setting.phrase}"
 
 

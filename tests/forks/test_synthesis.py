@@ -153,7 +153,8 @@ def test_the_budget_is_never_exceeded_and_the_report_is_right(
         assert report[f"forks_{when}"] == forks
         share = report[f"share_covered_{when}"]
         assert share == (pytest.approx(there / forks, abs=1e-6) if forks else None)
-    if len(after) < budget:  # room was left, since there was no more to show
+    # a repaired problem has at most 4 examples: with more room left, every problem is repaired
+    if len(after) + 4 <= budget:
         assert covered(after)[0] == covered(after)[1] and set(before) <= set(after)
 
 

@@ -15,7 +15,7 @@ from forkdiv.core.errors import UserError
 from forkdiv.core.results import Summary
 from forkdiv.report import comparison, studies, study_curves
 from forkdiv.report.studies import Study
-from forkdiv.report.studies import named as studies_of
+from forkdiv.report.studies import load_studies as studies_of
 from tests.report.test_page import Page
 from tests.summaries import DOWN, FLAT, UP, a_cell, a_summary, grid_summary, made_invalid
 
@@ -63,7 +63,7 @@ def test_other_ks_are_told_and_the_table_has_those_of_all(tmp_path: Path) -> Non
     some = a_summary([a_cell(0.5, changes={1: UP, 4: FLAT})])
     folders = [kept(tmp_path, "one"), kept(tmp_path, "two", some)]
     studies = studies_of(folders)
-    assert "different k; those that all have: 1 and 4." in comparison.cautions(studies)[0]
+    assert "different k; k of all studies: 1 and 4." in comparison.cautions(studies)[0]
     assert comparison.numbers(studies).header[5:] == [
         *("pass@1", "change at 1", "pass@4", "change at 4")
     ]
@@ -77,7 +77,7 @@ def test_studies_that_share_no_k_are_still_shown(tmp_path: Path) -> None:
     for cell in json.loads((folders[0] / "summary.json").read_text())["cells"]:
         assert "1" not in cell["pass_at"]
     studies = studies_of(folders)
-    assert "those that all have: none" in comparison.cautions(studies)[0]
+    assert "k of all studies: none" in comparison.cautions(studies)[0]
     rows = comparison.numbers(studies).rows
     assert [row[5] for row in rows if row[0] == "one"] == ["none"] * 2
     assert "</html>" in comparison.write(studies, tmp_path).read_text()
@@ -146,10 +146,10 @@ def test_two_studies_of_one_name_are_told_apart_by_their_folders(tmp_path: Path)
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, "this folder has no results of a study"),
+        (None, "the folder has no results of a study"),
         ("{half", "the summary of a study cannot be read"),
-        ('{"created": "2025-01-01"}', "summarised by an older forkdiv: got .*2025-01-01"),
-        ("[]", "summarised by an older forkdiv: got .*unknown date"),
+        ('{"created": "2025-01-01"}', "from an older version of forkdiv: got .*2025-01-01"),
+        ("[]", "from an older version of forkdiv: got .*unknown date"),
     ],
 )
 def test_a_folder_that_cannot_be_compared_is_refused(

@@ -14,12 +14,16 @@ from tests.summaries import a_cell, a_summary, read
 
 def test_they_are_left_out_where_no_problem_has_a_second_solution() -> None:
     summary = a_study(densities=(0.5,), temperatures=(1.0,), epochs=(8,))
-    assert distinct.told(Grid.of(summary))
+    assert distinct.informative_cells(Grid.of(summary))
     plain = summary.as_json()
     for cell in [*plain["base"], *plain["cells"]]:
         cell["distinct_at"] = cell["pass_at"]
     grid = Grid.of(read(plain))
-    assert (distinct.told(grid), distinct.plots(grid), distinct.table(grid).rows) == ([], [], [])
+    assert (distinct.informative_cells(grid), distinct.plots(grid), distinct.table(grid).rows) == (
+        [],
+        [],
+        [],
+    )
 
 
 def test_limits_over_seeds_are_not_cut_at_one_solution() -> None:

@@ -8,11 +8,11 @@ from forkdiv.report import curves, heatmap
 from forkdiv.report.figures import curve_figure, figures
 from forkdiv.report.grid import Grid
 from forkdiv.report.panels import (
-    MOST_LINES,
-    MOST_SUBSETS,
+    MAX_LINES,
+    MAX_SUBSETS,
+    curves_omitted,
+    heat_omitted,
     layout,
-    left_out_of_curves,
-    left_out_of_heat,
 )
 from tests.simulated import a_study
 from tests.summaries import a_cell, a_summary, as_once_written, grid_summary, read, read_cell
@@ -73,7 +73,7 @@ def test_few_settings_of_two_axes_share_a_panel_and_are_named_in_full() -> None:
     ]
     looks = [(tuple(look["color"]), look["marker"]) for _, look in row[0].lines]
     assert len(set(looks)) == len({marker for _, marker in looks}) == 5
-    assert left_out_of_curves(grid) == ""
+    assert curves_omitted(grid) == ""
 
 
 def test_many_settings_of_two_axes_are_spread_over_panels_at_the_temperature_nearest_1() -> None:
@@ -90,7 +90,7 @@ def test_many_settings_of_two_axes_are_spread_over_panels_at_the_temperature_nea
         assert {setting.values[1] for setting, _ in panel.lines if setting} == {
             float(panel.caption.split()[1].strip(","))
         }
-    assert left_out_of_curves(grid) == (
+    assert curves_omitted(grid) == (
         "Drawn here: temperature 0.9, of 3 temperatures. The table below has all."
     )
 
@@ -101,8 +101,8 @@ def test_a_long_axis_is_thinned_and_keeps_its_ends() -> None:
     (row,) = layout(grid)
     assert [panel.caption for panel in row] == ["temperature 0.7", "temperature 1"]
     drawn = [setting.values[0] for setting, _ in row[0].lines if setting]
-    assert len(drawn) == MOST_LINES and (drawn[0], drawn[-1]) == (0.0, 1.0)
-    assert "6 of 11 settings" in left_out_of_curves(grid)
+    assert len(drawn) == MAX_LINES and (drawn[0], drawn[-1]) == (0.0, 1.0)
+    assert "6 of 11 settings" in curves_omitted(grid)
 
 
 def test_no_panel_holds_more_lines_than_can_be_told_apart_and_no_setting_is_drawn_twice() -> None:
@@ -114,7 +114,7 @@ def test_no_panel_holds_more_lines_than_can_be_told_apart_and_no_setting_is_draw
     for row in layout(Grid.of(grid_summary(("all",), axes, (1.0,)))):
         drawn = [setting for panel in row for setting, _ in panel.lines if setting]
         assert len(drawn) == len(set(drawn)) == 48
-        assert max(len(panel.lines) for panel in row) <= MOST_LINES + 1
+        assert max(len(panel.lines) for panel in row) <= MAX_LINES + 1
 
 
 def test_heat_map_of_two_axes_has_every_setting_in_a_row_of_its_own() -> None:
@@ -149,12 +149,12 @@ def test_of_many_subsets_the_first_are_drawn_and_the_rest_are_told() -> None:
     summary = grid_summary(subsets, temperatures=(1.0,))
     grid = Grid.of(summary)
     assert [row[0].subset for row in layout(grid)] == ["all", *(f"s{i}" for i in range(7))]
-    assert "the first 8 of 21 subsets" in left_out_of_curves(grid)
-    assert "the first 8 of 21 subsets" in left_out_of_heat(grid)
+    assert "the first 8 of 21 subsets" in curves_omitted(grid)
+    assert "the first 8 of 21 subsets" in heat_omitted(grid)
     (axes,) = curve_figure(summary.cells[:21], "t").axes
     legend = axes.get_legend()
     assert legend is not None
-    assert len(legend.get_texts()) == MOST_SUBSETS
+    assert len(legend.get_texts()) == MAX_SUBSETS
     assert legend.get_title().get_text() == "the first 8 of 21 subsets"
 
 

@@ -54,7 +54,7 @@ def test_the_base_stands_first_and_is_compared_with_chance() -> None:
 
 def test_what_went_where_adds_up_to_all_problems() -> None:
     made = found()
-    (title, plots), *none = forks.fate_plots(made)
+    (title, plots), *none = forks.loss_plots(made)
     assert (title, none) == ("Where coverage went, at k=64", [])
     for plot in plots:
         axes = Figure().subplots()
@@ -82,5 +82,8 @@ def test_the_table_holds_every_fork_of_every_cell_that_knows_some() -> None:
 
 def test_many_models_are_thinned_and_the_base_stays() -> None:
     made = found(densities=[i / 19 for i in range(20)], temperatures=(1.0,))
-    assert len(made.drawn) == forks.MOST_MODELS and made.drawn[0] is None
-    assert made.drawn[1] == made.grid.settings[0] and made.drawn[-1] == made.grid.settings[-1]
+    assert len(made.drawn_models) == forks.MAX_MODELS and made.drawn_models[0] is None
+    assert (
+        made.drawn_models[1] == made.grid.settings[0]
+        and made.drawn_models[-1] == made.grid.settings[-1]
+    )

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from forkdiv.report import glance, numbers, page
 from forkdiv.report.csv_text import csv_of
-from forkdiv.report.glance import Glance, few_ks
+from forkdiv.report.glance import Glance, three_ks
 from forkdiv.report.grid import Grid
 from forkdiv.terminal import show_table
 from tests.simulated import a_study
@@ -42,7 +42,7 @@ def test_a_row_per_model_with_three_ks_at_the_temperature_nearest_1() -> None:
 def test_the_middle_k_lies_between_the_ends_on_a_scale_of_doublings(
     ks: tuple[int, ...], few: tuple[int, ...]
 ) -> None:
-    assert few_ks(ks) == few
+    assert three_ks(ks) == few
 
 
 def test_of_several_seeds_each_one_has_its_k_star() -> None:
@@ -70,7 +70,7 @@ def test_the_page_opens_with_the_answer_and_the_table(tmp_path: Path) -> None:
     )
     assert answer < table < words
     assert "k*</th>" in text.split("</thead>")[0]
-    assert text.index("the chance that at least one of k") < text.index("<svg")
+    assert text.index("the probability that at least one of k") < text.index("<svg")
 
 
 LONG = {"structure": ("data-level", "problem-level"), "synthesis": ("none", "enumerator")}

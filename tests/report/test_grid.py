@@ -19,7 +19,7 @@ from forkdiv.report.grid import (
     nearest_1,
     signed,
     subset_title,
-    under,
+    with_decoder,
 )
 from forkdiv.report.setting import Setting
 from tests.summaries import (
@@ -240,7 +240,7 @@ def test_changes_of_every_place_are_those_of_its_cells() -> None:
         assert found.value == number / 1000
 
 
-def at_once(cell: dict[str, Any], half: float) -> dict[str, Any]:
+def simultaneous(cell: dict[str, Any], half: float) -> dict[str, Any]:
     """The cell with limits for all k at once, so far from every value."""
     for field in ("pass_at", "delta_to_base"):
         for entry in cell[field].values():
@@ -249,27 +249,27 @@ def at_once(cell: dict[str, Any], half: float) -> dict[str, Any]:
 
 
 def test_limits_for_all_k_at_once_are_those_of_the_one_seed() -> None:
-    grid = Grid.of(a_summary([at_once(a_cell(0.0, changes={1: UP, 16: UP}), 0.08)]))
-    found = grid.change_at_once(density(0.0), 1.0, "all", 1)
+    grid = Grid.of(a_summary([simultaneous(a_cell(0.0, changes={1: UP, 16: UP}), 0.08)]))
+    found = grid.change_simultaneous(density(0.0), 1.0, "all", 1)
     assert found is not None
     assert (found.value, found.low, found.high) == pytest.approx((0.3, 0.22, 0.38))
-    high = grid.pass_at_once(density(0.0), 1.0, "all", 16)
+    high = grid.pass_at_simultaneous(density(0.0), 1.0, "all", 16)
     assert high is not None and high.high == pytest.approx(0.98)
 
 
 def test_limits_for_all_k_at_once_of_several_seeds_hold_for_each_k_by_bonferroni() -> None:
     ks = {1: UP, 4: UP, 16: UP}
-    cells = [at_once(a_cell(0.0, seed=seed, changes=ks), 0.08) for seed in (0, 1)]
+    cells = [simultaneous(a_cell(0.0, seed=seed, changes=ks), 0.08) for seed in (0, 1)]
     grid = Grid.of(a_summary(cells))
-    found = grid.change_at_once(density(0.0), 1.0, "all", 4)
+    found = grid.change_simultaneous(density(0.0), 1.0, "all", 4)
     assert found == grid.change(density(0.0), 1.0, "all", 4, among=3)
 
 
 def test_a_summary_of_before_has_no_limits_for_all_k_at_once() -> None:
     for cells in ([a_cell(0.0)], [a_cell(0.0, seed=seed) for seed in (0, 1)]):
         grid = Grid.of(a_summary(cells))
-        assert grid.change_at_once(density(0.0), 1.0, "all", 1) is None
-        assert grid.pass_at_once(None, 1.0, "all", 1) is None
+        assert grid.change_simultaneous(density(0.0), 1.0, "all", 1) is None
+        assert grid.pass_at_simultaneous(None, 1.0, "all", 1) is None
 
 
 @pytest.mark.parametrize("missing", [float("nan"), float("inf")])
@@ -278,11 +278,11 @@ def test_an_interval_that_lacks_a_number_is_none(missing: float) -> None:
     assert as_estimate(None) is None
     known = Interval(value=0.5, low=0.4, high=0.6)
     assert as_estimate(known) == Estimate(0.5, 0.4, 0.6)
-    assert as_estimate(known, at_once=True) is None
+    assert as_estimate(known, simultaneous=True) is None
 
 
 def table(summary: Summary) -> tuple[list[str], list[list[str]]]:
-    made = decoders.of_decoders(summary) or numbers.numbers(Grid.of(summary))
+    made = decoders.by_decoder(summary) or numbers.numbers(Grid.of(summary))
     return made.header, made.rows
 
 
@@ -302,7 +302,7 @@ def test_a_grid_is_of_one_decoder_and_never_takes_another_for_a_seed() -> None:
     assert decoders_of(summary) == ("plain", "forced")
     found = Grid.of(summary).change(density(0.5), 1.0, "all", 1)
     assert found == Estimate(*UP, directions=(1,))
-    other = Grid.of(under(summary, "forced"))
+    other = Grid.of(with_decoder(summary, "forced"))
     assert other.change(density(0.5), 1.0, "all", 1) == Estimate(*DOWN, directions=(-1,))
     assert len(other.cells) == 2
 

@@ -33,7 +33,7 @@ def test_the_table_holds_fit_prediction_and_check() -> None:
     made = law.table(Grid.of(a_summary([a_cell(0.5, law=fitted(0.8, 0.75)), a_cell(1.0)])))
     assert made
     assert made.header[4:] == [
-        *("a", "b", "predicted pass@512", "checked", "predicted there", "measured there", "off by")
+        *("a", "b", "predicted pass@512", "check", "predicted", "measured", "error")
     ]
     (row,) = made.rows
     assert row[4:] == [
@@ -48,15 +48,15 @@ def test_a_law_without_a_check_says_nothing_of_one() -> None:
     made = law.table(grid)
     assert made
     assert made.rows[0][-4:] == ["", "", "", ""]
-    assert law.worst(grid) == ""
+    assert law.check_sentence(grid) == ""
 
 
 def test_the_worst_check_and_intervals_that_lie_apart_are_told() -> None:
     cells = [a_cell(0.0, law=fitted(0.5, 0.52)), a_cell(1.0, law=fitted(0.5, 0.7))]
-    said = law.worst(Grid.of(a_summary(cells)))
+    said = law.check_sentence(Grid.of(a_summary(cells)))
     assert "Checked in 2 cells" in said and "up to 0.200" in said
-    assert "in 1 of them the two intervals lie apart" in said
-    assert "in none of them" in law.worst(Grid.of(a_summary(cells[:1])))
+    assert "in 1 of them the two intervals do not overlap" in said
+    assert "in none of them" in law.check_sentence(Grid.of(a_summary(cells[:1])))
 
 
 def test_without_a_fit_there_is_no_table() -> None:
@@ -66,9 +66,9 @@ def test_without_a_fit_there_is_no_table() -> None:
 def test_cells_without_a_fit_are_counted_with_the_reason() -> None:
     none = "no sample is correct: pass@k is 0 at every k"
     cells = [a_cell(0.0, no_law=none), a_cell(0.5, no_law=none), a_cell(1.0, law=fitted(0.8, 0.7))]
-    said = law.without(Grid.of(a_summary(cells)))
+    said = law.missing_sentence(Grid.of(a_summary(cells)))
     assert said == f"Not fitted in 2 cells: in 2, {none}."
-    assert law.without(Grid.of(a_summary(cells[2:]))) == ""
+    assert law.missing_sentence(Grid.of(a_summary(cells[2:]))) == ""
 
 
 def test_the_rival_stands_beside_the_law_with_its_own_error() -> None:
@@ -81,7 +81,7 @@ def test_the_rival_stands_beside_the_law_with_its_own_error() -> None:
     ]
     grid = Grid.of(a_summary(cells))
     made = law.table(grid)
-    assert made and made.header[-2:] == ["beta: pass@512", "beta: off by"]
+    assert made and made.header[-2:] == ["beta: pass@512", "beta: error"]
     predicted = "0.900 (0.850 to 0.950)"
     assert [row[-2:] for row in made.rows] == [[predicted, "+0.010"], [predicted, ""], ["", ""]]
-    assert "missed by up to 0.010 and were nearer in 1 of 1" in law.worst(grid)
+    assert "was up to 0.010, and smaller than that of the law in 1 of 1" in law.check_sentence(grid)

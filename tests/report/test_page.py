@@ -54,7 +54,7 @@ def test_an_invalid_cell_is_told_in_the_first_line(tmp_path: Path) -> None:
     summary = a_summary([a_cell(0.0), made_invalid(a_cell(0.5, 1.0, seed=3))])
     first = headline(summary).splitlines()[0]
     assert first.startswith("Do not rely on this report: 1 of 3 cells is invalid")
-    assert "density 0.5, temperature 1, seed 3: 4 answers without a verdict" in first
+    assert "density 0.5, temperature 1, seed 3: 4 samples without a verdict" in first
     body = page.write(summary, tmp_path).read_text().split("<body>")[1]
     assert body.strip().startswith(f'<p class="warning" role="alert">{first}</p>')
 
@@ -107,7 +107,7 @@ def test_the_question_is_answered_before_anything_else(tmp_path: Path) -> None:
     verdict = text.index("<strong>Yes:</strong> with 16 tries per problem")
     assert text.index("Did fine-tuning cost coverage?") < verdict
     assert verdict < text.index("At temperature 1, on all problems, fine-tuning")
-    assert verdict < text.index("Nothing follows for another seed") < text.index("<svg")
+    assert verdict < text.index("The model of another seed may differ") < text.index("<svg")
 
 
 SECTIONS = ("shrinkage", "dynamics", "forks", "distinct", "problems", "best", "majority", "law")
@@ -132,7 +132,7 @@ def test_a_whole_study_has_every_section_in_order_and_a_link_to_each(tmp_path: P
     assert [target[1:] for target in html.loads if target[1:] in expected] == expected
     assert len(html.ids) == len(set(html.ids))
     assert {target[1:] for target in html.loads if target.startswith("#")} <= set(html.ids)
-    assert text.count("† Here fewer than ten problems make up the spread") == 1
+    assert text.count("† Fewer than ten problems contribute to the spread") == 1
 
 
 def test_completions_stand_side_by_side_and_cannot_become_markup(tmp_path: Path) -> None:
@@ -147,8 +147,8 @@ def test_completions_stand_side_by_side_and_cannot_become_markup(tmp_path: Path)
     assert "<script" not in text and "<i>&" not in text
     assert "&lt;/pre&gt;&lt;script&gt;x&lt;/script&gt;" in section
     sides = section.split('<div class="sides">')[1].split("</details>")[0]
-    assert sides.index("base: 60 of 64 right") < sides.index("fine-tuned: 0 of 64 right")
-    assert "✓ a right answer" in sides and "✗ a wrong answer" in sides
+    assert sides.index("base: 60 of 64 correct") < sides.index("fine-tuned: 0 of 64 correct")
+    assert "✓ correct response" in sides and "✗ wrong response" in sides
     assert '<span class="clear">clear</span>' in section and "22 more are not shown" in section
 
 
@@ -205,14 +205,14 @@ def test_notes_on_the_data_stand_before_the_figures_and_only_where_there_are_som
 
 def test_how_responses_are_told_has_a_section_only_where_they_differ(tmp_path: Path) -> None:
     cell = a_cell(0.5)
-    assert "By how the response is told" not in page.write(a_summary([cell]), tmp_path).read_text()
+    assert "Results by response mode" not in page.write(a_summary([cell]), tmp_path).read_text()
     one = {"pass_at": {"1": {"value": 0.123, "problems": 77}}}
     cell["modes"] = {"forward": {"share": 0.75, **one}, "reverse": {"share": 0.2, **one}}
     text = page.write(a_summary([cell]), tmp_path).read_text()
     section = text.split('<h2 id="modes">')[1].split("<h2")[0]
     for said in ("forward, reverse", "conditional on the mode that the model itself chose"):
         assert said in section
-    for said in ("Choosing the mode is a decision of its own", "needs k samples of that mode"):
+    for said in ("if the mode were prescribed", "needs k samples of that mode"):
         assert said in section
     assert re.findall(r"<td[^>]*>(0\.750|0\.123|77|forward)</td>", section) == [
         *("forward", "0.750", "0.123", "77", "0.123", "77")

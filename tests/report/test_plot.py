@@ -6,7 +6,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from forkdiv.report.plot import MOST_COLUMNS, Plot, pictures, room_for, sheet
+from forkdiv.report.plot import MAX_COLUMNS, Plot, pictures, room_for, sheet
 
 
 def a_plot(caption: str = "c", **how: float) -> Plot:
@@ -14,17 +14,17 @@ def a_plot(caption: str = "c", **how: float) -> Plot:
         axes.plot([0, 1], [0, 1])
         axes.set(xlabel="x", ylabel="y")
 
-    return Plot(caption, f"spoken {caption}", draw, **how)  # type: ignore[arg-type]
+    return Plot(caption, f"alt_text {caption}", draw, **how)  # type: ignore[arg-type]
 
 
 def test_a_picture_is_spoken_and_has_ids_of_its_own() -> None:
     ((title, row),) = pictures("name", [("title", [a_plot("one"), a_plot("two")])])
     assert (title, [caption for caption, _ in row]) == ("title", ["one", "two"])
-    assert 'aria-label="spoken one"' in row[0][1]
+    assert 'aria-label="alt_text one"' in row[0][1]
     assert 'id="name-0-0-' in row[0][1] and 'id="name-0-1-' in row[1][1]
 
 
-@pytest.mark.parametrize("count", [1, MOST_COLUMNS, MOST_COLUMNS + 1, 3 * MOST_COLUMNS])
+@pytest.mark.parametrize("count", [1, MAX_COLUMNS, MAX_COLUMNS + 1, 3 * MAX_COLUMNS])
 def test_a_sheet_holds_every_plot_and_no_two_overlap(count: int) -> None:
     handles = [Line2D([], [], label=f"a long name {i}") for i in range(9)]
     made = sheet([("row", [a_plot(str(i)) for i in range(count)]), ("other", [a_plot()])], handles)

@@ -6,7 +6,7 @@ from typing import Any
 
 from forkdiv.report import problems
 from forkdiv.report.grid import Grid
-from forkdiv.report.problems import MOST_OF_ALL, MOST_TEXT
+from forkdiv.report.problems import MAX_PAGE_CHARS, MAX_TEXT_CHARS
 from tests.simulated import a_problem, a_study
 from tests.summaries import a_cell, a_summary
 
@@ -28,7 +28,7 @@ def test_what_is_not_shown_is_counted() -> None:
     cell = a_cell(0.5, shrinkage=lost(a_problem("a", 60, 0), a_problem("b", 50, 0), count=40))
     (model,) = problems.models(Grid.of(a_summary([cell])))
     assert model.name == "fork density 0.5"
-    assert [(one.what, one.count, one.more, one.k) for one in model.groups] == [
+    assert [(one.kind, one.count, one.more, one.k) for one in model.groups] == [
         ("lost", 40, 38, 16),
         ("gained", 0, 0, 16),
     ]
@@ -49,11 +49,11 @@ def test_a_sample_that_does_not_exist_is_not_shown_and_an_empty_one_is() -> None
 
 def test_a_long_text_is_cut_and_the_rest_is_counted() -> None:
     told = a_problem("a", 60, 0)
-    told["prompt"] = "x" * (MOST_TEXT + 123)
+    told["prompt"] = "x" * (MAX_TEXT_CHARS + 123)
     cell = a_cell(0.5, shrinkage=lost(told))
     (model,) = problems.models(Grid.of(a_summary([cell])))
     prompt = model.groups[0].problems[0].prompt
-    assert (len(prompt.shown), prompt.hidden) == (MOST_TEXT, 123)
+    assert (len(prompt.shown), prompt.hidden) == (MAX_TEXT_CHARS, 123)
 
 
 def test_together_they_never_fill_a_page_beyond_its_limit() -> None:
@@ -71,8 +71,8 @@ def test_together_they_never_fill_a_page_beyond_its_limit() -> None:
     ]
     found = problems.models(Grid.of(a_summary(cells)))
     shown = [one for model in found for group in model.groups for one in group.problems]
-    assert len(found) == problems.MOST_GROUPS
-    assert sum(one.characters for one in shown) <= MOST_OF_ALL
+    assert len(found) == problems.MAX_MODELS
+    assert sum(one.characters for one in shown) <= MAX_PAGE_CHARS
     told = sum(group.more for model in found for group in model.groups)
     assert told == 12 * len(found) - len(shown)
 
@@ -83,10 +83,12 @@ def test_listed_are_all_problems_at_the_temperature_nearest_1_and_the_rest_is_to
     assert [model.name for model in found] == [
         *("fork density 0, seed 0", "fork density 0.5, seed 0", "fork density 1, seed 0")
     ]
-    assert problems.left_out(grid).startswith("Listed here: 3 of 18 models and temperatures")
-    assert "temperature 1.1." in problems.left_out(grid)
+    assert problems.omitted_sentence(grid).startswith(
+        "Listed here: 3 of 18 models and temperatures"
+    )
+    assert "temperature 1.1." in problems.omitted_sentence(grid)
 
 
 def test_a_study_that_was_not_asked_has_none() -> None:
     grid = Grid.of(a_summary([a_cell(0.5)]))
-    assert (problems.models(grid), problems.left_out(grid)) == ([], "")
+    assert (problems.models(grid), problems.omitted_sentence(grid)) == ([], "")

@@ -62,7 +62,7 @@ def test_what_does_not_fit_is_left_out_and_counted(
     assert "the first 2 of 5 problems" in samples.write(shown(), tmp_path).read_text()
     whole = samples.write(shown(all_problems=2), tmp_path).read_text()
     assert "on all 2 problems" in whole
-    monkeypatch.setattr(samples, "MOST_OF_ALL", 5_000)
+    monkeypatch.setattr(samples, "MAX_PAGE_CHARS", 5_000)
     long = samples.write(shown(problems=5, text="x" * 1000), tmp_path).read_text()
     assert "the first 2 of 5 problems; the others are not on this page" in long
     assert len(long) < 20_000

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from forkdiv.core.results import Summary
-from forkdiv.report.first_rows import MOST_FIRST, read_first
+from forkdiv.report.first_rows import MAX_FIRST_ROWS, read_first
 from forkdiv.report.grid import Grid
 from forkdiv.report.section import Download, TableView
 from forkdiv.report.sections import shown_sections
-from forkdiv.report.tables import OPEN_ROWS, Table
+from forkdiv.report.tables import MAX_OPEN_ROWS, Table
 from tests.simulated import a_study
 from tests.summaries import a_cell, a_summary, as_once_written, grid_summary
 
@@ -22,7 +22,10 @@ def test_a_short_table_is_shown_whole_without_columns_that_do_not_differ() -> No
     grid = Grid.of(grid_summary(("all", "x"), temperatures=(1.0,)))
     first = read_first(grid, a_table(grid)).first
     assert first
-    assert (first.header, first.said) == (["fork density", "subset", "n"], ", at temperature 1")
+    assert (first.header, first.conditions) == (
+        ["fork density", "subset", "n"],
+        ", at temperature 1",
+    )
     assert len(first.rows) == len(grid.cells)
 
 
@@ -30,18 +33,18 @@ def test_of_a_long_table_the_temperature_nearest_1_and_then_all_problems_are_sho
     grid = Grid.of(grid_summary(("x", "all"), temperatures=(0.4, 0.9, 1.5)))
     first = read_first(grid, a_table(grid)).first
     assert first
-    assert (first.said, len(first.rows)) == (", at temperature 0.9", 6)
+    assert (first.conditions, len(first.rows)) == (", at temperature 0.9", 6)
     densities = [i / 7 for i in range(8)]
     grid = Grid.of(grid_summary(("x", "all"), {"fork_density": densities}, (0.4, 0.9)))
     first = read_first(grid, a_table(grid)).first
     assert first
-    assert first.said == ", at temperature 0.9, on all problems"
+    assert first.conditions == ", at temperature 0.9, on all problems"
     assert first.header == ["fork density", "n"]
-    assert len(first.rows) == 9 <= OPEN_ROWS
+    assert len(first.rows) == 9 <= MAX_OPEN_ROWS
 
 
 def test_where_even_these_are_many_none_is_shown_first() -> None:
-    densities = [i / MOST_FIRST for i in range(MOST_FIRST + 1)]
+    densities = [i / MAX_FIRST_ROWS for i in range(MAX_FIRST_ROWS + 1)]
     grid = Grid.of(grid_summary(("all",), {"fork_density": densities}, (1.0,)))
     assert read_first(grid, a_table(grid)).first is None
 

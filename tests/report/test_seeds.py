@@ -12,11 +12,11 @@ from tests.summaries import a_cell, a_summary
 
 
 def said(count: int) -> str:
-    return seeds.about(Grid.of(a_summary([a_cell(0.5, seed=seed) for seed in range(count)])))
+    return seeds.seed_note(Grid.of(a_summary([a_cell(0.5, seed=seed) for seed in range(count)])))
 
 
 def test_one_seed_says_nothing_of_another() -> None:
-    assert "Nothing follows for another seed" in said(1)
+    assert "The model of another seed may differ" in said(1)
 
 
 @pytest.mark.parametrize(("count", "factor"), [(2, "12.7"), (3, "4.3"), (4, "3.2")])

@@ -48,7 +48,7 @@ def test_the_table_holds_the_numbers_of_the_summary() -> None:
 
 def test_a_study_that_was_not_asked_for_shrinkage_has_neither_plots_nor_table() -> None:
     grid = Grid.of(a_summary([a_cell(0.0)]))
-    assert (shrinkage.plots(grid), shrinkage.table(grid), shrinkage.left_out(grid)) == (
+    assert (shrinkage.plots(grid), shrinkage.table(grid), shrinkage.omitted_sentence(grid)) == (
         [],
         None,
         "",
@@ -77,8 +77,8 @@ def test_many_settings_are_thinned_and_the_page_says_so() -> None:
     study = a_study(densities=[i / 19 for i in range(20)], temperatures=(0.7, 1.0), epochs=(8,))
     grid = Grid.of(study)
     rows = shrinkage.plots(grid)
-    assert sum(len(row) for _, row in rows) <= shrinkage.MOST_PLOTS
-    assert shrinkage.left_out(grid) == (
+    assert sum(len(row) for _, row in rows) <= shrinkage.MAX_PLOTS
+    assert shrinkage.omitted_sentence(grid) == (
         "Drawn here: temperature 1; 12 of 20 settings; the first 2 of 3 subsets. "
         "The table below has all."
     )

@@ -46,9 +46,9 @@ def test_reasons_beyond_the_most_frequent_share_a_column_and_none_is_lost() -> N
     cell["lost"] = {f"expected {i}": 100 - i for i in range(30)}
     made = losses.losses(Grid.of(a_summary([cell], base=[])))
     at = made.header.index("unparsable") + 1
-    kept = made.header[at : at + losses.MOST_REASONS]
-    assert kept == [f"expected {i}" for i in range(losses.MOST_REASONS)]
-    assert made.header[at + losses.MOST_REASONS] == "22 other reasons"
+    kept = made.header[at : at + losses.MAX_REASONS]
+    assert kept == [f"expected {i}" for i in range(losses.MAX_REASONS)]
+    assert made.header[at + losses.MAX_REASONS] == "22 other reasons"
     counts = [int(count.replace(",", "")) for count in made.rows[0][at : at + 9]]
     assert sum(counts) == sum(cell["lost"].values())
 
@@ -58,7 +58,7 @@ def test_an_invalid_cell_has_no_best_case() -> None:
     assert "invalid" not in made.rows[0]
     both = losses.losses(Grid.of(a_summary([a_cell(0.0), made_invalid(a_cell(0.5))])))
     assert both.rows[-1][-4:] == ["invalid", "", "invalid", ""]
-    assert both.touched == {"errors": 1, "truncated": 3, "unparsable": 3}
+    assert both.affected == {"errors": 1, "truncated": 3, "unparsable": 3}
 
 
 def test_every_row_is_as_long_as_its_header() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from forkdiv.core.html import render
+from forkdiv.core.html import environment
 from forkdiv.core.store import publish_file, write_text
 from forkdiv.forks.audit.audit import Audit
 from forkdiv.forks.audit.fork_stats import CONTEXT_CHARS, word_at
@@ -196,7 +196,7 @@ def _page(audit: Audit) -> str:
         "symbols": [(kind, SYMBOLS[kind], MEANINGS[kind]) for kind in SYMBOLS],
         "files": (FORKS, EXAMPLES, SUMMARY),
     }
-    return render(TEMPLATES, "audit.html.j2", values)
+    return environment(TEMPLATES).get_template("audit.html.j2").render(values)
 
 
 def _tables(summary: Mapping[str, Any]) -> dict[str, Table]:
