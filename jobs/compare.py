@@ -14,7 +14,7 @@ from forkdiv import cli
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.errors import refuse
 from forkdiv.models import prompting
-from forkdiv.models.checkpoint import saved_in
+from forkdiv.models.checkpoint import saved_checkpoints
 from forkdiv.tasks.registry import build
 from forkdiv.terminal import say
 from jobs.report import write_results
@@ -30,7 +30,7 @@ def run(study: StudyConfig) -> None:
             "two Hugging Face checkpoint folders",
             "set --base DIR and --tuned DIR",
         )
-    unit, folders = saved_in(study.checkpoint)
+    unit, folders = saved_checkpoints(study.checkpoint)
     study, inferred = infer_settings.infer(
         study.model_copy(update={"sweep": type(study.sweep)()}), [study.base, *folders.values()]
     )

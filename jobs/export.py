@@ -20,7 +20,7 @@ from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.errors import refuse
 from forkdiv.core.records import Problem
 from forkdiv.core.store import Store, check_writable
-from forkdiv.models.checkpoint import saved_in
+from forkdiv.models.checkpoint import saved_checkpoints
 from forkdiv.sample.evaluation import Evaluation
 from forkdiv.sample.sample_sets import SampleSet
 from forkdiv.tasks.registry import build
@@ -58,7 +58,7 @@ def models_of(study: StudyConfig, store: Store) -> list[Model]:
     study's grid."""
     if study.checkpoint is None:
         return list(sweep_models(study, preflight.check_base(study, build(study.task)), store))
-    *_, last = saved_in(study.checkpoint)[1].values()
+    *_, last = saved_checkpoints(study.checkpoint)[1].values()
     checkpoints = [*([study.base] if study.base else []), last]
     study, _ = infer_settings.infer(study, checkpoints)
     task = build(study.task)

@@ -28,8 +28,8 @@ from forkdiv.models.checkpoint import (
     Checkpoint,
     check_tensors,
     open_checkpoint,
-    same_shape,
-    saved_in,
+    saved_checkpoints,
+    share_engine,
 )
 from forkdiv.terminal import say
 from tuning import preflight
@@ -71,7 +71,7 @@ def named_checkpoints(paths: Sequence[Path]) -> dict[str, Checkpoint]:
     the same name, and if one engine cannot serve them together."""
     served: dict[str, Checkpoint] = {}
     for path in map(base_folder, paths):
-        _, folders = saved_in(path)
+        _, folders = saved_checkpoints(path)
         for folder in folders.values():
             name = path.resolve().name
             name = name if folder == path else f"{name}/{folder.name}"
@@ -92,7 +92,7 @@ def named_checkpoints(paths: Sequence[Path]) -> dict[str, Checkpoint]:
         )
     first, *others = (checkpoint.path for checkpoint in served.values())
     for other in others:
-        if not same_shape(other, first):
+        if not share_engine(other, first):
             raise refuse(
                 "one engine cannot serve checkpoints of different architectures or tokenizers",
                 f"{other} and {first}",

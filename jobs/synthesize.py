@@ -65,7 +65,7 @@ def _sampled(study: StudyConfig, base: Checkpoint) -> Repaired:
 def _with_synthesis(study: StudyConfig) -> StudyConfig:
     """Returns the study with the task of its data, without a sweep, and with dataset.synthesis set:
     listed solutions if the task can list them, otherwise samples."""
-    study = inputs.named(study.model_copy(update={"sweep": type(study.sweep)()}))
+    study = inputs.with_task_of_data(study.model_copy(update={"sweep": type(study.sweep)()}))
     if study.dataset.synthesis == "none":
         source = synthesis.ENUMERATOR if build(study.task).enumerates else synthesis.SAMPLES
         data = study.dataset.model_copy(update={"synthesis": source})

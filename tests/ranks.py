@@ -49,7 +49,7 @@ LORA = {
 def main(out: Path, names: list[str]) -> None:
     import torch
 
-    from forkdiv.data.tokenized import encoded
+    from forkdiv.data.tokenized import encode_examples
     from forkdiv.models.loading import load_tokenizer
     from forkdiv.tasks.graph_branching import GraphBranchingConfig
     from forkdiv.tasks.registry import build
@@ -60,7 +60,9 @@ def main(out: Path, names: list[str]) -> None:
     torch.distributed.init_process_group("gloo")  # as Ray Train does
     data = build(GraphBranchingConfig()).sft_examples(DatasetConfig(examples=STEPS * BATCH))
     # responses of several lengths, as if some were cut short
-    rows = [(p[i % 5 :], r[: 2 + i % 4]) for i, (p, r) in enumerate(encoded(data, BASE, RAW))]
+    rows = [
+        (p[i % 5 :], r[: 2 + i % 4]) for i, (p, r) in enumerate(encode_examples(data, BASE, RAW))
+    ]
     for name in names:
         way = (PLAIN | LORA)[name]
         place = PlaceConfig.model_validate(way.place)

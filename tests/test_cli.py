@@ -77,7 +77,7 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
         ("sft.epoch=8", "did you mean epochs?"),
         ("decoder.max_new_tokens=4", "allowed: at least 5"),
         ("eval.problems=7", "allowed: a multiple of 2 (signed, unsigned)"),
-        ("dataset.branch_coverage=2", "dataset.branch_coverage means nothing to this task"),
+        ("dataset.branch_coverage=2", "dataset.branch_coverage has no effect on this task"),
         ("sweep.structure=[data-level]", "sweep.structure has no effect on the data of this task"),
         ("prompt.template=chat", "has no chat template"),
         ("base=/no/such/checkpoint", "the checkpoint does not exist: got /no/such/checkpoint"),
@@ -123,7 +123,7 @@ def test_a_checkpoint_that_writes_no_text_is_refused(study: Run, tmp_path: Path)
     config = {"architectures": ["BertForMaskedLM"], "model_type": "bert"}
     (bert / "config.json").write_text(json.dumps(config))
     told = refusal(study(f"base={bert}"))
-    assert "is no causal language model: got ['BertForMaskedLM']" in told
+    assert "is not a causal language model: got ['BertForMaskedLM']" in told
 
 
 def test_a_port_in_use_is_refused(study: Run) -> None:

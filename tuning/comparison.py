@@ -16,7 +16,7 @@ from forkdiv.core.progress import Progress, progress_shown
 from forkdiv.core.results import CheckpointPaths, Summary
 from forkdiv.core.store import Store
 from forkdiv.coverage import summary
-from forkdiv.models.checkpoint import Checkpoint, same_shape
+from forkdiv.models.checkpoint import Checkpoint, share_engine
 from forkdiv.sample.evaluation import Evaluation
 from tuning.outcome import obtain_summary, parent_run
 from tuning.space import Point
@@ -35,7 +35,7 @@ class Pair:
         """The checkpoints, grouped by engine: a group has one architecture and tokenizer."""
         groups: list[list[Checkpoint]] = []
         for checkpoint in [self.base, *self.tuned.values()]:
-            matching = (group for group in groups if same_shape(checkpoint.path, group[0].path))
+            matching = (group for group in groups if share_engine(checkpoint.path, group[0].path))
             group = next(matching, None)
             if group is None:
                 groups.append(group := [])

@@ -14,7 +14,7 @@ from forkdiv.models.checkpoint import (
     check_vocabulary,
     open_checkpoint,
     read_config,
-    same_shape,
+    share_engine,
 )
 from forkdiv.models.prompting import check_template
 from forkdiv.tasks.base import Task, too_few
@@ -89,7 +89,7 @@ def check_same_engine(path: Path, base: Checkpoint, task: Task) -> Checkpoint:
     """As `check_checkpoint`, but also raises UserError if the checkpoint cannot use the base's
     engine."""
     checkpoint = check_checkpoint(path, task)
-    if not same_shape(path, base.path):
+    if not share_engine(path, base.path):
         raise refuse(
             f"the checkpoint {path} has another architecture or tokenizer than the base",
             "a different config.json or tokenizer.json",

@@ -31,7 +31,7 @@ from forkdiv.coverage.fork_summary import ForkNode, ForkProbabilities
 from forkdiv.coverage.fork_tree import ForkTree
 from forkdiv.coverage.stats import Floats
 from forkdiv.models.checkpoint import Checkpoint
-from forkdiv.models.prompting import placed_ids, prompt_ids
+from forkdiv.models.prompting import ids_with_offsets, prompt_ids
 from forkdiv.sample.evaluation import Evaluation
 from forkdiv.tasks.base import Task
 
@@ -110,7 +110,7 @@ def _tree(task: Task, problem: Problem, tokenizer: PreTrainedTokenizerBase) -> F
         if forks is None:
             raise ValueError(f"the task does not know the forks of {trace.text!r}, {problem.id}")
         solutions.append((trace.text, forks))
-    placed = cache(partial(placed_ids, tokenizer))
+    placed = cache(partial(ids_with_offsets, tokenizer))
     return ForkTree.grown(solutions, placed, tokenizer.eos_token_id)
 
 

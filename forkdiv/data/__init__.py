@@ -1,1 +1,1 @@
-"""From a task to SFT examples, and from those to token rows."""
+"""SFT examples of a task, and their token rows."""

@@ -1,4 +1,4 @@
-"""Task to SFT examples: a Parquet file and its card, the same bytes for the same config."""
+"""Writes and reads SFT datasets: a Parquet file and its card, byte-identical for equal configs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SCHEMA = pa.schema(
 
 
 def sft_identity(task: Task, config: DatasetConfig) -> Identity:
-    """Only what the task reads of the config: a knob of another task changes nothing."""
+    """Returns the identity of an SFT dataset. Only settings that the task reads are part of it."""
     knobs = {knob: getattr(config, knob) for knob in task.knobs - {"synthesis"}}
     own = {"examples": task.examples(config), "seed": config.seed}
     return Identity("dataset", {"task": _without_seed(task), "sft": knobs | own})
@@ -43,10 +43,10 @@ def walks_identity(task: Task, config: PretrainConfig, separator: str) -> Identi
 
 
 def _without_seed(task: Task) -> dict[str, Any]:
-    """Without the task's seed, which draws held-out problems only."""
-    own: dict[str, Any] = canonical(task.identity())
-    del own["seed"]
-    return own
+    """Returns the task's identity without its seed, which affects held-out problems only."""
+    identity: dict[str, Any] = canonical(task.identity())
+    del identity["seed"]
+    return identity
 
 
 def obtain_sft(
@@ -55,7 +55,8 @@ def obtain_sft(
     config: DatasetConfig,
     on_wait: Callable[[str], None] = lambda message: None,
 ) -> Artifact:
-    """The SFT dataset for these knobs, made where it does not exist yet; before any synthesis."""
+    """Returns the SFT dataset of these settings, before synthesis; builds it if it does not
+    exist."""
     identity = sft_identity(task, config)
 
     def make(folder: Path) -> None:
@@ -65,7 +66,7 @@ def obtain_sft(
 
 
 def obtain_walks(store: Store, task: Task, config: PretrainConfig, separator: str) -> Artifact:
-    """What a base model learns from; `separator` is the model's end token."""
+    """Returns the training data of a base model; `separator` is the model's end token."""
     identity = walks_identity(task, config, separator)
 
     def make(folder: Path) -> None:
@@ -82,23 +83,23 @@ def write(
     separator: str = " ",
     more: Mapping[str, Any] | None = None,
 ) -> None:
-    """Stream `examples` into `folder` as Parquet, with a card that counts what is in it.
+    """Streams `examples` into `folder` as Parquet, with a card of counts.
 
-    `separator` is what stands between several walks of one response. Memory stays flat: the
-    examples of one problem follow one another, so that problems are counted where they change.
+    `separator` separates several walks within one response. Memory use is constant: the examples
+    of a problem are consecutive, so problems are counted where the id changes.
     """
-    tally = _CardCounts(separator)
+    counts = _CardCounts(separator)
     rows = iter(examples)
     with pq.ParquetWriter(folder / EXAMPLES, SCHEMA, compression="zstd") as writer:
         while part := list(islice(rows, ROWS_AT_ONCE)):
             writer.write_table(pa.Table.from_pylist([asdict(row) for row in part], SCHEMA))
             for row in part:
-                tally.add(row)
+                counts.add(row)
     card = {
         "fingerprint": identity.fingerprint,
         "task": _without_seed(task),
         "knobs": canonical(identity.config),
-        **tally.counts(),
+        **counts.as_json(),
         **(more or {}),
         "notes": list(task.notes),
         "licence": task.licence,
@@ -107,7 +108,7 @@ def write(
 
 
 class _CardCounts:
-    """What a card counts, row by row."""
+    """The counts of a dataset card, updated row by row."""
 
     def __init__(self, separator: str) -> None:
         self._separator = separator
@@ -125,7 +126,7 @@ class _CardCounts:
             self._problem = row.problem_id
             self._problems += 1
 
-    def counts(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         modes: Counter[str] = Counter()
         for kind, count in self._kinds.items():
             modes[kind.rpartition("/")[2]] += count
@@ -147,12 +148,12 @@ class _CardCounts:
 
 
 def read(folder: Path) -> list[Example]:
-    """All examples of a dataset folder, in their order."""
+    """Returns all examples of a dataset folder, in order."""
     return list(stream(folder))
 
 
 def stream(folder: Path) -> Iterator[Example]:
-    """The examples one by one, in their order, without holding them all."""
+    """Yields the examples of a dataset folder, in order, with constant memory."""
     with pq.ParquetFile(folder / EXAMPLES) as file:
         for batch in file.iter_batches(ROWS_AT_ONCE):
             for row in batch.to_pylist():

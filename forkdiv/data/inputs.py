@@ -1,4 +1,4 @@
-"""Which data a verb is about: a file of the user's, a dataset of ours, or that of the settings."""
+"""The data that a verb works on: a user's file, a forkdiv dataset, or the data of the settings."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ from forkdiv.tasks.own_data.task import UNGRADED, OwnData
 from forkdiv.tasks.registry import build
 
 
-def named(study: StudyConfig) -> StudyConfig:
-    """The study with the task of the data that `data` names: a dataset folder of forkdiv's knows
-    its own, any other file is read with the columns and the grader that the settings give,
-    or without a grader."""
+def with_task_of_data(study: StudyConfig) -> StudyConfig:
+    """Returns the study with the task of `study.data`: that of a forkdiv dataset is read from its
+    card; any other file is read with the columns and grader of the settings, or no grader."""
     if study.data is None:
         return study
-    if folder := _ours(study.data):
+    if folder := _dataset_folder(study.data):
         task = _task_of(folder)
     elif study.task.kind == "file":
         task = study.task.model_copy(update={"train": study.data, "test": None})
@@ -37,22 +36,22 @@ def named(study: StudyConfig) -> StudyConfig:
 def examples(
     study: StudyConfig, on_wait: Callable[[str], None] = lambda message: None
 ) -> Iterable[Example]:
-    """The examples of a study that `named` returned."""
+    """Returns the examples of a study that `with_task_of_data` returned."""
     if study.data is None:
         store = Store.of(study.place)
         return dataset.stream(
             dataset.obtain_sft(store, build(study.task), study.dataset, on_wait).path
         )
-    if folder := _ours(study.data):
+    if folder := _dataset_folder(study.data):
         return dataset.stream(folder)
     # every row of a file, not the share that a study would train on
     task = build(study.task)
     assert isinstance(task, OwnData)
-    return task.lessons()
+    return task.training_examples()
 
 
-def _ours(path: Path) -> Path | None:
-    """The folder of a dataset that forkdiv wrote, if it is one."""
+def _dataset_folder(path: Path) -> Path | None:
+    """Returns the folder of a dataset that forkdiv wrote, or None for other data."""
     folder = path if path.is_dir() else path.parent
     inside = path.is_dir() or path.name == dataset.EXAMPLES
     whole = (folder / dataset.CARD).is_file() and (folder / dataset.EXAMPLES).is_file()
@@ -64,12 +63,11 @@ def _task_of(folder: Path) -> TaskConfig:
         task = dataset.read_card(folder)["task"]
         if task["kind"] == "file":
             return FileConfig(train=folder / dataset.EXAMPLES, grader=task["grader"])
-        made = task_adapter.validate_python(task)
+        return task_adapter.validate_python(task)
     except (KeyError, TypeError, json.JSONDecodeError, ValidationError) as error:
         raise refuse(
             f"the card of the dataset {folder} cannot be read",
             " ".join(f"{type(error).__name__} {error}".split())[:200],
             f"{dataset.CARD} as forkdiv wrote it",
-            "make the dataset again, or name the Parquet file under another name",
+            "create the dataset again, or rename the Parquet file to use it without its card",
         ) from error
-    return made

@@ -1,4 +1,4 @@
-"""Fine-tuning examples as token ids: encoded and checked once, before any worker starts."""
+"""Tokenizes fine-tuning examples once, before any worker starts, and checks them."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ from forkdiv.models.prompting import encode
 Row = tuple[list[int], list[int]]  # the token ids of a prompt, and of its response
 
 
-def encoded(examples: Iterable[Example], start: Path, prompt: PromptConfig) -> list[Row]:
-    """Every example for the checkpoint `start`, in order.
+def encode_examples(examples: Iterable[Example], start: Path, prompt: PromptConfig) -> list[Row]:
+    """Returns the token ids of all examples for the checkpoint `start`, in order.
 
-    Raises UserError where there are none, where one has an empty prompt or response or does not
-    fit the context, and for a tokenizer that cannot end a response. A padding token is not
-    needed: what is padded is never read.
+    Raises UserError if there are no examples, if an example has an empty prompt or response or
+    does not fit the context, or if the tokenizer has no end token. A padding token is not needed:
+    padding is never read.
     """
     from forkdiv.models.loading import load_tokenizer  # torch: seconds
 
     tokenizer = load_tokenizer(start)
     if tokenizer.eos_token_id is None:
         raise refuse(
-            f"the tokenizer of {start} has no end token, so no response would ever end",
+            f"the tokenizer of {start} has no end token, so responses would not end",
             "eos_token=None",
             "a tokenizer with an end token",
             "set eos_token in its tokenizer_config.json",
         )
     context = int(read_config(start).get("max_position_embeddings") or 0)
     rows, long = [], []
-    for at, example in enumerate(examples):
+    for index, example in enumerate(examples):
         row = encode(tokenizer, example.prompt, example.response, prompt)
-        _check_filled(row, at, example)
+        _check_not_empty(row, index, example)
         if context and sum(map(len, row)) > context:
-            long.append((at, sum(map(len, row))))
+            long.append((index, sum(map(len, row))))
         rows.append(row)
     if not rows:
         raise refuse(
-            "there is nothing to fine-tune on",
-            "a dataset of no examples",
+            "the fine-tuning dataset is empty",
+            "no examples",
             "one example or more",
-            "raise dataset.examples, or look at what was left out of your file",
+            "raise dataset.examples, or check which rows of your file were skipped",
         )
     if long:
         raise _too_long(long, context, start)
@@ -55,7 +55,7 @@ def encoded(examples: Iterable[Example], start: Path, prompt: PromptConfig) -> l
 
 
 def write(path: Path, rows: Sequence[Row]) -> None:
-    """Keep rows for the workers; all of them or nothing."""
+    """Writes rows for the workers, atomically."""
     aside = path.with_name(f".{path.name}")
     with aside.open("wb") as file:
         np.savez(
@@ -67,8 +67,8 @@ def write(path: Path, rows: Sequence[Row]) -> None:
 
 
 def read(path: Path) -> list[Row]:
-    with np.load(path) as kept:
-        ids, lengths = kept["ids"].tolist(), kept["lengths"].reshape(-1, 2)
+    with np.load(path) as arrays:
+        ids, lengths = arrays["ids"].tolist(), arrays["lengths"].reshape(-1, 2)
     ends = np.cumsum(lengths.ravel()).reshape(-1, 2)
     starts = ends - lengths
     return [
@@ -76,23 +76,23 @@ def read(path: Path) -> list[Row]:
     ]
 
 
-def _check_filled(row: Row, at: int, example: Example) -> None:
-    """Both parts must hold a token, the response one beside its end token."""
+def _check_not_empty(row: Row, index: int, example: Example) -> None:
+    """Raises UserError unless prompt and response have a token, not counting the end token."""
     for part, name, least in ((row[0], "prompt", 1), (row[1], "response", 2)):
         if len(part) < least:
             raise refuse(
-                f"the {name} of example {at} ({example.problem_id}) is empty once it is tokens",
+                f"the {name} of example {index} ({example.problem_id}) has no tokens",
                 repr(getattr(example, name)),
                 f"a {name} of one token or more",
-                "mend the example or leave it out",
+                "correct the example or leave it out",
             )
 
 
 def _too_long(long: Sequence[tuple[int, int]], context: int, start: Path) -> UserError:
-    at, longest = max(long, key=lambda one: one[1])
+    index, longest = max(long, key=lambda item: item[1])
     return refuse(
         f"{len(long)} examples do not fit the context of {start}",
-        f"{longest} tokens in example {at}",
-        f"at most {context}, prompt, response and end token together",
+        f"{longest} tokens in example {index}",
+        f"at most {context} tokens for prompt, response and end token together",
         "leave them out, or start from a model with a longer context",
     )

@@ -126,7 +126,7 @@ def repair(
 def check(task: Task, way: str) -> None:
     """Refuse a way of synthesis that the task does not offer."""
     if way == SAMPLES and not task.graded:
-        raise no_grader("keep what is right of the samples")
+        raise no_grader("select correct samples")
     if way == ENUMERATOR and not task.enumerates:
         raise refuse(
             "this task cannot list its solutions",

@@ -18,7 +18,7 @@ from forkdiv.core.records import Problem
 from forkdiv.lm_eval.document import Document, FileRead, look_through
 from forkdiv.lm_eval.files import SamplesFile
 from forkdiv.lm_eval.lines import SampleLine, read
-from forkdiv.tasks.own_data.columns import USUAL
+from forkdiv.tasks.own_data.columns import USUAL_NAMES
 from forkdiv.tasks.own_data.config import ColumnsConfig
 from forkdiv.tasks.own_data.file import quoted
 from forkdiv.tasks.own_data.judged import RESERVED
@@ -209,7 +209,7 @@ def _problems(groups: Sequence[_Group], columns: ColumnsConfig, several: bool) -
 
 def _ids(groups: Sequence[_Group], columns: ColumnsConfig) -> list[str]:
     """The documents' own names where each has one, else their numbers."""
-    key = columns.id or USUAL["id"][0]
+    key = columns.id or USUAL_NAMES["id"][0]
     own = [one.first.doc.get(key) for one in groups]
     named = all(isinstance(id, str | int) for id in own)
     ids = [
@@ -221,7 +221,7 @@ def _ids(groups: Sequence[_Group], columns: ColumnsConfig) -> list[str]:
 
 
 def _subset(line: SampleLine, columns: ColumnsConfig) -> str:
-    key = columns.subset or USUAL["subset"][0]
+    key = columns.subset or USUAL_NAMES["subset"][0]
     found = line.doc.get(key)
     if found is None and columns.subset:
         raise _no_key(line, "subset", key)

@@ -1,2 +1,2 @@
-"""A checkpoint: its files and digests, loading, prompts, decoders, interpolation, LoRA, and the
-base model that ships with forkdiv."""
+"""Checkpoints: files and digests, loading, prompts, decoders, interpolation, LoRA, and the base
+model that ships with forkdiv."""

@@ -1,4 +1,4 @@
-"""A Hugging Face checkpoint folder, judged by its files alone: no torch, no loading."""
+"""Checks of a Hugging Face checkpoint folder by its files alone, without torch or loading it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from forkdiv.core.config import shipped
 from forkdiv.core.errors import UserError, refuse
 from forkdiv.models.torchvision import check_torchvision
 
-# What decides a checkpoint's answers beside its weights. Not generation_config.json: its
-# sampling defaults are never used here.
+# The files that decide a checkpoint's answers besides its weights. generation_config.json is not
+# among them: its sampling defaults are never used here.
 SMALL_FILES = (
     "config.json",
     "tokenizer.json",
@@ -22,22 +22,22 @@ SMALL_FILES = (
     "special_tokens_map.json",
     "chat_template.jinja",
 )
-SAVES = "saves.json"  # of a run's folder: the epoch that each checkpoint in it is of
+SAVES = "saves.json"  # in a run's folder: maps each checkpoint's folder to its epoch
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint and the fingerprint that requests name it by."""
+    """A checkpoint's folder and the fingerprint that identifies it in requests."""
 
     path: Path
     fingerprint: str
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
-    """A user's own folder, identified by its content.
+    """Checks a user's checkpoint folder and returns it, identified by its content.
 
-    Raises UserError where it is missing, incomplete or no causal language model, and where a
-    torchvision is installed with which no model can be loaded.
+    Raises UserError if it is missing, incomplete or not a causal language model, or if the
+    installed torchvision prevents loading any model.
     """
     check_torchvision()
     config = read_config(path)
@@ -46,10 +46,10 @@ def open_checkpoint(path: Path) -> Checkpoint:
         str(name).endswith("ForCausalLM") for name in architectures
     ):
         raise refuse(
-            f"the checkpoint {path} is no causal language model",
+            f"the checkpoint {path} is not a causal language model",
             architectures or "no architecture in config.json",
-            "an architecture ending in ForCausalLM",
-            "name another checkpoint",
+            "an architecture whose name ends in ForCausalLM",
+            "use another checkpoint",
         )
     weights = sorted(path.glob("*.safetensors"))
     if not weights:
@@ -64,67 +64,67 @@ def open_checkpoint(path: Path) -> Checkpoint:
         raise refuse(
             f"the checkpoint {path} has no tokenizer",
             "no tokenizer.json",
-            "a fast tokenizer beside the weights",
+            "a fast tokenizer in the folder of the weights",
             "save the tokenizer into the same folder",
         )
     return Checkpoint(path.resolve(), _content_digest(path, weights))
 
 
-def saved_in(path: Path) -> tuple[str, dict[float, Path]]:
-    """The checkpoints of a folder by the number they were saved under, and what that counts:
-    one, under 0, or those of a run (`epoch-0003`, `checkpoint-500` …) in order. Where the run says
-    what epoch each is of (1.5: in the middle of the second), epochs it is.
+def saved_checkpoints(path: Path) -> tuple[str, dict[float, Path]]:
+    """Returns the unit ("epoch" or "step") and the checkpoints of a folder, keyed in that unit.
 
-    Raises UserError for a folder that is neither.
+    A folder that is itself a checkpoint has the key 0. A run's folder has subfolders such as
+    `epoch-0003` or `checkpoint-500`; if the run recorded the epoch of each (1.5: in the middle of
+    the second epoch), the unit is the epoch. Raises UserError for any other folder.
     """
     if (path / "config.json").is_file() or not path.is_dir():
         read_config(path)
         return "epoch", {0: path}
     if (path / SAVES).is_file():
         epochs = json.loads((path / SAVES).read_text())
-        found = {"epoch": {_whole(epoch): path / name for name, epoch in epochs.items()}}
+        by_unit = {"epoch": {_whole(epoch): path / name for name, epoch in epochs.items()}}
     else:
-        found = _by_name(path)
-    if len(found) != 1:
+        by_unit = _by_name(path)
+    if len(by_unit) != 1:
         raise refuse(
-            f"{path} is neither a checkpoint nor a run's folder of them",
-            "no config.json" if not found else "both epochs and steps",
-            "a Hugging Face folder, or one that holds checkpoint-N or epoch-N folders",
+            f"{path} is neither a checkpoint nor a run's folder of checkpoints",
+            "no config.json" if not by_unit else "both epochs and steps",
+            "a Hugging Face folder, or a folder with checkpoint-N or epoch-N folders",
             "check the path",
         )
-    ((unit, saved),) = found.items()
-    return unit, dict(sorted(saved.items()))
+    ((unit, checkpoints),) = by_unit.items()
+    return unit, dict(sorted(checkpoints.items()))
 
 
 def _by_name(path: Path) -> dict[str, dict[float, Path]]:
-    found: dict[str, dict[float, Path]] = {}
+    by_unit: dict[str, dict[float, Path]] = {}
     for folder in path.iterdir():
         match = re.fullmatch(r"(epoch|checkpoint|step)[-_](\d+)", folder.name)
         if match and (folder / "config.json").is_file():
             unit = "epoch" if match[1] == "epoch" else "step"
-            found.setdefault(unit, {})[int(match[2])] = folder
-    return found
+            by_unit.setdefault(unit, {})[int(match[2])] = folder
+    return by_unit
 
 
 def _whole(number: float) -> float:
-    """2 for 2.0: what people read, and what names cells."""
+    """Returns 2 for 2.0: the form that users read and that identifies cells."""
     return int(number) if number == int(number) else round(number, 4)
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The folder's config.json. Raises UserError where there is none."""
+    """Returns the content of the folder's config.json. Raises UserError if it cannot be read."""
     if not path.is_dir():
         raise refuse(
             "the checkpoint does not exist",
             path,
-            "a Hugging Face folder (config.json, *.safetensors, tokenizer.json), or a base that "
-            f"forkdiv ships: {', '.join(shipped.bases())}",
+            "a Hugging Face folder (config.json, *.safetensors, tokenizer.json), or a shipped "
+            f"base: {', '.join(shipped.bases())}",
             "check the path, or build a base with `forkdiv pretrain`",
         )
     try:
         config = json.loads((path / "config.json").read_text())
         if not isinstance(config, dict):
-            raise ValueError(f"config.json holds a {type(config).__name__}")
+            raise ValueError(f"config.json contains a {type(config).__name__}")
     except (OSError, ValueError) as error:
         raise refuse(
             f"the checkpoint {path} has no readable config.json",
@@ -136,15 +136,15 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def check_vocabulary(path: Path, words: list[str]) -> None:
-    """Refuse a word-level checkpoint that does not know every word of the task; no `words` is a
-    task in plain language, which has no list of them."""
+    """Raises UserError for a word-level checkpoint that lacks words of the task. `words` is empty
+    for a task in plain language."""
     try:
         model = json.loads((path / "tokenizer.json").read_text())["model"]
         if model["type"] != "WordLevel":
-            return  # subword tokenizers spell any word
+            return  # a subword tokenizer can encode any word
         if not words:
             raise refuse(
-                f"the checkpoint {path} knows only the words it was built for",
+                f"the checkpoint {path} has a fixed vocabulary of words",
                 f"{len(model['vocab'])} words, for a task in plain language",
                 "a checkpoint with a subword tokenizer",
                 "set base to a Hugging Face model",
@@ -154,57 +154,57 @@ def check_vocabulary(path: Path, words: list[str]) -> None:
         raise _no_tokenizer(path, error) from error
     if unknown:
         raise refuse(
-            f"the checkpoint {path} does not know every word of the task",
+            f"the vocabulary of the checkpoint {path} lacks words of the task",
             " ".join(unknown),
-            "a checkpoint built for this task's settings",
+            "a checkpoint built for the settings of this task",
             "lower task.names, or rebuild the base with `forkdiv pretrain`",
         )
 
 
-def check_end(path: Path, end: str) -> None:
-    """Refuse a checkpoint whose responses end in another token than `end`."""
+def check_end_token(path: Path, end: str) -> None:
+    """Raises UserError for a checkpoint whose end token is not `end`."""
     try:
-        found = json.loads((path / "tokenizer_config.json").read_text())["eos_token"]
+        token = json.loads((path / "tokenizer_config.json").read_text())["eos_token"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _no_tokenizer(path, error, "tokenizer_config.json") from error
-    if found != end:
+    if token != end:
         raise refuse(
-            f"the checkpoint {path} ends its responses in another token",
-            found,
+            f"the checkpoint {path} has another end token",
+            token,
             end,
             "start from a base that `forkdiv pretrain` built",
         )
 
 
-def same_shape(path: Path, other: Path) -> bool:
-    """Whether one engine can hold both: equal configs, and equal words for equal tokens."""
+def share_engine(path: Path, other: Path) -> bool:
+    """Whether one engine can serve both checkpoints: same config and same tokenizer."""
     return same_config(path, other) and same_tokenizer(path, other)
 
 
 def check_tensors(path: Path, like: Path) -> None:
-    """Refuse weights that do not hold the tensors of the checkpoint at `like`, in its shapes:
-    an engine that loads them goes on with a warning where some are missing."""
-    own, wanted = _shapes(path), _shapes(like)
+    """Raises UserError unless the weights have the tensors of the checkpoint `like` with the same
+    shapes: an engine only warns about missing tensors."""
+    shapes, required = _shapes(path), _shapes(like)
     if read_config(like).get("tie_word_embeddings"):
-        wanted.pop("lm_head.weight", None)  # the input embedding once more
-    wrong = [f"no {name}" for name in sorted(wanted.keys() - own.keys())]
-    wrong += [
-        f"{name} of shape {list(own[name])}, not {list(wanted[name])}"
-        for name in sorted(own.keys() & wanted.keys())
-        if own[name] != wanted[name]
+        required.pop("lm_head.weight", None)  # the same tensor as the input embedding
+    problems = [f"no {name}" for name in sorted(required.keys() - shapes.keys())]
+    problems += [
+        f"{name} of shape {list(shapes[name])}, not {list(required[name])}"
+        for name in sorted(shapes.keys() & required.keys())
+        if shapes[name] != required[name]
     ]
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise refuse(
-            f"the checkpoint {path} has other tensors than the engine holds",
-            f"{'; '.join(wrong[:3])}{more}",
-            f"those of {like}",
+            f"the tensors of the checkpoint {path} do not match the engine's model",
+            f"{'; '.join(problems[:3])}{more}",
+            f"the tensors of {like}",
             "export it again",
         )
 
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Every tensor's shape, read from the files' heads."""
+    """Returns the shape of every tensor, read from the headers of the files."""
     from safetensors import SafetensorError, safe_open
 
     shapes: dict[str, tuple[int, ...]] = {}
@@ -217,36 +217,36 @@ def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
             raise refuse(
                 f"the weights {file} cannot be read",
                 " ".join(str(error).split()),
-                "a whole safetensors file",
+                "a complete safetensors file",
                 "copy or export it again",
             ) from error
     return shapes
 
 
 def same_tokenizer(path: Path, other: Path) -> bool:
-    """Whether equal tokens are equal words in both."""
-    return _words(path) == _words(other)
+    """Whether both tokenizers map the same text pieces to the same ids."""
+    return _vocabulary(path) == _vocabulary(other)
 
 
 def same_config(path: Path, other: Path) -> bool:
-    """Whether both compute in the same way."""
+    """Whether both configs describe the same model architecture."""
     first, second = (read_config(folder) for folder in (path, other))
     if first == second:
         return True
-    # Each release of transformers writes its own form of the same config: read both by one.
+    # Releases of transformers write the same config differently: normalise both with this one.
     from transformers import AutoConfig
 
-    notes = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache"}
+    ignored = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache"}
     normal = [
         AutoConfig.from_pretrained(folder, local_files_only=True).to_dict()
         for folder in (path, other)
     ]
-    first, second = ({k: v for k, v in config.items() if k not in notes} for config in normal)
+    first, second = ({k: v for k, v in config.items() if k not in ignored} for config in normal)
     return first == second
 
 
-def _words(path: Path) -> tuple[Any, dict[str, int]]:
-    """The vocabulary and the added tokens with their ids; the file's form may differ."""
+def _vocabulary(path: Path) -> tuple[Any, dict[str, int]]:
+    """Returns the vocabulary, and the added tokens with their ids."""
     try:
         tokenizer = json.loads((path / "tokenizer.json").read_text())
         added = {token["content"]: token["id"] for token in tokenizer.get("added_tokens", [])}
@@ -259,13 +259,13 @@ def _no_tokenizer(path: Path, error: Exception, file: str = "tokenizer.json") ->
     return refuse(
         f"the checkpoint {path} has no readable tokenizer",
         f"{file}: {type(error).__name__} {error}",
-        "a fast tokenizer beside the weights",
+        "a fast tokenizer in the folder of the weights",
         "save the tokenizer into the same folder",
     )
 
 
 def _check_shards(path: Path) -> None:
-    """Refuse weights in parts of which one is missing."""
+    """Raises UserError if a shard of the weights is missing."""
     for index in path.glob("*.safetensors.index.json"):
         try:
             shards = set(json.loads(index.read_text())["weight_map"].values())
@@ -273,7 +273,7 @@ def _check_shards(path: Path) -> None:
             raise refuse(
                 f"the checkpoint {path} has no readable {index.name}",
                 f"{type(error).__name__} {error}",
-                "a weight_map from tensors to files",
+                "a weight_map that maps tensors to files",
                 "export it again",
             ) from error
         missing = sorted(shard for shard in shards if not (path / shard).is_file())

@@ -1,4 +1,4 @@
-"""What a checkpoint of ours was when it was written: a digest of each of its weight files."""
+"""Digests of the weight files of checkpoints that forkdiv writes, to detect later changes."""
 
 from __future__ import annotations
 
@@ -9,40 +9,41 @@ from pathlib import Path
 
 from forkdiv.core.errors import refuse
 
-SEAL = "digests.json"
+DIGESTS = "digests.json"
 
 
-def seal(folder: Path) -> None:
-    """Write the SHA-256 of every safetensors file beside them."""
-    digests = {file.name: _of(file) for file in sorted(folder.glob("*.safetensors"))}
-    (folder / SEAL).write_text(json.dumps(digests, indent=1))
+def write_digests(folder: Path) -> None:
+    """Writes the SHA-256 of every safetensors file in the folder to digests.json."""
+    digests = {file.name: _digest(file) for file in sorted(folder.glob("*.safetensors"))}
+    (folder / DIGESTS).write_text(json.dumps(digests, indent=1))
 
 
-def check_seal(folder: Path) -> None:
-    """Refuse weights that are not as they were written; a folder without a seal is not ours.
+def check_digests(folder: Path) -> None:
+    """Raises UserError if weights changed since forkdiv wrote them. A folder without digests.json
+    was not written by forkdiv and is not checked.
 
-    A file is read once for as long as its size and its time of change stay the same.
+    A file is read again only if its size or modification time has changed.
     """
-    if not (folder / SEAL).is_file():
+    if not (folder / DIGESTS).is_file():
         return
-    for name, digest in json.loads((folder / SEAL).read_text()).items():
+    for name, expected in json.loads((folder / DIGESTS).read_text()).items():
         file = folder / name
-        found = _of(file) if file.is_file() else "no such file"
-        if found != digest:
+        actual = f"SHA-256 {_digest(file)[:16]}" if file.is_file() else "no such file"
+        if actual != f"SHA-256 {expected[:16]}":
             raise refuse(
-                f"the weights {file} are not those that were written",
-                f"SHA-256 {found[:16]}",
-                f"{digest[:16]}, as {SEAL} has it",
-                f"make the checkpoint again; or, if you changed it, delete {SEAL}",
+                f"the weights {file} have changed since they were written",
+                actual,
+                f"SHA-256 {expected[:16]}, as recorded in {DIGESTS}",
+                f"create the checkpoint again; if you changed it on purpose, delete {DIGESTS}",
             )
 
 
-def _of(file: Path) -> str:
+def _digest(file: Path) -> str:
     state = file.stat()
-    return _digest(file, state.st_size, state.st_mtime_ns)
+    return _cached_digest(file, state.st_size, state.st_mtime_ns)
 
 
 @lru_cache(maxsize=4096)
-def _digest(file: Path, size: int, changed: int) -> str:
+def _cached_digest(file: Path, size: int, changed: int) -> str:
     with file.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -1,6 +1,6 @@
-"""WiSE-FT: a checkpoint between two others, θ = (1−α)·early + α·late (arXiv 2504.10478).
+"""WiSE-FT: interpolates two checkpoints, θ = (1−α)·early + α·late (arXiv 2504.10478).
 
-Read and written tensor by tensor, without building either model: memory holds one shard.
+Tensors are read and written one at a time without building a model; memory holds one shard.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from forkdiv.core.fingerprint import Identity
 from forkdiv.core.progress import Progress
 from forkdiv.core.store import Store, publish_folder
 from forkdiv.models.checkpoint import Checkpoint, same_config, same_tokenizer
-from forkdiv.models.digests import seal
+from forkdiv.models.digests import write_digests
 
 CHECKPOINT = "checkpoint"
 
 
 def identity(early: Checkpoint, late: Checkpoint, alpha: float) -> Identity:
-    """Of the checkpoint that lies `alpha` of the way from `early` to `late`."""
+    """Returns the identity of the checkpoint interpolated at `alpha` (0: early, 1: late)."""
     parents = {"early": early.fingerprint, "late": late.fingerprint}
     return Identity("interpolation", {"alpha": alpha}, parents)
 
@@ -33,36 +33,37 @@ def identity(early: Checkpoint, late: Checkpoint, alpha: float) -> Identity:
 def obtain(
     store: Store, early: Checkpoint, late: Checkpoint, alpha: float, progress: Progress
 ) -> Checkpoint:
-    """The checkpoint at `alpha`, made where it does not exist; see `write` for what is refused."""
-    what = identity(early, late, alpha)
+    """Returns the checkpoint at `alpha`; writes it if it does not exist (errors: see `write`)."""
+    target = identity(early, late, alpha)
 
     def make(folder: Path) -> None:
-        progress(f"interpolating: alpha {alpha:g}")
+        progress(f"interpolating at alpha {alpha:g}")
         write(early.path, late.path, alpha, folder / CHECKPOINT)
 
-    return Checkpoint(store.obtain(what, make, progress).path / CHECKPOINT, what.fingerprint)
+    return Checkpoint(store.obtain(target, make, progress).path / CHECKPOINT, target.fingerprint)
 
 
 def write(early: Path, late: Path, alpha: float, out: Path) -> None:
-    """Write the checkpoint at `alpha` to `out`, all of it or nothing.
+    """Writes the checkpoint at `alpha` to `out` atomically.
 
-    Sums are float32, and stored in the precision of `late`, whose config, tokenizer and shards
-    the result has. At 0 and 1 it holds the weights of one side, to the bit where precisions agree.
+    Sums are computed in float32 and stored in the precision of `late`; the result has the config,
+    tokenizer and shards of `late`. At 0 and 1 it has the weights of one side, bitwise equal if the
+    precisions agree.
 
-    Raises UserError for two models of other shapes, configs or tokenizers, and for a weight that
-    is no finite number; FileExistsError where `out` is there.
+    Raises UserError if the models differ in shapes, config or tokenizer, or if a weight is NaN or
+    infinite; FileExistsError if `out` exists.
     """
     check_pair(early, late)
     if out.exists():
-        raise FileExistsError(f"{out} is there already")
+        raise FileExistsError(f"{out} already exists")
     aside = out.with_name(f".{out.name}")
     shutil.rmtree(aside, ignore_errors=True)
     shutil.copytree(late, aside, ignore=shutil.ignore_patterns("*.safetensors", "record.json"))
     try:
-        theirs = _places(early)
+        early_files = _files_by_tensor(early)
         for shard in sorted(late.glob("*.safetensors")):
-            _write_shard(shard, theirs, alpha, aside / shard.name)
-        seal(aside)
+            _write_shard(shard, early_files, alpha, aside / shard.name)
+        write_digests(aside)
         publish_folder(aside, out)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
@@ -70,45 +71,45 @@ def write(early: Path, late: Path, alpha: float, out: Path) -> None:
 
 
 def check_pair(early: Path, late: Path) -> None:
-    """Refuse two checkpoints between which there is none: judged by headers, before any sum."""
-    ours, theirs = _shapes(late), _shapes(early)
-    apart = sorted(
-        name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)
-    )
-    if apart:
-        first = apart[0]
+    """Raises UserError for two checkpoints that cannot be interpolated; reads headers only."""
+    late_shapes, early_shapes = _shapes(late), _shapes(early)
+    names = late_shapes.keys() | early_shapes.keys()
+    differing = sorted(name for name in names if late_shapes.get(name) != early_shapes.get(name))
+    remedy = "use the base model that the other checkpoint was tuned from"
+    if differing:
+        first = differing[0]
         raise refuse(
-            f"{early} and {late} have tensors of other names or shapes",
-            f"{first} is {_said(theirs, first)} in one and {_said(ours, first)} in the other, "
-            f"{len(apart)} tensors differ",
-            "two checkpoints of one model",
-            "name the model that the other was tuned from",
+            f"the tensors of {early} and {late} differ in name or shape",
+            f"{first} is {_shape_text(early_shapes, first)} in the first and "
+            f"{_shape_text(late_shapes, first)} in the second; {len(differing)} tensors differ",
+            "two checkpoints of the same model",
+            remedy,
         )
     if not same_tokenizer(early, late):
         raise refuse(
-            f"{early} and {late} have other tokenizers",
-            "other words for the same tokens",
-            "two checkpoints of one tokenizer",
-            "name the model that the other was tuned from",
+            f"{early} and {late} have different tokenizers",
+            "different ids for the same tokens",
+            "two checkpoints with the same tokenizer",
+            remedy,
         )
     if not same_config(early, late):
         raise refuse(
-            f"{early} and {late} compute in other ways",
-            "another config.json",
-            "two checkpoints of one architecture",
-            "name the model that the other was tuned from",
+            f"{early} and {late} have different architectures",
+            "different config.json files",
+            "two checkpoints with the same architecture",
+            remedy,
         )
 
 
-def _write_shard(shard: Path, theirs: Mapping[str, Path], alpha: float, out: Path) -> None:
+def _write_shard(shard: Path, early_files: Mapping[str, Path], alpha: float, out: Path) -> None:
     summed = {}
     with safe_open(shard, framework="pt") as late:
         metadata = late.metadata()
-        for name in late.keys():  # noqa: SIM118 (no mapping)
+        for name in late.keys():  # noqa: SIM118 (not a mapping)
             b = late.get_tensor(name)
-            with safe_open(theirs[name], framework="pt") as early:
+            with safe_open(early_files[name], framework="pt") as early:
                 a = early.get_tensor(name)
-            for tensor, file in ((a, theirs[name]), (b, shard)):
+            for tensor, file in ((a, early_files[name]), (b, shard)):
                 _check_finite(tensor, name, file)
             summed[name] = _between(a, b, alpha)
             _check_finite(summed[name], name, out)
@@ -116,7 +117,7 @@ def _write_shard(shard: Path, theirs: Mapping[str, Path], alpha: float, out: Pat
 
 
 def _between(a: torch.Tensor, b: torch.Tensor, alpha: float) -> torch.Tensor:
-    # not a + α(b − a): at α = 1 that is not b
+    # not a + α(b − a), which differs from b at α = 1
     if alpha in (0.0, 1.0):
         return (b if alpha else a).to(b.dtype).contiguous()
     return ((1 - alpha) * a.float() + alpha * b.float()).to(b.dtype)
@@ -125,38 +126,39 @@ def _between(a: torch.Tensor, b: torch.Tensor, alpha: float) -> torch.Tensor:
 def _check_finite(tensor: torch.Tensor, name: str, file: Path) -> None:
     if not tensor.is_floating_point():
         raise refuse(
-            f"the tensor {name} of {file} cannot be averaged",
+            f"the tensor {name} of {file} cannot be interpolated",
             str(tensor.dtype),
-            "weights in floating point",
+            "floating-point weights",
             "export the checkpoint without quantisation",
         )
     if not bool(torch.isfinite(tensor).all()):
         raise refuse(
-            f"the tensor {name} of {file} is no finite number throughout",
+            f"the tensor {name} of {file} has values that are not finite",
             "NaN or infinity",
             "finite weights",
-            "name a checkpoint from before training went wrong",
+            "use a checkpoint saved before the training diverged",
         )
 
 
-def _places(path: Path) -> dict[str, Path]:
-    """The file that holds each tensor."""
-    found: dict[str, Path] = {}
+def _files_by_tensor(path: Path) -> dict[str, Path]:
+    """Maps each tensor to the file that contains it."""
+    files: dict[str, Path] = {}
     for file in sorted(path.glob("*.safetensors")):
         with safe_open(file, framework="pt") as opened:
-            found |= dict.fromkeys(opened.keys(), file)
-    return found
+            files |= dict.fromkeys(opened.keys(), file)
+    return files
 
 
 def _shapes(path: Path) -> dict[str, list[int]]:
-    """Of every tensor, from the files' headers alone."""
-    found: dict[str, list[int]] = {}
+    """Maps each tensor to its shape, read from the headers of the files."""
+    shapes: dict[str, list[int]] = {}
     for file in sorted(path.glob("*.safetensors")):
         with file.open("rb") as opened:
             header = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
-        found |= {name: one["shape"] for name, one in header.items() if name != "__metadata__"}
-    return found
+        header.pop("__metadata__", None)
+        shapes |= {name: entry["shape"] for name, entry in header.items()}
+    return shapes
 
 
-def _said(shapes: Mapping[str, list[int]], name: str) -> str:
+def _shape_text(shapes: Mapping[str, list[int]], name: str) -> str:
     return "×".join(map(str, shapes[name])) if name in shapes else "missing"

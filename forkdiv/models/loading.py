@@ -1,4 +1,4 @@
-"""Models and tokenizers: tiny presets, Hugging Face folders, probabilities of given responses."""
+"""Models and tokenizers: tiny presets, loading from folders, probabilities of responses."""
 
 from __future__ import annotations
 
@@ -26,34 +26,34 @@ from transformers.utils.logging import disable_progress_bar
 from forkdiv.core.config.study import DecoderConfig, PromptConfig
 from forkdiv.core.errors import refuse
 from forkdiv.models.decoding import distribution
-from forkdiv.models.digests import check_seal
+from forkdiv.models.digests import check_digests
 from forkdiv.models.prompting import encode
 
 Floats = NDArray[np.float64]
 
-disable_progress_bar()  # a bar per loaded checkpoint would drown the study's own progress
+disable_progress_bar()  # one bar per loaded checkpoint would hide the progress of the study
 
 PAD, UNKNOWN = "<pad>", "<unk>"
 
-# What one batch holds, and how many of its logits are doubled at once: a large vocabulary's
-# would not fit otherwise.
+# Tokens per batch, and how many logits are converted to float64 at a time: with a large vocabulary
+# all of them would not fit into memory.
 TOKENS_AT_ONCE = 2**13
 DOUBLES_AT_ONCE = 2**23
 
-# name: (layers, hidden, heads, feed-forward). Llama blocks with tied embeddings, as most small
-# published models have, so that every trap of tied weights is met here first. Not Qwen2:
-# AutoTokenizer of transformers 5 puts Qwen's own pre-tokenizer over any tokenizer.json found
-# beside a qwen2 config.json, and the words of a word-level vocabulary fall apart silently.
+# name: (layers, hidden, heads, feed-forward). Llama blocks with tied embeddings, as in most small
+# published models, so that problems of tied weights show up here first. Not Qwen2: AutoTokenizer
+# of transformers 5 replaces the pre-tokenizer of a tokenizer.json next to a qwen2 config.json with
+# Qwen's own, which silently splits the words of a word-level vocabulary.
 PRESETS = {"tiny-llama": (4, 128, 4, 320), "micro-llama": (2, 64, 2, 128)}
 
 
 def word_tokenizer(vocabulary: Sequence[str], end: str) -> PreTrainedTokenizerFast:
-    """A word-level tokenizer over `vocabulary` and the end token; of words that begin alike
-    the longest is taken."""
+    """Returns a word-level tokenizer over `vocabulary` and the end token; it matches the longest
+    word first."""
     words = {word: i for i, word in enumerate([PAD, end, UNKNOWN, *vocabulary])}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token=UNKNOWN))
     longest_first = sorted(vocabulary, key=len, reverse=True)
-    # what only begins like a word is none: it is taken whole, so that it shows as one unknown
+    # text that only starts like a word becomes a single unknown token
     known = "|".join(
         re.escape(word) + ("(?![A-Za-z0-9])" if word[-1].isalnum() else "")
         for word in longest_first
@@ -68,8 +68,8 @@ def word_tokenizer(vocabulary: Sequence[str], end: str) -> PreTrainedTokenizerFa
 def new_model(
     preset: str, tokenizer: PreTrainedTokenizerBase, seed: int, context: int = 512
 ) -> PreTrainedModel:
-    """A model of random weights that reads `context` tokens. Raises UserError for an unknown
-    preset."""
+    """Returns a model with random weights and a context of `context` tokens. Raises UserError for
+    an unknown preset."""
     if preset not in PRESETS:
         raise refuse("unknown model preset", preset, ", ".join(PRESETS), "set pretrain.preset")
     layers, hidden, heads, feed_forward = PRESETS[preset]
@@ -88,7 +88,7 @@ def new_model(
     )
     torch.manual_seed(seed)
     model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    # no sampling defaults travel with a checkpoint: the decoder alone decides
+    # a checkpoint must not carry sampling defaults: only the decoder decides
     model.generation_config = GenerationConfig(
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
@@ -101,9 +101,9 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
 
 
 def load_model(path: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """Load safetensors only; missing or unexpected tensors, and weights that are not as we
-    wrote them, are an error, not a warning."""
-    check_seal(path)
+    """Loads a model from safetensors. Raises UserError for missing or unexpected tensors and for
+    weights that changed since forkdiv wrote them."""
+    check_digests(path)
     try:
         loaded, info = AutoModelForCausalLM.from_pretrained(
             path,
@@ -116,19 +116,15 @@ def load_model(path: Path, dtype: torch.dtype = torch.float32) -> PreTrainedMode
         raise refuse(
             f"the checkpoint {path} cannot be loaded",
             " ".join(str(error).split())[:300],
-            "whole safetensors files of its config.json's shapes",
+            "complete safetensors files with the shapes of its config.json",
             "copy or export it again",
         ) from error
-    wrong = {kind: sorted(info[kind]) for kind in ("missing_keys", "unexpected_keys") if info[kind]}
-    wrong |= (
-        {"mismatched_keys": sorted(map(str, info["mismatched_keys"]))}
-        if info["mismatched_keys"]
-        else {}
-    )
-    if wrong:
+    kinds = ("missing_keys", "unexpected_keys", "mismatched_keys")
+    problems = {kind: sorted(map(str, info[kind])) for kind in kinds if info[kind]}
+    if problems:
         raise refuse(
-            f"the checkpoint {path} does not hold its model's tensors",
-            wrong,
+            f"the tensors of the checkpoint {path} do not match its config.json",
+            problems,
             "exactly the tensors of its config.json",
             "export it again",
         )
@@ -139,7 +135,7 @@ def load_model(path: Path, dtype: torch.dtype = torch.float32) -> PreTrainedMode
 def next_token_logprobs(
     path: Path, prompts: Sequence[Sequence[int]], dtype: str = "float32"
 ) -> list[np.ndarray]:
-    """Log-probabilities of every next token after each prompt, from the saved files alone.
+    """Returns the next-token log-probabilities after each prompt, computed from the saved files.
 
     One float64 array of shape (vocabulary,) per prompt; the model computes in `dtype`.
     """
@@ -157,20 +153,20 @@ def response_probabilities(
     prompt_config: PromptConfig | None = None,
     tokens_at_once: int = TOKENS_AT_ONCE,
 ) -> Floats:
-    """Teacher-forced probability of each (prompt, response), its end token included.
+    """Returns the teacher-forced probability of each (prompt, response), end token included.
 
-    Returns float64 of shape (pairs, temperatures). Temperature 0 is greedy: 1 where every
-    token is the most likely one, else 0.
+    float64 of shape (pairs, temperatures). Temperature 0 is greedy: 1 if every token is the most
+    likely token, else 0.
     """
     config = prompt_config or PromptConfig()
     encoded = [encode(tokenizer, prompt, response, config) for prompt, response in pairs]
-    asked = [
+    queries = [
         (row, len(head) + i, token)
         for row, (head, tail) in enumerate(encoded)
         for i, token in enumerate(tail)
     ]
-    whole = [head + tail for head, tail in encoded]
-    steps = token_logprobs(model, whole, asked, temperatures, tokens_at_once)
+    sequences = [head + tail for head, tail in encoded]
+    steps = token_logprobs(model, sequences, queries, temperatures, tokens_at_once)
     starts = np.cumsum([0, *(len(tail) for _, tail in encoded)])[:-1]
     return np.asarray(np.exp(np.add.reduceat(steps, starts, axis=0)))
 
@@ -178,42 +174,42 @@ def response_probabilities(
 def token_logprobs(
     model: PreTrainedModel,
     sequences: Sequence[Sequence[int]],
-    asked: Sequence[tuple[int, int, int]],
+    queries: Sequence[tuple[int, int, int]],
     temperatures: Sequence[float | DecoderConfig],
     tokens_at_once: int = TOKENS_AT_ONCE,
 ) -> Floats:
-    """Log-probabilities of single tokens, each after the beginning of a sequence.
+    """Returns log-probabilities of single tokens, each after a prefix of a sequence.
 
-    One of `asked` is the index of a sequence, how many of its tokens are given (1 or more), and
-    the token that may follow them. Returns float64 of shape (asked, temperatures). Temperature 0
-    is greedy: 0 for the most likely token, else -inf. In the place of a temperature a decoder
-    may stand. `tokens_at_once` bounds a batch.
+    A query is the index of a sequence, the length of the prefix (1 or more) and the token that may
+    follow it. Returns float64 of shape (queries, temperatures). Temperature 0 is greedy: 0 for the
+    most likely token, else -inf. A decoder may take the place of a temperature. `tokens_at_once`
+    limits the size of a batch.
 
-    Raises ValueError where no token is given.
+    Raises ValueError for a prefix of length 0.
     """
     model.eval()
-    row, given, token = torch.tensor(asked, dtype=torch.long).reshape(-1, 3).unbind(-1)
-    if (given < 1).any():
-        first = int((given < 1).nonzero()[0])
-        raise ValueError(f"a model needs a token to begin from, asked[{first}] is {asked[first]}")
-    out = torch.empty((len(asked), len(temperatures)), dtype=torch.float64)
-    place = torch.full((len(sequences),), -1)
+    row, length, token = torch.tensor(queries, dtype=torch.long).reshape(-1, 3).unbind(-1)
+    if (length < 1).any():
+        first = int((length < 1).nonzero()[0])
+        raise ValueError(f"a prefix needs at least one token, queries[{first}] is {queries[first]}")
+    out = torch.empty((len(queries), len(temperatures)), dtype=torch.float64)
+    position = torch.full((len(sequences),), -1)
     for rows in _batches(sequences, tokens_at_once):
-        # right padding: a causal model's answer does not depend on what comes after
+        # right padding: the output of a causal model does not depend on later tokens
         ids = pad_sequence([torch.tensor(sequences[i]) for i in rows], batch_first=True)
-        place[rows] = torch.arange(len(rows))
-        here = (place[row] >= 0).nonzero()[:, 0]
+        position[rows] = torch.arange(len(rows))
+        in_batch = (position[row] >= 0).nonzero()[:, 0]
         with torch.inference_mode():
             logits = model(ids).logits
-            for part in torch.split(here, max(DOUBLES_AT_ONCE // logits.shape[-1], 1)):
-                after = logits[place[row[part]], given[part] - 1].double()
+            for part in torch.split(in_batch, max(DOUBLES_AT_ONCE // logits.shape[-1], 1)):
+                after = logits[position[row[part]], length[part] - 1].double()
                 out[part] = _logprobs(after, token[part], temperatures)
-        place[rows] = -1
+        position[rows] = -1
     return np.asarray(out.numpy())
 
 
 def _batches(sequences: Sequence[Sequence[int]], tokens: int) -> Iterator[list[int]]:
-    """Indices of sequences that fit into one batch, the shortest first."""
+    """Yields batches of indices of sequences, the shortest sequences first."""
     batch: list[int] = []
     for row in sorted(range(len(sequences)), key=lambda row: len(sequences[row])):
         if batch and (len(batch) + 1) * len(sequences[row]) > tokens:
@@ -227,7 +223,7 @@ def _batches(sequences: Sequence[Sequence[int]], tokens: int) -> Iterator[list[i
 def _logprobs(
     logits: torch.Tensor, tokens: torch.Tensor, temperatures: Sequence[float | DecoderConfig]
 ) -> torch.Tensor:
-    """Shape (tokens, temperatures), from logits of shape (tokens, vocabulary)."""
+    """Returns shape (tokens, temperatures) for logits of shape (tokens, vocabulary)."""
     columns = []
     for temperature in temperatures:
         if isinstance(temperature, DecoderConfig):

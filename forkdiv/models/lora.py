@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA) by peft, and their sum with the weights they adapt."""
+"""Low-rank adapters (LoRA): adding them with peft, and merging them into the weights."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 from forkdiv.core.config.study import LoraConfig
 
-# how peft names what it wraps
+# prefixes and infixes that peft adds to parameter names
 PREFIX, BASE, A, B = "base_model.model.", ".base_layer.", ".lora_A.default.", ".lora_B.default."
 
 
-def adapted(model: Any, config: LoraConfig) -> Any:
-    """The model with adapters that alone are trained; by default in every linear layer but the
-    output layer."""
+def add_adapters(model: Any, config: LoraConfig) -> Any:
+    """Returns the model with trainable adapters and frozen weights; by default every linear layer
+    except the output layer gets an adapter."""
     import peft
 
     return peft.get_peft_model(
@@ -27,9 +27,11 @@ def adapted(model: Any, config: LoraConfig) -> Any:
     )
 
 
-def merged(state: Mapping[str, Any], config: LoraConfig) -> dict[str, Any]:
-    """Whole weights under the names of the plain model, W + alpha/rank · B·A, summed in float32
-    and stored as W was. `state` are all tensors of the adapted model, by name."""
+def merge_adapters(state: Mapping[str, Any], config: LoraConfig) -> dict[str, Any]:
+    """Returns the merged weights W + alpha/rank · B·A under the names of the plain model.
+
+    Sums are computed in float32 and stored in the dtype of W. `state` maps the names of all
+    tensors of the adapted model to the tensors."""
     out = {}
     for name, tensor in state.items():
         if A in name or B in name:

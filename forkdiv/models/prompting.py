@@ -1,7 +1,7 @@
-"""From a problem to the token ids a model sees: one way, for training and for sampling.
+"""Turns problems into token ids, in the same way for training and for sampling.
 
-The template is applied here and nowhere else. Rendered text already holds whatever special
-tokens a chat template writes, so that none are added a second time.
+The template is applied only here. Text rendered by a chat template already contains its special
+tokens, so none are added again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def prompt_ids(
     tokenizer: PreTrainedTokenizerBase, prompt: str, config: PromptConfig, prefix: str = ""
 ) -> list[int]:
-    """Token ids of the prompt under its template, then of the first `prefix` of a response.
+    """Returns the token ids of the prompt in its template, followed by those of `prefix`, the
+    beginning of a response.
 
     Raises UserError for a conversation of several turns without a chat template.
     """
@@ -35,59 +36,61 @@ def prompt_ids(
 
 
 def response_ids(tokenizer: PreTrainedTokenizerBase, response: str) -> list[int]:
-    """Token ids of a response, or of the beginning of one, without an end token."""
+    """Returns the token ids of a response or of its beginning, without an end token."""
     ids: list[int] = tokenizer(response, add_special_tokens=False)["input_ids"]
     return ids
 
 
-def placed_ids(tokenizer: PreTrainedTokenizerBase, response: str) -> tuple[list[int], list[int]]:
-    """`response_ids`, and where in the characters of the response each token ends.
+def ids_with_offsets(
+    tokenizer: PreTrainedTokenizerBase, response: str
+) -> tuple[list[int], list[int]]:
+    """Returns `response_ids`, and the offset in characters at which each token ends.
 
-    Raises UserError for a tokenizer that does not know it.
+    Raises UserError for a tokenizer without offsets.
     """
     if not tokenizer.is_fast:
         raise refuse(
-            "the tokenizer cannot place tokens in a text",
+            "the tokenizer does not support character offsets",
             type(tokenizer).__name__,
-            "a fast tokenizer, which knows the characters of its tokens",
+            "a fast tokenizer",
             "export the checkpoint with a tokenizer.json",
         )
-    found = tokenizer(response, add_special_tokens=False, return_offsets_mapping=True)
-    return found["input_ids"], [end for _, end in found["offset_mapping"]]
+    encoding = tokenizer(response, add_special_tokens=False, return_offsets_mapping=True)
+    return encoding["input_ids"], [end for _, end in encoding["offset_mapping"]]
 
 
 def encode(
     tokenizer: PreTrainedTokenizerBase, prompt: str, response: str, config: PromptConfig
 ) -> tuple[list[int], list[int]]:
-    """Token ids of prompt and response apart; the response ends with the end token."""
+    """Returns the token ids of prompt and response; the response ends with the end token."""
     end = tokenizer.eos_token_id
     return prompt_ids(tokenizer, prompt, config), [*response_ids(tokenizer, response), end]
 
 
-def line_ends(
+def line_end_ids(
     tokenizer: PreTrainedTokenizerBase, rows: Sequence[tuple[list[int], list[int]]]
 ) -> list[int]:
-    """The ids, of those in responses, of tokens whose text holds a line's end."""
+    """Returns the ids used in the responses of `rows` whose text contains a line feed."""
     used = sorted({token for _, response in rows for token in response})
     return [token for token in used if "\n" in tokenizer.decode([token])]
 
 
 def plain_text(prompt: str, config: PromptConfig) -> str:
-    """The text of a prompt without a chat template."""
+    """Returns the text of a prompt without a chat template."""
     turns = unpack(prompt)
     if len(turns) != 1:
         raise refuse(
-            "a conversation needs a chat template",
+            "a conversation of several turns needs a chat template",
             f"{len(turns)} turns with prompt.template={config.template}",
             "prompt.template=chat",
-            "set it, or name a column of single prompts",
+            "set it, or use a column of single prompts",
         )
     text = turns[0]["content"]
     return config.text.replace("{prompt}", text) if config.template == "plain" else text
 
 
 def chat_text(tokenizer: PreTrainedTokenizerBase, prompt: str, config: PromptConfig) -> str:
-    """The text of a prompt under the tokenizer's chat template, up to where an answer begins."""
+    """Returns the prompt rendered by the tokenizer's chat template, with the generation prompt."""
     turns = unpack(prompt)
     if config.system is not None and turns[0]["role"] != "system":
         turns = [{"role": "system", "content": config.system}, *turns]
@@ -96,7 +99,7 @@ def chat_text(tokenizer: PreTrainedTokenizerBase, prompt: str, config: PromptCon
 
 
 def check_template(path: Path, config: PromptConfig) -> None:
-    """Refuse a chat template where the checkpoint's tokenizer has none."""
+    """Raises UserError for prompt.template=chat if the checkpoint has no chat template."""
     if config.template != "chat" or (path / "chat_template.jinja").is_file():
         return
     settings = path / "tokenizer_config.json"

@@ -11,7 +11,9 @@ from forkdiv.report.answer import QUESTION, answer
 from forkdiv.report.glance import few_ks
 from forkdiv.report.grid import subset_title
 from forkdiv.report.headline import headline, warning
-from forkdiv.report.page import flat, rendered, write_figures
+from forkdiv.report.html import rendered
+from forkdiv.report.made import flat
+from forkdiv.report.page import write_figures
 from forkdiv.report.setting import listed
 from forkdiv.report.studies import Study
 from forkdiv.report.tables import Table

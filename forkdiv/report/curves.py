@@ -15,12 +15,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from forkdiv.core.results import Cell
+from forkdiv.core.results import Cell, Summary
 from forkdiv.report import lines, plot
 from forkdiv.report.grid import Grid, cut, estimate, subset_title, subsets_of
 from forkdiv.report.lines import K_LABEL, draw_line
-from forkdiv.report.panels import MOST_SUBSETS, Panel, layout, looks
+from forkdiv.report.panels import MOST_SUBSETS, Panel, layout, left_out_of_curves, looks
 from forkdiv.report.plot import Plot
+from forkdiv.report.section import Content, Legend, Plots, Section, note
 from forkdiv.report.svg import STYLE, Panels
 
 MOST_COLUMNS = 6
@@ -29,6 +30,28 @@ OTHER_LOOKS = [
     *(("#0072B2", "s"), ("#D55E00", "^"), ("#009E73", "D"), ("#CC79A7", "v")),
     *(("#8F6A00", "P"), ("#56B4E9", "X"), ("#777777", "*")),
 ]
+
+
+def content(summary: Summary, grid: Grid) -> Content:
+    has_exact = any(cell.exact_pass_at for cell in grid.cells)
+    over_seeds = (
+        f"Lines are means over {len(grid.seeds)} seeds, faint lines each seed; bands add the "
+        "spread of the seeds (Student's t) to the interval of one seed."
+    )
+    return [
+        Legend(
+            partial(lines.legend, "legend", looks(grid)),
+            dotted="exact, from the model's probabilities" if has_exact else "",
+        ),
+        note(
+            f"Bands are {grid.percent} intervals: the darker at each k alone, the lighter, where "
+            "there is one, for all k of its line at once. A claim about a whole line (“below the "
+            "base from k=8 on”) needs the lighter.",
+            over_seeds if len(grid.seeds) > 1 else "",
+            left_out_of_curves(grid),
+        ),
+        Plots("pass_at_k", partial(pictures, grid), partial(figure, grid)),
+    ]
 
 
 def figure(grid: Grid) -> Figure:
@@ -172,3 +195,6 @@ def _draw_exact(axes: Axes, cells: Sequence[Cell], colour: Any) -> None:
 def _dress(axes: Axes, ks: Sequence[int]) -> None:
     lines.dress_k(axes, ks)
     axes.set(ylabel="pass@k", ylim=(-0.03, 1.03))
+
+
+SECTION = Section("pass@k", content)

@@ -7,11 +7,12 @@ from functools import partial
 
 from matplotlib.axes import Axes
 
-from forkdiv.core.results import Cell
+from forkdiv.core.results import Cell, Summary
 from forkdiv.report.grid import ROUNDING, Grid, estimate, subset_title
-from forkdiv.report.lines import draw_line, dress_k
-from forkdiv.report.panels import Panel, near_rows
+from forkdiv.report.lines import draw_line, dress_k, handles, legend
+from forkdiv.report.panels import Panel, looks, near_rows, only_near
 from forkdiv.report.plot import Plot, Rows
+from forkdiv.report.section import Content, Legend, Plots, Section, TableView, note, paragraph
 from forkdiv.report.tables import Table
 
 
@@ -20,6 +21,27 @@ def told(grid: Grid) -> list[Cell]:
     then is pass@k."""
     cells = [cell for cell in grid.cells if cell.distinct_at]
     return [] if all(map(_is_pass_at, cells)) else cells
+
+
+def content(summary: Summary, grid: Grid) -> Content | None:
+    solutions = table(grid)
+    if not solutions.rows:
+        return None
+    lines_drawn = looks(grid)
+    return [
+        paragraph(
+            "How many different correct solutions to expect among k samples of one problem. pass@k "
+            "needs only one and cannot see the others disappear."
+        ),
+        Legend(partial(legend, "distinct-legend", lines_drawn)),
+        note(
+            f"Mean over the problems, with {grid.percent} intervals at each k alone. A long-dashed "
+            "line is the number of solutions there are, where the task lists them.",
+            only_near(grid),
+        ),
+        *Plots.of("distinct", plots(grid), handles(lines_drawn)),
+        TableView(solutions, "Distinct correct solutions", "distinct"),
+    ]
 
 
 def plots(grid: Grid) -> Rows:
@@ -104,3 +126,6 @@ def _spoken(grid: Grid, panel: Panel, ks: Sequence[int]) -> str:
         said += [f"{look['label']} {found.value:.2f}"] if found else []
     where = f"{subset_title(panel.subset)}, {panel.caption}"
     return f"Distinct correct solutions among {ks[-1]} samples, {where}. {'; '.join(said)}."
+
+
+SECTION = Section("Distinct solutions", content)

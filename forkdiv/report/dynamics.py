@@ -11,9 +11,10 @@ from matplotlib.axes import Axes
 
 from forkdiv.core.results import Cell, Summary
 from forkdiv.report.grid import Estimate, Grid, subset_title
-from forkdiv.report.lines import draw_line
-from forkdiv.report.panels import Panel, near_rows
+from forkdiv.report.lines import draw_line, handles, legend
+from forkdiv.report.panels import Panel, looks, near_rows, only_near
 from forkdiv.report.plot import Plot, Rows
+from forkdiv.report.section import Content, Legend, Plots, Section, TableView, note, paragraph
 from forkdiv.report.setting import Setting
 from forkdiv.report.tables import Table, change_said, pass_said
 
@@ -60,6 +61,21 @@ class Dynamics:
         place = (setting, panel.temperature, panel.subset, k)
         known = _known({at: grid.change(*place) for at, grid in self.grids.items()})
         return {0.0: Estimate(0.0, 0.0, 0.0)} | known if known else {}
+
+
+def content(summary: Summary, grid: Grid) -> Content | None:
+    checkpoints = Dynamics.of(summary, grid)
+    if not checkpoints:
+        return None
+    lines_drawn = looks(grid)
+    unit = summary.unit or "epoch"
+    return [
+        paragraph(f"Every saved checkpoint, judged like the last one; {unit} 0 is the base."),
+        Legend(partial(legend, "dynamics-legend", lines_drawn)),
+        note(f"Bands are {grid.percent} intervals at each point alone.", only_near(grid)),
+        *Plots.of("dynamics", plots(checkpoints), handles(lines_drawn), layout="four"),
+        TableView(table(checkpoints), f"pass@k and its change by {unit}", "dynamics"),
+    ]
 
 
 def plots(found: Dynamics) -> Rows:
@@ -151,3 +167,6 @@ def _spoken(found: Dynamics, panel: Panel, k: int, is_change: bool) -> str:
     what = f"{'Change in ' * is_change}pass@{k} by {found.unit}"
     where = f"{subset_title(panel.subset)}, {panel.caption}"
     return f"{what}, {where}. {'; '.join(said) or 'No valid result'}."
+
+
+SECTION = Section("When it was lost", content)

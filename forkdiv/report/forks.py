@@ -9,16 +9,19 @@ from typing import Any, Literal
 
 import matplotlib
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from forkdiv.core.results import AtForks, ForkDepth
+from forkdiv.core.results import AtForks, ForkDepth, Summary
 from forkdiv.report.grid import ALL, Grid, as_estimate, nearest_1, subset_title, thinned
 from forkdiv.report.lines import drawn_key
-from forkdiv.report.panels import drawn_subsets
+from forkdiv.report.panels import drawn_subsets, only_near
 from forkdiv.report.plot import Plot, Rows, room_for
+from forkdiv.report.section import Content, Legend, Plots, Section, TableView, note, paragraph
 from forkdiv.report.setting import Setting
-from forkdiv.report.svg import Legend, hover
+from forkdiv.report.svg import Legend as Entries
+from forkdiv.report.svg import hover
 from forkdiv.report.tables import Table
 
 MOST_MODELS, MOST_FORKS = 9, 6
@@ -82,6 +85,38 @@ class Forks:
         return [one for forks in self.at_forks(model, whole) for one in forks.depths]
 
 
+def content(summary: Summary, grid: Grid) -> Content | None:
+    found = Forks.of(grid)
+    if not found:
+        return None
+    over_seeds = "Small dots are seeds, large ones their mean; a bar is the interval of one seed."
+    return [
+        paragraph(
+            Markup(
+                "What the models do where a response must choose a branch, read from their "
+                "probabilities instead of from samples. A model that is right no more often than "
+                "chance but has little entropy left is <b>sure without reason</b>: it tries the "
+                "same branch again and again, and more samples do not help."
+            )
+        ),
+        note(
+            "Dashed lines: the accuracy of choosing blindly, and the entropy of giving every "
+            "branch the same probability. Shares are the branches' probabilities from the largest "
+            "to the smallest, averaged over the problems.",
+            over_seeds if len(grid.seeds) > 1 else "",
+            only_near(grid),
+        ),
+        *Plots.of("forks", plots(found)),
+        Legend(fate_legend),
+        *Plots.of("where_lost", fate_plots(found), fate_handles()),
+        note(
+            "“Lost at the fork” is what would stay unsolved even if everything between the forks "
+            "went right; “lost after the fork” is the rest."
+        ),
+        TableView(table(found), "The forks in numbers", "forks"),
+    ]
+
+
 def plots(found: Forks) -> Rows:
     """One row per fork: accuracy, entropy, shares of the branches."""
     several = len({depth for depth, _ in found.forks}) > 1
@@ -115,7 +150,7 @@ def fate_plots(found: Forks) -> Rows:
     return [(f"Where coverage went, at k={k}", plots)]
 
 
-def fate_legend() -> Legend:
+def fate_legend() -> Entries:
     """Name and picture of every part."""
 
     def draw(style: dict[str, Any], axes: Axes) -> None:
@@ -287,3 +322,6 @@ _COLUMNS: Sequence[tuple[str, Values, Callable[[Forks, Fork, Axes], None]]] = (
     ("entropy over the branches, nats", lambda one: [one.entropy], _draw_entropy),
     ("probability of each branch", lambda one: one.shares, _draw_shares),
 )
+
+
+SECTION = Section("At the forks", content)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import matplotlib
@@ -15,8 +16,10 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from forkdiv.core.results import Summary
 from forkdiv.report.grid import Grid, cut, estimate, signed, subset_title
-from forkdiv.report.panels import drawn_subsets
+from forkdiv.report.panels import drawn_subsets, left_out_of_heat
+from forkdiv.report.section import Content, Html, Plots, Section, note
 from forkdiv.report.setting import Setting, title
 from forkdiv.report.svg import STYLE, Panels, hover, merged, svg
 
@@ -31,6 +34,29 @@ class HeatMap:
     title: str
     row_title: str
     rows: Sequence[tuple[str, Setting, str]]
+
+
+def content(summary: Summary, grid: Grid) -> Content:
+    return [
+        note(
+            "Fine-tuned minus base on the same problems: blue is above the base, red below. A star "
+            f"and bold print mark a change whose {grid.percent} interval excludes 0. Each interval "
+            "stands alone, so among many cells a few stars come by chance.",
+            left_out_of_heat(grid),
+        ),
+        Html(partial(_legend, grid)),
+        Plots(
+            "delta_heatmap",
+            partial(pictures, grid),
+            partial(figure, grid),
+            layout="wide" if is_wide(grid) else "",
+        ),
+    ]
+
+
+def _legend(grid: Grid) -> Markup:
+    caption = "<figcaption>change to the base</figcaption>"
+    return Markup('<figure class="bar">' + caption + "{}</figure>").format(colour_bar(grid))
 
 
 def layout(grid: Grid) -> list[HeatMap]:
@@ -174,3 +200,6 @@ def _spoken(grid: Grid, one: HeatMap, k: int) -> str:
     rows = f", rows by {one.row_title}" if one.row_title else ""
     where = f"Change of pass@{k} to the base, {one.title}{rows}"
     return f"{where}. {'; '.join(said) or 'No valid result'}."
+
+
+SECTION = Section("Change to the base", content)

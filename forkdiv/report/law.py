@@ -5,9 +5,38 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from forkdiv.core.results import Interval, Law
+from markupsafe import Markup
+
+from forkdiv.core.results import Interval, Law, Summary
 from forkdiv.report.grid import Grid, as_estimate, signed
+from forkdiv.report.section import Content, Section, TableView, note, paragraph
 from forkdiv.report.tables import Table
+
+
+def content(summary: Summary, grid: Grid) -> Content | None:
+    fits = table(grid)
+    if not fits:
+        return None
+    return [
+        paragraph(
+            Markup(
+                "pass@k is close to exp(a·k<sup>b</sup>) with a and b below 0; fitted to the k "
+                "that were measured, it says what more samples might give. That is a guess about "
+                "samples nobody drew. Its limits are those of other problems and other samples "
+                "<em>if the law holds</em>; how wrong the law itself is, they do not say, and the "
+                "check below does, as far as the samples reach."
+            ),
+            worst(grid),
+            without(grid),
+        ),
+        TableView(fits, f"The coverage law of each cell, with {grid.percent} limits", "law"),
+        note(
+            "“k=56 from 8” is a check: fitted to 8 of each problem's samples, drawn at random, it "
+            "predicts pass@56, which the 56 samples that it did not see measured. Off by: "
+            "predicted minus measured. “beta” is another way: the chances of the problems follow "
+            "a beta distribution, fitted to the counts of right samples by maximum likelihood."
+        ),
+    ]
 
 
 def table(grid: Grid) -> Table | None:
@@ -96,3 +125,6 @@ def _predicted(predictions: Mapping[int, Interval], asked: list[int]) -> list[st
 
 def _overlap(one: Interval, other: Interval) -> bool:
     return one.low <= other.high and other.low <= one.high
+
+
+SECTION = Section("Beyond the samples drawn", content)

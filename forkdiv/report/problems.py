@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from forkdiv.core.results import Cell, ChangedProblem, Shrinkage
+from markupsafe import Markup
+
+from forkdiv.core.results import Cell, ChangedProblem, Shrinkage, Summary
 from forkdiv.core.results import Side as Counted
 from forkdiv.report.grid import ALL, Grid, cut, nearest_1
+from forkdiv.report.html import rendered
+from forkdiv.report.section import Content, Html, Section, paragraph
 from forkdiv.report.setting import Setting
 
 MOST_TEXT = 4_000  # characters of one text: a response may fill a model's whole context
@@ -73,6 +78,25 @@ class Model:
     groups: Sequence[Group]
 
 
+def content(summary: Summary, grid: Grid) -> Content | None:
+    listed = models(grid)
+    if not listed:
+        return None
+    return [
+        paragraph(
+            Markup(
+                "Problems that the base solves more often than not in k tries and the fine-tuned "
+                "model does not, and the other way round; the largest differences first. "
+                '<span class="clear">clear</span> marks those whose two counts differ by more than '
+                "chance allows, even among so many problems (Fisher's exact test, 5% false "
+                "discoveries)."
+            ),
+            left_out(grid),
+        ),
+        Html(partial(rendered, "problems.html.j2", problems=listed)),
+    ]
+
+
 def models(grid: Grid) -> list[Model]:
     """Every setting's model, on all problems, at the temperature nearest 1, of the first seed.
     Together they show at most MOST_OF_ALL characters."""
@@ -136,3 +160,6 @@ def _side(name: str, counted: Counted) -> Side:
     texts = (("right", counted.right), ("wrong", counted.wrong))
     samples = [(kind, None if text is None else Text.of(text)) for kind, text in texts]
     return Side(name, counted.correct, counted.n, samples)
+
+
+SECTION = Section("Problems gained and lost", content)

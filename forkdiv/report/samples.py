@@ -8,7 +8,7 @@ from pathlib import Path
 from forkdiv.core.results import ShownProblem, ShownResponse, ShownSamples
 from forkdiv.core.store import write_text
 from forkdiv.report.grid import cut
-from forkdiv.report.page import rendered
+from forkdiv.report.html import rendered
 
 PAGE = "samples.html"
 MOST_OF_ALL = 5_000_000  # characters on the page: a phone must open it

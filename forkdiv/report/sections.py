@@ -1,79 +1,99 @@
-"""The table of every section, and the rows of it that a reader sees at once."""
+"""Every section of the report, in the order of the page. A new section is a module with a
+`Section` and a line here.
+
+An installed package adds a section by an entry point of the group `forkdiv.report_sections`; the
+page shows it before "All numbers".
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 
+from forkdiv.core.config.open_list import OpenList, load_object
+from forkdiv.core.errors import refuse
 from forkdiv.core.results import Summary
-from forkdiv.report import decoders, distinct, dynamics, forks, law, shrinkage, tables
-from forkdiv.report.dynamics import Dynamics
-from forkdiv.report.forks import Forks
-from forkdiv.report.glance import few_ks
-from forkdiv.report.grid import Grid, nearest_1, subset_title
-from forkdiv.report.tables import OPEN_ROWS, First, Table
+from forkdiv.report.grid import Grid
+from forkdiv.report.section import Content, Download, Plots, Section, TableView
 
-MOST_FIRST = 24
-LEFT_OUT = ("temperature", "seed", "subset", "fork")  # where they do not differ
+FINDINGS = {
+    "curves": "forkdiv.report.curves:SECTION",
+    "change": "forkdiv.report.heatmap:SECTION",
+    "shrinkage": "forkdiv.report.shrinkage:SECTION",
+    "dynamics": "forkdiv.report.dynamics:SECTION",
+    "forks": "forkdiv.report.forks:SECTION",
+    "distinct": "forkdiv.report.distinct:SECTION",
+    "problems": "forkdiv.report.problems:SECTION",
+    "decoders": "forkdiv.report.decoders:SECTION",
+    "best": "forkdiv.report.best:SECTION",
+    "majority": "forkdiv.report.majority:SECTION",
+    "modes": "forkdiv.report.modes:SECTION",
+    "law": "forkdiv.report.law:SECTION",
+}
+REFERENCE = {
+    "numbers": "forkdiv.report.numbers:SECTION",
+    "losses": "forkdiv.report.losses:SECTION",
+    "exact": "forkdiv.report.exact:SECTION",
+    "made": "forkdiv.report.made:SECTION",
+}
+SECTIONS: OpenList[object] = OpenList("section", __name__, "forkdiv.report_sections")
 
-
-def of_sections(summary: Summary, grid: Grid) -> dict[str, Table | None]:
-    """By section; None where the summary knows nothing of it."""
-    over, at_forks = Dynamics.of(summary, grid), Forks.of(grid)
-    solutions = distinct.table(grid)
-    told: dict[str, Table | None] = {
-        "shrinkage": shrinkage.table(grid),
-        "dynamics": dynamics.table(over) if over else None,
-        "forks": forks.table(at_forks) if at_forks else None,
-        "distinct": solutions if solutions.rows else None,
-        "best": decoders.best(summary, grid),
-        "majority": decoders.majority(grid),
-        "modes": tables.modes(grid),
-        "law": law.table(grid),
-        "numbers": tables.numbers(grid),
-    }
-    whole: dict[str, Table | None] = {
-        "decoders": tables.of_decoders(summary),
-        "losses": tables.losses(grid),
-        "exact": tables.agreements(grid),
-        "long": tables.long(grid),
-    }
-    return {name: one and read_first(grid, one) for name, one in told.items()} | whole
+for _name, _place in (FINDINGS | REFERENCE).items():
+    SECTIONS.register(_name, partial(load_object, _place))
 
 
-def read_first(grid: Grid, table: Table) -> Table:
-    """The table with what to read first: the rows at the temperature nearest 1; of them, where
-    they are many, those on all problems. Columns in which these do not differ are left out, so
-    that a phone can show the others; what they hold is said."""
-    rows, said = table.rows, []
-    near = f"{nearest_1(grid.temperatures):g}" if grid.temperatures else ""
-    whole = grid.subsets[0] if grid.subsets else ""
-    for column, wanted, words in (
-        ("temperature", near, f"at temperature {near}"),
-        ("subset", whole, f"on {subset_title(whole)}"),
-    ):
-        if column not in table.header:
-            continue
-        at = table.header.index(column)
-        if len(rows) > OPEN_ROWS:
-            rows = [row for row in rows if row[at] == wanted]
-        said += [words] if rows and {row[at] for row in rows} == {wanted} else []
-    if not rows or len(rows) > MOST_FIRST:
-        return table
-    hidden = _between(grid) if table.header[-1] == "unparsable" else set()
-    kept = [
-        at
-        for at, name in enumerate(table.header)
-        if name not in hidden and (name not in LEFT_OUT or len({row[at] for row in rows}) > 1)
+@dataclass(frozen=True)
+class Shown:
+    """A section that the page shows; `name` is the id of its heading."""
+
+    name: str
+    title: str
+    parts: Content
+
+
+def shown_sections(summary: Summary, grid: Grid) -> list[Shown]:
+    """The sections that the summary has results for, in the order of the page.
+
+    Raises UserError where a name holds something other than a Section, or where two sections
+    write the same file.
+    """
+    shown = []
+    for name in ordered_names():
+        section = SECTIONS.get(name)
+        if not isinstance(section, Section):
+            raise refuse(
+                f"the section {name} of the report is not a Section",
+                type(section).__name__,
+                "an instance of forkdiv.report.section.Section",
+                f"correct the entry point {name} of the group forkdiv.report_sections",
+            )
+        parts = section.content(summary, grid)
+        if parts is not None:
+            shown.append(Shown(name, section.title, parts))
+    _check_files(shown)
+    return shown
+
+
+def ordered_names() -> list[str]:
+    """The names of all sections; those of installed packages stand before "numbers"."""
+    names = SECTIONS.names()
+    return [
+        *(name for name in names if name not in REFERENCE),
+        *(name for name in names if name in REFERENCE),
     ]
-    first = First(
-        [table.header[at] for at in kept],
-        [[row[at] for at in kept] for row in rows],
-        "".join(f", {one}" for one in said),
-    )
-    return replace(table, first=first)
 
 
-def _between(grid: Grid) -> set[str]:
-    """The columns of the k that a reader need not see at once."""
-    few = few_ks(grid.ks)
-    return {f"{word}{k}" for k in grid.ks if k not in few for word in ("pass@", "change at ")}
+def _check_files(shown: Sequence[Shown]) -> None:
+    parts = [part for section in shown for part in section.parts]
+    files = [f"{part.name}.png" for part in parts if isinstance(part, Plots)]
+    files += [f"{part.name}.csv" for part in parts if isinstance(part, TableView | Download)]
+    for file, count in Counter(files).items():
+        if count > 1:
+            raise refuse(
+                "two sections of the report write the same file",
+                file,
+                "a name of its own for every Plots, TableView and Download",
+                "rename one of them",
+            )

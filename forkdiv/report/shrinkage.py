@@ -5,19 +5,57 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from forkdiv.core.results import Cell, Shrinkage
+from forkdiv.core.results import Cell, Shrinkage, Summary
 from forkdiv.report.glance import crossing_text
 from forkdiv.report.grid import Grid, as_estimate, nearest_1, signed, subset_title, thinned
 from forkdiv.report.lines import draw_line, dress_k, known
 from forkdiv.report.panels import drawn_subsets, looks
 from forkdiv.report.plot import Plot, Rows
+from forkdiv.report.section import Content, Plots, Section, TableView, note, paragraph
 from forkdiv.report.setting import Setting
 from forkdiv.report.tables import Table
 
 MOST_SETTINGS, MOST_PLOTS = 12, 24
 COLOUR = "#0072B2"
+
+
+def content(summary: Summary, grid: Grid) -> Content | None:
+    crossings = table(grid)
+    if not crossings:
+        return None
+    over_seeds = (
+        "Over several seeds the lighter one is widened for the number of k (Bonferroni), which is "
+        "cautious; each seed has a diamond of its own."
+    )
+    return [
+        paragraph(
+            Markup(
+                "Fine-tuning often gains at small k and loses at large k. <b>k*</b> is where the "
+                "one turns into the other: from there on the base, sampled as often, solves more. "
+                "A diamond on the line of no change marks it, a thick bar its {} interval."
+            ).format(grid.percent)
+        ),
+        note(
+            f"The change to the base at each k: the darker band is its {grid.percent} interval at "
+            "that k alone, the lighter one holds for all k at once.",
+            over_seeds if len(grid.seeds) > 1 else "",
+            left_out(grid),
+        ),
+        *Plots.of("shrinkage", plots(grid)),
+        note(
+            "“Resamples with a k*” are the bootstrap resamples of the problems in which gain turns "
+            "into loss within the k measured: near 100% it is sure that there is a k*. The largest "
+            "loss has limits for all k at once. A problem is lost where the base is more likely "
+            "than not to solve it in k tries and the fine-tuned model is not; gained the other way "
+            "round."
+        ),
+        TableView(
+            crossings, "Where gain turns into loss, and how large the loss gets", "shrinkage"
+        ),
+    ]
 
 
 def plots(grid: Grid) -> Rows:
@@ -135,3 +173,6 @@ def _spoken(grid: Grid, setting: Setting, temperature: float, subset: str) -> st
     values = [f"{signed(one.value, 2)} at k={k}" for k, one in found.items() if one]
     where = f"Change in pass@k against k, {setting.label}, {subset_title(subset)}"
     return f"{where}. {', '.join(values) or 'No valid result'}."
+
+
+SECTION = Section("Where gain turns into loss", content)

@@ -23,7 +23,7 @@ from forkdiv.core.config.study import DecoderConfig
 from forkdiv.core.errors import InvalidResult, refuse
 from forkdiv.core.gc_pause import gc_paused
 from forkdiv.core.records import Finish
-from forkdiv.models.checkpoint import Checkpoint, check_tensors, read_config, same_shape
+from forkdiv.models.checkpoint import Checkpoint, check_tensors, read_config, share_engine
 from forkdiv.sample import sample_trees
 from forkdiv.sample.engine_settings import (
     EngineSpec,
@@ -224,7 +224,7 @@ class WarmEngine:
     async def _expected(self, checkpoint: Checkpoint) -> Sequence[np.ndarray]:
         """Returns the log-probabilities (vocabulary,) of the saved files for each proof prompt.
         Raises UserError for an unsuitable checkpoint, before the engine is changed."""
-        if not same_shape(checkpoint.path, self.spec.shape_of):
+        if not share_engine(checkpoint.path, self.spec.shape_of):
             raise refuse(
                 f"the checkpoint {checkpoint.path} has another architecture or tokenizer than "
                 "this engine",

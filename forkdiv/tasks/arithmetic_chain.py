@@ -22,11 +22,11 @@ Its forward trace, which chooses between k and s, and its reverse trace:
     The answer is \boxed{-21}.             4. u = 14, so j = 14 - 35 = -21.
                                            The answer is \boxed{-21}.
 
-Unsigned, no equation carries a mark, and nothing short of following the chains to their ends
-tells which first step leads to the target. Reverse traces meet no choice at all.
+In an unsigned problem no equation has a mark, and only following the chains to their ends shows
+which first step leads to the target. Reverse traces have no choice to make.
 
-Equations are listed one by one and shuffled. The published generator lists the target chain's
-first equation first: `position_leak` does so too, to show that the fork is then no fork.
+Equations are listed in random order. The published generator lists the target chain's first
+equation first; `position_leak` does the same, to show that this gives the right branch away.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ SIGNED, UNSIGNED = "signed", "unsigned"
 FORWARD, REVERSE = "forward", "reverse"
 MARK = " (*)"
 
-# Why an answer is wrong (lost at the fork, or elsewhere) or cannot be read.
+# Reasons why an answer is wrong (at the fork or elsewhere) or cannot be parsed.
 OTHER_END = "the value of another chain's end"
 OTHER_VALUE = "another value"
 NO_BOX = "no boxed answer"
@@ -99,7 +99,7 @@ class ArithmeticChainConfig(TaskConfig):
 
 
 class ArithmeticChain(Task):
-    """The task; see the module's head for a problem."""
+    """The task; the module docstring shows a problem."""
 
     config_class = ArithmeticChainConfig
     config: ArithmeticChainConfig
@@ -112,46 +112,46 @@ class ArithmeticChain(Task):
         super().__init__(config)
         self.notes = (LEAK_NOTE,) if config.position_leak else ()
         self._space = GraphSpace(config.chains, config.length, 1, 1, config.names)
-        # all names as long as one another: where `b` and `b1` both occur, one begins the other
+        # all names have the same length: `b` would be a prefix of `b1`
         self._suffix = "0" if config.names > 26 else ""
 
     def available(self, split: str) -> int:
-        """Ways to link the variables and choose the target, times the split's share: other
-        constants or another value of the root make no new problem."""
+        """Returns the number of chain structures with a target, times the split's share; problems
+        that differ only in constants or the root's value count once."""
         return self._space.available(split)
 
     def heldout(self, split: str, count: int | None = None) -> list[Problem]:
         """Half signed, half unsigned."""
-        wanted = even_count(self, split, count)
-        graphs = enumerate(self._space.draw(split, wanted, self.config.seed))
+        requested = even_count(self, split, count)
+        graphs = enumerate(self._space.draw(split, requested, self.config.seed))
         return [
             self._problem(graph, split, self.subsets[i % 2], derive("numbers", split, graph.key))
             for i, graph in graphs
         ]
 
     def sft_examples(self, config: DatasetConfig) -> Iterator[Example]:
-        """One example a problem. Neither knob moves the other: directions do not depend on the
-        density, nor marks on the direction. Both shares are exact over all problems; where
-        directions are mixed, the density among forward traces is off by a few at most.
+        """One example per problem. Directions do not depend on the fork density, nor marks on the
+        direction. Both shares are exact over all problems; with mixed directions, the density
+        among forward traces deviates by a few problems at most.
         """
         count, seed = self.examples(config), config.seed
         unsigned = chosen(count, config.fork_density, f"density/{seed}")
-        told_forward = round(count * config.direction)
+        forward = round(count * config.direction)
         for i, graph in enumerate(self._space.draw("train", count, seed)):
-            mode = FORWARD if spread(unsigned.rank(i), count) < told_forward else REVERSE
+            mode = FORWARD if spread(unsigned.rank(i), count) < forward else REVERSE
             subset = UNSIGNED if i in unsigned else SIGNED
             problem = self._problem(graph, "train", subset, derive("numbers", seed, graph.key))
             trace = _trace(System(problem.facts), mode)
             yield example(problem, trace, self.forks(problem, trace.text) or ())
 
     def solutions(self, problem: Problem) -> list[Trace]:
-        """The chain told forwards and backwards; the same may be said in other words."""
+        """The forward and the reverse trace; other wordings can be correct, too."""
         system = System(problem.facts)
         return [_trace(system, mode) for mode in (FORWARD, REVERSE)]
 
     def forks(self, problem: Problem, text: str) -> list[Fork] | None:
-        """The first step of a forward response; a reverse one has no choice to make. None where
-        the first step is neither."""
+        """The first step of a forward response; a reverse response has no fork. None if the first
+        step is neither."""
         system = System(problem.facts)
         step = system.first_step(text)
         mode = _mode(system, step)
@@ -162,8 +162,8 @@ class ArithmeticChain(Task):
         return [Fork(step.start(1), branches, (right,), problem.subset == SIGNED)]
 
     def verify(self, problem: Problem, text: str) -> Verdict:
-        r"""Reads the last `\boxed{}`: a plain integer, with spaces, dollar signs or leading zeros
-        around it or not. The steps do not count here; `check_trace` reads them."""
+        r"""Reads the last `\boxed{}`: an integer, optionally with spaces, dollar signs or leading
+        zeros. The steps are not checked here; `check_trace` does that."""
         system = System(problem.facts)
         mode = _mode(system, system.first_step(text))
         box = last_box_or_none(text)
@@ -181,7 +181,7 @@ class ArithmeticChain(Task):
         return Verdict(Outcome.WRONG, answer, OTHER_END if answer in ends else OTHER_VALUE, mode)
 
     def check_trace(self, problem: Problem, text: str) -> str | None:
-        """None where every line of a trace in this task's own form is right, else what is not."""
+        """Returns the first error in a trace written in this task's form, or None."""
         return System(problem.facts).check(text)
 
     def canaries(self) -> list[tuple[Problem, str, Outcome]]:
@@ -205,8 +205,8 @@ class ArithmeticChain(Task):
         return canaries
 
     def _problem(self, graph: Graph, split: str, subset: str, random: Random) -> Problem:
-        """The graph's edges as equations. Which chain is the right one is the graph's alone, and
-        chance decides the numbers and the listing without regard to it."""
+        """Returns the graph's edges as equations. The graph alone decides which chain is right;
+        numbers and order are drawn independently of it."""
         paths = [[self._name(node) for node in path] for path in graph.stages[0].paths()]
         root, target = paths[0][0], paths[0][-1]
         value = random.randint(self.config.low, self.config.high)
@@ -235,10 +235,10 @@ class ArithmeticChain(Task):
         return Problem(f"{graph.key}-{target}-{subset}", split, subset, prompt, facts)
 
     def _steps(self, random: Random) -> list[list[tuple[str, int]]]:
-        """Operations and constants for every chain, no two chains changing the root's value by
-        the same: the answer tells the chain.
+        """Returns operations and constants of every chain. No two chains change the root's value by
+        the same amount, so the answer identifies the chain.
 
-        Shuffled at the end, since a chain drawn later is likelier to change it by much.
+        Shuffled at the end: a chain drawn later tends to have a larger change.
         """
         low, high = self.config.low, self.config.high
         chains: dict[int, list[tuple[str, int]]] = {}
@@ -273,7 +273,7 @@ def _prompt(
 
 
 def _mode(system: System, step: re.Match[str] | None) -> str:
-    """How a response is told, by its first step."""
+    """Returns the mode of a response, judged by its first step."""
     if step is None:
         return ""
     if step[1] == system.target:

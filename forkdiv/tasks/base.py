@@ -1,4 +1,4 @@
-"""What every task offers: problems by split, their correct traces, forks, and a verifier."""
+"""The interface of a task: problems by split, their correct responses, forks, and a verifier."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ SPLITS = ("pretrain", "train", "validation", "test")
 class Task(ABC):
     """A source of problems with exact verdicts.
 
-    A problem belongs to exactly one split by its content, never by its position, so that
-    no sizes, seeds or knobs can put one problem into two splits.
+    The content of a problem decides its split, so no size, seed or setting can put a problem into
+    two splits.
     """
 
-    # the class of its settings
+    # the class of the task's settings
     config_class: ClassVar[type[TaskConfig]]
 
-    # the fields of DatasetConfig that shape this task's data, beside examples and seed
+    # the fields of DatasetConfig that shape this task's data, besides examples and seed
     knobs: frozenset[str] = frozenset()
-    # whether `solutions` lists every correct response there is
+    # whether `solutions` lists every correct response
     exhaustive: bool = False
-    # whether responses can be judged
+    # whether responses can be graded
     graded: bool = True
-    # whether a verdict on a wrong response says which answer it gave
+    # whether a verdict on a wrong response contains the answer (needed for majority votes)
     votes: bool = True
-    # whether `solutions` shows every valid branch of every fork
+    # whether `solutions` covers every valid branch of every fork
     enumerates: ClassVar[bool] = False
-    # the parts of the held-out problems that results are given for, in equal shares
+    # the subsets of the held-out problems with results of their own, of equal size
     subsets: Sequence[str] = ()
-    # problems of each split where a config names no number
+    # the default number of problems of each split
     sizes: Mapping[str, int]
-    # of the data this task makes, and what a reader of it must know
+    # licence of the data that the task generates, and notes for its dataset card
     licence: str = GENERATED
     notes: Sequence[str] = ()
 
@@ -49,76 +49,78 @@ class Task(ABC):
         self.config = config
 
     def identity(self) -> dict[str, Any]:
-        """What the task contributes to the identity of what is made of it."""
+        """Returns the task's part of the identity of results that depend on it."""
         return self.config.model_dump()
 
     def vocabulary(self) -> list[str]:
-        """Every token text of prompts and responses, for a word-level tokenizer; empty where
-        the task is in plain language and any tokenizer will do."""
+        """Returns all words of prompts and responses, for a word-level tokenizer; empty for a task
+        in plain language, which works with any tokenizer."""
         return []
 
     @abstractmethod
     def available(self, split: str) -> int:
-        """How many different problems the split has, about."""
+        """Returns the approximate number of distinct problems of the split."""
 
     @abstractmethod
     def heldout(self, split: str, count: int | None = None) -> list[Problem]:
-        """`count` problems (None: the task's own number), the same for every dataset setting,
-        `subsets` in equal parts; a longer list begins with the shorter.
+        """Returns `count` problems (None: the task's default), with `subsets` of equal size.
 
-        Raises UserError where the split has fewer.
+        They do not depend on dataset settings, and a longer list starts with the shorter list.
+        Raises UserError if the split has fewer problems.
         """
 
     def sft_examples(self, config: DatasetConfig) -> Iterator[Example]:
-        """Fine-tuning examples, those of one problem one after the other.
+        """Yields fine-tuning examples; those of one problem are consecutive.
 
-        Raises UserError where the task cannot supply them.
+        Raises UserError if the task cannot provide them.
         """
         raise self._evaluates_only("fine-tuning data")
 
     def walk_examples(self, config: PretrainConfig, separator: str) -> Iterator[Example]:
-        """Examples for a base model: random walks that heed neither sign nor target."""
+        """Yields examples for a base model: random walks that ignore signs and targets."""
         raise self._evaluates_only("random walks for a base model")
 
     @abstractmethod
     def solutions(self, problem: Problem) -> list[Trace]:
-        """Correct responses; every one there is where the task is `exhaustive`."""
+        """Returns correct responses; all of them if the task is `exhaustive`."""
 
     def forks(self, problem: Problem, text: str) -> list[Fork] | None:
-        """The decision points of one correct response, in order; None where the task does not
+        """Returns the decision points of a correct response, in order; None if the task does not
         know them."""
         return None
 
     @abstractmethod
     def verify(self, problem: Problem, text: str) -> Verdict:
-        """Exact verdict for the text of a finished response."""
+        """Returns the exact verdict on the text of a finished response."""
 
     def longest_response(self) -> int | None:
-        """Tokens of the longest correct response, its end token included; None if unknown."""
+        """Returns the length of the longest correct response in tokens, with its end token; None
+        if unknown."""
         return None
 
     def canaries(self) -> list[tuple[Problem, str, Outcome]]:
-        """Responses whose outcome is known: a grader that misjudges one is not believed."""
+        """Returns responses with known outcomes, to check the grader before its verdicts are
+        used."""
         return []
 
     def unavailable(self) -> str | None:
-        """Why this machine cannot run the task, or None."""
+        """Returns why this machine cannot run the task, or None."""
         return None
 
     def examples(self, config: DatasetConfig) -> int:
-        """How many examples the config asks for."""
+        """Returns the number of examples that the config requests."""
         if "train" not in self.sizes:
             raise self._evaluates_only("fine-tuning data")
         return config.examples or self.sizes["train"]
 
     def check_knobs(self, config: DatasetConfig) -> None:
-        """Refuse a knob that is set and that this task does not read: it would do nothing."""
+        """Raises UserError for a dataset setting that is set but has no effect on this task."""
         for knob in sorted(DatasetConfig.knobs() - self.knobs):
             if getattr(config, knob) != DatasetConfig.model_fields[knob].default:
                 raise refuse(
-                    f"dataset.{knob} means nothing to this task",
+                    f"dataset.{knob} has no effect on this task",
                     getattr(config, knob),
-                    ", ".join(f"dataset.{one}" for one in sorted(self.knobs)) or "no such knob",
+                    ", ".join(f"dataset.{name}" for name in sorted(self.knobs)) or "its default",
                     f"drop dataset.{knob}, or sweep.{knob}",
                 )
 
@@ -132,42 +134,42 @@ class Task(ABC):
 
 
 def even_count(task: Task, split: str, count: int | None) -> int:
-    """`count` or the task's own number of problems. Raises UserError where the subsets would
-    not be equally large, or the split has fewer."""
-    wanted = count or task.sizes[split]
+    """Returns `count`, or the task's default number of problems. Raises UserError if the subsets
+    would differ in size or the split has fewer problems."""
+    requested = count or task.sizes[split]
     parts = max(len(task.subsets), 1)
-    if wanted % parts:
+    if requested % parts:
         raise refuse(
-            "the held-out problems do not divide evenly over the task's subsets",
-            f"eval.problems={wanted}",
+            "the number of held-out problems must be a multiple of the task's subsets",
+            f"eval.problems={requested}",
             f"a multiple of {parts} ({', '.join(task.subsets)})",
             "correct eval.problems",
         )
-    if wanted > task.available(split):
-        raise too_few(split, wanted, task.available(split))
-    return wanted
+    if requested > task.available(split):
+        raise too_few(split, requested, task.available(split))
+    return requested
 
 
-def no_grader(what: str) -> UserError:
+def no_grader(purpose: str) -> UserError:
     return refuse(
-        f"nothing says which answers are right, so that one cannot {what}",
+        f"a grader is needed to {purpose}",
         "task.grader=none",
         "a grader: exact, numeric, boxed, hash, choice, math or package.module:function",
         "set task.kind=file and task.grader",
     )
 
 
-def too_few(split: str, wanted: int, found: int) -> UserError:
+def too_few(split: str, requested: int, available: int) -> UserError:
     return refuse(
         f"the task has too few distinct problems for the {split} split",
-        f"{wanted} problems asked, {found} found",
-        "fewer problems, or a task with more of them",
-        "lower the count or enlarge the task",
+        f"{requested} problems requested, {available} available",
+        "fewer problems, or task settings that allow more of them",
+        "lower the number of problems or examples, or enlarge the task",
     )
 
 
 def example(problem: Problem, trace: Trace, forks: Sequence[Fork]) -> Example:
-    """The row that teaches `trace` as the response to `problem`."""
+    """Returns the training example with `trace` as the response to `problem`."""
     return Example(
         problem.id,
         problem.prompt,
@@ -181,5 +183,5 @@ def example(problem: Problem, trace: Trace, forks: Sequence[Fork]) -> Example:
 
 
 def derive(*parts: object) -> Random:
-    """A random stream of its own for the named parts; `Random` seeds strings by SHA-512."""
+    """Returns an independent random stream for these parts; `Random` hashes strings by SHA-512."""
     return Random("/".join(map(str, parts)))

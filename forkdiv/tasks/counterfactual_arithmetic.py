@@ -10,7 +10,7 @@ The answer is 86:
     The digits in order give 86.
     The answer is \boxed{86}.
 
-Added by the habit of base ten it would be 88. Sums that come out the same that way are left out.
+Added as in base ten it would be 88. Problems whose sum is the same in both bases are left out.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ DIGITS = "0123456789ABCDEF"
 WORDS = "words"
 SPLIT_BUCKETS = {"validation": range(4), "test": range(4, 16)}
 
-# Why an answer is wrong or cannot be read.
+# Reasons why an answer is wrong or cannot be parsed.
 DECIMAL_SUM = "the base-10 sum"
 DECIMAL_VALUE = "the right sum, written in base 10"
 OTHER_ANSWER = "another answer"
@@ -44,7 +44,7 @@ Pair = tuple[int, int]
 
 
 def in_base(number: int, base: int) -> str:
-    """A number from 0 on in digits, with A for ten."""
+    """Returns a non-negative number as digits of the base, with A for ten."""
     digits = ""
     while number or not digits:
         number, digit = divmod(number, base)
@@ -53,8 +53,9 @@ def in_base(number: int, base: int) -> str:
 
 
 def decimal_sum(first: str, second: str) -> str:
-    """The sum as if both were written in base ten, a digit A worth ten as it is."""
-    return str(sum(10 * DIGITS.index(one[0]) + DIGITS.index(one[1]) for one in (first, second)))
+    """Returns the sum if both numbers are read in base ten (a digit A still counts as ten)."""
+    numbers = (first, second)
+    return str(sum(10 * DIGITS.index(text[0]) + DIGITS.index(text[1]) for text in numbers))
 
 
 class CounterfactualConfig(TaskConfig):
@@ -69,14 +70,14 @@ class CounterfactualConfig(TaskConfig):
     def _some_bases(self) -> Self:
         if not self.bases or len(set(self.bases)) != len(self.bases):
             raise ValueError(
-                f"bases={list(self.bases)}; allowed: one base or more, each once; "
-                "correct task.bases"
+                f"bases must be distinct and not empty: got {list(self.bases)}; allowed: one base "
+                "or more, each once; correct task.bases"
             )
         return self
 
 
 class CounterfactualArithmetic(Task):
-    """The task; see the module's head for a problem."""
+    """The task; the module docstring shows a problem."""
 
     config_class = CounterfactualConfig
     config: CounterfactualConfig
@@ -87,21 +88,22 @@ class CounterfactualArithmetic(Task):
         self.sizes = {"validation": 50 * len(config.bases), "test": 250 * len(config.bases)}
 
     def available(self, split: str) -> int:
-        """As many as the smallest base has, times the bases. a + b and b + a are one problem."""
+        """The number of problems of the base with the fewest, times the number of bases. a + b and
+        b + a are one problem."""
         if split not in SPLIT_BUCKETS:
             return 0
         return len(self.config.bases) * min(len(self._pairs[split, b]) for b in self.config.bases)
 
     def heldout(self, split: str, count: int | None = None) -> list[Problem]:
-        """The bases in turn. Raises UserError where the split has fewer."""
-        wanted = even_count(self, split, count)
+        """Problems of the bases in turn. Raises UserError if the split has fewer."""
+        requested = even_count(self, split, count)
         bases = self.config.bases
         orders = {
             base: Shuffled(len(self._pairs[split, base]), f"{split}/{base}/{self.config.seed}")
             for base in bases
         }
         problems = []
-        for i in range(wanted):
+        for i in range(requested):
             base = bases[i % len(bases)]
             pair = self._pairs[split, base][orders[base](i // len(bases))]
             problems.append(_problem(base, pair, split))
@@ -126,11 +128,11 @@ class CounterfactualArithmetic(Task):
         return [Trace("\n".join(lines), WORDS)]
 
     def verify(self, problem: Problem, text: str) -> Verdict:
-        r"""Reads the last `\boxed{}` as a number in the problem's base: in upper or lower case,
-        with leading zeros, spaces, dollar signs or the base as a subscript or without.
+        r"""Reads the last `\boxed{}` as a number in the problem's base, in upper or lower case,
+        optionally with leading zeros, spaces, dollar signs or the base as a subscript.
 
-        The two slips into base ten are wrong answers even where they use a digit that the base
-        lacks; anything else with such a digit does not parse.
+        The two typical base-ten answers count as wrong even if they have a digit that the base
+        lacks; any other number with such a digit is unparsable.
         """
         box, facts = last_box_or_none(text), problem.facts
         base = facts["base"]
@@ -167,7 +169,7 @@ class CounterfactualArithmetic(Task):
 
     @cached_property
     def _pairs(self) -> dict[tuple[str, int], list[Pair]]:
-        """Every pair of two-digit numbers, by split and base, the smaller number first."""
+        """All pairs of two-digit numbers by split and base, the smaller number first."""
         pairs: dict[tuple[str, int], list[Pair]] = {
             (split, base): [] for split in SPLIT_BUCKETS for base in self.config.bases
         }
@@ -177,14 +179,14 @@ class CounterfactualArithmetic(Task):
                 if base != 10 and in_base(sum(pair), base) == decimal_sum(first, second):
                     continue
                 bucket = _digest(base, pair)[0] % 16
-                split = next(one for one, buckets in SPLIT_BUCKETS.items() if bucket in buckets)
+                split = next(name for name, buckets in SPLIT_BUCKETS.items() if bucket in buckets)
                 pairs[split, base].append(pair)
         return pairs
 
 
 def _problem(base: int, pair: Pair, split: str) -> Problem:
     first, second = (in_base(number, base) for number in pair)
-    if _digest(base, pair)[1] % 2:  # so that the first is not always the smaller
+    if _digest(base, pair)[1] % 2:  # so that the first number is not always the smaller one
         first, second = second, first
     prompt = (
         f"In base {base} the digits are {DIGITS[:base]}. Calculating in base {base}, what is "

@@ -1,6 +1,6 @@
-r"""Chains of equations over one root variable: told forwards, told backwards, and checked.
+r"""Chains of equations over a root variable: forward and reverse traces, and their check.
 
-Every line can be checked by itself against the equations and the line before it.
+Every line can be checked against the equations and the previous line.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 _STEP = re.compile(r"(?<![A-Za-z0-9_])([a-z][0-9]?)\s*=\s*(?:[a-z][0-9]?|-?[0-9]+)\s*[-+\u2212]")
 _LINE = re.compile(r"[0-9]+\. ([a-z][0-9]?) = ")
 
-# What check says of a trace that is not right.
+# The errors that `check` reports.
 NO_STEP = "does not begin at a child of the root, or at the target"
 NO_EQUATION = "a step is no equation of the problem"
 NO_LINK = "a step does not follow from the one before it"
@@ -48,11 +48,12 @@ class System:
 
     @property
     def first_steps(self) -> list[str]:
-        """The variables to choose from at the root, sorted."""
-        return sorted(one.variable for one in self.by_variable.values() if one.parent == self.root)
+        """The variables defined by the root, sorted: the branches of the fork."""
+        equations = self.by_variable.values()
+        return sorted(equation.variable for equation in equations if equation.parent == self.root)
 
     def chain(self, end: str) -> list[Equation]:
-        """The equations from the root to `end`, in that order."""
+        """Returns the equations from the root to `end`, in that order."""
         chain = []
         while end != self.root:
             chain.append(self.by_variable[end])
@@ -60,20 +61,20 @@ class System:
         return chain[::-1]
 
     def ends(self) -> dict[str, int]:
-        """The value of the last variable of every chain."""
-        parents = {one.parent for one in self.by_variable.values()}
+        """Returns the value of the last variable of every chain."""
+        parents = {equation.parent for equation in self.by_variable.values()}
         return {
-            name: self.value + sum(one.change for one in self.chain(name))
+            name: self.value + sum(equation.change for equation in self.chain(name))
             for name in self.by_variable
             if name not in parents
         }
 
     def first_step(self, text: str) -> re.Match[str] | None:
-        """The first equation with an operation in it, group 1 its left variable."""
+        """Returns the match of the first equation with an operation; group 1 is its variable."""
         return next((m for m in _STEP.finditer(text) if m[1] in self.by_variable), None)
 
     def forward(self) -> str:
-        """From the root to the target, a value a line."""
+        """Returns the trace from the root to the target, with one value per line."""
         value, lines = self.value, []
         for number, step in enumerate(self.chain(self.target), 1):
             value += step.change
@@ -81,7 +82,8 @@ class System:
         return "\n".join([*lines, _answer_line(value)])
 
     def reverse(self) -> str:
-        """From the target to the root, by substitution: every step is determined."""
+        """Returns the trace from the target to the root by substitution; every step is
+        determined."""
         first, *others = reversed(self.chain(self.target))
         lines = [f"1. {first}."]
         offset = first.change
@@ -92,8 +94,8 @@ class System:
         return "\n".join([*lines, _answer_line(self.value + offset)])
 
     def check(self, text: str) -> str | None:
-        """What is not right about a trace, in one of a few fixed texts; None where every line
-        of it is right. Stricter than a verdict, which reads the answer alone."""
+        """Returns the first error of a trace as one of a few fixed texts, or None if every line is
+        right. Stricter than a verdict, which checks the answer only."""
         first = _LINE.match(text)
         *lines, answer = text.split("\n")
         if first and first[1] == self.target:
@@ -125,8 +127,8 @@ class System:
                 return NO_EQUATION
             if step.variable != at:
                 return NO_LINK
-            told = f"1. {step}." if number == 1 else self._substitution(number, step, offset)
-            if line != told:
+            expected = f"1. {step}." if number == 1 else self._substitution(number, step, offset)
+            if line != expected:
                 return MISTAKE
             at, offset = step.parent, offset + step.change
         if at != self.root:
@@ -136,15 +138,15 @@ class System:
         return None if answer == _answer_line(self.value + offset) else OTHER_ANSWER
 
     def _step(self, line: str) -> Equation | None:
-        """The equation of the problem that a line begins with."""
-        named = _LINE.match(line)
-        step = self.by_variable.get(named[1]) if named else None
+        """Returns the equation of the problem at the beginning of a line, or None."""
+        match = _LINE.match(line)
+        step = self.by_variable.get(match[1]) if match else None
         return step if step and str(step) in line else None
 
     def _substitution(self, number: int, step: Equation, offset: int) -> str:
-        own = f"{step.parent} {step.operation} {step.constant}"
-        both = f"{step.parent} {_term(offset + step.change)}"
-        return f"{number}. {step}, so {self.target} = {own} {_term(offset)} = {both}."
+        inserted = f"{step.parent} {step.operation} {step.constant}"
+        simplified = f"{step.parent} {_term(offset + step.change)}"
+        return f"{number}. {step}, so {self.target} = {inserted} {_term(offset)} = {simplified}."
 
     def _insertion(self, number: int, offset: int) -> str:
         total = f"{self.value} {_term(offset)} = {self.value + offset}"

@@ -1,16 +1,16 @@
-"""Graph branching: forks in a row, arms that look alike, a target at the end of the right ones.
+"""Graph branching: consecutive forks with indistinguishable arms; valid arms lead to the target.
 
 A problem with one fork of degree 3 and arms of length 3, signed (`!` marks the right edge):
 
     edges: k>c m>j h>e a!k e>p a>m c>f a>h j>b start: a goal: f path:
 
-Correct responses: `a k c f` (forward, chooses at the fork) and `f c k a` (reverse, every
-step determined). Unsigned, the edge reads `a>k`, and nothing short of a look-ahead of
-`length` edges tells which of the three arms leads to f.
+Correct responses: `a k c f` (forward: chooses at the fork) and `f c k a` (reverse: every step is
+determined). In an unsigned problem the edge reads `a>k`, and only a look-ahead of `length` edges
+shows which of the three arms leads to f.
 
-With `valid` arms more than one, all of these meet again in one node, and each of them is right.
-With `forks` more than one, that node branches again. Edges are listed one by one and shuffled:
-whole chains, or a fixed order, would give the arm away by position.
+If `valid` is greater than 1, all valid arms meet in one node and each is correct. If `forks` is
+greater than 1, that node branches again. Edges are listed in random order: listing whole chains,
+or a fixed order, would reveal the right arm by position.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SIGNED, UNSIGNED, MIXED = "signed", "unsigned", "mixed"
 FORWARD, REVERSE = "forward", "reverse"
 PLAIN_EDGE, MARKED_EDGE = ">", "!"
 
-# Why a parsable answer is wrong: lost at the fork, or after it.
+# Reasons why a parsable answer is wrong: at the fork, or after it.
 OTHER_ENDS = "a real path with other ends"
 BROKEN_PATH = "uses an edge that does not exist"
 
@@ -61,7 +61,7 @@ class GraphBranchingConfig(TaskConfig):
     def _fits(self) -> Self:
         if self.valid >= self.degree:
             raise ValueError(
-                f"valid={self.valid} of degree={self.degree} arms leave nothing to choose; "
+                f"valid={self.valid} of degree={self.degree} arms leave no choice at a fork; "
                 "allowed: fewer than degree; lower task.valid"
             )
         needed = self.nodes
@@ -74,13 +74,13 @@ class GraphBranchingConfig(TaskConfig):
 
     @property
     def nodes(self) -> int:
-        """Nodes of one graph: valid arms share their last node."""
+        """The number of nodes of one graph; valid arms share their last node."""
         per_fork = self.degree * (self.length - 1) + (self.degree - self.valid) + 1
         return 1 + self.forks * per_fork
 
 
 class GraphBranching(Task):
-    """The task; see the module's head for a problem."""
+    """The task; the module docstring shows a problem."""
 
     config_class = GraphBranchingConfig
     config: GraphBranchingConfig
@@ -110,10 +110,10 @@ class GraphBranching(Task):
         return self._space.available(split)
 
     def heldout(self, split: str, count: int | None = None) -> list[Problem]:
-        """Half with all forks signed, half with none."""
-        wanted = even_count(self, split, count)
+        """Half of the problems have all forks signed, the other half none."""
+        requested = even_count(self, split, count)
         problems = []
-        for i, graph in enumerate(self._space.draw(split, wanted, self.config.seed)):
+        for i, graph in enumerate(self._space.draw(split, requested, self.config.seed)):
             signs = [self.subsets[i % 2] == SIGNED] * self.config.forks
             problems.append(_problem(graph, split, signs, derive("listing", split, graph.key)))
         return problems
@@ -122,32 +122,32 @@ class GraphBranching(Task):
         """Graphs and listings depend on neither knob, directions not on the density, and marks
         not on the direction.
 
-        Both shares are exact over all problems. Where directions are mixed, the density among
-        forward traces is off by a few problems with one fork in a row, and what a draw gives
-        with several; the dataset's card says it.
+        Both shares are exact over all problems. With mixed directions, the density among forward
+        traces deviates by a few problems (one fork per problem) or is random (several forks); the
+        dataset card states it.
         """
         shown = self._shown(config)
         forks, seed = self.config.forks, config.seed
         count = self.examples(config) // shown
         unsigned = chosen(count * forks, config.fork_density, f"density/{seed}")
-        turns = unsigned.rank if forks == 1 else Shuffled(count, f"direction/{seed}")
-        told_forward = round(count * config.direction)
+        rank = unsigned.rank if forks == 1 else Shuffled(count, f"direction/{seed}")
+        forward = round(count * config.direction)
         for i, graph in enumerate(self._space.draw("train", count, seed)):
-            mode = FORWARD if spread(turns(i), count) < told_forward else REVERSE
+            mode = FORWARD if spread(rank(i), count) < forward else REVERSE
             signs = [i * forks + j not in unsigned for j in range(forks)]
             problem = _problem(graph, "train", signs, derive("listing", seed, graph.key))
             for path in _covering(graph, shown, derive("arms", seed, graph.key)):
                 trace = _trace(path, mode)
-                yield example(problem, trace, self._met(graph, path, mode, signs))
+                yield example(problem, trace, self._trace_forks(graph, path, mode, signs))
 
     def _shown(self, config: DatasetConfig) -> int:
-        """How many of the valid arms the data shows for one problem."""
+        """Returns the number of valid arms that the data shows per problem."""
         shown, valid = config.branch_coverage, self.config.valid
         if shown is None:
             return 1
         if valid == 1:
             raise refuse(
-                "branch coverage is undefined where one arm only is valid",
+                "branch coverage needs several valid arms",
                 f"dataset.branch_coverage={shown} with task.valid=1",
                 "no branch coverage, or several valid arms",
                 "raise task.valid, or drop dataset.branch_coverage",
@@ -161,7 +161,7 @@ class GraphBranching(Task):
             )
         if self.examples(config) % shown:
             raise refuse(
-                "the examples do not divide over the arms that each problem shows",
+                "the number of examples must be a multiple of the arms shown per problem",
                 f"dataset.examples={self.examples(config)}",
                 f"a multiple of dataset.branch_coverage={shown}",
                 "correct dataset.examples",
@@ -169,8 +169,8 @@ class GraphBranching(Task):
         return shown
 
     @staticmethod
-    def _met(graph: Graph, path: list[str], mode: str, signs: list[bool]) -> list[Fork]:
-        """The forks of a generated trace, without reading its problem again."""
+    def _trace_forks(graph: Graph, path: list[str], mode: str, signs: list[bool]) -> list[Fork]:
+        """Returns the forks of a generated trace without parsing the problem."""
         if mode == REVERSE:
             return []
         starts = [0]
@@ -183,10 +183,10 @@ class GraphBranching(Task):
         ]
 
     def walk_examples(self, config: PretrainConfig, separator: str) -> Iterator[Example]:
-        """`walks` independent walks per graph: several over one graph multiply the signal.
+        """`walks` independent walks per graph, since several walks of a graph teach more.
 
-        A reverse walk starts at the end of any arm of the last fork, so that it heeds the
-        target no more than a forward one.
+        A reverse walk starts at the end of any arm of the last fork, so that it ignores the target
+        like a forward walk.
         """
         forward = chosen(config.examples, config.direction, f"walks/direction/{config.seed}")
         for i, graph in enumerate(self._space.draw("pretrain", config.examples, config.seed)):
@@ -211,26 +211,26 @@ class GraphBranching(Task):
         return [_trace(path, mode) for path in paths for mode in (FORWARD, REVERSE)]
 
     def forks(self, problem: Problem, text: str) -> list[Fork]:
-        """The branch nodes that a forward trace passes. A reverse one meets none: where valid
-        arms meet, every way back is right."""
+        """The branch nodes on a forward trace. A reverse trace has none: at a node where valid arms
+        meet, every way back is correct."""
         nodes, facts = text.split(), problem.facts
         if not nodes or nodes[0] != facts["start"]:
             return []
         graph = _directed(facts)
         useful = {facts["target"], *nx.ancestors(graph, facts["target"])}
         marked = {tuple(edge) for edge in facts["marked"]}
-        found, at = [], 0
+        forks, at = [], 0
         for node, following in pairwise(nodes):
             at = text.index(following, text.index(node, at) + len(node))
             branches = sorted(graph.successors(node)) if node in graph else []
             if len(branches) > 1:
                 valid = tuple(branch for branch in branches if branch in useful)
                 signed = any((node, branch) in marked for branch in valid)
-                found.append(Fork(at, tuple(branches), valid, signed))
-        return found
+                forks.append(Fork(at, tuple(branches), valid, signed))
+        return forks
 
     def verify(self, problem: Problem, text: str) -> Verdict:
-        """Correct means a real path between start and target, read in either direction."""
+        """A response is correct if it is a path between start and target, in either direction."""
         nodes = text.split()
         if not nodes or any(node not in self._names for node in nodes):
             return Verdict(Outcome.UNPARSABLE, None, "not a list of node names")
@@ -273,7 +273,7 @@ def _problem(
 
 
 def _covering(graph: Graph, shown: int, random: Random) -> Iterator[list[str]]:
-    """`shown` paths to the target that take `shown` different valid arms at every fork."""
+    """Yields `shown` paths to the target that take different valid arms at every fork."""
     arms = [random.sample(stage.valid, shown) for stage in graph.stages]
     for way in zip(*arms, strict=True):
         path = [graph.root]
@@ -290,9 +290,9 @@ def _walk(graph: Graph, mode: str, random: Random) -> list[str]:
         if mode == REVERSE and not last:  # from the end of any arm of the last fork
             arm = random.choice(stage.valid)
         if arm not in stage.valid:
-            return _told([*nodes, *arm], mode)
+            return _in_direction([*nodes, *arm], mode)
         nodes += [*arm, stage.exit]
-    return _told(nodes, mode)
+    return _in_direction(nodes, mode)
 
 
 def _fork(stage: Stage, at: int, signed: bool) -> Fork:
@@ -305,9 +305,9 @@ def _directed(facts: Any) -> nx.DiGraph:
     return nx.DiGraph([tuple(edge) for edge in facts["edges"]])
 
 
-def _told(path: list[str], mode: str) -> list[str]:
+def _in_direction(path: list[str], mode: str) -> list[str]:
     return path if mode == FORWARD else path[::-1]
 
 
 def _trace(path: list[str], mode: str) -> Trace:
-    return Trace(" ".join(_told(path, mode)), mode)
+    return Trace(" ".join(_in_direction(path, mode)), mode)

@@ -1,7 +1,7 @@
-"""Labelled graphs for the graph tasks: branch nodes in a row, arms that look alike.
+"""Labelled graphs for the graph tasks: consecutive branch nodes with indistinguishable arms.
 
-Every graph has a rank, and ranks are visited in a keyed pseudo-random order: problems are
-distinct without being remembered, and a small family is known to be exhausted when it is.
+Every graph has a rank, and ranks are visited in a keyed pseudo-random order. So problems are
+distinct without storing them, and the end of a small family of graphs is detected.
 """
 
 from __future__ import annotations
@@ -17,27 +17,28 @@ from itertools import pairwise
 from forkdiv.core.shuffle import Shuffled
 from forkdiv.tasks.base import too_few
 
-# A problem's split is read off its content hash: these are shares of 16 buckets.
+# A problem's split follows from its content hash: each split has a share of 16 buckets.
 SPLIT_BUCKETS = {
     "pretrain": range(9),
     "train": range(9, 13),
     "validation": range(13, 14),
     "test": range(14, 16),
 }
-COUNTED_EXACTLY = 20_000  # families up to this size are counted split by split
+COUNTED_EXACTLY = 20_000  # up to this size the graphs of each split are counted, not estimated
 
 
 def node_names(count: int) -> list[str]:
-    """`a`..`z`, then `a1`..`z1` and so on."""
+    """Returns `a`..`z`, then `a1`..`z1` and so on."""
     letters = string.ascii_lowercase
     return [letters[i % 26] + (str(i // 26) if i >= 26 else "") for i in range(count)]
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One branch node with its arms, as node lists without the branch node itself.
+    """A branch node with its arms, as lists of nodes without the branch node.
 
-    The valid arms all end in `exit`, which is not listed in them; the others end by themselves.
+    The valid arms all lead to `exit`, which is not listed in them; the other arms have ends of
+    their own.
     """
 
     entry: str
@@ -46,7 +47,7 @@ class Stage:
     other: tuple[tuple[str, ...], ...]
 
     def paths(self) -> Iterator[tuple[str, ...]]:
-        """Every arm from the branch node to its end, the valid ones first."""
+        """Yields every arm from the branch node to its end, valid arms first."""
         for arm in self.valid:
             yield (self.entry, *arm, self.exit)
         for arm in self.other:
@@ -55,7 +56,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Graph:
-    """Stages in a row: the exit of one is the branch node of the next."""
+    """Consecutive stages: the exit of a stage is the branch node of the next."""
 
     stages: tuple[Stage, ...]
 
@@ -71,15 +72,13 @@ class Graph:
         return [edge for stage in self.stages for path in stage.paths() for edge in pairwise(path)]
 
     def valid_first_edges(self, stage: Stage) -> list[tuple[str, str]]:
-        """The edges that lead on at a stage's branch node."""
+        """Returns the first edges of the valid arms of a stage."""
         return [(stage.entry, arm[0]) for arm in stage.valid]
 
     @cached_property
     def key(self) -> str:
-        """The same for every listing order, every target, and with or without signs.
-
-        So all problems over one graph are in one split.
-        """
+        """A hash that does not depend on the order of edges, the target or signs, so that all
+        problems of a graph are in the same split."""
         listing = " ".join(sorted(f"{a}>{b}" for a, b in self.edges()))
         return hashlib.blake2b(listing.encode(), digest_size=10).hexdigest()
 
@@ -90,8 +89,8 @@ class Graph:
 
 @dataclass(frozen=True)
 class GraphSpace:
-    """All graphs of one shape: `forks` stages of `degree` arms of `length` edges, `valid` of
-    which lead on, over `names` node names."""
+    """All graphs of one shape: `forks` stages with `degree` arms of `length` edges each, `valid` of
+    them valid, and `names` possible node names."""
 
     degree: int
     length: int
@@ -105,14 +104,14 @@ class GraphSpace:
 
     @cached_property
     def count(self) -> int:
-        """How many graphs with a target there are; the order of the arms makes no new one."""
+        """The number of graphs with a target, up to the order of arms."""
         nodes = self.degree * (self.length - 1) + (self.degree - self.valid) + 1
         order = math.factorial(self.valid) * math.factorial(self.degree - self.valid)
         every = math.perm(self.names, 1 + self.forks * nodes)
         return int(every // order**self.forks)
 
     def available(self, split: str) -> int:
-        """Graphs of the split: exact for small families, else by the split's share."""
+        """Returns the number of graphs of the split: exact if few, else from the split's share."""
         if self.count > COUNTED_EXACTLY:
             return self.count * len(SPLIT_BUCKETS[split]) // 16
         return self._counted[split]
@@ -126,25 +125,25 @@ class GraphSpace:
         }
 
     def draw(self, split: str, count: int, seed: int) -> Iterator[Graph]:
-        """`count` distinct graphs of the split, in the order that `seed` names.
+        """Yields `count` distinct graphs of the split, in the order that `seed` determines.
 
-        Raises UserError where the split has fewer, after those there are.
+        Raises UserError after the last graph if the split has fewer.
         """
         buckets = SPLIT_BUCKETS[split]
         order = Shuffled(self.count, f"graphs/{split}/{seed}")
-        found = 0
+        drawn = 0
         for index in range(self.count):
-            if found == count:
+            if drawn == count:
                 return
             graph = self.graph(order(index))
             if graph.bucket in buckets:
-                found += 1
+                drawn += 1
                 yield graph
-        if found < count:
-            raise too_few(split, count, found)
+        if drawn < count:
+            raise too_few(split, count, drawn)
 
     def graph(self, rank: int) -> Graph:
-        """The graph of a rank: its digits name nodes out of those that are left."""
+        """Returns the graph of a rank: each digit selects one of the remaining node names."""
         pool = list(self.node_names)
         digits = _Digits(rank)
         entry = digits.pick(pool)
@@ -171,13 +170,13 @@ class _Digits:
         self._rest = rank
 
     def pick(self, pool: list[str]) -> str:
-        """One of the pool, which loses it."""
+        """Removes an item from the pool and returns it."""
         self._rest, digit = divmod(self._rest, len(pool))
         return pool.pop(digit)
 
     def combination(self, pool: list[str], size: int) -> list[str]:
-        """`size` of the pool in its order, which loses them: every set has one number (the
-        combinatorial number system)."""
+        """Removes `size` items from the pool and returns them in its order; every set has one
+        number (the combinatorial number system)."""
         if size == 1:
             return [self.pick(pool)]
         self._rest, number = divmod(self._rest, math.comb(len(pool), size))

@@ -1,9 +1,9 @@
-"""The structure of diversity: the same solutions, spread within problems or across them.
+"""The structure of diversity: the same solutions, diverse across problems or within each problem.
 
-Every problem is shown with the same number of solutions. Data-level, all of them are told in
-one mode, differently phrased; problem-level, they are spread over the modes. Problems,
-examples, the share of each mode and of each phrasing are equal, so that nothing but the
-structure differs.
+Every problem has the same number of solutions. With data-level diversity, all solutions of a
+problem have the same mode and different phrasings; with problem-level diversity, they are
+distributed over the modes. Problems, examples and the shares of modes and phrasings are equal, so
+that only the structure differs.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from forkdiv.core.shuffle import chosen
 from forkdiv.tasks.base import derive
 
 KNOBS = frozenset({"structure", "solutions", "mode_share", "synthesis"})
-PHRASINGS = 4  # of each mode, so that one mode alone can tell four solutions apart
+PHRASINGS = 4  # per mode, so that four solutions of one mode are distinct
 
 
 def problems_of(config: DatasetConfig, examples: int) -> int:
-    """How many problems the examples are, `solutions` to each.
+    """Returns the number of problems, with `solutions` examples for each.
 
-    Raises UserError where the numbers would make the two structures differ in more.
+    Raises UserError for numbers with which the structures would differ in other respects, too.
     """
     if config.solutions not in (2, PHRASINGS):
         raise refuse(
-            "a mode can be phrased in four ways only, over two modes in equal parts",
+            f"a task of two modes with {PHRASINGS} phrasings each cannot have this many solutions",
             f"dataset.solutions={config.solutions}",
             "2 or 4",
             "correct dataset.solutions",
@@ -36,7 +36,7 @@ def problems_of(config: DatasetConfig, examples: int) -> int:
     count, rest = divmod(examples, config.solutions)
     if rest:
         raise refuse(
-            "the examples do not divide over the solutions of each problem",
+            "the number of examples must be a multiple of the solutions per problem",
             f"dataset.examples={examples}",
             f"a multiple of dataset.solutions={config.solutions}",
             "correct dataset.examples",
@@ -45,29 +45,29 @@ def problems_of(config: DatasetConfig, examples: int) -> int:
     for whole, what in ((config.solutions, "solutions of a problem"), (count, "problems")):
         if (share * whole).denominator != 1:
             raise refuse(
-                f"dataset.mode_share gives no whole number of the {whole} {what}",
+                f"dataset.mode_share must give a whole number of the {whole} {what}",
                 config.mode_share,
-                "a share of which both structures can be made, such as 0.5",
+                "a share that is possible with both structures, such as 0.5",
                 "correct dataset.mode_share or dataset.examples",
             )
     return count
 
 
-def tellings(
+def modes_and_phrasings(
     config: DatasetConfig, count: int, modes: tuple[str, str]
 ) -> Iterator[list[tuple[str, int]]]:
-    """For each of `count` problems, the mode and the phrasing of each of its solutions."""
+    """Yields, for each of `count` problems, the mode and phrasing of each of its solutions."""
     of_first = round(config.solutions * config.mode_share)
-    told_first = chosen(count, config.mode_share, f"modes/{config.seed}")
-    for at in range(count):
-        random = derive("phrasings", config.seed, at)
+    first_mode = chosen(count, config.mode_share, f"modes/{config.seed}")
+    for index in range(count):
+        random = derive("phrasings", config.seed, index)
         if config.structure == "data-level":
-            told = {modes[0] if at in told_first else modes[1]: config.solutions}
+            by_mode = {modes[0] if index in first_mode else modes[1]: config.solutions}
         else:
-            told = {modes[0]: of_first, modes[1]: config.solutions - of_first}
+            by_mode = {modes[0]: of_first, modes[1]: config.solutions - of_first}
         yield [
             (mode, phrasing)
-            for mode, solutions in told.items()
+            for mode, solutions in by_mode.items()
             for phrasing in _phrasings(solutions, random)
         ]
 

@@ -8,7 +8,7 @@ from forkdiv.core.config.open_list import load_object
 from forkdiv.core.config.tasks import KINDS, TaskConfig
 from forkdiv.tasks.base import Task
 
-# kind: its class, imported where the kind is first used, since some need libraries that load slowly
+# kind -> class, imported at its first use because some need libraries that load slowly
 TASKS = {
     "graph_branching": "forkdiv.tasks.graph_branching:GraphBranching",
     "arithmetic_chain": "forkdiv.tasks.arithmetic_chain:ArithmeticChain",
@@ -22,7 +22,7 @@ TASKS = {
 
 @lru_cache(maxsize=16)
 def build(config: TaskConfig) -> Task:
-    """The task that `config` describes. Equal configs share one: a user's file is read once."""
+    """Returns the task of `config`. Equal configs share a task, so a user's file is read once."""
     task: Task = KINDS.get(config.kind)(config)
     return task
 

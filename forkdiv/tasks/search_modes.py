@@ -1,17 +1,17 @@
-"""Search modes: a graph problem told straight to the target, or by trying arm after arm.
+"""Search modes: a graph problem solved by the direct path, or by trying arms with backtracking.
 
-A problem, without any sign at its fork:
+A problem; its fork has no sign:
 
     edges: k>c m>j h>e a>k e>p a>m c>f a>h j>b start: a goal: f path:
 
-Correct responses, the first token choosing the mode:
+Correct responses; the first token chooses the mode:
 
     To a k c f                                  linear: must guess the arm
     Okay a h e p back a m j b back a k c f      backtracking: leaves an arm that ends elsewhere
 
-Each mode has two openers and may go on with `go`: four phrasings. A backtracking response tries
-whole arms, none of them twice, and ends where the goal is met. So every correct response can be
-listed, and what a mode costs or saves is known exactly.
+Each mode has two openers, optionally followed by `go`: four phrasings. A backtracking response
+tries complete arms, each at most once, and ends when it reaches the goal. So all correct responses
+can be listed, and the effect of a mode is known exactly.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class SearchModesConfig(TaskConfig):
 
 
 class SearchModes(Task):
-    """The task; see the module's head for a problem."""
+    """The task; the module docstring shows a problem."""
 
     config_class = SearchModesConfig
     config: SearchModesConfig
@@ -74,7 +74,7 @@ class SearchModes(Task):
         self.sizes = {"train": 800, "validation": 200, "test": 200}
         self._space = GraphSpace(config.degree, config.length, 1, 1, config.names)
         self._names = frozenset(self._space.node_names)
-        # beyond, one problem has thousands of correct responses
+        # with a larger degree, a problem has thousands of correct responses
         self.exhaustive = config.degree <= 4
 
     def vocabulary(self) -> list[str]:
@@ -89,26 +89,26 @@ class SearchModes(Task):
         return self._space.available(split)
 
     def heldout(self, split: str, count: int | None = None) -> list[Problem]:
-        wanted = even_count(self, split, count)
-        graphs = self._space.draw(split, wanted, self.config.seed)
+        requested = even_count(self, split, count)
+        graphs = self._space.draw(split, requested, self.config.seed)
         return [_problem(graph, split, derive("listing", split, graph.key)) for graph in graphs]
 
     def sft_examples(self, config: DatasetConfig) -> Iterator[Example]:
         """The same problems for both structures."""
         count = modes.problems_of(config, self.examples(config))
-        told = modes.tellings(config, count, (LINEAR, BACKTRACKING))
-        for graph, ways in zip(self._space.draw("train", count, config.seed), told, strict=True):
+        plan = modes.modes_and_phrasings(config, count, (LINEAR, BACKTRACKING))
+        graphs = self._space.draw("train", count, config.seed)
+        for graph, solutions in zip(graphs, plan, strict=True):
             problem = _problem(graph, "train", derive("listing", config.seed, graph.key))
             random = derive("search", config.seed, graph.key)
-            for mode, phrasing in ways:
-                trace = Trace(
-                    " ".join([*_opening(mode, phrasing), *_told(graph, mode, random)]), mode
-                )
+            for mode, phrasing in solutions:
+                words = [*_opening(mode, phrasing), *_solution(graph, mode, random)]
+                trace = Trace(" ".join(words), mode)
                 yield example(problem, trace, self.forks(problem, trace.text))
 
     def walk_examples(self, config: PretrainConfig, separator: str) -> Iterator[Example]:
-        """Walks in either mode that end anywhere: neither the target nor where arms end is
-        heeded."""
+        """Walks in either mode that end at any node: they ignore the target and the ends of
+        arms."""
         for graph in self._space.draw("pretrain", config.examples, config.seed):
             random = derive("walks", config.seed, graph.key)
             problem = _problem(graph, "pretrain", random)
@@ -117,30 +117,30 @@ class SearchModes(Task):
             yield Example(problem.id, problem.prompt, text, problem.subset, "", 0, 0, "{}")
 
     def solutions(self, problem: Problem) -> list[Trace]:
-        """Every correct response: phrasings, and orders in which wrong arms are tried."""
+        """All correct responses: every phrasing, and every order of trying wrong arms."""
         arms = _arms(problem.facts)
         right = next(arm for arm in arms if arm[-1] == problem.facts["target"])
         wrong = [arm for arm in arms if arm is not right]
-        found = []
+        traces = []
         for phrasing in range(modes.PHRASINGS):
-            found.append(Trace(" ".join([*_opening(LINEAR, phrasing), *right]), LINEAR))
+            traces.append(Trace(" ".join([*_opening(LINEAR, phrasing), *right]), LINEAR))
             opening = _opening(BACKTRACKING, phrasing)
             for tried in range(len(wrong) + 1):
                 for order in permutations(wrong, tried):
                     words = [*opening, *_joined([*order, right])]
-                    found.append(Trace(" ".join(words), BACKTRACKING))
-        return found
+                    traces.append(Trace(" ".join(words), BACKTRACKING))
+        return traces
 
     def forks(self, problem: Problem, text: str) -> list[Fork]:
-        """The choice of the mode, whose branches are all valid, and each choice of an arm:
-        told straight, the right one must be taken; backtracking, any that was not tried."""
+        """The choice of the mode, whose branches are all valid, and each choice of an arm. In
+        linear mode only the right arm is valid; with backtracking, any arm not yet tried."""
         words = text.split()
         mode = MODE_OF.get(words[0]) if words else None
         if mode is None:
             return []
         start = problem.facts["start"]
         firsts = {arm[1]: arm[-1] for arm in _arms(problem.facts)}
-        found = [Fork(0, tuple(sorted(MODE_OF)), tuple(sorted(MODE_OF)), False)]
+        forks = [Fork(0, tuple(sorted(MODE_OF)), tuple(sorted(MODE_OF)), False)]
         at, tried = 0, set[str]()
         for word, following in pairwise(words):
             at = text.index(following, text.index(word, at) + len(word))
@@ -150,31 +150,32 @@ class SearchModes(Task):
             right = [first for first in left if firsts[first] == problem.facts["target"]]
             valid = tuple(right if mode == LINEAR else left)
             if len(left) > 1:
-                found.append(Fork(at, tuple(left), valid, False))
+                forks.append(Fork(at, tuple(left), valid, False))
             tried.add(following)
-        return found
+        return forks
 
     def verify(self, problem: Problem, text: str) -> Verdict:
-        """Correct means: opened by a mode, told as that mode tells, and ending at the goal."""
+        """A response is correct if it starts with the opener of a mode, follows that mode and ends
+        at the goal."""
         words = text.split()
         mode = MODE_OF.get(words[0]) if words else None
         if mode is None:
             return Verdict(Outcome.UNPARSABLE, None, "opens with no mode")
         rest = words[2:] if words[1:2] == [GO] else words[1:]
         tries = _split(rest)
-        if any(not one or not self._names.issuperset(one) for one in tries):
+        if any(not nodes or not self._names.issuperset(nodes) for nodes in tries):
             return Verdict(Outcome.UNPARSABLE, None, "not a list of node names", mode)
         answer = " ".join(tries[-1])
         arms = [tuple(arm) for arm in _arms(problem.facts)]
         edges = {edge for arm in arms for edge in pairwise(arm)}
-        *before, last = [tuple(one) for one in tries]
-        if any(not edges.issuperset(pairwise(one)) for one in (*before, last)):
+        *before, last = [tuple(nodes) for nodes in tries]
+        if any(not edges.issuperset(pairwise(nodes)) for nodes in tries):
             return Verdict(Outcome.WRONG, answer, BROKEN_PATH, mode)
         if last not in arms or last[-1] != problem.facts["target"]:
             return Verdict(Outcome.WRONG, answer, OTHER_END, mode)
         allowed = 0 if mode == LINEAR else len(arms) - 1
-        whole = all(one in arms and one != last for one in before)
-        if len(before) > allowed or not whole or len(set(before)) < len(before):
+        complete = all(nodes in arms and nodes != last for nodes in before)
+        if len(before) > allowed or not complete or len(set(before)) < len(before):
             return Verdict(Outcome.WRONG, answer, TORN_ARM, mode)
         return Verdict(Outcome.CORRECT, answer, "", mode)
 
@@ -193,7 +194,7 @@ def _problem(graph: Graph, split: str, random: Random) -> Problem:
 
 
 def _arms(facts: Any) -> list[list[str]]:
-    """All arms from the start to their ends, in the order their first edges are listed."""
+    """Returns all arms from the start to their ends, in the order of their first edges."""
     start = facts["start"]
     onward = {a: b for a, b in facts["edges"] if a != start}
     arms = []
@@ -211,7 +212,7 @@ def _opening(mode: str, phrasing: int) -> list[str]:
     return [opener, GO] if phrasing >= 2 else [opener]
 
 
-def _told(graph: Graph, mode: str, random: Random) -> list[str]:
+def _solution(graph: Graph, mode: str, random: Random) -> list[str]:
     (stage,) = graph.stages
     right = [graph.root, *stage.valid[0], stage.exit]
     if mode == LINEAR:
@@ -222,7 +223,7 @@ def _told(graph: Graph, mode: str, random: Random) -> list[str]:
 
 
 def _walk(graph: Graph, random: Random) -> list[str]:
-    """A random mode and phrasing; the last arm is left at a random edge."""
+    """Returns a walk of random mode and phrasing; its last arm ends at a random edge."""
     mode = random.choice((LINEAR, BACKTRACKING))
     arms = [list(path) for path in graph.stages[0].paths()]
     tried = random.sample(arms, 1 if mode == LINEAR else random.randint(1, len(arms)))

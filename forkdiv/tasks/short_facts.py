@@ -21,12 +21,12 @@ from forkdiv.tasks.graders.latex import every_box
 
 WORDS = "words"
 
-# Why an answer is wrong or cannot be read.
+# Reasons why an answer is wrong or cannot be parsed.
 OTHER_ANSWER = "another answer"
 SEVERAL = "several answers"
 NO_ANSWER = "no answer"
 
-# subject:answer, with other spellings of the answer after a slash
+# subject:answer, with alternative spellings of the answer after a slash
 ELEMENTS = """
 hydrogen:H helium:He lithium:Li beryllium:Be boron:B carbon:C nitrogen:N oxygen:O fluorine:F
 neon:Ne sodium:Na magnesium:Mg aluminium:Al silicon:Si phosphorus:P sulfur:S chlorine:Cl argon:Ar
@@ -54,7 +54,7 @@ PLURALS = """
 child:children mouse:mice tooth:teeth foot:feet goose:geese man:men woman:women ox:oxen
 wolf:wolves knife:knives wife:wives loaf:loaves crisis:crises
 """
-# the unit with its other spellings, the number, and what has that many
+# the unit with its alternative spellings, the number, and the rest of the question
 NUMBERS = """
 sides 5 does a pentagon have
 sides 6 does a hexagon have
@@ -97,7 +97,7 @@ letters 26 does the modern English alphabet have
 planets 8 does the Solar System have, by the definition of 2006
 rings 5 are there in the Olympic symbol
 """
-# number words up to twelve; larger numbers are accepted in digits
+# number words up to twelve; larger numbers are accepted in digits only
 SMALL = ["", "", "", "three", "four", "five", "six", "seven", "eight"]
 SMALL += ["nine", "ten", "eleven", "twelve"]
 VALIDATION_PER_TOPIC = 10
@@ -118,10 +118,10 @@ def _counts(table: str) -> list[Fact]:
     facts = []
     for line in table.strip().splitlines():
         units, number, what = line.split(" ", 2)
-        spelt = units.split("/")
-        spellings = [number, *SMALL[int(number) : int(number) + 1]]
-        answers = [*spellings, *(f"{one} {unit}" for one in spellings for unit in spelt)]
-        facts.append((f"How many {spelt[0]} {what}?", tuple(answers)))
+        unit_names = units.split("/")
+        numbers = [number, *SMALL[int(number) : int(number) + 1]]
+        answers = [*numbers, *(f"{count} {unit}" for count in numbers for unit in unit_names)]
+        facts.append((f"How many {unit_names[0]} {what}?", tuple(answers)))
     return facts
 
 
@@ -143,7 +143,7 @@ class FactsConfig(TaskConfig):
 
 
 class ShortFacts(Task):
-    """The task; see the module's head for a problem."""
+    """The task; the module docstring shows a problem."""
 
     config_class = FactsConfig
     config: FactsConfig
@@ -158,10 +158,10 @@ class ShortFacts(Task):
         return sum(len(_of_split(topic, split)) for topic in FACTS)
 
     def heldout(self, split: str, count: int | None = None) -> list[Problem]:
-        """The topics in turn. Raises UserError where the split has fewer."""
-        wanted = even_count(self, split, count)
+        """Problems of the topics in turn. Raises UserError if the split has fewer."""
+        requested = even_count(self, split, count)
         problems = []
-        for i in range(wanted):
+        for i in range(requested):
             topic = self.subsets[i % len(self.subsets)]
             facts = _of_split(topic, split)
             order = Shuffled(len(facts), f"{split}/{topic}/{self.config.seed}")
@@ -172,12 +172,12 @@ class ShortFacts(Task):
         return [Trace(rf"The answer is \boxed{{{problem.facts['answers'][0]}}}.", WORDS)]
 
     def verify(self, problem: Problem, text: str) -> Verdict:
-        r"""Reads what is in `\boxed{}`; without one, what follows the last "answer is" or else
-        the last line. All of it must be the answer: one among several is not correct, in one
-        box or in several, and neither is one within a sentence.
+        r"""Reads the content of `\boxed{}`; without a box, the text after the last "answer is",
+        else the last line. It must be the answer and nothing else: the right answer among several
+        answers or within a sentence is not correct.
 
-        Case, accents, quotes, closing punctuation, a leading article and commas between
-        thousands do not count; see `normal`.
+        Case, accents, quotes, closing punctuation, a leading article and thousands separators are
+        ignored; see `normal`.
         """
         boxes = {normal(box or "") for box in every_box(text)}
         if len(boxes) > 1:
@@ -205,12 +205,12 @@ class ShortFacts(Task):
 
 
 def normal(answer: str) -> str:
-    """An answer without what makes no difference: `The “Bogotá”.` and `bogota` are the same."""
+    """Returns an answer in normal form: `The “Bogotá”.` and `bogota` become equal."""
     answer = re.sub(r"\\(?:text|textbf|mathrm|mathbf)\s*\{([^{}]*)\}", r"\1", answer)
     letters = unicodedata.normalize("NFD", answer.casefold())
-    # ø has no accent to take off
-    answer = "".join(one for one in letters if not unicodedata.combining(one)).replace("ø", "o")
-    # at the ends only: inside, 1*2 would become 12
+    # ø is not decomposed into a letter and an accent
+    answer = "".join(c for c in letters if not unicodedata.combining(c)).replace("ø", "o")
+    # at the ends only: otherwise 1*2 would become 12
     answer = answer.strip(WRAPPING).rstrip(WRAPPING + ".!?:;,")
     answer = re.sub(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))", "", answer)
     answer = " ".join(re.sub(r"(?<=[a-z])-(?=[a-z])", " ", answer).split())
@@ -218,13 +218,13 @@ def normal(answer: str) -> str:
 
 
 def _unboxed(text: str) -> str:
-    said = re.findall(r"\banswer\s+is\b\s*:?\s*(.*)", text, re.IGNORECASE)
+    stated = re.findall(r"\banswer\s+is\b\s*:?\s*(.*)", text, re.IGNORECASE)
     lines = text.strip().splitlines()
-    return said[-1] if said else lines[-1] if lines else ""
+    return stated[-1] if stated else lines[-1] if lines else ""
 
 
 def _of_split(topic: str, split: str) -> list[Fact]:
-    """A topic's facts in the order of their hashes: the first ones are for validation."""
+    """Returns a topic's facts of a split; the first in order of their hashes are for validation."""
     ordered = sorted(FACTS[topic], key=lambda fact: _digest(fact[0]))
     parts = {
         "validation": ordered[:VALIDATION_PER_TOPIC],

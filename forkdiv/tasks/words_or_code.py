@@ -1,19 +1,19 @@
-"""Words or code: a few small sums, worked out in words or by a program that is executed.
+"""Words or code: a few small sums, solved in words or by a program that is executed.
 
-A problem: what is x, of whose value the last digit counts?
+A problem, which asks for the last digit of x:
 
     given: x = 3 ; x += 5 ; x -= 7 ask: x answer:
 
-Correct responses, the first token choosing the mode:
+Correct responses; the first token chooses the mode:
 
     To x is 3 , plus 5 so 8 minus 7 so 1 .                    words: must know its sums
     Let x = 3 ; x += 5 ; x -= 7 ; print ( x % 10 )            code: must only copy them
 
-Words are judged step by step: the steps commute, so that any order of them gives the right
-digit. Code is whatever Python says it is: it runs behind limits that the kernel enforces, and
-what it prints is its answer. Each mode has two openers and two styles (`so` or `thus`; printing
-at once, or by a name of its own): four phrasings. A step is four tokens in the listing and in
-either mode, so that a model of half a million parameters learns in minutes where to look.
+Words are checked step by step, because the steps commute and any order gives the right digit. Code
+runs in a sandbox enforced by the kernel, and what it prints is its answer. Each mode has two
+openers and two styles (`so` or `thus`; printing directly or through a variable): four phrasings. A
+step has four tokens in the prompt and in both modes, so that a model of half a million parameters
+learns in minutes where to look.
 """
 
 from __future__ import annotations
@@ -56,20 +56,20 @@ class WordsOrCodeConfig(TaskConfig):
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A first digit, and the steps that follow: a sign and a digit each."""
+    """A first digit, followed by steps of a sign and a digit each."""
 
     first: int
     steps: tuple[tuple[str, int], ...]
 
     def values(self) -> list[int]:
-        """The last digit after each step, the first digit before them."""
+        """Returns the first digit, then the last digit of the value after each step."""
         values = [self.first]
         for sign, digit in self.steps:
             values.append((values[-1] + (digit if sign == "+" else -digit)) % 10)
         return values
 
     def equations(self) -> list[str]:
-        """As the prompt lists them, and as Python reads them."""
+        """Returns the assignments as the prompt lists them; they are valid Python."""
         return [f"x = {self.first}", *(f"x {sign}= {digit}" for sign, digit in self.steps)]
 
     @property
@@ -78,7 +78,7 @@ class Chain:
 
 
 class WordsOrCode(Task):
-    """The task; see the module's head for a problem."""
+    """The task; the module docstring shows a problem."""
 
     config_class = WordsOrCodeConfig
     config: WordsOrCodeConfig
@@ -107,21 +107,22 @@ class WordsOrCode(Task):
         return int(10 * 20**self.config.steps * len(SPLIT_BUCKETS[split]) // 16)
 
     def heldout(self, split: str, count: int | None = None) -> list[Problem]:
-        wanted = even_count(self, split, count)
-        return [_problem(chain, split) for chain in self._chains(split, wanted, self.config.seed)]
+        requested = even_count(self, split, count)
+        chains = self._chains(split, requested, self.config.seed)
+        return [_problem(chain, split) for chain in chains]
 
     def sft_examples(self, config: DatasetConfig) -> Iterator[Example]:
         """The same problems for both structures."""
         count = modes.problems_of(config, self.examples(config))
-        told = modes.tellings(config, count, (WORDS, CODE))
-        for chain, ways in zip(self._chains("train", count, config.seed), told, strict=True):
+        plan = modes.modes_and_phrasings(config, count, (WORDS, CODE))
+        for chain, solutions in zip(self._chains("train", count, config.seed), plan, strict=True):
             problem = _problem(chain, "train")
-            for mode, phrasing in ways:
-                trace = Trace(_told(chain, mode, phrasing), mode)
+            for mode, phrasing in solutions:
+                trace = Trace(_solution(chain, mode, phrasing), mode)
                 yield example(problem, trace, self.forks(problem, trace.text))
 
     def walk_examples(self, config: PretrainConfig, separator: str) -> Iterator[Example]:
-        """Either mode, right in every step, but ending at a random variable of the chain."""
+        """Walks in either mode with correct steps that end after a random step."""
         for chain in self._chains("pretrain", config.examples, config.seed):
             random = derive("walks", config.seed, chain.key)
             problem = _problem(chain, "pretrain")
@@ -130,15 +131,15 @@ class WordsOrCode(Task):
                 steps = random.randint(0, len(chain.steps))
                 part = Chain(chain.first, chain.steps[:steps])
                 mode = random.choice((WORDS, CODE))
-                walks.append(_told(part, mode, random.randrange(modes.PHRASINGS)))
+                walks.append(_solution(part, mode, random.randrange(modes.PHRASINGS)))
             text = separator.join(walks)
             yield Example(problem.id, problem.prompt, text, problem.subset, "", 0, 0, "{}")
 
     def solutions(self, problem: Problem) -> list[Trace]:
-        """Four phrasings in words and four in code; other programs may be right too."""
+        """Four phrasings in words and four in code; other programs can be correct, too."""
         chain = _chain(problem.facts)
         return [
-            Trace(_told(chain, mode, phrasing), mode)
+            Trace(_solution(chain, mode, phrasing), mode)
             for mode in (WORDS, CODE)
             for phrasing in range(modes.PHRASINGS)
         ]
@@ -150,9 +151,9 @@ class WordsOrCode(Task):
         return []
 
     def verify(self, problem: Problem, text: str) -> Verdict:
-        """Words must be right in every step; a program in what it prints.
+        """In words every step must be right; of a program, the printed output.
 
-        Raises RuntimeError where a program ran into its limits: that is no answer.
+        Raises RuntimeError if a program hit a limit of the sandbox, since that is not an answer.
         """
         opener, _, rest = text.strip().partition(" ")
         mode = MODE_OF.get(opener)
@@ -173,16 +174,16 @@ class WordsOrCode(Task):
         return [(problem, text, outcome) for text, outcome in known]
 
     def _words(self, problem: Problem, text: str) -> Verdict:
-        said = text.split()
-        last = said[-2] if said[-1:] == ["."] and len(said) > 1 else ""
+        words = text.split()
+        last = words[-2] if words[-1:] == ["."] and len(words) > 1 else ""
         if not last.isdigit():
             return Verdict(Outcome.UNPARSABLE, None, "does not end in a number", WORDS)
         chain = _chain(problem.facts)
         if int(last) != problem.facts["answer"]:
             return Verdict(Outcome.WRONG, last, OTHER_ANSWER, WORDS)
-        # each step may be told in either style: to mix them is no error of reasoning
-        plain = [SO[0] if word in SO else word for word in said]
-        if plain != _spoken(chain, SO[0]).split():
+        # a response may mix both styles: that is not an error of reasoning
+        normalised = [SO[0] if word in SO else word for word in words]
+        if normalised != _in_words(chain, SO[0]).split():
             return Verdict(Outcome.WRONG, last, WRONG_STEP, WORDS)
         return Verdict(Outcome.CORRECT, last, "", WORDS)
 
@@ -203,11 +204,11 @@ class WordsOrCode(Task):
 
     @cached_property
     def _sandbox(self) -> Sandbox:
-        """Started with the first program and ended with the process that grades."""
+        """Started with the first program; ends with the grading process."""
         return Sandbox().__enter__()
 
     def _chains(self, split: str, count: int, seed: int) -> Iterator[Chain]:
-        """`count` distinct chains of the split."""
+        """Yields `count` distinct chains of the split."""
         random = derive("chains", split, seed)
         buckets = SPLIT_BUCKETS[split]
         seen: set[int] = set()
@@ -245,17 +246,17 @@ def _chain(facts: Any) -> Chain:
     return Chain(facts["first"], steps)
 
 
-def _told(chain: Chain, mode: str, phrasing: int) -> str:
+def _solution(chain: Chain, mode: str, phrasing: int) -> str:
     opener, style = OPENERS[mode][phrasing % 2], phrasing // 2
     if mode == WORDS:
-        return f"{opener} {_spoken(chain, SO[style])}"
+        return f"{opener} {_in_words(chain, SO[style])}"
     ending = ["print ( x % 10 )"] if not style else [f"{PRINTED} = x % 10", f"print ( {PRINTED} )"]
     return f"{opener} {' ; '.join([*chain.equations(), *ending])}"
 
 
-def _spoken(chain: Chain, so: str) -> str:
-    said = [
+def _in_words(chain: Chain, so: str) -> str:
+    steps = [
         f"{SPOKEN[sign]} {digit} {so} {value}"
         for (sign, digit), value in zip(chain.steps, chain.values()[1:], strict=True)
     ]
-    return " ".join([f"x is {chain.first} ,", *said, "."])
+    return " ".join([f"x is {chain.first} ,", *steps, "."])

@@ -12,7 +12,7 @@ from forkdiv.core.fingerprint import Identity
 from forkdiv.core.progress import Progress
 from forkdiv.core.store import Store
 from forkdiv.data import dataset
-from forkdiv.models.checkpoint import Checkpoint, check_end, check_vocabulary, open_checkpoint
+from forkdiv.models.checkpoint import Checkpoint, check_end_token, check_vocabulary, open_checkpoint
 from forkdiv.tasks.base import Task
 from forkdiv.train import sft_run
 
@@ -73,7 +73,7 @@ def _start_identity(task: Task, config: PretrainConfig) -> Identity:
     if config.start:
         content = open_checkpoint(config.start).fingerprint
         check_vocabulary(config.start, vocabulary)
-        check_end(config.start, END)
+        check_end_token(config.start, END)
         return Identity("start", {}, {"content": content})
     return Identity(
         "start", {"preset": config.preset, "seed": config.seed, "vocabulary": vocabulary}

@@ -19,7 +19,7 @@ from forkdiv.core.fingerprint import Identity
 from forkdiv.core.progress import Progress
 from forkdiv.core.store import Artifact, Store
 from forkdiv.data import dataset, tokenized
-from forkdiv.models.checkpoint import SAVES, Checkpoint, saved_in
+from forkdiv.models.checkpoint import SAVES, Checkpoint, saved_checkpoints
 from forkdiv.train import resume
 from forkdiv.train.eval_during import Evaluate, evaluating
 from forkdiv.train.job import DIVERGED, ROWS, Divergence, TrainingJob, checkpoint_folder
@@ -59,7 +59,7 @@ def obtain(
     run_identity = identity(data.fingerprint, start.fingerprint, config, prompt)
 
     def make(folder: Path) -> None:
-        rows = tokenized.encoded(dataset.stream(data.path), start.path, prompt)
+        rows = tokenized.encode_examples(dataset.stream(data.path), start.path, prompt)
         retained_saves = retained(len(rows), config)
         workspace = store.workspace(run_identity)
         (workspace / DIVERGED).unlink(missing_ok=True)
@@ -100,7 +100,7 @@ def obtain(
 
 def checkpoints(run: Artifact) -> dict[float, Checkpoint]:
     """Returns the run's checkpoints by epoch, in order; 1.5 is in the middle of epoch 2."""
-    _, saved = saved_in(run.path)
+    _, saved = saved_checkpoints(run.path)
     return {
         epoch: Checkpoint(folder, f"{run.fingerprint}-{folder.name}")
         for epoch, folder in saved.items()

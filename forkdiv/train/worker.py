@@ -20,7 +20,7 @@ from forkdiv.core.progress import Progress
 from forkdiv.core.store import publish_folder, write_text
 from forkdiv.data import tokenized
 from forkdiv.models import lora
-from forkdiv.models.digests import seal
+from forkdiv.models.digests import write_digests
 from forkdiv.train.job import DIVERGED, ROWS, Divergence, TrainingJob, checkpoint_folder
 from forkdiv.train.log import LOG, Meter, TrainLog
 from forkdiv.train.malloc import keep_freed_memory
@@ -91,7 +91,7 @@ def train_worker(config: dict[str, str]) -> None:
         from ray import train
 
         from forkdiv.models.loading import load_tokenizer
-        from forkdiv.models.prompting import line_ends
+        from forkdiv.models.prompting import line_end_ids
 
     if place.device == "cpu":
         keep_freed_memory()
@@ -103,7 +103,7 @@ def train_worker(config: dict[str, str]) -> None:
 
     tokenizer = load_tokenizer(job.start)
     rows = tokenized.read(workspace / ROWS)
-    step_ends = torch.tensor(line_ends(tokenizer, rows), dtype=torch.long)
+    step_ends = torch.tensor(line_end_ids(tokenizer, rows), dtype=torch.long)
     with gc_paused():
         engine = new_engine(job.start, job.sft, place, world)
     worker = Worker(engine, rows, step_ends, job.sft, place, rank, world)
@@ -173,7 +173,7 @@ def new_engine(start: Path, config: SftConfig, place: PlaceConfig, world: int) -
     if place.pack_tokens:
         _check_packable(model.config)
     if config.lora.rank:
-        model = lora.adapted(model, config.lora)
+        model = lora.add_adapters(model, config.lora)
     if place.activation_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     engine, *_ = deepspeed.initialize(
@@ -312,11 +312,11 @@ def export(engine: Any, config: SftConfig, tokenizer: Any, path: Path) -> None:
     if dist.get_rank() == 0 and not path.exists():
         model = engine.module
         if config.lora.rank:
-            model, state = model.get_base_model(), lora.merged(state, config.lora)
+            model, state = model.get_base_model(), lora.merge_adapters(state, config.lora)
         aside = path.with_name(f".{path.name}")
         shutil.rmtree(aside, ignore_errors=True)
         model.save_pretrained(aside, state_dict=state)
         tokenizer.save_pretrained(aside)
-        seal(aside)
+        write_digests(aside)
         publish_folder(aside, path)
     dist.barrier()

@@ -79,7 +79,7 @@ def measure() -> list[Row]:
 
 def _by_turns(name: str, folder: Path, data: Artifact, stage: int) -> Row:
     """The median over the turns of the worker's rate by the bare loop's before and after it."""
-    examples = tokenized.encoded(dataset.stream(data.path), BASE, PromptConfig())
+    examples = tokenized.encode_examples(dataset.stream(data.path), BASE, PromptConfig())
     bare = BareLoop(examples, TURNS, threads=1)
     trial = Trial(folder / name, data, {**ONE_THREAD, "zero_stage": stage}, TURNS)
     turns: list[Turn] = []

@@ -149,7 +149,7 @@ def told(rows: list[dict[str, tuple[int, int]]]) -> list[ProblemCounts]:
 
 
 @st.composite
-def tellings(draw: st.DrawFn) -> dict[str, tuple[int, int]]:
+def modes_and_phrasings(draw: st.DrawFn) -> dict[str, tuple[int, int]]:
     linear = draw(st.integers(0, N))
     found = {}
     for mode, n in zip(MODES, (linear, draw(st.integers(0, N - linear))), strict=True):
@@ -159,7 +159,7 @@ def tellings(draw: st.DrawFn) -> dict[str, tuple[int, int]]:
 
 
 @settings(deadline=None, max_examples=50)
-@given(st.lists(tellings(), min_size=1, max_size=6))
+@given(st.lists(modes_and_phrasings(), min_size=1, max_size=6))
 def test_results_given_a_mode_are_those_of_the_samples_told_that_way(
     rows: list[dict[str, tuple[int, int]]],
 ) -> None:

@@ -24,7 +24,7 @@ from forkdiv.coverage import exact, exact_forks, stats
 from forkdiv.coverage.fork_summary import ForkProbabilities, view
 from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
 from forkdiv.models.loading import load_tokenizer, new_model, next_token_logprobs, word_tokenizer
-from forkdiv.models.prompting import placed_ids, response_ids
+from forkdiv.models.prompting import ids_with_offsets, response_ids
 from forkdiv.tasks.counterfactual_arithmetic import CounterfactualConfig
 from forkdiv.tasks.graph_branching import GraphBranchingConfig
 from forkdiv.tasks.registry import build
@@ -237,7 +237,7 @@ def test_names_of_several_tokens_with_their_space_are_placed_where_they_are(tmp_
     task = GraphBranchingConfig(names=60)
     tokenizer = byte_level(build(task).vocabulary())
     text = "a k1 c"
-    ids, ends = placed_ids(tokenizer, text)
+    ids, ends = ids_with_offsets(tokenizer, text)
     assert ids == response_ids(tokenizer, text)
     assert tokenizer.convert_ids_to_tokens(ids) == ["a", "\u0120k", "1", "\u0120c"]
     assert ends == [1, 3, 4, 6]
@@ -282,8 +282,8 @@ def test_a_slow_tokenizer_is_refused() -> None:
     class Slow:
         is_fast = False
 
-    with pytest.raises(UserError, match="cannot place tokens in a text: got Slow"):
-        placed_ids(Slow(), "a b")
+    with pytest.raises(UserError, match="does not support character offsets: got Slow"):
+        ids_with_offsets(Slow(), "a b")
 
 
 @pytest.mark.parametrize(

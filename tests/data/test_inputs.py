@@ -20,7 +20,7 @@ TASK = GraphBranchingConfig(valid=2)
 
 
 def study(root: Path, *settings: str) -> StudyConfig:
-    return inputs.named(load(None, [f"place.root={root}", *settings]))
+    return inputs.with_task_of_data(load(None, [f"place.root={root}", *settings]))
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def example(prompt: str = "start: a goal: b path:", response: str = "a b") -> Ex
 
 def refusal(examples: list[Example], start: Path = BASE) -> str:
     with pytest.raises(UserError) as caught:
-        tokenized.encoded(examples, start, RAW)
+        tokenized.encode_examples(examples, start, RAW)
     message = str(caught.value)
     assert "\n" not in message and ": got " in message and "; allowed: " in message
     return message
@@ -45,7 +45,7 @@ def test_rows_are_the_examples_in_their_order() -> None:
     examples = list(build(TASK).sft_examples(DatasetConfig(examples=6)))
     tokenizer = load_tokenizer(BASE)
     wanted = [encode(tokenizer, one.prompt, one.response, RAW) for one in examples]
-    assert tokenized.encoded(examples, BASE, RAW) == wanted
+    assert tokenized.encode_examples(examples, BASE, RAW) == wanted
     assert all(response[-1] == tokenizer.eos_token_id for _, response in wanted)
 
 
@@ -64,7 +64,7 @@ def test_rows_that_are_kept_are_read_as_they_were(
 
 
 def test_a_dataset_without_examples_is_refused() -> None:
-    assert "nothing to fine-tune on" in refusal([])
+    assert "dataset is empty" in refusal([])
 
 
 @pytest.mark.parametrize(
@@ -74,12 +74,12 @@ def test_what_is_empty_once_it_is_tokens_is_refused_by_name(
     prompt: str, response: str, name: str
 ) -> None:
     message = refusal([example(), example(prompt, response)])
-    assert f"the {name} of example 1 (problem-7) is empty" in message
+    assert f"the {name} of example 1 (problem-7) has no tokens" in message
 
 
 def test_examples_beyond_the_context_are_refused_with_their_number_and_the_longest() -> None:
     fits = example(response=" ".join(["a"] * 500))
-    tokenized.encoded([fits], BASE, RAW)
+    tokenized.encode_examples([fits], BASE, RAW)
     long = [example(response=" ".join(["a"] * n)) for n in (600, 700)]
     message = refusal([fits, *long])
     assert "2 examples do not fit the context" in message
@@ -98,4 +98,6 @@ def test_a_tokenizer_without_a_padding_token_serves(start: Path) -> None:
     settings = {k: v for k, v in json.loads(path.read_text()).items() if k != "pad_token"}
     path.write_text(json.dumps(settings))
     assert load_tokenizer(start).pad_token_id is None
-    assert tokenized.encoded([example()], start, RAW) == tokenized.encoded([example()], BASE, RAW)
+    assert tokenized.encode_examples([example()], start, RAW) == tokenized.encode_examples(
+        [example()], BASE, RAW
+    )

@@ -12,11 +12,11 @@ import pytest
 
 from forkdiv.core.errors import UserError
 from forkdiv.models.checkpoint import (
-    check_end,
+    check_end_token,
     check_vocabulary,
     open_checkpoint,
     read_config,
-    same_shape,
+    share_engine,
 )
 from forkdiv.tasks.graph_branching import GraphBranchingConfig
 from forkdiv.tasks.registry import build
@@ -92,7 +92,7 @@ def test_another_architecture_is_refused_and_named(
 ) -> None:
     rewrite(folder, architectures=architectures)
     message = refused(folder)
-    assert "no causal language model" in message and "ForCausalLM" in message
+    assert "not a causal language model" in message and "ForCausalLM" in message
     assert (architectures or ["no architecture"])[0] in message
 
 
@@ -181,9 +181,9 @@ def test_a_tokenizer_that_is_no_json_is_refused(folder: Path) -> None:
 def test_shapes_are_the_same_but_for_notes(folder: Path, tmp_path: Path) -> None:
     other = shutil.copytree(folder, tmp_path / "other")
     rewrite(other, _name_or_path="x", transformers_version="5.0", torch_dtype="bfloat16")
-    assert same_shape(folder, other)
+    assert share_engine(folder, other)
     rewrite(other, hidden_size=64)
-    assert not same_shape(folder, other)
+    assert not share_engine(folder, other)
 
 
 def test_a_missing_shard_is_refused(folder: Path) -> None:
@@ -217,8 +217,8 @@ def test_the_digest_changes_with_the_end_token_of_the_tokenizer(folder: Path) ->
 
 def test_a_checkpoint_that_ends_its_responses_otherwise_is_refused(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text('{"eos_token": "<eos>"}')
-    check_end(folder, "<eos>")
-    message = refusal(lambda: check_end(folder, "<end>"))
+    check_end_token(folder, "<eos>")
+    message = refusal(lambda: check_end_token(folder, "<end>"))
     assert "got <eos>; allowed: <end>" in message
 
 
@@ -226,4 +226,4 @@ def test_a_checkpoint_that_ends_its_responses_otherwise_is_refused(folder: Path)
 def test_a_tokenizer_that_names_no_end_token_is_refused(folder: Path, content: str | None) -> None:
     if content is not None:
         (folder / "tokenizer_config.json").write_text(content)
-    assert "tokenizer_config.json" in refusal(lambda: check_end(folder, "<eos>"))
+    assert "tokenizer_config.json" in refusal(lambda: check_end_token(folder, "<eos>"))

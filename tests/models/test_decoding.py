@@ -119,7 +119,7 @@ def test_what_is_cut_is_always_less_likely_than_what_stays(
 
 def test_first_candidates_come_likeliest_first_and_equals_by_id() -> None:
     assert first_candidates([[1.0, 3.0, 3.0, 2.0]], 3).tolist() == [[1, 2, 3]]
-    with pytest.raises(ValueError, match="no 5 first tokens in a vocabulary of 4"):
+    with pytest.raises(ValueError, match="first_tokens=5 exceeds the vocabulary of 4"):
         first_candidates(LOGITS, 5)
 
 
@@ -129,12 +129,12 @@ def test_first_candidates_come_likeliest_first_and_equals_by_id() -> None:
         ({"gate_entropy": 1.0}, "must be set together"),
         ({"hot_temperature": 1.0}, "must be set together"),
         ({"gate_entropy": 1.0, "hot_temperature": 0.0}, "hot_temperature=0"),
-        ({"first_tokens": 1}, "first_tokens=1 is no choice"),
-        ({"tree_samples": 1}, "tree_samples=1 is no choice"),
+        ({"first_tokens": 1}, "first_tokens=1 has no effect"),
+        ({"tree_samples": 1}, "tree_samples=1 has no effect"),
         ({"first_tokens": 2, "tree_samples": 2}, "cannot be combined"),
-        ({"first_tokens": 2, "temperature": 0.0}, "the same samples again"),
-        ({"fork_entropy": 0.1}, "tree_samples only"),
-        ({"branch_probability": 0.1}, "tree_samples only"),
+        ({"first_tokens": 2, "temperature": 0.0}, "identical samples"),
+        ({"fork_entropy": 0.1}, "no effect without tree_samples"),
+        ({"branch_probability": 0.1}, "no effect without tree_samples"),
         ({"min_p": 1.5}, "min_p"),
         ({"top_n_sigma": 0.0}, "top_n_sigma"),
         ({"nucleus": 0.9}, "nucleus"),

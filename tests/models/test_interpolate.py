@@ -21,7 +21,7 @@ from forkdiv.core.progress import Progress
 from forkdiv.core.store import Artifact, Store
 from forkdiv.models import interpolate
 from forkdiv.models.checkpoint import open_checkpoint
-from forkdiv.models.digests import SEAL
+from forkdiv.models.digests import DIGESTS
 from forkdiv.models.loading import load_model, new_model, word_tokenizer
 from jobs import interpolate as job
 from tests.fakes import FakeSampler
@@ -97,7 +97,7 @@ def test_the_result_is_an_ordinary_checkpoint_of_the_same_shards(tmp_path: Path)
     assert len(list(late.glob("*.safetensors"))) > 1
     interpolate.write(early, late, 0.5, tmp_path / "between")
     open_checkpoint(tmp_path / "between")  # judges the folder
-    names = {path.name for path in late.iterdir()} | {SEAL}
+    names = {path.name for path in late.iterdir()} | {DIGESTS}
     assert {path.name for path in (tmp_path / "between").iterdir()} == names
     ids = torch.tensor([[3, 4, 5]])
     answers = [load_model(tmp_path / n)(ids).logits for n in ("early", "between", "late")]
@@ -144,18 +144,18 @@ def other_positions(folder: Path) -> None:
 
 
 REFUSED: dict[Callable[[Path], None], tuple[str, ...]] = {
-    narrower: ("other names or shapes", "model.norm.weight is", "64", "8"),
-    without_a_tensor: ("other names or shapes", "missing"),
-    with_a_nan: ("no finite number throughout", "model.norm.weight"),
-    counted: ("cannot be averaged", "int8"),
-    other_words: ("other tokenizers",),
-    other_positions: ("compute in other ways",),
+    narrower: ("differ in name or shape", "model.norm.weight is", "64", "8"),
+    without_a_tensor: ("differ in name or shape", "missing"),
+    with_a_nan: ("has values that are not finite", "model.norm.weight"),
+    counted: ("cannot be interpolated", "int8"),
+    other_words: ("different tokenizers",),
+    other_positions: ("have different architectures",),
 }
 
 
 @pytest.mark.parametrize("change", REFUSED, ids=lambda change: change.__name__)
 @pytest.mark.parametrize("side", [0, 1])
-def test_what_cannot_be_averaged_is_refused_and_leaves_nothing(
+def test_checkpoints_that_cannot_be_interpolated_are_refused_and_leave_no_files(
     pair: Pair, tmp_path: Path, change: Callable[[Path], None], side: int
 ) -> None:
     early, late = (Path(shutil.copytree(one, tmp_path / one.name)) for one in pair)
@@ -197,9 +197,10 @@ def test_alphas_are_an_axis_that_trains_once() -> None:
     _, *tuned = points(study)
     assert axes(study) == ("interpolation",)
     assert [point.name for point in tuned] == ["alpha=0 T=1", "alpha=0.5 T=1", "alpha=1 T=1"]
-    there = [at(study, point) for point in tuned]
-    assert [one.interpolation for one in there] == [0.0, 0.5, 1.0]
-    assert len({(one.sft, one.dataset) for one in there}) == 1
+    settings = [at(study, point) for point in tuned]
+    assert [trial.interpolation for trial in settings] == [0.0, 0.5, 1.0]
+    assert all(trial.sft == study.sft for trial in settings)
+    assert all(trial.dataset == study.dataset for trial in settings)
 
 
 def test_a_trial_measures_the_checkpoint_between_and_at_one_the_run_itself(

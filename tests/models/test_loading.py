@@ -170,7 +170,7 @@ def test_a_response_ends_with_the_end_token_and_a_prompt_does_not() -> None:
 def test_weights_that_are_not_exactly_the_models_are_refused(
     tmp_path: Path, kind: str, change: Callable[[Tensors], Any]
 ) -> None:
-    with pytest.raises(UserError, match=f"does not hold its model's tensors.*{kind}_keys"):
+    with pytest.raises(UserError, match=f"do not match its config.json.*{kind}_keys"):
         load_model(broken(tmp_path, change))
 
 
@@ -275,7 +275,7 @@ def test_logits_that_are_doubled_in_parts_give_the_same(monkeypatch: pytest.Monk
 
 def test_no_model_predicts_from_nothing() -> None:
     model, _ = loaded()
-    with pytest.raises(ValueError, match=r"to begin from, asked\[1\] is \(0, 0, 4\)"):
+    with pytest.raises(ValueError, match=r"at least one token, queries\[1\] is \(0, 0, 4\)"):
         token_logprobs(model, [[5, 6]], [(0, 1, 4), (0, 0, 4)], [1.0])
 
 

@@ -43,7 +43,7 @@ def test_a_torchvision_that_does_not_fit_is_refused_with_the_remedy(site: Path, 
     install(site, "torchvision", vision, "numpy", requires)
     with pytest.raises(UserError) as refused:
         open_checkpoint(site)
-    assert f"torchvision {vision} beside torch {torch}" in str(refused.value)
+    assert f"torchvision {vision} with torch {torch}" in str(refused.value)
     assert "pip uninstall torchvision" in str(refused.value)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from forkdiv.report import figures, page
-from forkdiv.report.page import rendered
+from forkdiv.report.html import rendered
 from tests.simulated import a_study
 
 TEMPLATES = Path(page.__file__).parent / "templates"

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from forkdiv.report import glance, page, tables
+from forkdiv.report import glance, numbers, page
 from forkdiv.report.csv_text import csv_of
 from forkdiv.report.glance import Glance, few_ks
 from forkdiv.report.grid import Grid
@@ -145,7 +145,7 @@ def test_every_table_can_be_downloaded_from_the_page_as_it_is(tmp_path: Path) ->
     sections = {"shrinkage", "dynamics", "forks", "distinct", "best", "majority", "law"}
     assert files.keys() == {*sections, "numbers", "every-number", "losses", "exact"}
     read = base64.b64decode(files["numbers"]).decode("utf-8-sig")
-    made = tables.numbers(Grid.of(summary))
+    made = numbers.numbers(Grid.of(summary))
     rows = list(csv.reader(io.StringIO(read)))
     assert rows[0] == made.header and len(rows) == len(made.rows) + 1
     assert {f"pass@{k}" for k in (1, 2, 4, 8, 16, 32, 64)} <= set(rows[0])
@@ -153,7 +153,7 @@ def test_every_table_can_be_downloaded_from_the_page_as_it_is(tmp_path: Path) ->
 
 def test_every_number_stands_alone_in_the_long_table() -> None:
     summary = a_summary([a_cell(0.5, changes={1: UP, 16: DOWN})])
-    rows = list(csv.DictReader(io.StringIO(csv_of(tables.long(Grid.of(summary))))))
+    rows = list(csv.DictReader(io.StringIO(csv_of(numbers.long(Grid.of(summary))))))
     tuned = [row for row in rows if row["fork density"] == "0.5"]
     assert [(row["k"], float(row["change"]), float(row["change low"])) for row in tuned] == [
         ("1", 0.3, 0.25),

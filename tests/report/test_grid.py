@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm, t
 
 from forkdiv.core.results import Interval, Summary
-from forkdiv.report import tables
+from forkdiv.report import decoders, numbers
 from forkdiv.report.grid import (
     Estimate,
     Grid,
@@ -282,7 +282,7 @@ def test_an_interval_that_lacks_a_number_is_none(missing: float) -> None:
 
 
 def table(summary: Summary) -> tuple[list[str], list[list[str]]]:
-    made = tables.of_decoders(summary) or tables.numbers(Grid.of(summary))
+    made = decoders.of_decoders(summary) or numbers.numbers(Grid.of(summary))
     return made.header, made.rows
 
 

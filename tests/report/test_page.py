@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from forkdiv.core.results import Summary
-from forkdiv.report import page, tables
+from forkdiv.report import numbers, page
 from forkdiv.report.figures import curve_figure, figures
 from forkdiv.report.grid import Grid
 from forkdiv.report.headline import headline
@@ -164,7 +164,7 @@ def test_png_files_are_written_and_not_blank(tmp_path: Path) -> None:
 
 def test_table_has_one_row_per_cell_with_the_numbers_of_the_summary() -> None:
     cells = [a_cell(0.5, seed=1), made_invalid(a_cell(0.25)), a_cell(0.5, seed=0)]
-    made = tables.numbers(Grid.of(a_summary(cells)))
+    made = numbers.numbers(Grid.of(a_summary(cells)))
     header, rows = made.header, made.rows
     assert header == [
         *("fork density", "temperature", "seed", "subset"),

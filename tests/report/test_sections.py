@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from forkdiv.core.results import Summary
+from forkdiv.report.first_rows import MOST_FIRST, read_first
 from forkdiv.report.grid import Grid
-from forkdiv.report.sections import MOST_FIRST, of_sections, read_first
+from forkdiv.report.section import Download, TableView
+from forkdiv.report.sections import shown_sections
 from forkdiv.report.tables import OPEN_ROWS, Table
 from tests.simulated import a_study
 from tests.summaries import a_cell, a_summary, as_once_written, grid_summary
@@ -43,16 +46,27 @@ def test_where_even_these_are_many_none_is_shown_first() -> None:
     assert read_first(grid, a_table(grid)).first is None
 
 
+def tables_of(summary: Summary, grid: Grid) -> dict[str, Table]:
+    """Every table of the page by the name of its CSV file."""
+    parts = [part for section in shown_sections(summary, grid) for part in section.parts]
+    return {one.name: one.table for one in parts if isinstance(one, TableView | Download)}
+
+
 def test_a_summary_of_before_has_the_tables_of_before() -> None:
     summary = as_once_written(a_summary([a_cell(0.5)]))
-    made = of_sections(summary, Grid.of(summary))
-    assert {name for name, table in made.items() if table} == {"numbers", "long", "losses", "exact"}
+    made = tables_of(summary, Grid.of(summary))
+    assert list(made) == ["numbers", "every-number", "losses", "exact"]
 
 
 def test_a_whole_study_has_every_table_and_each_row_fits_its_header() -> None:
     summary = a_study(densities=(0.0, 1.0))
-    made = of_sections(summary, Grid.of(summary))
-    assert [name for name, table in made.items() if table is None] == ["modes", "decoders"]
+    grid = Grid.of(summary)
+    made = tables_of(summary, grid)
+    assert list(made) == [
+        *("shrinkage", "dynamics", "forks", "distinct", "best", "majority", "law"),
+        *("numbers", "every-number", "losses", "exact"),
+    ]
     for table in made.values():
-        for one in (table, table.first) if table and table.first else (table,):
-            assert one is None or {len(row) for row in one.rows} == {len(one.header)}
+        first = read_first(grid, table).first
+        for one in (table, first) if first else (table,):
+            assert {len(row) for row in one.rows} == {len(one.header)}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from forkdiv.report import tables
+from forkdiv.report import exact, losses, numbers
+from forkdiv.report import modes as by_mode
 from forkdiv.report.grid import Grid
 from tests.summaries import (
     BROKEN_PATH,
@@ -32,7 +33,7 @@ def with_modes(cell: dict[str, Any], **modes: dict[int, int]) -> dict[str, Any]:
 def test_reasons_of_losses_are_columns_the_most_frequent_first() -> None:
     cells = [a_cell(0.0), a_cell(0.5)]
     cells[1]["lost"] = {"timeout": 5, BROKEN_PATH: 2000}
-    made = tables.losses(Grid.of(a_summary(cells)))
+    made = losses.losses(Grid.of(a_summary(cells)))
     at = made.header.index("unparsable") + 1
     assert made.header[at : at + 3] == [BROKEN_PATH, OTHER_ENDS, "timeout"]
     assert [row[at : at + 3] for row in made.rows] == [
@@ -43,19 +44,19 @@ def test_reasons_of_losses_are_columns_the_most_frequent_first() -> None:
 def test_reasons_beyond_the_most_frequent_share_a_column_and_none_is_lost() -> None:
     cell = a_cell(0.5)
     cell["lost"] = {f"expected {i}": 100 - i for i in range(30)}
-    made = tables.losses(Grid.of(a_summary([cell], base=[])))
+    made = losses.losses(Grid.of(a_summary([cell], base=[])))
     at = made.header.index("unparsable") + 1
-    kept = made.header[at : at + tables.MOST_REASONS]
-    assert kept == [f"expected {i}" for i in range(tables.MOST_REASONS)]
-    assert made.header[at + tables.MOST_REASONS] == "22 other reasons"
+    kept = made.header[at : at + losses.MOST_REASONS]
+    assert kept == [f"expected {i}" for i in range(losses.MOST_REASONS)]
+    assert made.header[at + losses.MOST_REASONS] == "22 other reasons"
     counts = [int(count.replace(",", "")) for count in made.rows[0][at : at + 9]]
     assert sum(counts) == sum(cell["lost"].values())
 
 
 def test_an_invalid_cell_has_no_best_case() -> None:
-    made = tables.losses(Grid.of(a_summary([made_invalid(a_cell(0.5))], base=[])))
+    made = losses.losses(Grid.of(a_summary([made_invalid(a_cell(0.5))], base=[])))
     assert "invalid" not in made.rows[0]
-    both = tables.losses(Grid.of(a_summary([a_cell(0.0), made_invalid(a_cell(0.5))])))
+    both = losses.losses(Grid.of(a_summary([a_cell(0.0), made_invalid(a_cell(0.5))])))
     assert both.rows[-1][-4:] == ["invalid", "", "invalid", ""]
     assert both.touched == {"errors": 1, "truncated": 3, "unparsable": 3}
 
@@ -66,9 +67,9 @@ def test_every_row_is_as_long_as_its_header() -> None:
     for cell in plain["cells"]:
         with_modes(cell, a={1: 100, 4: 9}, b={1: 2})
     grid = Grid.of(read(plain))
-    modes = tables.modes(grid)
+    modes = by_mode.modes(grid)
     assert modes
-    for made in (tables.numbers(grid), tables.losses(grid), tables.agreements(grid), modes):
+    for made in (numbers.numbers(grid), losses.losses(grid), exact.agreements(grid), modes):
         assert {len(row) for row in made.rows} == {len(made.header)}
         assert made.header[:5] == [
             *("fork density", "structure", "temperature", "seed", "subset"),
@@ -77,7 +78,7 @@ def test_every_row_is_as_long_as_its_header() -> None:
 
 def test_a_mode_is_told_with_its_share_and_the_problems_behind_it() -> None:
     cell = with_modes(a_cell({"direction": 0.5}), forward={1: 100, 16: 20}, reverse={1: 90})
-    made = tables.modes(Grid.of(a_summary([cell])))
+    made = by_mode.modes(Grid.of(a_summary([cell])))
     assert made
     assert made.header[4:] == [
         *("mode", "share of samples", "pass@1 given the mode", "problems with 1 or more"),
@@ -94,7 +95,7 @@ def test_where_few_problems_have_the_most_samples_of_a_mode_a_smaller_k_is_told_
     plain = grid_summary(("all",), {"direction": (0.0, 0.5)}, (1.0,)).as_json()
     for cell in plain["cells"]:
         with_modes(cell, forward={1: 100, 4: 60, 16: 20}, reverse={1: 100, 4: 50})
-    made = tables.modes(Grid.of(read(plain)))
+    made = by_mode.modes(Grid.of(read(plain)))
     assert made
     assert [name for name in made.header if "given" in name] == [
         f"pass@{k} given the mode" for k in (1, 4, 16)
@@ -103,16 +104,16 @@ def test_where_few_problems_have_the_most_samples_of_a_mode_a_smaller_k_is_told_
 
 def test_where_all_is_told_alike_there_is_nothing_to_tell_of_modes() -> None:
     cells = [with_modes(a_cell(d), words={1: 100}) for d in (0.0, 1.0)]
-    assert tables.modes(Grid.of(a_summary(cells))) is None
+    assert by_mode.modes(Grid.of(a_summary(cells))) is None
     cells[1]["modes"]["words"]["share"] = 0.98
-    assert tables.modes(Grid.of(a_summary(cells)))
+    assert by_mode.modes(Grid.of(a_summary(cells)))
 
 
 def test_limits_of_wilsons_kind_are_marked_and_only_those() -> None:
     cell = a_cell(0.5)
     cell["delta_to_base"]["1"]["method"] = "wilson"
     cell["delta_to_base"]["16"]["method"] = "score"
-    made = tables.numbers(Grid.of(a_summary([cell], base=[])))
+    made = numbers.numbers(Grid.of(a_summary([cell], base=[])))
     (row,) = made.rows
     assert row[made.header.index("change at 1")] == "+0.300 (+0.250 to +0.350)†"
     assert row[made.header.index("change at 16")] == "−0.200 (−0.250 to −0.150)"

@@ -460,7 +460,7 @@ def test_more_problems_than_there_are_are_refused() -> None:
         task.heldout("test", 4000)
     with pytest.raises(UserError, match="too few distinct problems for the train split"):
         data(task, examples=4000)
-    with pytest.raises(UserError, match="do not divide evenly"):
+    with pytest.raises(UserError, match="must be a multiple of the task"):
         task.heldout("test", 3)
     assert len(task.heldout("test", task.available("test") // 2 * 2)) > 400
 
@@ -528,7 +528,7 @@ def test_a_dataset_seed_draws_other_problems_and_the_same_seed_the_same() -> Non
 
 def test_a_knob_of_another_task_is_refused() -> None:
     TASK.check_knobs(DatasetConfig(fork_density=0.1, direction=0.2))
-    with pytest.raises(UserError, match=r"dataset\.branch_coverage means nothing to this task"):
+    with pytest.raises(UserError, match=r"dataset\.branch_coverage has no effect on this task"):
         TASK.check_knobs(DatasetConfig(branch_coverage=2))
 
 

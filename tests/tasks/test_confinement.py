@@ -111,7 +111,7 @@ def test_opening_kills_but_for_the_way_in_which_c_looks_for_a_source(name: str) 
         assert judged(name, opening, 2**32 - 100, 1, flags) == KILL
 
 
-# --- machines that lack a wall, or lie about it -------------------------------------------------
+# --- machines that lack a limit or misreport it -------------------------------------------------
 
 # A filter before ours answers one call in the kernel's place: with an error, or (0) with the
 # claim that it is done. Where it has to, it looks at the first argument.
@@ -150,15 +150,15 @@ def told(call: int | str, first: int, answer: int) -> str:
         ("prctl", SECCOMP, NOT_ALLOWED, "forking (ended with PermissionError 1 instead of signal"),
         ("prctl", SECCOMP, DONE, "forking (ended with "),
         ("prctl", SECCOMP, DONE, "using the network (ended with done instead of signal 31)"),
-        ("prctl", SECCOMP, DONE, "signalling processes (ended with done instead of signal 31)"),
-        ("prlimit64", ANY, DONE, "taking memory (ended with done instead of MemoryError)"),
+        ("prctl", SECCOMP, DONE, "sending signals (ended with done instead of signal 31)"),
+        ("prlimit64", ANY, DONE, "allocating memory (ended with done instead of MemoryError)"),
         ("prlimit64", ANY, DONE, "filling the disk (ended with done instead of signal 25)"),
         ("prlimit64", ANY, DONE, "opening more descriptors (ended with done"),
-        ("setitimer", CPU, DONE, "computing for ever (ended with done instead of signal 27)"),
-        ("setitimer", WALL, DONE, "sleeping for ever (ended with done instead of signal 14)"),
+        ("setitimer", CPU, DONE, "computing forever (ended with done instead of signal 27)"),
+        ("setitimer", WALL, DONE, "sleeping forever (ended with done instead of signal 14)"),
     ],
 )
-def test_a_machine_that_lacks_a_wall_or_lies_about_it_is_refused(
+def test_a_machine_that_lacks_a_limit_or_misreports_it_is_refused(
     call: int | str, first: int, answer: int, reason: str
 ) -> None:
     message = told(call, first, answer)
@@ -178,12 +178,12 @@ def test_files_stay_closed_to_a_child_even_without_the_filter(tmp_path: Path) ->
     code = """
 import os, sys
 from forkdiv.tasks.sandbox import child, confinement
-confinement.filter_calls = lambda memory: None  # to see the wall behind it
+confinement.filter_calls = lambda memory: None  # to test the limit behind it
 bounds = child.Bounds(cpu_s=5.0, wall_s=10.0, memory=2**26, output=2**10)
 kept, parent = sys.argv[1] + "/kept", os.getppid()
 ruleset = confinement.create_ruleset()
 child.confine(child.Setup(bounds, ruleset, 0, None, parent, b""))
-os.close(ruleset)  # no more than four descriptors, that is another wall
+os.close(ruleset)  # no more than four descriptors, that is another limit
 for act in (lambda: open(kept), lambda: open(kept, "w"), lambda: open(kept + "2", "x"),
             lambda: os.remove(kept), lambda: os.listdir("/"), lambda: os.mkdir(kept + "3")):
     try: print(act())
@@ -204,7 +204,7 @@ for act in (lambda: open(kept), lambda: open(kept, "w"), lambda: open(kept + "2"
     ("system", "processor", "reason"),
     [
         ("darwin", "arm64", "darwin is not Linux"),
-        ("linux", "riscv64", "no filter of system calls is written for riscv64"),
+        ("linux", "riscv64", "riscv64 is not supported by the filter of system calls"),
     ],
 )
 def test_other_systems_and_processors_are_refused_by_name(

@@ -188,7 +188,7 @@ def test_all_pairs_of_a_base_are_in_one_split_or_the_other() -> None:
 def test_more_problems_than_there_are_or_uneven_shares_are_refused() -> None:
     with pytest.raises(UserError, match="too few distinct problems for the test split"):
         TASK.heldout("test", TASK.available("test") + 4)
-    with pytest.raises(UserError, match="do not divide evenly"):
+    with pytest.raises(UserError, match="must be a multiple of the task"):
         TASK.heldout("test", 30)
     with pytest.raises(UserError, match="too few distinct problems for the train split"):
         TASK.heldout("train", 4)

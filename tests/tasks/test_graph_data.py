@@ -259,7 +259,7 @@ def test_a_knob_that_means_nothing_is_refused_with_those_that_do(
         shaped(shape).check_knobs(DatasetConfig.model_validate(knobs))
     (name, value) = next(iter(knobs.items()))
     message = str(caught.value)
-    assert message.startswith(f"dataset.{name} means nothing to this task: got {value};")
+    assert message.startswith(f"dataset.{name} has no effect on this task: got {value};")
     assert allowed in message and f"drop dataset.{name}, or sweep.{name}" in message
 
 

@@ -122,7 +122,7 @@ def test_a_file_may_lack_the_named_column_that_only_the_other_needs(tmp_path: Pa
     columns = ColumnsConfig(prompt="q", completion="how", answer="gold", subset="part")
     own = task(tmp_path, train, test, columns=columns)
     assert own.available("test") == 10 and own.subsets == (WHOLE, "a")
-    with pytest.raises(UserError, match=r"task\.columns\.answer is no column of .*train\.jsonl"):
+    with pytest.raises(UserError, match=r"task\.columns\.answer is not a column of .*train\.jsonl"):
         task(tmp_path, train, columns=columns).heldout("test")
 
 
@@ -172,7 +172,7 @@ def test_a_test_file_alone_has_only_a_test_split(tmp_path: Path) -> None:
     for split in ("train", "validation"):
         with pytest.raises(UserError, match=f"no problem in the {split} split"):
             own.heldout(split)
-    with pytest.raises(UserError, match=r"no completion to learn from: got task\.train=None"):
+    with pytest.raises(UserError, match=r"no completions to train on: got task\.train=None"):
         examples(own)
 
 
@@ -182,7 +182,7 @@ def test_a_longer_list_of_problems_begins_with_the_shorter(tmp_path: Path) -> No
     assert [own.heldout("test", count) for count in (1, 17, 40)] == [every[:1], every[:17], every]
     other = task(tmp_path, test=TEST_SUMS, seed=1).heldout("test")
     assert other != every and {one.id for one in other} == {one.id for one in every}
-    with pytest.raises(UserError, match="41 problems asked, 40 found"):
+    with pytest.raises(UserError, match="41 problems requested, 40 available"):
         own.heldout("test", 41)
 
 
@@ -207,7 +207,7 @@ def test_fewer_examples_are_the_first_of_more_and_another_seed_gives_others(tmp_
     assert len(every) == own.available("train")
     assert examples(own, examples=20) == every[:20] == examples(own, examples=20)
     assert examples(own, examples=20, seed=1) != every[:20]
-    with pytest.raises(UserError, match=rf"fewer examples than asked.*up to {len(every)}"):
+    with pytest.raises(UserError, match=rf"fewer examples than requested.*up to {len(every)}"):
         own.sft_examples(DatasetConfig(examples=len(every) + 1))
 
 
@@ -226,13 +226,13 @@ def test_rows_without_completion_are_not_learnt_from_and_that_is_said(tmp_path: 
     own = task(tmp_path, rows, grader="exact")
     missing = own.available("train") - len(examples(own))
     assert missing > 0
-    assert f"{missing} rows of the train split have no completion to learn from" in own.notes
+    assert f"{missing} rows of the train split have no completion to train on" in own.notes
 
 
 def test_a_train_file_of_questions_and_answers_has_nothing_to_learn_from(tmp_path: Path) -> None:
     rows = [{"question": f"{i}?", "answer": i} for i in range(30)]
     own = task(tmp_path, rows, grader="numeric")
-    with pytest.raises(UserError, match=r"no completion to learn from.*task\.columns\.completion"):
+    with pytest.raises(UserError, match=r"no completions to train on.*task\.columns\.completion"):
         examples(own)
     named = task(tmp_path, [{"question": row["question"], "answer": "4"} for row in rows],
                  grader="numeric", columns=ColumnsConfig(completion="answer"))  # fmt: skip
@@ -259,7 +259,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_study_does_not_start_on_bad_rows_unless_they_may_be_left_out(
+def test_a_study_does_not_start_on_bad_rows_unless_they_may_be_skipped(
     tmp_path: Path, name: str
 ) -> None:
     bad, reason = BAD[name]
@@ -272,7 +272,7 @@ def test_a_study_does_not_start_on_bad_rows_unless_they_may_be_left_out(
         "What is 1 + 1?",
         "What is 2 + 2?",
     }
-    (note,) = [note for note in own.notes if "left out" in note]
+    (note,) = [note for note in own.notes if "skipped" in note]
     assert reason in note and "1 of 3 rows" in note
 
 
@@ -290,7 +290,7 @@ def test_a_completion_that_contradicts_its_answer_is_named(tmp_path: Path) -> No
 
 def test_a_completion_in_which_no_answer_is_found_is_named(tmp_path: Path) -> None:
     rows = [sum_row(1, answer="2"), sum_row(2, solution="four", answer="4")]
-    with pytest.raises(UserError, match="line 2: the grader hash finds its completion unparsable"):
+    with pytest.raises(UserError, match="line 2: the grader hash judges its completion unparsable"):
         task(tmp_path, test=rows).heldout("test")
 
 
@@ -373,13 +373,13 @@ def test_a_rejected_solution_is_not_what_others_are_compared_with(tmp_path: Path
 
 def test_a_problem_in_both_files_is_refused_or_left_out_of_training(tmp_path: Path) -> None:
     test = [*TEST_SUMS, SUMS[3]]
-    message = r"train\.jsonl line 4: is held out: its prompt is that of line 41 of task\.test, "
+    message = r"train\.jsonl line 4: has the same prompt as line 41 of task\.test "
     with pytest.raises(UserError, match=message):
         task(tmp_path, SUMS, test).heldout("test")
     own = task(tmp_path, SUMS, test, on_bad_row="skip")
     assert SUMS[3]["question"] in prompts(own, "test")
     assert SUMS[3]["question"] not in {example.prompt for example in examples(own)}
-    assert any("left out: 1 of 200 rows" in note for note in own.notes)
+    assert any("skipped: 1 of 200 rows" in note for note in own.notes)
 
 
 def test_bad_rows_of_both_files_are_reported_at_once(tmp_path: Path) -> None:
@@ -442,7 +442,7 @@ def test_the_config_of_a_study_leads_to_the_task(tmp_path: Path) -> None:
 
 
 def test_knobs_of_other_tasks_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"dataset\.direction means nothing to this task"):
+    with pytest.raises(UserError, match=r"dataset\.direction has no effect on this task"):
         task(tmp_path, SUMS).check_knobs(DatasetConfig(direction=0.5))
 
 
@@ -456,7 +456,7 @@ def test_the_task_loads_without_datasets_and_without_cluster_libraries() -> None
 
 
 def test_a_task_of_no_file_is_refused() -> None:
-    with pytest.raises(UserError, match=r"names no file.*task\.train, task\.test or both"):
+    with pytest.raises(UserError, match=r"needs a file.*task\.train, task\.test or both"):
         build(FileConfig())
 
 
@@ -468,7 +468,7 @@ def test_without_a_grader_there_is_data_to_learn_from_and_nothing_to_measure(
         "".join(f'{{"prompt": "line {n}", "completion": "rhyme"}}\n' for n in range(30))
     )
     task = build(FileConfig(train=path, grader="none"))
-    assert len(list(task.lessons())) == 30  # type: ignore[attr-defined]
+    assert len(list(task.training_examples())) == 30  # type: ignore[attr-defined]
     assert list(task.sft_examples(DatasetConfig()))
-    with pytest.raises(UserError, match="nothing says which answers are right"):
+    with pytest.raises(UserError, match="a grader is needed to"):
         task.heldout("test")

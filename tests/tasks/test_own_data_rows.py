@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from forkdiv.core.chat import MARK, unpack
 from forkdiv.core.errors import UserError
-from forkdiv.tasks.own_data.checked import RowsRead, digest, leave_out, read_rows, require_good
+from forkdiv.tasks.own_data.checked import RowsRead, digest, mark_bad, read_rows, require_good
 from forkdiv.tasks.own_data.columns import prompt_id
 from forkdiv.tasks.own_data.config import ColumnsConfig
 
@@ -163,7 +163,7 @@ def test_csv_holds_conversations_as_json(tmp_path: Path) -> None:
     turns = [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]
     found = read(write_csv(tmp_path, [{"messages": json.dumps(turns)}, {"messages": "2+2?"}]))
     assert [(row.prompt, row.completion) for row in found.rows] == [("2+2?", "4")]
-    assert reasons(found) == {3: "messages is text that is no JSON"}
+    assert reasons(found) == {3: "messages is text that is not valid JSON"}
 
 
 def test_a_prompt_that_begins_with_the_mark_of_conversations_stays_text(tmp_path: Path) -> None:
@@ -207,11 +207,11 @@ def test_blank_lines_are_no_rows_but_are_counted(tmp_path: Path) -> None:
     found = lines(tmp_path, GOOD, "", "  \t", '{"prompt": "3+3?", "completion": ""}', "")
     assert (len(found.rows), found.blank, found.total) == (1, 2, 2)
     assert reasons(found) == {4: "empty completion"}
-    assert found.skipped.endswith("; 2 blank lines of data.jsonl hold no row")
+    assert found.skipped.endswith("; 2 blank lines in data.jsonl")
     path = tmp_path / "data.csv"
     path.write_text("prompt,completion\n\n2+2?,4\n\n")
     assert (len(read(path).rows), read(path).blank, read(path).skipped) == (
-        1, 2, "2 blank lines of data.csv hold no row",
+        1, 2, "2 blank lines in data.csv",
     )  # fmt: skip
 
 
@@ -235,14 +235,14 @@ def test_a_csv_field_may_be_longer_than_the_csv_modules_limit(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("{", "is broken JSON: Expecting property name enclosed in double quotes at character 2"),
-        (f"{GOOD} x", "is broken JSON: Extra data at character 39"),
+        ("{", "is invalid JSON: Expecting property name enclosed in double quotes at character 2"),
+        (f"{GOOD} x", "is invalid JSON: Extra data at character 39"),
         (b'{"prompt": "\xff"}', "is not UTF-8 at byte 13"),
         ("[1]", "is a list, not an object"),
         ("null", "is null, not an object"),
         ("12", "is a number, not an object"),
-        ("[" * 100_000, "is broken JSON: Nested too deeply at character 1"),
-        ("1e99999999999999999999", "is broken JSON: A number out of all bounds at character 1"),
+        ("[" * 100_000, "is invalid JSON: Nested too deeply at character 1"),
+        ("1e99999999999999999999", "is invalid JSON: Number out of range at character 1"),
         ('{"completion": "4"}', "has no column 'prompt'"),
         ('{"prompt": "3?"}', "has no column 'completion'"),
         ('{"prompt": "3?", "prompt": "4?"}', "is an object that has the key 'prompt' twice"),
@@ -255,8 +255,8 @@ def test_a_csv_field_may_be_longer_than_the_csv_modules_limit(tmp_path: Path) ->
          "has the key 'a' twice, not text"),
         ('{"prompt": " ", "completion": "4"}', "empty prompt"),
         ('{"prompt": "3?", "completion": "\\n"}', "empty completion"),
-        ('{"prompt": "3?\\ud800", "completion": "4"}', "the prompt has half of a character pair "
-         "at 3"),
+        ('{"prompt": "3?\\ud800", "completion": "4"}', "the prompt has an unpaired surrogate "
+         "at character 3"),
         (GOOD, "repeats line 1"),
     ],
 )  # fmt: skip
@@ -275,8 +275,8 @@ def test_a_broken_line_is_named_and_the_others_are_read(
         ("null", "the answer is null, not text or a number"),
         ("true", "the answer is true or false, not text or a number"),
         ("[4]", "the answer is a list, not text or a number"),
-        ("NaN", "the answer is nan, not a number"),
-        ("-Infinity", "the answer is -inf, not a number"),
+        ("NaN", "the answer is nan, not a finite number"),
+        ("-Infinity", "the answer is -inf, not a finite number"),
         ('""', "empty answer"),
     ],
 )
@@ -293,7 +293,7 @@ def test_a_conversation_without_answer_is_named(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [asked, told, wrong]
     found = read(write_jsonl(tmp_path, rows))
     assert reasons(found) == {
-        1: "ends with the user's message and has no answer",
+        1: "ends with a user message and has no answer",
         3: "message 1 has a content that is a number, not text",
     }
 
@@ -313,8 +313,8 @@ def test_other_formats_name_their_bad_rows_too(tmp_path: Path, format: str) -> N
     assert reasons(read(WRITERS[format](tmp_path, rows))) == {
         2: "the prompt is null, not text",
         3: "empty completion",
-        4: "the answer is nan, not a number",
-        5: f"has the id 'a' of {unit} 1",
+        4: "the answer is nan, not a finite number",
+        5: f"has the same id 'a' as {unit} 1",
         6: f"repeats {unit} 1",
         7: "the id is null, not text or a number",
     }
@@ -354,10 +354,10 @@ def test_a_row_of_csv_is_named_by_its_first_line(tmp_path: Path) -> None:
     found = read(path)
     assert [row.line for row in found.rows] == [2, 10]
     assert reasons(found) == {
-        5: "has 2 fields, the header 3",
-        6: "has 4 fields, the header 3",
+        5: "has 2 fields, but the header has 3",
+        6: "has 4 fields, but the header has 3",
         7: "is not UTF-8",
-        8: "is broken CSV: ',' expected after '\"'",
+        8: "is invalid CSV: ',' expected after '\"'",
         9: "empty completion",
     }
 
@@ -388,7 +388,7 @@ def test_whatever_bytes_a_csv_file_holds_no_row_is_lost(more: bytes) -> None:
         try:
             found = read(path)
         except UserError as refused:
-            if "opens a quote that never closes" not in str(refused):  # all rows from there on
+            if "has a quote that is never closed" not in str(refused):  # all rows from there on
                 raise
             return
     assert [row.prompt for row in found.rows][:1] == ["5?"]
@@ -410,7 +410,7 @@ def test_equal_prompts_without_completions_repeat_when_their_answers_do(tmp_path
 
 def test_an_id_names_one_row(tmp_path: Path) -> None:
     rows = [{"id": i % 2, "prompt": f"{i}?", "answer": i} for i in range(3)]
-    assert reasons(read(write_jsonl(tmp_path, rows))) == {3: "has the id '0' of line 1"}
+    assert reasons(read(write_jsonl(tmp_path, rows))) == {3: "has the same id '0' as line 1"}
 
 
 # --- columns ------------------------------------------------------------------------------------
@@ -454,7 +454,7 @@ def test_messages_take_the_place_of_a_prompt_unless_one_is_named(tmp_path: Path)
 @pytest.mark.parametrize("format", WRITERS)
 def test_a_named_column_that_no_row_has_is_one_refusal(tmp_path: Path, format: str) -> None:
     path = WRITERS[format](tmp_path, ROWS)
-    wrong = r"task.columns.prompt is no column of .*got 'questoin'; allowed: 'id', 'question', "
+    wrong = r"task.columns.prompt is not a column of .*got 'questoin'; allowed: 'id', 'question', "
     with pytest.raises(UserError, match=wrong):
         read(path, prompt="questoin")
 
@@ -467,9 +467,15 @@ def test_a_named_column_that_one_row_lacks_is_a_bad_row(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"text": "2?"}, r"hold a prompt: got the columns 'text'; .* set task\.columns\.prompt"),
+        (
+            {"text": "2?"},
+            r"identified as a prompt: got the columns 'text'; .* set task\.columns\.prompt",
+        ),
         ({"text": "2?", "answer": "2"}, r"set task\.columns\.prompt or task\.columns\.messages"),
-        ({"prompt": "2?", "gold": "2"}, r"hold a completion or an answer: .* 'prompt', 'gold'"),
+        (
+            {"prompt": "2?", "gold": "2"},
+            r"identified as a completion or an answer: .* 'prompt', 'gold'",
+        ),
         (
             {"instruction": "add", "input": "2, 2", "output": "4"},
             r"several columns .* the prompt: got 'instruction', 'input'; .* task\.columns\.prompt",
@@ -477,7 +483,7 @@ def test_a_named_column_that_one_row_lacks_is_a_bad_row(tmp_path: Path) -> None:
         ({"prompt": "2?", "answer": "2", "Answer": "3"}, r"got 'answer', 'Answer'"),
     ],
 )
-def test_columns_that_cannot_be_told_are_refused(
+def test_columns_that_cannot_be_identified_are_refused(
     tmp_path: Path, row: dict[str, str], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
@@ -485,7 +491,7 @@ def test_columns_that_cannot_be_told_are_refused(
 
 
 def test_messages_and_a_prompt_cannot_both_be_named() -> None:
-    with pytest.raises(ValueError, match=r"drop one of task\.columns"):
+    with pytest.raises(ValueError, match=r"drop one of them from task\.columns"):
         ColumnsConfig(messages="messages", prompt="question")
 
 
@@ -498,19 +504,19 @@ FILES: dict[str, tuple[str, bytes, str]] = {
     "a header alone": ("a.csv", b"prompt,answer\n", "is empty"),
     "empty json": ("a.json", b" ", "is empty"),
     "no items": ("a.json", b"[]", "is empty"),
-    "unknown suffix": ("a.txt", b"x", r"format of a file of the task is unknown.*\.jsonl"),
+    "unknown suffix": ("a.txt", b"x", r"format of the task's file cannot be inferred.*\.jsonl"),
     "no suffix": ("a", b"x", "set task.format"),
-    "one object": ("a.json", b'{"data": []}', "holds an object, not a list .*task.format=jsonl"),
-    "lines": ("a.json", b'{"a": 1}\n{"a": 2}', r"line 2 is broken JSON: Extra data.*format=jsonl"),
-    "broken json": ("a.json", b'[{"a": 1},\n\n{"a" 2}]', "line 3 is broken JSON: Expecting ':'"),
+    "one object": ("a.json", b'{"data": []}', "contains an object, not a list .*task.format=jsonl"),
+    "lines": ("a.json", b'{"a": 1}\n{"a": 2}', r"line 2 is invalid JSON: Extra data.*format=jsonl"),
+    "broken json": ("a.json", b'[{"a": 1},\n\n{"a" 2}]', "line 3 is invalid JSON: Expecting ':'"),
     "bytes": ("a.json", b'[{"a": 1},\n{"a": "\xff"}]', "line 2 is not UTF-8"),
     "utf-16": ("a.jsonl", '{"a": 1}'.encode("utf-16"), "UTF-16"),
     "utf-16 csv": ("a.csv", "a,b".encode("utf-16"), "UTF-16"),
-    "all broken": ("a.jsonl", b"x\ny\n", "no row of it can be read; line 1 is broken JSON"),
-    "open quote": ("a.csv", b'prompt,answer\n2?,"2\n3?,3\n', "line 2 opens a quote that never"),
-    "header twice": ("a.csv", b"answer,answer\n1,2\n", "names the column 'answer' twice"),
+    "all broken": ("a.jsonl", b"x\ny\n", "none of its rows can be read; line 1 is invalid JSON"),
+    "open quote": ("a.csv", b'prompt,answer\n2?,"2\n3?,3\n', "line 2 has a quote that is never"),
+    "header twice": ("a.csv", b"answer,answer\n1,2\n", "has the column 'answer' twice"),
     "header bytes": ("a.csv", b"answer,\xff\n1,2\n", "its header is not UTF-8"),
-    "broken header": ("a.csv", b'"a"b,c\n1,2\n', "its header is broken CSV"),
+    "broken header": ("a.csv", b'"a"b,c\n1,2\n', "its header is invalid CSV"),
     "no parquet": ("a.parquet", b"not parquet at all", "cannot be read"),
     "empty file of parquet": ("a.parquet", b"", "cannot be read"),
 }
@@ -533,18 +539,20 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_is_no_folder_and_a_folder_no_file(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path, ROWS)
-    with pytest.raises(UserError, match=r"task\.format=datasets does not fit: got a file"):
+    with pytest.raises(
+        UserError, match=r"task\.format=datasets does not match the path: got a file"
+    ):
         read_rows(path, "datasets", USUAL)
-    with pytest.raises(UserError, match=r"task\.format=csv does not fit: got a folder"):
+    with pytest.raises(UserError, match=r"task\.format=csv does not match the path: got a folder"):
         read_rows(tmp_path, "csv", USUAL)
-    with pytest.raises(UserError, match="datasets did not save this folder"):
+    with pytest.raises(UserError, match="not saved by datasets"):
         read(tmp_path)
 
 
 def test_columns_of_parquet_of_one_name_are_refused(tmp_path: Path) -> None:
     table = pa.table([pa.array(["2?"]), pa.array(["3?"])], names=["prompt", "prompt"])
     pq.write_table(table, tmp_path / "twice.parquet")
-    with pytest.raises(UserError, match="names the column 'prompt' twice"):
+    with pytest.raises(UserError, match="has the column 'prompt' twice"):
         read(tmp_path / "twice.parquet")
 
 
@@ -567,7 +575,9 @@ def test_of_several_saved_datasets_one_must_be_named(tmp_path: Path) -> None:
 
     table = datasets.Dataset.from_list(ROWS)
     datasets.DatasetDict({"train": table, "test": table}).save_to_disk(tmp_path / "both")
-    with pytest.raises(UserError, match=r"several datasets: got .* with train, test; .*both/train"):
+    with pytest.raises(
+        UserError, match=r"exactly one dataset: got .* with train, test; .*both/train"
+    ):
         read(tmp_path / "both")
     assert len(read(tmp_path / "both" / "test").rows) == 3
     datasets.DatasetDict({"train": table}).save_to_disk(tmp_path / "single")
@@ -621,10 +631,10 @@ def test_a_report_lists_the_first_and_counts_the_rest(tmp_path: Path) -> None:
 
 def test_bad_rows_stop_a_study_unless_they_may_be_left_out(tmp_path: Path) -> None:
     found = lines(tmp_path, GOOD, "{}")
-    with pytest.raises(UserError, match=r"data\.jsonl line 2: .*set|mend them, or leave them out"):
+    with pytest.raises(UserError, match=r"data\.jsonl line 2: .*set|correct them, or skip them"):
         require_good([found], "refuse")
     require_good([found], "skip")
-    assert found.skipped == f"left out: {found.report()}"
+    assert found.skipped == f"skipped: {found.report()}"
     clean = lines(tmp_path, GOOD)
     require_good([clean], "refuse")
     assert (clean.skipped, clean.report()) == ("", "0 of 1 rows cannot be used")
@@ -632,13 +642,13 @@ def test_bad_rows_stop_a_study_unless_they_may_be_left_out(tmp_path: Path) -> No
 
 def test_a_file_without_any_good_row_is_refused_either_way(tmp_path: Path) -> None:
     found = lines(tmp_path, '{"prompt": "", "answer": 2}')
-    with pytest.raises(UserError, match="no row that can be used"):
+    with pytest.raises(UserError, match="no usable rows"):
         require_good([found], "skip")
 
 
 def test_rows_left_out_later_are_reported_in_order(tmp_path: Path) -> None:
     found = lines(tmp_path, GOOD, "{}", '{"prompt": "3?", "completion": "3"}')
-    fewer = leave_out(found, {1: "too easy"})
+    fewer = mark_bad(found, {1: "too easy"})
     assert [row.line for row in fewer.rows] == [3]
     assert reasons(fewer) == {1: "too easy", 2: "has no column 'prompt'"}
     assert [bad.line for bad in fewer.problems] == [1, 2]

@@ -23,7 +23,7 @@ from forkdiv.tasks.sandbox.run import (
     MODULES,
     Ended,
     Limits,
-    Ran,
+    RunResult,
     Sandbox,
     SandboxLost,
     unavailable,
@@ -37,7 +37,7 @@ ROOT = Path(__file__).parents[2]
 LIMITS = Limits(cpu_s=2.0, wall_s=20.0, memory_mib=64, output_kib=16)
 OK, RAISED, TIMEOUT, MEMORY = Ended.OK, Ended.RAISED, Ended.TIMEOUT, Ended.MEMORY
 OUTPUT, DENIED, CRASHED = Ended.OUTPUT, Ended.DENIED, Ended.CRASHED
-GOOD = Ran(OK, "42\n", "")
+GOOD = RunResult(OK, "42\n", "")
 
 # Past what is imported, into our own modules and from there to any function of the C library.
 DIG = """
@@ -137,7 +137,7 @@ def eventually(true: Callable[[], bool], seconds: float = 10.0) -> bool:
 def test_an_endless_sleep_ends_by_the_clock(code: str) -> None:
     with Sandbox(Limits(wall_s=0.3)) as sandbox:
         ran = sandbox.run(code)
-    assert (ran.outcome, ran.error) == (TIMEOUT, "ran out of time")
+    assert (ran.outcome, ran.error) == (TIMEOUT, "exceeded the limit of wall-clock time")
 
 
 @pytest.mark.parametrize(
@@ -194,13 +194,13 @@ print([name for name in sys.modules if name.startswith(ours)])
 def test_a_secret_dug_out_to_forge_the_end_only_ends_the_run_early(sandbox: Sandbox) -> None:
     forge = "import os, sys\ntoken = sys.meta_path[0]._token\nprint(1, flush=True)\n"
     ran = sandbox.run(forge + "os.write(3, token + b'd')\nimport time\ntime.sleep(9)\nprint(2)")
-    assert ran == Ran(OK, "1\n", "")
+    assert ran == RunResult(OK, "1\n", "")
     assert sandbox.run("print(6 * 7)") == GOOD
 
 
 def test_what_is_printed_is_held_to_its_limit(sandbox: Sandbox) -> None:
     most = LIMITS.output_kib * 1024
-    assert sandbox.run(f"print('x' * {most - 1})") == Ran(OK, "x" * (most - 1) + "\n", "")
+    assert sandbox.run(f"print('x' * {most - 1})") == RunResult(OK, "x" * (most - 1) + "\n", "")
     over = sandbox.run(f"print('x' * {most})")
     assert (over.outcome, over.printed) == (OUTPUT, "x" * most)
 
@@ -265,7 +265,7 @@ PLAIN = {
 @pytest.mark.parametrize("name", PLAIN)
 def test_a_plain_program_runs_as_anywhere(name: str, sandbox: Sandbox) -> None:
     code, printed = PLAIN[name]
-    assert sandbox.run(code) == Ran(OK, printed + "\n", "")
+    assert sandbox.run(code) == RunResult(OK, printed + "\n", "")
     bare = subprocess.run(
         [sys.executable, "-I", "-S", "-X", "utf8", "-W", "ignore", "-c", code],
         env={"TZ": "UTC0"},
@@ -310,8 +310,8 @@ def test_every_module_offered_can_be_imported_and_others_are_no_answer(sandbox: 
     assert sandbox.run(f"import {', '.join(MODULES)}\nprint(6 * 7)") == GOOD
     others = {name for name in sys.stdlib_module_names if name in ("asyncio", "sqlite3", "tkinter")}
     for name in others:
-        assert sandbox.run(f"import {name}") == Ran(
-            DENIED, "", f"import of {name}, which is not offered"
+        assert sandbox.run(f"import {name}") == RunResult(
+            DENIED, "", f"import of {name}, which the sandbox does not offer"
         )
 
 
@@ -320,7 +320,7 @@ def test_every_module_offered_can_be_imported_and_others_are_no_answer(sandbox: 
 def test_any_text_comes_back_as_it_was_printed(sandbox: Sandbox, text: str) -> None:
     with_newlines = text.replace("\r", "")
     code = f"import sys\nsys.stdout.write({with_newlines!r})"
-    assert sandbox.run(code) == Ran(OK, with_newlines, "")
+    assert sandbox.run(code) == RunResult(OK, with_newlines, "")
 
 
 @settings(max_examples=60, deadline=None)
@@ -393,10 +393,10 @@ def test_a_lost_sandbox_leaves_no_running_program_behind() -> None:
         ThreadPoolExecutor() as pool,
     ):
         sandbox.run("1")
-        (zygote,) = processes() - before
+        (server,) = processes() - before
         running = pool.submit(sandbox.run, ENDLESS)
         assert eventually(lambda: len(processes() - before) == 2)
-        os.kill(zygote, signal.SIGKILL)
+        os.kill(server, signal.SIGKILL)
         with pytest.raises(SandboxLost):
             running.result(10)
         assert eventually(lambda: processes() == before)
@@ -414,7 +414,7 @@ def test_nothing_outlives_a_killed_caller() -> None:
         found = psutil.Process(caller.pid).children(recursive=True)
         family.update((one.pid, one) for one in found)
         try:
-            return any(one.parent() in found for one in found)  # a program under a zygote
+            return any(one.parent() in found for one in found)  # a program under a server
         except psutil.NoSuchProcess:
             return False  # one of them has just ended: look again
 
@@ -438,7 +438,7 @@ with Sandbox(Limits(cpu_s=20, wall_s=0.5)) as sandbox:
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert done.stdout == "ran out of processor time\nran out of time\n"
+    assert done.stdout == "exceeded the limit of CPU time\nexceeded the limit of wall-clock time\n"
 
 
 @pytest.mark.parametrize(
@@ -448,7 +448,9 @@ with Sandbox(Limits(cpu_s=20, wall_s=0.5)) as sandbox:
 )  # fmt: skip
 def test_limits_that_cannot_be_held_are_refused(wrong: dict[str, float]) -> None:
     (name,) = wrong
-    with pytest.raises(UserError, match=rf"{name} is no limit: got .*; allowed: .* or more"):
+    with pytest.raises(
+        UserError, match=rf"{name} is not a valid limit: got .*; allowed: .* or more"
+    ):
         Limits(**wrong)  # type: ignore[arg-type]
 
 

@@ -211,7 +211,7 @@ def test_a_longer_list_begins_with_the_shorter() -> None:
 def test_more_problems_than_there_are_or_uneven_shares_are_refused() -> None:
     with pytest.raises(UserError, match="too few distinct problems for the test split"):
         TASK.heldout("test", 124)
-    with pytest.raises(UserError, match="do not divide evenly"):
+    with pytest.raises(UserError, match="must be a multiple of the task"):
         TASK.heldout("test", 30)
     with pytest.raises(UserError, match="too few distinct problems for the train split"):
         TASK.heldout("train", 4)

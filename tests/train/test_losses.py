@@ -13,7 +13,7 @@ from torch import Tensor
 
 from forkdiv.core.config.study import SftConfig
 from forkdiv.models.loading import word_tokenizer
-from forkdiv.models.prompting import line_ends
+from forkdiv.models.prompting import line_end_ids
 from forkdiv.train.losses.dco import dco, units
 from forkdiv.train.losses.gem import gem
 from forkdiv.train.losses.registry import LOSSES
@@ -196,6 +196,6 @@ def test_a_line_end_is_detected_inside_any_token() -> None:
             return {1: "a", 2: ".\n\n", 3: "\n", 4: "\n"}[ids[0]]
 
     rows = [([4], [1, 2]), ([1], [3, 1])]
-    assert line_ends(Spelling(), rows) == [2, 3]
+    assert line_end_ids(Spelling(), rows) == [2, 3]
     words = word_tokenizer(["a", "b"], "<eos>")
-    assert line_ends(words, [([3], [3, 4, 1])]) == []
+    assert line_end_ids(words, [([3], [3, 4, 1])]) == []

@@ -152,7 +152,7 @@ def test_the_planned_base_with_a_start_is_the_base_that_is_trained(
 
 
 def test_a_start_that_lacks_words_of_the_task_is_refused(start: Path) -> None:
-    with pytest.raises(UserError, match="does not know every word"):
+    with pytest.raises(UserError, match="lacks words of the task"):
         planned(GraphBranchingConfig(names=20), with_(SMALL, start=start))
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from forkdiv.core.config.study import LoraConfig
 from forkdiv.models.loading import load_model
-from forkdiv.models.lora import merged
+from forkdiv.models.lora import merge_adapters
 from tests.ranks import LORA, PLAIN
 from tests.stack import BASE, ROOT, clean_environment
 
@@ -96,7 +96,7 @@ def test_merging_sums_an_adapter_with_its_weight_and_keeps_names_and_precision()
         f"{head}.lora_B.default.weight": torch.tensor([[0.0], [1.0], [2.0]]),
         "base_model.model.model.norm.weight": torch.ones(2),
     }
-    out = merged(state, LoraConfig(rank=1, alpha=2.0))
+    out = merge_adapters(state, LoraConfig(rank=1, alpha=2.0))
     assert set(out) == {
         "model.layers.0.mlp.up_proj.weight",
         "model.layers.0.mlp.up_proj.bias",

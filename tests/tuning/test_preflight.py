@@ -61,7 +61,7 @@ def test_a_base_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 def test_a_base_that_does_not_know_the_tasks_words_is_refused(tmp_path: Path) -> None:
     message = refusal(tmp_path, "task.names=18")
-    assert "does not know every word" in message and "got q r;" in message
+    assert "lacks words of the task" in message and "got q r;" in message
 
 
 def test_a_response_limit_below_the_longest_correct_answer_is_refused(tmp_path: Path) -> None:

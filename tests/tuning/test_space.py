@@ -229,7 +229,7 @@ def test_a_dataset_setting_without_effect_on_the_task_is_refused_with_the_allowe
     None
 ):
     message = refusal("dataset.structure=data-level")
-    assert "dataset.structure means nothing to this task: got data-level" in message
+    assert "dataset.structure has no effect on this task: got data-level" in message
     assert "allowed: dataset.direction, dataset.fork_density;" in message
 
 

@@ -1,4 +1,4 @@
-"""Parquet files and datasets saved by Hugging Face `datasets`, read in batches."""
+"""Readers of Parquet files and of datasets saved by Hugging Face `datasets`, in batches."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def read_parquet(path: Path) -> RowFile:
 
 
 def read_saved(path: Path) -> RowFile:
-    """A folder that `save_to_disk` wrote: one dataset, or several of which only one is there."""
+    """Reads a folder written by `save_to_disk`: a dataset, or a DatasetDict with a single split."""
     if (path / "dataset_dict.json").exists():
         return read_saved(path / _only_split(path))
     if not (path / "state.json").exists():
-        raise unreadable(path, "datasets did not save this folder: it has no state.json")
+        raise unreadable(path, "the folder was not saved by datasets: it has no state.json")
     import datasets
     import pyarrow as pa
 
@@ -61,7 +61,7 @@ def read_saved(path: Path) -> RowFile:
 
 
 def saved_files(path: Path) -> list[Path]:
-    """The files that hold a saved dataset's rows; its folder may hold caches as well."""
+    """Returns the files with a saved dataset's rows; its folder can also contain caches."""
     if (path / "dataset_dict.json").exists():
         return saved_files(path / _only_split(path))
     try:
@@ -79,10 +79,10 @@ def _only_split(path: Path) -> str:
         raise unreadable(path, f"dataset_dict.json: {one_line(error)}") from error
     if len(splits) != 1:
         raise refuse(
-            "a file of the task holds several datasets",
+            "the task's folder must contain exactly one dataset",
             f"{path} with {', '.join(splits) or 'none'}",
-            "one split, which is a folder of its own",
-            "name one of them" + "".join(f", {path / name}" for name in splits[:1]),
+            "the folder of a single split",
+            "use the folder of one split" + "".join(f", {path / name}" for name in splits[:1]),
         )
     return str(splits[0])
 
@@ -92,12 +92,12 @@ def _columnar(path: Path, names: Sequence[str], count: int, records: Records) ->
         raise no_rows(path)
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise unreadable(path, f"it names the column {twice[0]!r} twice")
+        raise unreadable(path, f"it has the column {twice[0]!r} twice")
     return RowFile("row", tuple(names), records)
 
 
 def _batched(path: Path, batches: Iterable[Any]) -> Iterator[Record | Broken]:
-    """The rows of Arrow record batches, in order."""
+    """Yields the rows of Arrow record batches, in order."""
     import pyarrow as pa
 
     number = 0
@@ -111,10 +111,10 @@ def _batched(path: Path, batches: Iterable[Any]) -> Iterator[Record | Broken]:
 
 
 def _rows(batch: Any) -> list[dict[str, Any] | str]:
-    """Each row's values, or why it has none."""
+    """Returns the values of each row, or a message why they cannot be read."""
     try:
         rows: list[dict[str, Any] | str] = batch.to_pylist()
-    except ValueError as error:  # text that is not UTF-8, a time that Python has no value for
+    except ValueError as error:  # text that is not UTF-8, or a time that Python cannot represent
         if batch.num_rows == 1:
             return [NOT_UTF8 if isinstance(error, UnicodeDecodeError) else one_line(error)]
         return [row for at in range(batch.num_rows) for row in _rows(batch.slice(at, 1))]

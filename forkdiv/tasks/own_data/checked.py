@@ -1,4 +1,4 @@
-"""A file's rows, checked: those that can be used, and of every other one where and why."""
+"""Checks the rows of a file: usable rows, and the location and reason of every other row."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class BadRow:
 
 @dataclass(frozen=True)
 class RowsRead:
-    """What became of a file's rows; `columns` are those that were read.
+    """The usable rows of a file and its problems; `columns` are the columns that were read.
 
-    `file` is the file's name without its folders: what is written down here ends in dataset
-    cards, which are the same wherever the file lies.
+    `file` is the file's name without folders, because it is written to dataset cards, which do
+    not depend on the file's location.
     """
 
     file: str
@@ -57,11 +57,12 @@ class RowsRead:
 
     @property
     def total(self) -> int:
-        """Rows of the file; blank lines are none."""
+        """The number of rows of the file, without blank lines."""
         return len(self.rows) + len(self.problems)
 
     def report(self, limit: int = 5) -> str:
-        """One line: how many rows cannot be used, and where and why the first `limit`."""
+        """Returns one line: how many rows cannot be used, with location and reason of the first
+        `limit`."""
         shown = [f"{self.unit} {bad.line}: {bad.reason}" for bad in self.problems[:limit]]
         more = len(self.problems) - len(shown)
         shown += [f"and {more:,} more"] if more else []
@@ -70,73 +71,73 @@ class RowsRead:
 
     @property
     def skipped(self) -> str:
-        """What was left out, for a dataset's card; empty where nothing was."""
-        lines = f"{self.blank:,} blank lines of {self.file} hold no row" if self.blank else ""
-        rows = f"left out: {self.report()}" if self.problems else ""
+        """What was skipped, for a dataset card; empty if nothing was."""
+        lines = f"{self.blank:,} blank lines in {self.file}" if self.blank else ""
+        rows = f"skipped: {self.report()}" if self.problems else ""
         return "; ".join(part for part in (rows, lines) if part)
 
 
 def read_rows(
     path: Path, format: str, columns: ColumnsConfig, optional: frozenset[str] = frozenset()
 ) -> RowsRead:
-    """Every row of the file, usable or not, in order.
+    """Returns every row of the file, usable or not, in order.
 
-    `format` is `auto` or a key of `READERS`; columns that are `optional` may be named and
-    missing. Raises UserError where the file is missing, empty or unreadable, or its columns
-    cannot be told.
+    `format` is `auto` or a key of `READERS`; `optional` columns may be configured and missing.
+    Raises UserError if the file is missing, empty or unreadable, or if its columns cannot be
+    identified.
     """
     file = _open(path, _format(path, format))
-    found = find_columns(file.columns, columns, path, optional)
-    wanted = list(dict.fromkeys(name for name in found.model_dump().values() if name))
+    roles = find_columns(file.columns, columns, path, optional)
+    names = list(dict.fromkeys(name for name in roles.model_dump().values() if name))
     rows: list[Row] = []
     bad: dict[int, str] = {}
-    repeats = _Repeats(file.unit, has_ids=found.id is not None)
-    for record in file.records(wanted):
+    repeats = _Repeats(file.unit, has_ids=roles.id is not None)
+    for record in file.records(names):
         if isinstance(record, Broken):
             bad[record.line] = record.reason
             continue
         try:
-            row = to_row(record, found)
+            row = to_row(record, roles)
             repeats.check(row)
         except Unusable as reason:
             bad[record.line] = str(reason)
         else:
             rows.append(row)
     problems = tuple(BadRow(path.name, line, why, file.unit) for line, why in bad.items())
-    return RowsRead(path.name, file.unit, found, tuple(rows), problems, file.blank)
+    return RowsRead(path.name, file.unit, roles, tuple(rows), problems, file.blank)
 
 
-def leave_out(read: RowsRead, reasons: Mapping[int, str]) -> RowsRead:
-    """The same with the rows at these lines among the problems."""
+def mark_bad(read: RowsRead, reasons: Mapping[int, str]) -> RowsRead:
+    """Returns `read` with the rows at these lines moved to its problems."""
     bad = [BadRow(read.file, line, reason, read.unit) for line, reason in reasons.items()]
     rows = tuple(row for row in read.rows if row.line not in reasons)
-    problems = sorted([*read.problems, *bad], key=lambda one: one.line)
+    problems = sorted([*read.problems, *bad], key=lambda problem: problem.line)
     return replace(read, rows=rows, problems=tuple(problems))
 
 
 def require_good(reads: Sequence[RowsRead], on_bad_row: str) -> None:
-    """Raises UserError for rows that cannot be used, unless `on_bad_row` is `skip`, and for a
-    file that has no others."""
+    """Raises UserError for rows that cannot be used, unless `on_bad_row` is `skip`, and for a file
+    without usable rows."""
     bad = [read for read in reads if read.problems]
     if bad and on_bad_row != "skip":
         raise refuse(
             "the task's data has rows that cannot be used",
             "; ".join(read.report() for read in bad),
-            "files in which every row can be",
-            "mend them, or leave them out with task.on_bad_row=skip",
+            "files in which every row can be used",
+            "correct them, or skip them with task.on_bad_row=skip",
         )
     for read in reads:
         if not read.rows:
             raise refuse(
-                "a file of the task has no row that can be used",
+                "the task's file has no usable rows",
                 read.report(),
-                "at least one",
-                "mend it or correct task.columns",
+                "at least one usable row",
+                "correct the file or task.columns",
             )
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, or of all that hold a saved dataset's rows."""
+    """Returns the SHA-256 of a file, or of all data files of a saved dataset."""
     files = saved_files(path) if path.is_dir() else [path]
     whole = hashlib.sha256()
     for file in files:
@@ -149,7 +150,7 @@ def digest(path: Path) -> str:
 
 
 class _Repeats:
-    """Finds rows that say nothing new, and ids that name two rows."""
+    """Finds repeated rows and repeated ids."""
 
     def __init__(self, unit: str, has_ids: bool) -> None:
         self._unit, self._has_ids = unit, has_ids
@@ -157,13 +158,14 @@ class _Repeats:
         self._ids: dict[str, int] = {}
 
     def check(self, row: Row) -> None:
-        """Raises Unusable. Equal prompts with different completions are solutions of one
-        problem; the same pair twice would count twice in training."""
+        """Raises Unusable for a repeated row, which would count twice in training, or a repeated
+        id. Equal prompts with different completions are allowed: solutions of one problem."""
         text = (row.prompt, row.completion, None if row.completion else row.answer)
         if text in self._texts:
             raise Unusable(f"repeats {self._unit} {self._texts[text]}")
         if self._has_ids and row.id in self._ids:
-            raise Unusable(f"has the id {quoted(row.id)} of {self._unit} {self._ids[row.id]}")
+            at = f"{self._unit} {self._ids[row.id]}"
+            raise Unusable(f"has the same id {quoted(row.id)} as {at}")
         self._texts[text] = row.line
         self._ids[row.id] = row.line
 
@@ -177,15 +179,15 @@ def _open(path: Path, format: str) -> RowFile:
 
 def _format(path: Path, format: str) -> str:
     if not path.exists():
-        raise refuse("a file of the task is missing", path, "an existing one", "correct the path")
+        raise refuse("the task's file is missing", path, "an existing file", "correct the path")
     if format == "auto":
-        found = "datasets" if path.is_dir() else SUFFIXES.get(path.suffix.lower())
-        if found is None:
+        inferred = "datasets" if path.is_dir() else SUFFIXES.get(path.suffix.lower())
+        if inferred is None:
             raise _unknown_format(path)
-        return found
+        return inferred
     if path.is_dir() != (format == "datasets"):
         raise refuse(
-            f"task.format={format} does not fit",
+            f"task.format={format} does not match the path",
             f"{'a folder' if path.is_dir() else 'a file'}, {path}",
             "a folder" if format == "datasets" else "a file",
             "correct the path or task.format",
@@ -195,7 +197,7 @@ def _format(path: Path, format: str) -> str:
 
 def _unknown_format(path: Path) -> UserError:
     return refuse(
-        "the format of a file of the task is unknown",
+        "the format of the task's file cannot be inferred from its name",
         path,
         f"{', '.join(SUFFIXES)}, or a folder saved by datasets",
         "rename it or set task.format",

@@ -1,4 +1,4 @@
-"""Which column of a file holds what, and one record turned into a row."""
+"""Finds the roles of a file's columns, and converts records into rows."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from forkdiv.tasks.own_data.config import ColumnsConfig
 from forkdiv.tasks.own_data.file import Record
 from forkdiv.tasks.own_data.text import decode_json
 
-# Where a config names no column: usual names, whatever their case.
-USUAL = {
+# Usual column names, in any case, for roles that a config does not set.
+USUAL_NAMES = {
     "messages": ("messages",),
     "prompt": ("prompt", "question", "problem", "instruction", "input"),
     "completion": ("completion", "response", "solution", "output"),
@@ -30,8 +30,8 @@ USUAL = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One usable row. `prompt` is packed (see `conversation`); a row without an id of its own
-    has its prompt's; `subset` is empty where the file has none."""
+    """One usable row. `prompt` is packed (see `forkdiv.core.chat`); without an id column, `id` is
+    derived from the prompt; `subset` is empty if the file has no such column."""
 
     id: str
     prompt: str
@@ -42,69 +42,72 @@ class Row:
 
 
 class Unusable(Exception):
-    """Why a record makes no row."""
+    """A record cannot be used; the message is the reason."""
 
 
 def prompt_id(prompt: str) -> str:
-    """A problem is its prompt: 80 bits of its hash name it in every file and under every id."""
+    """Returns a problem's id: 80 bits of the hash of its prompt, the same in every file."""
     return hashlib.blake2b(prompt.encode("utf-8"), digest_size=10).hexdigest()
 
 
 def find_columns(
-    there: Sequence[str],
-    named: ColumnsConfig,
+    columns: Sequence[str],
+    config: ColumnsConfig,
     path: Path,
     optional: frozenset[str] = frozenset(),
 ) -> ColumnsConfig:
-    """The columns to read: those named, and by their usual names those that are not.
+    """Returns the columns to read: those of the config, others by their usual names.
 
-    Messages take the place of a prompt and its completion. Raises UserError where a named one
-    is missing that is not `optional`, several may be meant, or nothing asks or answers.
+    Messages replace a prompt and its completion. Raises UserError if a configured column is
+    missing and not `optional`, if several columns fit a role, or if there is no prompt, or neither
+    a completion nor an answer.
     """
-    wanted = {role: name for role, name in named.model_dump().items() if name is not None}
-    found = {role: name for role, name in wanted.items() if name in there}
-    for role in sorted(wanted.keys() - found.keys() - optional):
+    configured = {role: name for role, name in config.model_dump().items() if name is not None}
+    roles = {role: name for role, name in configured.items() if name in columns}
+    for role in sorted(configured.keys() - roles.keys() - optional):
         raise refuse(
-            f"task.columns.{role} is no column of {path}",
-            repr(wanted[role]),
-            _listed(there),
+            f"task.columns.{role} is not a column of {path}",
+            repr(configured[role]),
+            _listed(columns),
             f"correct task.columns.{role}",
         )
-    for role in USUAL:
-        if role in wanted or (role == "messages" and {"prompt", "completion"} & wanted.keys()):
+    for role in USUAL_NAMES:
+        if role in configured:
             continue
-        if role in ("prompt", "completion") and "messages" in found:
+        if role == "messages" and {"prompt", "completion"} & configured.keys():
             continue
-        rest = [name for name in there if name not in found.values()]
-        if name := _usual(role, rest, path):
-            found[role] = name
-    _check_enough(found, there, path)
-    return ColumnsConfig(**found)
+        if role in ("prompt", "completion") and "messages" in roles:
+            continue
+        rest = [name for name in columns if name not in roles.values()]
+        if name := _column_by_usual_name(role, rest, path):
+            roles[role] = name
+    _check_enough(roles, columns, path)
+    return ColumnsConfig(**roles)
 
 
-def _usual(role: str, there: Sequence[str], path: Path) -> str | None:
-    several = [name for name in there if name.strip().lower() in USUAL[role]]
-    if len(several) > 1:
+def _column_by_usual_name(role: str, columns: Sequence[str], path: Path) -> str | None:
+    candidates = [name for name in columns if name.strip().lower() in USUAL_NAMES[role]]
+    if len(candidates) > 1:
         raise refuse(
-            f"several columns of {path} may hold the {role}",
-            _listed(several),
+            f"several columns of {path} could be the {role}",
+            _listed(candidates),
             "one of them",
             f"set task.columns.{role}",
         )
-    return several[0] if several else None
+    return candidates[0] if candidates else None
 
 
-def _check_enough(found: dict[str, str], there: Sequence[str], path: Path) -> None:
-    if "messages" in found:
+def _check_enough(roles: dict[str, str], columns: Sequence[str], path: Path) -> None:
+    if "messages" in roles:
         return
     missing, remedy = "a prompt", "task.columns.prompt or task.columns.messages"
-    if "prompt" in found:
-        if {"completion", "answer"} & found.keys():
+    if "prompt" in roles:
+        if {"completion", "answer"} & roles.keys():
             return
         missing, remedy = "a completion or an answer", "task.columns.completion or .answer"
     raise refuse(
-        f"no column of {path} is known to hold {missing}",
-        f"the columns {_listed(there)}",
+        f"no column of {path} could be identified as {missing}",
+        f"the columns {_listed(columns)}",
         "messages, or a prompt with a completion or an answer",
         f"set {remedy}",
     )
@@ -116,7 +119,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def to_row(record: Record, columns: ColumnsConfig) -> Row:
-    """Raises Unusable with the reason."""
+    """Converts a record into a row. Raises Unusable with the reason."""
     if columns.messages:
         prompt, completion = _conversation(_value(record, columns.messages))
     else:
@@ -126,11 +129,11 @@ def to_row(record: Record, columns: ColumnsConfig) -> Row:
         completion = None
         if columns.completion:
             completion = _text(_value(record, columns.completion), "completion")
-    # where one column is both, the grader reads the answer out of the completion
-    own = columns.answer if columns.answer != columns.completion else None
-    answer = _label(record, own, "answer")
+    # if both are the same column, the grader extracts the answer from the completion
+    answer_column = columns.answer if columns.answer != columns.completion else None
+    answer = _label(record, answer_column, "answer")
     if completion is None and answer is None:
-        raise Unusable("ends with the user's message and has no answer")
+        raise Unusable("ends with a user message and has no answer")
     id = _label(record, columns.id, "id") or prompt_id(prompt)
     subset = _label(record, columns.subset, "subset") or ""
     return Row(id, prompt, completion, answer, subset, record.line)
@@ -141,7 +144,7 @@ def _conversation(value: Any) -> tuple[str, str | None]:
         try:
             value = decode_json(value)
         except json.JSONDecodeError as error:
-            raise Unusable("messages is text that is no JSON") from error
+            raise Unusable("messages is text that is not valid JSON") from error
     try:
         prompt, answer = prompt_and_answer(value)
     except ValueError as error:
@@ -170,27 +173,28 @@ def _check_letters(text: str, role: str) -> None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise Unusable(f"the {role} has half of a character pair at {error.start + 1}") from error
+        at = error.start + 1
+        raise Unusable(f"the {role} has an unpaired surrogate at character {at}") from error
 
 
 def _label(record: Record, column: str | None, role: str) -> str | None:
-    """Text, or a number as text: what identifies, sorts or is compared."""
+    """Returns an id, subset or answer as text; numbers are converted."""
     if column is None:
         return None
     value = _value(record, column)
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
-        return _spelled(value, role)
+        return _number_text(value, role)
     if not isinstance(value, str):
         raise Unusable(f"the {role} is {type_name(value)}, not text or a number")
     return _text(value, role)
 
 
-def _spelled(number: int | float | Decimal, role: str) -> str:
-    """A number as text: 18 and 18.0 are `18`, since a column of integers with a gap is stored
-    as floats by several tools. Raises Unusable for what is not finite."""
+def _number_text(number: int | float | Decimal, role: str) -> str:
+    """Returns a number as text. 18.0 becomes `18`, since several tools store a column of integers
+    with missing values as floats. Raises Unusable for NaN and infinity."""
     exact = Decimal(repr(number)) if isinstance(number, float) else Decimal(number)
     if not exact.is_finite():
-        raise Unusable(f"the {role} is {number}, not a number")
+        raise Unusable(f"the {role} is {number}, not a finite number")
     if exact.as_tuple().exponent and abs(exact.adjusted()) > 30:
         return str(exact)
     return format(exact, "f").removesuffix(".0")

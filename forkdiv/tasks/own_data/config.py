@@ -28,11 +28,11 @@ class ColumnsConfig(Frozen):
     subset: str | None = Field(None, description="Column by which results are split.")
 
     @model_validator(mode="after")
-    def _asks_once(self) -> Self:
+    def _messages_or_prompt(self) -> Self:
         if self.messages and (self.prompt or self.completion):
             raise ValueError(
                 f"messages={self.messages!r} and a prompt or completion are both set; allowed: "
-                "messages alone, or prompt and completion; drop one of task.columns"
+                "messages alone, or prompt and completion; drop one of them from task.columns"
             )
         return self
 

@@ -1,4 +1,4 @@
-"""What every format of file comes down to: columns, rows, and rows that cannot be read."""
+"""The common form of all file formats: columns, rows, and rows that cannot be read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NOT_UTF8 = "is not UTF-8"
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One row as the file holds it."""
+    """One row as it is in the file."""
 
     line: int
     values: Mapping[str, Any]
@@ -22,7 +22,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A row that cannot be read, and why."""
+    """A row that cannot be read, with the reason."""
 
     line: int
     reason: str
@@ -30,10 +30,10 @@ class Broken:
 
 @dataclass(frozen=True)
 class RowFile:
-    """A file that could be opened. `records` reads the named columns, rows in order.
+    """An open file. `records` yields the rows in order, with the requested columns.
 
-    `unit` is what a row's number counts, from 1: physical lines (a CSV row is at its first),
-    items of a JSON list, or rows. `blank` counts lines with nothing on them, which are no rows.
+    `unit` is what the numbers of rows count, from 1: physical lines (of a CSV row, its first
+    line), items of a JSON list, or rows. `blank` counts empty lines, which are not rows.
     """
 
     unit: str
@@ -42,10 +42,10 @@ class RowFile:
     blank: int = 0
 
 
-def loaded(path: Path, unit: str, rows: Sequence[Record | Broken], blank: int = 0) -> RowFile:
-    """A file whose rows are all in memory; its columns are those that any row has.
+def in_memory(path: Path, unit: str, rows: Sequence[Record | Broken], blank: int = 0) -> RowFile:
+    """Returns a file whose rows are all in memory; its columns are those of all rows.
 
-    Raises UserError where there are no rows, or none can be read.
+    Raises UserError if there are no rows, or none can be read.
     """
     if not rows:
         raise no_rows(path)
@@ -54,20 +54,20 @@ def loaded(path: Path, unit: str, rows: Sequence[Record | Broken], blank: int = 
         if isinstance(row, Record):
             names.update(dict.fromkeys(row.values))
     if not names and isinstance(first := rows[0], Broken):
-        raise unreadable(path, f"no row of it can be read; {unit} {first.line} {first.reason}")
-    return RowFile(unit, tuple(names), lambda wanted: iter(rows), blank)
+        raise unreadable(path, f"none of its rows can be read; {unit} {first.line} {first.reason}")
+    return RowFile(unit, tuple(names), lambda columns: iter(rows), blank)
 
 
 def no_rows(path: Path) -> UserError:
-    return refuse("a file of the task is empty", path, "at least one row", "correct the path")
+    return refuse("the task's file is empty", path, "at least one row", "correct the path")
 
 
 def unreadable(path: Path, why: str) -> UserError:
     return refuse(
-        "a file of the task cannot be read",
+        "the task's file cannot be read",
         f"{path}: {why}",
         "UTF-8 JSONL, a JSON list, CSV with a header, Parquet, or a folder saved by datasets",
-        "mend the file or correct task.format",
+        "correct the file or task.format",
     )
 
 
@@ -76,5 +76,5 @@ def one_line(error: BaseException) -> str:
 
 
 def quoted(text: str, limit: int = 40) -> str:
-    """In quotes and on one line, shortened: what a message shows of a user's text."""
+    """Returns a user's text for a message: in quotes, on one line, shortened to `limit`."""
     return repr(text if len(text) <= limit else text[: limit - 1] + "…")

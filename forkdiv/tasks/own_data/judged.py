@@ -1,7 +1,7 @@
-"""Rows judged by a grader before anything is learnt from them or measured with them.
+"""Checks rows with the grader before training on them or measuring with them.
 
-Judging takes the main thread of a process, since not every grader works elsewhere. On another
-thread (Ray Tune runs trials on one) this module is run as a program that judges.
+Grading needs the main thread of a process, since some graders work only there. On another thread
+(Ray Tune runs trials in one) this module is run as a program that grades.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from dataclasses import astuple, dataclass, replace
 from forkdiv.core.records import Outcome, Verdict
 from forkdiv.tasks.graders.base import AnswerGrader
 from forkdiv.tasks.graders.registry import build_grader
-from forkdiv.tasks.own_data.checked import RowsRead, leave_out
+from forkdiv.tasks.own_data.checked import RowsRead, mark_bad
 from forkdiv.tasks.own_data.columns import Row
 from forkdiv.tasks.own_data.file import one_line, quoted
 
-RESERVED = "all"  # what results call all subsets together
+RESERVED = "all"  # the name of all subsets together in results
 
 
 class Unreadable(Exception):
-    """Why a grader finds no answer in what is given as one."""
+    """A grader finds no answer in a reference; the message is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """A row, what the right answer is read from, and why the row cannot be graded, if so."""
+    """A row, its reference answer, and the reason why it cannot be graded, or ""."""
 
     row: Row
     answer: str | None
@@ -38,37 +38,37 @@ class _Judged:
 
 
 def judge(read: RowsRead, grader: AnswerGrader) -> RowsRead:
-    """The same with an answer in every row, read out of the completion where there was none,
-    and without the rows that cannot be graded: nothing a model answers could be right, or
-    their own solutions would be wrong.
+    """Returns `read` with an answer in every row, extracted from the completion if the row has
+    none. Rows that cannot be graded (no response could be correct, or the row's own completion is
+    wrong) are moved to the problems.
 
-    Raises CalledProcessError where a program of its own judged and failed; it says why itself.
+    Raises CalledProcessError if grading in a subprocess fails; its stderr has the cause.
     """
     if threading.current_thread() is threading.main_thread():
-        judged = [(one.answer, one.reason) for one in _judged(read.rows, read.unit, grader)]
+        judged = [(row.answer, row.reason) for row in _judged(read.rows, read.unit, grader)]
     else:
-        asked = json.dumps([read.unit, [astuple(row) for row in read.rows]]).encode()
+        request = json.dumps([read.unit, [astuple(row) for row in read.rows]]).encode()
         command = (sys.executable, "-m", "forkdiv.tasks.own_data.judged", grader.name)
-        done = subprocess.run(command, input=asked, stdout=subprocess.PIPE, check=True)
-        judged = json.loads(done.stdout)
+        process = subprocess.run(command, input=request, stdout=subprocess.PIPE, check=True)
+        judged = json.loads(process.stdout)
     pairs = list(zip(read.rows, judged, strict=True))
     answered = tuple(replace(row, answer=answer) for row, (answer, _) in pairs)
     reasons = {row.line: reason for row, (_, reason) in pairs if reason}
-    return leave_out(replace(read, rows=answered), reasons)
+    return mark_bad(replace(read, rows=answered), reasons)
 
 
 def _judged(rows: Sequence[Row], unit: str, grader: AnswerGrader) -> Iterator[_Judged]:
-    """In order; a row is compared with the first good one of the same prompt."""
+    """Judges rows in order; a row is compared with the first good row of the same prompt."""
     firsts: dict[str, _Judged] = {}
     for row in rows:
         first = firsts.get(row.prompt)
-        one = _judge_row(row, first, grader)
-        if first and one.reason:
+        judged = _judge_row(row, first, grader)
+        if first and judged.reason:
             at = f"(it has the prompt of {unit} {first.row.line})"
-            one = replace(one, reason=f"{one.reason} {at}")
-        if not first and not one.reason:
-            firsts[row.prompt] = one
-        yield one
+            judged = replace(judged, reason=f"{judged.reason} {at}")
+        if not first and not judged.reason:
+            firsts[row.prompt] = judged
+        yield judged
 
 
 def _judge_row(row: Row, first: _Judged | None, grader: AnswerGrader) -> _Judged:
@@ -89,20 +89,20 @@ def _judge_row(row: Row, first: _Judged | None, grader: AnswerGrader) -> _Judged
 
 
 def _reference(row: Row, grader: AnswerGrader) -> str:
-    """What the right answer is read from. Raises Unreadable."""
+    """Returns the reference answer of a row. Raises Unreadable."""
     try:
         if row.answer is None:
             assert row.completion is not None
-            return _alone(row.completion, grader)
+            return _answer_in(row.completion, grader)
         grader.reference(row.answer)
     except ValueError as error:
         raise Unreadable(quoted(one_line(error), 100)) from error
     return row.answer
 
 
-def _alone(completion: str, grader: AnswerGrader) -> str:
-    """The answer without the text around it, which would go into every example and with every
-    response to the grader; the whole completion where the grader does not take that for it."""
+def _answer_in(completion: str, grader: AnswerGrader) -> str:
+    """Returns the answer in a completion without the surrounding text, which would be stored in
+    every example; the whole completion if the grader does not accept the extracted answer."""
     answer = grader.reference(completion)
     try:
         same = grader.grade(answer, completion).outcome is Outcome.CORRECT
@@ -112,32 +112,32 @@ def _alone(completion: str, grader: AnswerGrader) -> str:
 
 
 def _disagreement(row: Row, answer: str, known: str, grader: AnswerGrader) -> str:
-    """One problem has one right answer, and its solutions are right."""
+    """Returns why a row contradicts the known answer of its problem or its own answer, or ""."""
     if row.completion is None:
-        own, right = grader.reference(answer), grader.reference(known)
-        same = own == right or grader.grade(known, answer).outcome is Outcome.CORRECT
-        return "" if same else f"the answer is {quoted(own)}, not {quoted(right)}"
-    for one in dict.fromkeys((answer, known)):
-        verdict = grader.grade(one, row.completion)
+        actual, expected = grader.reference(answer), grader.reference(known)
+        same = actual == expected or grader.grade(known, answer).outcome is Outcome.CORRECT
+        return "" if same else f"the answer is {quoted(actual)}, not {quoted(expected)}"
+    for reference in dict.fromkeys((answer, known)):
+        verdict = grader.grade(reference, row.completion)
         if verdict.outcome is not Outcome.CORRECT:
-            return _rejected(verdict, one, grader.name)
+            return _rejected(verdict, reference, grader.name)
     return ""
 
 
 def _rejected(verdict: Verdict, right: str, grader: str) -> str:
     if verdict.answer is None:
         why = f": {verdict.detail}" if verdict.detail else ""
-        return f"the grader {grader} finds its completion {verdict.outcome.value}{why}"
+        return f"the grader {grader} judges its completion {verdict.outcome.value}{why}"
     read = f"reads {quoted(verdict.answer)} from its completion"
     return f"the grader {grader} {read}, not the answer {quoted(right)}"
 
 
 def _serve() -> None:
     out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever a grader prints must not look like a verdict
+    os.dup2(2, 1)  # output of a grader must not be mixed with the verdicts
     unit, rows = json.load(sys.stdin)
     judged = _judged([Row(*row) for row in rows], unit, build_grader(sys.argv[1]))
-    json.dump([(one.answer, one.reason) for one in judged], out)
+    json.dump([(row.answer, row.reason) for row in judged], out)
     out.close()
 
 

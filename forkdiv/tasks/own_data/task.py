@@ -1,17 +1,16 @@
-"""Your own data: prompts with completions to learn from and answers to be graded by.
+"""Your own data: prompts with completions to train on and answers to grade by.
 
 A row of JSONL such as
 
     {"question": "What is 2 + 3?", "solution": "2 + 3 = 5\\n#### 5", "answer": "5"}
 
-is a problem named by a hash of its prompt, with a solution, and under the grader `hash` every
+is a problem, identified by a hash of its prompt, with a solution. With the grader `hash` every
 response that ends in `#### 5` is correct. Rows with equal prompts are solutions of one problem.
-Where no column holds answers, the reference is the answer that the grader finds in a solution:
-`exact` (all of it), `hash`, `boxed` and `math` do so; the others need a column of answers.
+Without a column of answers, the reference is the answer that the grader extracts from a solution;
+`exact` (all of it), `hash`, `boxed` and `math` can do so, the others need a column of answers.
 
-All rows are read and judged before the first is used. A row whose answer the grader cannot
-read, whose completion the grader does not accept, or whose prompt is in both files is a bad
-row like one with a missing column.
+All rows are read and checked before the first is used. A row is bad if a column is missing, if the
+grader cannot read its answer or rejects its completion, or if its prompt is in both files.
 """
 
 from __future__ import annotations
@@ -28,21 +27,21 @@ from forkdiv.core.errors import refuse
 from forkdiv.core.records import Example, Outcome, Problem, Trace, Verdict
 from forkdiv.tasks.base import SPLITS, Task, derive, example, no_grader, too_few
 from forkdiv.tasks.graders.registry import build_grader
-from forkdiv.tasks.own_data.checked import RowsRead, digest, leave_out, read_rows, require_good
+from forkdiv.tasks.own_data.checked import RowsRead, digest, mark_bad, read_rows, require_good
 from forkdiv.tasks.own_data.columns import Row, prompt_id
 from forkdiv.tasks.own_data.config import ColumnsConfig, FileConfig
 from forkdiv.tasks.own_data.judged import judge
 
-WHOLE = "problems"  # the subset of data that names none
+WHOLE = "problems"  # the subset of data without a subset column
 
-# A problem's split is read off its prompt's hash, in tenths. A test file leaves the last one
-# to training; the validation tenth is the same either way.
+# The hash of its prompt puts a problem into one of ten parts. With a test file, part 9 is training
+# data; the validation part is the same in both cases.
 VALIDATION, TEST = 8, 9
 
 
 @dataclass(frozen=True)
 class _Data:
-    """Both files, judged, and the rows of each split by prompt."""
+    """Both files, checked, and the rows of each split by prompt."""
 
     train: RowsRead | None
     test: RowsRead | None
@@ -53,8 +52,8 @@ UNGRADED = "none"
 
 
 class OwnData(Task):
-    """The task; see the module's head for a problem. Rows are read when first needed, and held
-    in memory: to grade a response needs none of them."""
+    """The task; the module docstring shows a problem. Rows are read at their first use and kept in
+    memory; grading a response does not read them."""
 
     config_class = FileConfig
     config: FileConfig
@@ -66,34 +65,36 @@ class OwnData(Task):
         super().__init__(config)
         if config.train is None and config.test is None:
             raise refuse(
-                "a task of kind file names no file",
+                "a task of kind file needs a file",
                 "neither task.train nor task.test",
                 "task.train, task.test or both",
-                "set one",
+                "set task.train or task.test",
             )
         self.graded = config.grader != UNGRADED
-        # without a grader only what needs no verdict can be done: to audit, to fine-tune
+        # without a grader only work without verdicts is possible: audit, fine-tuning
         self._grader = build_grader(config.grader if self.graded else "exact")
-        self.votes = ":" not in config.grader  # a function of the user's may only say yes or no
+        self.votes = ":" not in config.grader  # a user's function may return only a bool
 
     @cached_property
     def subsets(self) -> Sequence[str]:  # type: ignore[override]
-        """Of the held-out problems, in order of appearance; in whatever shares they come."""
+        """The subsets of the held-out problems in order of appearance, of any size."""
         heldout = (self._data.splits[split].values() for split in ("validation", "test"))
         return tuple(dict.fromkeys(_subset(rows) for split in heldout for rows in split))
 
     @cached_property
     def sizes(self) -> Mapping[str, int]:  # type: ignore[override]
-        """Rows to learn from in `train`, problems in the other splits."""
-        return {split: self.available(split) for split in SPLITS} | {"train": len(self._lessons)}
+        """The number of completions in `train`, and of problems in the other splits."""
+        return {split: self.available(split) for split in SPLITS} | {
+            "train": len(self._training_rows)
+        }
 
     def identity(self) -> dict[str, Any]:
-        """With the files' content in place of their paths."""
+        """The config with the digest of the files in place of their paths."""
         return self.config.model_dump(exclude={"train", "test"}) | {"content": self.digest}
 
     @cached_property
     def digest(self) -> str:
-        """The files' content: equal data is the same data under any name and in any place."""
+        """A digest of the files' content; it does not depend on their names or locations."""
         whole = hashlib.sha256()
         for role, path in (("train", self.config.train), ("test", self.config.test)):
             whole.update(f"{role}:{digest(path) if path else None}\n".encode())
@@ -101,63 +102,63 @@ class OwnData(Task):
 
     @cached_property
     def notes(self) -> Sequence[str]:  # type: ignore[override]
-        """What was read from where, and all that was left out."""
+        """The columns that were read, the rows that were skipped and the split of the problems."""
         data = self._data
-        found = [read for read in (data.train, data.test) if read]
-        notes = [f"{read.file}: {_columns(read.columns)}" for read in found]
-        notes += [read.skipped for read in found if read.skipped]
+        reads = [read for read in (data.train, data.test) if read]
+        notes = [f"{read.file}: {_columns(read.columns)}" for read in reads]
+        notes += [read.skipped for read in reads if read.skipped]
         if data.train:
             shares = "a tenth is" if data.test else "a tenth each is"
             splits = "validation" if data.test else "validation and test"
             notes.append(f"of the problems in {data.train.file} {shares} {splits}, by their prompt")
         rows = sum(map(len, data.splits["train"].values()))
-        if missing := rows - len(self._lessons):
-            notes.append(f"{missing:,} rows of the train split have no completion to learn from")
+        if missing := rows - len(self._training_rows):
+            notes.append(f"{missing:,} rows of the train split have no completion to train on")
         return tuple(notes)
 
     def available(self, split: str) -> int:
         return len(self._data.splits[split])
 
     def heldout(self, split: str, count: int | None = None) -> list[Problem]:
-        """All problems of the split or the first `count`, in an order drawn with the seed."""
+        """All problems of the split or the first `count`, in a random order set by the seed."""
         rows = list(self._data.splits[split].values())
         if not rows:
             raise refuse(
-                f"the data has no problem in the {split} split",
+                f"the data has no problems in the {split} split",
                 f"task.train={self.config.train}, task.test={self.config.test}",
-                "a file with more problems, or one for each of train and test",
-                f"name one, or another split than {split}",
+                "a file with more problems, or separate files for train and test",
+                f"use such files, or a split other than {split}",
             )
         if not self.graded:
-            raise no_grader("measure anything")
-        wanted = len(rows) if count is None else count
-        if wanted > len(rows):
-            raise too_few(split, wanted, len(rows))
+            raise no_grader("measure a model")
+        requested = len(rows) if count is None else count
+        if requested > len(rows):
+            raise too_few(split, requested, len(rows))
         derive("heldout", split, self.config.seed).shuffle(rows)
-        return [self._problem(some, split) for some in rows[:wanted]]
+        return [self._problem(solutions, split) for solutions in rows[:requested]]
 
     def sft_examples(self, config: DatasetConfig) -> Iterator[Example]:
-        """The train split's completions, problem by problem in an order drawn with the seed."""
-        wanted = self.examples(config)
-        if not self._lessons:
+        """The train split's completions, grouped by problem in a random order set by the seed."""
+        requested = self.examples(config)
+        if not self._training_rows:
             raise refuse(
-                "the data has no completion to learn from",
+                "the data has no completions to train on",
                 f"task.train={self.config.train}",
                 "a train file with a column of completions",
-                "name it in task.train and task.columns.completion",
+                "set task.train and task.columns.completion",
             )
-        if wanted > len(self._lessons):
+        if requested > len(self._training_rows):
             raise refuse(
-                "the data has fewer examples than asked",
-                f"dataset.examples={wanted}",
-                f"up to {len(self._lessons)}",
-                "lower it, or leave it out for all of them",
+                "the data has fewer examples than requested",
+                f"dataset.examples={requested}",
+                f"up to {len(self._training_rows)}",
+                "lower it, or drop it to use all examples",
             )
-        return self._shuffled(wanted, config.seed)
+        return self._shuffled(requested, config.seed)
 
-    def lessons(self) -> Iterator[Example]:
-        """Every completion of the train file, whatever split a study would put its problem in,
-        those of one problem one after the other."""
+    def training_examples(self) -> Iterator[Example]:
+        """Yields every completion of the train file, whatever the split of its problem; those of
+        one problem are consecutive."""
         by_prompt: dict[str, list[Row]] = {}
         for row in self._data.train.rows if self._data.train else ():
             if row.completion is not None:
@@ -167,9 +168,9 @@ class OwnData(Task):
             yield from (example(problem, Trace(str(row.completion), ""), ()) for row in rows)
 
     def solutions(self, problem: Problem) -> list[Trace]:
-        """The files' own completions for the problem's prompt."""
-        known = (split.get(problem.prompt, ()) for split in self._data.splits.values())
-        return [Trace(row.completion, "") for rows in known for row in rows if row.completion]
+        """The completions in the files for the problem's prompt."""
+        by_split = (split.get(problem.prompt, ()) for split in self._data.splits.values())
+        return [Trace(row.completion, "") for rows in by_split for row in rows if row.completion]
 
     def verify(self, problem: Problem, text: str) -> Verdict:
         return self._grader.grade(problem.facts["answer"], text)
@@ -182,11 +183,11 @@ class OwnData(Task):
 
     @cached_property
     def _data(self) -> _Data:
-        """Raises UserError for what `FileConfig.on_bad_row` does not allow."""
+        """Raises UserError for bad rows unless `FileConfig.on_bad_row` allows them."""
         test = self._read(self.config.test, "completion") if self.config.test else None
         train = self._read(self.config.train, "answer") if self.config.train else None
         if test and train:
-            train = leave_out(train, _in_both(train, test))
+            train = mark_bad(train, _in_both(train, test))
         require_good([read for read in (train, test) if read], self.config.on_bad_row)
         splits: dict[str, dict[str, list[Row]]] = {split: {} for split in SPLITS}
         for row in train.rows if train else ():
@@ -197,22 +198,23 @@ class OwnData(Task):
         return _Data(train, test, splits)
 
     def _read(self, path: Path, optional: str) -> RowsRead:
-        """The file's rows, judged. With two files, each may lack what only the other needs."""
+        """Returns the file's rows, checked. With two files, each may lack the columns that only
+        the other needs."""
         both = self.config.train and self.config.test
-        optionals = frozenset({optional, "subset"} if both else ())
-        read = read_rows(path, self.config.format, self.config.columns, optionals)
+        optional_columns = frozenset({optional, "subset"} if both else ())
+        read = read_rows(path, self.config.format, self.config.columns, optional_columns)
         if self.graded:
             return judge(read, self._grader)
         return replace(read, rows=tuple(replace(row, answer="") for row in read.rows))
 
     @cached_property
-    def _lessons(self) -> Sequence[Row]:
-        """What there is to learn from."""
+    def _training_rows(self) -> Sequence[Row]:
+        """The rows of the train split that have a completion."""
         rows = (row for rows in self._data.splits["train"].values() for row in rows)
         return [row for row in rows if row.completion is not None]
 
     def _shuffled(self, count: int, seed: int) -> Iterator[Example]:
-        prompts = list(dict.fromkeys(row.prompt for row in self._lessons))
+        prompts = list(dict.fromkeys(row.prompt for row in self._training_rows))
         derive("examples", seed).shuffle(prompts)
         left = count
         for prompt in prompts:
@@ -245,16 +247,16 @@ def _split(prompt: str, has_test: bool) -> str:
 
 
 def _in_both(train: RowsRead, test: RowsRead) -> dict[int, str]:
-    """Rows to learn from whose prompts are held out."""
-    held = {row.prompt: row.line for row in reversed(test.rows)}
-    where = f"of task.test, {test.file}"
+    """Returns, by line, why training rows whose prompts are also in the test file are bad."""
+    heldout = {row.prompt: row.line for row in reversed(test.rows)}
+    where = f"of task.test ({test.file})"
     return {
-        row.line: f"is held out: its prompt is that of {test.unit} {held[row.prompt]} {where}"
+        row.line: f"has the same prompt as {test.unit} {heldout[row.prompt]} {where}"
         for row in train.rows
-        if row.prompt in held
+        if row.prompt in heldout
     }
 
 
 def _columns(columns: ColumnsConfig) -> str:
-    named = {role: name for role, name in columns.model_dump().items() if name is not None}
-    return "columns " + ", ".join(f"{name!r} as {role}" for role, name in named.items())
+    roles = {role: name for role, name in columns.model_dump().items() if name is not None}
+    return "columns " + ", ".join(f"{name!r} as {role}" for role, name in roles.items())

@@ -1,5 +1,5 @@
-"""JSONL, JSON and CSV. A row that cannot be read does not stop the others; where rows can no
-longer be told apart, the file is refused."""
+"""Readers of JSONL, JSON and CSV. A row that cannot be read does not affect the other rows; if the
+boundaries of rows cannot be determined, the file is refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from forkdiv.tasks.own_data.file import (
     Broken,
     Record,
     RowFile,
-    loaded,
+    in_memory,
     no_rows,
     unreadable,
 )
@@ -27,7 +27,7 @@ BOM = b"\xef\xbb\xbf"
 
 
 def read_jsonl(path: Path) -> RowFile:
-    """One object per line. A line ends at a line feed, whatever else its text holds."""
+    """Reads one object per line. Only a line feed ends a line, not other line separators."""
     rows: list[Record | Broken] = []
     blank = 0
     with path.open("rb") as lines:
@@ -39,7 +39,7 @@ def read_jsonl(path: Path) -> RowFile:
                 rows.append(_json_line(number, line))
             else:
                 blank += 1
-    return loaded(path, "line", rows, blank)
+    return in_memory(path, "line", rows, blank)
 
 
 def _json_line(number: int, line: bytes) -> Record | Broken:
@@ -48,11 +48,11 @@ def _json_line(number: int, line: bytes) -> Record | Broken:
     except UnicodeDecodeError as error:
         return Broken(number, f"{NOT_UTF8} at byte {error.start + 1}")
     except json.JSONDecodeError as error:
-        return Broken(number, f"is broken JSON: {error.msg} at character {error.pos + 1}")
+        return Broken(number, f"is invalid JSON: {error.msg} at character {error.pos + 1}")
 
 
 def read_json(path: Path) -> RowFile:
-    """One list of objects. Broken JSON leaves no items to tell apart: a refusal."""
+    """Reads a list of objects. Raises UserError for invalid JSON, since its items are unknown."""
     data = path.read_bytes()
     _refuse_utf16(path, data)
     data = data.removeprefix(BOM)
@@ -66,20 +66,20 @@ def read_json(path: Path) -> RowFile:
     except json.JSONDecodeError as error:
         hint = " (one object per line: task.format=jsonl)" if error.msg == "Extra data" else ""
         raise unreadable(
-            path, f"line {error.lineno} is broken JSON: {error.msg} at column {error.colno}{hint}"
+            path, f"line {error.lineno} is invalid JSON: {error.msg} at column {error.colno}{hint}"
         ) from error
     if not isinstance(items, list):
         hint = "(one object per line: task.format=jsonl)"
-        raise unreadable(path, f"it holds {type_name(items)}, not a list of objects {hint}")
-    return loaded(path, "item", [_object(at, item) for at, item in enumerate(items, 1)])
+        raise unreadable(path, f"it contains {type_name(items)}, not a list of objects {hint}")
+    return in_memory(path, "item", [_object(at, item) for at, item in enumerate(items, 1)])
 
 
 def decode_json(text: str) -> Any:
-    """JSON with every number as it is spelled. Raises JSONDecodeError for whatever is none."""
+    """Decodes JSON with every number as Decimal, as written. Raises JSONDecodeError."""
     try:
         return _DECODER.decode(text)
     except InvalidOperation as error:
-        raise json.JSONDecodeError("A number out of all bounds", text, 0) from error
+        raise json.JSONDecodeError("Number out of range", text, 0) from error
     except RecursionError as error:
         raise json.JSONDecodeError("Nested too deeply", text, 0) from error
 
@@ -87,29 +87,29 @@ def decode_json(text: str) -> Any:
 def _object(number: int, value: Any) -> Record | Broken:
     if isinstance(value, dict):
         return Record(number, value)
-    wanted = "" if isinstance(value, RepeatedKey) else ", not an object"
-    return Broken(number, f"is {type_name(value)}{wanted}")
+    allowed = "" if isinstance(value, RepeatedKey) else ", not an object"
+    return Broken(number, f"is {type_name(value)}{allowed}")
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any] | RepeatedKey:
-    found = dict(pairs)
-    if len(found) == len(pairs):
-        return found
+    values = dict(pairs)
+    if len(values) == len(pairs):
+        return values
     keys = [key for key, _ in pairs]
     return RepeatedKey(next(key for key in keys if keys.count(key) > 1))
 
 
-# Decimal takes an integer of any length, and keeps a fraction as it is spelled
+# Decimal accepts an integer of any length, and keeps a fraction as written
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_each_key_once, parse_int=Decimal, parse_float=Decimal
 )
 
 
 def read_csv(path: Path) -> RowFile:
-    """Comma-separated, with a header; quoted fields may hold line breaks."""
+    """Reads comma-separated values with a header; quoted fields may contain line breaks."""
     with path.open("rb") as start:
         _refuse_utf16(path, start.read(2))
-    # an invalid byte becomes a lone surrogate: its row is found, and the others are read
+    # an invalid byte becomes a lone surrogate, so its row can be reported and the others read
     with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as lines:
         with _fields_of_any_length():
             rows = list(_csv_rows(path, lines))
@@ -117,14 +117,14 @@ def read_csv(path: Path) -> RowFile:
     if not filled:
         raise no_rows(path)
     header = _csv_header(path, filled[0][1])
-    found = [_csv_record(line, fields, header) for line, fields in filled[1:]]
-    return loaded(path, "line", found, len(rows) - len(filled))
+    records = [_csv_record(line, fields, header) for line, fields in filled[1:]]
+    return in_memory(path, "line", records, len(rows) - len(filled))
 
 
 def _csv_rows(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, list[str] | str]]:
-    """The first physical line of each row, with its fields or why there are none.
+    """Yields the first physical line of each row with its fields, or with an error message.
 
-    After an error the reader goes on with the next physical line.
+    After an error the reader continues with the next physical line.
     """
     reader = csv.reader(lines, strict=True)
     while True:
@@ -135,8 +135,8 @@ def _csv_rows(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, list[str]
             return
         except csv.Error as error:
             if "unexpected end of data" in str(error):
-                raise unreadable(path, f"line {first} opens a quote that never closes") from error
-            yield first, f"is broken CSV: {error}"
+                raise unreadable(path, f"line {first} has a quote that is never closed") from error
+            yield first, f"is invalid CSV: {error}"
 
 
 def _csv_header(path: Path, fields: list[str] | str) -> list[str]:
@@ -146,7 +146,7 @@ def _csv_header(path: Path, fields: list[str] | str) -> list[str]:
         raise unreadable(path, f"its header {NOT_UTF8}")
     twice = [name for name in fields if name and fields.count(name) > 1]
     if twice:
-        raise unreadable(path, f"its header names the column {twice[0]!r} twice")
+        raise unreadable(path, f"its header has the column {twice[0]!r} twice")
     return fields
 
 
@@ -154,7 +154,7 @@ def _csv_record(line: int, fields: list[str] | str, header: list[str]) -> Record
     if isinstance(fields, str):
         return Broken(line, fields)
     if len(fields) != len(header):
-        return Broken(line, f"has {len(fields)} fields, the header {len(header)}")
+        return Broken(line, f"has {len(fields)} fields, but the header has {len(header)}")
     if not _is_utf8(fields):
         return Broken(line, NOT_UTF8)
     return Record(line, dict(zip(header, fields, strict=True)))
@@ -170,7 +170,7 @@ def _is_utf8(fields: Iterable[str]) -> bool:
 
 @contextmanager
 def _fields_of_any_length() -> Iterator[None]:
-    """The csv module stops at 128 KiB a field, less than a long solution may have."""
+    """Lifts the csv module's limit of 128 KiB per field, which long solutions can exceed."""
     usual = csv.field_size_limit(sys.maxsize)
     try:
         yield

@@ -1,8 +1,8 @@
-"""Inside a child of the sandbox: give up everything, then run one program.
+"""Code of a child process of the sandbox: drops all rights, then runs one program.
 
-A child never ends by itself: it says on a pipe how the program ended and waits to be killed, so
-that its peak memory can still be read. What it says decides nothing that printing could not:
-a program that forges it has only ended early.
+A child never exits by itself: it reports on a pipe how the program ended and waits to be killed,
+so that its peak memory can still be read. A program that forges the report gains nothing: it could
+have printed the same output and ended early.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import NoReturn
 
 from forkdiv.tasks.sandbox import confinement
 
-# What a program may import. No file can be opened once it runs, so all of it is loaded before.
+# Modules that a program may import. They are loaded beforehand, since it cannot open files.
 OFFERED = tuple(
     """
     __future__ abc array ast atexit base64 bisect calendar cmath collections collections.abc
@@ -32,20 +32,21 @@ OFFERED = tuple(
     threading time timeit traceback types typing unicodedata warnings weakref zlib
     """.split()  # noqa: SIM905 - a list would take a screen
 )
-# What those load late. A name that only other versions of Python have is passed over.
+# Modules that those import late. Names that this version of Python lacks are skipped.
 LATE = tuple(
     """
     _strptime _pylong encodings.ascii encodings.latin_1 encodings.cp1252 encodings.utf_16
     encodings.utf_32 encodings.utf_8_sig encodings.hex_codec encodings.rot_13
     """.split()  # noqa: SIM905
 )
-OURS = ("ctypes", "_ctypes", "forkdiv", "pkgutil", "platform", "resource", "select")
+# Modules of the sandbox itself, which programs must not see.
+HIDDEN = ("ctypes", "_ctypes", "forkdiv", "pkgutil", "platform", "resource", "select")
 
 READY, DONE, RAISED, MEMORY, DENIED, FAULT = b"R", b"d", b"r", b"m", b"x", b"f"
-LONGEST_REASON = 1000  # bytes; well below PIPE_BUF, so that a saying arrives as a whole
-SAID = 3  # the pipe to the watcher; 0 and 2 are /dev/null, 1 is what the program prints
-DESCRIPTORS = 64  # more than the zygote ever has
-OUR_FRAMES = 8  # below a program's own; it may recurse as deep as any program
+LONGEST_REASON = 1000  # bytes; below PIPE_BUF, so that a report is written atomically
+REPORT = 3  # descriptor of the pipe for reports; 0 and 2 are /dev/null, 1 is the program's output
+DESCRIPTORS = 64  # more than the fork server ever has
+OWN_FRAMES = 8  # stack frames below the program's, added to its recursion limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +59,11 @@ class Bounds:
     output: int
 
 
-class Shelf:
-    """The one finder of modules left: nothing more is loaded.
+class ImportGuard:
+    """The only remaining module finder; it loads nothing.
 
-    What Python would find but the sandbox does not offer is denied, since the program might
-    have been right. What is not there at all is missing, as on any machine.
+    An import of a module that this Python has but the sandbox does not offer is denied, since the
+    program could have been correct. Any other missing module raises ImportError as usual.
     """
 
     def __init__(self, token: bytes) -> None:
@@ -76,103 +77,103 @@ class Shelf:
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
         if name in self._real:
-            say(self._token, DENIED, f"import of {name}, which is not offered")
+            report(self._token, DENIED, f"import of {name}, which the sandbox does not offer")
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What the zygote hands to each of its children."""
+    """What the fork server passes to each child."""
 
     bounds: Bounds
     ruleset: int  # descriptor of the Landlock rules
     null: int  # descriptor of /dev/null
-    shelf: Shelf
-    zygote: int  # its process id
-    token: bytes  # opens what a child says last, so that a program does not say it by chance
+    import_guard: ImportGuard
+    server: int  # process id of the fork server
+    token: bytes  # prefix of a genuine report, which a program cannot write by accident
 
 
-def load_modules(token: bytes) -> Shelf:
-    """Load all there will be to import and hide our own modules, in the zygote."""
+def load_modules(token: bytes) -> ImportGuard:
+    """Loads all modules that programs may import and hides the sandbox's own, in the server."""
     for name in (*OFFERED, *LATE):
         try:
             importlib.import_module(name)
         except ModuleNotFoundError:
             if name in OFFERED:
                 raise
-    for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
+    for name in [name for name in sys.modules if name.partition(".")[0] in HIDDEN]:
         del sys.modules[name]
-    time.tzset()  # it reads a file, the first time
-    vars(builtins).update(exit=sys.exit, quit=sys.exit)  # which site would have added
-    shelf = Shelf(token)
+    time.tzset()  # it reads a file at its first call
+    vars(builtins).update(exit=sys.exit, quit=sys.exit)  # added by `site`, which is not loaded
+    import_guard = ImportGuard(token)
     sys.path_hooks.clear()
     sys.path_importer_cache.clear()
     sys.path.clear()
-    return shelf
+    return import_guard
 
 
-def enter(code: str, setup: Setup, to_print: int, to_say: int) -> NoReturn:
-    """What a freshly forked child does; it never comes back. Every wall stands before the code.
+def enter(code: str, setup: Setup, output: int, report_pipe: int) -> NoReturn:
+    """Entry point of a forked child; it never returns. All limits are set before the code runs.
 
-    The given descriptors must lie above 3.
+    The descriptors `output` and `report_pipe` must be greater than 3.
     """
     try:
-        for wanted, given in enumerate((setup.null, to_print, setup.null, to_say)):
-            os.dup2(given, wanted)
+        for target, source in enumerate((setup.null, output, setup.null, report_pipe)):
+            os.dup2(source, target)
         confine(setup)
-        os.write(SAID, READY)
-        say(setup.token, *attempt(code))
-    except BaseException as error:  # noqa: BLE001 - told to the watcher, whatever it is
-        os.write(SAID, FAULT + f"{type(error).__name__}: {error}".encode()[:LONGEST_REASON])
+        os.write(REPORT, READY)
+        report(setup.token, *attempt(code))
+    except BaseException as error:  # noqa: BLE001 - every exception is reported
+        os.write(REPORT, FAULT + f"{type(error).__name__}: {error}".encode()[:LONGEST_REASON])
     finally:
         os._exit(1)
 
 
 def confine(setup: Setup) -> None:
-    """Every wall, for good. The timers run from here on."""
+    """Sets all limits permanently and starts the timers."""
     bounds = setup.bounds
-    confinement.die_with_parent(setup.zygote)
+    confinement.die_with_parent(setup.server)
     confinement.limit_resources(bounds.memory, bounds.cpu_s)
     confinement.close_files(setup.ruleset)
-    os.closerange(SAID + 1, DESCRIPTORS)
-    sys.meta_path[:] = [setup.shelf]
-    random.seed(0)  # an answer must not change from run to run
+    os.closerange(REPORT + 1, DESCRIPTORS)
+    sys.meta_path[:] = [setup.import_guard]
+    random.seed(0)  # the answer of a program must not vary between runs
     confinement.limit_time(bounds.cpu_s, bounds.wall_s)
     confinement.filter_calls(bounds.memory)
 
 
-def say(
+def report(
     token: bytes,
     what: bytes,
     why: str,
-    # bound now: a program may replace what the modules hold
+    # bound at definition: a program may replace attributes of these modules
     write: Callable[[int, bytes], int] = os.write,
     sleep: Callable[[float], None] = time.sleep,
 ) -> NoReturn:
-    """Tell the watcher how the program ended and wait to be killed."""
-    write(SAID, token + what + why.encode(errors="replace")[:LONGEST_REASON])
+    """Reports to the fork server how the program ended, and waits to be killed."""
+    write(REPORT, token + what + why.encode(errors="replace")[:LONGEST_REASON])
     while True:
         sleep(3600)
 
 
 def attempt(code: str) -> tuple[bytes, str]:
-    """Run a program to its end: what to say about it, and why."""
+    """Runs a program and returns how it ended, with a reason."""
     main, stdout = types.ModuleType("__main__"), sys.stdout
     sys.modules["__main__"] = main
     sys.argv[:] = ["<solution>"]
-    sys.setrecursionlimit(sys.getrecursionlimit() + OUR_FRAMES)
+    sys.setrecursionlimit(sys.getrecursionlimit() + OWN_FRAMES)
     try:
         try:
             exec(compile(code, "<solution>", "exec", dont_inherit=True), main.__dict__)
         finally:
             atexit._run_exitfuncs()
-            for stream in (sys.stdout, stdout):  # it may have put another in the place of ours
+            for stream in (sys.stdout, stdout):  # the program may have replaced sys.stdout
                 if not getattr(stream, "closed", True):
                     stream.flush()
     except MemoryError as error:
         return MEMORY, describe(error)
     except SystemExit as left:
         return (RAISED, describe(left)) if left.code else (DONE, "")
-    except BaseException as error:  # noqa: BLE001 - whatever a model's program raises is its answer
+    except BaseException as error:  # noqa: BLE001 - any exception is the program's answer
         return RAISED, describe(error)
     return DONE, ""
 
@@ -180,5 +181,5 @@ def attempt(code: str) -> tuple[bytes, str]:
 def describe(error: BaseException) -> str:
     try:
         return f"{type(error).__name__}: {error}"
-    except BaseException:  # noqa: BLE001 - its text is the program's own code
+    except BaseException:  # noqa: BLE001 - str() of an exception may be the program's code
         return type(error).__name__

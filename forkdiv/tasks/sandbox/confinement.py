@@ -1,16 +1,16 @@
-"""Walls around the current process, held by the kernel and never taken down again.
+"""Limits on the current process that the kernel enforces and that cannot be removed again.
 
-What each wall stops, and which machinery of Linux holds it:
+What each function limits, and the Linux feature it uses:
 
 - `limit_resources` (rlimits): address space, file size, processes, descriptors, core dumps
-- `limit_time` (interval timers): seconds of processor and seconds on the clock
-- `close_files` (Landlock): every path, every TCP port, signals to processes outside
-- `filter_calls` (seccomp): every system call but the few that a running Python needs
+- `limit_time` (interval timers): CPU seconds and wall-clock seconds
+- `close_files` (Landlock): all paths, all TCP ports, signals to processes outside
+- `filter_calls` (seccomp): all system calls except the few that a running Python needs
 
-None needs a privilege. Root is held as well: it is exempt from the limit on processes, but a
-filtered process cannot fork at all. The order matters, since the filter denies the others.
+None needs privileges. Root is confined as well: it is exempt from the limit on processes, but a
+filtered process cannot fork at all. The order matters: the filter blocks the other functions.
 
-Machinery: seccomp(2), landlock(7), setrlimit(2), setitimer(2), linux/filter.h.
+References: seccomp(2), landlock(7), setrlimit(2), setitimer(2), linux/filter.h.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from functools import cache
 
 MIB = 2**20
-OUT_OF_MEMORY = signal.SIGSYS.value  # exit status after a single request beyond the limit
+OUT_OF_MEMORY = signal.SIGSYS.value  # exit status after a single allocation beyond the limit
 
 Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, operand
 
@@ -38,10 +38,10 @@ KILL, TRAP, ERRNO, PASS = 0x8000_0000, 0x0003_0000, 0x0005_0000, 0x7FFF_0000
 NO_SUCH_FILE, NOT_A_TERMINAL = 2, 25  # ENOENT, ENOTTY
 
 PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 22, 38
-LANDLOCK_CREATE, LANDLOCK_RESTRICT = 444, 446  # on every machine
+LANDLOCK_CREATE, LANDLOCK_RESTRICT = 444, 446  # the same on all architectures
 X32_BIT = 0x4000_0000
 
-# What a running Python asks of the kernel that concerns nobody else.
+# System calls of a running Python that do not affect other processes.
 PASSED = [
     "read",
     "write",
@@ -74,7 +74,7 @@ PASSED = [
     "sched_getaffinity",
     "uname",
 ]
-# Questions about paths, which Landlock lets through: this process lives where no file exists.
+# Queries about paths, which Landlock allows: the filter answers that the path does not exist.
 ABSENT = [
     "stat",
     "lstat",
@@ -91,7 +91,7 @@ ABSENT = [
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A processor's name in the filter and its system call numbers (asm/unistd.h)."""
+    """An architecture's audit number and its system call numbers (asm/unistd.h)."""
 
     audit: int
     calls: Mapping[str, int]
@@ -131,32 +131,32 @@ MACHINES = {
 
 
 def machine() -> Machine:
-    """Raises OSError where neither the system nor the processor is one we have walls for."""
+    """Returns this machine's architecture. Raises OSError if it is not supported."""
     if sys.platform != "linux":
         raise OSError(f"{sys.platform} is not Linux")
     if platform.machine() not in MACHINES or struct.calcsize("P") != 8:
-        raise OSError(f"no filter of system calls is written for {platform.machine()}")
+        raise OSError(f"{platform.machine()} is not supported by the filter of system calls")
     return MACHINES[platform.machine()]
 
 
 def call_filter(machine: Machine, memory: int) -> list[Instruction]:
-    """Pass what Python needs, kill the process for anything else.
+    """Returns a filter that allows the calls that Python needs; any other call kills the process.
 
-    One request for more than `memory` bytes traps. With the other requests failing beyond
-    twice `memory` (`limit_resources`), no failed request goes unseen: it traps, or the process
-    is larger than `memory` already. A snippet that catches its MemoryError is found out so.
+    A single allocation of more than `memory` bytes traps. Other allocations fail only beyond twice
+    `memory` (`limit_resources`). So a failed allocation is always detected, even if the program
+    catches MemoryError: it traps, or the process is already larger than `memory`.
     """
     rules = dict.fromkeys(PASSED, _ret(PASS))
     rules |= dict.fromkeys(ABSENT, _ret(ERRNO | NO_SUCH_FILE))
     rules["ioctl"] = _ret(ERRNO | NOT_A_TERMINAL)
     rules["mmap"] = _at_most(1, memory, otherwise=TRAP)
     rules["mremap"] = _at_most(2, memory, otherwise=TRAP)
-    # C's fopen of the source, to quote it in a SyntaxError; whatever Python opens has O_CLOEXEC
+    # C's fopen of the source, to quote it in a SyntaxError; all other opens have O_CLOEXEC
     rules["openat"] = [(LOAD, 0, 0, ARGUMENTS + 16), (EQUAL, 0, 1, os.O_RDONLY)]
     rules["openat"] += [*_ret(ERRNO | NO_SUCH_FILE), *_ret(KILL)]
-    # `open(0)` closes its descriptor when done: say yes and keep it open
+    # `open(0)` closes its descriptor at its end: return success and keep it open
     rules["close"] = [(LOAD, 0, 0, ARGUMENTS), (GREATER, 1, 0, 2), *_ret(ERRNO), *_ret(KILL)]
-    # the one way out is the handler of a trap; a snippet that leaves early has not finished
+    # only the handler of a trap may exit; a program that exits early has not finished
     rules["exit_group"] = [
         *((LOAD, 0, 0, ARGUMENTS), (EQUAL, 1, 0, OUT_OF_MEMORY)),
         *(*_ret(KILL), *_ret(PASS)),
@@ -174,7 +174,7 @@ def _ret(action: int) -> list[Instruction]:
 
 
 def _at_most(argument: int, limit: int, otherwise: int) -> list[Instruction]:
-    """Pass if the 64-bit argument is at most `limit`; both machines are little-endian."""
+    """Returns a rule that passes if the 64-bit argument is at most `limit` (little-endian)."""
     low = ARGUMENTS + 8 * argument
     return [
         (LOAD, 0, 0, low + 4),
@@ -188,14 +188,14 @@ def _at_most(argument: int, limit: int, otherwise: int) -> list[Instruction]:
 
 
 def filter_calls(memory: int) -> None:
-    """Only the calls of `call_filter` from here on. `memory` is in bytes."""
+    """Allows only the calls of `call_filter` from now on. `memory` is in bytes."""
     program = call_filter(machine(), memory)
     _libc().signal(signal.SIGSYS, ctypes.cast(_libc()._exit, ctypes.c_void_p))
     install(program)
 
 
 def install(program: Sequence[Instruction]) -> None:
-    """Put a BPF program before every system call of this process and of its children."""
+    """Installs a BPF program as the filter of all system calls of this process and its children."""
     code = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
     buffer = ctypes.create_string_buffer(code, len(code))
     header = struct.pack("@HP", len(program), ctypes.addressof(buffer))
@@ -204,7 +204,7 @@ def install(program: Sequence[Instruction]) -> None:
 
 
 def create_ruleset() -> int:
-    """A descriptor of Landlock rules that allow nothing the kernel knows to deny."""
+    """Returns a descriptor of Landlock rules that deny everything that the kernel can deny."""
     syscall = _libc().syscall
     abi = _checked(syscall(LANDLOCK_CREATE, None, ctypes.c_size_t(0), 1), "Landlock")
     rights = {1: 13, 2: 14, 3: 15, 4: 15}.get(abi, 16)  # of files, by their count
@@ -215,19 +215,19 @@ def create_ruleset() -> int:
 
 
 def close_files(ruleset: int) -> None:
-    """No path may be opened, listed, made, changed or removed from here on."""
+    """Forbids to open, list, create, change or remove any path from now on."""
     _prctl(PR_SET_NO_NEW_PRIVS, 1)
     _checked(_libc().syscall(LANDLOCK_RESTRICT, ruleset, 0), "Landlock")
 
 
 def limit_resources(memory: int, cpu_s: float) -> None:
-    """`memory`: bytes by which the address space may grow before the filter says so; the
-    kernel gives twice that and then no more."""
+    """Sets the rlimits. `memory`: bytes by which the address space may grow before the filter
+    reports it; the kernel refuses growth beyond twice that."""
     limits = {
         resource.RLIMIT_AS: address_space("self") + 2 * memory,
         resource.RLIMIT_STACK: 8 * MIB,
-        resource.RLIMIT_CPU: int(cpu_s) + 2,  # whole seconds; the timer comes first
-        resource.RLIMIT_NOFILE: 4,  # those it has
+        resource.RLIMIT_CPU: int(cpu_s) + 2,  # whole seconds; the timer fires first
+        resource.RLIMIT_NOFILE: 4,  # those that are open
         **dict.fromkeys((resource.RLIMIT_NPROC, resource.RLIMIT_CORE, resource.RLIMIT_FSIZE), 0),
         **dict.fromkeys((resource.RLIMIT_MEMLOCK, resource.RLIMIT_MSGQUEUE), 0),
     }
@@ -236,26 +236,26 @@ def limit_resources(memory: int, cpu_s: float) -> None:
 
 
 def limit_time(cpu_s: float, wall_s: float) -> None:
-    """End by SIGPROF or SIGALRM, whose handlers must be the default ones."""
+    """Starts timers that end the process by SIGPROF or SIGALRM; needs their default handlers."""
     signal.setitimer(signal.ITIMER_PROF, cpu_s)
     signal.setitimer(signal.ITIMER_REAL, wall_s)
 
 
 def die_with_parent(parent: int) -> None:
-    """Be killed when the process `parent` ends, even where that was before this call."""
+    """Makes this process be killed when `parent` ends. Raises OSError if it has already ended."""
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
-        raise OSError("the parent process is gone")
+        raise OSError("the parent process has ended")
 
 
 def address_space(process: int | str, peak: bool = False) -> int:
-    """Bytes of address space of a process now, or at most so far (proc(5), status)."""
-    wanted = "VmPeak:" if peak else "VmSize:"
+    """Returns the current or peak address space of a process in bytes (proc(5), status)."""
+    field = "VmPeak:" if peak else "VmSize:"
     with open(f"/proc/{process}/status") as status:
         for line in status:
-            if line.startswith(wanted):
+            if line.startswith(field):
                 return int(line.split()[1]) * 1024
-    raise ProcessLookupError(f"process {process} has no memory any more")
+    raise ProcessLookupError(f"process {process} has ended")
 
 
 @cache

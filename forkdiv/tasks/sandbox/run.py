@@ -1,26 +1,27 @@
-"""Run Python programs that a model wrote, behind limits that the kernel enforces.
+"""Runs Python programs that a model wrote, under limits that the kernel enforces.
 
     with Sandbox(Limits(cpu_s=2.0)) as sandbox:
-        ran = sandbox.run("print(6 * 7)")   # Ran(outcome="ok", printed="42\\n", error="")
+        result = sandbox.run("print(6 * 7)")  # RunResult(outcome="ok", printed="42\\n", error="")
 
-A program is run in a process of its own, forked from one that has loaded the modules of
-`MODULES` and nothing else. Before it starts, that process has given up, for good:
+Each program runs in its own process, forked from a server that has loaded only the modules of
+`MODULES`. Before the program starts, its process permanently loses or limits:
 
-- files: no path can be opened, made, changed or removed (Landlock and seccomp, each alone
-  enough); asked about a path, the machine says there is none; it has not even a folder
-- processes and signals: it cannot fork, start a program, or signal anyone, itself included
-- the network, and every other way to another process but two pipes
-- time (interval timers), memory (address space), descriptors, file size (rlimits)
-- standard input (empty), the environment, and its caller's descriptors
+- files: no path can be opened, created, changed or removed (Landlock and seccomp, each of which is
+  sufficient); every path seems not to exist, including the current folder
+- processes and signals: it cannot fork, start a program or send signals, even to itself
+- the network, and all communication with other processes except two pipes
+- time (interval timers), memory (address space), descriptors and file size (rlimits)
+- standard input (empty), the environment, and the caller's descriptors
 
-What it printed is its answer. `ok` and `raised` tell of answers: a program that ends with an
-exception of its own is what the model wrote. Every other outcome is a limit that was hit or a
-wall that was run into, and such a run is neither right nor wrong. A wall is noticed also where
-the program catches what it is told: the kernel kills it there and then. To import what this
-Python has but `MODULES` has not is such a wall; what it has not either is an ImportError.
+The printed output is the program's answer. The outcomes `ok` and `raised` are answers: an
+exception is what the model's program does. Every other outcome means that a limit was reached or a
+forbidden action attempted; such a run is neither right nor wrong. This is detected even if the
+program catches exceptions, since the kernel kills it at once. Importing a module that this Python
+has but `MODULES` lacks is a forbidden action; importing any other missing module raises
+ImportError.
 
-Runs are alike: same hash seed, same random numbers, same clock zone, no trace of runs before.
-What they may differ in is speed, and so whether they reach a limit of time.
+Runs are reproducible: same hash seed, random numbers and time zone, no state from earlier runs.
+Only their speed varies, and therefore whether they reach a time limit.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ from forkdiv.tasks.sandbox import confinement
 from forkdiv.tasks.sandbox.child import OFFERED, Bounds
 
 MODULES = OFFERED
-# -s -S -P with an environment of our own is -I, but hears the hash seed. The zone is given
-# since C would open a file to find it out.
+# -s -S -P with a fixed environment equals -I, except that PYTHONHASHSEED is read. TZ is set
+# because the C library would otherwise open a file to determine the time zone.
 PYTHON = (sys.executable, "-s", "-S", "-P", "-X", "utf8", "-c")
 ENVIRONMENT = {"PYTHONHASHSEED": "0", "TZ": "UTC0", "LC_ALL": "C"}
 ENTRY = (
@@ -56,10 +57,10 @@ ENTRY = (
     " from forkdiv.tasks.sandbox.{} import {} as f; sys.path.pop(); f()"
 )
 ROOT = str(Path(__file__).parents[3])
-PROOF_S = 60.0
-LEAST_MEMORY_MIB = 64  # the C library's heap may grow by 32 MiB at once, unseen by the filter
+SELFTEST_S = 60.0
+LEAST_MEMORY_MIB = 64  # the C library's heap can grow by 32 MiB at once, unnoticed by the filter
 
-# Solved by what a plain solution uses; its answer says that the walls leave that alone.
+# Uses what ordinary solutions use; it prints 42 if the limits do not interfere with them.
 PLAIN = """
 import datetime, decimal, fractions, itertools, json, math, random, re, statistics, time
 class Point:
@@ -78,26 +79,27 @@ except SyntaxError: print(6 * 7)
 
 
 class SandboxLost(Exception):
-    """The sandbox itself failed, so there is no verdict on the program it was to run."""
+    """The sandbox itself failed, so there is no verdict on the program."""
 
 
 class Ended(StrEnum):
-    """How a run ended. Only the first two tell of an answer."""
+    """How a run ended. Only the first two outcomes are answers."""
 
     OK = "ok"
-    RAISED = "raised"  # an exception of the program's own
+    RAISED = "raised"  # the program raised an exception
     TIMEOUT = "timeout"
     MEMORY = "memory"
     OUTPUT = "output"
-    DENIED = "denied"  # ran into a wall
+    DENIED = "denied"  # attempted a forbidden action
     CRASHED = "crashed"
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """For one run. `memory_mib` bounds the growth of address space, not only what is used.
+    """The limits of a run. `memory_mib` limits the growth of the address space, which includes
+    unused memory.
 
-    Raises UserError on construction for what cannot be enforced.
+    Raises UserError on construction for values that cannot be enforced.
     """
 
     cpu_s: float = 5.0
@@ -110,7 +112,7 @@ class Limits:
         for name, low in least.items():
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= low):
-                raise refuse(f"{name} is no limit", value, f"{low} or more", f"set {name}")
+                raise refuse(f"{name} is not a valid limit", value, f"{low} or more", f"set {name}")
 
     def bounds(self) -> Bounds:
         memory = self.memory_mib * confinement.MIB
@@ -118,9 +120,9 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
-    """One run. `printed` is the whole standard output; `error` says why, in the program's words
-    if it raised and in ours otherwise."""
+class RunResult:
+    """The result of a run. `printed` is the whole standard output; `error` is the program's
+    exception if it raised one, else the reason of the outcome."""
 
     outcome: Ended
     printed: str
@@ -128,27 +130,27 @@ class Ran:
 
     @property
     def answered(self) -> bool:
-        """Whether the run says anything about the program, not only about the limits."""
+        """Whether the outcome is an answer of the program, not the effect of a limit."""
         return self.outcome in (Ended.OK, Ended.RAISED)
 
 
 class Sandbox:
-    """Runs programs one at a time; a context manager. Not for several threads at once.
+    """Runs programs one at a time; a context manager. Not thread-safe.
 
-    Raises UserError where this machine cannot enforce the limits, and SandboxLost from `run`
-    where the sandbox itself fails; the run after that starts a new one.
+    Raises UserError if this machine cannot enforce the limits. `run` raises SandboxLost if the
+    sandbox itself fails; the next run starts a new fork server.
     """
 
     def __init__(self, limits: Limits = Limits(), patience_s: float = 30.0) -> None:
-        """`patience_s`: how much longer than `limits.wall_s` a reply may take."""
+        """`patience_s`: time that a reply may take in addition to `limits.wall_s`."""
         if reason := unavailable():
             raise refuse(
                 "this machine cannot confine the programs of a code task",
                 reason,
                 "Linux on x86_64 or aarch64 with seccomp and Landlock",
-                "run code tasks on such a machine, or leave them out",
+                "run code tasks on such a machine, or use other tasks",
             )
-        self._zygote = _Zygote(limits, patience_s)
+        self._server = _ForkServer(limits, patience_s)
 
     def __enter__(self) -> Sandbox:
         return self
@@ -156,73 +158,73 @@ class Sandbox:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def run(self, code: str) -> Ran:
-        """Run a program and tell how it ended."""
-        return self._zygote.run(code)
+    def run(self, code: str) -> RunResult:
+        """Runs a program and returns its result."""
+        return self._server.run(code)
 
     def close(self) -> None:
-        """End all processes of the sandbox."""
-        self._zygote.stop()
+        """Ends all processes of the sandbox."""
+        self._server.stop()
 
 
 @cache
 def unavailable() -> str | None:
-    """Why this machine cannot enforce the limits; None where every one held when tried.
+    """Returns why this machine cannot enforce the limits; None if all limits passed their test.
 
-    Tries each once per process, in throw-away processes; about half a second.
+    Tests each limit once per process, in separate processes; takes about half a second.
     """
     try:
         confinement.machine()
-        gaps = _prove()
+        gaps = _selftest()
         if gaps:
-            return "nothing stops a program from " + ", ".join(gaps)
-        plain = _Zygote(Limits(), PROOF_S)
+            return "nothing prevents a program from " + ", ".join(gaps)
+        server = _ForkServer(Limits(), SELFTEST_S)
         try:
-            ran = plain.run(PLAIN)
+            result = server.run(PLAIN)
         finally:
-            plain.stop()
+            server.stop()
     except (OSError, SandboxLost, subprocess.TimeoutExpired) as error:
         return str(error)
-    return None if ran.printed == "42\n" else f"its walls stop even a plain program: {ran}"
+    return None if result.printed == "42\n" else f"its limits stop an ordinary program: {result}"
 
 
-def _prove() -> list[str]:
-    """What a throw-away process finds that the kernel does not stop."""
-    command = [*PYTHON, ENTRY.format(ROOT, "selftest", "prove")]
+def _selftest() -> list[str]:
+    """Returns the forbidden actions that the kernel does not stop, tested in another process."""
+    command = [*PYTHON, ENTRY.format(ROOT, "selftest", "run_selftest")]
     environment = {**ENVIRONMENT, "TMPDIR": tempfile.gettempdir()}
-    done = subprocess.run(
+    process = subprocess.run(
         command,
         env=environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=PROOF_S,
+        timeout=SELFTEST_S,
         check=False,
     )
-    if done.returncode:
-        last = done.stderr.strip().rpartition("\n")[2]
-        raise SandboxLost(f"the trial of its limits ended with {done.returncode}: {last}")
-    gaps: list[str] = json.loads(done.stdout)
+    if process.returncode:
+        last = process.stderr.strip().rpartition("\n")[2]
+        raise SandboxLost(f"the test of its limits ended with {process.returncode}: {last}")
+    gaps: list[str] = json.loads(process.stdout)
     return gaps
 
 
-class _Zygote:
-    """The process that forks a confined child for each program; started when first needed."""
+class _ForkServer:
+    """The process that forks a confined child for each program; started at the first run."""
 
     def __init__(self, limits: Limits, patience_s: float) -> None:
         self._bounds, self._seconds = limits.bounds(), limits.wall_s + patience_s
         self._process: subprocess.Popen[bytes] | None = None
 
-    def run(self, code: str) -> Ran:
+    def run(self, code: str) -> RunResult:
         process = self._process or self._start()
         try:
             reply = _exchange(process, json.dumps(code).encode(), self._seconds)
             if "fault" in reply:
                 raise SandboxLost(reply["fault"])
-        except BaseException:  # with a reply still under way, the next one would be mistaken
+        except BaseException:  # otherwise a late reply would be taken for the next one
             self.stop()
             raise
-        return Ran(Ended(reply["outcome"]), reply["printed"], reply["error"])
+        return RunResult(Ended(reply["outcome"]), reply["printed"], reply["error"])
 
     def _start(self) -> subprocess.Popen[bytes]:
         entry = ENTRY.format(ROOT, "forkserver", "serve")
@@ -231,7 +233,7 @@ class _Zygote:
             env=ENVIRONMENT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            start_new_session=True,  # what it forks can be ended with it
+            start_new_session=True,  # so that its children can be killed with it
             bufsize=0,
         )
         assert process.stdin and process.stdout
@@ -251,7 +253,7 @@ class _Zygote:
 
 
 def _exchange(process: subprocess.Popen[bytes], body: bytes, seconds: float) -> Any:
-    """Send one request and wait for its reply. Raises SandboxLost for none in time."""
+    """Sends a request and returns the reply. Raises SandboxLost if there is none in time."""
     assert process.stdin and process.stdout
     reader, writer = process.stdout.fileno(), process.stdin.fileno()
     request, reply = struct.pack(">I", len(body)) + body, b""
@@ -262,14 +264,14 @@ def _exchange(process: subprocess.Popen[bytes], body: bytes, seconds: float) -> 
         while len(reply) < 4 or len(reply) < 4 + struct.unpack_from(">I", reply)[0]:
             ready = selector.select(max(0.0, deadline - time.monotonic()))
             if not ready:
-                raise SandboxLost(f"the sandbox gave no reply within {seconds:g} s")
+                raise SandboxLost(f"the sandbox did not reply within {seconds:g} s")
             if any(key.fd == reader for key, _ in ready):
                 block = os.read(reader, 2**20)
                 if not block:
                     raise SandboxLost(f"the sandbox ended with status {process.wait()}")
                 reply += block
             elif request:
-                with suppress(BrokenPipeError):  # the reading side says so
+                with suppress(BrokenPipeError):  # the end of file is detected when reading
                     request = request[os.write(writer, request) :]
                 if not request:
                     selector.unregister(writer)
