@@ -62,7 +62,7 @@ def write_results(study: StudyConfig, done: Summary) -> None:
     beside = [written.with_name(name) for name in (SUMMARY, samples.PAGE)]
     pictures = sorted(written.parent.glob("figures/*.png"))
     files = [written, *(file for file in beside if file.is_file()), *pictures]
-    tracker.finish(parent, summary.metrics(done), files, summary.trusted(done))
+    tracker.finish(parent, summary.metrics(done), files, summary.is_valid(done))
     show_summary(study, done)
     say(f"report: {written}")
     mlflow = Path(sys.executable).with_name("mlflow")

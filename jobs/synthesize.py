@@ -35,7 +35,7 @@ def run(study: StudyConfig) -> None:
     rows, report = _sampled(study, base) if _samples(study) else _listed(study, base)
     out = _write(study, rows, report)
     say(report.sentence())
-    say(json.dumps(report.report(), indent=1))
+    say(json.dumps(report.as_json(), indent=1))
     say(f"dataset: {out}")
 
 
@@ -80,7 +80,7 @@ def _write(study: StudyConfig, rows: list[Example], report: synthesis.SynthesisR
     out = study.folder / "synthesized"
     out.mkdir(parents=True, exist_ok=True)
     data_identity = Identity("synthesis", {"dataset": study.dataset, "synthesis": study.synthesis})
-    more = {"synthesis": {"way": study.dataset.synthesis, **report.report()}}
+    more = {"synthesis": {"way": study.dataset.synthesis, **report.as_json()}}
     dataset.write(out, rows, data_identity, build(study.task), more=more)
     lines = [{"prompt": row.prompt, "completion": row.response, **_answer(row)} for row in rows]
     write_text(

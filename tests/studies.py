@@ -128,7 +128,7 @@ def simulate(population: Population, problems: int, studies: int, seed: int) -> 
         alone += ((low <= truth) & (truth <= high)).sum(axis=0)
         low, high = limits(found, np.array(jointly)[:, None], population.least)
         at_once += int(((low <= truth) & (truth <= high)).all(axis=1).sum())
-        trusted += (~found.few).sum(axis=0)
+        trusted += (~found.cautious).sum(axis=0)
     return Held(alone / studies, trusted / studies, at_once / studies)
 
 

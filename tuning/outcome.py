@@ -35,7 +35,7 @@ def obtain_summary(
         done = Summary.model_validate(json.loads((artifact.path / SUMMARY).read_text()))
     else:
         done = make()
-        if summary.trusted(done):
+        if summary.is_valid(done):
             text = json.dumps(done.as_json())
             store.obtain(identity, lambda path: write_text(path / SUMMARY, text))
     done = done.under_name(study.name)  # a study with another name may have stored it

@@ -13,7 +13,7 @@ from forkdiv.core.errors import InvalidResult
 from forkdiv.core.records import Outcome, Problem, Verdict
 from forkdiv.core.results import ShownModel, ShownProblem, ShownResponse, ShownSamples
 from forkdiv.core.store import Store
-from forkdiv.lm_eval.run import plain
+from forkdiv.lm_eval.run import prompt_text
 from forkdiv.sample.evaluation import Evaluation
 from forkdiv.score.grader_process import Grader
 from forkdiv.score.verdicts import graded
@@ -69,7 +69,7 @@ def _problem(problem: Problem, answers: Sequence[tuple[str, Verdict, int]]) -> S
     shown += others[: max(MAX_RESPONSES - len(shown), 0)]
     return ShownProblem(
         id=problem.id,
-        prompt=plain(problem.prompt)[:MAX_CHARACTERS],
+        prompt=prompt_text(problem.prompt)[:MAX_CHARACTERS],
         counts={kind.value: counts[kind.value] for kind in Outcome if counts[kind.value]},
         responses=tuple(_response(*a) for a in sorted(shown, key=lambda answer: -answer[2])),
         more=len(answers) - len(shown),

@@ -22,7 +22,7 @@ from forkdiv.core.progress import Progress
 from forkdiv.core.results import Cell
 from forkdiv.core.store import Artifact, Store
 from forkdiv.coverage import estimate, exact, exact_forks, stats
-from forkdiv.coverage.cells import Findings, cells, means
+from forkdiv.coverage.cells import CellInputs, cells, mean_pass_at
 from forkdiv.coverage.fork_summary import ForkProbabilities
 from forkdiv.coverage.stats import Floats
 from forkdiv.data import dataset
@@ -157,9 +157,9 @@ class Pipeline:
         name = point.cell_name(None if is_base else epoch or None)
         # only for the last checkpoint, because lists of problems make a summary large
         prompts = [problem.prompt for problem in problems] if named else ()
-        findings = Findings(counts, base_counts, p, prompts, forks)
+        cell_inputs = CellInputs(counts, base_counts, p, prompts, forks)
         with self._timed("coverage"):
-            rows = cells(name, findings, config)
+            rows = cells(name, cell_inputs, config)
         rule = [f"until {config.enough} correct"] if config.enough else []
         counts_identity = verdicts.identity(samples, len(problems), config.samples, rule)
         return rows, counts, counts_identity.fingerprint
@@ -171,7 +171,7 @@ class Pipeline:
         if not (problems := evaluation.config.validation_problems):
             return {}
         validation = evaluation.on_validation(problems)
-        return means(self.evaluated(validation, checkpoint)[0], validation.config)
+        return mean_pass_at(self.evaluated(validation, checkpoint)[0], validation.config)
 
     def trained(self, study: StudyConfig, evaluate: Evaluate | None = None) -> Artifact:
         """Returns the run with the study's settings; `evaluate` is called with each checkpoint
@@ -274,7 +274,7 @@ class Pipeline:
             unsettled = [
                 problem
                 for problem, count in zip(unsettled, counts, strict=True)
-                if not count.error and design.goes_on(n, count.correct)
+                if not count.error and design.continues(n, count.correct)
             ]
             if not unsettled:
                 break

@@ -1,8 +1,8 @@
-"""Exact probabilities of a correct response, where a task enumerates its solutions.
+"""Exact probabilities of a correct response, for tasks that enumerate their solutions.
 
-The sum over solutions of the teacher-forced probability under the saved checkpoint and the
-decoder: what the sampled pass@k must agree with. Where samples are forced through first tokens,
-each of them has a probability of its own: that of what follows it in the solutions that begin so.
+The probability is the sum over solutions of the teacher-forced probability under the saved
+checkpoint and the decoder. Sampled pass@k must agree with it. With forced first tokens, each first
+token has its own probability: that of the remaining tokens of the solutions that begin with it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PROBABILITIES = "probabilities.json"
 
 
 def identity(evaluation: Evaluation, checkpoint: Checkpoint) -> Identity:
-    """Of the probabilities of the evaluation's problems."""
+    """Returns the identity of the probabilities of the evaluation's problems."""
     decoder = evaluation.decoder
     knobs: dict[str, object] = {
         "task": evaluation.task.identity(),
@@ -45,9 +45,10 @@ def identity(evaluation: Evaluation, checkpoint: Checkpoint) -> Identity:
 
 
 def obtain(store: Store, evaluation: Evaluation, checkpoint: Checkpoint) -> Artifact:
-    """Each problem's probability of a correct response under the decoder.
+    """Returns the stored probabilities of a correct response to each problem, computing them if
+    needed.
 
-    Raises ValueError for a decoder that draws trees: what they hold has no closed form.
+    Raises ValueError for a decoder that draws trees, for which there is no closed form.
     """
 
     def make(folder: Path) -> None:
@@ -62,12 +63,13 @@ def read(artifact: Artifact) -> Floats:
 
 
 def probabilities(evaluation: Evaluation, checkpoint: Checkpoint) -> Floats:
-    """Float64 of shape (problems,), or (problems, first tokens) where those are forced. Raises
-    ValueError where the task cannot list every correct response, and for trees."""
+    """Computes the probabilities, float64 of shape (problems,), or (problems, first tokens) with
+    forced first tokens. Raises ValueError if the task cannot list every correct response, and for
+    decoders that draw trees."""
     task, decoder, prompt = evaluation.task, evaluation.decoder, evaluation.prompt
     problems = evaluation.problems
     if decoder.tree_samples:
-        raise ValueError(f"no exact probabilities of trees of samples: {decoder}")
+        raise ValueError(f"exact probabilities are undefined for trees of samples: {decoder}")
     from forkdiv.models.loading import next_token_logprobs
     from forkdiv.models.prompting import encode, prompt_ids
 
@@ -83,15 +85,15 @@ def probabilities(evaluation: Evaluation, checkpoint: Checkpoint) -> Floats:
     steps = _steps(model, encoded, decoder)
     owner = np.repeat(np.arange(len(problems)), [len(solutions) for solutions in traces])
     if not decoder.first_tokens:
-        values = np.array([np.exp(one.sum()) for one in steps])
+        values = np.array([np.exp(logs.sum()) for logs in steps])
         return np.asarray(np.bincount(owner, values, len(problems)), dtype=np.float64)
     heads = [prompt_ids(tokenizer, problem.prompt, prompt) for problem in problems]
     logprobs = next_token_logprobs(checkpoint.path, heads, decoder.dtype)
     first = [first_candidates(row, decoder.first_tokens).tolist() for row in logprobs]
     out = np.zeros((len(problems), decoder.first_tokens))
-    for row, (_, tail), one in zip(owner, encoded, steps, strict=True):
+    for row, (_, tail), logs in zip(owner, encoded, steps, strict=True):
         if tail[0] in first[row]:
-            out[row, first[row].index(tail[0])] += np.exp(one[1:].sum())
+            out[row, first[row].index(tail[0])] += np.exp(logs[1:].sum())
     return out
 
 
@@ -100,29 +102,32 @@ def _steps(
     encoded: Sequence[tuple[list[int], list[int]]],
     decoder: DecoderConfig,
 ) -> list[Floats]:
-    """The log-probability of each token of every response, its end token included."""
+    """Returns the log-probability of each token of every response, including its end token."""
     from forkdiv.models.loading import token_logprobs
 
-    asked = [
+    targets = [
         (row, len(head) + i, token)
         for row, (head, tail) in enumerate(encoded)
         for i, token in enumerate(tail)
     ]
-    by = decoder.temperature if decoder.is_plain else decoder
-    steps = token_logprobs(model, [head + tail for head, tail in encoded], asked, [by])[:, 0]
+    sampling = decoder.temperature if decoder.is_plain else decoder
+    steps = token_logprobs(model, [head + tail for head, tail in encoded], targets, [sampling])[
+        :, 0
+    ]
     return np.split(steps, np.cumsum([len(tail) for _, tail in encoded])[:-1])
 
 
-def check_whole(decoder: DecoderConfig) -> None:
-    """Raise ValueError for a decoder whose distribution is not the model's at a temperature."""
+def require_plain_decoder(decoder: DecoderConfig) -> None:
+    """Raises ValueError for a decoder that changes the model's distribution by more than a
+    temperature."""
     if not decoder.is_plain:
-        raise ValueError(f"this decoder's distribution is not the model's: {decoder}")
+        raise ValueError(f"the decoder truncates or reshapes the model's distribution: {decoder}")
 
 
 def load(
     checkpoint: Checkpoint, decoder: DecoderConfig
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model, computing in the decoder's dtype, and its tokenizer."""
+    """Returns the model in the decoder's dtype, and its tokenizer."""
     import torch
 
     from forkdiv.models.loading import load_model, load_tokenizer

@@ -1,15 +1,14 @@
-"""Exact probabilities at the forks, where a task enumerates its solutions and knows their forks.
+"""Exact probabilities at the forks, for tasks that enumerate solutions and know their forks.
 
-For every fork that a correct response meets: the model's probability of each branch after the
-beginning of the response, teacher-forced under the saved checkpoint. Together with the exact
-probability of a correct response it says where coverage was lost: at the forks or elsewhere.
+For every fork in a correct response: the model's probability of each branch after the prefix of
+the response, teacher-forced under the saved checkpoint. Together with the exact probability of a
+correct response this shows where coverage was lost: at the forks or elsewhere.
 
-A fork's probabilities are conditional on what comes before it: after the start's name, on having
-begun with the start. Responses told from the target back meet no fork, and which way to tell is
-none either. So q, the probability of choosing right at all forks were everything between them
-certain, deals a response's first token over start and target as the model deals it, and takes
-what is told from the target back for certain. Without such responses it is the sum over the
-solutions of the product of the probabilities of their branches.
+The probabilities of a fork are conditional on its prefix. q is the probability of a right choice
+at every fork if all other tokens were certain. Without responses in reversed order, q is the sum
+over the solutions of the product of their branch probabilities. Responses in reversed order (from
+the target back) contain no fork, and the choice of the order is not a fork either: q uses the
+model's own probabilities of the first token, and counts the rest of a reversed response as certain.
 """
 
 from __future__ import annotations
@@ -42,49 +41,51 @@ FORKS = "forks.json"
 
 
 def applies(task: Task, problems: Sequence[Problem]) -> bool:
-    """Whether the task lists every correct response, knows the forks of each, and has some."""
+    """Returns whether the task lists every correct response with its forks, and has forks."""
     if not task.exhaustive or not problems:
         return False
     first = problems[0]
-    found = [task.forks(first, trace.text) for trace in task.solutions(first)]
-    return any(found) and None not in found
+    forks = [task.forks(first, trace.text) for trace in task.solutions(first)]
+    return any(forks) and None not in forks
 
 
 def identity(evaluation: Evaluation, checkpoint: Checkpoint) -> Identity:
-    """What decides exact probabilities decides those at the forks, and nothing else does."""
+    """Returns the identity: that of the exact probabilities, with another stage."""
     return replace(exact.identity(evaluation, checkpoint), stage="forks")
 
 
 def obtain(store: Store, evaluation: Evaluation, checkpoint: Checkpoint) -> Artifact:
-    """Each problem's probabilities at its forks under the decoder.
+    """Returns the stored probabilities at the forks of each problem, computing them if needed.
 
-    Raises ValueError for a decoder that truncates: its distribution is not the model's; and as
-    `probabilities` does.
+    Raises ValueError for a decoder that changes the model's distribution by more than a
+    temperature, and as `probabilities` does.
     """
-    exact.check_whole(evaluation.decoder)
+    exact.require_plain_decoder(evaluation.decoder)
 
     def make(folder: Path) -> None:
-        found = probabilities(evaluation, checkpoint)
-        nodes = [asdict(node) for node in found.nodes]
-        text = json.dumps({"p": found.p.tolist(), "q": found.q.tolist(), "nodes": nodes})
+        result = probabilities(evaluation, checkpoint)
+        nodes = [asdict(node) for node in result.nodes]
+        text = json.dumps({"p": result.p.tolist(), "q": result.q.tolist(), "nodes": nodes})
         (folder / FORKS).write_text(text, encoding="utf-8")
 
     return store.obtain(identity(evaluation, checkpoint), make)
 
 
 def read(artifact: Artifact) -> ForkProbabilities:
-    found = json.loads((artifact.path / FORKS).read_text(encoding="utf-8"))
+    content = json.loads((artifact.path / FORKS).read_text(encoding="utf-8"))
     lists = ("branches", "valid", "chances")
     nodes = (
-        ForkNode(**node | {name: tuple(node[name]) for name in lists}) for node in found["nodes"]
+        ForkNode(**node | {name: tuple(node[name]) for name in lists}) for node in content["nodes"]
     )
-    return ForkProbabilities(np.asarray(found["p"]), np.asarray(found["q"]), tuple(nodes))
+    return ForkProbabilities(np.asarray(content["p"]), np.asarray(content["q"]), tuple(nodes))
 
 
 def probabilities(evaluation: Evaluation, checkpoint: Checkpoint) -> ForkProbabilities:
-    """At the forks of every problem. Raises ValueError where the task cannot list every correct
-    response or does not know its forks, UserError where the tokenizer cannot tell the branches
-    of a fork apart."""
+    """Computes the probabilities at the forks of every problem.
+
+    Raises ValueError if the task cannot list every correct response or does not know its forks,
+    UserError if the tokenizer encodes two branches of a fork with the same tokens.
+    """
     task, problems = evaluation.task, evaluation.problems
     if not applies(task, problems):
         raise ValueError(f"{task.config.kind} does not list every correct response with its forks")
@@ -95,11 +96,11 @@ def probabilities(evaluation: Evaluation, checkpoint: Checkpoint) -> ForkProbabi
     p, q, nodes = [], [], []
     for problem, tree in enumerate(trees):
         logs, steps = steps[: len(tree.steps)], steps[len(tree.steps) :]
-        known = dict(zip(tree.steps, logs.tolist(), strict=True))
-        correct, right_at_forks, found = tree.read(problem, known)
+        step_logs = dict(zip(tree.steps, logs.tolist(), strict=True))
+        correct, right_at_forks, tree_nodes = tree.evaluate(problem, step_logs)
         p.append(correct)
         q.append(right_at_forks)
-        nodes += found
+        nodes += tree_nodes
     return ForkProbabilities(np.array(p), np.array(q), tuple(nodes))
 
 
@@ -111,7 +112,7 @@ def _tree(task: Task, problem: Problem, tokenizer: PreTrainedTokenizerBase) -> F
             raise ValueError(f"the task does not know the forks of {trace.text!r}, {problem.id}")
         solutions.append((trace.text, forks))
     placed = cache(partial(ids_with_offsets, tokenizer))
-    return ForkTree.grown(solutions, placed, tokenizer.eos_token_id)
+    return ForkTree.from_solutions(solutions, placed, tokenizer.eos_token_id)
 
 
 def _steps(
@@ -120,15 +121,17 @@ def _steps(
     trees: Sequence[ForkTree],
     temperature: float,
 ) -> Floats:
-    """The log-probability of every step of every tree, one tree's after the other's."""
+    """Returns the log-probability of every step of every tree, in the order of the trees."""
     from forkdiv.models.loading import token_logprobs
 
     sequences: list[list[int]] = []
-    asked = []
+    targets = []
     for head, tree in zip(heads, trees, strict=True):
-        passed: dict[tuple[int, ...], int] = {}  # each path by a sequence that begins with it
-        for run in tree.runs:
-            passed |= {run[:i]: len(sequences) for i in range(len(run) + 1)}
-            sequences.append([*head, *run])
-        asked += [(passed[step[:-1]], len(head) + len(step) - 1, step[-1]) for step in tree.steps]
-    return token_logprobs(model, sequences, asked, [temperature])[:, 0]
+        sequence_of: dict[tuple[int, ...], int] = {}  # for each path a sequence with that prefix
+        for path in tree.sequences:
+            sequence_of |= {path[:i]: len(sequences) for i in range(len(path) + 1)}
+            sequences.append([*head, *path])
+        targets += [
+            (sequence_of[step[:-1]], len(head) + len(step) - 1, step[-1]) for step in tree.steps
+        ]
+    return token_logprobs(model, sequences, targets, [temperature])[:, 0]

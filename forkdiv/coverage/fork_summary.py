@@ -1,7 +1,7 @@
-"""What a model does at the forks of the held-out problems, and a cell's view of it.
+"""A model's probabilities at the forks of the held-out problems, and their summary for a cell.
 
-Where coverage went: `fork_pass_at` is pass@k of a model that errs at forks only, by a wrong branch
-or by none of them. What it lacks to 1 was lost at the forks, what `pass_at` lacks to it elsewhere.
+`fork_pass_at` is pass@k of a model that makes errors at forks only. Its difference from 1 was lost
+at the forks; the difference between it and `pass_at` was lost elsewhere.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ Kind = tuple[int, bool]  # depth, signed
 
 @dataclass(frozen=True, slots=True)
 class ForkNode:
-    """One fork of one problem, reached by one beginning of a correct response.
+    """One fork of one problem, reached by one prefix of a correct response.
 
-    `problem` is its index, `depth` the fork's number along the response (1 first). `chances` are
-    the model's probabilities of the branches after `prefix`; they sum to at most 1. Where the
-    problem has several forks of one depth and kind, `weight` is how likely the model comes to
-    this one of them; their weights sum to 1.
+    `problem` is its index, `depth` the number of the fork along the response, from 1. `chances`
+    are the model's probabilities of the branches after `prefix`; they sum to at most 1. If the
+    problem has several forks of one depth and kind, `weight` is the relative probability that the
+    model reaches this fork; the weights sum to 1.
     """
 
     problem: int
@@ -47,110 +47,113 @@ class ForkNode:
 
 @dataclass(frozen=True)
 class ForkProbabilities:
-    """Of one checkpoint at one temperature. Float64 of shape (problems,): `p` is the probability
-    of a correct response, `q` that of choosing right at all forks were everything between them
-    certain; p <= q."""
+    """Probabilities of one checkpoint at one temperature.
+
+    Float64 of shape (problems,): `p` is the probability of a correct response, `q` that of a right
+    choice at every fork if all other tokens were certain; p <= q.
+    """
 
     p: Floats
     q: Floats
     nodes: tuple[ForkNode, ...]
 
 
-def view(
-    read: ForkProbabilities,
+def at_forks(
+    probabilities: ForkProbabilities,
     rows: Sequence[int],
     ks: Sequence[int],
     weights: Floats,
     confidence: float,
 ) -> AtForks:
-    """What a cell holds of the forks, over the problems `rows`.
+    """Returns the fork results of a cell, over the problems `rows`.
 
-    `weights` are those of a bootstrap over these problems, of shape (replicates, rows); where
-    only some of them have a fork of one kind, each replicate is weighed over those. Entropies
-    are in nats, over the branches alone; 0 where the model takes none of them (temperature 0),
-    which is the limit.
+    `weights` are bootstrap weights of these problems, of shape (replicates, rows). If only some of
+    the problems have a fork of a kind, each replicate is renormalised over those. Entropies are in
+    nats, over the branches only; 0 if every branch has probability 0 (temperature 0).
 
-    Raises ValueError for no rows, one twice, and weights of another shape.
+    Raises ValueError for no rows, repeated rows, and weights of another shape.
     """
     if not len(rows) or len(set(rows)) < len(rows):
-        raise ValueError(f"forks are viewed over distinct problems, one or more, got {list(rows)}")
+        raise ValueError(f"rows must be one or more distinct problems, got {list(rows)}")
     if weights.ndim != 2 or weights.shape[1] != len(rows):
-        raise ValueError(f"weights need shape (replicates, {len(rows)}), got {weights.shape}")
-    place = {row: at for at, row in enumerate(rows)}
-    here = [node for node in read.nodes if node.problem in place]
-    here.sort(key=lambda node: (node.depth, not node.signed))  # signed first
+        raise ValueError(f"weights must have shape (replicates, {len(rows)}), got {weights.shape}")
+    column = {row: at for at, row in enumerate(rows)}
+    nodes = [node for node in probabilities.nodes if node.problem in column]
+    nodes.sort(key=lambda node: (node.depth, not node.signed))  # signed first
     depths = []
-    for kind, group in groupby(here, key=lambda node: node.kind):
-        depths.append(_depth(kind, list(group), place, weights, confidence))
+    for kind, same_kind in groupby(nodes, key=lambda node: node.kind):
+        depths.append(_depth(kind, list(same_kind), column, weights, confidence))
     return AtForks(
         depths=tuple(depths),
-        fork_pass_at=_pass_at(read.q[list(rows)], ks),
-        pass_at=_pass_at(read.p[list(rows)], ks),
+        fork_pass_at=_pass_at(probabilities.q[list(rows)], ks),
+        pass_at=_pass_at(probabilities.p[list(rows)], ks),
     )
 
 
 def _depth(
     kind: Kind,
     nodes: Sequence[ForkNode],
-    place: dict[int, int],
+    column: dict[int, int],
     weights: Floats,
     confidence: float,
 ) -> ForkDepth:
-    """All forks of one depth and kind."""
+    """Summarises all forks of one depth and kind."""
     width = max(len(node.branches) for node in nodes)
     chances = np.array([[*n.chances, *[0.0] * (width - len(n.chances))] for n in nodes])
     counts = np.array([len(node.branches) for node in nodes])
-    taken = chances.sum(axis=1)
+    total = chances.sum(axis=1)
     with np.errstate(invalid="ignore"):
-        among = np.where(taken[:, None] > 0, chances / taken[:, None], 0.0)
+        shares = np.where(total[:, None] > 0, chances / total[:, None], 0.0)
     values = {
         "branches": counts,
-        "accuracy": [_right(node) for node in nodes],
+        "accuracy": [_valid_mass(node) for node in nodes],
         "chance": [len(node.valid) / len(node.branches) for node in nodes],
-        "entropy": entr(among).sum(axis=1),
+        "entropy": entr(shares).sum(axis=1),
         "uniform": np.log(counts),
-        "off": np.maximum(1 - taken, 0.0),
+        "off": np.maximum(1 - total, 0.0),
     }
     table = np.column_stack([*values.values(), -np.sort(-chances, axis=1)])
-    at = np.array([place[node.problem] for node in nodes])
-    has, table = _by_problem(table * np.array([[node.weight] for node in nodes]), at)
+    columns = np.array([column[node.problem] for node in nodes])
+    problems, table = _by_problem(table * np.array([[node.weight] for node in nodes]), columns)
     means = dict(zip(values, table.mean(axis=0).tolist(), strict=False))
-    # minimum: weights that sum to 1 but for rounding may pass it by an ulp
-    accuracy = _interval(np.minimum(table[:, 1], 1.0), _over(weights, has), confidence)
+    # minimum: the weights sum to 1 up to rounding, so the result may exceed 1 by an ulp
+    accuracy = _interval(
+        np.minimum(table[:, 1], 1.0), _restrict_weights(weights, problems), confidence
+    )
     return ForkDepth(
         depth=kind[0],
         signed=kind[1],
-        problems=len(has),
+        problems=len(problems),
         shares=tuple(table[:, len(values) :].mean(axis=0).tolist()),
         **{**means, "accuracy": accuracy},
     )
 
 
-def _right(node: ForkNode) -> float:
+def _valid_mass(node: ForkNode) -> float:
     pairs = zip(node.branches, node.chances, strict=True)
     return min(sum(chance for branch, chance in pairs if branch in node.valid), 1.0)
 
 
-def _by_problem(table: Floats, at: NDArray[np.int64]) -> tuple[NDArray[np.int64], Floats]:
-    """The problems that occur in `at`, and the sum of each one's rows."""
-    has, group = np.unique(at, return_inverse=True)
-    sums = np.zeros((len(has), table.shape[1]))
+def _by_problem(table: Floats, columns: NDArray[np.int64]) -> tuple[NDArray[np.int64], Floats]:
+    """Returns the distinct problems in `columns`, and the sum of the rows of each."""
+    problems, group = np.unique(columns, return_inverse=True)
+    sums = np.zeros((len(problems), table.shape[1]))
     np.add.at(sums, group, table)
-    return has, sums
+    return problems, sums
 
 
-def _over(weights: Floats, has: NDArray[np.int64]) -> Floats:
-    """The bootstrap's weights of some of its problems, summing to 1 in each replicate; one that
-    drew none of them tells nothing about these and is left out."""
-    part = weights[:, has]
-    total = part.sum(axis=1, keepdims=True)
-    return np.asarray((part / np.where(total > 0, total, 1.0))[total[:, 0] > 0])
+def _restrict_weights(weights: Floats, problems: NDArray[np.int64]) -> Floats:
+    """Returns bootstrap weights restricted to `problems`, renormalised to 1 in each replicate.
+    Replicates that contain none of these problems are dropped."""
+    selected = weights[:, problems]
+    total = selected.sum(axis=1, keepdims=True)
+    return np.asarray((selected / np.where(total > 0, total, 1.0))[total[:, 0] > 0])
 
 
 def _interval(values: Floats, weights: Floats, confidence: float) -> Interval:
-    """Limits for the mean over problems of `values`, of shape (problems,)."""
-    (found,) = stats.mean_intervals(values[:, None], weights, confidence)
-    return Interval(value=found.value, low=found.low, high=found.high)
+    """Returns limits for the mean over problems of `values`, of shape (problems,)."""
+    (interval,) = stats.mean_intervals(values[:, None], weights, confidence)
+    return Interval(value=interval.value, low=interval.low, high=interval.high)
 
 
 def _pass_at(p: Floats, ks: Sequence[int]) -> dict[int, float]:

@@ -1,4 +1,4 @@
-"""What a cell says of coverage shrinkage: where it sets in, and which problems were lost."""
+"""The coverage shrinkage of a cell: the k at which it begins, and the problems that were lost."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from forkdiv.coverage import estimate, stats
 from forkdiv.coverage.stats import Floats
 from forkdiv.score.counts import ProblemCounts
 
-MOST_LISTED = 10  # problems of each kind that are named, with two texts of each model
+MOST_LISTED = 10  # lost, and gained, problems that are listed with two responses of each model
 
 
-def view(
+def shrinkage_of(
     tuned: Sequence[ProblemCounts],
     base: Sequence[ProblemCounts],
     prompts: Sequence[str],
@@ -25,16 +25,19 @@ def view(
     confidence: float,
     intervals: Sequence[stats.Interval],
 ) -> Shrinkage:
-    """What a cell holds of shrinkage.
+    """Returns the coverage shrinkage of a cell.
 
-    `values` are pass@k of tuned and base, of shape (problems, ks), `intervals` those of their
-    difference. Lost and gained are counted at the largest k and, where there are `prompts`, the
-    MOST_LISTED that changed most are named. The largest loss has limits for all k at once.
+    `values` are pass@k of tuned and base, of shape (problems, ks); `intervals` are those of their
+    mean difference. Lost and gained problems are counted at the largest k; with `prompts`, the
+    MOST_LISTED problems with the largest change are listed. The limits of the largest loss are
+    simultaneous over all k.
     """
-    of_tuned, of_base = values
-    n, correct, before = (np.array(some) for some in _counts(tuned, base))
-    changed = stats.changed(n, correct, before, of_tuned[:, -1], of_base[:, -1], 1 - confidence)
-    # the test is one of independent samples, equally many on both sides
+    tuned_pass, base_pass = values
+    n, correct, base_correct = (np.array(column) for column in _counts(tuned, base))
+    changed = stats.changed(
+        n, correct, base_correct, tuned_pass[:, -1], base_pass[:, -1], 1 - confidence
+    )
+    # Fisher's test needs independent samples, and the same number for base and tuned
     independent = estimate.exchangeable([*tuned, *base])
 
     def listed(rows: Sequence[int]) -> tuple[ChangedProblem, ...]:
@@ -43,13 +46,13 @@ def view(
                 id=tuned[i].problem_id,
                 prompt=prompts[i],
                 clear=independent and bool(changed.clear[i]),
-                base=_side(base[i], of_base[i, -1]),
-                tuned=_side(tuned[i], of_tuned[i, -1]),
+                base=_side(base[i], base_pass[i, -1]),
+                tuned=_side(tuned[i], tuned_pass[i, -1]),
             )
             for i in (rows[:MOST_LISTED] if prompts else ())
         )
 
-    crossing = stats.crossing(ks, of_tuned - of_base, weights, confidence)
+    crossing = stats.crossing(ks, tuned_pass - base_pass, weights, confidence)
     return Shrinkage(
         at_k=ks[-1],
         lost_count=len(changed.lost),
@@ -64,7 +67,11 @@ def view(
 def _counts(
     tuned: Sequence[ProblemCounts], base: Sequence[ProblemCounts]
 ) -> tuple[list[int], list[int], list[int]]:
-    return [one.n for one in tuned], [one.correct for one in tuned], [one.correct for one in base]
+    return (
+        [problem.n for problem in tuned],
+        [problem.correct for problem in tuned],
+        [problem.correct for problem in base],
+    )
 
 
 def _side(counts: ProblemCounts, pass_at: float) -> Side:
@@ -78,7 +85,7 @@ def _side(counts: ProblemCounts, pass_at: float) -> Side:
 
 
 def _largest(ks: Sequence[int], intervals: Sequence[stats.Interval]) -> LargestLoss | None:
-    k, worst = min(zip(ks, intervals, strict=True), key=lambda pair: pair[1].value)
-    if worst.value >= -stats.NO_CHANGE:
+    k, largest = min(zip(ks, intervals, strict=True), key=lambda pair: pair[1].value)
+    if largest.value >= -stats.NO_CHANGE:
         return None
-    return LargestLoss(k=k, value=worst.value, low=worst.low_all, high=worst.high_all)
+    return LargestLoss(k=k, value=largest.value, low=largest.low_all, high=largest.high_all)

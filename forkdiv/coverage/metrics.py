@@ -1,8 +1,8 @@
-"""Metrics over counts, beside pass@k: an open list that forkdiv ships empty.
+"""Additional metrics over counts, beside pass@k: an open list that is empty by default.
 
 A metric is a class like `Metric`, registered here or by an installed package through the entry
-point group `forkdiv.metrics`. Every valid cell whose samples are exchangeable gets its mean over
-the problems with an interval, the report a table, and MLflow a number for each k.
+point group `forkdiv.metrics`. Every valid cell with exchangeable samples gets the mean over the
+problems with an interval, the report gets a table, and MLflow a value for each k.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ METRICS: OpenList[Any] = OpenList("metric", __name__, "forkdiv.metrics")
 
 
 class Metric(ABC):
-    """What k samples of a problem are worth, from how many of its n samples are correct."""
+    """A value of k samples of a problem, computed from the number of correct samples among n."""
 
-    title: ClassVar[str]  # of its table in the report
+    title: ClassVar[str]  # title of its table in the report
 
     @abstractmethod
     def values(self, n: NDArray[np.int64], correct: NDArray[np.int64], ks: Sequence[int]) -> Floats:
-        """Float64 of shape (problems, len(ks)), from counts of shape (problems,)."""
+        """Returns float64 of shape (problems, len(ks)), from counts of shape (problems,)."""
 
 
 def metrics_of(
     counts: Sequence[ProblemCounts], weights: Floats, config: EvalConfig
 ) -> dict[str, dict[int, Interval]]:
-    """The mean of every registered metric over the problems, by its name and k, with limits.
+    """Returns the mean over problems of every registered metric, by name and k, with limits.
 
     `weights` are the bootstrap weights of the problems, of shape (replicates, problems).
     """

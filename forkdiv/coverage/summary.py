@@ -1,4 +1,4 @@
-"""What a study found: put together from its cells, and checked."""
+"""The summary of a study: assembled from its cells, and checked."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ NOT_IDENTITY = {"name", "place", "base", "checkpoint", "pretrain", "audit", "dat
 
 
 def identity(study: StudyConfig, base: Checkpoint) -> Identity:
-    """The whole study without its name and place, so that it is the same wherever it runs."""
+    """Returns the identity of a study. Name and place are excluded, so that it does not depend on
+    where the study runs."""
     config = study.model_dump(exclude={"task", *NOT_IDENTITY})
     return Identity(
         "study",
@@ -40,18 +41,20 @@ def assemble(
     settings: Mapping[str, Any] | None = None,
     checkpoints: CheckpointPaths | None = None,
 ) -> Summary:
-    """The summary of a study from the cells of its trials; `axes` are those it varies,
-    `dynamics` the cells of checkpoints that were saved before a run's last one. `notes` and
-    `settings` are the task's and the study's where they are not given."""
+    """Returns the summary of a study from the cells of its trials.
+
+    `axes` are the axes of the sweep; `dynamics` are the cells of checkpoints before the last one
+    of a run. `notes` default to those of the task, `settings` to those of the study.
+    """
     cells = [cell for trial in trials for cell in trial]
-    own = study.model_dump(mode="json", exclude={"place", "pretrain", "checkpoint"})
+    study_settings = study.model_dump(mode="json", exclude={"place", "pretrain", "checkpoint"})
     paths = {"checkpoints": checkpoints} if checkpoints else {}
     return Summary(
         study=study.name,
         fingerprint=fingerprint,
         commit=commit(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        settings=own if settings is None else dict(settings),
+        settings=study_settings if settings is None else dict(settings),
         confidence=study.eval.confidence,
         axes=tuple(axes),
         notes=tuple(build(study.task).notes if notes is None else notes),
@@ -67,7 +70,8 @@ def assemble(
 
 
 def metrics(summary: Summary) -> dict[str, float]:
-    """The study's own headline numbers for MLflow: the worst change at the largest k."""
+    """Returns the headline metrics of the study for MLflow: the largest loss at the largest k, and
+    the seconds of each stage."""
     changes = [
         cell.delta_to_base[max(cell.delta_to_base)].value
         for cell in summary.cells
@@ -78,12 +82,12 @@ def metrics(summary: Summary) -> dict[str, float]:
 
 
 def check(summary: Summary) -> None:
-    """Raise InvalidResult where a cell is invalid or sampled and exact values disagree."""
+    """Raises InvalidResult if a cell is invalid, or if sampled and exact pass@k disagree."""
     check_cells([*summary.base, *summary.cells, *summary.dynamics])
 
 
-def trusted(summary: Summary) -> bool:
-    """Whether `check` has nothing to say."""
+def is_valid(summary: Summary) -> bool:
+    """Returns whether `check` passes."""
     try:
         check(summary)
     except InvalidResult:
@@ -92,17 +96,20 @@ def trusted(summary: Summary) -> bool:
 
 
 def check_cells(cells: Sequence[Cell], untuned: str = "base ") -> None:
-    """As `check`, for cells alone; `untuned` names those of no tuned model."""
-    wrong = []
+    """Checks cells like `check`; `untuned` is the prefix for cells of the base in messages."""
+    problems = []
     for cell in cells:
         axes = [f"{axis} {value}" for axis, value in cell.axes.items() if value is not None]
-        who = " ".join([*(axes or ["tuned"]), ""]) if cell.tuned else untuned
-        how = f"{cell.decoder} " if cell.decoder else ""
-        name = f"{who}{how}T={cell.temperature:g}"
+        model = " ".join([*(axes or ["tuned"]), ""]) if cell.tuned else untuned
+        decoder = f"{cell.decoder} " if cell.decoder else ""
+        name = f"{model}{decoder}T={cell.temperature:g}"
         if not cell.valid:
-            wrong.append(f"{name} {cell.subset}: {cell.errors} samples without a verdict")
+            problems.append(f"{name} {cell.subset}: {cell.errors} samples without a verdict")
         elif cell.agreement and not cell.agreement.agrees:
             z, k = cell.agreement.worst_z, cell.agreement.at_k
-            wrong.append(f"{name} {cell.subset}: sampled pass@{k} is {z:.1f} errors off exact")
-    if wrong:
-        raise InvalidResult("do not trust these cells: " + "; ".join(wrong))
+            problems.append(
+                f"{name} {cell.subset}: sampled pass@{k} differs from exact by {z:.1f} standard "
+                "errors"
+            )
+    if problems:
+        raise InvalidResult("these cells cannot be trusted: " + "; ".join(problems))

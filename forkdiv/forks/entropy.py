@@ -1,4 +1,4 @@
-"""What a model says along given responses: next-token entropies and likely tokens."""
+"""Next-token entropies and likely tokens of a model along the responses of a dataset."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-# What one batch may hold, unless one text needs more: tokens bound a model's activations,
-# logits (256 MiB) what a large vocabulary adds.
-TOKENS_AT_ONCE = 2**13
-LOGITS_AT_ONCE = 2**26
-DOUBLES_AT_ONCE = 2**23
-UNKNOWN_SHARE = 0.01  # a rare sign may be unknown to a tokenizer; more, and it is the wrong one
+# Limits of one batch, exceeded only by a single long text: tokens limit the activations, logits
+# (256 MiB) the memory that a large vocabulary needs.
+MAX_BATCH_TOKENS = 2**13
+MAX_BATCH_LOGITS = 2**26
+MAX_CHUNK_DOUBLES = 2**23
+MAX_UNKNOWN_SHARE = 0.01  # rare characters may be unknown; a higher share means a wrong tokenizer
 
 
 @dataclass(frozen=True, slots=True)
 class _Encoded:
-    """Token ids of a prompt and of a response with its end token, and the characters that each
-    token of the response covers, of shape (tokens, 2)."""
+    """Token ids of a prompt (`head`) and of a response with its end token (`tail`), and the
+    character range of each response token, of shape (tokens, 2)."""
 
     head: Ints
     tail: Ints
@@ -44,9 +44,9 @@ class _Encoded:
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
-    """The entropy of each position in nats, and the likely tokens as (position, token,
-    probability) in three arrays, in the order of the positions."""
+class _RowPredictions:
+    """The entropy of each position in nats, and the likely tokens as three arrays (position,
+    token, probability), ordered by position."""
 
     entropy: Floats
     place: Ints
@@ -55,81 +55,96 @@ class _Said:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What a model says along the responses that fit its context; `too_long` ones do not.
-    `unknown` tokens of prompts and responses are not in its vocabulary."""
+class Predictions:
+    """A model's next-token predictions along the responses that fit its context.
+
+    `too_long` counts the responses that do not fit; `unknown` counts tokens of prompts and
+    responses that are not in the vocabulary.
+    """
 
     too_long: int
     unknown: int
     _tokenizer: PreTrainedTokenizerBase
     _examples: Sequence[Example]
     _encoded: Mapping[int, _Encoded]
-    _said: Mapping[int, _Said]
+    _predictions: Mapping[int, _RowPredictions]
 
     @property
     def rows(self) -> frozenset[int]:
         return frozenset(self._encoded)
 
     def positions(self) -> Positions:
-        spans = np.concatenate([one.spans for one in self._encoded.values()])
-        lengths = [len(one.tail) for one in self._encoded.values()]
-        entropy = np.concatenate([self._said[row].entropy for row in self._encoded])
+        spans = np.concatenate([encoded.spans for encoded in self._encoded.values()])
+        lengths = [len(encoded.tail) for encoded in self._encoded.values()]
+        entropy = np.concatenate([self._predictions[row].entropy for row in self._encoded])
         rows = np.repeat(np.array(list(self._encoded), dtype=np.int64), lengths)
         return Positions(rows, spans[:, 0], spans[:, 1], entropy)
 
     def entropy(self, row: int) -> Floats:
-        """Nats, one per token of the response and one for its end token."""
-        return self._said[row].entropy
+        """Returns the entropy in nats for each token of the response and its end token."""
+        return self._predictions[row].entropy
 
     def steps(self, row: int) -> list[Step]:
-        """The tokens of a response, from the first character that is no space."""
-        text, one = self._examples[row].response, self._encoded[row]
+        """Returns the tokens of a response, each from its first non-space character."""
+        text, encoded = self._examples[row].response, self._encoded[row]
         steps = []
-        for token, (start, end) in zip(one.tail.tolist(), one.spans.tolist(), strict=True):
-            piece = _bare(text[start:end])
+        for token, (start, end) in zip(encoded.tail.tolist(), encoded.spans.tolist(), strict=True):
+            piece = _strip_leading_space(text[start:end])
             word = END if token == self._tokenizer.eos_token_id else piece or self.text(token)
             steps.append(Step(token, word, end - len(piece) if word else start))
         return steps
 
     def likely(self, row: int, place: int) -> list[tuple[int, float]]:
-        """Tokens of at least the least probability asked for, with it, at one position."""
-        said = self._said[row]
-        ours = slice(*np.searchsorted(said.place, [place, place + 1]))
-        return list(zip(said.token[ours].tolist(), said.chance[ours].tolist(), strict=True))
+        """Returns the tokens of at least `min_probability` at one position, with probability."""
+        predictions = self._predictions[row]
+        selected = slice(*np.searchsorted(predictions.place, [place, place + 1]))
+        return list(
+            zip(
+                predictions.token[selected].tolist(),
+                predictions.chance[selected].tolist(),
+                strict=True,
+            )
+        )
 
     def text(self, token: int) -> str:
         if token == self._tokenizer.eos_token_id:
             return END
-        text = _bare(str(self._tokenizer.decode([token])))
+        text = _strip_leading_space(str(self._tokenizer.decode([token])))
         return text or str(self._tokenizer.convert_ids_to_tokens(token))
 
 
-def read(
-    path: Path, examples: Sequence[Example], prompt: PromptConfig, least: float, device: str
-) -> Reading:
-    """Read every response after its prompt with the checkpoint, teacher-forced in float32;
-    entropies in float64. `least` is the probability from which on a token counts as likely;
-    `device` is place.device, or a name that torch knows.
+def predict(
+    path: Path,
+    examples: Sequence[Example],
+    prompt: PromptConfig,
+    min_probability: float,
+    device: str,
+) -> Predictions:
+    """Runs the checkpoint over every response after its prompt, teacher-forced in float32, with
+    entropies in float64.
 
-    Raises UserError for a model or tokenizer that cannot read the data.
+    Tokens of at least `min_probability` count as likely. `device` is place.device, or a name of a
+    torch device. Raises UserError if the model or its tokenizer cannot read the data.
     """
     from forkdiv.models.loading import load_model
 
     tokenizer = _tokenizer(path)
     encoded = _encode(tokenizer, examples, prompt)
-    unknown = _check_known(path, tokenizer, examples, encoded)
+    unknown = _count_unknown(path, tokenizer, examples, encoded)
     model = load_model(path).to("cuda" if device == "gpu" else device).eval()
-    context = getattr(_settings(model), "max_position_embeddings", None) or float("inf")
-    kept = {row: one for row, one in encoded.items() if len(one) <= context}
-    if not kept:
+    context = getattr(_text_config(model), "max_position_embeddings", None) or float("inf")
+    fitting = {row: tokens for row, tokens in encoded.items() if len(tokens) <= context}
+    if not fitting:
         raise refuse(
             f"no example fits the context of the model {path}",
-            f"{min(map(len, encoded.values()))} tokens of prompt and response or more",
+            f"at least {min(map(len, encoded.values()))} tokens of prompt and response",
             f"up to {context}",
-            "set audit.model to one with a longer context",
+            "set audit.model to a model with a longer context",
         )
-    said = _listen(model, kept, least)
-    return Reading(len(encoded) - len(kept), unknown, tokenizer, examples, kept, said)
+    predictions = _predict(model, fitting, min_probability)
+    return Predictions(
+        len(encoded) - len(fitting), unknown, tokenizer, examples, fitting, predictions
+    )
 
 
 def _tokenizer(path: Path) -> PreTrainedTokenizerBase:
@@ -137,18 +152,20 @@ def _tokenizer(path: Path) -> PreTrainedTokenizerBase:
 
     allowed = "a checkpoint folder with config.json, safetensors and a fast tokenizer"
     if not (path / "config.json").is_file():
-        raise refuse("the audit's model is no checkpoint", path, allowed, "correct audit.model")
+        raise refuse("audit.model is not a checkpoint", path, allowed, "correct audit.model")
     try:
         tokenizer = load_tokenizer(path)
     except (OSError, ValueError) as error:
-        came = f"{path} ({' '.join(str(error).split())[:200]})"
-        raise refuse("the tokenizer cannot be loaded", came, allowed, "export it again") from error
+        detail = f"{path} ({' '.join(str(error).split())[:200]})"
+        raise refuse(
+            "the tokenizer cannot be loaded", detail, allowed, "export it again"
+        ) from error
     if not tokenizer.is_fast or tokenizer.eos_token_id is None:
         raise refuse(
-            "the tokenizer cannot place forks",
+            "the tokenizer cannot locate forks",
             path,
-            "a fast tokenizer, which knows the characters of its tokens, with an end token",
-            "export the checkpoint with one, or set audit.model to another",
+            "a fast tokenizer (for character offsets) with an end token",
+            "export the checkpoint with a fast tokenizer, or set audit.model to another checkpoint",
         )
     return tokenizer
 
@@ -163,83 +180,86 @@ def _encode(
         head = prompt_ids(tokenizer, example.prompt, prompt)
         if not head:
             raise refuse(
-                "a model needs a prompt to begin from",
+                "a prompt is empty",
                 f"no token in the prompt of example {row} ({example.problem_id})",
                 "prompts of one token or more",
-                "set prompt.template=plain, or leave such examples out",
+                "set prompt.template=plain, or remove these examples",
             )
-        # what prompting.response_ids gives, with the characters that each token covers
+        # the same tokens as prompting.response_ids, with character offsets
         tail = tokenizer(example.response, add_special_tokens=False, return_offsets_mapping=True)
         ids = [*tail["input_ids"], tokenizer.eos_token_id]
         spans = [*tail["offset_mapping"], (len(example.response),) * 2]
-        out[row] = _Encoded(*(np.array(one, dtype=np.int64) for one in (head, ids, spans)))
+        out[row] = _Encoded(*(np.array(values, dtype=np.int64) for values in (head, ids, spans)))
     return out
 
 
-def _check_known(
+def _count_unknown(
     path: Path,
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[Example],
     encoded: Mapping[int, _Encoded],
 ) -> int:
-    """How many tokens the tokenizer does not know. Raises UserError where they are many."""
+    """Returns the number of unknown tokens. Raises UserError if their share is too high."""
     unknown = tokenizer.unk_token_id
     if unknown is None or unknown == tokenizer.eos_token_id:  # a template may write the end token
         return 0
     words: Counter[str] = Counter()
     count = 0
-    for row, one in encoded.items():
-        count += int((one.head == unknown).sum() + (one.tail == unknown).sum())
-        for start, end in one.spans[one.tail == unknown]:
+    for row, tokens in encoded.items():
+        count += int((tokens.head == unknown).sum() + (tokens.tail == unknown).sum())
+        for start, end in tokens.spans[tokens.tail == unknown]:
             words[examples[row].response[start:end]] += 1
     total = sum(map(len, encoded.values()))
-    if count > UNKNOWN_SHARE * total:
+    if count > MAX_UNKNOWN_SHARE * total:
         shown = ", ".join(repr(word) for word, _ in words.most_common(3)) or "words of the prompts"
         raise refuse(
-            f"the tokenizer of {path} does not know the words of the data",
+            f"the vocabulary of {path} does not cover the data",
             f"{count:,} unknown of {total:,} tokens ({shown})",
-            f"at most {UNKNOWN_SHARE:.0%} unknown",
-            "set audit.model to a model that was trained on such text",
+            f"at most {MAX_UNKNOWN_SHARE:.0%} unknown",
+            "set audit.model to a model that was trained on similar text",
         )
     return count
 
 
-def _settings(model: PreTrainedModel) -> PretrainedConfig:
-    """Of the language model, where pictures or sound have another."""
+def _text_config(model: PreTrainedModel) -> PretrainedConfig:
+    """Returns the configuration of the language model; multimodal models have several."""
     config: PretrainedConfig = model.config.get_text_config()
     return config
 
 
-def _listen(
-    model: PreTrainedModel, encoded: Mapping[int, _Encoded], least: float
-) -> dict[int, _Said]:
+def _predict(
+    model: PreTrainedModel, encoded: Mapping[int, _Encoded], min_probability: float
+) -> dict[int, _RowPredictions]:
     import torch
 
-    out: dict[int, _Said] = {}
-    for rows in _batches(encoded, _settings(model).vocab_size):
+    out: dict[int, _RowPredictions] = {}
+    for rows in _batches(encoded, _text_config(model).vocab_size):
         width = max(len(encoded[row]) for row in rows)
-        # right padding: a causal model's answer does not depend on what comes after
+        # right padding: a causal model's predictions do not depend on later tokens
         ids = torch.zeros((len(rows), width), dtype=torch.long)
-        mask = torch.zeros((len(rows), width), dtype=torch.bool)
+        predicts_response = torch.zeros((len(rows), width), dtype=torch.bool)
         for at, row in enumerate(rows):
-            one = encoded[row]
-            ids[at, : len(one)] = torch.from_numpy(np.concatenate([one.head, one.tail]))
-            mask[at, len(one.head) - 1 : len(one) - 1] = True  # what predicts the response
+            tokens = encoded[row]
+            ids[at, : len(tokens)] = torch.from_numpy(np.concatenate([tokens.head, tokens.tail]))
+            # the positions that predict a response token
+            predicts_response[at, len(tokens.head) - 1 : len(tokens) - 1] = True
         parts = []
         with torch.inference_mode():
-            logits = model(ids.to(device=model.device)).logits[mask.to(device=model.device)]
-            for part in logits.split(max(DOUBLES_AT_ONCE // logits.shape[-1], 1)):
+            logits = model(ids.to(device=model.device)).logits[
+                predicts_response.to(device=model.device)
+            ]
+            for part in logits.split(max(MAX_CHUNK_DOUBLES // logits.shape[-1], 1)):
                 p = torch.log_softmax(part.double(), dim=-1).exp()
-                place, token = (p >= least).nonzero(as_tuple=True)
-                found = (torch.special.entr(p).sum(-1), place, token, p[place, token])
-                parts.append(_Said(*(tensor.cpu().numpy() for tensor in found)))
-        out |= _dealt(parts, {row: len(encoded[row].tail) for row in rows})
+                place, token = (p >= min_probability).nonzero(as_tuple=True)
+                values = (torch.special.entr(p).sum(-1), place, token, p[place, token])
+                parts.append(_RowPredictions(*(tensor.cpu().numpy() for tensor in values)))
+        out |= _split_by_row(parts, {row: len(encoded[row].tail) for row in rows})
     return out
 
 
 def _batches(encoded: Mapping[int, _Encoded], vocabulary: int) -> Iterator[list[int]]:
-    """Rows that fit into one batch, the shortest first."""
-    most = min(TOKENS_AT_ONCE, LOGITS_AT_ONCE // vocabulary)
+    """Yields batches of rows within the limits, shortest texts first."""
+    most = min(MAX_BATCH_TOKENS, MAX_BATCH_LOGITS // vocabulary)
     batch: list[int] = []
     for row in sorted(encoded, key=lambda row: len(encoded[row])):
         if batch and (len(batch) + 1) * len(encoded[row]) > most:
@@ -249,23 +269,27 @@ def _batches(encoded: Mapping[int, _Encoded], vocabulary: int) -> Iterator[list[
     yield batch
 
 
-def _dealt(parts: Sequence[_Said], lengths: Mapping[int, int]) -> dict[int, _Said]:
-    """What was said along the responses of a batch, one after the other, dealt to its rows."""
+def _split_by_row(
+    parts: Sequence[_RowPredictions], lengths: Mapping[int, int]
+) -> dict[int, _RowPredictions]:
+    """Splits the concatenated predictions of a batch by row."""
     starts = np.cumsum([0, *(len(part.entropy) for part in parts)])
     entropy = np.concatenate([part.entropy for part in parts])
     place = np.concatenate([p.place + start for p, start in zip(parts, starts, strict=False)])
     token = np.concatenate([part.token for part in parts])
     chance = np.concatenate([part.chance for part in parts])
     if not np.isfinite(entropy).all():
-        raise InvalidResult("the audit's model gives logits that are no numbers")
+        raise InvalidResult("the logits of audit.model contain NaN or infinite values")
     out, first = {}, 0
     for row, length in lengths.items():
-        ours, last = slice(*np.searchsorted(place, [first, first + length])), first + length
-        out[row] = _Said(entropy[first:last], place[ours] - first, token[ours], chance[ours])
+        selected, last = slice(*np.searchsorted(place, [first, first + length])), first + length
+        out[row] = _RowPredictions(
+            entropy[first:last], place[selected] - first, token[selected], chance[selected]
+        )
         first = last
     return out
 
 
-def _bare(text: str) -> str:
-    """Without the space that many tokenizers put before a word."""
+def _strip_leading_space(text: str) -> str:
+    """Removes the space that many tokenizers put before a word."""
     return text.lstrip() or text

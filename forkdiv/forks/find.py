@@ -1,9 +1,9 @@
-"""Decision points of a dataset, found in three ways with one kind of output.
+"""Finds the decision points of a dataset in three ways, with the same type of result.
 
-`exact_sites` asks the task, `tree_sites` compares several responses to one prompt, and
-`model_sites` takes the positions at which a model's next-token entropy is high. Only the first
-knows which branches are right; the second sees a fork only where the data shows two of its
-branches; the third sees what its model was taught to be unsure of.
+`exact_sites` uses the forks that the task knows, `tree_sites` compares several responses to one
+prompt, and `model_sites` selects positions with high next-token entropy. Only the first knows which
+branches are right; the second finds a fork only if the data shows two of its branches; the result
+of the third depends on the training of its model.
 """
 
 from __future__ import annotations
@@ -20,49 +20,51 @@ import numpy as np
 from forkdiv.core.config.study import AuditConfig, PromptConfig
 from forkdiv.core.errors import refuse
 from forkdiv.core.records import Example, Fork, Problem
-from forkdiv.forks.entropy import Reading, read
+from forkdiv.forks.entropy import Predictions, predict
 from forkdiv.forks.sites import (
     END,
-    Found,
-    ModelFound,
+    ModelSiteSet,
     Site,
+    SiteSet,
     Step,
     fork_id,
-    meetings,
     problem_groups,
+    shared_prefixes,
 )
 from forkdiv.tasks.base import Task
 
 # -- exact -------------------------------------------------------------------------------------
 
 
-def exact_sites(task: Task, examples: Sequence[Example]) -> Found:
-    """The forks that the task knows in each response; rows it does not know are not read.
+def exact_sites(task: Task, examples: Sequence[Example]) -> SiteSet:
+    """Returns the forks that the task knows in each response; rows with unknown forks are skipped.
 
-    `shown` counts responses to the same prompt with the same text before the fork which, to the
-    task, choose among the same branches there.
+    `shown` counts responses to the same prompt with the same text before the fork and, according
+    to the task, the same branches there.
 
-    Raises UserError where the examples' facts are not the task's.
+    Raises UserError if the task cannot read the facts of an example.
     """
     sites: list[Site] = []
-    read = []
+    rows_read = []
     for rows in problem_groups(examples):
-        met: dict[tuple[str, tuple[str, ...]], list[tuple[int, Fork]]] = defaultdict(list)
+        places_by_fork: dict[tuple[str, tuple[str, ...]], list[tuple[int, Fork]]] = defaultdict(
+            list
+        )
         for row in rows:
             forks = _task_forks(task, examples[row])
             if forks is None:
                 continue
-            read.append(row)
+            rows_read.append(row)
             for fork in forks:
-                met[examples[row].response[: fork.at], fork.branches].append((row, fork))
-        for (_, branches), places in met.items():
+                places_by_fork[examples[row].response[: fork.at], fork.branches].append((row, fork))
+        for (_, branches), places in places_by_fork.items():
             taken = {row: _step(examples[row].response, fork.at, branches) for row, fork in places}
-            known = {
+            facts = {
                 row: {"branches": branches, "valid": fork.valid, "signed": fork.signed}
                 for row, fork in places
             }
-            sites += _sites(examples, taken, known)
-    return Found("exact", _in_order(sites), frozenset(read))
+            sites += _sites(examples, taken, facts)
+    return SiteSet("exact", _sorted(sites), frozenset(rows_read))
 
 
 def _task_forks(task: Task, example: Example) -> list[Fork] | None:
@@ -74,13 +76,14 @@ def _task_forks(task: Task, example: Example) -> list[Fork] | None:
         raise refuse(
             "the task cannot read the facts of an example",
             f"problem {example.problem_id}: {type(error).__name__} {error}",
-            "examples that this task made",
-            "name the task that made the data, or set audit.ways to [tree] or [tree, model]",
+            "examples that this task generated",
+            "set task to the one that generated the data, or set audit.ways to [tree] or "
+            "[tree, model]",
         ) from error
 
 
 def _step(response: str, at: int, branches: Sequence[str]) -> Step:
-    """The branch that a response takes at a fork: `m1` rather than `m` before `m1 k`."""
+    """Returns the branch that a response takes at a fork: for `m1 k`, `m1` rather than `m`."""
     rest = response[at:]
     fitting = sorted((b for b in branches if b and rest.startswith(b)), key=len)
     whole = [b for b in fitting if not (b[-1].isalnum() and rest[len(b) : len(b) + 1].isalnum())]
@@ -91,26 +94,26 @@ def _step(response: str, at: int, branches: Sequence[str]) -> Step:
 # -- from several solutions --------------------------------------------------------------------
 
 
-def tree_sites(examples: Sequence[Example]) -> Found:
-    """Where responses to one prompt part after the same words.
+def tree_sites(examples: Sequence[Example]) -> SiteSet:
+    """Returns the positions at which responses to one prompt diverge after the same words.
 
-    A word is the text up to the next whitespace; more or other whitespace alone is no choice.
-    A response that ends where another goes on takes the branch `END` there. Rows of problems
-    with no two different responses tell nothing and are not read.
+    A word is the text up to the next whitespace; differences in whitespace are ignored. A response
+    that ends where another continues takes the branch `END`. Rows of problems without two
+    different responses are skipped.
     """
     sites: list[Site] = []
-    read = []
+    rows_read = []
     for rows in problem_groups(examples):
         steps = {row: _words(examples[row].response) for row in rows}
         if len({tuple(step.unit for step in path) for path in steps.values()}) < 2:
             continue
-        read += rows
-        for depth, here in meetings(steps):
-            taken = {row: steps[row][depth] for row in here}
+        rows_read += rows
+        for depth, rows_here in shared_prefixes(steps):
+            taken = {row: steps[row][depth] for row in rows_here}
             branches = tuple(sorted({step.text for step in taken.values()}))
             if len(branches) > 1:
-                sites += _sites(examples, taken, {row: {"branches": branches} for row in here})
-    return Found("tree", _in_order(sites), frozenset(read))
+                sites += _sites(examples, taken, {row: {"branches": branches} for row in rows_here})
+    return SiteSet("tree", _sorted(sites), frozenset(rows_read))
 
 
 def _words(text: str) -> list[Step]:
@@ -127,61 +130,63 @@ def model_sites(
     prompt: PromptConfig,
     config: AuditConfig,
     device: str = "cpu",
-) -> ModelFound:
-    """Positions whose next-token entropy under the checkpoint is above the threshold.
+) -> ModelSiteSet:
+    """Returns the positions whose next-token entropy under the checkpoint exceeds the threshold.
 
-    Teacher-forced in float32, entropies in float64. The threshold is `config.min_entropy`, or
-    `config.quantile` of all response positions, end tokens included. A position's offset is
-    that of the token's first character which is no whitespace.
+    Teacher-forced in float32, entropies in float64. The threshold is `config.min_entropy`, or the
+    `config.quantile` of all response positions including end tokens. The offset of a position is
+    that of the first non-whitespace character of the token.
 
-    Raises UserError for a model or tokenizer that cannot read the data.
+    Raises UserError if the model or its tokenizer cannot read the data.
     """
-    reading = read(path, examples, prompt, config.min_probability, device)
-    positions = reading.positions()
+    predictions = predict(path, examples, prompt, config.min_probability, device)
+    positions = predictions.positions()
     threshold = config.min_entropy
     if threshold is None:
         threshold = float(np.quantile(positions.entropy, config.quantile))
-    read_rows = reading.rows
+    read_rows = predictions.rows
     sites: list[Site] = []
     for rows in problem_groups(examples):
-        sites += _above(reading, examples, [row for row in rows if row in read_rows], threshold)
-    return ModelFound(
+        sites += _uncertain_sites(
+            predictions, examples, [row for row in rows if row in read_rows], threshold
+        )
+    return ModelSiteSet(
         way="model",
-        sites=_in_order(sites),
-        read=read_rows,
+        sites=_sorted(sites),
+        rows_read=read_rows,
         positions=positions,
         threshold=threshold,
-        too_long=reading.too_long,
-        unknown=reading.unknown,
+        too_long=predictions.too_long,
+        unknown=predictions.unknown,
     )
 
 
-def _above(
-    reading: Reading, examples: Sequence[Example], rows: Sequence[int], threshold: float
+def _uncertain_sites(
+    predictions: Predictions, examples: Sequence[Example], rows: Sequence[int], threshold: float
 ) -> Iterator[Site]:
-    """The positions of one problem's rows whose entropy is above the threshold."""
-    steps = {row: reading.steps(row) for row in rows}
-    for depth, here in meetings(steps):
-        high = [row for row in here if reading.entropy(row)[depth] > threshold]
-        if high:
-            taken = {row: steps[row][depth] for row in here}
-            # in the words of the data where it has them: half a letter has no text of its own
+    """Yields the positions of one problem's rows whose entropy exceeds the threshold."""
+    steps = {row: predictions.steps(row) for row in rows}
+    for depth, rows_here in shared_prefixes(steps):
+        uncertain = [row for row in rows_here if predictions.entropy(row)[depth] > threshold]
+        if uncertain:
+            taken = {row: steps[row][depth] for row in rows_here}
+            # use the text from the data if possible: part of a UTF-8 character has no text
             names = {step.unit: step.text for step in taken.values()}
-            known = {row: _likely(reading, row, depth, names) for row in high}
-            yield from _sites(examples, taken, known)
+            facts = {row: _likely_branches(predictions, row, depth, names) for row in uncertain}
+            yield from _sites(examples, taken, facts)
 
 
-def _likely(
-    reading: Reading, row: int, depth: int, names: Mapping[Hashable, str]
+def _likely_branches(
+    predictions: Predictions, row: int, depth: int, names: Mapping[Hashable, str]
 ) -> dict[str, Any]:
     chances: dict[str, float] = defaultdict(float)
-    for token, chance in reading.likely(row, depth):
-        chances[names[token] if token in names else reading.text(token)] += chance
+    for token, chance in predictions.likely(row, depth):
+        chances[names[token] if token in names else predictions.text(token)] += chance
     ordered = sorted(chances, key=lambda text: (-chances[text], text))
     return {
         "branches": tuple(ordered),
         "chances": tuple(chances[text] for text in ordered),
-        "entropy": float(reading.entropy(row)[depth]),
+        "entropy": float(predictions.entropy(row)[depth]),
     }
 
 
@@ -191,18 +196,18 @@ def _likely(
 def _sites(
     examples: Sequence[Example],
     taken: Mapping[int, Step],
-    known: Mapping[int, Mapping[str, Any]],
+    facts: Mapping[int, Mapping[str, Any]],
 ) -> Iterator[Site]:
-    """The sites of rows that meet at a fork, with what their way knows of each; `taken` are the
-    steps of all that meet there."""
+    """Yields the sites of rows that reach the same fork. `taken` has the steps of all rows that
+    reach it; `facts` has, for the rows that become sites, the fields that the way knows."""
     shown = dict(sorted(Counter(step.text for step in taken.values()).items()))
-    # one id for all of them, whatever whitespace each has before its next step
+    # one id for all rows, whatever whitespace precedes the next step
     prefix = min(examples[row].response[: step.at] for row, step in taken.items())
-    for row, facts in known.items():
+    for row, site_facts in facts.items():
         example, step = examples[row], taken[row]
         fork = fork_id(example, prefix)
-        yield Site(row, example.problem_id, fork, step.at, step.text, shown, **facts)
+        yield Site(row, example.problem_id, fork, step.at, step.text, shown, **site_facts)
 
 
-def _in_order(sites: list[Site]) -> list[Site]:
+def _sorted(sites: list[Site]) -> list[Site]:
     return sorted(sites, key=lambda site: (site.row, site.at))

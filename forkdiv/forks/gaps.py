@@ -1,8 +1,8 @@
-"""What a dataset lacks: forks of its problems, and the branches that no response takes.
+"""Coverage gaps of a dataset: forks of its problems with branches that no response takes.
 
-Where the task knows its forks, a fork is a branch node of the problem, and what is lacking are
-its valid branches. Elsewhere a fork is a place at which a model is unsure, and what is lacking
-is a second branch.
+If the task knows its forks, a fork is a branch node of the problem, and a gap is a valid branch
+that is not shown. Otherwise a fork is a position with high model entropy, and a gap is a missing
+second branch.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from forkdiv.tasks.base import Task
 
 
 @dataclass(frozen=True)
-class Lack:
-    """A fork that is under-covered: where it is, the branches shown there, and those missing
-    (None: any that is not shown)."""
+class CoverageGap:
+    """An under-covered fork: its position, the branches shown there, and the missing branches
+    (None: any branch that is not shown)."""
 
     key: Hashable
     prefix: str
     shown: frozenset[str]
     missing: frozenset[str] | None
 
-    def wants(self, branch: str) -> bool:
+    def accepts(self, branch: str) -> bool:
         return branch not in self.shown if self.missing is None else branch in self.missing
 
 
 @dataclass
-class Shown:
-    """One problem with the responses that the data shows, and what its forks lack."""
+class ProblemData:
+    """One problem with its examples in the data, and the coverage gaps of its forks."""
 
     problem: Problem
     rows: list[Example]
-    lacks: list[Lack]
-    forks: int  # with more than one branch to show
+    gaps: list[CoverageGap]
+    forks: int  # forks with more than one branch to show
     added: list[Example] = field(default_factory=list)
 
     @property
     def covered(self) -> int:
-        return self.forks - len(self.lacks)
+        return self.forks - len(self.gaps)
 
 
 def by_problem(rows: Sequence[Example]) -> dict[str, list[Example]]:
@@ -52,14 +52,14 @@ def by_problem(rows: Sequence[Example]) -> dict[str, list[Example]]:
     return problems
 
 
-def of_task(task: Task, rows: Sequence[Example]) -> list[Shown]:
-    """The data problem by problem, with the valid branches that its responses leave out."""
-    return [_by_task(task, of_problem) for of_problem in by_problem(rows).values()]
+def from_task(task: Task, rows: Sequence[Example]) -> list[ProblemData]:
+    """Returns the data by problem, with gaps for valid branches that no response takes."""
+    return [_from_task_forks(task, problem_rows) for problem_rows in by_problem(rows).values()]
 
 
-def _by_task(task: Task, rows: list[Example]) -> Shown:
+def _from_task_forks(task: Task, rows: list[Example]) -> ProblemData:
     problem = problem_of(rows[0])
-    # with several forks in a row, responses come to one branch node by different ways
+    # after several forks, responses may reach the same branch node with different prefixes
     taken: dict[tuple[str, ...], set[str]] = {}
     valid: dict[tuple[str, ...], frozenset[str]] = {}
     places: dict[tuple[str, ...], str] = {}
@@ -69,51 +69,52 @@ def _by_task(task: Task, rows: list[Example]) -> Shown:
                 continue
             valid[fork.branches] = frozenset(fork.valid)
             places.setdefault(fork.branches, row.response[: fork.at])
-            taken.setdefault(fork.branches, set()).add(branch(fork, row.response))
-    lacks = [
-        Lack(key, prefix, frozenset(taken[key]), missing)
+            taken.setdefault(fork.branches, set()).add(branch_taken(fork, row.response))
+    gaps = [
+        CoverageGap(key, prefix, frozenset(taken[key]), missing)
         for key, prefix in places.items()
         if (missing := valid[key] - taken[key])
     ]
-    return Shown(problem, rows, lacks, len(places))
+    return ProblemData(problem, rows, gaps, len(places))
 
 
-def of_model(rows: Sequence[Example], sites: Sequence[Site], most: int) -> list[Shown]:
-    """The same with the `most` forks of each problem at which a model is least sure."""
-    per_row: dict[str, dict[str, Site]] = {}
+def from_model(rows: Sequence[Example], sites: Sequence[Site], max_forks: int) -> list[ProblemData]:
+    """Returns the data by problem, with gaps at the `max_forks` forks of highest entropy."""
+    sites_by_problem: dict[str, dict[str, Site]] = {}
     for site in sites:
         if site.chances and len(site.branches) > 1:
-            per_row.setdefault(site.problem_id, {}).setdefault(site.fork, site)
-    found = []
-    for problem_id, of_problem in by_problem(rows).items():
+            sites_by_problem.setdefault(site.problem_id, {}).setdefault(site.fork, site)
+    problems = []
+    for problem_id, problem_rows in by_problem(rows).items():
         forks = sorted(
-            per_row.get(problem_id, {}).values(), key=lambda one: (-(one.entropy or 0), one.fork)
-        )[:most]
-        lacks = []
+            sites_by_problem.get(problem_id, {}).values(),
+            key=lambda site: (-(site.entropy or 0), site.fork),
+        )[:max_forks]
+        gaps = []
         for site in forks:
             if len(site.shown) < 2:
                 prefix = rows[site.row].response[: site.at]
                 shown = frozenset(_word(branch) for branch in site.shown)
-                lacks.append(Lack(prefix, prefix, shown, None))
-        found.append(Shown(problem_of(of_problem[0]), of_problem, lacks, len(forks)))
-    return found
+                gaps.append(CoverageGap(prefix, prefix, shown, None))
+        problems.append(ProblemData(problem_of(problem_rows[0]), problem_rows, gaps, len(forks)))
+    return problems
 
 
-def taken_by(task: Task, one: Shown, text: str) -> Mapping[Hashable, str]:
-    """The branch that a response takes at each fork it meets, by the fork's key."""
-    forks = task.forks(one.problem, text)
+def branches_taken(task: Task, problem_data: ProblemData, text: str) -> Mapping[Hashable, str]:
+    """Returns the branch that a response takes at each fork it reaches, by the key of the fork."""
+    forks = task.forks(problem_data.problem, text)
     if forks is not None:
-        return {fork.branches: branch(fork, text) for fork in forks}
+        return {fork.branches: branch_taken(fork, text) for fork in forks}
     return {
-        lack.key: _word(text[len(lack.prefix) :])
-        for lack in one.lacks
-        if text.startswith(lack.prefix)
+        gap.key: _word(text[len(gap.prefix) :])
+        for gap in problem_data.gaps
+        if text.startswith(gap.prefix)
     }
 
 
-def branch(fork: Fork, text: str) -> str:
-    """The branch that a response takes; the longest, where one begins with another."""
-    fitting = [one for one in fork.branches if text.startswith(one, fork.at)]
+def branch_taken(fork: Fork, text: str) -> str:
+    """Returns the branch that a response takes: the longest one that matches."""
+    fitting = [branch for branch in fork.branches if text.startswith(branch, fork.at)]
     return max(fitting, key=len, default="")
 
 

@@ -1,4 +1,4 @@
-"""The nouns of finding forks: a decision point in a response, what one way found, positions."""
+"""Data classes for fork finding: a decision point (site), the sites of one way, positions."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Site:
     """One decision point in one response of the data.
 
     `row` is the index of the example, `at` the offset in its response of the first character
-    that the choice decides, `taken` the branch it takes. `fork` is the same for all responses
-    to one prompt that come here by the same beginning; `shown` counts the branches they take.
-    `branches` are the plausible ones that this way knows: all of the task's, those shown, or
-    the model's likely tokens, whose probabilities are `chances`. `valid` are those known to be
-    right; `signed` says whether something in the prompt tells them. `entropy` is in nats.
-    Where a way does not know, it says None. The branch that ends the response is `END`.
+    that depends on the choice, `taken` the branch that the response takes. `fork` is the same for
+    all responses to one prompt with the same prefix; `shown` counts the branches they take.
+    `branches` are the plausible branches that the way knows: those of the task, those shown in the
+    data, or the model's likely tokens with probabilities `chances`. `valid` are the branches known
+    to be right; `signed` is true if the prompt indicates them. `entropy` is in nats. Values that a
+    way does not know are None. The branch that ends the response is `END`.
     """
 
     row: int
@@ -43,54 +43,59 @@ class Site:
     chances: tuple[float, ...] | None = None
 
     @property
-    def wanted(self) -> tuple[str, ...]:
-        """What the data could show here: the right branches where they are known, else the
-        model's; nothing where only shown ones are known, or where there is no second one."""
+    def expected(self) -> tuple[str, ...]:
+        """Returns the branches that the data should show: the right ones if known, else those of
+        the model. Empty if only shown branches are known, or if there is only one."""
         known = self.valid if self.valid is not None else self.branches if self.chances else ()
         return known if len(known) > 1 else ()
 
     @property
     def missing(self) -> tuple[str, ...]:
-        return tuple(branch for branch in self.wanted if branch not in self.shown)
+        return tuple(branch for branch in self.expected if branch not in self.shown)
 
     @property
     def coverage(self) -> float | None:
-        """The share of `wanted` that is shown; None where it is undefined."""
-        return 1 - len(self.missing) / len(self.wanted) if self.wanted else None
+        """Returns the share of `expected` branches that are shown; None if there are none."""
+        return 1 - len(self.missing) / len(self.expected) if self.expected else None
 
     @property
     def under_covered(self) -> bool:
         return bool(self.missing)
 
     @property
-    def departures(self) -> frozenset[int]:
-        """Offsets of the characters that decide: where the choice begins, and where another
-        branch leaves the one taken."""
-        others = (branch for branch in self.branches if branch != self.taken)
-        return frozenset({self.at, *(self.at + _shared(self.taken, other) for other in others)})
+    def deciding_offsets(self) -> frozenset[int]:
+        """Returns the offsets of the characters that decide: the start of the choice, and the
+        first character at which another branch differs from the one taken."""
+        other_branches = (branch for branch in self.branches if branch != self.taken)
+        return frozenset(
+            {
+                self.at,
+                *(self.at + _common_prefix_length(self.taken, other) for other in other_branches),
+            }
+        )
 
 
-def _shared(one: str, other: str) -> int:
-    """Length of the beginning that two texts share."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other)))  # noqa: B905
+def _common_prefix_length(first: str, second: str) -> int:
+    """Returns the length of the common prefix of two texts."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second)))  # noqa: B905
 
 
 @dataclass(frozen=True)
-class Found:
-    """What one way found; `read` are the rows it can say something about."""
+class SiteSet:
+    """The sites that one way found; `rows_read` are the rows it could examine."""
 
     way: str
     sites: list[Site]
-    read: frozenset[int]
+    rows_read: frozenset[int]
 
 
 @dataclass(frozen=True)
 class Positions:
-    """Every response position a model read, end tokens included, in the order of the rows.
+    """Every response position that a model read, including end tokens, in the order of the rows.
 
-    Arrays of equal length: the example, the token's characters [start, end) of the response
-    (start = end = its length for the end token) and the entropy of this token's
-    distribution, in nats.
+    Arrays of equal length: the row of the example, the character range [start, end) of the token
+    in the response (both the length of the response for the end token), and the entropy of the
+    next-token distribution, in nats.
     """
 
     row: NDArray[np.int64]
@@ -98,16 +103,19 @@ class Positions:
     end: NDArray[np.int64]
     entropy: NDArray[np.float64]
 
-    def of(self, row: int) -> slice:
-        """Where the positions of a row are."""
+    def slice_of(self, row: int) -> slice:
+        """Returns the slice of the positions of a row."""
         first, last = np.searchsorted(self.row, [row, row + 1])
         return slice(int(first), int(last))
 
 
 @dataclass(frozen=True)
-class ModelFound(Found):
-    """With all positions and the entropy above which one is a site. `too_long` examples do not
-    fit the model's context and were not read; `unknown` tokens are not in its vocabulary."""
+class ModelSiteSet(SiteSet):
+    """The sites of the model way, with all positions and the entropy threshold.
+
+    `too_long` counts examples that exceed the model's context and were not read; `unknown` counts
+    tokens that are not in its vocabulary.
+    """
 
     positions: Positions
     threshold: float
@@ -120,7 +128,7 @@ class ModelFound(Found):
 
 
 def problem_groups(examples: Sequence[Example]) -> list[list[int]]:
-    """The rows of each problem, in the order they come; another prompt is another problem."""
+    """Returns the rows of each problem, in order. A different prompt is a different problem."""
     rows: dict[tuple[str, str], list[int]] = defaultdict(list)
     for row, example in enumerate(examples):
         rows[example.problem_id, example.prompt].append(row)
@@ -129,27 +137,27 @@ def problem_groups(examples: Sequence[Example]) -> list[list[int]]:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One unit of a response (a word, a token), its text and where that begins."""
+    """One unit of a response (a word or a token), its text and the offset of the text."""
 
     unit: Hashable
     text: str
     at: int
 
 
-def meetings(steps: Mapping[int, Sequence[Step]]) -> Iterator[tuple[int, list[int]]]:
-    """Every point of the prefix tree with a next step: its depth, and the rows that come to it
-    by the same steps."""
-    open_points = [(0, list(steps))]
-    while open_points:
-        depth, rows = open_points.pop()
+def shared_prefixes(steps: Mapping[int, Sequence[Step]]) -> Iterator[tuple[int, list[int]]]:
+    """Yields every node of the prefix tree that has a next step: its depth, and the rows with
+    that prefix."""
+    pending = [(0, list(steps))]
+    while pending:
+        depth, rows = pending.pop()
         yield depth, rows
-        parts: dict[Hashable, list[int]] = defaultdict(list)
+        by_unit: dict[Hashable, list[int]] = defaultdict(list)
         for row in rows:
             if depth + 1 < len(steps[row]):
-                parts[steps[row][depth].unit].append(row)
-        open_points += [(depth + 1, part) for part in parts.values()]
+                by_unit[steps[row][depth].unit].append(row)
+        pending += [(depth + 1, part) for part in by_unit.values()]
 
 
 def fork_id(example: Example, prefix: str) -> str:
-    what = json.dumps([example.problem_id, example.prompt, prefix])
-    return blake2b(what.encode(), digest_size=8).hexdigest()
+    key = json.dumps([example.problem_id, example.prompt, prefix])
+    return blake2b(key.encode(), digest_size=8).hexdigest()

@@ -1,7 +1,7 @@
-"""Data synthesis at decision points: solutions are added where branch coverage is low.
+"""Data synthesis at decision points: adds solutions where branch coverage is low.
 
-Never more examples than the budget: where solutions are added to some problems, the examples of
-others make room, so that a comparison with the data before stays one of equal sizes.
+The number of examples never exceeds the budget: examples of other problems are dropped for the
+added solutions, so that datasets before and after the repair have equal sizes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from forkdiv.core.store import Artifact, Store
 from forkdiv.data import dataset
 from forkdiv.forks import gaps
 from forkdiv.forks.find import model_sites
-from forkdiv.forks.gaps import Shown
+from forkdiv.forks.gaps import ProblemData
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample.sample_sets import (
     SEED_SPACE,
@@ -44,14 +44,15 @@ ENUMERATOR, SAMPLES = "enumerator", "samples"
 
 
 def identity(study: StudyConfig, data: str, base: str) -> Identity:
-    """Of the repair of dataset `data`; samples depend on the model they are drawn from too."""
+    """Returns the identity of the repair of dataset `data`. With samples, it also depends on the
+    model `base` that they are drawn from."""
     way, config = study.dataset.synthesis, study.synthesis
-    own: dict[str, Any] = {"way": way, "budget": config.budget, "seed": config.seed}
+    knobs: dict[str, Any] = {"way": way, "budget": config.budget, "seed": config.seed}
     if way == ENUMERATOR:
-        return Identity("synthesis", own, {"dataset": data})
+        return Identity("synthesis", knobs, {"dataset": data})
     audit = study.audit.model_dump(include={"quantile", "min_entropy", "min_probability"})
-    own |= {"config": config, "prompt": study.prompt, "audit": audit}
-    return Identity("synthesis", own, {"dataset": data, "base": base})
+    knobs |= {"config": config, "prompt": study.prompt, "audit": audit}
+    return Identity("synthesis", knobs, {"dataset": data, "base": base})
 
 
 def obtain(
@@ -63,23 +64,24 @@ def obtain(
     sampler: SamplerClient | None,
     progress: Progress,
 ) -> Artifact:
-    """The dataset `data` repaired as `dataset.synthesis` says, or itself where it says none.
+    """Returns the dataset `data` repaired in the way `dataset.synthesis`, or `data` itself for
+    `none`.
 
-    Raises InvalidResult where samples could not be drawn or verified.
+    Raises InvalidResult if samples could not be drawn or verified.
     """
     way = study.dataset.synthesis
     if way == "none":
         return data
-    what = identity(study, data.fingerprint, base.fingerprint)
+    synthesis_identity = identity(study, data.fingerprint, base.fingerprint)
 
     def make(folder: Path) -> None:
         rows = dataset.read(data.path)
-        kept, tally = repair(study, task, rows, base, sampler, progress)
-        more = {"synthesis": {"way": way, **tally.report()}}
-        dataset.write(folder, kept, what, task, more=more)
-        progress(tally.sentence())
+        repaired, report = repair(study, task, rows, base, sampler, progress)
+        extra = {"synthesis": {"way": way, **report.as_json()}}
+        dataset.write(folder, repaired, synthesis_identity, task, more=extra)
+        progress(report.sentence())
 
-    return store.obtain(what, make, progress)
+    return store.obtain(synthesis_identity, make, progress)
 
 
 def repair(
@@ -90,41 +92,41 @@ def repair(
     sampler: SamplerClient | None,
     progress: Progress,
 ) -> tuple[list[Example], SynthesisReport]:
-    """The rows of the repaired data, within the budget, and what became of the data."""
+    """Returns the rows of the repaired data, within the budget, and a report."""
     way, config = study.dataset.synthesis, study.synthesis
     if not rows:
         raise refuse(
-            "there is nothing to add solutions to",
-            "no example with a completion",
-            "data with completions to learn from",
-            "name another file, or its column in task.columns.completion",
+            "the data has no completions, so that no solutions can be added",
+            "0 examples with a completion",
+            "data with completions",
+            "use another file, or set task.columns.completion to its column",
         )
-    unsure = None
+    model_forks = None
     if task.forks(gaps.problem_of(rows[0]), rows[0].response) is None:
-        progress("looking for forks where the base is unsure")
-        unsure = Unsure(
+        progress("finding forks with the next-token entropy of the base")
+        model_forks = ModelForks(
             base.path, study.prompt, study.audit, study.place.device, config.forks_per_problem
         )
-    shown = look(task, rows, unsure)
-    tally = SynthesisReport(
-        forks=sum(one.forks for one in shown),
-        covered_means="a second branch" if unsure else "every valid branch",
+    data = find_gaps(task, rows, model_forks)
+    report = SynthesisReport(
+        forks=sum(problem_data.forks for problem_data in data),
+        covered_means="a second branch" if model_forks else "every valid branch",
     )
-    tally.covered_before = sum(one.covered for one in shown)
+    report.covered_before = sum(problem_data.covered for problem_data in data)
     if way == ENUMERATOR:
-        _enumerate(task, shown)
+        _enumerate(task, data)
     else:
         assert sampler is not None
-        _sample(study, task, shown, base, sampler, progress, tally)
-    kept = _within_budget(shown, config, tally)
-    after = look(task, kept, unsure)
-    tally.forks_after = sum(one.forks for one in after)
-    tally.covered_after = sum(one.covered for one in after)
-    return kept, tally
+        _sample(study, task, data, base, sampler, progress, report)
+    repaired = _within_budget(data, config, report)
+    data_after = find_gaps(task, repaired, model_forks)
+    report.forks_after = sum(problem_data.forks for problem_data in data_after)
+    report.covered_after = sum(problem_data.covered for problem_data in data_after)
+    return repaired, report
 
 
 def check(task: Task, way: str) -> None:
-    """Refuse a way of synthesis that the task does not offer."""
+    """Raises UserError for a way of synthesis that the task does not support."""
     if way == SAMPLES and not task.graded:
         raise no_grader("select correct samples")
     if way == ENUMERATOR and not task.enumerates:
@@ -132,21 +134,25 @@ def check(task: Task, way: str) -> None:
             "this task cannot list its solutions",
             "dataset.synthesis=enumerator",
             "dataset.synthesis=samples",
-            "draw them from the base model instead",
+            "set dataset.synthesis=samples to draw solutions from the base model",
         )
 
 
-def look(task: Task, rows: Sequence[Example], unsure: Unsure | None) -> list[Shown]:
-    """The data problem by problem, with what its forks lack."""
-    if unsure is None:
-        return gaps.of_task(task, rows)
-    found = model_sites(unsure.model, rows, unsure.prompt, unsure.audit, unsure.device)
-    return gaps.of_model(rows, found.sites, unsure.forks_per_problem)
+def find_gaps(
+    task: Task, rows: Sequence[Example], model_forks: ModelForks | None
+) -> list[ProblemData]:
+    """Returns the data by problem, with its coverage gaps."""
+    if model_forks is None:
+        return gaps.from_task(task, rows)
+    sites = model_sites(
+        model_forks.model, rows, model_forks.prompt, model_forks.audit, model_forks.device
+    )
+    return gaps.from_model(rows, sites.sites, model_forks.forks_per_problem)
 
 
 @dataclass(frozen=True)
-class Unsure:
-    """How a model finds the forks of a task that does not know its own."""
+class ModelForks:
+    """Settings for finding forks with a model, for tasks that do not know their forks."""
 
     model: Path
     prompt: PromptConfig
@@ -155,112 +161,118 @@ class Unsure:
     forks_per_problem: int
 
 
-def _enumerate(task: Task, shown: list[Shown]) -> None:
-    """Add listed solutions until every valid branch is shown."""
-    for one in shown:
-        if one.lacks:
-            _add(task, one, task.solutions(one.problem))
+def _enumerate(task: Task, data: list[ProblemData]) -> None:
+    """Adds listed solutions until every valid branch is shown."""
+    for problem_data in data:
+        if problem_data.gaps:
+            _add(task, problem_data, task.solutions(problem_data.problem))
 
 
-def _add(task: Task, one: Shown, traces: Sequence[Trace]) -> None:
-    """Of `traces`, take those that show branches no response has shown so far: each time the one
-    with the most of them, so that few examples cover much."""
-    wanted = {lack.key: lack for lack in one.lacks}
-    offers = [
+def _add(task: Task, problem_data: ProblemData, traces: Sequence[Trace]) -> None:
+    """Adds those of `traces` that show branches which no response has shown: repeatedly the trace
+    with the most new branches, so that few examples are added."""
+    gaps_by_key = {gap.key: gap for gap in problem_data.gaps}
+    new_branches = [
         {
             (key, branch)
-            for key, branch in gaps.taken_by(task, one, trace.text).items()
-            if key in wanted and wanted[key].wants(branch)
+            for key, branch in gaps.branches_taken(task, problem_data, trace.text).items()
+            if key in gaps_by_key and gaps_by_key[key].accepts(branch)
         }
         for trace in traces
     ]
-    given: set[tuple[Hashable, str]] = set()
-    while left := [(len(offer - given), -at) for at, offer in enumerate(offers) if offer - given]:
-        trace, given = traces[-max(left)[1]], given | offers[-max(left)[1]]
-        one.added.append(example(one.problem, trace, task.forks(one.problem, trace.text) or []))
+    covered: set[tuple[Hashable, str]] = set()
+    while useful := [
+        (len(branches - covered), -at)
+        for at, branches in enumerate(new_branches)
+        if branches - covered
+    ]:
+        trace, covered = traces[-max(useful)[1]], covered | new_branches[-max(useful)[1]]
+        problem_data.added.append(
+            example(problem_data.problem, trace, task.forks(problem_data.problem, trace.text) or [])
+        )
 
 
 def _sample(
     study: StudyConfig,
     task: Task,
-    shown: list[Shown],
+    data: list[ProblemData],
     base: Checkpoint,
     sampler: SamplerClient,
     progress: Progress,
-    tally: SynthesisReport,
+    report: SynthesisReport,
 ) -> None:
-    """Add verified samples that the base draws from the fork's prefix."""
+    """Adds verified samples that the base draws after the prefix of each fork."""
     config = study.synthesis
     decoder = DecoderConfig(temperature=config.temperature, max_new_tokens=config.max_new_tokens)
-    lacking = [(one, lack) for one in shown for lack in one.lacks]
-    if not lacking:
+    open_gaps = [(problem_data, gap) for problem_data in data for gap in problem_data.gaps]
+    if not open_gaps:
         return
     first = derive("synthesis", config.seed).randrange(SEED_SPACE)
-    seeds = [(first + at * SEED_STRIDE) % SEED_SPACE for at in range(len(lacking))]
+    seeds = [(first + at * SEED_STRIDE) % SEED_SPACE for at in range(len(open_gaps))]
     requests = [
-        Request(one.problem, 0, config.samples, seed, lack.prefix.rstrip())
-        for (one, lack), seed in zip(lacking, seeds, strict=True)
+        Request(problem_data.problem, 0, config.samples, seed, gap.prefix.rstrip())
+        for (problem_data, gap), seed in zip(open_gaps, seeds, strict=True)
     ]
     progress(f"drawing {len(requests) * config.samples} samples at {len(requests)} forks")
-    drawn: dict[int, list[str]] = {}  # by the request's seed, which no other has
-    for given in sampler.sample(base, decoder, requests):
-        answer = checked(given)
+    drawn: dict[int, list[str]] = {}  # by the unique seed of the request
+    for result in sampler.sample(base, decoder, requests):
+        answer = checked(result)
         if isinstance(answer, FailedRequest):
-            raise InvalidResult(f"synthesis could not draw its samples: {answer.message}")
+            raise InvalidResult(f"sampling for synthesis failed: {answer.message}")
         finished = [text for _, text, finish in answer.samples if finish == Finish.STOP]
-        tally.drawn += len(answer.samples)
+        report.drawn += len(answer.samples)
         drawn[answer.request.seed] = [answer.request.prefix + text for text in finished]
     pairs = [
-        (one.problem, text.strip())
-        for (one, _), seed in zip(lacking, seeds, strict=True)
+        (problem_data.problem, text.strip())
+        for (problem_data, _), seed in zip(open_gaps, seeds, strict=True)
         for text in dict.fromkeys(drawn[seed])
     ]
     with Grader(task) as grader:
         verdicts = grader.grade(pairs)
-    right: dict[str, list[Trace]] = {}
+    correct: dict[str, list[Trace]] = {}
     for (problem, text), verdict in zip(pairs, verdicts, strict=True):
         if verdict.outcome is Outcome.ERROR:
-            raise InvalidResult(f"synthesis could not verify a sample: {verdict.detail}")
+            raise InvalidResult(f"the grader failed on a sample for synthesis: {verdict.detail}")
         if verdict.outcome is Outcome.CORRECT:
-            right.setdefault(problem.id, []).append(Trace(text, verdict.mode))
-    tally.accepted = sum(len(traces) for traces in right.values())
-    for one in shown:
-        _add(task, one, right.get(one.problem.id, []))
+            correct.setdefault(problem.id, []).append(Trace(text, verdict.mode))
+    report.accepted = sum(len(traces) for traces in correct.values())
+    for problem_data in data:
+        _add(task, problem_data, correct.get(problem_data.problem.id, []))
 
 
 def _within_budget(
-    shown: list[Shown], config: SynthesisConfig, tally: SynthesisReport
+    data: list[ProblemData], config: SynthesisConfig, report: SynthesisReport
 ) -> list[Example]:
-    """Whole repaired problems while they fit, then rows of further ones as they were."""
-    before = sum(len(one.rows) for one in shown)
+    """Selects whole repaired problems while they fit, then original rows of other problems."""
+    before = sum(len(problem_data.rows) for problem_data in data)
     budget = config.budget or before
-    order = Shuffled(len(shown), f"synthesis/{config.seed}")
-    by_rank = sorted(range(len(shown)), key=order)
-    kept: dict[int, list[Example]] = {}
-    left = budget
+    order = Shuffled(len(data), f"synthesis/{config.seed}")
+    ranked = sorted(range(len(data)), key=order)
+    selected: dict[int, list[Example]] = {}
+    remaining = budget
     unrepaired = []
-    for at in by_rank:
-        rows = [*shown[at].rows, *shown[at].added]
-        if len(rows) <= left:
-            kept[at] = rows
-            left -= len(rows)
-            tally.added += len(shown[at].added)
+    for at in ranked:
+        rows = [*data[at].rows, *data[at].added]
+        if len(rows) <= remaining:
+            selected[at] = rows
+            remaining -= len(rows)
+            report.added += len(data[at].added)
         else:
             unrepaired.append(at)
     for at in unrepaired:
-        if left:
-            kept[at] = shown[at].rows[:left]
-            left -= len(kept[at])
-    tally.budget = budget
-    tally.problems_before, tally.problems_after = len(shown), len(kept)
-    tally.examples_before = before
-    tally.examples_after = budget - left
-    return [row for at in sorted(kept) for row in kept[at]]
+        if remaining:
+            selected[at] = data[at].rows[:remaining]
+            remaining -= len(selected[at])
+    report.budget = budget
+    report.problems_before, report.problems_after = len(data), len(selected)
+    report.examples_before = before
+    report.examples_after = budget - remaining
+    return [row for at in sorted(selected) for row in selected[at]]
 
 
 @dataclass
 class SynthesisReport:
-    """What became of a dataset."""
+    """Counts of a dataset before and after the repair."""
 
     forks: int
     covered_means: str
@@ -276,8 +288,8 @@ class SynthesisReport:
     drawn: int = 0
     accepted: int = 0
 
-    def report(self) -> dict[str, Any]:
-        """Plain values for the card; shares are None where there is no fork to cover."""
+    def as_json(self) -> dict[str, Any]:
+        """Returns plain values for the dataset card; shares are None without forks."""
         return {
             "forks_before": self.forks,
             "forks_after": self.forks_after,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from forkdiv.core.errors import refuse
 from forkdiv.core.records import Outcome, Problem, Verdict
 from forkdiv.coverage.stats import pass_at_k
-from forkdiv.lm_eval.judge import ALLOWED, NAMED, OWN, Judge
+from forkdiv.lm_eval.judge import ALLOWED, FORKDIV_VERDICTS, REQUESTED, Judge
 from forkdiv.lm_eval.lines import SampleLine
 from forkdiv.lm_eval.reading import Samples
 from forkdiv.score.counts import ProblemCounts, VerdictCounter
@@ -19,73 +19,73 @@ from forkdiv.score.grader_process import Grader
 from forkdiv.tasks.own_data.config import FileConfig
 from forkdiv.tasks.registry import build
 
-AT_ONCE = 8192  # responses that are held in memory, and among which equal ones are graded once
+RESPONSES_PER_BATCH = 8192  # held in memory; equal responses within a batch are graded once
 
 Lines = Sequence[tuple[Problem, SampleLine]]
 
 
 @dataclass
 class Agreement:
-    """How often a grader's verdicts are those of the files' own metrics.
+    """How often a grader's verdicts agree with the metrics in the files.
 
-    `alike` and `known` count documents, by `metric,filter`, where a line shows which of its
-    responses the metric judges.
+    `compared` and `equal` count documents by `metric,filter`. A document is compared if its line
+    shows which of its responses the metric judges.
     """
 
-    alike: Counter[str] = field(default_factory=Counter)
-    known: Counter[str] = field(default_factory=Counter)
-    first_apart: str = ""
+    equal: Counter[str] = field(default_factory=Counter)
+    compared: Counter[str] = field(default_factory=Counter)
+    first_difference: str = ""
 
     def add(self, line: SampleLine, verdicts: Sequence[Verdict]) -> None:
-        judged = _judged(line)
-        correct = sum(one.outcome is Outcome.CORRECT for one in verdicts[:judged])
+        count = _number_judged(line)
+        correct = sum(verdict.outcome is Outcome.CORRECT for verdict in verdicts[:count])
         for name, value in line.metrics.items():
             if isinstance(value, bool) or not isinstance(value, int | float):
                 continue
             key = f"{name},{line.filter}"
-            ours = _metric(name, judged, correct)
-            if ours is None:
+            computed = _metric_value(name, count, correct)
+            if computed is None:
                 continue
-            same = abs(ours - value) < 1e-9
-            self.known[key] += 1
-            self.alike[key] += same
-            if not same and not self.first_apart:
-                self.first_apart = line.where
+            equal = abs(computed - value) < 1e-9
+            self.compared[key] += 1
+            self.equal[key] += equal
+            if not equal and not self.first_difference:
+                self.first_difference = line.location
 
     @property
     def notes(self) -> list[str]:
         return [
-            f"the grader agrees with {key} on {self.alike[key]:,} of {known:,} documents"
-            + (f"; the first apart is {self.first_apart}" if self.alike[key] < known else "")
-            for key, known in self.known.items()
+            f"the grader agrees with {key} on {self.equal[key]:,} of {compared:,} documents"
+            + (f"; first difference: {self.first_difference}" if self.equal[key] < compared else "")
+            for key, compared in self.compared.items()
         ]
 
 
 def count(samples: Samples, judge: Judge, n: int) -> tuple[list[ProblemCounts], Agreement]:
-    """Counts of the first `n` samples of each problem, in the problems' order.
+    """Returns the counts of the first `n` samples of each problem, in the order of the problems.
 
-    Raises UserError where a grader calls nothing correct although the files do.
+    Raises UserError if a grader accepts no response although the metrics in the files do.
     """
-    tallies: dict[int, VerdictCounter] = {}
-    left = [n] * len(samples.problems)
+    counters: dict[int, VerdictCounter] = {}
+    remaining = [n] * len(samples.problems)
     agreement = Agreement()
     _, _, filter = judge.name.rpartition(",")
     lines = samples.lines(filter if judge.is_metric else None)
     with _grader(samples, judge) if judge.is_grader else nullcontext() as grader:
-        for some in _batches(lines):
-            pairs = [(samples.problems[at], line) for at, line in some]
-            for (at, line), verdicts in zip(some, _verdicts(judge, grader, pairs), strict=True):
-                if at not in tallies:
-                    votes = _votes(judge, verdicts)
-                    tallies[at] = VerdictCounter(samples.problems[at], line.valid, votes)
+        for batch in _batches(lines):
+            pairs = [(samples.problems[at], line) for at, line in batch]
+            for (at, line), verdicts in zip(batch, _verdicts(judge, grader, pairs), strict=True):
+                if at not in counters:
+                    votes = _verdicts_have_answers(judge, verdicts)
+                    counters[at] = VerdictCounter(samples.problems[at], line.valid, votes)
                 if judge.is_grader:
                     agreement.add(line, verdicts)
-                kept = list(zip(verdicts, line.responses, strict=True))[: left[at]]
-                left[at] -= len(kept)
-                for verdict, text in kept:
-                    tallies[at].add(verdict, text)
-    counts = [tallies[at].counts for at in range(len(samples.problems))]
-    _require_any(judge, counts, samples.means, agreement)
+                judged = list(zip(verdicts, line.responses, strict=True))[: remaining[at]]
+                remaining[at] -= len(judged)
+                for verdict, text in judged:
+                    counters[at].add(verdict, text)
+    counts = [counters[at].counts for at in range(len(samples.problems))]
+    _require_any_correct(judge, counts, samples.means, agreement)
     return counts, agreement
 
 
@@ -94,40 +94,42 @@ def _grader(samples: Samples, judge: Judge) -> Grader:
 
 
 def _batches(lines: Iterable[tuple[int, SampleLine]]) -> Iterator[list[tuple[int, SampleLine]]]:
-    some: list[tuple[int, SampleLine]] = []
-    held = 0
+    batch: list[tuple[int, SampleLine]] = []
+    responses = 0
     for at, line in lines:
-        some.append((at, line))
-        held += len(line.responses)
-        if held >= AT_ONCE:
-            yield some
-            some, held = [], 0
-    if some:
-        yield some
+        batch.append((at, line))
+        responses += len(line.responses)
+        if responses >= RESPONSES_PER_BATCH:
+            yield batch
+            batch, responses = [], 0
+    if batch:
+        yield batch
 
 
 def _verdicts(judge: Judge, grader: Grader | None, lines: Lines) -> Iterator[Sequence[Verdict]]:
-    """Those of each line's responses, in order."""
+    """Yields the verdicts on the responses of each line, in order."""
     if grader is not None:
         yield from _graded(grader, lines)
         return
-    of: Callable[[SampleLine], Sequence[Verdict]] = _own if judge.name == OWN else _by_metric(judge)
+    of: Callable[[SampleLine], Sequence[Verdict]] = (
+        _forkdiv_verdicts if judge.name == FORKDIV_VERDICTS else _by_metric(judge)
+    )
     for _, line in lines:
         yield of(line)
 
 
 def _graded(grader: Grader, lines: Lines) -> Iterator[Sequence[Verdict]]:
-    """Equal responses to one problem are graded once."""
+    """Grades the responses; equal responses to one problem are graded once."""
     pairs = {
-        (problem.id, text): (problem, text) for problem, one in lines for text in one.responses
+        (problem.id, text): (problem, text) for problem, line in lines for text in line.responses
     }
     verdicts = dict(zip(pairs, grader.grade(list(pairs.values())), strict=True))
     for problem, line in lines:
         yield [verdicts[problem.id, text] for text in line.responses]
 
 
-def _own(line: SampleLine) -> Sequence[Verdict]:
-    assert line.verdicts is not None  # seen when the file was looked through
+def _forkdiv_verdicts(line: SampleLine) -> Sequence[Verdict]:
+    assert line.verdicts is not None  # checked when the file was scanned
     return line.verdicts
 
 
@@ -136,57 +138,59 @@ def _by_metric(judge: Judge) -> Callable[[SampleLine], Sequence[Verdict]]:
     right, wrong = Verdict(Outcome.CORRECT), Verdict(Outcome.WRONG, None, f"{metric} is 0")
 
     def verdicts(line: SampleLine) -> Sequence[Verdict]:
-        found = line.per_sample(metric)
-        assert found is not None  # as above
-        return [right if one else wrong for one in found]
+        values = line.per_sample(metric)
+        assert values is not None  # checked when the file was scanned
+        return [right if value else wrong for value in values]
 
     return verdicts
 
 
-def _votes(judge: Judge, verdicts: Sequence[Verdict]) -> bool:
-    """Whether verdicts say which answer a response gave, so that answers can be counted."""
-    if judge.name != OWN:
+def _verdicts_have_answers(judge: Judge, verdicts: Sequence[Verdict]) -> bool:
+    """Returns whether verdicts contain the extracted answer, which majority@k counts."""
+    if judge.name != FORKDIV_VERDICTS:
         return judge.is_grader and ":" not in judge.name
-    graded = [one for one in verdicts if one.outcome in (Outcome.CORRECT, Outcome.WRONG)]
-    return all(one.answer is not None for one in graded)
+    graded = [
+        verdict for verdict in verdicts if verdict.outcome in (Outcome.CORRECT, Outcome.WRONG)
+    ]
+    return all(verdict.answer is not None for verdict in graded)
 
 
-def _judged(line: SampleLine) -> int:
-    """How many of the line's first responses its metrics judge, as far as what the filter kept
-    shows it; 0 where it does not."""
+def _number_judged(line: SampleLine) -> int:
+    """Returns how many of the first responses the line's metrics judge, inferred from the output
+    of the filter; 0 if unknown."""
     if len(line.responses) == 1:
         return 1
-    kept = [line.kept] if isinstance(line.kept, str) else line.kept or []
-    return len(kept) if kept == list(line.responses[: len(kept)]) else 0
+    filtered = [line.filtered] if isinstance(line.filtered, str) else line.filtered or []
+    return len(filtered) if filtered == list(line.responses[: len(filtered)]) else 0
 
 
-def _metric(name: str, n: int, correct: int) -> float | None:
-    """What a metric says of n responses: the share of correct ones, or pass@k where it is named
-    so; None where it is not known of how many."""
+def _metric_value(name: str, n: int, correct: int) -> float | None:
+    """Returns the expected value of a metric on n responses: pass@k if it is named pass@k, else
+    the share of correct responses. None if n is unknown or too small."""
     k = re.fullmatch(r"pass@(\d+)", name)
     if not n or (k and int(k[1]) > n):
         return None
     return float(pass_at_k(n, correct, int(k[1]))) if k else correct / n
 
 
-def _require_any(
+def _require_any_correct(
     judge: Judge,
     counts: Sequence[ProblemCounts],
     means: Mapping[str, float],
     agreement: Agreement,
 ) -> None:
-    """A grader that reads another form of answer would call everything wrong."""
-    if not judge.is_grader or any(one.correct or one.error for one in counts):
+    """Refuses a grader that expects another answer format and so rejects every response."""
+    if not judge.is_grader or any(problem.correct or problem.error for problem in counts):
         return
-    # against a grader that was named, only what a metric says of the same responses counts
-    held = agreement.known if judge.why == NAMED else means
-    called = {key: means[key] for key in held if means.get(key)}
-    if not called:
+    # a requested grader is contradicted only by metrics on the same responses
+    candidates = agreement.compared if judge.why == REQUESTED else means
+    positive = {key: means[key] for key in candidates if means.get(key)}
+    if not positive:
         return
-    key = max(called, key=called.__getitem__)
+    key = max(positive, key=positive.__getitem__)
     raise refuse(
-        f"the grader {judge.name} ({judge.why}) calls no response correct, but {key} does",
-        f"a mean of {called[key]:.3f} in the files",
+        f"the grader {judge.name} ({judge.why}) accepts no response, but the metric {key} does",
+        f"a mean of {positive[key]:.3f} in the files",
         ALLOWED,
-        "set task.kind=file and task.grader to one that reads these responses",
+        "set task.kind=file and task.grader to a grader for the format of these responses",
     )

@@ -1,4 +1,4 @@
-"""The documents of one samples file: each once, whatever filters its responses went through."""
+"""The documents of one samples file: each once, with all filters applied to its responses."""
 
 from __future__ import annotations
 
@@ -13,25 +13,29 @@ from forkdiv.lm_eval.lines import SampleLine, digest, read
 
 @dataclass(frozen=True)
 class Document:
-    """A document of one file; `line` is the first of its lines, without what was answered.
+    """A document of one file; `line` is the first of its lines, without responses and metrics.
 
-    `content` makes it the same problem elsewhere, `draw` stands for its `n` responses in their
-    order, `alike` for the one text that all of them are, if they are.
+    `content_digest` identifies the same problem in other files, `responses_digest` its `n`
+    responses in their order. `common_text` is the digest of the response text if all responses
+    are equal, else None.
     """
 
     line: SampleLine
     n: int
-    content: str
-    draw: str
-    alike: str | None
+    content_digest: str
+    responses_digest: str
+    common_text: str | None
     filters: frozenset[str]
 
 
 @dataclass(frozen=True)
-class FileRead:
-    """One file, looked through. `per_sample` are the metrics that judge every sample, each as
-    `metric,filter`; `sums` are those of metrics from 0 to 1 with a value for each document;
-    `verdicts` says that all lines have verdicts of forkdiv's own."""
+class FileContent:
+    """The content of one file.
+
+    `per_sample` names the metrics that judge every sample, each as `metric,filter`. `sums` has
+    the sum over documents of each metric with a value in [0, 1] for every document. `verdicts`
+    is true if all lines have verdicts that forkdiv wrote.
+    """
 
     file: SamplesFile
     documents: Mapping[int, Document]
@@ -44,8 +48,11 @@ class FileRead:
         return next(iter(self.documents.values())).line
 
 
-def look_through(file: SamplesFile) -> FileRead:
-    """Raises UserError, naming file and line, for what leaves a document's samples in doubt."""
+def scan(file: SamplesFile) -> FileContent:
+    """Reads a file without keeping its responses.
+
+    Raises UserError, which names file and line, if the samples of a document are ambiguous.
+    """
     documents: dict[int, Document] = {}
     per_sample: dict[str, set[str]] = {}
     values: dict[str, list[Any]] = {}
@@ -56,12 +63,14 @@ def look_through(file: SamplesFile) -> FileRead:
         per_sample[line.filter] = per_sample.get(line.filter, judging) & judging
         for name, value in line.metrics.items():
             values.setdefault(f"{name},{line.filter}", []).append(value)
-        seen = documents.get(line.doc_id)
-        documents[line.doc_id] = _again(seen, line) if seen else _document(line)
+        previous = documents.get(line.doc_id)
+        documents[line.doc_id] = _add_filter(previous, line) if previous else _document(line)
     _require_every_filter(documents)
-    names = {f"{name},{filter}" for filter, some in per_sample.items() for name in some}
-    sums = {name: sum(some) for name, some in values.items() if all(map(_is_share, some))}
-    return FileRead(file, documents, frozenset(names), sums, verdicts)
+    judging_names = {
+        f"{name},{filter}" for filter, metrics in per_sample.items() for name in metrics
+    }
+    sums = {name: sum(column) for name, column in values.items() if all(map(_is_share, column))}
+    return FileContent(file, documents, frozenset(judging_names), sums, verdicts)
 
 
 def _is_share(value: object) -> bool:
@@ -71,40 +80,43 @@ def _is_share(value: object) -> bool:
 def _document(line: SampleLine) -> Document:
     texts = set(line.responses)
     return Document(
-        line=replace(line, responses=(), kept=None, metrics={}, verdicts=None),
+        line=replace(line, responses=(), filtered=None, metrics={}, verdicts=None),
         n=len(line.responses),
-        content=line.content,
-        draw=line.draw,
-        alike=digest(min(texts)) if len(texts) == 1 else None,
+        content_digest=line.content_digest,
+        responses_digest=line.responses_digest,
+        common_text=digest(min(texts)) if len(texts) == 1 else None,
         filters=frozenset({line.filter}),
     )
 
 
-def _again(seen: Document, line: SampleLine) -> Document:
-    if line.filter in seen.filters:
+def _add_filter(previous: Document, line: SampleLine) -> Document:
+    if line.filter in previous.filters:
         raise refuse(
-            f"document {line.doc_id} is there twice",
-            f"{seen.line.where} and {line.where}, both under the filter {line.filter!r}",
-            "each document once under each filter",
-            "drop one of the lines",
+            f"document {line.doc_id} occurs twice",
+            f"{previous.line.location} and {line.location}, both with the filter {line.filter!r}",
+            "each document once for each filter",
+            "remove one of the lines",
         )
-    if line.draw != seen.draw or line.content != seen.content:
+    if (
+        line.responses_digest != previous.responses_digest
+        or line.content_digest != previous.content_digest
+    ):
         raise refuse(
-            f"two lines of document {line.doc_id} do not hold the same responses",
-            f"{seen.line.where} and {line.where}",
-            "the same responses under every filter",
-            "keep one run in a file",
+            f"two lines of document {line.doc_id} have different responses",
+            f"{previous.line.location} and {line.location}",
+            "the same responses for every filter",
+            "keep the lines of one run only",
         )
-    return replace(seen, filters=seen.filters | {line.filter})
+    return replace(previous, filters=previous.filters | {line.filter})
 
 
 def _require_every_filter(documents: Mapping[int, Document]) -> None:
-    every = frozenset[str]().union(*(one.filters for one in documents.values()))
-    for one in documents.values():
-        if lacking := every - one.filters:
+    every = frozenset[str]().union(*(document.filters for document in documents.values()))
+    for document in documents.values():
+        if missing := every - document.filters:
             raise refuse(
-                f"document {one.line.doc_id} lacks a filter that others have",
-                f"{one.line.where} without {', '.join(sorted(lacking))}",
-                "a file that was written to its end",
-                "run the tool again",
+                f"document {document.line.doc_id} has no line for a filter that others have",
+                f"{document.line.location} without {', '.join(sorted(missing))}",
+                "a complete file",
+                "run lm_eval again",
             )

@@ -1,4 +1,4 @@
-"""Which files are meant by a path: one that was named, or a folder's newest of every task."""
+"""Resolves paths to samples files: a named file, or the newest file of each task in a folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ALLOWED = "samples_*.jsonl of lm_eval --log_samples, or a folder of them"
 
 @dataclass(frozen=True, slots=True)
 class SamplesFile:
-    """A file; `task` and `date` are those in its name, empty where that is not the tool's."""
+    """A samples file. `task` and `date` are parsed from its name; empty for other names."""
 
     path: Path
     task: str = ""
@@ -23,65 +23,76 @@ class SamplesFile:
 
 
 def find(paths: Iterable[Path]) -> list[SamplesFile]:
-    """The files that are meant. Raises UserError where a path leads to none, or to two models."""
-    files = [file for path in paths for file in _of_path(path)]
-    twice = [one.path for at, one in enumerate(files) if one.path in _paths(files[:at])]
-    if twice:
-        raise refuse("a samples file is named twice", twice[0], "each once", "drop one of them")
+    """Returns the samples files at the paths.
+
+    Raises UserError if a path has no samples files, or those of several models.
+    """
+    files = [file for path in paths for file in _files_at(path)]
+    repeated = [file.path for at, file in enumerate(files) if file.path in _paths(files[:at])]
+    if repeated:
+        raise refuse(
+            "a samples file is listed twice", repeated[0], "each file once", "remove one of them"
+        )
     return files
 
 
 def _paths(files: Sequence[SamplesFile]) -> list[Path]:
-    return [one.path for one in files]
+    return [file.path for file in files]
 
 
-def _of_path(path: Path) -> list[SamplesFile]:
+def _files_at(path: Path) -> list[SamplesFile]:
     path = path.absolute()
     if path.is_dir():
-        return _newest(_folder(path))
+        return _newest_of_each_task(_samples_folder(path))
     if not path.is_file():
-        raise refuse("there are no samples", path, ALLOWED, "correct the path")
+        raise refuse("the samples path does not exist", path, ALLOWED, "correct the path")
     if path.name.startswith("results_"):
         hint = "name the samples_*.jsonl beside it, or the folder"
-        raise refuse("a results file holds no samples", path, ALLOWED, hint)
-    return [_named(path)]
+        raise refuse("a results file contains no samples", path, ALLOWED, hint)
+    return [_samples_file(path)]
 
 
-def _named(path: Path) -> SamplesFile:
+def _samples_file(path: Path) -> SamplesFile:
     match = _NAME.fullmatch(path.name)
     return SamplesFile(path, match["task"], match["date"]) if match else SamplesFile(path)
 
 
-def _folder(path: Path) -> Path:
-    """The folder that holds the files: the tool puts them into one per model."""
-    if _inside(path):
+def _samples_folder(path: Path) -> Path:
+    """Returns the folder that contains the files: lm_eval creates one folder for each model."""
+    if _samples_files(path):
         return path
-    models = [one for one in sorted(path.iterdir()) if one.is_dir() and _inside(one)]
+    models = [
+        subfolder
+        for subfolder in sorted(path.iterdir())
+        if subfolder.is_dir() and _samples_files(subfolder)
+    ]
     if len(models) == 1:
         return models[0]
     if not models:
-        raise refuse("a folder holds no samples", path, ALLOWED, "run lm_eval with --log_samples")
-    raise _several(path, models)
+        raise refuse(
+            "a folder contains no samples", path, ALLOWED, "run lm_eval with --log_samples"
+        )
+    raise _several_models(path, models)
 
 
-def _several(path: Path, models: Sequence[Path]) -> UserError:
-    names = ", ".join(one.name for one in models[:5]) + (" …" if models[5:] else "")
+def _several_models(path: Path, models: Sequence[Path]) -> UserError:
+    names = ", ".join(model.name for model in models[:5]) + (" …" if models[5:] else "")
     return refuse(
-        "a folder holds the samples of several models",
+        "a folder contains the samples of several models",
         f"{len(models)} in {path}: {names}",
-        "those of one model",
-        "name one model's folder, and another with --base",
+        "the samples of one model",
+        "name the folder of one model, and the folder of its base with --base",
     )
 
 
-def _inside(folder: Path) -> list[Path]:
+def _samples_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("samples_*.jsonl"))
 
 
-def _newest(folder: Path) -> list[SamplesFile]:
-    """One of each task: the tool never overwrites, and its own viewers take the newest too."""
+def _newest_of_each_task(folder: Path) -> list[SamplesFile]:
+    """Returns one file for each task: lm_eval never overwrites, and its viewers use the newest."""
     newest: dict[str, SamplesFile] = {}
-    for file in map(_named, _inside(folder)):
+    for file in map(_samples_file, _samples_files(folder)):
         name = file.task or file.path.name
         if name not in newest or newest[name].date < file.date:
             newest[name] = file

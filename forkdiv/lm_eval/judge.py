@@ -1,4 +1,4 @@
-"""Who says which samples are correct: the file itself where it does, else a grader of forkdiv's."""
+"""The source of verdicts: the file itself if it has a verdict on each sample, else a grader."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ from forkdiv.tasks.own_data.columns import Row
 from forkdiv.tasks.own_data.config import FileConfig
 from forkdiv.tasks.own_data.file import one_line, quoted
 
-OWN = "verdicts"  # those that forkdiv wrote
-NAMED = "it was named"
+FORKDIV_VERDICTS = "verdicts"  # verdicts that forkdiv wrote into the file
+REQUESTED = "set in task.grader"
 ALLOWED = f"{', '.join(NAMES.names())}, package.module:function, or metric,filter of the file"
 
 
 @dataclass(frozen=True)
 class Judge:
-    """`name` is OWN, a metric of the files as `metric,filter`, or a grader; `why` it is that."""
+    """Decides which samples are correct.
+
+    `name` is FORKDIV_VERDICTS, a metric of the files as `metric,filter`, or a grader. `why` is
+    the reason for the choice.
+    """
 
     name: str
     why: str
@@ -32,35 +36,37 @@ class Judge:
 
     @property
     def is_grader(self) -> bool:
-        return self.name != OWN and not self.is_metric
+        return self.name != FORKDIV_VERDICTS and not self.is_metric
 
     def __str__(self) -> str:
-        if self.name == OWN:
+        if self.name == FORKDIV_VERDICTS:
             return f"the verdicts in the files ({self.why})"
         return (
-            f"{self.name} of the files ({self.why})"
+            f"the metric {self.name} in the files ({self.why})"
             if self.is_metric
             else (f"the grader {self.name} ({self.why})")
         )
 
 
 def choose(study: StudyConfig, models: Sequence[Samples]) -> Judge:
-    """One judge for all models. Raises UserError where there is a choice to be made, or the
-    references are not such as the grader reads."""
+    """Returns one judge for all models.
+
+    Raises UserError if several metrics are possible, or if the grader cannot read a reference.
+    """
     config = columns_and_grader(study)
     if "grader" in config.model_fields_set:
-        judge = Judge(config.grader, NAMED)
+        judge = Judge(config.grader, REQUESTED)
         if judge.is_metric:
             _require_metric(judge.name, models)
-    elif all(one.verdicts for one in models):
-        judge = Judge(OWN, "forkdiv wrote them")
-    elif judging := frozenset.intersection(*(one.per_sample for one in models)):
-        judge = _only(judging)
+    elif all(model.verdicts for model in models):
+        judge = Judge(FORKDIV_VERDICTS, "written by forkdiv")
+    elif metrics := frozenset.intersection(*(model.per_sample for model in models)):
+        judge = _only_metric(metrics)
     else:
         rows = [
             Row("", "", problem.facts["answer"], problem.facts["answer"], "", at)
-            for one in models
-            for at, problem in enumerate(one.problems)
+            for model in models
+            for at, problem in enumerate(model.problems)
         ]
         judge = Judge(*infer_grader(rows))
     if judge.is_grader:
@@ -69,28 +75,28 @@ def choose(study: StudyConfig, models: Sequence[Samples]) -> Judge:
 
 
 def columns_and_grader(study: StudyConfig) -> FileConfig:
-    """The part of the task's settings that is about samples; any other task has none."""
+    """Returns the task settings that apply to samples files; defaults for tasks of other kinds."""
     return study.task if isinstance(study.task, FileConfig) else FileConfig()
 
 
-def _only(judging: frozenset[str]) -> Judge:
-    if len(judging) == 1:
-        return Judge(next(iter(judging)), "it judges every sample")
+def _only_metric(metrics: frozenset[str]) -> Judge:
+    if len(metrics) == 1:
+        return Judge(next(iter(metrics)), "has a verdict on every sample")
     raise refuse(
-        "several metrics of the files judge every sample",
-        ", ".join(sorted(judging)),
+        "several metrics of the files have a verdict on every sample",
+        ", ".join(sorted(metrics)),
         "one of them",
-        f"set task.kind=file task.grader={min(judging)}",
+        f"choose with task.kind=file task.grader={min(metrics)}",
     )
 
 
 def _require_metric(name: str, models: Sequence[Samples]) -> None:
-    for one in models:
-        if name not in one.per_sample:
+    for model in models:
+        if name not in model.per_sample:
             raise refuse(
-                f"{one.files[0].path} has no metric that judges every sample by that name",
+                f"{model.files[0].path} has no metric of that name with a verdict on every sample",
                 name,
-                f"{', '.join(sorted(one.per_sample)) or 'none in this file'}, or one of the "
+                f"{', '.join(sorted(model.per_sample)) or 'none in this file'}, or one of the "
                 f"graders {', '.join(NAMES.names())}",
                 "correct task.grader",
             )
@@ -98,20 +104,21 @@ def _require_metric(name: str, models: Sequence[Samples]) -> None:
 
 def _require_references(grader: str, models: Sequence[Samples]) -> None:
     reads = build_grader(grader)
-    known: set[str] = set()
-    for one in models:
-        for problem, where in zip(one.problems, one.wheres, strict=True):
+    checked: set[str] = set()
+    for model in models:
+        for problem, location in zip(model.problems, model.locations, strict=True):
             answer = problem.facts["answer"]
-            if answer in known:
+            if answer in checked:
                 continue
-            known.add(answer)
+            checked.add(answer)
             try:
                 reads.reference(answer)
             except (ValueError, TimeoutError) as error:
                 raise refuse(
-                    f"the grader {grader} cannot read the reference on {where} ({one_line(error)})",
+                    f"the grader {grader} cannot read the reference on {location} "
+                    f"({one_line(error)})",
                     quoted(answer, 60),
-                    f"a reference that it reads; graders: {ALLOWED}",
+                    f"a reference in the format of the grader; graders: {ALLOWED}",
                     "set task.kind=file and task.grader, or task.columns.answer to the key of "
-                    "`doc` that holds the answer",
+                    "`doc` that contains the answer",
                 ) from error

@@ -1,4 +1,4 @@
-"""A line of a samples file, checked: what was asked, what is right, and every response."""
+"""A checked line of a samples file: the prompt, the reference answer, and every response."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from forkdiv.core.records import Outcome, Verdict
 from forkdiv.tasks.own_data.file import quoted
 
 REQUIRED = ("doc_id", "target", "resps")
-VERDICTS = "verdicts"  # a key of ours: what became of each response
-# keys that are no metric, in files that do not list theirs
-OTHERS = {
+VERDICTS = "verdicts"  # written by forkdiv only: the verdict on each response
+# Keys that are not metrics. Needed for files without a `metrics` list.
+NOT_METRICS = {
     *REQUIRED,
     VERDICTS,
     "doc",
@@ -34,58 +34,73 @@ _BOM = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True, slots=True)
 class SampleLine:
-    """One document under one filter. `kept` is what the filter left of the responses: a text, a
-    list of them, or None. `settings` are the generation arguments, empty where not known."""
+    """One document under one filter.
 
-    where: str
+    `location` names the line and its file in messages. `filtered` is the output of the filter:
+    one text, a list of texts, or None. `settings` are the generation arguments; empty if the
+    line does not contain them.
+    """
+
+    location: str
     doc_id: int
     filter: str
     doc: Mapping[str, Any]
     target: str
     prompt: str
     responses: tuple[str, ...]
-    kept: str | list[str] | None
+    filtered: str | list[str] | None
     metrics: Mapping[str, Any]
     settings: Mapping[str, Any]
     verdicts: tuple[Verdict, ...] | None
     valid: int | None
 
     @property
-    def content(self) -> str:
-        """What makes it the same problem in another file: its document, whatever the prompt."""
+    def content_digest(self) -> str:
+        """Identifies the same problem in another file: a digest of the document, or of the
+        prompt if the line has no document."""
         return digest(dict(self.doc) if self.doc else self.prompt)
 
     @property
-    def draw(self) -> str:
-        """Of the responses, in their order."""
+    def responses_digest(self) -> str:
+        """A digest of the responses in their order."""
         return digest(self.responses)
 
     def per_sample(self, metric: str) -> list[bool] | None:
-        """The metric's verdict on each response, where it has one for each; else None."""
+        """Returns the metric's verdict on each response, or None if it does not have one for
+        each."""
         value = self.metrics.get(metric)
         values = value if isinstance(value, list) else [value]
-        if len(values) != len(self.responses) or not all(_is_verdict(one) for one in values):
+        if len(values) != len(self.responses) or not all(_is_verdict(entry) for entry in values):
             return None
-        return [bool(one) for one in values]
+        return [bool(entry) for entry in values]
 
 
 def read(path: Path) -> Iterator[SampleLine]:
-    """The file's lines, as they come. Raises UserError, naming file and line, for the first that
-    is not of the tool's form, and for a file without any."""
-    some = False
+    """Yields the lines of a file in order.
+
+    Raises UserError, which names file and line, for the first line that is not in the format of
+    lm_eval, and for an empty file.
+    """
+    has_lines = False
     try:
         with path.open("rb") as lines:
             for number, raw in enumerate(lines, 1):
                 if raw.strip():
-                    some = True
+                    has_lines = True
                     yield _line(f"line {number} of {path}", raw.removeprefix(_BOM))
     except OSError as error:
         raise refuse(
-            "a samples file cannot be read", f"{path} ({error.strerror})", "a file", "check it"
+            "a samples file cannot be read",
+            f"{path} ({error.strerror})",
+            "a readable file",
+            "check the path and its permissions",
         ) from error
-    if not some:
+    if not has_lines:
         raise refuse(
-            "a samples file is empty", path, "a line per document", "run lm_eval --log_samples"
+            "a samples file is empty",
+            path,
+            "one line for each document",
+            "run lm_eval with --log_samples",
         )
 
 
@@ -94,126 +109,131 @@ def digest(value: object) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
-def _line(where: str, raw: bytes) -> SampleLine:
-    row = _object(where, raw)
+def _line(location: str, raw: bytes) -> SampleLine:
+    row = _object(location, raw)
     missing = [key for key in REQUIRED if key not in row]
     if missing:
         came = f"the keys {', '.join(map(str, row))}"
-        raise _unlike(f"{where} lacks {' and '.join(map(repr, missing))}", came)
-    responses = _responses(where, row["resps"])
+        raise _malformed(f"{location} lacks {' and '.join(map(repr, missing))}", came)
+    responses = _responses(location, row["resps"])
     names = row.get("metrics")
     if not isinstance(names, list):
-        names = [key for key in row if key not in OTHERS]
+        names = [key for key in row if key not in NOT_METRICS]
     doc = row.get("doc")
-    prompt, settings = _asked(row.get("arguments"))
+    prompt, settings = _prompt_and_settings(row.get("arguments"))
     return SampleLine(
-        where=where,
-        doc_id=_whole(where, row["doc_id"]),
+        location=location,
+        doc_id=_whole(location, row["doc_id"]),
         filter=str(row.get("filter", "none")),
         doc=doc if isinstance(doc, dict) else {},
-        target=_target(where, row["target"]),
+        target=_target(location, row["target"]),
         prompt=prompt,
         responses=responses,
-        kept=_kept(row.get("filtered_resps")),
+        filtered=_filtered(row.get("filtered_resps")),
         metrics={name: row[name] for name in names if isinstance(name, str) and name in row},
         settings=settings,
-        verdicts=_verdicts(where, row.get(VERDICTS), len(responses)),
+        verdicts=_verdicts(location, row.get(VERDICTS), len(responses)),
         valid=row.get("valid_solutions"),
     )
 
 
-def _object(where: str, raw: bytes) -> dict[str, Any]:
+def _object(location: str, raw: bytes) -> dict[str, Any]:
     try:
         row = json.loads(raw)
     except (ValueError, RecursionError) as error:
         came = quoted(raw.decode("utf-8", "replace").strip(), 60)
-        raise _unlike(f"{where} is not JSON ({error})", came) from error
+        raise _malformed(f"{location} is not JSON ({error})", came) from error
     if not isinstance(row, dict):
-        raise _unlike(f"{where} is no object", quoted(str(row), 60))
+        raise _malformed(f"{location} is not a JSON object", quoted(str(row), 60))
     return row
 
 
-def _responses(where: str, resps: Any) -> tuple[str, ...]:
-    if not (isinstance(resps, list) and resps and all(isinstance(one, list) for one in resps)):
-        raise _unlike(f"{where} has `resps` of another form", quoted(str(resps), 60))
-    if len(resps) > 1 or any(isinstance(one, list) for one in resps[0]):
+def _responses(location: str, resps: Any) -> tuple[str, ...]:
+    if not (isinstance(resps, list) and resps and all(isinstance(group, list) for group in resps)):
+        raise _malformed(
+            f"{location} has `resps` that is not a list of lists", quoted(str(resps), 60)
+        )
+    if len(resps) > 1 or any(isinstance(group, list) for group in resps[0]):
         raise refuse(
-            f"{where} holds likelihoods of given choices, not samples",
+            f"{location} contains log-likelihoods of answer choices, not samples",
             f"{len(resps)} requests for one document",
             "generated text (output_type: generate_until)",
-            "run a task that generates",
+            "run a task that generates text",
         )
     (texts,) = resps
     if not texts or not all(isinstance(text, str) for text in texts):
         at = next((i for i, text in enumerate(texts, 1) if not isinstance(text, str)), 0)
         came = f"response {at} is {quoted(str(texts[at - 1]), 40)}" if at else "no response"
         raise refuse(
-            f"{where} has a response that is no text", came, "text", "run that document again"
+            f"{location} has a response that is not text",
+            came,
+            "text",
+            "run lm_eval on that document again",
         )
     return tuple(texts)
 
 
-def _whole(where: str, value: Any) -> int:
+def _whole(location: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise _unlike(f"{where} has a `doc_id` that is no whole number", repr(value))
+        raise _malformed(f"{location} has a `doc_id` that is not an integer", repr(value))
     return value
 
 
-def _target(where: str, value: Any) -> str:
+def _target(location: str, value: Any) -> str:
     if isinstance(value, dict | list) or value is None:
         raise refuse(
-            f"{where} has a target that is no text",
+            f"{location} has a target that is not text",
             quoted(str(value), 60),
             "one reference answer",
-            "set task.kind=file and task.columns.answer to the key of `doc` that holds it",
+            "set task.kind=file and task.columns.answer to the key of `doc` that contains it",
         )
     return str(value)
 
 
-def _asked(arguments: Any) -> tuple[str, Mapping[str, Any]]:
-    """Prompt and generation arguments; earlier releases wrote a list of lists."""
+def _prompt_and_settings(arguments: Any) -> tuple[str, Mapping[str, Any]]:
+    """Returns prompt and generation arguments; earlier lm_eval releases wrote a list of lists."""
     if isinstance(arguments, dict):
         first = arguments.get("gen_args_0", {})
-        given = list(first.values()) if isinstance(first, dict) else []
+        parts = list(first.values()) if isinstance(first, dict) else []
     else:
         first = arguments[0] if isinstance(arguments, list) and arguments else []
-        given = first if isinstance(first, list) else []
-    prompt = given[0] if given else ""
+        parts = first if isinstance(first, list) else []
+    prompt = parts[0] if parts else ""
     if isinstance(prompt, list) and len(prompt) == 1:
-        (prompt,) = prompt  # as chat APIs are asked: the messages as one text
-    settings = given[1] if len(given) > 1 and isinstance(given[1], dict) else {}
+        (prompt,) = prompt  # chat models: the messages as one JSON text
+    settings = parts[1] if len(parts) > 1 and isinstance(parts[1], dict) else {}
     return (prompt if isinstance(prompt, str) else json.dumps(prompt)), settings
 
 
-def _kept(filtered: Any) -> str | list[str] | None:
+def _filtered(filtered: Any) -> str | list[str] | None:
     first = filtered[0] if isinstance(filtered, list) and len(filtered) == 1 else None
     return first if isinstance(first, str | list) else None
 
 
-def _verdicts(where: str, found: Any, n: int) -> tuple[Verdict, ...] | None:
-    if found is None:
+def _verdicts(location: str, value: Any, n: int) -> tuple[Verdict, ...] | None:
+    if value is None:
         return None
-    if not isinstance(found, list) or len(found) != n:
-        came = f"{len(found) if isinstance(found, list) else found} for {n} responses"
-        raise _unlike(f"{where} has no verdict for each response", came)
+    if not isinstance(value, list) or len(value) != n:
+        came = f"{len(value) if isinstance(value, list) else value} for {n} responses"
+        raise _malformed(f"{location} does not have one verdict for each response", came)
     try:
         return tuple(
             Verdict(
-                Outcome(one["outcome"]),
-                one.get("answer"),
-                one.get("detail") or "",
-                one.get("mode") or "",
+                Outcome(entry["outcome"]),
+                entry.get("answer"),
+                entry.get("detail") or "",
+                entry.get("mode") or "",
             )
-            for one in found
+            for entry in value
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _unlike(f"{where} has a verdict of another form", quoted(str(error), 60)) from error
+        raise _malformed(f"{location} has a malformed verdict", quoted(str(error), 60)) from error
 
 
 def _is_verdict(value: Any) -> bool:
     return isinstance(value, bool | int | float) and value in (0, 1)
 
 
-def _unlike(wrong: str, came: str) -> UserError:
+def _malformed(wrong: str, came: str) -> UserError:
     allowed = "a line as lm_eval --log_samples writes it"
-    return refuse(wrong, came, allowed, "mend the file or run the tool again")
+    return refuse(wrong, came, allowed, "correct the file or run lm_eval again")

@@ -1,4 +1,4 @@
-"""pass@k of the samples in a model's files, against those of its base: a study's summary."""
+"""Measures pass@k of samples that lm_eval wrote and returns a study's summary."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from forkdiv.core.errors import refuse
 from forkdiv.core.fingerprint import Identity
 from forkdiv.core.results import Cell, CellName, Summary
 from forkdiv.coverage import summary
-from forkdiv.coverage.cells import Findings, cells
+from forkdiv.coverage.cells import CellInputs, cells
 from forkdiv.lm_eval import files
 from forkdiv.lm_eval.counting import count
 from forkdiv.lm_eval.judge import Judge, choose, columns_and_grader
 from forkdiv.lm_eval.pairing import Pair
-from forkdiv.lm_eval.reading import DECODER, Samples, take_in
+from forkdiv.lm_eval.reading import DECODER_SETTINGS, Samples, read_samples
 from forkdiv.score.counts import ProblemCounts
 from forkdiv.tasks.own_data.checked import digest
 
-EVAL = ("samples", "k", "bootstrap", "confidence", "seed")
-SHOWN = (*DECODER, lm_eval_name("max_new_tokens"), "until")
+EVAL_SETTINGS = ("samples", "k", "bootstrap", "confidence", "seed")
+REPORTED_SETTINGS = (*DECODER_SETTINGS, lm_eval_name("max_new_tokens"), "until")
 
 
 def measure(
@@ -32,30 +32,30 @@ def measure(
     base: Sequence[Path],
     show: Callable[[str], None] = lambda line: None,
 ) -> Summary:
-    """The summary of the samples in `samples` (files or folders), with the change to those in
-    `base` where there are any. Of the study it reads `task.grader`, `task.columns`, `eval` and
-    `name`.
+    """Returns the summary of the samples in `samples` (files or folders), with the change to the
+    samples in `base` if there are any. `show` prints a progress line. Uses `task.grader`,
+    `task.columns`, `eval` and `name` of the study.
 
-    Raises UserError for files that cannot be read as one model's samples of one set of problems.
+    Raises UserError if the files of a model are not samples of one model on one set of problems.
     """
     started = time.perf_counter()
     columns = columns_and_grader(study).columns
-    models = {"tuned": take_in(files.find(samples), columns)}
+    models = {"tuned": read_samples(files.find(samples), columns)}
     if base:
-        models["base"] = take_in(files.find(base), columns)
+        models["base"] = read_samples(files.find(base), columns)
     pair = Pair.of(**models) if base else None
-    n = _number(study, list(models.values()))
+    n = _samples_per_problem(study, list(models.values()))
     study = study.model_copy(update={"eval": study.eval.model_copy(update={"samples": n})})
     judge = choose(study, list(models.values()))
-    notes = [f"verdicts by {judge}", *_about(models)]
+    notes = [f"verdicts by {judge}", *_notes(models)]
     counts: dict[str, list[ProblemCounts]] = {}
-    for who, one in models.items():
-        show(f"{_named(who, models)}judging {len(one.problems) * n:,} samples")
-        counts[who], agreement = count(one, judge, n)
-        notes += [_named(who, models) + note for note in agreement.notes]
+    for role, samples_of_model in models.items():
+        show(f"{_prefix(role, models)}grading {len(samples_of_model.problems) * n:,} samples")
+        counts[role], agreement = count(samples_of_model, judge, n)
+        notes += [_prefix(role, models) + note for note in agreement.notes]
     notes += pair.notes if pair else []
     if pair:
-        counts["base"] = pair.as_tuned(counts["base"])
+        counts["base"] = pair.in_tuned_order(counts["base"])
     return summary.assemble(
         study,
         _identity(study, judge, models).fingerprint,
@@ -73,30 +73,31 @@ def _cells(
     counts: Mapping[str, Sequence[ProblemCounts]],
 ) -> Iterator[list[Cell]]:
     prompts = [problem.prompt for problem in models["tuned"].problems]
-    theirs = counts.get("base")
-    for who, one in models.items():
-        found = Findings(counts[who], theirs if who == "tuned" else None, prompts=prompts)
-        yield cells(_cell_name(study, one, tuned=who == "tuned"), found, study.eval)
+    base_counts = counts.get("base")
+    for role, samples in models.items():
+        inputs = CellInputs(counts[role], base_counts if role == "tuned" else None, prompts=prompts)
+        yield cells(_cell_name(study, samples, tuned=role == "tuned"), inputs, study.eval)
 
 
-def _named(who: str, models: Mapping[str, Samples]) -> str:
-    """What begins a line about one of several models."""
-    return f"{who}: " if len(models) > 1 else ""
+def _prefix(role: str, models: Mapping[str, Samples]) -> str:
+    """Returns the prefix of a line about one model; empty if there is only one."""
+    return f"{role}: " if len(models) > 1 else ""
 
 
-def _number(study: StudyConfig, models: Sequence[Samples]) -> int:
-    """Samples of each problem: as many as every model has, or as the user wants."""
-    most = min(models, key=lambda one: one.n)
-    wanted = study.eval.samples if "samples" in study.eval.model_fields_set else most.n
-    for name, value in (("eval.samples", wanted), ("eval.k", max(study.eval.k, default=1))):
-        if value > most.n:
+def _samples_per_problem(study: StudyConfig, models: Sequence[Samples]) -> int:
+    """Returns the samples of each problem to use: eval.samples if it is set, else as many as
+    every model has."""
+    smallest = min(models, key=lambda model: model.n)
+    requested = study.eval.samples if "samples" in study.eval.model_fields_set else smallest.n
+    for name, value in (("eval.samples", requested), ("eval.k", max(study.eval.k, default=1))):
+        if value > smallest.n:
             raise refuse(
-                f"{name} is more than there are samples of a problem",
-                f"{value}, with {most.n} in {most.files[0].path}",
-                f"up to {most.n}",
-                f"lower {name}, or name files with more samples (`repeats` of the tool's task)",
+                f"{name} exceeds the number of samples of each problem",
+                f"{value}, with {smallest.n} samples in {smallest.files[0].path}",
+                f"up to {smallest.n}",
+                f"lower {name}, or use files with more samples (`repeats` in the lm_eval task)",
             )
-    return wanted
+    return requested
 
 
 def _cell_name(study: StudyConfig, samples: Samples, tuned: bool) -> CellName:
@@ -111,48 +112,52 @@ def _cell_name(study: StudyConfig, samples: Samples, tuned: bool) -> CellName:
 
 
 def _temperature(samples: Samples) -> float | None:
-    """The temperature in the file; 0 where it says that nothing was sampled."""
+    """Returns the temperature in the file, 0 for do_sample=false, None if the file has none."""
     if samples.settings.get("do_sample") is False:
         return 0.0
-    found = samples.settings.get("temperature")
-    return float(found) if isinstance(found, int | float) else None
+    value = samples.settings.get("temperature")
+    return float(value) if isinstance(value, int | float) else None
 
 
-def _about(models: Mapping[str, Samples]) -> Iterator[str]:
-    """What a reader of the numbers must know of the files."""
-    for who, one in models.items():
-        name = _named(who, models)
-        of = "samples" if one.n > 1 else "sample"
+def _notes(models: Mapping[str, Samples]) -> Iterator[str]:
+    """Yields notes about the files that matter for reading the results."""
+    for role, samples in models.items():
+        name = _prefix(role, models)
+        noun = "samples" if samples.n > 1 else "sample"
         yield (
-            f"{name}{len(one.problems):,} problems, {one.n} {of} of each, from "
-            f"{', '.join(str(file.path) for file in one.files)}"
+            f"{name}{len(samples.problems):,} problems, {samples.n} {noun} of each, from "
+            f"{', '.join(str(file.path) for file in samples.files)}"
         )
-        if one.means:
-            told = ", ".join(f"{key} {value:.3f}" for key, value in one.means.items())
-            yield f"{name}the tool's own means, of what its filters left: {told}"
-        if one.alike:
+        if samples.means:
+            means = ", ".join(f"{key} {value:.3f}" for key, value in samples.means.items())
+            yield f"{name}means computed by lm_eval, after its filters: {means}"
+        if samples.all_equal:
             yield (
-                f"{name}all {one.n} samples of a problem are equal, for every problem: was it "
-                "sampled greedily (do_sample: false)? Then pass@k is pass@1 for every k"
+                f"{name}all {samples.n} samples of a problem are equal, for every problem. With "
+                "greedy decoding (do_sample: false), pass@k equals pass@1 for every k"
             )
-        if _temperature(one) is None:
-            yield f"{name}the files name no temperature; it is given as decoder.temperature says"
-    if not all(one.verdicts for one in models.values()):
-        yield "the files do not say which responses were cut off at the token limit"
+        if _temperature(samples) is None:
+            yield f"{name}the files contain no temperature; decoder.temperature is shown instead"
+    if not all(samples.verdicts for samples in models.values()):
+        yield "the files do not show which responses were truncated at the token limit"
 
 
 def _settings(study: StudyConfig, judge: Judge, models: Mapping[str, Samples]) -> dict[str, Any]:
-    """What decided the numbers, for the report."""
+    """Returns the settings that decide the numbers, for the report."""
     return {
         "name": study.name,
         "grader": judge.name,
-        "eval": {name: study.eval.model_dump(mode="json")[name] for name in EVAL},
+        "eval": {name: study.eval.model_dump(mode="json")[name] for name in EVAL_SETTINGS},
         **{
-            who: {
-                "files": [str(file.path) for file in one.files],
-                "generation": {key: one.settings[key] for key in SHOWN if key in one.settings},
+            role: {
+                "files": [str(file.path) for file in samples.files],
+                "generation": {
+                    key: samples.settings[key]
+                    for key in REPORTED_SETTINGS
+                    if key in samples.settings
+                },
             }
-            for who, one in models.items()
+            for role, samples in models.items()
         },
     }
 
@@ -164,8 +169,8 @@ def _identity(study: StudyConfig, judge: Judge, models: Mapping[str, Samples]) -
         "eval": study.eval,
     }
     parents = {
-        f"{who}-{at}": digest(file.path)
-        for who, one in models.items()
-        for at, file in enumerate(one.files)
+        f"{role}-{at}": digest(file.path)
+        for role, samples in models.items()
+        for at, file in enumerate(samples.files)
     }
     return Identity("study", config, parents)

@@ -6,92 +6,117 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from forkdiv.core.errors import UserError, refuse
-from forkdiv.lm_eval.reading import Samples, decoder
+from forkdiv.lm_eval.reading import Samples, decoder_settings
 from forkdiv.score.counts import ProblemCounts
 from forkdiv.tasks.own_data.file import quoted
 
 
 @dataclass(frozen=True)
 class Pair:
-    """`places` says where each of the tuned model's problems is among the base's."""
+    """Tuned and base samples of the same problems.
+
+    `base_index` maps each problem index of the tuned model to that of the base.
+    """
 
     tuned: Samples
     base: Samples
-    places: tuple[int, ...]
+    base_index: tuple[int, ...]
 
     @classmethod
     def of(cls, tuned: Samples, base: Samples) -> Pair:
-        """Raises UserError, naming lines, where the two were not sampled on the same problems."""
-        theirs = {key: at for at, key in enumerate(base.keys)}
-        if not theirs.keys() & set(tuned.keys):
-            raise _other_problems(tuned, base)
-        if alone := [*_alone(tuned, base), *_alone(base, tuned)]:
+        """Matches the problems of both models.
+
+        Raises UserError, which names lines, if the two were sampled on different problems.
+        """
+        base_index = {key: at for at, key in enumerate(base.keys)}
+        if not base_index.keys() & set(tuned.keys):
+            raise _no_common_problem(tuned, base)
+        if unpaired := [*_missing_in(tuned, base), *_missing_in(base, tuned)]:
             raise refuse(
-                "base and tuned were not sampled on the same problems",
-                f"{len(alone)} in one only: {', '.join(alone[:4])}{' …' if alone[4:] else ''}",
+                "base and tuned were sampled on different problems",
+                f"{len(unpaired)} not in both: {', '.join(unpaired[:4])}"
+                f"{' …' if unpaired[4:] else ''}",
                 "samples of the same documents",
-                "run the tool on the same task with the same --limit",
+                "run lm_eval on the same task with the same --limit",
             )
-        pair = cls(tuned, base, tuple(theirs[key] for key in tuned.keys))
+        pair = cls(tuned, base, tuple(base_index[key] for key in tuned.keys))
         pair._require_equal_references()
         return pair
 
     def _require_equal_references(self) -> None:
-        for mine, other in enumerate(self.places):
-            ours = self.tuned.problems[mine].facts["answer"]
-            theirs = self.base.problems[other].facts["answer"]
-            if ours != theirs:
+        for at, other in enumerate(self.base_index):
+            tuned_answer = self.tuned.problems[at].facts["answer"]
+            base_answer = self.base.problems[other].facts["answer"]
+            if tuned_answer != base_answer:
                 raise refuse(
-                    "a problem has another reference for the base",
-                    f"{quoted(ours)} ({self.tuned.wheres[mine]}), "
-                    f"{quoted(theirs)} ({self.base.wheres[other]})",
-                    "one reference answer of each problem",
-                    "sample both with one release of the task",
+                    "base and tuned have different references for a problem",
+                    f"{quoted(tuned_answer)} ({self.tuned.locations[at]}), "
+                    f"{quoted(base_answer)} ({self.base.locations[other]})",
+                    "one reference answer for each problem",
+                    "sample both models with the same version of the task",
                 )
 
-    def as_tuned(self, counts: Sequence[ProblemCounts]) -> list[ProblemCounts]:
-        """The base's counts in the tuned model's order and under its names."""
+    def in_tuned_order(self, counts: Sequence[ProblemCounts]) -> list[ProblemCounts]:
+        """Returns the base's counts with the order, ids and subsets of the tuned model."""
         return [
             replace(counts[at], problem_id=problem.id, subset=problem.subset)
-            for at, problem in zip(self.places, self.tuned.problems, strict=True)
+            for at, problem in zip(self.base_index, self.tuned.problems, strict=True)
         ]
 
     @property
     def notes(self) -> list[str]:
-        """What makes the comparison less than it seems."""
-        tuned, base, said = self.tuned, self.base, []
+        """Returns warnings about the comparison."""
+        tuned, base, notes = self.tuned, self.base, []
         if tuned.tasks != base.tasks and tuned.tasks and base.tasks:
-            said.append(
+            notes.append(
                 f"tasks: {', '.join(tuned.tasks)} for tuned, {', '.join(base.tasks)} for base"
             )
-        pairs = [(tuned.problems[at], base.problems[other]) for at, other in enumerate(self.places)]
-        if apart := sum(ours.prompt != theirs.prompt for ours, theirs in pairs):
-            said.append(f"base and tuned saw other prompts of {apart:,} of {len(pairs):,} problems")
-        if decoder(tuned.settings) != decoder(base.settings):
-            said.append(
-                f"base and tuned were not sampled alike: {decoder(tuned.settings)} for tuned, "
-                f"{decoder(base.settings)} for base"
+        pairs = [
+            (tuned.problems[at], base.problems[other]) for at, other in enumerate(self.base_index)
+        ]
+        if different_prompts := sum(
+            tuned_problem.prompt != base_problem.prompt for tuned_problem, base_problem in pairs
+        ):
+            notes.append(
+                f"base and tuned had different prompts for {different_prompts:,} of "
+                f"{len(pairs):,} problems"
             )
-        if all(tuned.draws[at] == base.draws[other] for at, other in enumerate(self.places)):
-            said.append("base and tuned gave the same responses throughout: are they two models?")
+        if decoder_settings(tuned.settings) != decoder_settings(base.settings):
+            notes.append(
+                "base and tuned were sampled with different decoders: "
+                f"{decoder_settings(tuned.settings)} for tuned, "
+                f"{decoder_settings(base.settings)} for base"
+            )
+        if all(
+            tuned.response_digests[at] == base.response_digests[other]
+            for at, other in enumerate(self.base_index)
+        ):
+            notes.append(
+                "base and tuned have the same responses to every problem: check that the files "
+                "are of two different models"
+            )
         if tuned.n != base.n:
-            said.append(
+            notes.append(
                 f"{tuned.n} samples of each problem for tuned, {base.n} for base: the first "
                 f"{min(tuned.n, base.n)} of each are compared"
             )
-        return said
+        return notes
 
 
-def _other_problems(tuned: Samples, base: Samples) -> UserError:
-    named = [", ".join(one.tasks) or str(one.files[0].path) for one in (tuned, base)]
+def _no_common_problem(tuned: Samples, base: Samples) -> UserError:
+    named = [", ".join(model.tasks) or str(model.files[0].path) for model in (tuned, base)]
     return refuse(
         "base and tuned have no problem in common",
-        f"{named[0]} against {named[1]}",
-        "samples of one task: equal documents (`doc`) are one problem",
+        f"{named[0]} for tuned, {named[1]} for base",
+        "samples of one task (documents with equal `doc` are the same problem)",
         "name samples of the same task",
     )
 
 
-def _alone(one: Samples, other: Samples) -> list[str]:
+def _missing_in(samples: Samples, other: Samples) -> list[str]:
     known = set(other.keys)
-    return [where for key, where in zip(one.keys, one.wheres, strict=True) if key not in known]
+    return [
+        location
+        for key, location in zip(samples.keys, samples.locations, strict=True)
+        if key not in known
+    ]

@@ -1,4 +1,4 @@
-"""What the tool writes into `results_*.json`, of a run that was forkdiv's."""
+"""The content of `results_*.json` for samples that forkdiv drew."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from forkdiv.lm_eval.run import Run
 
 
 def results(run: Run, values: Mapping[str, stats.Floats], digest: str) -> dict[str, Any]:
-    """The file's content. `values` are each metric's, one per problem; `digest` is that of all
-    lines. What only the tool knows (its own release, few-shot examples) is left out or none."""
+    """Returns the content of the file.
+
+    `values` has one value per problem for each metric; `digest` is the hash of all lines. Fields
+    that only lm_eval can fill (its version, few-shot examples) are missing or None.
+    """
     problems = len(next(iter(values.values())))
     return {
         "results": {run.task: _metrics(run, values, problems)},
@@ -50,16 +53,16 @@ def results(run: Run, values: Mapping[str, stats.Floats], digest: str) -> dict[s
 def _metrics(
     run: Run, values: Mapping[str, stats.Floats], problems: int
 ) -> dict[str, float | int | str]:
-    found: dict[str, float | int | str] = {
+    metrics: dict[str, float | int | str] = {
         "name": run.task,
         "alias": run.task,
         "sample_len": problems,
     }
     for name, column in values.items():
-        found[f"{name},none"] = float(column.mean())
+        metrics[f"{name},none"] = float(column.mean())
         spread = float(np.std(column, ddof=1)) / problems**0.5 if problems > 1 else None
-        found[f"{name}_stderr,none"] = "N/A" if spread is None else spread
-    return found
+        metrics[f"{name}_stderr,none"] = "N/A" if spread is None else spread
+    return metrics
 
 
 def _config(run: Run, values: Mapping[str, stats.Floats]) -> dict[str, Any]:

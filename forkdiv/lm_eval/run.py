@@ -1,4 +1,4 @@
-"""A run: whose samples are written for lm-evaluation-harness, and how they were drawn."""
+"""The model and decoder whose samples are written for lm-evaluation-harness."""
 
 from __future__ import annotations
 
@@ -14,17 +14,21 @@ from forkdiv.core.config.decoder import KNOBS, LATER, DecoderConfig, lm_eval_nam
 from forkdiv.core.errors import refuse
 
 
-def plain(prompt: str) -> str:
-    """A prompt as a reader of the files sees it: one turn alone, more of them as JSON."""
+def prompt_text(prompt: str) -> str:
+    """Returns the prompt as text: a single user turn as it is, several turns as JSON."""
     turns = unpack(prompt)
-    alone = len(turns) == 1 and turns[0]["role"] == USER
-    return turns[0]["content"] if alone else json.dumps(turns, ensure_ascii=False)
+    single_turn = len(turns) == 1 and turns[0]["role"] == USER
+    return turns[0]["content"] if single_turn else json.dumps(turns, ensure_ascii=False)
 
 
 @dataclass(frozen=True)
 class Run:
-    """Whose samples they are. `model` names the folder, `checkpoint` is where the model lies;
-    `prompt` makes of a problem's prompt the text that the model saw."""
+    """One model, the decoder that drew its samples, and the task.
+
+    `model` names the folder and `checkpoint` is the path of the model. `prompt` returns the text
+    that the model received for a problem's prompt. Raises UserError for decoders whose samples
+    are not independent.
+    """
 
     task: str
     model: str
@@ -33,21 +37,21 @@ class Run:
     n: int
     ks: Sequence[int]
     created: datetime
-    prompt: Callable[[str], str] = plain
+    prompt: Callable[[str], str] = prompt_text
 
     def __post_init__(self) -> None:
         if self.decoder.design != "independent":
             raise refuse(
-                "the tool's pass@k takes any samples of a problem for any others, which those of "
-                "this decoder are not",
+                "lm_eval computes pass@k for independent samples, and this decoder draws "
+                "dependent samples",
                 self.decoder.design,
-                "a decoder that draws every sample by itself",
-                "export another decoder's samples",
+                "a decoder that draws samples independently",
+                "export the samples of another decoder",
             )
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The generation arguments under the tool's names; those it has none for under ours."""
+        """Returns the generation arguments, with the names of lm_eval where it has one."""
         decoder = self.decoder.model_dump()
         return {
             **{name: decoder[name] for name in LATER if name in decoder},

@@ -1,8 +1,8 @@
-"""Samples and results of forkdiv's own in the tool's file forms, for whatever reads those.
+"""Writes samples and results of forkdiv in the file formats of lm-evaluation-harness.
 
-A line is a problem under the filter `none`, with every response in `filtered_resps`, as the
-tool's own pass@k tasks have it. Beside the tool's keys a line has `verdicts`, what became of
-each response, from which `forkdiv coverage` makes the counts that the study made.
+Each line has one problem under the filter `none`, with every response in `filtered_resps`, as in
+the pass@k tasks of lm_eval. In addition it has `verdicts`, the verdict on each response, from
+which `forkdiv coverage` computes the same counts as the study.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from forkdiv.score.counts import solutions_among
 from forkdiv.score.grader_process import Grader
 from forkdiv.tasks.base import Task
 
-AT_ONCE = 8192  # responses that are held in memory
+RESPONSES_PER_BATCH = 8192  # responses that are held in memory
 
 Completions = Callable[[Sequence[Problem]], Iterable[Completion]]
 
@@ -39,16 +39,16 @@ def write(
     problems: Sequence[Problem],
     completions: Completions,
 ) -> Path:
-    """Write `samples_TASK_DATE.jsonl` and `results_DATE.json` into a folder of the model's inside
-    `folder`; returns the latter's path. Equal dates make equal names: a file is replaced.
+    """Writes `samples_TASK_DATE.jsonl` and `results_DATE.json` into the model's folder inside
+    `folder`; returns the path of the latter. Files with equal dates are replaced.
 
-    `completions` gives the responses to some problems, in any order: it is asked for some
-    thousands at a time, as `SampleSet.completions` is quick to give. Each is graded here.
-    Raises InvalidResult where one is missing or has no verdict.
+    `completions` returns the responses to a list of problems, in any order. It is called for some
+    thousands of responses at a time, and each response is graded here. Raises InvalidResult if a
+    response is missing or has no verdict.
     """
-    mine = folder / run.folder
-    mine.mkdir(parents=True, exist_ok=True)
-    path = mine / f"samples_{run.task}_{run.date}.jsonl"
+    model_folder = folder / run.folder
+    model_folder.mkdir(parents=True, exist_ok=True)
+    path = model_folder / f"samples_{run.task}_{run.date}.jsonl"
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         with aside.open("w", encoding="utf-8") as lines:
@@ -56,7 +56,7 @@ def write(
         publish_file(aside, path)
     finally:
         aside.unlink(missing_ok=True)
-    written = mine / f"results_{run.date}.json"
+    written = model_folder / f"results_{run.date}.json"
     values = _pass_at(run, correct)
     write_text(written, json.dumps(results(run, values, digest), indent=2, ensure_ascii=False))
     return written
@@ -69,18 +69,21 @@ def _write_lines(
     problems: Sequence[Problem],
     completions: Completions,
 ) -> tuple[list[int], str]:
-    """Correct responses by problem, and the tool's hash over all lines."""
+    """Writes the lines; returns the number of correct responses to each problem, and the hash
+    that lm_eval computes over all lines."""
     correct: list[int] = []
-    whole = hashlib.sha256()
+    file_hash = hashlib.sha256()
     with Grader(task) as grader:
-        for some in _portions(problems, max(AT_ONCE // run.n, 1)):
-            held = _held(some, run.n, completions(some))
-            for problem, verdicts in _judged(grader, some, held):
-                row = _row(len(correct), problem, held[problem.id], verdicts, run, task)
+        for portion in _portions(problems, max(RESPONSES_PER_BATCH // run.n, 1)):
+            by_problem = _samples_by_problem(portion, run.n, completions(portion))
+            for problem, verdicts in _graded(grader, portion, by_problem):
+                row = _row(len(correct), problem, by_problem[problem.id], verdicts, run, task)
                 lines.write(json.dumps(row, ensure_ascii=False) + "\n")
-                whole.update((row["doc_hash"] + row["prompt_hash"] + row["target_hash"]).encode())
-                correct.append(_right(verdicts))
-    return correct, whole.hexdigest()
+                file_hash.update(
+                    (row["doc_hash"] + row["prompt_hash"] + row["target_hash"]).encode()
+                )
+                correct.append(_count_correct(verdicts))
+    return correct, file_hash.hexdigest()
 
 
 def _portions(problems: Sequence[Problem], size: int) -> Iterator[Sequence[Problem]]:
@@ -88,41 +91,45 @@ def _portions(problems: Sequence[Problem], size: int) -> Iterator[Sequence[Probl
         yield problems[first : first + size]
 
 
-def _held(
+def _samples_by_problem(
     problems: Sequence[Problem], n: int, completions: Iterable[Completion]
 ) -> dict[str, list[Completion]]:
-    found: dict[str, dict[int, Completion]] = {problem.id: {} for problem in problems}
-    for one in completions:
-        found[one.problem_id][one.sample_index] = one
-    for id, own in found.items():
-        if missing := [at for at in range(n) if at not in own]:
+    by_problem: dict[str, dict[int, Completion]] = {problem.id: {} for problem in problems}
+    for completion in completions:
+        by_problem[completion.problem_id][completion.sample_index] = completion
+    for id, samples in by_problem.items():
+        if missing := [at for at in range(n) if at not in samples]:
             raise InvalidResult(
-                f"sample {missing[0]} of problem {id} is missing ({len(missing)} of {n} are); "
-                "run again to draw them"
+                f"sample {missing[0]} of problem {id} is missing ({len(missing)} of {n} are "
+                "missing); run the command again to draw them"
             )
-    return {id: [own[at] for at in range(n)] for id, own in found.items()}
+    return {id: [samples[at] for at in range(n)] for id, samples in by_problem.items()}
 
 
-def _judged(
-    grader: Grader, problems: Sequence[Problem], held: Mapping[str, Sequence[Completion]]
+def _graded(
+    grader: Grader, problems: Sequence[Problem], by_problem: Mapping[str, Sequence[Completion]]
 ) -> Iterator[tuple[Problem, list[Verdict]]]:
     pairs = {
-        (problem.id, one.text): (problem, one.text)
+        (problem.id, completion.text): (problem, completion.text)
         for problem in problems
-        for one in held[problem.id]
-        if one.finish != Finish.LENGTH
+        for completion in by_problem[problem.id]
+        if completion.finish != Finish.LENGTH
     }
     verdicts = dict(zip(pairs, grader.grade(list(pairs.values())), strict=True))
     for problem in problems:
-        own = [
+        graded = [
             Verdict(Outcome.TRUNCATED)
-            if one.finish == Finish.LENGTH
-            else verdicts[problem.id, one.text]
-            for one in held[problem.id]
+            if completion.finish == Finish.LENGTH
+            else verdicts[problem.id, completion.text]
+            for completion in by_problem[problem.id]
         ]
-        if lost := next((one for one in own if one.outcome is Outcome.ERROR), None):
-            raise InvalidResult(f"a response to problem {problem.id} has no verdict: {lost.detail}")
-        yield problem, own
+        if failed := next(
+            (completion for completion in graded if completion.outcome is Outcome.ERROR), None
+        ):
+            raise InvalidResult(
+                f"a response to problem {problem.id} has no verdict: {failed.detail}"
+            )
+        yield problem, graded
 
 
 def _row(
@@ -140,8 +147,10 @@ def _row(
         "prompt": problem.prompt,
         "facts": dict(problem.facts),
     }
-    texts = [one.text for one in completions]
-    metrics = {name: float(row[0]) for name, row in _pass_at(run, [_right(verdicts)]).items()}
+    texts = [completion.text for completion in completions]
+    metrics = {
+        name: float(row[0]) for name, row in _pass_at(run, [_count_correct(verdicts)]).items()
+    }
     return {
         "doc_id": doc_id,
         "doc": doc,
@@ -155,38 +164,38 @@ def _row(
         "prompt_hash": _sha(prompt),
         "target_hash": _sha(target),
         **metrics,
-        VERDICTS: [_told(one) for one in verdicts],
-        "valid_solutions": _valid(task, problem),
+        VERDICTS: [_verdict_row(verdict) for verdict in verdicts],
+        "valid_solutions": _count_solutions(task, problem),
     }
 
 
 def _reference(task: Task, problem: Problem) -> str:
-    """What the task calls the right answer, else one correct response; empty where it has none."""
+    """Returns the task's reference answer, else one correct response, else an empty text."""
     if (answer := problem.facts.get("answer")) is not None:
         return str(answer)
     return next((trace.text for trace in task.solutions(problem)), "")
 
 
-def _valid(task: Task, problem: Problem) -> int | None:
+def _count_solutions(task: Task, problem: Problem) -> int | None:
     if not task.exhaustive:
         return None
     return solutions_among(trace.text for trace in task.solutions(problem))
 
 
-def _told(verdict: Verdict) -> dict[str, str | None]:
-    more = {"detail": verdict.detail, "mode": verdict.mode}
-    told = {key: value for key, value in more.items() if value}
-    return {"outcome": verdict.outcome.value, "answer": verdict.answer, **told}
+def _verdict_row(verdict: Verdict) -> dict[str, str | None]:
+    texts = {"detail": verdict.detail, "mode": verdict.mode}
+    optional = {key: value for key, value in texts.items() if value}
+    return {"outcome": verdict.outcome.value, "answer": verdict.answer, **optional}
 
 
-def _right(verdicts: Iterable[Verdict]) -> int:
-    return sum(one.outcome is Outcome.CORRECT for one in verdicts)
+def _count_correct(verdicts: Iterable[Verdict]) -> int:
+    return sum(verdict.outcome is Outcome.CORRECT for verdict in verdicts)
 
 
 def _pass_at(run: Run, correct: Sequence[int]) -> dict[str, stats.Floats]:
-    """By metric, a value for each problem."""
-    found = stats.pass_at_k(run.n, np.array(correct)[:, None], np.array(run.ks))
-    values = np.round(found, 12)  # 6 of 16 is 0.375, not the nearest that logarithms come to
+    """Returns for each metric its value for every problem."""
+    estimates = stats.pass_at_k(run.n, np.array(correct)[:, None], np.array(run.ks))
+    values = np.round(estimates, 12)  # logarithms leave rounding errors: 6 of 16 is 0.375
     return {f"pass@{k}": column for k, column in zip(run.ks, values.T, strict=True)}
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from forkdiv.core.config.study import EvalConfig
 from forkdiv.core.errors import InvalidResult
 from forkdiv.core.results import CellName
-from forkdiv.coverage.cells import Findings, cells, means
+from forkdiv.coverage.cells import CellInputs, cells, mean_pass_at
 from forkdiv.score.counts import ProblemCounts
 from forkdiv.tasks.graph_branching import BROKEN_PATH, OTHER_ENDS
 
@@ -46,7 +46,7 @@ def by_subset(
     base: list[ProblemCounts] | None = None,
     exact: list[float] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    found = Findings(tuned, base, None if exact is None else np.array(exact))
+    found = CellInputs(tuned, base, None if exact is None else np.array(exact))
     made = [cell.as_json() for cell in cells(NAME, found, CONFIG)]
     assert json.loads(json.dumps(made, allow_nan=False)) == made
     return {cell["subset"]: cell for cell in made}
@@ -67,7 +67,7 @@ def test_each_subset_and_all_of_them_get_a_cell_with_its_own_problems() -> None:
     assert all(cell.items() >= KNOBS.items() for cell in made.values())
 
 
-def test_an_interval_holds_its_value() -> None:
+def test_an_interval_contains_its_value() -> None:
     for cell in by_subset(counts([8, 2, 6, 0]), counts([3, 3, 2, 2])).values():
         for interval in [*cell["pass_at"].values(), *cell["delta_to_base"].values()]:
             assert interval["low"] <= interval["value"] <= interval["high"]
@@ -82,15 +82,15 @@ def test_the_base_has_no_change_and_a_tuned_cell_has_one_at_every_k() -> None:
         assert tuned["unsigned"]["delta_to_base"][str(k)]["value"] == pytest.approx(change / 2)
 
 
-def test_a_base_of_other_problems_or_another_order_is_refused() -> None:
+def test_a_base_with_different_problems_or_order_is_refused() -> None:
     tuned = counts([8, 2, 6, 0])
     for base in (tuned[::-1], tuned[:2], [*tuned[:3], ProblemCounts("q", "unsigned", n=N)]):
         with pytest.raises(InvalidResult, match="different problems"):
-            cells(NAME, Findings(tuned, base), CONFIG)
+            cells(NAME, CellInputs(tuned, base), CONFIG)
 
 
 @pytest.mark.parametrize("side", ["tuned", "base"])
-def test_an_error_on_either_side_leaves_a_cell_without_numbers(side: str) -> None:
+def test_an_error_verdict_of_base_or_tuned_makes_a_cell_invalid(side: str) -> None:
     tuned, base = counts([8, 2, 6, 0]), counts([4, 2, 4, 2])
     hurt = (tuned if side == "tuned" else base)[1]
     hurt.wrong -= 1
@@ -105,7 +105,7 @@ def test_an_error_on_either_side_leaves_a_cell_without_numbers(side: str) -> Non
     assert made["signed"]["valid"] and made["signed"]["pass_at"]["4"] is not None
 
 
-def test_in_the_best_case_every_unread_answer_was_correct() -> None:
+def test_the_best_case_counts_every_unreadable_response_as_correct() -> None:
     tuned = counts([4, 2, 4, 2])
     tuned[0].wrong, tuned[0].truncated = 1, 3
     tuned[1].wrong, tuned[1].truncated, tuned[1].unparsable = 0, 2, 4
@@ -118,7 +118,7 @@ def test_in_the_best_case_every_unread_answer_was_correct() -> None:
     assert (made["all"]["truncated"], made["all"]["unparsable"]) == (5, 4)
 
 
-def test_wrong_answers_are_split_by_where_they_were_lost() -> None:
+def test_wrong_responses_are_counted_by_reason() -> None:
     tuned = counts([8, 2, 6, 0])
     tuned[3].wrong_by = {OTHER_ENDS: 5, BROKEN_PATH: 3}
     made = by_subset(tuned)
@@ -127,7 +127,7 @@ def test_wrong_answers_are_split_by_where_they_were_lost() -> None:
     assert list(made["all"]["lost"]) == sorted(made["all"]["lost"])
 
 
-def test_where_all_problems_are_of_one_kind_there_is_one_cell() -> None:
+def test_problems_of_one_subset_get_one_cell() -> None:
     alike = [replace(one, subset="base 9") for one in counts([8, 2, 6, 0])]
     made = by_subset(alike)
     assert list(made) == ["all"] and made["all"]["n_problems"] == 4
@@ -160,7 +160,7 @@ def modes_and_phrasings(draw: st.DrawFn) -> dict[str, tuple[int, int]]:
 
 @settings(deadline=None, max_examples=50)
 @given(st.lists(modes_and_phrasings(), min_size=1, max_size=6))
-def test_results_given_a_mode_are_those_of_the_samples_told_that_way(
+def test_results_of_a_mode_are_those_of_its_samples(
     rows: list[dict[str, tuple[int, int]]],
 ) -> None:
     cell = by_subset(told(rows))["all"]
@@ -177,7 +177,7 @@ def test_results_given_a_mode_are_those_of_the_samples_told_that_way(
             assert result["pass_at"][str(k)]["problems"] == len(enough)
 
 
-def test_where_all_is_told_one_way_the_mode_has_the_cells_own_results() -> None:
+def test_a_single_mode_has_the_results_of_the_cell() -> None:
     rows = [{"linear": (N, c)} for c in (8, 2, 6, 0)]
     cell = by_subset(told(rows))["all"]
     assert cell["modes"]["linear"]["share"] == 1
@@ -216,20 +216,20 @@ def test_exact_values_are_those_of_the_subsets_own_problems() -> None:
         assert made[subset]["agreement"]["agrees"] is True
 
 
-def test_samples_that_exact_values_rule_out_do_not_agree() -> None:
+def test_samples_that_contradict_exact_values_do_not_agree() -> None:
     config = EvalConfig(problems=40, samples=64, k=(1, 64), bootstrap=100)
     tuned = [ProblemCounts(f"p{i}", "signed", n=64, correct=64) for i in range(40)]
-    cell = cells(NAME, Findings(tuned, None, np.full(40, 0.3)), config)[-1].as_json()
+    cell = cells(NAME, CellInputs(tuned, None, np.full(40, 0.3)), config)[-1].as_json()
     assert cell["agreement"]["agrees"] is False
     assert cell["agreement"]["worst_z"] > 5
 
 
-def test_without_exact_values_a_cell_says_so() -> None:
+def test_a_cell_without_exact_values_has_no_agreement() -> None:
     cell = by_subset(counts([8, 2, 6, 0]))["all"]
     assert (cell["exact_pass_at"], cell["agreement"]) == ({}, None)
 
 
-def test_distinct_solutions_are_counted_up_to_what_there_is() -> None:
+def test_distinct_solutions_are_at_most_the_valid_ones() -> None:
     rows = counts([4, 4, 4, 4], valid=3)
     rows = [
         replace(rows[0], solutions={2: 2}),
@@ -242,7 +242,7 @@ def test_distinct_solutions_are_counted_up_to_what_there_is() -> None:
     assert cell["distinct_delta"] == cell["distinct_at"], "the base found none"
 
 
-def test_a_majority_is_known_where_verdicts_carry_answers() -> None:
+def test_majority_needs_answers_in_verdicts() -> None:
     rows = counts([4, 4, 4, 4])
     assert by_subset(rows)["all"]["majority_at"] == {}
     voting = [replace(one, right_votes={4: 1}, wrong_votes={1: 4}) for one in rows]
@@ -251,27 +251,27 @@ def test_a_majority_is_known_where_verdicts_carry_answers() -> None:
     assert found["4"] > 0.6, "wrong votes are split"
 
 
-def test_means_are_those_of_the_cells_and_leave_out_what_has_an_error() -> None:
+def test_mean_pass_at_equals_the_cells_and_leaves_out_subsets_with_errors() -> None:
     rows = counts([8, 2, 6, 0])
     cell = by_subset(rows)
-    for subset, values in means(rows, CONFIG).items():
+    for subset, values in mean_pass_at(rows, CONFIG).items():
         assert values == {k: one["value"] for k, one in cell[subset]["pass_at"].items()}
-    assert set(means([replace(rows[0], error=1), *rows[1:]], CONFIG)) == {"unsigned"}
+    assert set(mean_pass_at([replace(rows[0], error=1), *rows[1:]], CONFIG)) == {"unsigned"}
 
 
-def test_problems_that_only_one_model_was_sampled_on_are_named() -> None:
+def test_problems_of_only_one_model_are_named() -> None:
     tuned, base = counts([1, 2]), counts([1, 2])
     base[1] = replace(base[1], problem_id="p9")
-    with pytest.raises(InvalidResult, match=r"2 in one only: p1, p9"):
-        cells(NAME, Findings(tuned, base), CONFIG)
+    with pytest.raises(InvalidResult, match=r"2 not in both: p1, p9"):
+        cells(NAME, CellInputs(tuned, base), CONFIG)
 
 
-def test_a_cell_carries_the_law_or_says_why_there_is_none() -> None:
+def test_a_cell_has_the_law_or_the_reason_why_not() -> None:
     made = by_subset(counts([8, 2, 6, 0]))["all"]
     assert made["no_law"] == "" and list(made["law"]["predictions"]) == ["64", "512"]
     assert made["law"]["b"] < 0 and made["law"]["heldout"] is None
     none = by_subset(counts([0, 0, 0, 0]))["all"]
     assert none["law"] is None and none["no_law"].startswith("no sample is correct")
     asked = CONFIG.model_copy(update={"predict": (100,)})
-    (*_, cell) = cells(NAME, Findings(counts([8, 2, 6, 0])), asked)
+    (*_, cell) = cells(NAME, CellInputs(counts([8, 2, 6, 0])), asked)
     assert cell.law and list(cell.law.predictions) == [100]

@@ -100,7 +100,7 @@ def test_whole_numbers_may_arrive_as_floats() -> None:
     assert float(pass_at_k(10.0, np.float64(3), np.int8(2))) == float(pass_at_k(10, 3, 2))
 
 
-def test_fewer_samples_than_k_are_unknown_and_said_to_be() -> None:
+def test_fewer_samples_than_k_are_nan_with_a_warning() -> None:
     with pytest.warns(RuntimeWarning, match="2 of 3 values are NaN"):
         found = pass_at_k([3, 8, 7], [3, 1, 0], 8)
     assert np.isnan(found).tolist() == [True, False, True]
@@ -130,7 +130,7 @@ def test_known_values_come_without_a_warning() -> None:
         (3, "1", 1, "c must be whole numbers"),
     ],
 )
-def test_counts_that_are_none_are_refused(n: object, c: object, k: object, message: str) -> None:
+def test_invalid_counts_are_refused(n: object, c: object, k: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         pass_at_k(n, c, k)  # type: ignore[arg-type]
 
@@ -160,7 +160,7 @@ def test_exact_pass_at_k_keeps_tiny_probabilities_and_its_ends() -> None:
 
 
 @pytest.mark.parametrize("p", [-0.1, 1.1, math.nan, [0.5, -1e-3]])
-def test_what_is_no_probability_is_refused(p: float | list[float]) -> None:
+def test_values_outside_0_and_1_are_refused_as_probabilities(p: float | list[float]) -> None:
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
         exact_pass_at_k(p, 1)
 
@@ -181,7 +181,7 @@ def test_one_seed_draws_the_same_weights_and_another_does_not() -> None:
     assert (first == again).all() and not (first == other).all()
 
 
-def test_strata_take_part_by_their_name_and_not_their_place() -> None:
+def test_strata_are_identified_by_name() -> None:
     weights = bootstrap_weights(HALVES, 50, seed=0)
     assert weights[:, ::2].sum(axis=1) == pytest.approx(np.full(50, 0.5))
 
@@ -218,7 +218,7 @@ def test_paired_and_single_intervals_cover_the_truth() -> None:
     assert (paired[:2] / studies <= 0.985).all() and (single[:2] / studies <= 0.985).all()
 
 
-def test_a_difference_of_nothing_is_covered_and_seldom_called() -> None:
+def test_a_zero_difference_is_covered_and_rarely_significant() -> None:
     # base against itself sampled anew: at 95 % about 15 of 300 exclude 0; 6 sigma is 38
     called = 0
     for study in range(300):

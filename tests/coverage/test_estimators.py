@@ -88,7 +88,7 @@ def test_trees_have_a_row_per_problem_and_a_column_per_k() -> None:
     np.testing.assert_allclose(found, [[0.5, 1, np.nan], [0, 0, np.nan]])
 
 
-def test_a_place_beyond_its_tree_is_refused() -> None:
+def test_an_index_beyond_its_tree_is_refused() -> None:
     with pytest.raises(ValueError, match="c=4 n=3"):
         pass_at_k_trees([4, 1], 3, 1)
 

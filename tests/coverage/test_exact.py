@@ -131,7 +131,7 @@ def test_at_temperature_0_exact_is_whether_greedy_decoding_is_correct() -> None:
 
 
 def test_trees_have_no_exact_values(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no exact probabilities of trees"):
+    with pytest.raises(ValueError, match="exact probabilities are undefined for trees"):
         exact.obtain(
             Store(tmp_path),
             an_eval(TASK, PROBLEMS, DecoderConfig(tree_samples=4), config=CONFIG),
@@ -162,7 +162,7 @@ def test_first_tokens_have_a_probability_each_and_together_the_whole_one() -> No
     np.testing.assert_allclose((by_first * chances).sum(1), whole, atol=1e-6)
 
 
-def test_exact_values_are_made_once_and_read_back_to_the_last_bit(tmp_path: Path) -> None:
+def test_exact_values_are_computed_once_and_read_back_unchanged(tmp_path: Path) -> None:
     store, decoder = Store(tmp_path), DecoderConfig()
     made = exact.obtain(store, an_eval(TASK, PROBLEMS, decoder, config=CONFIG), base())
     found = exact.obtain(store, an_eval(TASK, PROBLEMS, decoder, config=CONFIG), base())
@@ -171,7 +171,7 @@ def test_exact_values_are_made_once_and_read_back_to_the_last_bit(tmp_path: Path
     assert exact.read(found).tolist() == expected.tolist()
 
 
-def test_how_many_samples_and_how_long_they_may_be_is_no_identity_of_exact_values() -> None:
+def test_number_and_length_of_samples_are_not_part_of_the_identity_of_exact_values() -> None:
     def of(
         config: EvalConfig, decoder: DecoderConfig, problems: int = 4, prompt: PromptConfig = RAW
     ) -> str:

@@ -21,7 +21,7 @@ from forkdiv.core.errors import UserError
 from forkdiv.core.records import Problem
 from forkdiv.core.store import Store
 from forkdiv.coverage import exact, exact_forks, stats
-from forkdiv.coverage.fork_summary import ForkProbabilities, view
+from forkdiv.coverage.fork_summary import ForkProbabilities, at_forks
 from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
 from forkdiv.models.loading import load_tokenizer, new_model, next_token_logprobs, word_tokenizer
 from forkdiv.models.prompting import ids_with_offsets, response_ids
@@ -92,7 +92,7 @@ def seen(
 ) -> dict[str, Any]:
     rows = [i for i, one in enumerate(problems) if subset in (None, one.subset)]
     weights = stats.bootstrap_weights([problems[i].subset for i in rows], 200, 0)
-    return view(read, rows, (1, 64), weights, 0.95).as_json()
+    return at_forks(read, rows, (1, 64), weights, 0.95).as_json()
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
@@ -137,7 +137,7 @@ def test_a_second_fork_is_met_by_each_right_way_through_the_first(tmp_path: Path
 
 
 @pytest.mark.parametrize("task", [TASK, TWO_VALID, TWO_FORKS, BOTH, MODES], ids=str)
-def test_no_response_is_likelier_right_than_its_forks_are(tmp_path: Path, task: TaskConfig) -> None:
+def test_p_is_at_most_q(tmp_path: Path, task: TaskConfig) -> None:
     problems = build(task).heldout("test", 4)
     for seed in range(2):
         checkpoint = opinionated(tmp_path / str(seed), task, seed)
@@ -233,7 +233,7 @@ def byte_level(vocabulary: Sequence[str]) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<pad>")
 
 
-def test_names_of_several_tokens_with_their_space_are_placed_where_they_are(tmp_path: Path) -> None:
+def test_names_of_several_tokens_are_located_at_their_forks(tmp_path: Path) -> None:
     task = GraphBranchingConfig(names=60)
     tokenizer = byte_level(build(task).vocabulary())
     text = "a k1 c"
@@ -274,7 +274,7 @@ def test_names_of_several_tokens_with_their_space_are_placed_where_they_are(tmp_
 
 def test_a_tokenizer_that_does_not_know_the_names_is_refused() -> None:
     task = GraphBranchingConfig(names=200)
-    with pytest.raises(UserError, match="does not tell the branches of a fork apart"):
+    with pytest.raises(UserError, match="encodes branches of a fork with the same tokens"):
         exact_forks.probabilities(an_eval(task, build(task).heldout("test", 2), PLAIN), base())
 
 
@@ -312,13 +312,13 @@ def test_only_tasks_that_list_every_correct_response_have_values(
 @pytest.mark.parametrize("cut", [{"top_p": 0.95}, {"top_k": 5}])
 def test_a_decoder_that_truncates_is_refused(tmp_path: Path, cut: dict[str, float]) -> None:
     decoder = DecoderConfig.model_validate(cut)
-    with pytest.raises(ValueError, match="not the model's"):
+    with pytest.raises(ValueError, match="truncates or reshapes"):
         exact_forks.obtain(
             Store(tmp_path), an_eval(TASK, PROBLEMS[:4], decoder, config=CONFIG), base()
         )
 
 
-def test_values_are_made_once_and_read_back_to_the_last_bit(tmp_path: Path) -> None:
+def test_fork_values_are_computed_once_and_read_back_unchanged(tmp_path: Path) -> None:
     store = Store(tmp_path)
     made = exact_forks.obtain(store, an_eval(TASK, PROBLEMS[:4], PLAIN, config=CONFIG), base())
     assert (
@@ -331,7 +331,7 @@ def test_values_are_made_once_and_read_back_to_the_last_bit(tmp_path: Path) -> N
     assert found.q.tolist() == expected.q.tolist()
 
 
-def test_what_decides_exact_probabilities_decides_those_at_the_forks() -> None:
+def test_fork_values_have_the_identity_of_exact_values() -> None:
     def of(
         config: EvalConfig, decoder: DecoderConfig, problems: int = 4, prompt: PromptConfig = RAW
     ) -> str:

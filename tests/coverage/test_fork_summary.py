@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forkdiv.coverage import stats
-from forkdiv.coverage.fork_summary import ForkNode, ForkProbabilities, view
+from forkdiv.coverage.fork_summary import ForkNode, ForkProbabilities, at_forks
 
 KS = (1, 2, 64)
 
@@ -33,7 +33,7 @@ def of(*nodes: ForkNode, problems: int | None = None) -> ForkProbabilities:
 def seen(read: ForkProbabilities, rows: list[int] | None = None) -> dict[str, Any]:
     rows = list(range(len(read.p))) if rows is None else rows
     weights = stats.bootstrap_weights(["x"] * len(rows), 200, 0)
-    return view(read, rows, KS, weights, 0.95).as_json()
+    return at_forks(read, rows, KS, weights, 0.95).as_json()
 
 
 def test_numbers_are_means_over_problems() -> None:
@@ -51,7 +51,7 @@ def test_numbers_are_means_over_problems() -> None:
     assert fork["shares"] == pytest.approx([0.55, 0.175, 0.175])
 
 
-def test_what_is_lost_at_forks_and_elsewhere_follows_from_q_and_p() -> None:
+def test_losses_at_forks_and_elsewhere_follow_from_q_and_p() -> None:
     read = ForkProbabilities(np.array([0.0, 0.2, 1.0]), np.array([0.5, 0.4, 1.0]), ())
     found = seen(read, [0, 1])
     assert found["depths"] == []
@@ -61,7 +61,7 @@ def test_what_is_lost_at_forks_and_elsewhere_follows_from_q_and_p() -> None:
     assert seen(read, [2])["pass_at"]["64"] == 1.0
 
 
-def test_signed_and_unsigned_forks_and_depths_are_apart_signed_first() -> None:
+def test_forks_are_grouped_by_depth_and_kind_with_signed_first() -> None:
     nodes = [
         a_node(0, 0.3, 0.7, depth=2),
         a_node(0, 0.1, 0.9, depth=1),
@@ -74,7 +74,7 @@ def test_signed_and_unsigned_forks_and_depths_are_apart_signed_first() -> None:
     assert [one["accuracy"]["value"] for one in found] == pytest.approx([0.8, 0.1, 0.4])
 
 
-def test_a_subset_sees_its_own_problems_alone() -> None:
+def test_a_subset_uses_only_its_own_problems() -> None:
     read = of(*(a_node(i, 0.1 * i, 1 - 0.1 * i) for i in range(6)))
     (fork,) = seen(read, [4, 2])["depths"]
     assert fork["problems"] == 2
@@ -119,7 +119,7 @@ def test_a_model_that_takes_no_branch_has_no_entropy_over_them() -> None:
 def test_limits_are_those_over_the_problems_that_have_the_fork() -> None:
     nodes = [a_node(i, 0.1 * i, 1 - 0.1 * i, signed=i % 2 == 0) for i in range(10)]
     weights = stats.bootstrap_weights(["odd" if i % 2 else "even" for i in range(10)], 300, 1)
-    signed, unsigned = view(of(*nodes), range(10), KS, weights, 0.9).as_json()["depths"]
+    signed, unsigned = at_forks(of(*nodes), range(10), KS, weights, 0.9).as_json()["depths"]
     for fork, rows in ((signed, range(0, 10, 2)), (unsigned, range(1, 10, 2))):
         part = weights[:, list(rows)] / weights[:, list(rows)].sum(axis=1, keepdims=True)
         values = np.array([[0.1 * i] for i in rows])
@@ -130,7 +130,7 @@ def test_limits_are_those_over_the_problems_that_have_the_fork() -> None:
 
 def test_a_replicate_that_drew_no_problem_with_the_fork_is_left_out() -> None:
     weights = np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
-    (fork,) = view(of(a_node(1, 0.7, 0.3)), [0, 1], KS, weights, 0.95).as_json()["depths"]
+    (fork,) = at_forks(of(a_node(1, 0.7, 0.3)), [0, 1], KS, weights, 0.95).as_json()["depths"]
     assert fork["problems"] == 1
     assert 0 <= fork["accuracy"]["low"] <= 0.7 <= fork["accuracy"]["high"] <= 1
 
@@ -155,13 +155,13 @@ def test_shares_fall_and_leave_what_is_off(chances: list[list[float]]) -> None:
 
 
 @pytest.mark.parametrize("rows", [[], [0, 0]])
-def test_no_rows_or_one_twice_are_refused(rows: list[int]) -> None:
+def test_empty_or_repeated_rows_are_refused(rows: list[int]) -> None:
     weights = np.full((10, len(rows)), 0.5)
-    with pytest.raises(ValueError, match="distinct problems, one or more, got"):
-        view(of(a_node(0, 0.5, 0.5)), rows, KS, weights, 0.95)
+    with pytest.raises(ValueError, match="one or more distinct problems, got"):
+        at_forks(of(a_node(0, 0.5, 0.5)), rows, KS, weights, 0.95)
 
 
 @pytest.mark.parametrize("shape", [(10, 2), (1,), (10, 1, 1)])
 def test_weights_of_other_problems_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"weights need shape \(replicates, 1\), got"):
-        view(of(a_node(0, 0.5, 0.5)), [0], KS, np.ones(shape), 0.95)
+    with pytest.raises(ValueError, match=r"weights must have shape \(replicates, 1\), got"):
+        at_forks(of(a_node(0, 0.5, 0.5)), [0], KS, np.ones(shape), 0.95)

@@ -98,13 +98,13 @@ SETTINGS = settings(deadline=None, max_examples=30)
 
 @SETTINGS
 @given(shape=SHAPES, seed=st.integers(0, 10**6))
-def test_forward_alone_q_is_the_sum_of_products_of_the_branches_taken(
+def test_q_is_the_sum_of_products_of_branch_probabilities_without_reversed_responses(
     shape: tuple[int, int], seed: int
 ) -> None:
     solutions = [one for one in graph(seed % 7, *shape) if one[1]]
     assert len(solutions) == shape[1] ** shape[0]
-    tree = ForkTree.grown(solutions, words, END)
-    _, q, nodes = tree.read(0, random_logs(tree, seed))
+    tree = ForkTree.from_solutions(solutions, words, END)
+    _, q, nodes = tree.evaluate(0, random_logs(tree, seed))
     found, expected = chances(nodes), 0.0
     for text, forks in solutions:
         expected += math.prod(found[text[: f.at], text[f.at :].split()[0]] for f in forks)
@@ -115,9 +115,9 @@ def test_forward_alone_q_is_the_sum_of_products_of_the_branches_taken(
 @given(shape=SHAPES, seed=st.integers(0, 10**6))
 def test_p_is_at_most_q_and_branches_are_at_most_certain(shape: tuple[int, int], seed: int) -> None:
     for tokens in (words, letters):
-        tree = ForkTree.grown(graph(seed % 7, *shape), tokens, END)
+        tree = ForkTree.from_solutions(graph(seed % 7, *shape), tokens, END)
         logs = random_logs(tree, seed)
-        p, q, nodes = tree.read(3, logs)
+        p, q, nodes = tree.evaluate(3, logs)
         whole = sum(
             math.exp(sum(logs[r[:i]] for i in range(1, len(r) + 1))) for r in tree.responses
         )
@@ -132,21 +132,21 @@ def test_p_is_at_most_q_and_branches_are_at_most_certain(shape: tuple[int, int],
 
 @SETTINGS
 @given(seed=st.integers(0, 10**6))
-def test_where_all_but_the_forks_is_certain_q_is_p(seed: int) -> None:
+def test_q_equals_p_if_all_tokens_outside_forks_are_certain(seed: int) -> None:
     solutions = [one for one in graph(seed % 7, 2, 2) if one[1]]
-    tree = ForkTree.grown(solutions, words, END)
+    tree = ForkTree.from_solutions(solutions, words, END)
     logs = random_logs(tree, seed, elsewhere=0.0)  # one way on: certain
-    p, q, _ = tree.read(0, logs)
+    p, q, _ = tree.evaluate(0, logs)
     assert 0 < p < 1
     assert q == pytest.approx(p)
 
 
 @SETTINGS
 @given(seed=st.integers(0, 10**6))
-def test_of_forks_with_no_wrong_branch_and_certainty_elsewhere_nothing_is_lost(seed: int) -> None:
+def test_forks_without_wrong_branches_and_certain_other_tokens_lose_nothing(seed: int) -> None:
     solutions = modes()
-    tree = ForkTree.grown(solutions, words, END)
-    p, q, nodes = tree.read(0, random_logs(tree, seed, elsewhere=0.0))
+    tree = ForkTree.from_solutions(solutions, words, END)
+    p, q, nodes = tree.evaluate(0, random_logs(tree, seed, elsewhere=0.0))
     assert p == pytest.approx(q)
     for node in nodes:
         right = sum(chances([node])[node.prefix, branch] for branch in node.valid)
@@ -157,23 +157,23 @@ def test_of_forks_with_no_wrong_branch_and_certainty_elsewhere_nothing_is_lost(s
 
 
 @pytest.mark.parametrize("tokens", [spaced, trailing])
-def test_where_the_space_belongs_to_makes_no_difference(
+def test_leading_and_trailing_spaces_in_tokens_give_equal_results(
     tokens: Callable[[str], Placed],
 ) -> None:
-    plain = ForkTree.grown(graph(1, 2, 2), words, END)
-    other = ForkTree.grown(graph(1, 2, 2), tokens, END)
+    plain = ForkTree.from_solutions(graph(1, 2, 2), words, END)
+    other = ForkTree.from_solutions(graph(1, 2, 2), tokens, END)
     shape = {tuple(t % 10**8 for t in step): step for step in other.steps}
     logs = random_logs(plain, 5)
     assert shape.keys() == logs.keys()
-    *found, nodes = other.read(0, {shape[step]: log for step, log in logs.items()})
-    *expected, same = plain.read(0, logs)
+    *found, nodes = other.evaluate(0, {shape[step]: log for step, log in logs.items()})
+    *expected, same = plain.evaluate(0, logs)
     assert found == pytest.approx(expected)
     assert chances(nodes) == pytest.approx(chances(same))
 
 
-def test_several_solutions_share_a_fork_that_has_one_beginning() -> None:
-    tree = ForkTree.grown(graph(0, 2, 2), words, END)
-    _, _, nodes = tree.read(0, random_logs(tree, 0))
+def test_solutions_with_the_same_prefix_share_a_fork() -> None:
+    tree = ForkTree.from_solutions(graph(0, 2, 2), words, END)
+    _, _, nodes = tree.evaluate(0, random_logs(tree, 0))
     assert [(node.depth, len(node.valid)) for node in nodes] == [(1, 2), (2, 2), (2, 2)]
     first, *second = nodes
     assert first.weight == 1
@@ -182,77 +182,79 @@ def test_several_solutions_share_a_fork_that_has_one_beginning() -> None:
     assert all(node.prefix.startswith(first.prefix) for node in second)
 
 
-def test_forks_of_one_depth_weigh_as_often_as_the_model_comes_there() -> None:
+def test_forks_of_one_depth_are_weighted_by_the_probability_of_reaching_them() -> None:
     forks = [Fork(4, ("d", "e"), ("d",), False)]
     solutions = [("a b d", forks), ("a c d", forks)]
-    tree = ForkTree.grown(solutions, words, END)
+    tree = ForkTree.from_solutions(solutions, words, END)
     logs = logs_of(tree, lambda step: {"b": 0.6, "c": 0.2}.get(chr(step[-1]), 0.5))
-    _, _, (left, right) = tree.read(0, logs)
+    _, _, (left, right) = tree.evaluate(0, logs)
     assert (left.prefix, right.prefix) == ("a b ", "a c ")
     assert (left.weight, right.weight) == pytest.approx((0.75, 0.25))
     never = logs_of(tree, lambda step: 0.0 if step[-1] == ord("a") else 1.0)
-    _, _, (left, right) = tree.read(0, never)
+    _, _, (left, right) = tree.evaluate(0, never)
     assert (left.weight, right.weight) == (0.5, 0.5)
 
 
-def test_the_way_of_telling_is_dealt_as_the_model_deals_it_and_the_way_back_is_certain() -> None:
-    tree = ForkTree.grown([("a b z", [RIGHT]), ("z b a", [])], words, END)
+def test_q_uses_the_model_probability_of_the_order_and_counts_reversed_responses_as_certain() -> (
+    None
+):
+    tree = ForkTree.from_solutions([("a b z", [RIGHT]), ("z b a", [])], words, END)
     first = {"a": 0.2, "z": 0.6, "b": 0.5, "c": 0.4}
 
     def chance(step: Path) -> float:
         fork = step in [(ord("a"), ord("b")), (ord("a"), ord("c"))]
         return first[chr(step[-1])] if len(step) == 1 or fork else 0.9
 
-    p, q, (node,) = tree.read(0, logs_of(tree, chance))
+    p, q, (node,) = tree.evaluate(0, logs_of(tree, chance))
     assert node.chances == pytest.approx((0.5, 0.4))
     assert q == pytest.approx(0.25 * 0.5 + 0.75)
     assert p == pytest.approx(0.2 * 0.5 * 0.9**2 + 0.6 * 0.9**3)
 
 
-def test_without_any_fork_nothing_is_lost_at_one() -> None:
-    tree = ForkTree.grown([("a b", []), ("b a", [])], words, END)
-    p, q, nodes = tree.read(0, logs_of(tree, lambda step: 0.1))
+def test_q_is_1_without_forks() -> None:
+    tree = ForkTree.from_solutions([("a b", []), ("b a", [])], words, END)
+    p, q, nodes = tree.evaluate(0, logs_of(tree, lambda step: 0.1))
     assert p == pytest.approx(2e-3)
     assert (q, nodes) == (1.0, [])
 
 
-def test_a_model_that_never_goes_right_has_neither_p_nor_chances() -> None:
-    tree = ForkTree.grown([("a b z", [RIGHT]), ("z b a", [])], words, END)
-    p, q, (node,) = tree.read(0, logs_of(tree, lambda step: 0.0))
+def test_a_model_with_probability_0_of_correct_responses_has_p_0() -> None:
+    tree = ForkTree.from_solutions([("a b z", [RIGHT]), ("z b a", [])], words, END)
+    p, q, (node,) = tree.evaluate(0, logs_of(tree, lambda step: 0.0))
     assert (p, node.chances, node.weight) == (0.0, (0.0, 0.0), 1.0)
     assert q == 0.5  # of two ways that the model never takes, half each
 
 
 def test_a_branch_of_several_tokens_has_the_probability_of_all_of_them() -> None:
     fork = Fork(2, ("left", "lost"), ("left",), False)
-    tree = ForkTree.grown([("a left", [fork])], letters, END)
+    tree = ForkTree.from_solutions([("a left", [fork])], letters, END)
     odds = {"f": 0.5, "s": 0.25, "o": 0.3, "e": 0.7}
-    _, q, (node,) = tree.read(0, logs_of(tree, lambda s: odds.get(chr(s[-1]), 0.8)))
+    _, q, (node,) = tree.evaluate(0, logs_of(tree, lambda s: odds.get(chr(s[-1]), 0.8)))
     assert node.chances == pytest.approx((0.8 * 0.7 * 0.5 * 0.8, 0.8 * 0.3 * 0.25 * 0.8))
     assert q == pytest.approx(node.chances[0])
 
 
 @pytest.mark.parametrize("right", ["1", "12"])
-def test_a_branch_that_begins_another_has_what_does_not_go_on_to_it(right: str) -> None:
+def test_a_branch_that_is_a_prefix_of_another_excludes_the_longer_one(right: str) -> None:
     fork = Fork(0, ("1", "12", "3"), (right,), False)
-    tree = ForkTree.grown([(f"{right} a", [fork])], letters, END)
+    tree = ForkTree.from_solutions([(f"{right} a", [fork])], letters, END)
     odds = {"1": 0.5, "2": 0.4, "3": 0.3}
-    _, q, (node,) = tree.read(0, logs_of(tree, lambda step: odds.get(chr(step[-1]), 0.5)))
+    _, q, (node,) = tree.evaluate(0, logs_of(tree, lambda step: odds.get(chr(step[-1]), 0.5)))
     assert node.chances == pytest.approx((0.5 * 0.6, 0.5 * 0.4, 0.3))
     assert q == pytest.approx(node.chances[node.branches.index(right)])
 
 
-def test_both_of_two_branches_that_begin_alike_may_be_right() -> None:
+def test_two_branches_with_a_common_prefix_may_both_be_right() -> None:
     fork = Fork(0, ("1", "12", "3"), ("1", "12"), False)
-    tree = ForkTree.grown([("1 a", [fork]), ("12 a", [fork])], letters, END)
+    tree = ForkTree.from_solutions([("1 a", [fork]), ("12 a", [fork])], letters, END)
     odds = {"1": 0.5, "2": 0.4, "3": 0.3}
-    p, q, (node,) = tree.read(0, logs_of(tree, lambda step: odds.get(chr(step[-1]), 0.5)))
+    p, q, (node,) = tree.evaluate(0, logs_of(tree, lambda step: odds.get(chr(step[-1]), 0.5)))
     assert node.chances == pytest.approx((0.3, 0.2, 0.3))
     assert q == pytest.approx(0.5)
     assert p == pytest.approx(0.5 * 0.5**3 + 0.2 * 0.5**3)
 
 
-def test_a_token_that_differs_by_what_follows_is_counted_in_all_its_forms() -> None:
+def test_all_encodings_of_a_branch_that_depend_on_later_text_are_counted() -> None:
     def joined(text: str) -> Placed:  # "b d" is one token, "b e" are two
         ids, ends = words(text)
         at = next((i for i in range(len(ids) - 1) if ids[i : i + 2] == [ord("b"), ord("d")]), None)
@@ -260,44 +262,48 @@ def test_a_token_that_differs_by_what_follows_is_counted_in_all_its_forms() -> N
             return ids, ends
         return [*ids[:at], 999, *ids[at + 2 :]], [*ends[:at], *ends[at + 1 :]]
 
-    tree = ForkTree.grown([("a b d", [RIGHT]), ("a b e", [RIGHT])], joined, END)
+    tree = ForkTree.from_solutions([("a b d", [RIGHT]), ("a b e", [RIGHT])], joined, END)
     odds = {999: 0.3, ord("b"): 0.2, ord("c"): 0.4}
-    _, q, (node,) = tree.read(0, logs_of(tree, lambda step: odds.get(step[-1], 0.5)))
+    _, q, (node,) = tree.evaluate(0, logs_of(tree, lambda step: odds.get(step[-1], 0.5)))
     assert node.chances == pytest.approx((0.5, 0.4))
     assert q == pytest.approx(0.5)
 
 
 @SETTINGS
 @given(shape=SHAPES, seed=st.integers(0, 6))
-def test_every_step_is_predicted_along_one_of_the_runs_and_no_run_is_in_vain(
+def test_the_sequences_predict_every_step_and_none_is_redundant(
     shape: tuple[int, int], seed: int
 ) -> None:
     for tokens in (words, letters):
-        tree = ForkTree.grown(graph(seed, *shape), tokens, END)
-        passed = {run[:i] for run in tree.runs for i in range(len(run) + 1)}
-        assert {step[:-1] for step in tree.steps} <= passed
-        for run in tree.runs:
-            assert not any(other[: len(run)] == run for other in tree.runs if other != run)
-    tree = ForkTree.grown(graph(seed, *shape), words, END)
-    assert {(*run, END) for run in tree.runs} == tree.responses  # a branch of one token: no more
+        tree = ForkTree.from_solutions(graph(seed, *shape), tokens, END)
+        predicted = {path[:i] for path in tree.sequences for i in range(len(path) + 1)}
+        assert {step[:-1] for step in tree.steps} <= predicted
+        for path in tree.sequences:
+            assert not any(other[: len(path)] == path for other in tree.sequences if other != path)
+    tree = ForkTree.from_solutions(graph(seed, *shape), words, END)
+    assert {
+        (*path, END) for path in tree.sequences
+    } == tree.responses  # a branch of one token: no more
 
 
-def test_branches_that_the_tokenizer_writes_alike_are_refused() -> None:
+def test_branches_with_equal_tokens_are_refused() -> None:
     def unknown(text: str) -> Placed:
         ids, ends = words(text)
         return [token if token == ord("a") else 1 for token in ids], ends
 
-    with pytest.raises(UserError, match="does not tell the branches of a fork apart: got 'b', 'c'"):
-        ForkTree.grown([("a b z", [RIGHT])], unknown, END)
+    with pytest.raises(
+        UserError, match="encodes branches of a fork with the same tokens: got 'b', 'c'"
+    ):
+        ForkTree.from_solutions([("a b z", [RIGHT])], unknown, END)
 
 
-def test_responses_whose_forks_contradict_one_another_are_no_result() -> None:
+def test_contradictory_forks_are_an_invalid_result() -> None:
     other = Fork(2, ("b", "c"), ("b", "c"), signed=False)
-    with pytest.raises(InvalidResult, match="beginning 'a ' have different forks there"):
-        ForkTree.grown([("a b z", [RIGHT]), ("a c z", [other])], words, END)
+    with pytest.raises(InvalidResult, match="different forks after 'a '"):
+        ForkTree.from_solutions([("a b z", [RIGHT]), ("a c z", [other])], words, END)
 
 
 @pytest.mark.parametrize("text", ["a c z", "a bx z", "a"])
-def test_a_correct_response_that_takes_no_valid_branch_is_no_result(text: str) -> None:
+def test_a_correct_response_without_a_valid_branch_is_an_invalid_result(text: str) -> None:
     with pytest.raises(InvalidResult, match="takes none of the valid branches"):
-        ForkTree.grown([(text, [RIGHT])], words, END)
+        ForkTree.from_solutions([(text, [RIGHT])], words, END)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from forkdiv.coverage.stats import bootstrap_weights, mean_intervals, paired_differences, wilson
 from forkdiv.coverage.stats.intervals import confidence_at_once
-from forkdiv.coverage.stats.score_interval import FEW, Moments, limits
+from forkdiv.coverage.stats.score_interval import MIN_EFFECTIVE_PROBLEMS, Moments, limits
 from tests.studies import PAIRED, SINGLE, Population, simulate
 
 BY_NAME = {one.name: one for one in [*SINGLE, *PAIRED]}
@@ -65,18 +65,21 @@ def test_of_values_without_skewness_the_limits_are_students() -> None:
 
 
 @pytest.mark.parametrize(("failures", "method"), [(0, "wilson"), (9, "wilson"), (13, "score")])
-def test_few_problems_behind_the_spread_are_told(failures: int, method: str) -> None:
+def test_the_method_is_wilson_if_few_problems_vary(failures: int, method: str) -> None:
     values = np.repeat([0.0, 1.0], [failures, 500 - failures])[:, None]
     (found,) = mean_intervals(values, bootstrap_weights(["x"] * 500, 100, 0), 0.95)
     assert (found.method, found.trusted) == (method, method == "score")
     assert found.low < found.value and (found.high > found.value or not failures)
 
 
-def test_the_problems_behind_a_spread_are_counted() -> None:
+def test_the_problems_that_cause_the_spread_are_counted() -> None:
     rare = np.repeat([1.0, 0.0], [7, 9_993])[:, None]
-    assert float(Moments.of(rare).behind[0]) == pytest.approx(7, rel=0.01) and FEW == 10
+    assert (
+        float(Moments.of(rare).effective_problems[0]) == pytest.approx(7, rel=0.01)
+        and MIN_EFFECTIVE_PROBLEMS == 10
+    )
     even = np.repeat([1.0, 0.0], [50, 50])[:, None]
-    assert float(Moments.of(even).behind[0]) == pytest.approx(100)
+    assert float(Moments.of(even).effective_problems[0]) == pytest.approx(100)
 
 
 def test_losses_that_lean_one_way_have_limits_that_lean_with_them() -> None:
@@ -118,7 +121,7 @@ def test_columns_that_move_together_need_no_more_than_one() -> None:
 
 def test_strata_of_another_number_of_problems_are_refused() -> None:
     weights = bootstrap_weights(["x"] * 4, 100, 0)
-    with pytest.raises(ValueError, match="one stratum per problem: got 3 for 4"):
+    with pytest.raises(ValueError, match="one entry for each problem, got 3 for 4"):
         mean_intervals(np.ones((4, 1)), weights, 0.95, ["a", "a", "b"])
 
 

@@ -35,7 +35,7 @@ def test_a_curve_that_follows_the_law_gives_back_its_a_and_b(a: float, b: float,
     assert np.ravel(found) == pytest.approx([a, 2 * a, b, b], rel=1e-5)
 
 
-def test_a_and_b_are_the_best_there_are() -> None:
+def test_no_other_a_and_b_fit_better() -> None:
     logs = np.log([[0.3, 0.35, 0.6, 0.62, 0.9, 0.91, 0.97]])
     ((a,), (b,)) = least_squares(KS, logs)
 
@@ -83,9 +83,7 @@ def test_where_many_problems_are_hard_the_heldout_error_is_small() -> None:
         ((0.1, 0.1), -1),  # one p for all: 1 - (1-p)^k ends faster than any power
     ],
 )
-def test_where_the_law_is_wrong_the_heldout_check_says_so(
-    chances: tuple[float, float], sign: int
-) -> None:
+def test_the_heldout_check_detects_a_wrong_law(chances: tuple[float, float], sign: int) -> None:
     random = np.random.default_rng(2)
     check = fitted(random.binomial(64, np.repeat(chances, 200))).heldout
     assert check
@@ -116,13 +114,11 @@ def test_few_samples_are_fitted_without_a_check() -> None:
     [
         (64, [0, 0, 0], "no sample is correct: pass@k is 0 at every k"),
         (64, [64, 64, 64], "every sample is correct: pass@k is 1 at every k"),
-        (2, [1, 0, 2], r"pass@k is below 1 at 2 of the k = 1, 2, and two numbers need at least 3"),
+        (2, [1, 0, 2], r"pass@k is below 1 at 2 of the k = 1, 2, and the fit needs at least 3"),
         (64, [63, 64, 64], "pass@k is below 1 at 1 of the k = 1, 2, 4, 8, 16, 32, 64"),
     ],
 )
-def test_where_there_is_nothing_to_fit_the_reason_is_said(
-    n: int, correct: list[int], reason: str
-) -> None:
+def test_a_law_that_cannot_be_fitted_has_a_reason(n: int, correct: list[int], reason: str) -> None:
     found = stats.law(n, correct, (512,), weights(3), 0.95)
     assert isinstance(found, str) and found.startswith(reason)
 
@@ -146,7 +142,7 @@ def test_a_prediction_lies_within_its_limits_and_between_0_and_1() -> None:
         assert all(0 < one.low <= one.value <= one.high <= 1 for one in told.values())
 
 
-def test_counts_that_cannot_be_are_refused() -> None:
+def test_impossible_counts_are_refused() -> None:
     with pytest.raises(ValueError, match="c must not exceed n, got c=9 n=8 in row 1"):
         stats.law(8, [1, 9], (64,), weights(2), 0.95)
     with pytest.raises(ValueError, match="k must be at least 1"):

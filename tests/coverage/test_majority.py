@@ -39,7 +39,7 @@ def test_majority_at_k_is_the_mean_over_every_choice_of_k(
     assert found == pytest.approx(by_enumeration(samples, k), abs=5 * 0.5 / np.sqrt(4000))
 
 
-def test_what_needs_no_draws_is_exact() -> None:
+def test_cases_without_random_draws_are_exact() -> None:
     assert majority_at_k(8, {3: 1}, {2: 2}, [1, 8]).tolist() == [3 / 8, 1.0]
     assert majority_at_k(8, {}, {2: 2}, [1, 4, 8]).tolist() == [0, 0, 0]
     assert majority_at_k(4, {2: 1}, {2: 1}, [4]).tolist() == [0.5]
@@ -58,5 +58,5 @@ def test_one_seed_gives_one_value() -> None:
 
 def test_fewer_samples_than_k_are_unknown_and_too_many_votes_refused() -> None:
     assert np.isnan(majority_at_k(4, {2: 1}, {1: 2}, [5])).all()
-    with pytest.raises(ValueError, match="more votes than samples: 5 of n=4"):
+    with pytest.raises(ValueError, match="votes must not exceed samples, got 5 votes and n=4"):
         majority_at_k(4, {5: 1}, {}, [1])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from forkdiv.core.config.evaluation import EvalConfig
 from forkdiv.core.results import Cell, CellName
-from forkdiv.coverage.cells import Findings, cells
+from forkdiv.coverage.cells import CellInputs, cells
 from forkdiv.coverage.metrics import METRICS, Metric
 from forkdiv.coverage.stats import Floats
 from forkdiv.score.counts import ProblemCounts
@@ -45,7 +45,7 @@ def counts(*correct: int) -> list[ProblemCounts]:
 
 
 def a_cell(*correct: int) -> Cell:
-    return cells(NAME, Findings(counts(*correct)), CONFIG)[-1]
+    return cells(NAME, CellInputs(counts(*correct)), CONFIG)[-1]
 
 
 @pytest.mark.usefixtures("registered")
@@ -68,4 +68,4 @@ def test_without_one_a_cell_is_written_as_it_was() -> None:
 def test_an_invalid_cell_has_none() -> None:
     bad = counts(4, 2)
     bad[0].error, bad[0].correct = 1, 3
-    assert cells(NAME, Findings(bad), CONFIG)[-1].metrics == {}
+    assert cells(NAME, CellInputs(bad), CONFIG)[-1].metrics == {}

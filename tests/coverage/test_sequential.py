@@ -46,7 +46,7 @@ def test_estimates_are_the_share_of_orders_counted_one_by_one(design: Design, k:
     counted: dict[tuple[int, int], list[int]] = {}
     seen = set()
     for order in product((0, 1), repeat=design.stages[-1]):
-        n = next(n for n in design.stages if not design.goes_on(n, sum(order[:n])))
+        n = next(n for n in design.stages if not design.continues(n, sum(order[:n])))
         if order[:n] in seen:
             continue
         seen.add(order[:n])
@@ -78,7 +78,7 @@ def test_simulated_studies_agree_with_the_truth_and_cost_less() -> None:
     correct = draws.cumsum(axis=2)
     n = np.full((2000, 40), design.stages[-1])
     for stage in reversed(design.stages):
-        stops = ~np.vectorize(design.goes_on)(stage, correct[:, :, stage - 1])
+        stops = ~np.vectorize(design.continues)(stage, correct[:, :, stage - 1])
         n = np.where(stops, stage, n)
     c = np.take_along_axis(correct, n[:, :, None] - 1, axis=2)[:, :, 0]
     values = design.pass_at_k(n, c, ks).reshape(2000, 40, 3).mean(axis=1)
@@ -111,5 +111,5 @@ def test_impossible_designs_are_refused() -> None:
     for stages, enough in (((), 1), ((8, 8), 1), ((0, 4), 1), ((4,), 0)):
         with pytest.raises(ValueError, match="ascend"):
             Design(stages, enough)
-    with pytest.raises(ValueError, match="k=65"):
+    with pytest.raises(ValueError, match="the last stage, 64, got 65"):
         doubling(64, 8, 4).pass_at_k([64], [0], [65])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from forkdiv.core.config.study import AXES, EvalConfig
 from forkdiv.core.results import CellName
-from forkdiv.coverage.cells import Findings, cells
+from forkdiv.coverage.cells import CellInputs, cells
 from forkdiv.coverage.lost_problems import MOST_LISTED
 from forkdiv.coverage.stats import bootstrap_weights, changed, crossing, exact_pass_at_k
 from forkdiv.report.grid import Grid
@@ -62,7 +62,7 @@ def test_k_star_is_the_first_fall_from_gain_to_loss(
     assert (k is None) == (found.low is None) == (found.high is None)
 
 
-def test_limits_beyond_what_was_measured_are_none() -> None:
+def test_limits_beyond_the_measured_k_are_none() -> None:
     gains, loses = [0.1, 0.1, 0.1, 0.05], [-0.1, -0.1, -0.1, -0.2]
     values = np.array([gains, gains, loses])
     drawn = [[1, 0, 0]] * 10 + [[0, 0, 1]] * 10 + [[1 / 3] * 3] * 80
@@ -120,7 +120,7 @@ def test_two_samples_of_one_model_are_seldom_clearly_apart() -> None:
     assert np.mean(any_clear) < 0.05 + 0.05
 
 
-def test_a_clear_change_is_told_from_luck() -> None:
+def test_a_clear_change_is_distinguished_from_chance() -> None:
     n, base, tuned = np.full(3, 64), np.array([60, 1, 0]), np.array([0, 0, 1])
     found = changed(n, tuned, base, tuned / 64, base / 64, 0.05)
     assert found.clear.tolist() == [True, False, False]
@@ -152,11 +152,11 @@ def found(prompts: bool = True) -> dict[str, dict[str, Any]]:
     tuned = counted([64 if i % 2 == 0 else 0 for i in range(40)])
     base = counted([20 + i % 3 if i not in (1, 2) else 0 for i in range(40)])
     told = [f"prompt {i}" for i in range(40)] if prompts else []
-    made = cells(NAME, Findings(tuned, base, None, told), CONFIG)
+    made = cells(NAME, CellInputs(tuned, base, None, told), CONFIG)
     return {one.subset: one.as_json() for one in made}
 
 
-def test_a_cell_tells_what_it_lost_and_gained() -> None:
+def test_a_cell_lists_lost_and_gained_problems() -> None:
     made = found()["all"]["shrinkage"]
     assert (made["at_k"], made["lost_count"], made["gained_count"]) == (64, 19, 1)
     assert len(made["lost"]) == MOST_LISTED
@@ -196,9 +196,9 @@ def test_without_prompts_problems_are_counted_only() -> None:
 
 def test_the_base_and_an_invalid_cell_have_none() -> None:
     one = counted([3] * 4)
-    assert all(cell.shrinkage is None for cell in cells(NAME, Findings(one), CONFIG))
+    assert all(cell.shrinkage is None for cell in cells(NAME, CellInputs(one), CONFIG))
     hurt = [replace(one[0], wrong=60, error=1), *one[1:]]
-    assert cells(NAME, Findings(hurt, one), CONFIG)[-1].shrinkage is None
+    assert cells(NAME, CellInputs(hurt, one), CONFIG)[-1].shrinkage is None
 
 
 def test_the_report_reads_it() -> None:

@@ -54,7 +54,7 @@ def study_fingerprint(*overrides: str, base: Checkpoint = BASE) -> str:
         "audit.quantile=0.9",
     ],
 )
-def test_a_studys_name_and_place_are_no_identity(override: str) -> None:
+def test_name_and_place_are_not_part_of_a_studys_identity(override: str) -> None:
     assert study_fingerprint(override) == study_fingerprint()
 
 
@@ -76,17 +76,17 @@ def test_a_studys_name_and_place_are_no_identity(override: str) -> None:
         "task.forks=2 task.names=24",
     ],
 )
-def test_what_decides_a_study_is_its_identity(override: str) -> None:
+def test_settings_that_decide_results_are_part_of_the_identity(override: str) -> None:
     assert study_fingerprint(*override.split()) != study_fingerprint()
 
 
-def test_another_base_is_another_study_wherever_it_lies() -> None:
+def test_the_base_is_part_of_the_identity_but_not_its_path() -> None:
     assert study_fingerprint(base=Checkpoint(Path("base"), "c" * 32)) != study_fingerprint()
     assert study_fingerprint(base=Checkpoint(Path("moved"), "b" * 32)) == study_fingerprint()
 
 
 @pytest.mark.parametrize("stage", ["dataset", "synthesis", "train", "samples", "verdicts", "exact"])
-def test_a_mended_stage_makes_a_finished_study_run_again(
+def test_a_new_stage_version_makes_a_finished_study_run_again(
     stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = study_fingerprint()
@@ -102,19 +102,19 @@ def test_the_bases_cells_are_apart_from_the_tuned_ones() -> None:
     assert done.axes == ("fork_density",)
 
 
-def test_a_tuned_cell_without_a_data_axis_is_no_cell_of_the_base() -> None:
+def test_a_tuned_cell_without_a_data_axis_is_not_a_base_cell() -> None:
     tuned = cell(None, tuned=True)
     done = assembled(cell(None), tuned)
     assert (done.base, done.cells) == ((cell(None),), (tuned,))
 
 
-def test_a_summary_tells_what_the_task_warns_of() -> None:
+def test_a_summary_contains_the_notes_of_the_task() -> None:
     leaky = assembled(settings=["task.kind=arithmetic_chain", "task.position_leak=true"])
     assert len(leaky.notes) == 1 and "leak" in leaky.notes[0]
     assert assembled().notes == ()
 
 
-def test_a_summary_is_json_and_tells_no_place() -> None:
+def test_a_summary_is_json_without_paths() -> None:
     done = assembled(cell(None), cell(0.5)).as_json()
     assert json.loads(json.dumps(done, allow_nan=False)) == done
     assert "place" not in done["settings"]
@@ -134,11 +134,11 @@ def test_the_headline_metric_is_the_worst_change_at_the_largest_k() -> None:
     assert summary.metrics(done) == {"largest_loss_at_max_k": -0.3, "seconds_sweep": 1.2}
 
 
-def test_a_study_of_the_base_alone_has_no_change_to_tell() -> None:
+def test_a_study_of_the_base_alone_has_no_headline_change() -> None:
     assert summary.metrics(assembled(cell(None))) == {"seconds_sweep": 1.2}
 
 
-def test_a_study_whose_cells_hold_passes_the_check() -> None:
+def test_a_study_with_valid_cells_passes_the_check() -> None:
     summary.check(assembled(cell(None), cell(0.5, agreement=None)))
 
 
@@ -155,14 +155,14 @@ def test_a_study_whose_cells_hold_passes_the_check() -> None:
         ),
         (
             cell(0.0, agreement={"worst_z": -6.31, "at_k": 4, "agrees": False}),
-            "fork_density 0.0 T=0.7 all: sampled pass@4 is -6.3 errors off exact",
+            "fork_density 0.0 T=0.7 all: sampled pass@4 differs from exact by -6.3 standard errors",
         ),
     ],
 )
-def test_a_cell_that_does_not_hold_is_named(bad: Cell, told: str) -> None:
+def test_an_invalid_cell_is_named(bad: Cell, told: str) -> None:
     with pytest.raises(InvalidResult) as caught:
         summary.check(assembled(cell(None), bad, cell(1.0)))
-    assert str(caught.value) == f"do not trust these cells: {told}"
+    assert str(caught.value) == f"these cells cannot be trusted: {told}"
 
 
 def test_a_cell_is_named_by_every_axis_that_it_varies() -> None:
@@ -174,10 +174,10 @@ def test_a_cell_is_named_by_every_axis_that_it_varies() -> None:
 
 def test_a_tuned_cell_that_varies_no_data_is_named_as_tuned() -> None:
     bad = cell(None, tuned=True, valid=False, errors=2)
-    with pytest.raises(InvalidResult, match=r"cells: tuned T=0\.7 all: 2 samples"):
+    with pytest.raises(InvalidResult, match=r"trusted: tuned T=0\.7 all: 2 samples"):
         summary.check(assembled(bad))
 
 
-def test_a_study_is_trusted_exactly_where_the_check_has_nothing_to_say() -> None:
-    assert summary.trusted(assembled(cell(None), cell(0.5)))
-    assert not summary.trusted(assembled(cell(None), cell(0.5, valid=False, errors=1)))
+def test_a_summary_is_valid_exactly_if_the_check_passes() -> None:
+    assert summary.is_valid(assembled(cell(None), cell(0.5)))
+    assert not summary.is_valid(assembled(cell(None), cell(0.5, valid=False, errors=1)))

@@ -36,7 +36,7 @@ APART = ("exact", "tree")
 
 
 class PlainTexts(Task):
-    """Somebody's texts: nothing is known of their forks."""
+    """Texts of a task that does not know their forks."""
 
     def available(self, split: str) -> int:
         return 0
@@ -95,7 +95,7 @@ def test_coverage_and_density_are_those_of_the_knobs(shown: int, mean: float, un
     assert len(one["most_under_covered"]) == min(under, 10)
 
 
-def test_a_fork_behind_another_is_judged_from_its_own_beginning() -> None:
+def test_the_coverage_of_a_later_fork_is_counted_per_prefix() -> None:
     knobs: dict[str, Any] = {"examples": 40, "branch_coverage": 2}
     found = graph_audit(AuditConfig(ways=APART), valid=2, forks=2, names=40, **knobs).summary
     one = found["ways"]["exact"]
@@ -110,17 +110,17 @@ def test_a_fork_behind_another_is_judged_from_its_own_beginning() -> None:
     assert (tree["recall_two_shown"]["hits"], tree["recall_two_shown"]["of"]) == (40, 40)
 
 
-def test_the_tree_is_said_to_miss_what_one_solution_cannot_show() -> None:
+def test_the_tree_way_has_recall_0_with_one_solution_for_each_problem() -> None:
     found = graph_audit(AuditConfig(ways=APART), examples=30).summary
     tree = found["against_exact"]["tree"]
     assert (tree["recall"]["share"], tree["recall"]["of"]) == (0.0, 30)
     for undefined in ("precision", "recall_several_solutions", "recall_two_shown"):
         assert tree[undefined]["share"] is None
     assert found["problems_with_several_solutions"] == found["ways"]["tree"]["examples"] == 0
-    assert "so that branch coverage is undefined" in audit_text.lead(found)[0]
+    assert "so branch coverage is undefined" in audit_text.lead(found)[0]
 
 
-def test_precision_and_recall_are_counted_where_the_task_has_its_forks() -> None:
+def test_precision_and_recall_are_computed_against_the_tasks_forks() -> None:
     against = mixed().summary["against_exact"]
     # ten problems are told in reverse: their two arms part although every way back is right
     tree, model = against["tree"], against["model"]
@@ -145,7 +145,7 @@ def test_limits_of_a_share_are_wilsons() -> None:
     assert rate(0, 0)["share"] is None
 
 
-def test_what_only_looks_like_a_fork_is_named_with_its_entropy() -> None:
+def test_lookalikes_are_named_with_their_entropy() -> None:
     groups = {(one["what"], one["text"], one["mode"]): one for one in mixed().summary["lookalikes"]}
     signed = groups["signed fork", "", ""]
     assert (signed["flagged"], signed["of"]) == (44, 44) and 1 < signed["mean_entropy"] < 1.3
@@ -154,29 +154,29 @@ def test_what_only_looks_like_a_fork_is_named_with_its_entropy() -> None:
     assert sum(groups[what, "", ""]["of"] for what in whole) == 400 - 16
     assert groups["token", "2", "reverse"]["of"] == 20
     lines = audit_text.lookalike_sentences(mixed().summary)
-    sign = next(line for line in lines if "although a sign in the prompt tells the way" in line)
-    assert f"44 of 44 are flagged, mean entropy {signed['mean_entropy']:.2f} nats" in sign
-    assert any("token 2 of a reverse response looks like a fork" in line for line in lines)
+    sign = next(line for line in lines if "although a sign in the prompt indicates" in line)
+    assert f"signed forks, 44 of 44, mean entropy {signed['mean_entropy']:.2f} nats" in sign
+    assert any("flags token 2 of a reverse response as a fork" in line for line in lines)
     assert not any("first token" in line for line in lines)
 
 
-def test_nothing_is_said_to_look_like_a_fork_that_is_mostly_not_flagged() -> None:
+def test_groups_that_are_rarely_flagged_are_not_lookalikes() -> None:
     summary = json.loads(json.dumps(mixed().summary))
     for group in summary["lookalikes"]:
         group["flagged"] = 1
     lines = audit_text.lookalike_sentences(summary)
-    assert [line for line in lines if "signed forks do not: 1 of 44" in line]
+    assert [line for line in lines if "most signed forks: 1 of 44" in line]
     assert not any("although" in line for line in lines)
 
 
-def test_a_low_threshold_is_warned_of() -> None:
+def test_a_low_threshold_gives_a_warning() -> None:
     found = graph_audit(AuditConfig(ways=("model",), quantile=0.1), BASE, examples=10).summary
     assert found["model"]["threshold"] < 0.01
-    assert "all but sure count as forks" in audit_text.lookalike_sentences(found)[-1]
+    assert "almost certain count as forks" in audit_text.lookalike_sentences(found)[-1]
 
 
 @given(st.text(alphabet="ab \n", max_size=12), st.data())
-def test_a_place_is_counted_in_words(text: str, data: st.DataObject) -> None:
+def test_offsets_are_counted_in_words(text: str, data: st.DataObject) -> None:
     starts = [found.start() for found in re.finditer(r"\S+", text)]
     assert [word_at(text, at) for at in starts] == list(range(1, len(starts) + 1))
     at = data.draw(st.integers(0, len(text)))
@@ -196,57 +196,59 @@ def test_a_limit_does_not_cut_a_problem_in_two() -> None:
     assert len(whole.examples) == 20 and whole.summary["notes"] == []
 
 
-def test_a_base_that_cannot_read_the_data_is_left_out_unless_it_was_asked_for() -> None:
+def test_a_base_that_cannot_read_the_data_is_skipped_unless_requested() -> None:
     problems = [["Yes, quite.", "No, never."]]
     found = text_audit(problems, BASE).summary
     assert list(found["ways"]) == ["tree"] and found["model"] is None
-    assert found["notes"][0].startswith("The model way was left out: the tokenizer")
+    assert found["notes"][0].startswith("The model way was skipped: the vocabulary")
     for asked in ({"ways": ("tree", "model")}, {"model": BASE}):
-        with pytest.raises(UserError, match="does not know the words of the data"):
+        with pytest.raises(UserError, match="does not cover the data"):
             text_audit(problems, BASE, **asked)
 
 
-def test_an_audit_without_anything_to_go_by_is_refused() -> None:
-    with pytest.raises(UserError, match="the data holds no example"):
+def test_an_audit_without_an_applicable_way_is_refused() -> None:
+    with pytest.raises(UserError, match="the data has no examples"):
         text_audit([])
-    with pytest.raises(UserError, match="no way to find forks applies to the data: got 2 examples"):
+    with pytest.raises(UserError, match="no way of finding forks applies to the data: got 2"):
         text_audit([["Yes"], ["No"]])
     with pytest.raises(UserError, match="does not know the decision points of its data"):
         text_audit([["Yes", "No"]], ways=APART)
-    with pytest.raises(UserError, match="the model way has no model"):
+    with pytest.raises(UserError, match=r"audit\.ways=model needs a model"):
         text_audit([["Yes", "No"]], ways=("model",))
 
 
-def test_texts_in_plain_language_are_described_by_what_they_show() -> None:
+def test_plain_texts_are_summarised_by_the_tree_way() -> None:
     found = text_audit([["Add 3 and 2.", "Add 2 and 3.", "Count."], ["Yes."]]).summary
     assert audit_text.lead(found) == [
-        "The 3 responses of 1 problem with several solutions part at 5 forks (1.67 per response, "
-        "55.6 per 100 words), nine in ten of them at words 1 to 2; the data alone does not say "
-        "which branches are missing."
+        "The 3 responses of 1 problem with several solutions diverge at 5 forks (1.67 per "
+        "response, 55.6 per 100 words), nine in ten of them at words 1 to 2; the data alone does "
+        "not show which branches are missing."
     ]
     assert found["ways"]["tree"]["coverage"] is None
 
 
-def test_the_terminal_is_told_where_how_dense_and_which() -> None:
+def test_the_terminal_shows_positions_density_and_under_covered_forks() -> None:
     knobs: dict[str, Any] = {"examples": 20, "branch_coverage": 1, "fork_density": 1.0}
     found = graph_audit(AuditConfig(ways=APART), valid=2, **knobs)
     summary, lines = found.summary, audit_text.lines(found.summary)
     assert lines[1] == (
-        "The 20 responses pass 20 forks (1 per response, 25 per 100 words), all at word 2; 100% "
-        "of them have no sign; 20 of the 20 forks with several right branches are under-covered: "
-        "on average the data shows 50% of the right branches from the same beginning."
+        "The 20 responses contain 20 forks (1 per response, 25 per 100 words), all at word 2; "
+        "100% of them are unsigned; 20 of the 20 forks with several right branches are "
+        "under-covered: on average the data shows 50% of the right branches after the same prefix."
     )
     first = summary["ways"]["exact"]["most_under_covered"][0]
     assert f"Under-covered: problem {first['problem_id']}, after “" in lines[2]
     assert lines[2].endswith(f"never shown {first['missing'][0]}.")
 
 
-def test_a_model_is_not_said_to_know_better_than_the_task() -> None:
+def test_the_task_takes_precedence_over_the_model_in_coverage() -> None:
     # the model misses branches it finds likely, but the task says that none is missing
     assert mixed().summary["ways"]["model"]["most_under_covered"]
-    assert audit_text.worst(mixed().summary) == ("exact", [])
+    assert audit_text.most_under_covered(mixed().summary) == ("exact", [])
     assert not any(line.startswith("Under-covered:") for line in audit_text.lines(mixed().summary))
-    known = {row: [s for s in mixed().found["model"].sites if s.row == row] for row in range(80)}
+    known = {
+        row: [s for s in mixed().site_sets["model"].sites if s.row == row] for row in range(80)
+    }
     shown = [mark for row, sites in known.items() for mark in marks(_row(row), sites, True)]
     assert shown and not any(mark.under_covered for mark in shown)
 
@@ -265,7 +267,7 @@ class Page(HTMLParser):
         super().__init__()
         self.tags: set[str] = set()
         self.loads: list[str] = []
-        self.said: list[str] = []
+        self.texts: list[str] = []
         self.feed(text[text.index("<main>") :])
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -273,10 +275,10 @@ class Page(HTMLParser):
         self.loads += [value or "" for name, value in attrs if name in ("src", "href", "srcset")]
 
     def handle_data(self, data: str) -> None:
-        self.said.append(data)
+        self.texts.append(data)
 
 
-def test_every_file_is_written_whole(tmp_path: Path) -> None:
+def test_every_file_is_complete(tmp_path: Path) -> None:
     found = mixed()
     path = write(found, tmp_path / "new")
     assert path == tmp_path / "new" / "audit.html"
@@ -284,7 +286,7 @@ def test_every_file_is_written_whole(tmp_path: Path) -> None:
     assert sorted(one.name for one in path.parent.iterdir()) == names
     assert json.loads((path.parent / "audit.json").read_text()) == found.summary
     table = pq.read_table(path.parent / "forks.parquet").to_pylist()
-    assert len(table) == sum(len(one.sites) for one in found.found.values())
+    assert len(table) == sum(len(one.sites) for one in found.site_sets.values())
     for line in table:
         assert len(line["branches"]) == len(line["shown"])
         taken = line["branches"].index(line["taken"])
@@ -301,10 +303,10 @@ def test_every_file_is_written_whole(tmp_path: Path) -> None:
 def test_the_page_opens_with_the_answer_and_loads_nothing(tmp_path: Path) -> None:
     text = write(mixed(), tmp_path).read_text()
     page = Page(text)
-    said = [one.strip() for one in page.said if one.strip()]
+    said = [one.strip() for one in page.texts if one.strip()]
     assert said[0] == "Forks in the data: 80 examples of 40 problems"
     assert said[1] == audit_text.lead(mixed().summary)[0]
-    assert said[1].startswith("The 80 responses pass 60 forks (0.75 per response")
+    assert said[1].startswith("The 80 responses contain 60 forks (0.75 per response")
     assert page.loads == [] and not page.tags & {"script", "link", "img", "iframe"}
     assert "url(" not in text and "@import" not in text
     for line in audit_text.lookalike_sentences(mixed().summary):
@@ -327,7 +329,7 @@ def test_text_of_the_data_cannot_become_markup(tmp_path: Path) -> None:
 def test_a_sample_is_the_whole_text_with_its_forks_marked() -> None:
     problems = [["Add the tens.\n\nThen stop.", "Add  the ones.\nThen stop.", "Add"], ["Yes"]]
     found = text_audit(problems)
-    shown = samples(found.examples, found.found, 10, 0.05)
+    shown = samples(found.examples, found.site_sets, 10, 0.05)
     assert [one["row"] for one in shown] == [0, 1, 2, 3]
     for one in shown[:2]:
         plain = "".join(piece["text"] for piece in one["pieces"])
@@ -345,12 +347,12 @@ def test_a_sample_is_the_whole_text_with_its_forks_marked() -> None:
 
 def _other(taken: str, text: str) -> dict[str, str]:
     here = "this text" if text == taken else ""
-    return {"taken": here, "right": "not known", "chance": "under 5%"}
+    return {"taken": here, "right": "unknown", "chance": "under 5%"}
 
 
 @given(st.lists(st.text(alphabet="ab \n", max_size=12), min_size=2, max_size=4))
 @settings(deadline=None)
-def test_marks_lie_apart_and_in_order_in_any_text(responses: list[str]) -> None:
+def test_marks_are_ordered_and_do_not_overlap(responses: list[str]) -> None:
     examples = texts(responses)
     by_row: dict[int, list[Site]] = {row: [] for row in range(len(examples))}
     for site in tree_sites(examples).sites:
@@ -367,14 +369,14 @@ def test_under_covered_forks_come_first_and_name_what_is_missing(tmp_path: Path)
     covered = graph_data(task, examples=20, branch_coverage=2)
     half = graph_data(task, examples=30, branch_coverage=1)[-3:]
     found = audit(task, [*covered, *half], AuditConfig(ways=APART, shown=5), RAW, None)
-    shown = samples(found.examples, found.found, 5, 0.05)
+    shown = samples(found.examples, found.site_sets, 5, 0.05)
     assert [one["row"] for one in shown] == [20, 21, 22, 0, 2]
     fork = shown[0]["listed"][0]
     assert fork["under_covered"] and fork["coverage"] == "shows 1 of 2 right branches"
     assert sorted((one["right"], one["shown"]) for one in fork["branches"]) == [
-        ("leads astray", "never shown"),
         ("right", "never shown"),
         ("right", "shown 1×"),
+        ("wrong", "never shown"),
     ]
     text = write(found, tmp_path).read_text()
     assert text.count("<section") == 5 and text.count(">under-covered</span>") == 3

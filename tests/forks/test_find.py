@@ -20,7 +20,7 @@ from forkdiv.core.config.study import AuditConfig, DatasetConfig, PromptConfig
 from forkdiv.core.errors import UserError
 from forkdiv.core.records import Example
 from forkdiv.forks.find import exact_sites, model_sites, tree_sites
-from forkdiv.forks.sites import END, ModelFound, Site
+from forkdiv.forks.sites import END, ModelSiteSet, Site
 from forkdiv.models.prompting import prompt_ids, response_ids
 from forkdiv.tasks.base import Task
 from forkdiv.tasks.graph_branching import GraphBranchingConfig
@@ -51,11 +51,11 @@ def texts(*problems: Sequence[str]) -> list[Example]:
 
 
 @pytest.mark.parametrize(("shown", "share"), [(1, 0.5), (2, 1.0)])
-def test_exact_forks_are_those_the_data_was_built_with(shown: int, share: float) -> None:
+def test_exact_forks_are_those_of_the_generated_data(shown: int, share: float) -> None:
     task = graph_task(valid=2)
     examples = graph_data(task, examples=40, branch_coverage=shown, fork_density=0.25)
     found = exact_sites(task, examples)
-    assert found.read == set(range(40))
+    assert found.rows_read == set(range(40))
     per_row = Counter(site.row for site in found.sites)
     assert [per_row[row] for row in range(40)] == [one.forks for one in examples]
     unsigned = Counter(site.row for site in found.sites if not site.signed)
@@ -68,7 +68,7 @@ def test_exact_forks_are_those_the_data_was_built_with(shown: int, share: float)
         assert site.coverage == share and site.under_covered == (share < 1)
 
 
-def test_responses_that_meet_at_a_fork_share_its_id_and_no_others_do() -> None:
+def test_only_responses_with_the_same_prefix_share_a_fork_id() -> None:
     task = graph_task(valid=2, forks=2, names=40)
     examples = graph_data(task, examples=20, branch_coverage=2)
     sites = exact_sites(task, examples).sites
@@ -81,16 +81,16 @@ def test_responses_that_meet_at_a_fork_share_its_id_and_no_others_do() -> None:
     }
 
 
-def test_a_reverse_response_meets_no_fork_and_counts_at_none() -> None:
+def test_a_reverse_response_has_no_forks() -> None:
     task = graph_task()
     examples = graph_data(task, examples=20, direction=0.5)
     found = exact_sites(task, examples)
-    assert found.read == set(range(20))
+    assert found.rows_read == set(range(20))
     assert {examples[site.row].mode for site in found.sites} == {"forward"}
     assert all(site.coverage is None and not site.under_covered for site in found.sites)
 
 
-def test_a_response_that_goes_astray_is_seen_to_take_a_wrong_branch() -> None:
+def test_a_wrong_branch_is_recorded_and_covers_nothing() -> None:
     task = graph_task(valid=2)
     example = graph_data(task, examples=1)[0]
     site = exact_sites(task, [example]).sites[0]
@@ -103,7 +103,7 @@ def test_a_response_that_goes_astray_is_seen_to_take_a_wrong_branch() -> None:
     assert both[1].coverage == 0.5  # a wrong branch covers nothing
 
 
-def test_a_name_that_begins_like_another_is_told_apart() -> None:
+def test_names_with_a_common_prefix_are_distinguished() -> None:
     facts = {
         "start": "a",
         "target": "z",
@@ -114,7 +114,7 @@ def test_a_name_that_begins_like_another_is_told_apart() -> None:
     example = Example("p", "?", "a m1 z", "", "forward", 1, 1, json.dumps(facts))
     (site,) = exact_sites(task, [example]).sites
     assert (site.taken, site.branches) == ("m1", ("m", "m1"))
-    assert site.departures == {2, 3}  # after the m it is decided a second time
+    assert site.deciding_offsets == {2, 3}  # after the m it is decided a second time
 
 
 def test_facts_of_another_task_are_refused() -> None:
@@ -143,7 +143,7 @@ def test_the_tree_finds_exactly_the_forks_at_which_two_arms_are_shown(shown: int
         assert site.coverage is None and site.valid is None
 
 
-def test_responses_in_plain_language_part_where_a_reader_would_say() -> None:
+def test_plain_responses_diverge_at_words() -> None:
     examples = texts(
         [
             "Add the tens first.\nThen the ones.",
@@ -156,7 +156,7 @@ def test_responses_in_plain_language_part_where_a_reader_would_say() -> None:
         ["No.", "No. Never."],
     )
     found = tree_sites(examples)
-    assert found.read == {0, 1, 2, 3, 6, 7, 8, 9}  # two equal answers tell nothing
+    assert found.rows_read == {0, 1, 2, 3, 6, 7, 8, 9}  # two equal answers tell nothing
     assert [(site.row, site.at, site.taken, dict(site.shown)) for site in found.sites] == [
         (0, 0, "Add", {"Add": 3, "Count": 1}),
         (0, 8, "tens", {"ones": 1, "tens": 2}),
@@ -190,7 +190,7 @@ corpora = st.lists(st.lists(responses(), min_size=1, max_size=4), min_size=1, ma
 
 @given(corpora)
 @settings(max_examples=150, deadline=None)
-def test_every_place_where_words_part_is_a_site_and_no_other_is(problems: list[list[str]]) -> None:
+def test_sites_are_exactly_the_positions_at_which_words_diverge(problems: list[list[str]]) -> None:
     examples = texts(*problems)
     expected = {}
     for row, one in enumerate(examples):
@@ -232,7 +232,7 @@ def test_the_order_of_the_examples_does_not_matter(
 
 
 @cache
-def base_reading(min_entropy: float | None = 0.5) -> tuple[list[Example], ModelFound]:
+def base_reading(min_entropy: float | None = 0.5) -> tuple[list[Example], ModelSiteSet]:
     examples = graph_data(graph_task(), examples=200, fork_density=0.5)
     return examples, model_sites(BASE, examples, RAW, AuditConfig(min_entropy=min_entropy))
 
@@ -264,7 +264,9 @@ def test_entropies_are_those_of_the_saved_files_one_position_at_a_time() -> None
         asked = [[*head, *tail[:at]] for at in range(len(tail) + 1)]
         log = np.stack(next_token_logprobs(BASE, asked))
         expected = -(np.exp(log) * log).sum(-1)
-        assert found.positions.entropy[found.positions.of(row)] == pytest.approx(expected, abs=1e-5)
+        assert found.positions.entropy[found.positions.slice_of(row)] == pytest.approx(
+            expected, abs=1e-5
+        )
 
 
 def test_a_quantile_flags_its_share_of_all_positions_end_tokens_included() -> None:
@@ -301,7 +303,7 @@ def language(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return language_model(tmp_path_factory.mktemp("language"))
 
 
-def test_tokens_keep_their_place_in_any_text(language: Path) -> None:
+def test_token_offsets_are_right_in_any_text(language: Path) -> None:
     from forkdiv.models.loading import load_tokenizer
 
     examples = texts(
@@ -322,7 +324,7 @@ def test_tokens_keep_their_place_in_any_text(language: Path) -> None:
     assert all(site.taken == END for site in ends)
 
 
-def test_the_model_way_counts_what_the_data_shows_after_the_same_tokens(language: Path) -> None:
+def test_the_model_way_counts_branches_after_the_same_tokens(language: Path) -> None:
     examples = texts(["Add the tens", "Add the ones", "Add the"], ["Add the first"])
     config = AuditConfig(min_entropy=0.0, min_probability=0.001)
     found = model_sites(language, examples, RAW, config)
@@ -337,20 +339,20 @@ def test_the_model_way_counts_what_the_data_shows_after_the_same_tokens(language
     assert site.coverage == 1 - len(site.missing) / len(site.branches)
 
 
-def test_examples_longer_than_the_context_are_left_out_and_counted(language: Path) -> None:
+def test_examples_longer_than_the_context_are_skipped_and_counted(language: Path) -> None:
     long = "tens " * 600
     found = model_sites(language, texts(["Add", long], [long]), RAW, AuditConfig())
-    assert found.read == {0} and found.too_long == 2
+    assert found.rows_read == {0} and found.too_long == 2
     assert {site.row for site in found.sites} <= {0}
     with pytest.raises(UserError, match=r"no example fits the context.*allowed: up to 512"):
         model_sites(language, texts([long]), RAW, AuditConfig())
 
 
 def test_a_model_that_cannot_read_the_data_is_refused(tmp_path: Path, language: Path) -> None:
-    with pytest.raises(UserError, match=r"does not know the words of the data.*unknown of"):
+    with pytest.raises(UserError, match=r"does not cover the data.*unknown of"):
         model_sites(BASE, texts(["Quite, another: language"]), RAW, AuditConfig())
-    with pytest.raises(UserError, match="the audit's model is no checkpoint"):
+    with pytest.raises(UserError, match=r"audit\.model is not a checkpoint"):
         model_sites(tmp_path, texts(["Add"]), RAW, AuditConfig())
     empty = [Example("p", "", "Add", "", "", 0, 0, "{}")]
-    with pytest.raises(UserError, match="needs a prompt to begin from"):
+    with pytest.raises(UserError, match="a prompt is empty"):
         model_sites(language, empty, RAW, AuditConfig())

@@ -59,9 +59,9 @@ def repaired(
     config: StudyConfig, sampler: ContinuingSampler | None, folder: Path
 ) -> tuple[list[Example], dict[str, Any]]:
     progress = Progress(folder / "progress.jsonl")
-    kept, tally = repair(config, build(config.task), rows(config), BASE, sampler, progress)
-    assert isinstance(tally, SynthesisReport)
-    return kept, tally.report()
+    kept, report = repair(config, build(config.task), rows(config), BASE, sampler, progress)
+    assert isinstance(report, SynthesisReport)
+    return kept, report.as_json()
 
 
 def covered(examples: Iterable[Example]) -> tuple[int, int]:
@@ -105,7 +105,7 @@ def assert_sound(config: StudyConfig, before: Sequence[Example], after: Sequence
 
 
 @pytest.mark.parametrize(("overrides", "no_room"), [(TWO, 0), (THREE, 0), (ROW, 2)], ids=str)
-def test_listed_solutions_cover_every_fork_within_as_many_examples(
+def test_listed_solutions_cover_every_fork_with_the_same_number_of_examples(
     overrides: tuple[str, ...], no_room: int
 ) -> None:
     before, after, report = enumerated(*overrides)
@@ -139,7 +139,7 @@ def test_with_a_larger_budget_nothing_is_dropped_and_every_fork_is_covered(
     st.integers(0, 3),
     st.sampled_from([0.0, 0.5, 1.0]),
 )
-def test_there_are_never_more_examples_than_the_budget_and_the_report_counts_right(
+def test_the_budget_is_never_exceeded_and_the_report_is_right(
     overrides: tuple[str, ...], budget: int, seed: int, direction: float
 ) -> None:
     knobs = (f"synthesis.budget={budget}", f"synthesis.seed={seed}")
@@ -158,28 +158,28 @@ def test_there_are_never_more_examples_than_the_budget_and_the_report_counts_rig
 
 
 @pytest.mark.parametrize("overrides", [TWO, ROW], ids=str)
-def test_data_that_shows_every_branch_stays_as_it_is(overrides: tuple[str, ...]) -> None:
+def test_data_with_every_branch_is_unchanged(overrides: tuple[str, ...]) -> None:
     before, after, report = enumerated(*overrides, "dataset.branch_coverage=2")
     assert before == after
     assert report["share_covered_before"] == report["share_covered_after"] == 1
     assert report["examples_added"] == 0
 
 
-def test_data_that_meets_no_fork_stays_as_it_is_and_has_no_share() -> None:
+def test_data_without_forks_is_unchanged_and_has_no_share() -> None:
     before, after, report = enumerated(*TWO, "dataset.direction=0.0")
     assert before == after
     assert (report["forks_before"], report["share_covered_before"]) == (0, None)
     assert (report["forks_after"], report["share_covered_after"]) == (0, None)
 
 
-def test_problems_told_in_reverse_keep_their_place_among_those_that_are_repaired() -> None:
+def test_reversed_responses_are_kept_by_the_repair() -> None:
     before, after, _ = enumerated(*TWO, "dataset.direction=0.5", "synthesis.budget=1000")
     assert {row for row in after if row.mode == "reverse"} == {
         row for row in before if row.mode == "reverse"
     }
 
 
-def test_what_is_left_out_for_others_follows_from_the_seed() -> None:
+def test_dropped_problems_depend_on_the_seed() -> None:
     _, first, _ = enumerated(*TWO)
     _, again, _ = enumerated(*TWO)
     _, other, _ = enumerated(*TWO, "synthesis.seed=1")
@@ -199,7 +199,7 @@ def sampled(
 
 
 @pytest.mark.parametrize("overrides", SETTINGS, ids=str)
-def test_samples_that_are_right_and_new_are_added_and_no_others(
+def test_only_correct_samples_with_new_branches_are_added(
     overrides: tuple[str, ...], tmp_path: Path
 ) -> None:
     config = study("samples", *overrides)
@@ -226,7 +226,7 @@ def test_samples_that_are_right_and_new_are_added_and_no_others(
             ), "each shows a branch that no response before it shows"
 
 
-def test_requests_go_on_from_where_the_response_has_to_choose(tmp_path: Path) -> None:
+def test_requests_continue_from_the_fork(tmp_path: Path) -> None:
     _, _, sampler = sampled(tmp_path, *ROW, "synthesis.samples=3", "synthesis.temperature=0.7")
     before = {row.problem_id: row for row in rows(study("samples", *ROW))}
     assert len(sampler.asked) == 2 * len(before)
@@ -240,13 +240,13 @@ def test_requests_go_on_from_where_the_response_has_to_choose(tmp_path: Path) ->
     assert [one.temperature for one in sampler.decoders] == [0.7]
 
 
-def test_samples_are_kept_within_as_many_examples(tmp_path: Path) -> None:
+def test_sampled_repairs_keep_the_number_of_examples(tmp_path: Path) -> None:
     after, report, _ = sampled(tmp_path, *TWO, chance=1.0)
     assert len(after) == 40 == report["budget"] == report["examples_after"]
     assert report["problems_after"] == 20 and report["share_covered_after"] == 1
 
 
-def test_samples_that_are_never_right_change_nothing(tmp_path: Path) -> None:
+def test_wrong_samples_change_nothing(tmp_path: Path) -> None:
     after, report, _ = sampled(tmp_path, *TWO, chance=0.0)
     assert after == rows(study("samples", *TWO))
     assert (report["samples_accepted"], report["examples_added"]) == (0, 0)
@@ -260,18 +260,18 @@ def test_the_order_in_which_answers_come_changes_nothing(tmp_path: Path) -> None
     assert first == again == mixed
 
 
-def test_complete_data_asks_the_sampler_for_nothing(tmp_path: Path) -> None:
+def test_complete_data_draws_no_samples(tmp_path: Path) -> None:
     _, report, sampler = sampled(tmp_path, *TWO, "dataset.branch_coverage=2")
     assert (sampler.asked, report["samples_drawn"]) == ([], 0)
 
 
-def test_a_request_that_failed_for_good_is_no_wrong_answer(tmp_path: Path) -> None:
+def test_a_failed_request_ends_the_repair(tmp_path: Path) -> None:
     unlucky = rows(study("samples", *TWO))[7].problem_id
-    with pytest.raises(InvalidResult, match="could not draw its samples: the replica is gone"):
+    with pytest.raises(InvalidResult, match="sampling for synthesis failed: the replica is gone"):
         sampled(tmp_path, *TWO, fails=lambda request: request.problem.id == unlucky)
 
 
-def test_an_answer_of_fewer_samples_than_asked_is_refused(tmp_path: Path) -> None:
+def test_an_answer_with_too_few_samples_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidResult):
         sampled(tmp_path, *TWO, short=1)
 
@@ -293,14 +293,14 @@ grader_process._serve_verdicts()
 """
 
 
-def test_a_sample_without_a_verdict_is_no_wrong_answer(
+def test_a_sample_without_a_verdict_ends_the_repair(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = tmp_path / "raising.py"
     script.write_text(RAISING)
     # the command is Grader's default argument: what synthesis starts
     monkeypatch.setattr(Grader.__init__, "__defaults__", (30.0, (sys.executable, str(script))))
-    with pytest.raises(InvalidResult, match="could not verify a sample: ZeroDivisionError"):
+    with pytest.raises(InvalidResult, match=r"grader failed on a sample .*: ZeroDivisionError"):
         sampled(tmp_path, *TWO)
 
 
@@ -313,13 +313,13 @@ def obtained(store: Store, config: StudyConfig, sampler: ContinuingSampler | Non
     return data, synthesis.obtain(store, config, build(config.task), data, BASE, sampler, progress)
 
 
-def test_without_synthesis_the_data_is_the_data(tmp_path: Path) -> None:
+def test_without_synthesis_the_data_is_unchanged(tmp_path: Path) -> None:
     data, same = obtained(Store(tmp_path), study("none", *TWO))
     assert same == data
 
 
 @pytest.mark.parametrize("way", ["enumerator", "samples"])
-def test_repaired_data_is_published_once_with_a_card_that_says_what_became_of_it(
+def test_repaired_data_is_published_once_with_a_report_in_its_card(
     tmp_path: Path, way: str
 ) -> None:
     store, config = Store(tmp_path), study(way, *TWO)
@@ -337,7 +337,7 @@ def test_repaired_data_is_published_once_with_a_card_that_says_what_became_of_it
     assert len(sampler.asked) == asked, "nothing is drawn again"
 
 
-def test_what_failed_is_not_published(tmp_path: Path) -> None:
+def test_a_failed_repair_is_not_published(tmp_path: Path) -> None:
     store, config = Store(tmp_path), study("samples", *TWO)
     with pytest.raises(InvalidResult):
         obtained(store, config, ContinuingSampler(config.task, fails=lambda request: True))
@@ -359,7 +359,9 @@ def test_what_failed_is_not_published(tmp_path: Path) -> None:
         ("sft.epochs=9", set()),
     ],
 )
-def test_what_decides_a_repair_is_its_identity(override: str, ways: set[str]) -> None:
+def test_settings_that_decide_a_repair_are_part_of_its_identity(
+    override: str, ways: set[str]
+) -> None:
     for way in ("enumerator", "samples"):
         plain = synthesis.identity(study(way, *TWO), "data", "base").fingerprint
         other = synthesis.identity(study(way, *TWO, override), "data", "base").fingerprint

@@ -73,7 +73,7 @@ def training_examples(study: StudyConfig) -> list[Example]:
 
 def repaired(study: StudyConfig, root: Path, *more: str) -> tuple[list[Example], GoesOn, str]:
     sampler = GoesOn()
-    kept, tally = repair(
+    kept, report = repair(
         study,
         build(study.task),
         training_examples(study),
@@ -81,10 +81,10 @@ def repaired(study: StudyConfig, root: Path, *more: str) -> tuple[list[Example],
         sampler,
         Progress(root / "progress.jsonl"),
     )
-    return kept, sampler, tally.sentence()
+    return kept, sampler, report.sentence()
 
 
-def test_samples_are_drawn_where_the_base_is_unsure_and_the_right_new_ones_kept(
+def test_samples_are_drawn_at_forks_of_high_entropy_and_correct_new_ones_kept(
     study: StudyConfig, tmp_path: Path
 ) -> None:
     before = training_examples(study)
@@ -118,7 +118,7 @@ def test_a_grader_that_raises_ends_the_repair(study: StudyConfig, tmp_path: Path
     task = study.task.model_copy(update={"grader": "tests.forks.test_synthesis_own:raises"})
     rows = training_examples(study)
     broken = study.model_copy(update={"task": task})
-    with pytest.raises(InvalidResult, match="could not verify"):
+    with pytest.raises(InvalidResult, match="the grader failed"):
         repair(
             broken,
             build(task),

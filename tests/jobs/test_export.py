@@ -16,7 +16,7 @@ from forkdiv.core.progress import Progress
 from forkdiv.core.records import Problem
 from forkdiv.core.results import CellName
 from forkdiv.core.store import Store
-from forkdiv.coverage.cells import Findings, cells
+from forkdiv.coverage.cells import CellInputs, cells
 from forkdiv.lm_eval.measuring import measure
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample import sample_sets
@@ -62,7 +62,7 @@ def draw(study: StudyConfig, model: Model) -> dict[str, Any]:
     samples = sample_sets.obtain(store, evaluation, model.checkpoint, sampler, progress)
     counts = verdicts.obtain(store, evaluation.task, evaluation.problems, config.samples, samples)
     name = CellName(axes={}, tuned=True, temperature=1.0, seed=0)
-    return cells(name, Findings(counts), config)[-1].as_json()
+    return cells(name, CellInputs(counts), config)[-1].as_json()
 
 
 Drawn = tuple[Path, dict[str, dict[str, Any]]]

@@ -35,9 +35,9 @@ from forkdiv.coverage.stats import pass_at_k
 from forkdiv.lm_eval import measuring
 from forkdiv.lm_eval.counting import count
 from forkdiv.lm_eval.files import find
-from forkdiv.lm_eval.judge import OWN, Judge
+from forkdiv.lm_eval.judge import FORKDIV_VERDICTS, Judge
 from forkdiv.lm_eval.lines import read
-from forkdiv.lm_eval.reading import Samples, take_in
+from forkdiv.lm_eval.reading import Samples, read_samples
 from forkdiv.lm_eval.run import Run
 from forkdiv.lm_eval.writing import write
 from forkdiv.score import verdicts
@@ -86,7 +86,7 @@ def written(path: Path, rows: Iterable[Any]) -> Path:
 
 
 def samples_in(*paths: Path, columns: ColumnsConfig | None = None) -> Samples:
-    return take_in(find(paths), columns or ColumnsConfig())
+    return read_samples(find(paths), columns or ColumnsConfig())
 
 
 def measure(study: StudyConfig, samples: Sequence[Path], base: Sequence[Path]) -> dict[str, Any]:
@@ -99,11 +99,11 @@ def values(done: dict[str, Any], part: str = "cells", subset: str = "all") -> di
     return {k: band["value"] for k, band in cell["pass_at"].items()}
 
 
-# --- what the real tool wrote ---
+# --- files written by lm_eval ---
 
 
 @pytest.mark.parametrize("model", ["base", "tuned"])
-def test_samples_of_the_real_tool_are_counted_as_by_hand(model: str) -> None:
+def test_samples_written_by_lm_eval_are_counted_as_by_hand(model: str) -> None:
     rows = [json.loads(text) for text in real(model, "graphs").read_text().splitlines()]
     correct = [sum(one == row["target"] for one in row["resps"][0]) for row in rows]
     assert 0 < sum(correct) < 64 and len(rows) == 8
@@ -134,29 +134,29 @@ def test_lines_under_several_filters_are_one_problem() -> None:
     assert "the grader agrees with exact_match,first on 2 of 2 documents" in done["notes"]
 
 
-def test_a_metric_that_judges_every_sample_is_believed() -> None:
+def test_a_metric_with_a_verdict_on_every_sample_decides() -> None:
     done = measure(study(), [real("tuned", "graphs_each")], [])
     rows = [json.loads(text) for text in real("tuned", "graphs_each").read_text().splitlines()]
     assert values(done)["1"] == pytest.approx(np.mean([row["right"] for row in rows]))
     assert done["settings"]["grader"] == "right,all"
 
 
-def test_the_metric_of_documents_that_were_sampled_once_is_believed() -> None:
+def test_the_metric_decides_for_documents_with_one_sample() -> None:
     done = measure(study(), [real("tuned", "graphs_once")], [])
     assert values(done) == {"1": 0.5}
     assert done["settings"]["grader"] == "exact_match,none"
 
 
-def test_samples_that_were_drawn_greedily_are_said_to_be_equal() -> None:
+def test_a_note_reports_that_greedy_samples_are_equal() -> None:
     done = measure(study(), [real("tuned", "graphs_greedy")], [])
-    assert any("sampled greedily" in note for note in done["notes"])
+    assert any("greedy decoding" in note for note in done["notes"])
     assert {cell["temperature"] for cell in done["cells"]} == {0.0}
     assert not any(
-        "greedily" in note for note in measure(study(), [real("tuned", "graphs")], [])["notes"]
+        "greedy" in note for note in measure(study(), [real("tuned", "graphs")], [])["notes"]
     )
 
 
-def test_answers_behind_a_mark_are_read_from_the_key_that_holds_them() -> None:
+def test_answers_after_a_hash_mark_are_read_from_the_named_key() -> None:
     path = real("tuned", "graphs_hash")
     with pytest.raises(UserError, match=r"hash cannot read the reference on line 1 .*columns"):
         measure(study(), [path], [])
@@ -164,12 +164,14 @@ def test_answers_behind_a_mark_are_read_from_the_key_that_holds_them() -> None:
     by_hand = np.mean([one == row["doc"]["answer"] for row in rows for one in row["resps"][0]])
     done = measure(file_study("task.columns.answer=answer"), [path], [])
     assert values(done)["1"] == pytest.approx(by_hand)
-    said = "the tool's own means, of what its filters left: exact_match,flexible 0.500"
+    said = "means computed by lm_eval, after its filters: exact_match,flexible 0.500"
     assert any(said in note and "exact_match,strict 0.000" in note for note in done["notes"])
 
 
 def test_likelihoods_of_choices_are_refused() -> None:
-    with pytest.raises(UserError, match=r"line 1 of .*likelihoods of given choices, not samples"):
+    with pytest.raises(
+        UserError, match=r"line 1 of .*log-likelihoods of answer choices, not samples"
+    ):
         samples_in(real("tuned", "graphs_choices"))
 
 
@@ -203,7 +205,7 @@ def test_without_samples_nothing_is_measured(tmp_path: Path) -> None:
 # --- which files ---
 
 
-def test_of_a_folder_the_newest_file_of_every_task_is_read(tmp_path: Path) -> None:
+def test_the_newest_file_of_every_task_in_a_folder_is_read(tmp_path: Path) -> None:
     for task, date in (("a_b", "2026-01-02"), ("a_b", "2026-01-10"), ("c", "2025-03-01")):
         written(tmp_path / f"samples_{task}_{date}T00-00-00.1.jsonl", [line(0, ["yes"])])
     (tmp_path / "results_2026-01-10T00-00-00.1.json").write_text("{}")
@@ -225,20 +227,20 @@ def test_the_output_folder_of_one_model_is_found_inside(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "wrong"),
     [
-        ("results_2026-01-10T00-00-00.1.json", "a results file holds no samples"),
-        ("nowhere.jsonl", "there are no samples"),
-        ("empty", "a folder holds no samples"),
+        ("results_2026-01-10T00-00-00.1.json", "a results file contains no samples"),
+        ("nowhere.jsonl", "the samples path does not exist"),
+        ("empty", "a folder contains no samples"),
     ],
 )
-def test_a_path_that_leads_to_no_samples_is_refused(tmp_path: Path, name: str, wrong: str) -> None:
+def test_a_path_without_samples_is_refused(tmp_path: Path, name: str, wrong: str) -> None:
     (tmp_path / "results_2026-01-10T00-00-00.1.json").write_text("{}")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=wrong):
         find([tmp_path / name])
 
 
-def test_a_file_that_is_named_twice_is_refused() -> None:
-    with pytest.raises(UserError, match="named twice"):
+def test_a_file_listed_twice_is_refused() -> None:
+    with pytest.raises(UserError, match="listed twice"):
         find([real("base", "graphs"), real("base", "graphs")])
 
 
@@ -253,10 +255,10 @@ def test_tasks_of_one_folder_are_subsets_of_the_problems(tmp_path: Path) -> None
     assert values(done)["1"] == pytest.approx(0.625)
 
 
-# --- what makes a problem, and how many samples it has ---
+# --- problems and their number of samples ---
 
 
-def test_runs_of_one_task_are_put_together(tmp_path: Path) -> None:
+def test_runs_of_one_task_are_combined(tmp_path: Path) -> None:
     first = written(tmp_path / "a.jsonl", [line(0, ["yes", "no"]), line(1, ["no", "no"])])
     second = written(tmp_path / "b.jsonl", [line(1, ["no", "yes"]), line(0, ["no", "no"])])
     done = measure(study(), [first, second], [])
@@ -264,14 +266,14 @@ def test_runs_of_one_task_are_put_together(tmp_path: Path) -> None:
     assert values(done) == pytest.approx({"1": 0.25, "2": 0.5, "4": 1.0})
 
 
-def test_a_run_that_was_repeated_with_its_seed_is_no_more_samples(tmp_path: Path) -> None:
+def test_a_run_repeated_with_the_same_seed_is_refused(tmp_path: Path) -> None:
     rows = [line(0, ["yes", "no"]), line(1, ["no", "no"])]
     paths = [written(tmp_path / name, rows) for name in ("a.jsonl", "b.jsonl")]
     with pytest.raises(UserError, match=r"a\.jsonl and .*b\.jsonl.*--seed"):
         samples_in(*paths)
 
 
-def test_files_of_other_decoders_are_not_put_together(tmp_path: Path) -> None:
+def test_files_of_different_decoders_are_not_combined(tmp_path: Path) -> None:
     hot = {"gen_args_0": {"arg_0": "Q", "arg_1": {"temperature": 1.5}}}
     first = written(tmp_path / "a.jsonl", [line(0, ["yes", "no"])])
     second = written(tmp_path / "b.jsonl", [line(0, ["no", "no"], arguments=hot)])
@@ -279,14 +281,14 @@ def test_files_of_other_decoders_are_not_put_together(tmp_path: Path) -> None:
         samples_in(first, second)
 
 
-def test_documents_of_which_some_are_equal_are_problems_of_their_own(tmp_path: Path) -> None:
+def test_equal_documents_of_one_file_are_separate_problems(tmp_path: Path) -> None:
     docs = [{"question": text} for text in ("a", "b", "a")]
     rows = [line(at, ["yes", "no"], doc=doc) for at, doc in enumerate(docs)]
     samples = samples_in(written(tmp_path / "a.jsonl", rows))
     assert (len(samples.problems), samples.n) == (3, 2)
 
 
-def test_problems_bear_the_names_of_their_documents_where_each_has_one(tmp_path: Path) -> None:
+def test_problems_have_the_ids_of_their_documents_if_each_has_one(tmp_path: Path) -> None:
     rows = [line(at, ["yes"], doc={"id": f"p{at}", "level": f"L{at % 2}"}) for at in range(4)]
     path = written(tmp_path / "a.jsonl", rows)
     samples = samples_in(path, columns=ColumnsConfig(subset="level"))
@@ -317,7 +319,7 @@ def test_files_of_earlier_releases_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
-def test_only_the_first_samples_are_counted_where_fewer_are_asked_for(
+def test_only_the_first_samples_are_counted_if_eval_samples_is_lower(
     tmp_path: Path, number: int
 ) -> None:
     path = written(tmp_path / "a.jsonl", [line(0, ["yes", "no", "no"])])
@@ -331,25 +333,25 @@ GOOD = line(0, ["yes", "no"])
 
 BAD_LINES: dict[str, tuple[list[Any], str]] = {
     "not JSON": ([GOOD, '{"doc_id": 1, "resps'], r"line 2 of .* is not JSON"),
-    "no object": ([GOOD, "[1]"], "line 2 of .* is no object"),
+    "no object": ([GOOD, "[1]"], "line 2 of .* is not a JSON object"),
     "no resps": ([line(0, ["yes"], resps=None)], "line 1 of .* lacks 'resps'"),
     "no target": ([GOOD, line(1, ["a", "b"], target=None)], "line 2 of .* lacks 'target'"),
     "neither": ([{"doc_id": 3}], "lacks 'target' and 'resps'"),
     "a name for a number": ([{**GOOD, "doc_id": "x"}], "line 1 of .*`doc_id`"),
-    "several references": ([line(0, ["yes"], target=["a"])], "target that is no text"),
+    "several references": ([line(0, ["yes"], target=["a"])], "target that is not text"),
     "no answer came": ([line(0, ["yes"], resps=[["a", None]])], "response 2 is 'None'"),
     "no response": ([line(0, [])], "no response"),
-    "no list": ([line(0, ["yes"], resps="yes")], "`resps` of another form"),
+    "no list": ([line(0, ["yes"], resps="yes")], "`resps` that is not a list of lists"),
     "choices": ([line(0, ["yes"], resps=[["a"], ["b"]])], "likelihoods"),
     "nothing": ([], "is empty"),
-    "twice": ([GOOD, GOOD], r"document 0 is there twice: got line 1 of .* and line 2 of"),
+    "twice": ([GOOD, GOOD], r"document 0 occurs twice: got line 1 of .* and line 2 of"),
     "other responses": (
         [GOOD, line(0, ["no", "no"], filter="last")],
-        r"do not hold the same responses: got line 1 .* line 2",
+        r"have different responses: got line 1 .* line 2",
     ),
     "cut short": (
         [GOOD, line(1, ["a", "b"]), line(0, ["yes", "no"], filter="last")],
-        r"document 1 lacks a filter .* line 2 of .* without last",
+        r"document 1 has no line for a filter .* line 2 of .* without last",
     ),
     "other numbers": (
         [GOOD, line(1, ["yes", "no"]), line(2, ["yes"])],
@@ -357,17 +359,15 @@ BAD_LINES: dict[str, tuple[list[Any], str]] = {
     ),
     "the name of all": (
         [line(0, ["yes"], doc={"subset": "all"})],
-        "line 1 of .* is of the subset 'all'",
+        "line 1 of .* has the reserved subset name 'all'",
     ),
     "no verdict for each": ([line(0, ["a", "b"], verdicts=[{}])], "got 1 for 2 responses"),
-    "a verdict of no kind": ([line(0, ["a"], verdicts=[{"outcome": "fine"}])], "another form"),
+    "a verdict of no kind": ([line(0, ["a"], verdicts=[{"outcome": "fine"}])], "malformed verdict"),
 }
 
 
 @pytest.mark.parametrize("case", BAD_LINES)
-def test_a_file_that_leaves_its_samples_in_doubt_is_refused_by_its_line(
-    tmp_path: Path, case: str
-) -> None:
+def test_a_malformed_file_is_refused_with_its_line(tmp_path: Path, case: str) -> None:
     rows, wrong = BAD_LINES[case]
     with pytest.raises(UserError, match=wrong) as refused:
         samples_in(written(tmp_path / "a.jsonl", rows))
@@ -380,9 +380,9 @@ def test_a_file_that_leaves_its_samples_in_doubt_is_refused_by_its_line(
     [
         ([GOOD, '{"doc_id": 1, "resps'], None, "line 2 of"),
         ([], None, "samples file is empty"),
-        ([GOOD, GOOD], None, "document 0 is there twice"),
-        ([GOOD, line(1, ["a", "b"])], [GOOD], "1 in one only: line 2 of"),
-        (None, None, "folder holds no samples"),
+        ([GOOD, GOOD], None, "document 0 occurs twice"),
+        ([GOOD, line(1, ["a", "b"])], [GOOD], "1 not in both: line 2 of"),
+        (None, None, "folder contains no samples"),
     ],
 )
 def test_the_command_refuses_bad_files_in_one_line(
@@ -407,9 +407,7 @@ JSON = st.recursive(
     deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(changes=st.dictionaries(st.sampled_from([*GOOD, "verdicts", "exact_match"]), JSON))
-def test_whatever_a_line_holds_it_is_read_or_refused(
-    tmp_path: Path, changes: dict[str, Any]
-) -> None:
+def test_any_line_is_read_or_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
     path = written(tmp_path / "a.jsonl", [{**GOOD, **changes}])
     try:
         (found,) = read(path)
@@ -434,16 +432,16 @@ def test_any_bytes_are_refused_and_never_crash(tmp_path: Path, data: bytes) -> N
 
 
 @pytest.mark.parametrize("setting", ["eval.samples=3", "eval.k=[1,3]"])
-def test_more_than_there_are_samples_is_refused(tmp_path: Path, setting: str) -> None:
+def test_more_samples_than_the_files_have_are_refused(tmp_path: Path, setting: str) -> None:
     path = written(tmp_path / "a.jsonl", [GOOD])
-    with pytest.raises(UserError, match=r"more than there are samples.*got 3, with 2 in"):
+    with pytest.raises(UserError, match=r"exceeds the number of samples.*got 3, with 2 samples in"):
         measure(study(setting), [path], [])
 
 
 # --- base and tuned ---
 
 
-def test_the_base_is_matched_problem_by_problem_whatever_its_order(tmp_path: Path) -> None:
+def test_the_base_is_matched_by_problem_in_any_order(tmp_path: Path) -> None:
     tuned = written(tmp_path / "t.jsonl", [line(0, ["yes", "yes"]), line(1, ["no", "no"])])
     rows = [line(0, ["no", "no"]), line(1, ["yes", "yes"])]
     swapped = [{**rows[1], "doc_id": 0}, {**rows[0], "doc_id": 1}]
@@ -457,10 +455,10 @@ def test_the_base_is_matched_problem_by_problem_whatever_its_order(tmp_path: Pat
 
 
 BAD_BASES: dict[str, tuple[list[Any], str]] = {
-    "fewer": ([GOOD], r"same problems: got 1 in one only: line 2 of .*t\.jsonl"),
+    "fewer": ([GOOD], r"different problems: got 1 not in both: line 2 of .*t\.jsonl"),
     "more": (
         [GOOD, line(1, ["a", "b"]), line(7, ["a", "b"])],
-        r"1 in one only: line 3 of .*b\.jsonl",
+        r"1 not in both: line 3 of .*b\.jsonl",
     ),
     "others": (
         [line(at, ["yes"], doc={"other": at}) for at in range(2)],
@@ -468,13 +466,13 @@ BAD_BASES: dict[str, tuple[list[Any], str]] = {
     ),
     "another reference": (
         [GOOD, line(1, ["a", "b"], target="maybe")],
-        r"another reference .*'yes' \(line 2 of .*t\.jsonl\), 'maybe' \(line 2 of .*b\.jsonl\)",
+        r"different references .*'yes' \(line 2 of .*t\.jsonl\), 'maybe' \(line 2 of .*b\.jsonl\)",
     ),
 }
 
 
 @pytest.mark.parametrize("case", BAD_BASES)
-def test_a_base_of_other_problems_is_refused(tmp_path: Path, case: str) -> None:
+def test_a_base_with_different_problems_is_refused(tmp_path: Path, case: str) -> None:
     rows, wrong = BAD_BASES[case]
     tuned = written(tmp_path / "t.jsonl", [GOOD, line(1, ["yes", "no"])])
     with pytest.raises(UserError, match=wrong):
@@ -493,26 +491,30 @@ def test_every_setting_of_the_decoder_that_shapes_samples_is_compared(
         for at in (1, 2)
     ]
     notes = " | ".join(measure(study(), paths[:1], paths[1:])["notes"])
-    assert f"not sampled alike: {{'{name}': 1}} for tuned, {{'{name}': 2}} for base" in notes
+    assert (
+        f"sampled with different decoders: {{'{name}': 1}} for tuned, {{'{name}': 2}} for base"
+        in notes
+    )
 
 
-def test_what_makes_a_comparison_less_than_it_seems_is_said(tmp_path: Path) -> None:
+def test_notes_warn_of_differences_between_base_and_tuned(tmp_path: Path) -> None:
     hot = {"gen_args_0": {"arg_0": "another prompt", "arg_1": {"temperature": 1.5}}}
     tuned = written(tmp_path / "t.jsonl", [line(0, ["yes", "no", "no"])])
     base = written(tmp_path / "b.jsonl", [line(0, ["yes", "no"], arguments=hot)])
     said = " | ".join(measure(study(), [tuned], [base])["notes"])
     assert (
-        "not sampled alike: {'temperature': 0.5} for tuned, {'temperature': 1.5} for base" in said
+        "sampled with different decoders: {'temperature': 0.5} for tuned, "
+        "{'temperature': 1.5} for base" in said
     )
-    assert "other prompts of 1 of 1 problems" in said
+    assert "different prompts for 1 of 1 problems" in said
     assert "the first 2 of each are compared" in said
     same = measure(
         study(), [tuned], [written(tmp_path / "c.jsonl", [line(0, ["yes", "no", "no"])])]
     )
-    assert any("are they two models?" in note for note in same["notes"])
+    assert any("two different models" in note for note in same["notes"])
 
 
-# --- who judges ---
+# --- judges ---
 
 
 @pytest.mark.parametrize(
@@ -525,7 +527,7 @@ def test_what_makes_a_comparison_less_than_it_seems_is_said(tmp_path: Path) -> N
         (["red", "blue"], "exact"),
     ],
 )
-def test_the_grader_is_guessed_by_the_references(
+def test_the_grader_is_inferred_from_the_references(
     tmp_path: Path, targets: list[str], grader: str
 ) -> None:
     rows = [line(at, [text, "?"], target=text) for at, text in enumerate(targets)]
@@ -534,7 +536,7 @@ def test_the_grader_is_guessed_by_the_references(
     assert values(done) == {"1": 0.5, "2": 1.0}
 
 
-def test_a_grader_that_was_named_goes_before_all_others(tmp_path: Path) -> None:
+def test_a_grader_in_the_settings_takes_precedence(tmp_path: Path) -> None:
     rows = [line(0, ["It is 3.", "It is 4."], target="3", metrics=["m"], m=[0, 0])]
     path = written(tmp_path / "a.jsonl", rows)
     assert values(measure(study(), [path], []))["1"] == 0.0
@@ -546,30 +548,32 @@ def test_the_answer_may_be_another_key_of_the_document(tmp_path: Path) -> None:
     path = written(tmp_path / "a.jsonl", rows)
     done = measure(file_study("task.columns.answer=gold"), [path], [])
     assert (done["settings"]["grader"], values(done)["1"]) == ("numeric", 0.5)
-    with pytest.raises(UserError, match=r"line 1 of .*names no answer: got .*golden.*gold"):
+    with pytest.raises(UserError, match=r"line 1 of .*has no answer: got .*golden.*gold"):
         measure(file_study("task.columns.answer=golden"), [path], [])
 
 
-def test_a_reference_that_the_grader_cannot_read_is_refused_by_its_line(tmp_path: Path) -> None:
+def test_a_reference_that_the_grader_cannot_read_is_refused_with_its_line(tmp_path: Path) -> None:
     rows = [line(0, ["3"], target="3"), line(1, ["4"], target="four")]
     path = written(tmp_path / "a.jsonl", rows)
     with pytest.raises(UserError, match=r"numeric cannot read the reference on line 2 .*'four'"):
         measure(file_study("task.grader=numeric"), [path], [])
 
 
-def test_a_guessed_grader_that_finds_nothing_where_the_tool_does_is_refused(tmp_path: Path) -> None:
+def test_an_inferred_grader_that_accepts_nothing_is_refused_if_a_metric_does(
+    tmp_path: Path,
+) -> None:
     kept = {"filtered_resps": [["it is yes, run", "no, run"]]}  # what is judged is not the text
     rows = [line(0, ["it is yes", "no"], metrics=["pass@1"], **{"pass@1": 0.5}, **kept)]
     path = written(tmp_path / "a.jsonl", rows)
     with pytest.raises(
-        UserError, match=r"exact .* calls no response correct, but pass@1,none does"
+        UserError, match=r"exact .* accepts no response, but the metric pass@1,none does"
     ):
         measure(study(), [path], [])
     done = measure(file_study("task.grader=exact"), [path], [])
-    assert values(done)["1"] == 0.0, "who names a grader is obeyed where nothing contradicts it"
+    assert values(done)["1"] == 0.0, "a grader in the settings is used if no metric contradicts it"
 
 
-def test_a_pattern_that_finds_answers_where_the_guessed_grader_does_not_is_heeded(
+def test_an_inferred_grader_is_refused_if_the_metric_of_any_filter_contradicts_it(
     tmp_path: Path,
 ) -> None:
     """As grade-school maths is judged: by the mark, and by the last number whatever its place."""
@@ -579,13 +583,15 @@ def test_a_pattern_that_finds_answers_where_the_guessed_grader_does_not_is_heede
         line(0, ["It is 3.", "It is 4."], **told, filter="flexible", exact_match=1.0),
     ]
     path = written(tmp_path / "a.jsonl", rows)
-    with pytest.raises(UserError, match=r"hash .* no response correct, but exact_match,flexible"):
+    with pytest.raises(
+        UserError, match=r"hash .* no response, but the metric exact_match,flexible"
+    ):
         measure(study(), [path], [])
     done = measure(file_study("task.grader=numeric"), [path], [])
     assert values(done) == {"1": 0.5, "2": 1.0}
 
 
-def test_what_the_filters_left_is_not_needed(tmp_path: Path) -> None:
+def test_the_output_of_filters_is_not_needed(tmp_path: Path) -> None:
     path = written(tmp_path / "a.jsonl", [line(0, ["yes", "no"], filtered_resps=None)])
     assert values(measure(study(), [path], [])) == {"1": 0.5, "2": 1.0}
 
@@ -597,10 +603,12 @@ def test_disagreement_with_the_tools_metric_is_counted(tmp_path: Path) -> None:
     ]
     done = measure(study(), [path := written(tmp_path / "a.jsonl", rows)], [])
     (note,) = [note for note in done["notes"] if "agrees" in note]
-    assert "on 2 of 3 documents" in note and f"the first apart is line 2 of {path}" in note
+    assert "on 2 of 3 documents" in note and f"first difference: line 2 of {path}" in note
 
 
-def test_of_several_metrics_that_judge_every_sample_one_must_be_named(tmp_path: Path) -> None:
+def test_of_several_metrics_with_verdicts_on_every_sample_one_must_be_chosen(
+    tmp_path: Path,
+) -> None:
     rows = [line(0, ["a", "b"], metrics=["m", "strict"], m=[1, 1], strict=[1, 0])]
     path = written(tmp_path / "a.jsonl", rows)
     with pytest.raises(UserError, match=r"got m,none, strict,none.*task\.grader=m,none"):
@@ -647,10 +655,10 @@ def draws(problems: Sequence[Problem]) -> list[Completion]:
     return [one for problem in reversed(problems) for one in drawn(problem)]
 
 
-def test_what_is_written_is_read_as_the_same_counts(tmp_path: Path) -> None:
+def test_written_samples_are_read_with_the_same_counts(tmp_path: Path) -> None:
     write(tmp_path, RUN, build(TASK), PROBLEMS, draws)
     samples = samples_in(tmp_path)
-    counts, _ = count(samples, Judge(OWN, ""), 4)
+    counts, _ = count(samples, Judge(FORKDIV_VERDICTS, ""), 4)
     assert counts == verdicts.count(build(TASK), PROBLEMS, draws(PROBLEMS))
     assert sum(one.truncated for one in counts) == 6 and sum(one.unparsable for one in counts) > 0
 
@@ -681,7 +689,7 @@ def test_any_responses_are_read_as_they_were_written(
 
     run = replace(RUN, n=3, ks=(1, 3))
     write(tmp_path, run, build(task), problems, completions)
-    counts, _ = count(samples_in(tmp_path), Judge(OWN, ""), 3)
+    counts, _ = count(samples_in(tmp_path), Judge(FORKDIV_VERDICTS, ""), 3)
     assert counts == verdicts.count(build(task), problems, completions(problems))
 
 
@@ -698,7 +706,7 @@ def test_results_are_the_means_over_the_problems(tmp_path: Path) -> None:
     assert results["configs"]["graphs"]["repeats"] == 4
 
 
-def test_hashes_are_those_that_the_tool_would_have_made(tmp_path: Path) -> None:
+def test_hashes_are_those_that_lm_eval_computes(tmp_path: Path) -> None:
     path = write(tmp_path, RUN, build(TASK), PROBLEMS, draws)
     (lines,) = path.parent.glob("samples_*.jsonl")
     rows = [json.loads(text) for text in lines.read_text().splitlines()]
@@ -711,7 +719,7 @@ def test_hashes_are_those_that_the_tool_would_have_made(tmp_path: Path) -> None:
     assert digest == sha256(whole.encode()).hexdigest()
 
 
-def test_writing_again_replaces_what_was_written(tmp_path: Path) -> None:
+def test_writing_again_replaces_the_files(tmp_path: Path) -> None:
     first = write(tmp_path, RUN, build(TASK), PROBLEMS, draws)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert write(tmp_path, RUN, build(TASK), PROBLEMS, draws) == first
@@ -719,7 +727,7 @@ def test_writing_again_replaces_what_was_written(tmp_path: Path) -> None:
     assert first.parent.name == "tuned_T=1"
 
 
-def test_few_responses_are_asked_for_at_a_time(
+def test_responses_are_requested_in_small_batches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
@@ -729,13 +737,13 @@ def test_few_responses_are_asked_for_at_a_time(
         return draws(some)
 
     whole = write(tmp_path / "whole", RUN, build(TASK), PROBLEMS, draws)
-    monkeypatch.setattr("forkdiv.lm_eval.writing.AT_ONCE", 8)
+    monkeypatch.setattr("forkdiv.lm_eval.writing.RESPONSES_PER_BATCH", 8)
     parts = write(tmp_path / "parts", RUN, build(TASK), PROBLEMS, counted)
     assert asked == [2, 2, 2]
     assert parts.read_text() == whole.read_text()
 
 
-def test_what_cannot_be_told_in_full_is_not_written(tmp_path: Path) -> None:
+def test_incomplete_samples_are_not_written(tmp_path: Path) -> None:
     def lacking(some: Sequence[Problem]) -> list[Completion]:
         return [one for one in draws(some) if one.sample_index != 2]
 
@@ -752,9 +760,9 @@ def test_what_cannot_be_told_in_full_is_not_written(tmp_path: Path) -> None:
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_a_decoder_of_ours_is_named_and_one_whose_samples_hang_together_is_refused() -> None:
+def test_decoder_settings_are_written_and_a_decoder_with_dependent_samples_is_refused() -> None:
     settings = replace(RUN, decoder=DecoderConfig(min_p=0.1, top_n_sigma=1.0)).settings
     assert (settings["min_p"], settings["top_n_sigma"]) == (0.1, 1.0)
     assert "min_p" not in RUN.settings
-    with pytest.raises(UserError, match="draws every sample by itself"):
+    with pytest.raises(UserError, match="draws samples independently"):
         replace(RUN, decoder=DecoderConfig(tree_samples=2))

@@ -1,4 +1,4 @@
-"""Coverage: pass@k and what follows from it. numpy and scipy only; arrays in, arrays out."""
+"""Statistics of coverage: pass@k, intervals and related estimates. Uses numpy and scipy only."""
 
 from forkdiv.coverage.stats.agreement import Agreement, agreement, agreement_of_design
 from forkdiv.coverage.stats.beta import BetaRates, beta_rates

@@ -1,4 +1,4 @@
-"""How many different solutions a model finds: rarefaction, and entropy of branch shares."""
+"""Diversity of solutions: the expected number of distinct ones, and entropy of branch shares."""
 
 from __future__ import annotations
 
@@ -12,25 +12,28 @@ from forkdiv.coverage.stats.estimators import pass_at_k
 
 
 def distinct_at_k(n: int, seen: Sequence[Mapping[int, int]], k: ArrayLike) -> Floats:
-    """Expected number of distinct correct solutions among k of n samples; shape (problems, ks).
+    """Returns the expected number of distinct correct solutions among k of n samples, of shape
+    (problems, ks).
 
-    `seen` says for each problem how many solutions were seen how often: {times: solutions}.
-    Each of them is among k samples with the chance that pass@k has for its own count, so the
-    expectation is the sum of those (rarefaction, Hurlbert 1971). Unbiased for k <= n; it is
-    NaN where n < k. Raises ValueError where a solution was seen more than n times.
+    `seen` has for each problem {times: number of solutions that were drawn so often}. The
+    probability that k samples contain a solution is pass@k with the count of that solution, and
+    the expectation is their sum (rarefaction, Hurlbert 1971). Unbiased for k <= n; NaN if n < k.
+    Raises ValueError if a solution was drawn more than n times.
     """
     ks = sizes(k).ravel()
-    times = np.unique([one for each in seen for one in each]).astype(np.int64)
-    many = np.array([[each.get(int(one), 0) for one in times] for each in seen], dtype=np.float64)
+    times = np.unique([count for problem in seen for count in problem]).astype(np.int64)
+    solutions = np.array(
+        [[problem.get(int(count), 0) for count in times] for problem in seen], dtype=np.float64
+    )
     if not times.size:
         return np.where(n < ks, np.nan, 0.0) * np.ones((len(seen), 1))
-    return np.asarray(many @ pass_at_k(n, times[:, None], ks))
+    return np.asarray(solutions @ pass_at_k(n, times[:, None], ks))
 
 
 def entropy(shares: ArrayLike, axis: int = -1) -> Floats:
-    """Shannon entropy in nats of shares along `axis`, which are made to sum to 1; 0 log 0 is 0.
+    """Returns the Shannon entropy in nats of the shares along `axis`, normalised to sum 1.
 
-    NaN where all shares are 0. Raises ValueError for a negative share.
+    0 log 0 counts as 0. NaN if all shares are 0. Raises ValueError for a negative share.
     """
     p = np.asarray(shares, dtype=np.float64)
     if np.any(p < 0):

@@ -1,4 +1,4 @@
-"""Intervals over problems: of a mean, and of a paired difference, at each k and for all at once."""
+"""Confidence intervals over problems for means and paired differences, per k and simultaneous."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Limits:
 
 @dataclass(frozen=True)
 class Interval(Limits):
-    """A mean over problems and its two-sided limits at one k: `low` and `high` there alone,
-    `low_all` and `high_all` for every k of the curve at once.
+    """A mean over problems and its two-sided limits at one k: `low` and `high` are pointwise,
+    `low_all` and `high_all` simultaneous over every k of the curve.
 
-    `method` is SCORE where the limits hold as often as the confidence says: at 95 %, in 93 to
-    97 % of simulated studies of 50 to 1,000 problems (tests/soak/test_interval_coverage.py). It
-    is WILSON where fewer than ten problems stand behind the spread, as at the ceiling: no method
-    is exact there, and these limits are cautious. Neither sees a rare kind of problem of which
-    the sample has none, where the others already differ enough among themselves.
+    `method` is SCORE if the limits have their nominal coverage: at 95 %, 93 to 97 % of simulated
+    studies of 50 to 1,000 problems (tests/soak/test_interval_coverage.py). It is WILSON if fewer
+    than ten problems contribute to the spread, as at the ceiling: no method is exact there, and
+    these limits are conservative. Neither method accounts for a rare kind of problem that is
+    missing from the sample, if the sampled problems already differ enough from each other.
     """
 
     low_all: float
@@ -42,15 +42,16 @@ class Interval(Limits):
 
     @property
     def trusted(self) -> bool:
-        """Whether the limits hold as often as they say, rather than more often."""
+        """Returns whether the limits have nominal coverage (False: conservative)."""
         return self.method == SCORE
 
 
 def bootstrap_weights(strata: Sequence[str], replicates: int, seed: int) -> Floats:
-    """How much each problem counts in each replicate; shape (replicates, problems).
+    """Returns the weight of each problem in each bootstrap replicate, of shape (replicates,
+    problems).
 
-    Problems are drawn with replacement within their stratum, so that halves fixed by design
-    stay halves. One set of weights serves base and tuned alike: that is what pairs them.
+    Problems are drawn with replacement within their stratum, so that strata keep their sizes. Base
+    and tuned use the same weights, which makes their comparison paired.
     """
     names = np.asarray(strata)
     weights = np.zeros((replicates, len(names)))
@@ -58,7 +59,7 @@ def bootstrap_weights(strata: Sequence[str], replicates: int, seed: int) -> Floa
     for name in sorted(set(strata)):
         members = np.flatnonzero(names == name)
         size = len(members)
-        # a slice, where it will do, and counting are several times faster than multinomial draws
+        # counting draws, with a slice if possible, is several times faster than multinomial draws
         where = members if size < len(names) else slice(None)
         for row in weights:
             row[where] = np.bincount(random.integers(0, size, size), minlength=size)
@@ -69,11 +70,12 @@ def bootstrap_weights(strata: Sequence[str], replicates: int, seed: int) -> Floa
 def mean_intervals(
     values: Floats, weights: Floats, confidence: float, strata: Sequence[str] | None = None
 ) -> list[Interval]:
-    """Limits for the mean over problems of each column of `values`, (problems, ks) in [0, 1].
+    """Returns limits for the mean over problems of each column of `values`, (problems, ks) in
+    [0, 1].
 
-    `strata` names those that the problems were drawn from in fixed numbers; None: all from one.
-    `weights` are those of a bootstrap over these problems. They tell how the columns hang
-    together, so that limits for all k at once are no wider than they need be.
+    `strata` has the stratum of each problem, for strata of fixed sizes; None: a single stratum.
+    `weights` are bootstrap weights of these problems, used for the correlation between columns, so
+    that simultaneous limits are not wider than necessary.
     """
     return _intervals(values, weights, confidence, strata, 0.0)
 
@@ -85,32 +87,35 @@ def paired_differences(
     confidence: float,
     strata: Sequence[str] | None = None,
 ) -> list[Interval]:
-    """Limits for mean(tuned - base), rows the same problems in the same order.
+    """Returns limits for mean(tuned - base); rows are the same problems in the same order.
 
-    As `mean_intervals`, of the differences of each problem. Raises ValueError for unequal shapes.
+    Applies `mean_intervals` to the difference of each problem. Raises ValueError for unequal
+    shapes.
     """
     if tuned.shape != base.shape:
-        raise ValueError(f"paired values need equal shapes, got {tuned.shape} and {base.shape}")
+        raise ValueError(
+            f"paired values must have equal shapes, got {tuned.shape} and {base.shape}"
+        )
     return _intervals(tuned - base, weights, confidence, strata, -1.0)
 
 
 def wilson(share: float, n: int, confidence: float) -> tuple[float, float]:
-    """Wilson's score interval for a share of n (Wilson 1927)."""
+    """Returns the Wilson score interval for a share of n (Wilson 1927)."""
     z = ndtri(0.5 + confidence / 2)
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    # at the ends the limits are exact; rounding would leave them an ulp inside
+    # for shares 0 and 1 the limit is exact; rounding would change it by an ulp
     low = 0.0 if share <= 0 else float(max(centre - half, 0.0))
     high = 1.0 if share >= 1 else float(min(centre + half, 1.0))
     return low, high
 
 
 def confidence_at_once(replicates: Floats, confidence: float) -> float:
-    """The confidence of limits at one k that makes those of all k hold together.
+    """Returns the pointwise confidence at which the limits of all k hold simultaneously.
 
-    `replicates` has shape (replicates, ks). The largest deviation over k, each in normal scores
-    of its own replicates, stays below its quantile in a share `confidence` of them (sup-t; the
-    ranks leave the skewness of each k to the limits that are made with the result).
+    `replicates` has shape (replicates, ks). The method is sup-t: the largest deviation over k, in
+    normal scores of the replicates of that k, is below its quantile in a share `confidence` of the
+    replicates. Ranks are used because the skewness of each k is handled by the limits.
     """
     spread = np.ptp(replicates, axis=0) > 0
     if spread.sum() < 2:
@@ -127,13 +132,13 @@ def _intervals(
     strata: Sequence[str] | None,
     least: float,
 ) -> list[Interval]:
-    found = Moments.of(values, strata)
-    jointly = confidence
+    moments = Moments.of(values, strata)
+    simultaneous = confidence
     if values.shape[1] > 1:
-        jointly = confidence_at_once(weights @ values, confidence)
-    low, high = limits(found, confidence, least)
-    low_all, high_all = limits(found, jointly, least)
-    rows = zip(found.mean, low, high, low_all, high_all, found.few, strict=True)
+        simultaneous = confidence_at_once(weights @ values, confidence)
+    low, high = limits(moments, confidence, least)
+    low_all, high_all = limits(moments, simultaneous, least)
+    rows = zip(moments.mean, low, high, low_all, high_all, moments.cautious, strict=True)
     return [
         Interval(
             value=float(mean),
@@ -141,7 +146,7 @@ def _intervals(
             high=float(above),
             low_all=float(below_all),
             high_all=float(above_all),
-            method=WILSON if few else SCORE,
+            method=WILSON if is_cautious else SCORE,
         )
-        for mean, below, above, below_all, above_all, few in rows
+        for mean, below, above, below_all, above_all, is_cautious in rows
     ]

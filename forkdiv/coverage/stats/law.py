@@ -1,10 +1,10 @@
-"""The coverage law: what more samples than were drawn might give, and a check of that guess.
+"""The coverage law: extrapolates pass@k beyond the number of samples, with a held-out check.
 
-log pass@k is close to a·k^b with a and b of at most 0 (Brown et al. 2024, arXiv 2407.21787).
-That is an observation about averages over many problems of unlike difficulty, not a theorem:
-1 - (1-p)^k of a single p does not follow it. The limits given here are those of problems and
-samples drawn anew *if the law holds*. They say nothing of how wrong the law is; the held-out
-check does, as far as the samples reach.
+log pass@k is close to a·k^b with a and b at most 0 (Brown et al. 2024, arXiv 2407.21787). This is
+an observation about averages over many problems of different difficulty, not a theorem:
+1 - (1-p)^k of a single p does not follow it. The limits describe the variation over new problems
+and samples *if the law holds*. They do not measure how wrong the law is; the held-out check does,
+up to the number of samples.
 """
 
 from __future__ import annotations
@@ -16,22 +16,21 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from forkdiv.coverage.stats.beta import beta_rates
-from forkdiv.coverage.stats.checked import Counts, Floats, sizes, whole, within
+from forkdiv.coverage.stats.checked import Counts, Floats, require_c_at_most_n, sizes, whole
 from forkdiv.coverage.stats.estimators import pass_at_k
 from forkdiv.coverage.stats.intervals import Limits
 
-LEAST_KS = 3  # two numbers go through any two points
-STEEPEST = -8.0  # of b: there pass@2 is as good as 1
-FAR = 8  # how many times fewer samples the check is fitted to; the nearest prediction is as far
-SEARCHED = 161  # values of b that are tried before the best of them is made exact
-FULL = 1 - 1e-9
+MIN_KS = 3  # two parameters fit any two points
+STEEPEST = -8.0  # lower bound of b, at which pass@2 is almost 1
+HELDOUT_FACTOR = 8  # the check is fitted to n/8 samples, so that it extrapolates by this factor
+GRID_SIZE = 161  # grid values of b before the golden-section search
+ALMOST_1 = 1 - 1e-9
 
 
 @dataclass(frozen=True)
 class Heldout:
-    """The law from `fit_n` samples of each problem, against pass@`at_k` of the other samples.
-
-    `error` is predicted less observed.
+    """The law fitted to `fit_n` samples of each problem, compared with pass@`at_k` of the other
+    samples. `error` is predicted minus observed.
     """
 
     fit_n: int
@@ -43,7 +42,7 @@ class Heldout:
 
 @dataclass(frozen=True)
 class Rival:
-    """The same from beta-distributed chances (`beta_rates`), which expect pass@k to end at 1."""
+    """The same for beta-distributed probabilities (`beta_rates`), where pass@k approaches 1."""
 
     alpha: float
     beta: float
@@ -53,10 +52,10 @@ class Rival:
 
 @dataclass(frozen=True)
 class Law:
-    """pass@k = exp(a·k^b), with percentile bootstrap limits; `predictions` by k, as text.
+    """pass@k = exp(a·k^b), with percentile bootstrap limits; `predictions` by k as text.
 
-    `heldout` is None where there are too few samples to fit a part of them. `rival` is fitted to
-    the same samples: the one with the smaller held-out error is the one to go by.
+    `heldout` is None if there are too few samples for the check. `rival` is the alternative model,
+    fitted to the same samples; prefer the model with the smaller held-out error.
     """
 
     a: float
@@ -73,18 +72,19 @@ class Law:
 def law(
     n: int, correct: ArrayLike, predict: Sequence[int], weights: Floats, confidence: float
 ) -> Law | str:
-    """The law fitted to `correct` of `n` samples of each problem; or why it cannot be.
+    """Returns the law fitted to `correct` of `n` samples of each problem, or the reason why it
+    cannot be fitted.
 
-    Least squares on log pass@k at k = 1, 2, 4 … and n. `correct` has shape (problems,),
-    `weights` (replicates, problems) are those of `bootstrap_weights`. The check draws n/8
-    samples of each problem (at least 4) without replacement, fits the law to them, and asks it for
-    pass@k of all the others together. Only counts are needed: samples of one problem are
-    exchangeable, so that those of a part are hypergeometric. Its seed is fixed.
+    Least squares on log pass@k at k = 1, 2, 4 … and n. `correct` has shape (problems,), `weights`
+    (replicates, problems) come from `bootstrap_weights`. The held-out check draws n/8 samples of
+    each problem (at least 4) without replacement, fits the law to them, and predicts pass@k for
+    k = the number of other samples. Only counts are needed: samples of one problem are
+    exchangeable, so that the counts of a subset are hypergeometric. The check has a fixed seed.
 
-    Raises ValueError for counts that are no whole numbers or above n, and for k below 1.
+    Raises ValueError for counts that are not integers or exceed n, and for k below 1.
     """
     c, ks = whole("correct", correct), sizes(predict)
-    within(np.full_like(c, n), c)
+    require_c_at_most_n(np.full_like(c, n), c)
     fitted = _Fit.to(n, c, weights)
     if isinstance(fitted, str):
         return fitted
@@ -112,7 +112,7 @@ def law(
 
 @dataclass(frozen=True)
 class _Fit:
-    """a and b of all problems, and after it those of each replicate."""
+    """a and b: first the fit to all problems, then those to the replicates."""
 
     a: Floats
     b: Floats
@@ -123,34 +123,34 @@ class _Fit:
         curves = _curves(n, correct, ks, weights)
         if curves[0, -1] <= 0:
             return "no sample is correct: pass@k is 0 at every k"
-        if curves[0, 0] >= FULL:
+        if curves[0, 0] >= ALMOST_1:
             return "every sample is correct: pass@k is 1 at every k"
-        below = int((curves[0] < FULL).sum())
-        if below < LEAST_KS:
+        unsaturated = int((curves[0] < ALMOST_1).sum())
+        if unsaturated < MIN_KS:
             return (
-                f"pass@k is below 1 at {below} of the k = {', '.join(map(str, ks))}, and two "
-                f"numbers need at least {LEAST_KS}"
+                f"pass@k is below 1 at {unsaturated} of the k = {', '.join(map(str, ks))}, and "
+                f"the fit needs at least {MIN_KS}"
             )
-        # a replicate in which nothing was right stands at half a right sample
-        least = 0.5 / (n * len(correct))
-        return cls(*least_squares(ks, np.log(np.clip(curves, least, 1.0))))
+        # replicates without a correct sample count as half a correct sample: log 0 is infinite
+        floor = 0.5 / (n * len(correct))
+        return cls(*least_squares(ks, np.log(np.clip(curves, floor, 1.0))))
 
     def at(self, k: int) -> Floats:
         return np.asarray(np.exp(self.a * float(k) ** self.b))
 
 
 def least_squares(ks: Counts, logs: Floats) -> tuple[Floats, Floats]:
-    """a and b for each row of `logs`, shape (curves, ks).
+    """Returns a and b for each row of `logs`, of shape (curves, ks).
 
-    For a given b the best a is a quotient, so that one number is searched: over a grid, then
-    between the neighbours of the best place by golden section, all curves at once.
+    For a given b the best a has a closed form, so that only b is searched: on a grid, then by
+    golden section between the neighbours of the best grid value, for all curves at once.
     """
     steps = np.log(ks.astype(np.float64))
-    # closer together towards 0, where the curves lie
-    grid = STEEPEST * np.linspace(0, 1, SEARCHED) ** 2
+    # denser towards 0, where most curves are
+    grid = STEEPEST * np.linspace(0, 1, GRID_SIZE) ** 2
     powers = np.exp(steps[:, None] * grid)
     best = np.argmax((logs @ powers) ** 2 / (powers**2).sum(0), axis=1)
-    low, high = grid[np.minimum(best + 1, SEARCHED - 1)], grid[np.maximum(best - 1, 0)]
+    low, high = grid[np.minimum(best + 1, GRID_SIZE - 1)], grid[np.maximum(best - 1, 0)]
     golden = (np.sqrt(5) - 1) / 2
     for _ in range(48):
         left, right = high - golden * (high - low), low + golden * (high - low)
@@ -170,8 +170,8 @@ def _misfit(steps: Floats, logs: Floats, b: Floats) -> Floats:
 def _heldout(
     n: int, correct: Counts, weights: Floats, confidence: float
 ) -> tuple[Heldout, Heldout] | None:
-    """The check of the law and that of its rival, on the same samples."""
-    fit_n = max(n // FAR, 2 ** (LEAST_KS - 1))
+    """Returns the held-out checks of the law and of the alternative, on the same samples."""
+    fit_n = max(n // HELDOUT_FACTOR, 2 ** (MIN_KS - 1))
     at_k = n - fit_n
     if at_k <= fit_n:
         return None
@@ -198,8 +198,8 @@ def _ks(n: int) -> Counts:
 
 
 def _curves(n: int, correct: Counts, ks: Counts, weights: Floats) -> Floats:
-    """pass@k of all problems, then of each replicate; shape (1 + replicates, ks)."""
-    # problems with equal counts have equal values: there are at most n + 1 of them
+    """Returns pass@k of all problems, then of each replicate, of shape (1 + replicates, ks)."""
+    # problems with equal counts have equal values: at most n + 1 distinct values
     counts, where = np.unique(correct, return_inverse=True)
     values = pass_at_k(n, counts[:, None], ks)[where]
     return np.vstack([values.mean(0), weights @ values])

@@ -1,4 +1,4 @@
-"""majority@k: the chance that the most frequent answer of k samples is correct."""
+"""majority@k: the probability that the most frequent answer of k samples is correct."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ def majority_at_k(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Floats:
-    """Of one problem, for each k; shape (ks,).
+    """Returns majority@k of one problem for each k, of shape (ks,).
 
-    `right` and `wrong` say how many distinct answers were given how often: {times: answers}.
-    k of the n samples are drawn without replacement; those without a readable answer give no
-    vote. Of equally frequent answers one is chosen at random; without any vote the result is
-    not correct. Exact for k = 1 and k = n, and where no answer or every answer is right;
-    otherwise the mean over `draws` seeded orders of the samples, with a standard error of at
-    most 0.5 / sqrt(draws). Like that of pass@k, the estimate is unbiased for k fresh samples.
+    `right` and `wrong` have {times: number of distinct answers that were drawn so often}. k of the
+    n samples are drawn without replacement; samples without a readable answer do not vote. Ties
+    are broken at random; without any vote the result is not correct. Exact for k = 1 and k = n,
+    and if no answer or every answer is right; otherwise the mean over `draws` seeded orders of the
+    samples, with a standard error of at most 0.5 / sqrt(draws). Like pass@k, the estimate is
+    unbiased for k new samples.
 
-    NaN where n < k. Raises ValueError where there are more votes than samples.
+    NaN if n < k. Raises ValueError if there are more votes than samples.
     """
     counts = np.array([*_each(right), *_each(wrong)], dtype=np.int64)
     is_right = np.arange(len(counts)) < sum(right.values())
     if counts.sum() > n:
-        raise ValueError(f"more votes than samples: {counts.sum()} of n={n}")
+        raise ValueError(f"votes must not exceed samples, got {counts.sum()} votes and n={n}")
     values = np.array([_exact(n, counts, is_right, k) for k in ks])
     open_ks = [i for i, k in enumerate(ks) if np.isnan(values[i]) and k <= n]
     if open_ks:
@@ -48,7 +48,7 @@ def majority_at_k(
 
 
 def _exact(n: int, counts: NDArray[np.int64], right: NDArray[np.bool_], k: int) -> float:
-    """The value where it needs no draws; else NaN."""
+    """Returns the value if it needs no random draws, else NaN."""
     if n < k:
         return float("nan")
     if not right.any():
@@ -57,15 +57,15 @@ def _exact(n: int, counts: NDArray[np.int64], right: NDArray[np.bool_], k: int) 
         return float(counts[right].sum() / n)
     if k == n:
         return float(_won(counts[None, :], right)[0])
-    if right.all():  # whichever wins is right: all that counts is that one vote is drawn
-        silent = n - int(counts.sum())
+    if right.all():  # every vote is right: one vote among the k draws is enough
+        without_vote = n - int(counts.sum())
         drawn = np.arange(k)
-        return 1.0 - float(np.prod(np.maximum(silent - drawn, 0) / (n - drawn)))
+        return 1.0 - float(np.prod(np.maximum(without_vote - drawn, 0) / (n - drawn)))
     return float("nan")
 
 
 def _tallied(labels: NDArray[np.int64], kinds: int) -> NDArray[np.int64]:
-    """How often each label is in each row; shape (rows, kinds)."""
+    """Returns the count of each label in each row, of shape (rows, kinds)."""
     rows = np.arange(len(labels))[:, None]
     return np.bincount((rows * kinds + labels).ravel(), minlength=len(labels) * kinds).reshape(
         len(labels), kinds
@@ -73,12 +73,12 @@ def _tallied(labels: NDArray[np.int64], kinds: int) -> NDArray[np.int64]:
 
 
 def _won(votes: NDArray[np.int64], right: NDArray[np.bool_]) -> Floats:
-    """The share of right ones among the most frequent answers of each row."""
+    """Returns the share of right answers among the most frequent answers of each row."""
     most = votes.max(axis=1, keepdims=True)
     top = (votes == most) & (most > 0)
     return np.asarray((top & right).sum(axis=1) / np.maximum(top.sum(axis=1), 1))
 
 
 def _each(seen: Mapping[int, int]) -> list[int]:
-    """How often each answer was given."""
+    """Returns the number of samples with each answer."""
     return [times for times, answers in sorted(seen.items()) for _ in range(answers)]

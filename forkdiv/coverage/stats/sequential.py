@@ -1,10 +1,10 @@
-"""pass@k where a problem that is settled gets no more samples: unbiased for a stated stopping rule.
+"""pass@k with early stopping: unbiased for a fixed stopping rule.
 
-Samples of a problem are drawn in stages. After each stage it is left alone once `enough` of them
-are correct. Counts under such a rule are no longer binomial, and 1 - C(n-c, k) / C(n, k) is biased
-for them. But given where a problem stopped, all orders of its samples that lead there are equally
-likely. So the share of those orders whose first k samples are all wrong is an unbiased estimate of
-(1-p)^k (Girshick, Mosteller & Savage 1946, Annals of Mathematical Statistics 17, 13-23).
+Samples of a problem are drawn in stages, until `enough` of them are correct. Counts under such a
+rule are not binomial, and 1 - C(n-c, k) / C(n, k) is biased for them. But all orders of the samples
+of a problem that lead to its end are equally likely. So the share of those orders whose first k
+samples are all wrong is an unbiased estimate of (1-p)^k (Girshick, Mosteller & Savage 1946, Annals
+of Mathematical Statistics 17, 13-23).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from forkdiv.coverage.stats.checked import Counts, Floats, probabilities, sizes,
 
 @dataclass(frozen=True)
 class Design:
-    """How many samples a problem has after each stage, ascending, and how many correct ones end
-    it before the last one. One stage is the ordinary fixed number.
+    """A stopping rule: the number of samples after each stage, ascending, and the number of correct
+    samples that stops a problem. A single stage is the usual fixed number of samples.
 
     Raises ValueError for stages that do not ascend from 1, and for `enough` below 1.
     """
@@ -34,43 +34,43 @@ class Design:
         ascending = all(a < b for a, b in zip((0, *self.stages), self.stages, strict=False))
         if not self.stages or not ascending or self.enough < 1:
             raise ValueError(
-                f"stages ascend from at least 1 and enough is at least 1, got {self.stages} and "
-                f"{self.enough}"
+                "stages must ascend from at least 1 and enough must be at least 1, got "
+                f"{self.stages} and {self.enough}"
             )
 
-    def goes_on(self, n: int, c: int) -> bool:
-        """Whether a problem with `c` of `n` samples correct is owed another stage."""
+    def continues(self, n: int, c: int) -> bool:
+        """Returns whether a problem with `c` of `n` samples correct gets another stage."""
         return n < self.stages[-1] and c < self.enough
 
     @cached_property
     def ends(self) -> tuple[Counts, Counts]:
-        """Every (n, c) at which a problem can stop; two arrays of shape (ends,)."""
-        found = [
+        """Returns every (n, c) at which a problem can stop, as two arrays of shape (ends,)."""
+        pairs = [
             (n, c)
             for at, n in enumerate(self.stages)
             for c in range(n + 1)
-            if not self.goes_on(n, c) and self._ways[at][c] > -np.inf
+            if not self.continues(n, c) and self._ways[at][c] > -np.inf
         ]
-        n, c = zip(*found, strict=True)
+        n, c = zip(*pairs, strict=True)
         return np.array(n), np.array(c)
 
     def pass_at_k(self, n: ArrayLike, c: ArrayLike, k: ArrayLike) -> Floats:
-        """The unbiased estimate for problems that stopped at `n` samples, `c` of them correct;
-        shape (problems, ks). 1 where a problem stopped before k samples: it has a correct one.
+        """Returns the unbiased estimate for problems that stopped at `n` samples, `c` of them
+        correct, of shape (problems, ks). It is 1 for problems that stopped before k samples.
 
-        Raises ValueError, naming the rows, for counts at which no problem stops under this rule,
-        and for k above the last stage, where nothing is known.
+        Raises ValueError, which names the rows, for counts at which no problem can stop under this
+        rule, and for k above the last stage, where the estimate is undefined.
         """
         ks = sizes(k).ravel()
         if np.any(ks > self.stages[-1]):
-            raise ValueError(f"k={ks.max()} needs as many samples, got {self.stages[-1]}")
+            raise ValueError(f"k must be at most the last stage, {self.stages[-1]}, got {ks.max()}")
         n_, c_ = np.broadcast_arrays(whole("n", n), whole("c", c))
         rows = self._rows(n_.ravel(), c_.ravel())
-        return np.stack([self._estimates(int(one))[rows] for one in ks], axis=-1)
+        return np.stack([self._estimates(int(k_value))[rows] for k_value in ks], axis=-1)
 
     def chances(self, p: ArrayLike) -> Floats:
-        """How likely problems with probabilities `p` of a correct sample stop at each of `ends`;
-        shape (problems, ends), rows summing to 1."""
+        """Returns the probability that problems with probabilities `p` of a correct sample stop at
+        each of `ends`, of shape (problems, ends); rows sum to 1."""
         n, c = self.ends
         at = np.searchsorted(self.stages, n)
         ways = np.array([self._ways[i][j] for i, j in zip(at, c, strict=True)])
@@ -81,22 +81,24 @@ class Design:
         return np.asarray(np.exp(ways + right + wrong))
 
     def _rows(self, n: Counts, c: Counts) -> NDArray[np.int64]:
-        where = {
+        row_of = {
             end: row for row, end in enumerate(zip(*map(np.ndarray.tolist, self.ends), strict=True))
         }
-        found = [where.get(pair, -1) for pair in zip(n.tolist(), c.tolist(), strict=True)]
-        wrong = [i for i, row in enumerate(found) if row < 0]
+        row_indices = [row_of.get(pair, -1) for pair in zip(n.tolist(), c.tolist(), strict=True)]
+        wrong = [i for i, row in enumerate(row_indices) if row < 0]
         if wrong:
-            named = ", ".join(f"n={n[i]} c={c[i]} in row {i}" for i in wrong[:3])
-            raise ValueError(f"no problem stops there under {self}: {named} ({len(wrong)} rows)")
-        return np.array(found, dtype=np.int64)
+            listed = ", ".join(f"n={n[i]} c={c[i]} in row {i}" for i in wrong[:3])
+            raise ValueError(
+                f"counts at which no problem can stop under {self}: {listed} ({len(wrong)} rows)"
+            )
+        return np.array(row_indices, dtype=np.int64)
 
     def _estimates(self, k: int) -> Floats:
-        """Of pass@k at each of `ends`."""
+        """Returns the estimate of pass@k at each of `ends`."""
         n, c = self.ends
-        silent = self._orders(k)
+        all_wrong = self._orders(k)
         at = np.searchsorted(self.stages, n)
-        logs = [silent[i][j] - self._ways[i][j] for i, j in zip(at, c, strict=True)]
+        logs = [all_wrong[i][j] - self._ways[i][j] for i, j in zip(at, c, strict=True)]
         return np.asarray(-np.expm1(np.minimum(logs, 0.0)))
 
     @cached_property
@@ -104,26 +106,27 @@ class Design:
         return self._orders(0)
 
     def _orders(self, k: int) -> list[Floats]:
-        """For each stage, the logarithm of how many orders of samples lead to each number of
-        correct ones without having stopped before, the first k all wrong; shapes (n + 1,)."""
+        """Returns for each stage, of shape (n + 1,), the logarithm of the number of sample orders
+        that lead to each number of correct samples without stopping earlier, with the first k
+        samples all wrong."""
         out: list[Floats] = []
-        before, n_before = np.zeros(1), 0
+        previous, n_previous = np.zeros(1), 0
         for n in self.stages:
-            drawn = n - max(n_before, min(k, n))  # those that are free to be right or wrong
-            fresh = _log_choose(drawn)
-            going = before[: self.enough]
-            parts = np.full((len(going), n + 1), -np.inf)
-            for c, ways in enumerate(going):
-                parts[c, c : c + len(fresh)] = (ways + fresh)[: n + 1 - c]
+            drawn = n - max(n_previous, min(k, n))  # samples that may be right or wrong
+            choices = _log_choose(drawn)
+            continuing = previous[: self.enough]
+            parts = np.full((len(continuing), n + 1), -np.inf)
+            for c, ways in enumerate(continuing):
+                parts[c, c : c + len(choices)] = (ways + choices)[: n + 1 - c]
             with np.errstate(divide="ignore"):
                 values = logsumexp(parts, axis=0)
             out.append(np.asarray(values))
-            before, n_before = out[-1], n
+            previous, n_previous = out[-1], n
         return out
 
 
 def doubling(samples: int, first: int, enough: int) -> Design:
-    """Stages of `first`, twice, four times as many … and `samples`."""
+    """Returns a design with stages of `first`, 2 `first`, 4 `first` … and `samples` samples."""
     stages = [first]
     while stages[-1] * 2 < samples:
         stages.append(stages[-1] * 2)

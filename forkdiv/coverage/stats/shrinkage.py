@@ -1,4 +1,4 @@
-"""Coverage shrinkage in numbers: where a gain turns into a loss, and which problems changed."""
+"""Statistics of coverage shrinkage: the k at which gain becomes loss, and changed problems."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from scipy.stats import false_discovery_control, hypergeom
 
 from forkdiv.coverage.stats.checked import Counts, Floats
 
-NO_CHANGE = 1e-12  # a difference of two equal means, but for rounding
+NO_CHANGE = 1e-12  # smaller differences of means are rounding errors
 
 
 @dataclass(frozen=True)
 class Crossing:
-    """The k at which the change to the base goes from gain to loss, None where it never does.
+    """The k at which the change to the base goes from gain to loss; None if there is none.
 
-    `low` is None where the limit lies below the smallest k (no gain was to be seen), `high` where
-    it lies beyond the largest; both are None where `k` is. `share` of the bootstrap replicates
-    have a crossing; `above_at_1` says whether the change at the smallest k is a gain.
+    `low` is None if the limit is below the smallest k, `high` if it is above the largest; both are
+    None if `k` is. `share` is the share of bootstrap replicates with a crossing; `above_at_1` is
+    true if the change at the smallest k is a gain.
     """
 
     k: float | None
@@ -31,35 +31,36 @@ class Crossing:
 
 
 def crossing(ks: Sequence[int], difference: Floats, weights: Floats, confidence: float) -> Crossing:
-    """Of differences tuned - base of shape (problems, ks), `ks` rising, one or more.
+    """Returns the crossing of differences tuned - base, of shape (problems, ks) with ascending ks.
 
-    It is the first fall from above 0 to below 0, interpolated linearly in log k. Percentile
-    limits over the replicates of `weights`: one that gains up to the largest k counts as a
-    crossing beyond it, one without a gain before its first loss as one below the smallest.
+    It is the first fall from above 0 to below 0, interpolated linearly in log k. The percentile
+    limits are over the replicates of `weights`: a replicate with gains up to the largest k counts
+    as a crossing above it, a replicate without a gain before its first loss as one below the
+    smallest k.
     """
     mean = difference.mean(axis=0)
-    (found,) = _crossings(ks, mean[None, :])
-    drawn = _crossings(ks, weights @ difference)
-    inside = np.isfinite(drawn) & (drawn > 0)
-    share, above = float(inside.mean()), bool(mean[0] > NO_CHANGE)
-    if not 0 < found < np.inf:
-        return Crossing(None, None, None, share, above)
+    (estimate,) = _crossings(ks, mean[None, :])
+    replicates = _crossings(ks, weights @ difference)
+    has_crossing = np.isfinite(replicates) & (replicates > 0)
+    share, gains_at_first = float(has_crossing.mean()), bool(mean[0] > NO_CHANGE)
+    if not 0 < estimate < np.inf:
+        return Crossing(None, None, None, share, gains_at_first)
     tail = (1 - confidence) / 2
-    # a value that occurs: there is none between the largest k and what lies beyond
-    low, high = np.quantile(drawn, [tail, 1 - tail], method="inverted_cdf")
-    low, high = min(low, found), max(high, found)
+    # inverted_cdf returns a value that occurs: interpolation with inf would be meaningless
+    low, high = np.quantile(replicates, [tail, 1 - tail], method="inverted_cdf")
+    low, high = min(low, estimate), max(high, estimate)
     return Crossing(
-        float(found),
+        float(estimate),
         float(low) if low > 0 else None,
         float(high) if np.isfinite(high) else None,
         share,
-        above,
+        gains_at_first,
     )
 
 
 def _crossings(ks: Sequence[int], curves: Floats) -> Floats:
-    """Of each curve, shape (curves, ks) -> (curves,); inf where it never falls below 0, 0 where
-    it does so without having been above."""
+    """Returns the crossing of each curve, (curves, ks) -> (curves,); inf if the curve is never
+    below 0, 0 if it falls below 0 without a gain before."""
     sign = np.where(np.abs(curves) < NO_CHANGE, 0, np.sign(curves)).astype(np.int64)
     gained = np.maximum.accumulate(sign, axis=1) > 0
     falls = (sign < 0) & gained
@@ -67,18 +68,18 @@ def _crossings(ks: Sequence[int], curves: Floats) -> Floats:
     out = np.where((sign < 0).any(axis=1), 0.0, np.inf)
     rows = np.flatnonzero(falls.any(axis=1))
     right = at[rows]
-    # the first loss after a gain: its left neighbour is a gain or no change, or a loss from
-    # before every gain, which `gained` rules out
+    # at the first loss after a gain, the previous value is a gain or no change
     above, below = curves[rows, right - 1], curves[rows, right]
     logs = np.log(np.asarray(ks, dtype=np.float64))
-    part = np.maximum(above, 0.0) / (np.maximum(above, 0.0) - below)
-    out[rows] = np.exp(logs[right - 1] + part * (logs[right] - logs[right - 1]))
+    fraction = np.maximum(above, 0.0) / (np.maximum(above, 0.0) - below)
+    out[rows] = np.exp(logs[right - 1] + fraction * (logs[right] - logs[right - 1]))
     return out
 
 
 @dataclass(frozen=True)
 class Changed:
-    """Rows of problems, those that changed most first; `clear` of shape (problems,)."""
+    """Row indices of lost and gained problems, largest change first; `clear` has shape
+    (problems,)."""
 
     lost: NDArray[np.int64]
     gained: NDArray[np.int64]
@@ -88,23 +89,23 @@ class Changed:
 def changed(
     n: Counts, tuned: Counts, base: Counts, tuned_pass: Floats, base_pass: Floats, rate: float
 ) -> Changed:
-    """Which problems were lost and gained at one k; all arrays of shape (problems,).
+    """Returns the problems that were lost and gained at one k; all arrays have shape (problems,).
 
-    Lost is a problem that the base is more likely than not to solve in k tries (`base_pass` above
-    1/2) and the fine-tuned model is not; gained the other way round. It is `clear` where Fisher's
-    exact test of `tuned` against `base` correct of `n` samples each tells them apart, at a false
-    discovery rate of `rate` among all problems (Benjamini and Hochberg 1995).
+    A problem is lost if pass@k is above 1/2 for the base (`base_pass`) and not for the fine-tuned
+    model (`tuned_pass`), and gained in the opposite case. It is `clear` if Fisher's exact test of
+    `tuned` against `base` correct samples of `n` each is significant at a false discovery rate of
+    `rate` among all problems (Benjamini and Hochberg 1995).
     """
-    fewest, most = np.minimum(tuned, base), np.maximum(tuned, base)
-    # twice the tail of the larger count, given both: two-sided
-    p = np.minimum(2 * hypergeom.sf(most - 1, 2 * n, fewest + most, n), 1.0)
+    smaller, larger = np.minimum(tuned, base), np.maximum(tuned, base)
+    # two-sided: twice the tail of the larger count, conditional on the sum
+    p = np.minimum(2 * hypergeom.sf(larger - 1, 2 * n, smaller + larger, n), 1.0)
     clear = false_discovery_control(p) < rate
-    sides = []
+    changed_rows = []
     for before, after, gap in (
         (base_pass, tuned_pass, base - tuned),
         (tuned_pass, base_pass, tuned - base),
     ):
         rows = np.flatnonzero((before > 0.5) & (after <= 0.5))
         order = np.lexsort((-gap[rows], -(before - after)[rows]))
-        sides.append(rows[order])
-    return Changed(sides[0], sides[1], clear)
+        changed_rows.append(rows[order])
+    return Changed(changed_rows[0], changed_rows[1], clear)

@@ -1,4 +1,4 @@
-"""The audit of a dataset: where its forks are, how dense, and which are under-covered."""
+"""The audit of a dataset: the positions and density of its forks, and their coverage."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import numpy as np
 from forkdiv.core.config.study import AuditConfig, PromptConfig
 from forkdiv.core.errors import UserError, refuse
 from forkdiv.core.records import Example
-from forkdiv.forks.audit.fork_match import lookalikes, model_against, tree_against
-from forkdiv.forks.audit.fork_stats import way_numbers
+from forkdiv.forks.audit.fork_match import lookalikes, model_agreement, tree_agreement
+from forkdiv.forks.audit.fork_stats import way_statistics
 from forkdiv.forks.find import exact_sites, model_sites, tree_sites
-from forkdiv.forks.sites import Found, ModelFound, problem_groups
+from forkdiv.forks.sites import ModelSiteSet, SiteSet, problem_groups
 from forkdiv.tasks.base import Task
 
 WAYS = ("exact", "tree", "model")
@@ -24,11 +24,12 @@ WAYS = ("exact", "tree", "model")
 
 @dataclass(frozen=True)
 class Audit:
-    """What was found: `summary` in plain JSON values, the examples read, the sites of each way."""
+    """The result of an audit: `summary` in plain JSON values, the examples that were read, and the
+    sites of each way."""
 
     summary: dict[str, Any]
     examples: Sequence[Example]
-    found: Mapping[str, Found]
+    site_sets: Mapping[str, SiteSet]
 
 
 def audit(
@@ -39,55 +40,57 @@ def audit(
     base: Path | None,
     device: str = "cpu",
 ) -> Audit:
-    """Find the forks by every way of `config.ways`, or all that apply, and count them.
+    """Finds the forks with every way in `config.ways` (default: all that apply) and counts them.
 
-    The model is `config.model`, else `base`. Raises UserError where there is nothing to read,
-    no way applies, or one that was asked for does not.
+    The model is `config.model`, else `base`. Raises UserError if there are no examples, no way
+    applies, or a requested way does not apply.
     """
-    read, notes = _read(examples, config.limit)
-    found: dict[str, Found] = {}
+    rows, notes = _read_examples(examples, config.limit)
+    site_sets: dict[str, SiteSet] = {}
     if "exact" in (config.ways or WAYS):
-        exact = exact_sites(task, read)
-        if exact.read:
-            found["exact"] = exact
+        exact = exact_sites(task, rows)
+        if exact.rows_read:
+            site_sets["exact"] = exact
         elif "exact" in config.ways:
             raise refuse(
                 "the task does not know the decision points of its data",
                 "audit.ways=exact",
                 "tree or model",
-                "drop exact from audit.ways",
+                "remove exact from audit.ways",
             )
     if "tree" in (config.ways or WAYS):
-        found["tree"] = tree_sites(read)
+        site_sets["tree"] = tree_sites(rows)
     if "model" in (config.ways or WAYS):
-        model, why_not = _model(read, config, prompt, base, device)
-        found |= {"model": model} if model else {}
+        model, why_not = _model(rows, config, prompt, base, device)
+        site_sets |= {"model": model} if model else {}
         notes += [why_not] if why_not else []
-    if not any(one.read for one in found.values()):
+    if not any(site_set.rows_read for site_set in site_sets.values()):
         raise refuse(
-            "no way to find forks applies to the data",
-            f"{len(read)} examples, no two different responses to one prompt, no task that "
-            f"knows its forks, no model{''.join(f' ({note})' for note in notes)}",
-            "a task that knows, several responses to a prompt, or a model",
-            "set audit.model to a checkpoint that reads such text",
+            "no way of finding forks applies to the data",
+            f"{len(rows)} examples, without two different responses to one prompt, a task that "
+            f"knows its forks, or a model{''.join(f' ({note})' for note in notes)}",
+            "a task that knows its forks, several responses to a prompt, or a model",
+            "set audit.model to a checkpoint that was trained on similar text",
         )
-    return Audit(_summary(read, found, config, config.model or base, notes), read, found)
+    return Audit(_summary(rows, site_sets, config, config.model or base, notes), rows, site_sets)
 
 
-def _read(examples: Iterable[Example], limit: int | None) -> tuple[list[Example], list[str]]:
-    """The first examples, up to the limit, and what to say of those left out."""
-    source = iter(examples)
-    read = list(islice(source, limit))
-    if not read:
-        raise refuse("the data holds no example", "none", "one or more", "name another file")
-    following = next(source, None)
-    if following is None:
-        return read, []
-    # half a problem's responses would look like under-coverage
-    kept = [example for example in read if example.problem_id != following.problem_id]
-    if kept and read[-1].problem_id == following.problem_id:
-        read = kept
-    return read, [f"Only the first {len(read):,} examples were read (audit.limit={limit})."]
+def _read_examples(
+    examples: Iterable[Example], limit: int | None
+) -> tuple[list[Example], list[str]]:
+    """Returns the first examples, up to the limit, and a note if there are more."""
+    iterator = iter(examples)
+    selected = list(islice(iterator, limit))
+    if not selected:
+        raise refuse("the data has no examples", "0 examples", "one or more", "use another file")
+    next_example = next(iterator, None)
+    if next_example is None:
+        return selected, []
+    # an incomplete problem would look under-covered
+    complete = [example for example in selected if example.problem_id != next_example.problem_id]
+    if complete and selected[-1].problem_id == next_example.problem_id:
+        selected = complete
+    return selected, [f"Only the first {len(selected):,} examples were read (audit.limit={limit})."]
 
 
 def _model(
@@ -96,15 +99,15 @@ def _model(
     prompt: PromptConfig,
     base: Path | None,
     device: str,
-) -> tuple[ModelFound | None, str]:
-    """What the model finds; or None and the reason, where nobody asked for this model."""
+) -> tuple[ModelSiteSet | None, str]:
+    """Returns the sites of the model way; or None and the reason, if it was not requested."""
     path = config.model or base
-    asked = "model" in config.ways or config.model is not None
+    requested = "model" in config.ways or config.model is not None
     if path is None:
-        if asked:
+        if requested:
             raise refuse(
-                "the model way has no model",
-                "audit.ways=model without audit.model",
+                "audit.ways=model needs a model",
+                "no audit.model",
                 "the folder of a checkpoint",
                 "set audit.model",
             )
@@ -112,74 +115,82 @@ def _model(
     try:
         return model_sites(path, examples, prompt, config, device), ""
     except UserError as error:
-        if asked:
+        if requested:
             raise
-        return None, f"The model way was left out: {error}."
+        return None, f"The model way was skipped: {error}."
 
 
 def _summary(
     examples: Sequence[Example],
-    found: Mapping[str, Found],
+    site_sets: Mapping[str, SiteSet],
     config: AuditConfig,
     model: Path | None,
     notes: list[str],
 ) -> dict[str, Any]:
     groups = problem_groups(examples)
-    several = sum(
+    with_several = sum(
         len({tuple(examples[row].response.split()) for row in rows}) > 1 for rows in groups
     )
-    tokens = _tokens(found)
-    exact, tree, guess = (found.get(way) for way in WAYS)
-    against: dict[str, Any] = {}
+    tokens = _token_counts(site_sets)
+    exact, tree, model_sites_found = (site_sets.get(way) for way in WAYS)
+    comparison: dict[str, Any] = {}
     if exact and tree:
-        against["tree"] = tree_against(exact, tree, examples)
-    if isinstance(guess, ModelFound):
-        notes = [*notes, *_about_reading(guess)]
+        comparison["tree"] = tree_agreement(exact, tree, examples)
+    if isinstance(model_sites_found, ModelSiteSet):
+        notes = [*notes, *_reading_notes(model_sites_found)]
         if exact:
-            against["model"] = model_against(exact, guess)
+            comparison["model"] = model_agreement(exact, model_sites_found)
     return {
         "examples": len(examples),
         "problems": len(groups),
-        "problems_with_several_solutions": several,
+        "problems_with_several_solutions": with_several,
         "words": sum(len(example.response.split()) for example in examples),
         "notes": notes,
-        "ways": {way: way_numbers(one, examples, tokens) for way, one in found.items()},
-        "against_exact": against,
-        "model": _about_model(guess, config, model) if isinstance(guess, ModelFound) else None,
-        "lookalikes": lookalikes(exact, guess, examples) if isinstance(guess, ModelFound) else [],
+        "ways": {
+            way: way_statistics(site_set, examples, tokens) for way, site_set in site_sets.items()
+        },
+        "against_exact": comparison,
+        "model": _model_info(model_sites_found, config, model)
+        if isinstance(model_sites_found, ModelSiteSet)
+        else None,
+        "lookalikes": lookalikes(exact, model_sites_found, examples)
+        if isinstance(model_sites_found, ModelSiteSet)
+        else [],
         "settings": config.model_dump(mode="json"),
     }
 
 
-def _about_reading(found: ModelFound) -> list[str]:
+def _reading_notes(site_set: ModelSiteSet) -> list[str]:
     notes = []
-    if found.too_long:
-        notes.append(f"{found.too_long:,} examples do not fit the model's context; it read none.")
-    if found.unknown:
-        notes.append(f"{found.unknown:,} tokens are unknown to the model's tokenizer.")
+    if site_set.too_long:
+        notes.append(
+            f"{site_set.too_long:,} examples exceed the model's context and were not read."
+        )
+    if site_set.unknown:
+        notes.append(f"{site_set.unknown:,} tokens are not in the model's vocabulary.")
     return notes
 
 
-def _about_model(found: ModelFound, config: AuditConfig, path: Path | None) -> dict[str, Any]:
-    by = f"quantile {config.quantile:g} of all positions"
+def _model_info(site_set: ModelSiteSet, config: AuditConfig, path: Path | None) -> dict[str, Any]:
+    quantile_text = f"quantile {config.quantile:g} of all positions"
     return {
         "path": str(path),
         "name": path.name if path else "",
-        "threshold": found.threshold,
-        "threshold_from": by if config.min_entropy is None else "audit.min_entropy",
+        "threshold": site_set.threshold,
+        "threshold_from": quantile_text if config.min_entropy is None else "audit.min_entropy",
         "min_probability": config.min_probability,
-        "positions": len(found.positions.entropy),
-        "flagged": int(found.flagged.sum()),
-        "mean_entropy": float(found.positions.entropy.mean()),
-        "too_long": found.too_long,
-        "unknown_tokens": found.unknown,
+        "positions": len(site_set.positions.entropy),
+        "flagged": int(site_set.flagged.sum()),
+        "mean_entropy": float(site_set.positions.entropy.mean()),
+        "too_long": site_set.too_long,
+        "unknown_tokens": site_set.unknown,
     }
 
 
-def _tokens(found: Mapping[str, Found]) -> dict[int, int]:
-    """Tokens of each response that the model read, its end token included."""
-    model = found.get("model")
-    if not isinstance(model, ModelFound):
+def _token_counts(site_sets: Mapping[str, SiteSet]) -> dict[int, int]:
+    """Returns the number of tokens, including the end token, of each response the model read."""
+    model_sites = site_sets.get("model")
+    if not isinstance(model_sites, ModelSiteSet):
         return {}
-    rows, counts = np.unique(model.positions.row, return_counts=True)
+    rows, counts = np.unique(model_sites.positions.row, return_counts=True)
     return dict(zip(rows.tolist(), counts.tolist(), strict=True))

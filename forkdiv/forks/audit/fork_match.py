@@ -1,7 +1,8 @@
-"""How far the tree and a model agree with the exact forks, and what else a model takes for one.
+"""Agreement of the tree way and the model way with the exact forks, and lookalikes.
 
-A word or token is at a fork where it holds a character that decides it. The limits of shares
-are Wilson's for 95% and take positions as independent, which those of one problem are not quite.
+A word or token is at a fork if it contains a character that decides the fork. Lookalikes are
+positions with high model entropy that are not unsigned forks. The limits of shares are 95% Wilson
+limits. They treat positions as independent, which is not exact for positions of one problem.
 """
 
 from __future__ import annotations
@@ -15,48 +16,50 @@ from numpy.typing import NDArray
 
 from forkdiv.core.records import Example
 from forkdiv.coverage.stats import wilson
-from forkdiv.forks.sites import Found, ModelFound, Site
+from forkdiv.forks.sites import ModelSiteSet, Site, SiteSet
 
 CONFIDENCE = 0.95
-NAMED = 8  # groups of one sort, the largest
-NUMBERED = 9  # tokens counted from the beginning; further on a number says little
+MAX_GROUPS = 8  # the largest groups of one kind that are listed
+MAX_TOKEN_NUMBER = 9  # token numbers from the beginning; later numbers are not informative
 
 NO_FORK, SIGNED, UNSIGNED = 0, 1, 2
 KINDS = {UNSIGNED: "unsigned fork", SIGNED: "signed fork", NO_FORK: "no fork"}
 
 
 def rate(hits: int, of: int) -> dict[str, Any]:
-    """A share with its limits, in plain values; None where there is nothing to take one of."""
+    """Returns a share with its limits in plain values; None if `of` is 0."""
     if not of:
         return {"hits": 0, "of": 0, "share": None, "low": None, "high": None}
     low, high = wilson(hits / of, of, CONFIDENCE)
     return {"hits": int(hits), "of": int(of), "share": hits / of, "low": low, "high": high}
 
 
-def tree_against(exact: Found, tree: Found, examples: Sequence[Example]) -> dict[str, Any]:
-    """Precision over the tree's sites; recall over all exact sites, over those in problems with
-    several different solutions, and over those of which the data shows two branches."""
-    truth = _by_row(exact.sites)
-    guesses = [site for site in tree.sites if site.row in exact.read]
-    right = {
+def tree_agreement(exact: SiteSet, tree: SiteSet, examples: Sequence[Example]) -> dict[str, Any]:
+    """Returns precision over the sites of the tree way; recall over all exact sites, over those in
+    problems with several different solutions, and over those with two branches in the data."""
+    exact_by_row = _by_row(exact.sites)
+    tree_sites_read = [site for site in tree.sites if site.row in exact.rows_read]
+    correct = {
         (site.row, site.at)
-        for site in guesses
-        if any(_holds(site, fork) for fork in truth.get(site.row, ()))
+        for site in tree_sites_read
+        if any(_contains(site, fork) for fork in exact_by_row.get(site.row, ()))
     }
-    seen = _by_row(guesses)
-    found = [any(_holds(site, fork) for site in seen.get(fork.row, ())) for fork in exact.sites]
+    tree_by_row = _by_row(tree_sites_read)
+    recalled = [
+        any(_contains(site, fork) for site in tree_by_row.get(fork.row, ())) for fork in exact.sites
+    ]
 
     def recall(of: Iterable[bool]) -> dict[str, Any]:
-        among = [hit for hit, wanted in zip(found, of, strict=True) if wanted]
-        return rate(sum(among), len(among))
+        selected = [hit for hit, included in zip(recalled, of, strict=True) if included]
+        return rate(sum(selected), len(selected))
 
-    wrong = [site for site in guesses if (site.row, site.at) not in right]
+    wrong = [site for site in tree_sites_read if (site.row, site.at) not in correct]
     first = sum(1 for site in wrong if not examples[site.row].response[: site.at].strip())
     end = sum(1 for site in wrong if not site.taken)
     return {
-        "precision": rate(len(right), len(guesses)),
+        "precision": rate(len(correct), len(tree_sites_read)),
         "recall": recall(True for _ in exact.sites),
-        "recall_several_solutions": recall(fork.row in tree.read for fork in exact.sites),
+        "recall_several_solutions": recall(fork.row in tree.rows_read for fork in exact.sites),
         "recall_two_shown": recall(len(fork.shown) > 1 for fork in exact.sites),
         "no_fork_there": {"first word": first, "end": end, "other": len(wrong) - first - end},
         "no_fork_there_by_mode": dict(
@@ -65,111 +68,120 @@ def tree_against(exact: Found, tree: Found, examples: Sequence[Example]) -> dict
     }
 
 
-def model_against(exact: Found, model: ModelFound) -> dict[str, Any]:
-    """Precision over flagged positions, recall over exact sites, both by kind of fork; the mean
-    entropy of each kind of position, and of the exact sites that were not flagged."""
-    here = np.isin(model.positions.row, list(exact.read))
+def model_agreement(exact: SiteSet, model: ModelSiteSet) -> dict[str, Any]:
+    """Returns precision over flagged positions and recall over exact sites by kind of fork; also
+    the mean entropy of each kind of position, and of the exact sites that were not flagged."""
+    rows_known = np.isin(model.positions.row, list(exact.rows_read))
     kinds, flagged, entropy = position_kinds(exact, model), model.flagged, model.positions.entropy
-    forks = [site for site in exact.sites if site.row in model.read]
-    top = np.array([_highest(model, site) for site in forks])
-    hit = top > model.threshold
+    forks = [site for site in exact.sites if site.row in model.rows_read]
+    peak_entropy = np.array([_peak_entropy(model, site) for site in forks])
+    recalled = peak_entropy > model.threshold
     signed = np.array([site.signed for site in forks], dtype=bool)
-    missed = top[~hit]
+    missed = peak_entropy[~recalled]
     return {
         "precision": rate(
-            int((flagged & here & (kinds != NO_FORK)).sum()), int((flagged & here).sum())
+            int((flagged & rows_known & (kinds != NO_FORK)).sum()),
+            int((flagged & rows_known).sum()),
         ),
-        "recall": rate(int(hit.sum()), len(forks)),
-        "recall_unsigned": rate(int(hit[~signed].sum()), int((~signed).sum())),
-        "recall_signed": rate(int(hit[signed].sum()), int(signed.sum())),
+        "recall": rate(int(recalled.sum()), len(forks)),
+        "recall_unsigned": rate(int(recalled[~signed].sum()), int((~signed).sum())),
+        "recall_signed": rate(int(recalled[signed].sum()), int(signed.sum())),
         "kinds": [
             {
                 "kind": name,
-                "flagged": int((flagged & ours).sum()),
-                "of": int(ours.sum()),
-                "mean_entropy": _mean(entropy[ours]),
+                "flagged": int((flagged & selected).sum()),
+                "of": int(selected.sum()),
+                "mean_entropy": _mean(entropy[selected]),
             }
             for kind, name in KINDS.items()
-            if (ours := here & (kinds == kind)).any()
+            if (selected := rows_known & (kinds == kind)).any()
         ],
         "missed": {"forks": len(missed), "mean_entropy": _mean(missed)},
     }
 
 
-def position_kinds(exact: Found, model: ModelFound) -> NDArray[np.int8]:
-    """Of each position: does it decide an unsigned fork, else a signed one, else none?"""
+def position_kinds(exact: SiteSet, model: ModelSiteSet) -> NDArray[np.int8]:
+    """Returns the kind of each position: UNSIGNED if it decides an unsigned fork, else SIGNED if it
+    decides a signed fork, else NO_FORK."""
     kinds = np.zeros(len(model.positions.row), dtype=np.int8)
     for site in exact.sites:
-        if site.row in model.read:
-            at = _deciding(model, site)
+        if site.row in model.rows_read:
+            at = _deciding_positions(model, site)
             kinds[at] = np.maximum(kinds[at], SIGNED if site.signed else UNSIGNED)
     return kinds
 
 
 def lookalikes(
-    exact: Found | None, model: ModelFound, examples: Sequence[Example]
+    exact: SiteSet | None, model: ModelSiteSet, examples: Sequence[Example]
 ) -> list[dict[str, Any]]:
-    """Flagged positions that are no unsigned fork, in groups: each with its number of flagged
-    positions, of all like them, and the mean entropy of all of these.
+    """Returns groups of positions that are not unsigned forks: each with the number of flagged
+    positions, the number of all positions, and their mean entropy.
 
-    The groups `signed fork`, `first token`, `end` and `elsewhere` share all positions out
-    between them. Groups `token` split `elsewhere` by its number in the response, and by mode
-    where there are several; groups `after` split it by the text of the token before. Without
-    exact forks nothing is known of signs.
+    The groups `signed fork`, `first token`, `end` and `elsewhere` partition these positions. Groups
+    `token` split `elsewhere` by the number of the token in the response, and by mode if there are
+    several modes; groups `after` split it by the text of the previous token. Without exact forks,
+    there is no group of signed forks.
     """
-    where, flagged = model.positions, model.flagged
-    kinds = position_kinds(exact, model) if exact else np.zeros(len(where.row), dtype=np.int8)
-    known = np.isin(where.row, list(exact.read)) if exact else np.ones(len(where.row), dtype=bool)
-    first = np.diff(where.row, prepend=-1) != 0
-    last = np.diff(where.row, append=-1) != 0
-    plain = known & (kinds == NO_FORK)
-    parts = {
-        "signed fork": known & (kinds == SIGNED),
-        "first token": plain & first,
-        "end": plain & last & ~first,
-        "elsewhere": plain & ~last & ~first,
+    positions, flagged = model.positions, model.flagged
+    kinds = position_kinds(exact, model) if exact else np.zeros(len(positions.row), dtype=np.int8)
+    rows_known = (
+        np.isin(positions.row, list(exact.rows_read))
+        if exact
+        else np.ones(len(positions.row), dtype=bool)
+    )
+    first = np.diff(positions.row, prepend=-1) != 0
+    last = np.diff(positions.row, append=-1) != 0
+    no_fork = rows_known & (kinds == NO_FORK)
+    masks = {
+        "signed fork": rows_known & (kinds == SIGNED),
+        "first token": no_fork & first,
+        "end": no_fork & last & ~first,
+        "elsewhere": no_fork & ~last & ~first,
     }
-    groups = [_group(what, model, ours) for what, ours in parts.items() if ours.any()]
-    rest = np.flatnonzero(parts["elsewhere"])
+    groups = [_group(what, model, selected) for what, selected in masks.items() if selected.any()]
+    rest = np.flatnonzero(masks["elsewhere"])
     modes = {example.mode for example in examples}
-    starts = np.searchsorted(where.row, where.row)
-    tokens: dict[tuple[str, str], list[int]] = defaultdict(list)
-    after: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for at in rest if flagged[rest].any() else ():
-        number, mode = int(at - starts[at]) + 1, examples[int(where.row[at])].mode
-        if number <= NUMBERED:
-            tokens[f"{number}", mode if len(modes) > 1 else ""].append(int(at))
-        after[_text(model, examples, int(at) - 1), ""].append(int(at))
-    for what, split in (("token", tokens), ("after", after)):
-        found = [
-            _group(what, model, np.array(ours), text, mode) for (text, mode), ours in split.items()
+    starts = np.searchsorted(positions.row, positions.row)
+    by_number: dict[tuple[str, str], list[int]] = defaultdict(list)
+    by_previous: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for index in rest if flagged[rest].any() else ():
+        number, mode = int(index - starts[index]) + 1, examples[int(positions.row[index])].mode
+        if number <= MAX_TOKEN_NUMBER:
+            by_number[f"{number}", mode if len(modes) > 1 else ""].append(int(index))
+        by_previous[_text(model, examples, int(index) - 1), ""].append(int(index))
+    for what, split in (("token", by_number), ("after", by_previous)):
+        split_groups = [
+            _group(what, model, np.array(selected), text, mode)
+            for (text, mode), selected in split.items()
         ]
-        found.sort(key=lambda group: (-group["flagged"], group["text"], group["mode"]))
-        groups += [group for group in found if group["flagged"]][:NAMED]
+        split_groups.sort(key=lambda group: (-group["flagged"], group["text"], group["mode"]))
+        groups += [group for group in split_groups if group["flagged"]][:MAX_GROUPS]
     return groups
 
 
 def _group(
     what: str,
-    model: ModelFound,
-    ours: NDArray[np.bool_] | NDArray[np.int64],
+    model: ModelSiteSet,
+    selected: NDArray[np.bool_] | NDArray[np.int64],
     text: str = "",
     mode: str = "",
 ) -> dict[str, Any]:
-    """`ours` are positions, as a mask or as indices."""
+    """Returns the counts of one group; `selected` are its positions, as a mask or as indices."""
     return {
         "what": what,
         "text": text,
         "mode": mode,
-        "flagged": int(model.flagged[ours].sum()),
-        "of": len(model.flagged[ours]),
-        "mean_entropy": _mean(model.positions.entropy[ours]),
+        "flagged": int(model.flagged[selected].sum()),
+        "of": len(model.flagged[selected]),
+        "mean_entropy": _mean(model.positions.entropy[selected]),
     }
 
 
-def _text(model: ModelFound, examples: Sequence[Example], at: int) -> str:
-    where = model.positions
-    text = examples[int(where.row[at])].response[int(where.start[at]) : int(where.end[at])]
+def _text(model: ModelSiteSet, examples: Sequence[Example], at: int) -> str:
+    positions = model.positions
+    text = examples[int(positions.row[at])].response[
+        int(positions.start[at]) : int(positions.end[at])
+    ]
     return text.strip() or text
 
 
@@ -180,24 +192,25 @@ def _by_row(sites: Iterable[Site]) -> Mapping[int, list[Site]]:
     return rows
 
 
-def _holds(site: Site, fork: Site) -> bool:
-    return any(site.at <= at < site.at + max(len(site.taken), 1) for at in fork.departures)
+def _contains(site: Site, fork: Site) -> bool:
+    return any(site.at <= at < site.at + max(len(site.taken), 1) for at in fork.deciding_offsets)
 
 
-def _deciding(model: ModelFound, fork: Site) -> NDArray[np.intp]:
-    """Positions of the tokens that decide a fork; an end token stands after the last character."""
-    ours = model.positions.of(fork.row)
-    start, end = model.positions.start[ours], model.positions.end[ours]
+def _deciding_positions(model: ModelSiteSet, fork: Site) -> NDArray[np.intp]:
+    """Returns the positions of the tokens that decide a fork. An end token counts as the character
+    after the last."""
+    row_slice = model.positions.slice_of(fork.row)
+    start, end = model.positions.start[row_slice], model.positions.end[row_slice]
     end = np.where(start == end, end + 1, end)
-    held = np.zeros(len(start), dtype=bool)
-    for at in fork.departures:
-        held |= (start <= at) & (at < end)
-    decided: NDArray[np.intp] = np.flatnonzero(held) + ours.start
-    return decided
+    decides = np.zeros(len(start), dtype=bool)
+    for at in fork.deciding_offsets:
+        decides |= (start <= at) & (at < end)
+    indices: NDArray[np.intp] = np.flatnonzero(decides) + row_slice.start
+    return indices
 
 
-def _highest(model: ModelFound, fork: Site) -> float:
-    return float(model.positions.entropy[_deciding(model, fork)].max(initial=0.0))
+def _peak_entropy(model: ModelSiteSet, fork: Site) -> float:
+    return float(model.positions.entropy[_deciding_positions(model, fork)].max(initial=0.0))
 
 
 def _mean(values: NDArray[np.float64]) -> float | None:

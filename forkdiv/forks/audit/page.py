@@ -1,4 +1,4 @@
-"""The files of an audit: JSON for other tools, tables, and one page that needs no network."""
+"""Writes the files of an audit: JSON for other tools, tables, and one self-contained page."""
 
 from __future__ import annotations
 
@@ -12,19 +12,26 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from forkdiv.core.html import render
 from forkdiv.core.store import publish_file, write_text
 from forkdiv.forks.audit.audit import Audit
-from forkdiv.forks.audit.fork_stats import CONTEXT, word_at
+from forkdiv.forks.audit.fork_stats import CONTEXT_CHARS, word_at
 from forkdiv.forks.audit.samples import MEANINGS, SYMBOLS, samples
-from forkdiv.forks.audit.text import WAY_TITLES, lead, limits, lookalike_sentences, worst
+from forkdiv.forks.audit.text import (
+    WAY_TITLES,
+    lead,
+    limits,
+    lookalike_sentences,
+    most_under_covered,
+)
 from forkdiv.forks.sites import Site
 
+TEMPLATES = Path(__file__).parent / "templates"
 SUMMARY, FORKS, EXAMPLES, PAGE = "audit.json", "forks.parquet", "examples.csv", "audit.html"
-ROWS_AT_ONCE = 4096
+ROWS_PER_BATCH = 4096
 SCHEMA = pa.schema(
     [
         ("way", pa.string()),
@@ -39,8 +46,8 @@ SCHEMA = pa.schema(
         ("taken", pa.string()),
         ("branches", pa.list_(pa.string())),
         ("shown", pa.list_(pa.int64())),  # responses that take each of `branches`
-        ("right", pa.list_(pa.bool_())),  # null where nothing is known of right and wrong
-        ("chance", pa.list_(pa.float64())),  # the model's; null where it is below the least
+        ("right", pa.list_(pa.bool_())),  # null if unknown
+        ("chance", pa.list_(pa.float64())),  # the model's; null below audit.min_probability
         ("signed", pa.bool_()),
         ("entropy", pa.float64()),
         ("coverage", pa.float64()),
@@ -65,28 +72,27 @@ RATES = {
 }
 NUMBERS = (
     ("responses read", ("examples",)),
-    ("forks passed, over all of them", ("sites",)),
-    ("different forks (prompt and beginning)", ("forks",)),
+    ("forks, counted in each response", ("sites",)),
+    ("different forks (prompt and prefix)", ("forks",)),
     ("forks per response", ("forks_per_example",)),
     ("forks per 100 words", ("forks_per_100_words",)),
     ("forks per 100 tokens of the model", ("forks_per_100_tokens",)),
-    ("share without a sign (fork density)", ("fork_density",)),
+    ("share of unsigned forks (fork density)", ("fork_density",)),
     ("branches known per fork", ("mean_branches",)),
     ("branches shown per fork", ("mean_shown",)),
     ("forks with several right, or likely, branches", ("coverage", "defined")),
-    ("of these under-covered", ("coverage", "under_covered")),
-    ("share of these branches shown, from the same beginning", ("coverage", "mean")),
-    ("share shown, anywhere in the problem", ("coverage_in_problem", "mean")),
-    ("responses that take a branch which leads astray", ("astray",)),
+    ("of these, under-covered", ("coverage", "under_covered")),
+    ("share of these branches shown, after the same prefix", ("coverage", "mean")),
+    ("share of these branches shown, anywhere in the problem", ("coverage_in_problem", "mean")),
+    ("responses that take a wrong branch", ("astray",)),
 )
 
 Table = tuple[list[str], list[list[str]]]
 
 
 def write(audit: Audit, folder: Path) -> Path:
-    """Write `audit.json`, `forks.parquet` (a row for each fork of each example), `examples.csv`
-    (a row for each example) and `audit.html`, each aside and renamed. Returns the page's path.
-    """
+    """Writes `audit.json`, `forks.parquet` (one row for each fork of each example), `examples.csv`
+    (one row for each example) and `audit.html`, each atomically. Returns the path of the page."""
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(audit.summary, indent=1, allow_nan=False)
     _write_forks(audit, folder / FORKS)
@@ -98,10 +104,15 @@ def write(audit: Audit, folder: Path) -> Path:
 
 def _write_forks(audit: Audit, path: Path) -> None:
     rows = (
-        {"way": way, **_row(site, audit)} for way, one in audit.found.items() for site in one.sites
+        {"way": way, **_row(site, audit)}
+        for way, site_set in audit.site_sets.items()
+        for site in site_set.sites
     )
-    with _aside(path) as aside, pq.ParquetWriter(aside, SCHEMA, compression="zstd") as writer:
-        while part := list(islice(rows, ROWS_AT_ONCE)):
+    with (
+        _atomic_path(path) as partial,
+        pq.ParquetWriter(partial, SCHEMA, compression="zstd") as writer,
+    ):
+        while part := list(islice(rows, ROWS_PER_BATCH)):
             writer.write_table(pa.Table.from_pylist(part, SCHEMA))
 
 
@@ -117,7 +128,7 @@ def _row(site: Site, audit: Audit) -> dict[str, Any]:
         "fork": site.fork,
         "at": site.at,
         "word": word_at(example.response, site.at),
-        "before": example.response[max(site.at - CONTEXT, 0) : site.at],
+        "before": example.response[max(site.at - CONTEXT_CHARS, 0) : site.at],
         "taken": site.taken,
         "branches": branches,
         "shown": [site.shown.get(branch, 0) for branch in branches],
@@ -132,101 +143,103 @@ def _row(site: Site, audit: Audit) -> dict[str, Any]:
 
 def _write_examples(audit: Audit, path: Path) -> None:
     forks, open_forks, unsigned = Counter[Any](), Counter[Any](), Counter[int]()
-    for way, one in audit.found.items():
-        for site in one.sites:
+    for way, site_set in audit.site_sets.items():
+        for site in site_set.sites:
             forks[way, site.row] += 1
             open_forks[way, site.row] += site.under_covered
             unsigned[site.row] += site.signed is False
     header = ["row", "problem_id", "subset", "mode", "words"]
-    for way in audit.found:
+    for way in audit.site_sets:
         header += [f"{way}_forks", f"{way}_under_covered"]
         header += ["exact_unsigned"] if way == "exact" else []
-    with _aside(path) as aside, aside.open("w", encoding="utf-8", newline="") as handle:
+    with _atomic_path(path) as partial, partial.open("w", encoding="utf-8", newline="") as handle:
         writer = csv.writer(handle)
         writer.writerow(header)
         for row, example in enumerate(audit.examples):
             values: list[Any] = [row, example.problem_id, example.subset, example.mode]
             values.append(len(example.response.split()))
-            for way, one in audit.found.items():
-                known = row in one.read  # empty where this way can say nothing
-                values += [forks[way, row], open_forks[way, row]] if known else ["", ""]
+            for way, site_set in audit.site_sets.items():
+                was_read = row in site_set.rows_read  # empty if this way did not read the row
+                values += [forks[way, row], open_forks[way, row]] if was_read else ["", ""]
                 if way == "exact":
-                    values.append(unsigned[row] if known else "")
+                    values.append(unsigned[row] if was_read else "")
             writer.writerow(values)
 
 
 @contextmanager
-def _aside(path: Path) -> Iterator[Path]:
-    """A path to write to, which gets its name when all is written."""
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+def _atomic_path(path: Path) -> Iterator[Path]:
+    """Yields a temporary path, which is renamed to `path` after writing."""
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
-        yield aside
-        publish_file(aside, path)
+        yield partial
+        publish_file(partial, path)
     finally:
-        aside.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
 
 
 def _page(audit: Audit) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     summary = audit.summary
     config = summary["settings"]
-    passed = {way: one for way, one in summary["ways"].items() if one["sites"]}
-    return environment.get_template("audit.html.j2").render(
-        summary=summary,
-        lead=lead(summary),
-        tables=_tables(summary),
-        titles=WAY_TITLES,
-        histograms={way: _histogram(one) for way, one in passed.items()},
-        tenths={way: _tenths(one) for way, one in passed.items()},
-        worst=worst(summary),
-        lookalikes=lookalike_sentences(summary),
-        samples=samples(audit.examples, audit.found, config["shown"], config["min_probability"]),
-        symbols=[(kind, SYMBOLS[kind], MEANINGS[kind]) for kind in SYMBOLS],
-        files=(FORKS, EXAMPLES, SUMMARY),
-    )
+    with_forks = {way: numbers for way, numbers in summary["ways"].items() if numbers["sites"]}
+    values = {
+        "summary": summary,
+        "lead": lead(summary),
+        "tables": _tables(summary),
+        "titles": WAY_TITLES,
+        "histograms": {way: _histogram(numbers) for way, numbers in with_forks.items()},
+        "tenths": {way: _tenths(numbers) for way, numbers in with_forks.items()},
+        "most_under_covered": most_under_covered(summary),
+        "lookalikes": lookalike_sentences(summary),
+        "samples": samples(
+            audit.examples, audit.site_sets, config["shown"], config["min_probability"]
+        ),
+        "symbols": [(kind, SYMBOLS[kind], MEANINGS[kind]) for kind in SYMBOLS],
+        "files": (FORKS, EXAMPLES, SUMMARY),
+    }
+    return render(TEMPLATES, "audit.html.j2", values)
 
 
 def _tables(summary: Mapping[str, Any]) -> dict[str, Table]:
-    """Header and rows of each table; those that compare only where there is something to."""
-    ways, against = summary["ways"], summary["against_exact"]
+    """Returns header and rows of each table; comparisons only if there is something to compare."""
+    ways, comparison = summary["ways"], summary["against_exact"]
     tables: dict[str, Table] = {
         "numbers": (["", *(WAY_TITLES[way] for way in ways)], _numbers(ways)),
         "groups": (
             ["positions", "flagged", "of", "mean entropy (nats)"],
             [
-                [" ".join(filter(None, (one["what"], one["text"], one["mode"]))), *_counts(one)]
-                for one in summary["lookalikes"]
+                [
+                    " ".join(filter(None, (group["what"], group["text"], group["mode"]))),
+                    *_counts(group),
+                ]
+                for group in summary["lookalikes"]
             ],
         ),
     }
     for way, titles in RATES.items():
-        if way in against:
-            rows = [[title, limits(against[way][name])] for name, title in titles.items()]
+        if way in comparison:
+            rows = [[title, limits(comparison[way][name])] for name, title in titles.items()]
             tables[way] = ([WAY_TITLES[way], ""], rows)
-    if "model" in against:
+    if "model" in comparison:
         header = ["position", "flagged", "of", "mean entropy (nats)"]
-        rows = [[one["kind"], *_counts(one)] for one in against["model"]["kinds"]]
+        rows = [[group["kind"], *_counts(group)] for group in comparison["model"]["kinds"]]
         tables["kinds"] = (header, rows)
     return tables
 
 
-def _counts(one: Mapping[str, Any]) -> list[str]:
-    return [f"{one['flagged']:,}", f"{one['of']:,}", f"{one['mean_entropy']:.3f}"]
+def _counts(group: Mapping[str, Any]) -> list[str]:
+    return [f"{group['flagged']:,}", f"{group['of']:,}", f"{group['mean_entropy']:.3f}"]
 
 
 def _numbers(ways: Mapping[str, Any]) -> list[list[str]]:
-    """One row per number, one column per way; numbers that no way has are left out."""
-    rows = [[title, *(_cell(_at(one, keys)) for one in ways.values())] for title, keys in NUMBERS]
+    """Returns one row for each number and one column for each way, without empty rows."""
+    rows = [
+        [title, *(_cell(_nested(numbers, keys)) for numbers in ways.values())]
+        for title, keys in NUMBERS
+    ]
     return [row for row in rows if any(row[1:])]
 
 
-def _at(numbers: Any, keys: tuple[str, ...]) -> Any:
+def _nested(numbers: Any, keys: tuple[str, ...]) -> Any:
     for key in keys:
         numbers = None if numbers is None else numbers[key]
     return numbers
@@ -239,7 +252,7 @@ def _cell(value: float | None) -> str:
 
 
 def _histogram(numbers: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """Forks by the number of branches shown; from 8 on together."""
+    """Returns forks by the number of branches shown; 8 and more in one bar."""
     counts: Counter[int] = Counter()
     for shown, forks in numbers["shown_histogram"].items():
         counts[min(int(shown), 8)] += forks

@@ -1,4 +1,4 @@
-"""What an audit found, in sentences that claim no more than was counted."""
+"""The results of an audit as sentences. Each states only what was counted."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ WAY_TITLES = {
     "tree": "from several solutions",
     "model": "from the model's entropy",
 }
-# A group of positions is said to look like a fork where at least this share of it is flagged.
-MOSTLY = 0.5
-SEVERAL = 5  # and of these so many
-LOW_NATS = 0.1  # a threshold below calls a position uncertain at which one token has about 98%
+# A group of positions is reported as a lookalike if at least this share of it is flagged ...
+MIN_FLAGGED_SHARE = 0.5
+MIN_FLAGGED = 5  # ... and at least this many positions
+LOW_THRESHOLD = 0.1  # below this threshold, a position with one token at about 98% is flagged
 
 
 def lead(summary: Mapping[str, Any]) -> list[str]:
-    """Where the forks are, how dense, and which are under-covered: one sentence per way, that
-    of the surest way first."""
+    """Returns one sentence for each way, most reliable first: the position, density and coverage
+    of its forks."""
     return [
         _sentence(way, numbers, summary)
         for way, numbers in summary["ways"].items()
@@ -29,61 +29,60 @@ def lead(summary: Mapping[str, Any]) -> list[str]:
 
 
 def lines(summary: Mapping[str, Any]) -> list[str]:
-    """The audit in short lines for a terminal."""
+    """Returns the audit in short lines for a terminal."""
     problems, several = summary["problems"], summary["problems_with_several_solutions"]
     out = [
-        f"{_many(summary['examples'], 'example')} of {_many(problems, 'problem')}, "
-        f"{several:,} of them with several different solutions.",
+        f"{_count(summary['examples'], 'example')} of {_count(problems, 'problem')}, "
+        f"{several:,} of these problems with several different solutions.",
         *lead(summary),
     ]
-    out += [f"Under-covered: {fork}." for fork in worst(summary)[1][:3]]
+    out += [f"Under-covered: {fork}." for fork in most_under_covered(summary)[1][:3]]
     return [*out, *agreement(summary), *lookalike_sentences(summary), *summary["notes"]]
 
 
 def agreement(summary: Mapping[str, Any]) -> list[str]:
-    """Precision and recall of the other ways against the exact forks."""
+    """Returns precision and recall of the other ways, compared with the exact forks."""
     lines = []
-    for way, found in summary["against_exact"].items():
-        text = f"Against the exact forks, {WAY_TITLES[way]}: precision {limits(found['precision'])}"
-        text += f", recall {limits(found['recall'])}"
+    for way, comparison in summary["against_exact"].items():
+        text = f"Compared with the exact forks, {WAY_TITLES[way]}: "
+        text += f"precision {limits(comparison['precision'])}"
+        text += f", recall {limits(comparison['recall'])}"
         if way == "tree":
-            text += (
-                f", in problems with several solutions {limits(found['recall_several_solutions'])}"
-            )
+            several = limits(comparison["recall_several_solutions"])
+            text += f", in problems with several solutions {several}"
         lines.append(text + ".")
     return lines
 
 
 def lookalike_sentences(summary: Mapping[str, Any]) -> list[str]:
-    """What looks like a fork to the model without being an unsigned one, as far as the counts
-    show it."""
+    """Returns sentences about positions with high model entropy that are not unsigned forks."""
     model, groups = summary["model"], summary["lookalikes"]
     if not model:
         return []
     known = "model" in summary["against_exact"]
-    lines = [line for group in groups if (line := _looks_like(group, known))]
+    lines = [line for group in groups if (line := _lookalike(group, known))]
     if known:
         lines = [*_unsigned(summary), *lines]
         if not any(group["flagged"] for group in groups):
-            lines.append("Every position that it flags is an unsigned fork.")
-    if model["threshold"] < LOW_NATS:
+            lines.append("Every position that the model flags is an unsigned fork.")
+    if model["threshold"] < LOW_THRESHOLD:
         lines.append(
-            f"The threshold is only {model['threshold']:.3g} nats: positions at which the model is "
-            "all but sure count as forks. audit.min_entropy sets a higher one."
+            f"The entropy threshold is only {model['threshold']:.3g} nats: positions at which the "
+            "model is almost certain count as forks. Set audit.min_entropy for a higher threshold."
         )
     return lines
 
 
-def worst(summary: Mapping[str, Any]) -> tuple[str, list[str]]:
-    """The most under-covered forks in words, and the way that tells them: the task where it
-    knows its forks, else the model."""
+def most_under_covered(summary: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """Returns the way that ranks the forks (exact if available, else the model), and the most
+    under-covered forks in words."""
     ways = summary["ways"]
     way = "exact" if "exact" in ways else "model" if "model" in ways else "tree"
     return way, [in_words(fork) for fork in ways[way]["most_under_covered"]]
 
 
 def in_words(fork: Mapping[str, Any]) -> str:
-    """An under-covered fork of the summary."""
+    """Returns an under-covered fork of the summary in words."""
     before = fork["before"].strip()
     where = f"after “{before}”" if before else "at the beginning"
     shown = ", ".join(f"{branch_name(text)} {count}×" for text, count in fork["shown"].items())
@@ -92,14 +91,14 @@ def in_words(fork: Mapping[str, Any]) -> str:
 
 
 def branch_name(text: str) -> str:
-    """A branch as it is named to readers: blanks and the end made visible."""
+    """Returns a readable name of a branch: whitespace and the end become visible."""
     if text == END:
         return "(end)"
     return text if text.strip() else text.replace("\n", "⏎").replace("\t", "⇥").replace(" ", "␣")
 
 
 def limits(rate: Mapping[str, Any], digits: int = 2) -> str:
-    """A share with its 95% limits and its count."""
+    """Returns a share with its 95% limits and its count."""
     if rate["share"] is None:
         return "undefined (0 of 0)"
     share, low, high = (f"{rate[name]:.{digits}f}" for name in ("share", "low", "high"))
@@ -107,38 +106,43 @@ def limits(rate: Mapping[str, Any], digits: int = 2) -> str:
 
 
 def percent(share: float) -> str:
-    """Never rounded to all or to nothing."""
+    """Returns a share in percent; never rounds to 0% or 100%."""
     if 0 < share < 0.005:
         return "under 1%"
     return "over 99%" if 0.995 <= share < 1 else f"{share:.0%}"
 
 
 def _sentence(way: str, numbers: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
-    responses = _many(numbers["examples"], "response")
+    responses = _count(numbers["examples"], "response")
     density = ""
     if numbers["sites"]:
         density = (
             f" ({numbers['forks_per_example']:.3g} per response, "
-            f"{numbers['forks_per_100_words']:.3g} per 100 words), {_where(numbers['places'])}"
+            f"{numbers['forks_per_100_words']:.3g} per 100 words), {_position(numbers['places'])}"
         )
-    passed = _many(numbers["sites"], "fork")
+    forks = _count(numbers["sites"], "fork")
     if way == "exact":
         signs = numbers["fork_density"]
-        unsigned = "" if signs is None else f"; {percent(signs)} of them have no sign"
-        text = f"The {responses} {_verb(numbers['examples'], 'pass')} {passed}{density}{unsigned}"
-        return f"{text}; {_right(numbers)}."
+        unsigned = "" if signs is None else f"; {percent(signs)} of them are unsigned"
+        text = f"The {responses} {_verb(numbers['examples'], 'contain')} {forks}{density}{unsigned}"
+        return f"{text}; {_right_coverage(numbers)}."
     if way == "tree":
         problems = summary["problems_with_several_solutions"]
-        text = f"The {responses} of {_many(problems, 'problem')} with several solutions part at"
-        text += f" {passed}{density}"
-        missing = "; the data alone does not say which branches are missing"
+        text = f"The {responses} of {_count(problems, 'problem')} with several solutions diverge at"
+        text += f" {forks}{density}"
+        missing = "; the data alone does not show which branches are missing"
         return f"{text}{'' if 'exact' in summary['ways'] else missing}."
-    text = f"To the model {summary['model']['name']} the {responses} hold {passed}{density}"
-    # where the task knows which branches are right, the model's guesses are no news
-    return f"{text}." if "exact" in summary["ways"] else f"{text}; {_likely(numbers['coverage'])}."
+    text = f"According to the entropy of the model {summary['model']['name']}, the {responses} "
+    text += f"{_verb(numbers['examples'], 'contain')} {forks}{density}"
+    # if the task knows the right branches, the coverage of likely branches adds nothing
+    return (
+        f"{text}."
+        if "exact" in summary["ways"]
+        else f"{text}; {_likely_coverage(numbers['coverage'])}."
+    )
 
 
-def _where(places: Mapping[str, Any]) -> str:
+def _position(places: Mapping[str, Any]) -> str:
     low, _, high = places["words"]
     if low == high:
         whole = places["words_range"] == [low, high]
@@ -148,75 +152,79 @@ def _where(places: Mapping[str, Any]) -> str:
     return f"half of them within the first {percent(places['shares'][1])} of the text"
 
 
-def _right(numbers: Mapping[str, Any]) -> str:
-    covered = numbers["coverage"]
+def _right_coverage(numbers: Mapping[str, Any]) -> str:
+    coverage = numbers["coverage"]
     if not numbers["sites"]:
-        return "so none can be under-covered"
-    if not covered["defined"]:
-        return "each has one right branch only, so that branch coverage is undefined"
-    several = f"of the {_many(covered['defined'], 'fork')} with several right branches"
-    if not covered["under_covered"]:
-        return f"none {several} is under-covered: the data shows every right branch of each"
+        return "so no fork can be under-covered"
+    if not coverage["defined"]:
+        return "each fork has only one right branch, so branch coverage is undefined"
+    subject = f"of the {_count(coverage['defined'], 'fork')} with several right branches"
+    if not coverage["under_covered"]:
+        return f"none {subject} is under-covered: the data shows all of their right branches"
     text = (
-        f"{covered['under_covered']:,} {several} are under-covered: on average the data shows "
-        f"{percent(covered['mean'])} of the right branches from the same beginning"
+        f"{coverage['under_covered']:,} {subject} are under-covered: on average the data shows "
+        f"{percent(coverage['mean'])} of the right branches after the same prefix"
     )
-    whole = numbers["coverage_in_problem"]
-    if whole and whole["mean"] > covered["mean"]:
-        text += f", and {percent(whole['mean'])} anywhere in the problem's responses"
+    in_problem = numbers["coverage_in_problem"]
+    if in_problem and in_problem["mean"] > coverage["mean"]:
+        text += f", and {percent(in_problem['mean'])} anywhere in the problem's responses"
     return text
 
 
-def _likely(covered: Mapping[str, Any]) -> str:
-    if not covered["defined"]:
-        return "none has two branches that it finds likely"
+def _likely_coverage(coverage: Mapping[str, Any]) -> str:
+    if not coverage["defined"]:
+        return "no fork has two likely branches"
     return (
-        f"at {covered['under_covered']:,} of the {covered['defined']:,} different ones with "
-        "several likely branches the data never shows some of these, which may be right or wrong"
+        f"at {coverage['under_covered']:,} of the {coverage['defined']:,} different forks with "
+        "several likely branches, some of these branches are never shown in the data (they may be "
+        "right or wrong)"
     )
 
 
 def _unsigned(summary: Mapping[str, Any]) -> list[str]:
     kinds = summary["against_exact"]["model"]["kinds"]
     return [
-        f"To this model {_some(one)} unsigned forks look like a fork: mean entropy "
-        f"{one['mean_entropy']:.2f} nats."
-        for one in kinds
-        if one["kind"] == "unsigned fork"
+        f"This model flags {_fraction(kind)} unsigned forks: mean entropy "
+        f"{kind['mean_entropy']:.2f} nats."
+        for kind in kinds
+        if kind["kind"] == "unsigned fork"
     ]
 
 
-def _looks_like(group: Mapping[str, Any], known: bool) -> str:
-    what, mostly = group["what"], group["flagged"] >= MOSTLY * group["of"]
+def _lookalike(group: Mapping[str, Any], known: bool) -> str:
+    kind, mostly_flagged = group["what"], group["flagged"] >= MIN_FLAGGED_SHARE * group["of"]
     entropy = f"mean entropy {group['mean_entropy']:.2f} nats"
-    if what == "signed fork":
-        if mostly:
+    if kind == "signed fork":
+        if mostly_flagged:
             return (
-                f"To this model a signed fork looks like a fork: {_some(group)} are flagged, "
-                f"{entropy}, although a sign in the prompt tells the way."
+                f"This model flags signed forks, {_fraction(group)}, {entropy}, although a sign in "
+                "the prompt indicates the right branch."
             )
-        return f"To this model most signed forks do not: {_some(group)} are flagged, {entropy}."
-    if not mostly or group["flagged"] < SEVERAL:
+        return (
+            f"This model does not flag most signed forks: {_fraction(group)} are flagged, "
+            f"{entropy}."
+        )
+    if not mostly_flagged or group["flagged"] < MIN_FLAGGED:
         return ""
     names = {
         "first token": "the first token of a response",
-        "end": "where a response ends",
+        "end": "the end of a response",
         "token": f"token {group['text']} of a {group['mode']} response".replace("  ", " "),
-        "after": f"what comes after “{branch_name(group['text'])}”",
+        "after": f"the token after “{branch_name(group['text'])}”",
     }
-    if what not in names:
+    if kind not in names:
         return ""
-    text = f"To this model {names[what]} looks like a fork: {_some(group)} are flagged, {entropy}"
+    text = f"This model flags {names[kind]} as a fork: {_fraction(group)} positions, {entropy}"
     return f"{text}, although the task has no fork there." if known else f"{text}."
 
 
-def _some(group: Mapping[str, Any]) -> str:
+def _fraction(group: Mapping[str, Any]) -> str:
     return f"{group['flagged']:,} of {group['of']:,}"
 
 
-def _many(count: int, noun: str) -> str:
+def _count(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _verb(count: int, verb: str) -> str:
-    return f"{verb}{'es' if count == 1 else ''}"
+    return f"{verb}{'s' if count == 1 else ''}"
