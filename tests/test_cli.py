@@ -81,7 +81,7 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
         ("sweep.structure=[data-level]", "sweep.structure has no effect on this task"),
         ("prompt.template=chat", "has no chat template"),
         ("base=/no/such/checkpoint", "the checkpoint does not exist: got /no/such/checkpoint"),
-        ("base=graph-d3-l4", "or a base that forkdiv ships: graph-d3-l3;"),
+        ("base=graph-d3-l4", "or a shipped base: graph-d3-l3;"),
         ("place.root=/proc/forkdiv", "cannot be written: got /proc/forkdiv"),
         ("place.min_free_mib=1000000000000", "nearly full"),
     ],
@@ -100,7 +100,7 @@ def test_a_bad_setting_ends_with_one_line_and_status_2(
         ("task.degree=1", "task.degree: got 1"),
         ("eval.k=[128]", "k=128 needs at least that many samples, got samples=64"),
         ("decoder.temperature=-1", "decoder.temperature: got -1"),
-        ("sft.batch_size=3", "does not divide over place.workers=2"),
+        ("sft.batch_size=3", "multiples of place.workers=2"),
         ("epochs", "a setting must be key=value: got 'epochs'"),
     ],
 )
