@@ -79,7 +79,7 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
         ("decoder.max_new_tokens=4", "allowed: at least 5"),
         ("eval.problems=7", "allowed: a multiple of 2 (signed, unsigned)"),
         ("dataset.branch_coverage=2", "dataset.branch_coverage has no effect on this task"),
-        ("sweep.structure=[data-level]", "sweep.structure has no effect on the data of this task"),
+        ("sweep.structure=[data-level]", "sweep.structure has no effect on this task"),
         ("prompt.template=chat", "has no chat template"),
         ("base=/no/such/checkpoint", "the checkpoint does not exist: got /no/such/checkpoint"),
         ("base=graph-d3-l4", "or a shipped base: graph-d3-l3;"),

@@ -42,7 +42,7 @@ def running(place: PlaceConfig) -> Iterator[None]:
     else:
         _require_token()
         _speed_up_ray_train(place)
-        _load_own_packages_first()
+        _preload_forkdiv()
         ray.init(
             address="local",  # the default would join a Ray that `ray start` left on this machine
             num_cpus=place.num_cpus,
@@ -70,7 +70,7 @@ def _speed_up_ray_train(place: PlaceConfig) -> None:
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
 
 
-def _load_own_packages_first() -> None:
+def _preload_forkdiv() -> None:
     """Makes workers import forkdiv's packages when they start. Ray then puts the current folder
     first on their search path, and a folder `tuning` or `jobs` of the user there would be imported
     instead of forkdiv's."""

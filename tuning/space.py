@@ -170,7 +170,7 @@ def _check_axes(study: StudyConfig) -> None:
             data_axes = [name for name in DATA_AXES if name in task.knobs]
             allowed = [*data_axes, *TUNING_AXES, "decoder", "temperature", "seed"]
             raise refuse(
-                f"sweep.{axis} has no effect on the data of this task",
+                f"sweep.{axis} has no effect on this task",
                 list(values),
                 ", ".join(f"sweep.{name}" for name in allowed),
                 f"remove sweep.{axis}",

@@ -73,7 +73,7 @@ def test_a_run_is_compared_with_its_base_and_its_earlier_checkpoints_are_dynamic
     assert all(cell["delta_to_base"].keys() == {"1", "8"} for cell in found["cells"])
     assert f"report: {compared.root / 'micro' / 'report.html'}" in compared.output
     again = stack.run("compare", compared.root, *compared.command)
-    assert "these results exist already" in again.stdout
+    assert "these results exist and are reused" in again.stdout
 
 
 @pytest.mark.stack

@@ -219,7 +219,7 @@ def test_an_axis_without_effect_on_the_task_is_refused_with_the_allowed_axes(
     axis: str, values: str
 ) -> None:
     message = refusal(f"sweep.{axis}={values}")
-    assert f"sweep.{axis} has no effect on the data of this task" in message
+    assert f"sweep.{axis} has no effect on this task" in message
     own = "sweep.fork_density, sweep.direction, sweep.loss, sweep.interpolation"
     allowed = f"{own}, sweep.decoder, sweep.temperature, sweep.seed"
     assert f"allowed: {allowed}; remove sweep.{axis}" in message

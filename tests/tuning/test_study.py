@@ -41,7 +41,7 @@ def test_each_density_is_trained_once_whatever_the_temperatures(study: Study) ->
 
 
 def test_a_second_run_reuses_all_results(study: Study) -> None:
-    assert "these results exist already" in study.again
+    assert "these results exist and are reused" in study.again
     assert study.again_seconds < 60
     tables = [text.partition("micro: pass@k")[2] for text in (study.output, study.again)]
     assert tables[0] == tables[1]
