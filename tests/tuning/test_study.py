@@ -45,7 +45,7 @@ def test_a_second_run_reuses_all_results(study: Study) -> None:
     assert study.again_seconds < 60
     tables = [text.partition("micro: pass@k")[2] for text in (study.output, study.again)]
     assert tables[0] == tables[1]
-    assert tables[0].count("│") > 100
+    assert tables[0].count("│") > 20
 
 
 def test_the_summary_has_the_cells_and_keys_that_others_read(study: Study) -> None:
