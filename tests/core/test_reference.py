@@ -54,7 +54,7 @@ def test_a_setting_says_its_type_limits_default_unit_and_meaning() -> None:
     one = EVERY["synthesis.samples"]
     assert (one.section, one.default, one.unit) == ("synthesis", "16", "samples")
     assert one.type == "integer, at least 1, at most 4,096"
-    assert one.meaning.startswith("Samples drawn from each")
+    assert one.meaning.startswith("Samples drawn at each decision point")
 
 
 @pytest.mark.parametrize(

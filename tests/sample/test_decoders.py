@@ -26,7 +26,7 @@ def test_each_model_is_told_with_its_own_best_temperature() -> None:
     made = best.best(summary, Grid.of(summary))
     assert made
     assert made.header == [
-        *("fork density", "seed", "subset", "k", "best for the base", "best for the tuned"),
+        *("fork density", "seed", "subset", "k", "best for base", "best for tuned"),
         "change in pass@k",
     ]
     assert made.rows == [["0", "0", "all", "64", "1", "1.3", "−0.170 (−0.210 to −0.130)"]]

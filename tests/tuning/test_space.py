@@ -255,7 +255,7 @@ def test_a_task_without_training_data_is_refused() -> None:
 def test_a_way_of_synthesis_that_the_task_does_not_offer_is_refused() -> None:
     # several arms are right, and all of them can be listed
     check_data(load(None, [*TWO_VALID, "dataset.synthesis=enumerator"]))
-    assert "dataset.synthesis means nothing" in refusal("dataset.synthesis=samples")
+    assert "dataset.synthesis has no effect" in refusal("dataset.synthesis=samples")
 
 
 DECODERS = [
