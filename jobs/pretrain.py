@@ -26,10 +26,10 @@ def run(study: StudyConfig) -> None:
     target = study.folder / "base"
     if target.exists():
         raise refuse(
-            "the folder for the base model exists",
+            "the folder for the base model already exists",
             target,
             "a new folder",
-            "remove it, or set name to another name",
+            "remove the folder, or set name to another name",
         )
     check_writable(study.place.root, study.place.min_free_mib)
     preflight.check_ports(study.place)

@@ -29,7 +29,7 @@ def run(study: StudyConfig, results: Sequence[Path] = ()) -> None:
             "why compares one or two results",
             f"{len(results)}",
             "fingerprints, their first characters, or folders",
-            "name two results, or one to compare it with the nearest",
+            "pass two results, or one to compare it with the most similar result of its stage",
         )
     first, *others = (known.resolve(str(name)) for name in results)
     second = others[0] if others else known.nearest(first)
@@ -38,10 +38,10 @@ def run(study: StudyConfig, results: Sequence[Path] = ()) -> None:
             f"there is no other result to compare {first.name} with",
             f"no other {first.stage} result under {known.root}",
             "a second result",
-            "name the second result",
+            "pass the second result too",
         )
     say(f"first:  {first.name}, {first.path}")
-    say(f"second: {second.name}, {second.path}{'' if others else ' (the nearest)'}")
+    say(f"second: {second.name}, {second.path}{'' if others else ' (the most similar)'}")
     for line in known.explain(first, second):
         say(f"  {line}")
 

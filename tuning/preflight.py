@@ -91,7 +91,7 @@ def check_same_engine(path: Path, base: Checkpoint, task: Task) -> Checkpoint:
     checkpoint = check_checkpoint(path, task)
     if not share_engine(path, base.path):
         raise refuse(
-            f"the checkpoint {path} has another architecture or tokenizer than the base",
+            f"the checkpoint {path} has a different architecture or tokenizer than the base",
             "a different config.json or tokenizer.json",
             f"those of {base.path}",
             "set base to the model that the checkpoint was fine-tuned from",

@@ -83,7 +83,8 @@ class NoSampler:
         self, checkpoint: Checkpoint, decoder: DecoderConfig, requests: Iterable[Request]
     ) -> Iterator[Response | FailedRequest]:
         raise InvalidResult(
-            f"samples of {checkpoint.path} are missing, and this command starts no sampler"
+            f"samples of {checkpoint.path} are missing, and this command cannot draw samples; run "
+            "`forkdiv study` (or `compare`, `evaluate`) with the same settings first"
         )
 
 

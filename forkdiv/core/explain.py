@@ -90,7 +90,8 @@ class Results:
                 f"no result under {self.root} has a fingerprint that starts with this",
                 reference,
                 "a fingerprint, a prefix of a fingerprint, or a result's folder",
-                "list the results with `ls`, or set place.root to the output folder that holds it",
+                f"list the results with `ls {self.root}/store/*`, or set place.root to another "
+                "output folder",
             )
         names = [f"{path.parent.name} {key[:12]}" for key, path in matches.items()]
         raise refuse(
@@ -187,7 +188,7 @@ def read(folder: Path) -> Record:
         "this folder is not a forkdiv result",
         folder,
         f"a folder with {RECORD}, {SAMPLES_RECORD} or {SUMMARY}",
-        "name a folder in the store, such as runs/store/train/…, or the folder of a study",
+        "use a folder in the store, such as runs/store/train/…, or the folder of a study",
     )
 
 

@@ -110,7 +110,10 @@ def _require_equal_problems(counts: Sequence[ProblemCounts], base: Sequence[Prob
             if different
             else "in a different order"
         )
-        raise InvalidResult(f"base and tuned were sampled on different problems ({detail})")
+        raise InvalidResult(
+            f"base and tuned were sampled on different problems: got {detail}; allowed: the same "
+            "problems in the same order; sample both with the same task and eval settings"
+        )
 
 
 def _cell(name: CellName, subset: str, inputs: CellInputs, config: EvalConfig) -> Cell:

@@ -84,7 +84,7 @@ def _check_not_empty(row: Row, index: int, example: Example) -> None:
                 f"the {name} of example {index} ({example.problem_id}) has no tokens",
                 repr(getattr(example, name)),
                 f"a {name} of one token or more",
-                "correct the example or leave it out",
+                "correct the example or remove it",
             )
 
 
@@ -94,5 +94,5 @@ def _too_long(long: Sequence[tuple[int, int]], context: int, start: Path) -> Use
         f"{len(long)} examples do not fit the context of {start}",
         f"{longest} tokens in example {index}",
         f"at most {context} tokens for prompt, response and end token together",
-        "leave them out, or start from a model with a longer context",
+        "remove these examples, or set base to a model with a longer context",
     )

@@ -137,8 +137,8 @@ def predict(
     if not fitting:
         raise refuse(
             f"no example fits the context of the model {path}",
-            f"at least {min(map(len, encoded.values()))} tokens of prompt and response",
-            f"up to {context}",
+            f"examples of {min(map(len, encoded.values()))} or more tokens (prompt and response)",
+            f"up to {context} tokens",
             "set audit.model to a model with a longer context",
         )
     predictions = _predict(model, fitting, min_probability)
@@ -279,7 +279,10 @@ def _split_by_row(
     token = np.concatenate([part.token for part in parts])
     chance = np.concatenate([part.chance for part in parts])
     if not np.isfinite(entropy).all():
-        raise InvalidResult("the logits of audit.model contain NaN or infinite values")
+        raise InvalidResult(
+            "the logits of audit.model contain NaN or infinite values; set audit.model to another "
+            "checkpoint"
+        )
     out, first = {}, 0
     for row, length in lengths.items():
         selected, last = slice(*np.searchsorted(place, [first, first + length])), first + length

@@ -74,11 +74,11 @@ def _task_forks(task: Task, example: Example) -> list[Fork] | None:
         return task.forks(problem, example.response)
     except (KeyError, ValueError, TypeError) as error:
         raise refuse(
-            "the task cannot read the facts of an example",
+            "the task cannot read the `facts` column of an example",
             f"problem {example.problem_id}: {type(error).__name__} {error}",
             "examples that this task generated",
-            "set task to the one that generated the data, or set audit.ways to [tree] or "
-            "[tree, model]",
+            "set task.kind and its settings to the task that generated the data, or set audit.ways "
+            "to [tree] or [tree, model]",
         ) from error
 
 

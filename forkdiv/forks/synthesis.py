@@ -103,7 +103,7 @@ def repair(
         )
     model_forks = None
     if task.forks(gaps.problem_of(rows[0]), rows[0].response) is None:
-        progress("finding forks with the next-token entropy of the base")
+        progress("synthesis: finding forks with the next-token entropy of the base")
         model_forks = ModelForks(
             base.path, study.prompt, study.audit, study.place.device, config.forks_per_problem
         )
@@ -213,7 +213,9 @@ def _sample(
         Request(problem_data.problem, 0, config.samples, seed, gap.prefix.rstrip())
         for (problem_data, gap), seed in zip(open_gaps, seeds, strict=True)
     ]
-    progress(f"drawing {len(requests) * config.samples} samples at {len(requests)} forks")
+    progress(
+        f"synthesis: drawing {len(requests) * config.samples} samples at {len(requests)} forks"
+    )
     drawn: dict[int, list[str]] = {}  # by the unique seed of the request
     for result in sampler.sample(base, decoder, requests):
         answer = checked(result)

@@ -190,7 +190,7 @@ def _require_any_correct(
     key = max(positive, key=positive.__getitem__)
     raise refuse(
         f"the grader {judge.name} ({judge.why}) accepts no response, but the metric {key} does",
-        f"a mean of {positive[key]:.3f} in the files",
+        f"no correct response, but a mean {key} of {positive[key]:.3f} in the files",
         ALLOWED,
         "set task.kind=file and task.grader to a grader for the format of these responses",
     )

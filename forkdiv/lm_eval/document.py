@@ -117,6 +117,6 @@ def _require_every_filter(documents: Mapping[int, Document]) -> None:
             raise refuse(
                 f"document {document.line.doc_id} has no line for a filter that others have",
                 f"{document.line.location} without {', '.join(sorted(missing))}",
-                "a complete file",
+                "a complete file (a stopped lm_eval run leaves an incomplete file)",
                 "run lm_eval again",
             )

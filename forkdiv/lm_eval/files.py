@@ -47,7 +47,7 @@ def _files_at(path: Path) -> list[SamplesFile]:
     if not path.is_file():
         raise refuse("the samples path does not exist", path, ALLOWED, "correct the path")
     if path.name.startswith("results_"):
-        hint = "name the samples_*.jsonl beside it, or the folder"
+        hint = "use the samples_*.jsonl beside it, or the folder"
         raise refuse("a results file contains no samples", path, ALLOWED, hint)
     return [_samples_file(path)]
 
@@ -81,7 +81,7 @@ def _several_models(path: Path, models: Sequence[Path]) -> UserError:
         "a folder contains the samples of several models",
         f"{len(models)} in {path}: {names}",
         "the samples of one model",
-        "name the folder of one model, and the folder of its base with --base",
+        "set --samples to the folder of one model, and --base to the folder of its base",
     )
 
 

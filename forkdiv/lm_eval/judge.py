@@ -94,8 +94,8 @@ def _require_metric(name: str, models: Sequence[Samples]) -> None:
     for model in models:
         if name not in model.per_sample:
             raise refuse(
-                f"{model.files[0].path} has no metric of that name with a verdict on every sample",
-                name,
+                f"{model.files[0].path} has no metric {name} with a verdict on every sample",
+                f"task.grader={name}",
                 f"{', '.join(sorted(model.per_sample)) or 'none in this file'}, or one of the "
                 f"graders {', '.join(NAMES.names())}",
                 "correct task.grader",

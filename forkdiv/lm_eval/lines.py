@@ -235,5 +235,5 @@ def _is_verdict(value: Any) -> bool:
 
 
 def _malformed(wrong: str, came: str) -> UserError:
-    allowed = "a line as lm_eval --log_samples writes it"
+    allowed = "a line written by lm_eval --log_samples"
     return refuse(wrong, came, allowed, "correct the file or run lm_eval again")

@@ -109,7 +109,7 @@ def _no_common_problem(tuned: Samples, base: Samples) -> UserError:
         "base and tuned have no problem in common",
         f"{named[0]} for tuned, {named[1]} for base",
         "samples of one task (documents with equal `doc` are the same problem)",
-        "name samples of the same task",
+        "pass samples of the same task",
     )
 
 

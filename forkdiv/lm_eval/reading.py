@@ -147,7 +147,7 @@ def _require_equal_decoders(contents: Sequence[FileContent]) -> None:
                 f"{decoder_settings(first.first.settings)} on {first.first.location}, "
                 f"{decoder_settings(other.first.settings)} on {other.first.location}",
                 "one decoder for all files",
-                "name only the files of one decoder",
+                "pass only the files of one decoder",
             )
 
 
@@ -198,11 +198,12 @@ def _samples_per_problem(groups: Sequence[_Group]) -> int:
     n, problems = counts.most_common(1)[0]
     deviating = [group.first for group in groups if group.n != n]
     if deviating:
+        others = ", ".join(str(count) for count in sorted(counts) if count != n)
         named = [f"document {line.doc_id} ({line.location})" for line in deviating[:3]]
         raise refuse(
             "problems have different numbers of samples",
-            f"{', '.join(map(str, sorted(counts)))}; {problems} problems have {n}, "
-            f"{len(deviating)} do not: {', '.join(named)}{' …' if deviating[3:] else ''}",
+            f"{n} for {problems} problems, but {others} for {len(deviating)}: "
+            f"{', '.join(named)}{' …' if deviating[3:] else ''}",
             "the same number for every problem",
             "complete the files, or remove the lines of those documents",
         )

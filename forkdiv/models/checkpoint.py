@@ -144,8 +144,9 @@ def check_vocabulary(path: Path, words: list[str]) -> None:
             return  # a subword tokenizer can encode any word
         if not words:
             raise refuse(
-                f"the checkpoint {path} has a fixed vocabulary of words",
-                f"{len(model['vocab'])} words, for a task in plain language",
+                f"the checkpoint {path} has a word-level tokenizer, which cannot encode natural "
+                "language",
+                f"a vocabulary of {len(model['vocab'])} words",
                 "a checkpoint with a subword tokenizer",
                 "set base to a Hugging Face model",
             )
@@ -169,10 +170,10 @@ def check_end_token(path: Path, end: str) -> None:
         raise _no_tokenizer(path, error, "tokenizer_config.json") from error
     if token != end:
         raise refuse(
-            f"the checkpoint {path} has another end token",
+            f"the checkpoint {path} has a different end token than the bases of forkdiv",
             token,
             end,
-            "start from a base that `forkdiv pretrain` built",
+            "use a checkpoint that `forkdiv pretrain` built",
         )
 
 

@@ -119,12 +119,16 @@ def load_model(path: Path, dtype: torch.dtype = torch.float32) -> PreTrainedMode
             "complete safetensors files with the shapes of its config.json",
             "copy or export it again",
         ) from error
-    kinds = ("missing_keys", "unexpected_keys", "mismatched_keys")
-    problems = {kind: sorted(map(str, info[kind])) for kind in kinds if info[kind]}
+    problems = [
+        f"{kind}: {', '.join(sorted(map(str, info[f'{kind}_keys']))[:5])}"
+        f"{' …' if len(info[f'{kind}_keys']) > 5 else ''}"
+        for kind in ("missing", "unexpected", "mismatched")
+        if info[f"{kind}_keys"]
+    ]
     if problems:
         raise refuse(
             f"the tensors of the checkpoint {path} do not match its config.json",
-            problems,
+            "; ".join(problems),
             "exactly the tensors of its config.json",
             "export it again",
         )

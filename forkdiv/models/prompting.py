@@ -83,7 +83,7 @@ def plain_text(prompt: str, config: PromptConfig) -> str:
             "a conversation of several turns needs a chat template",
             f"{len(turns)} turns with prompt.template={config.template}",
             "prompt.template=chat",
-            "set it, or use a column of single prompts",
+            "set prompt.template=chat, or use a column of single prompts",
         )
     text = turns[0]["content"]
     return config.text.replace("{prompt}", text) if config.template == "plain" else text

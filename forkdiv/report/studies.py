@@ -40,7 +40,7 @@ def read(folder: Path) -> Summary:
             "the folder has no results of a study",
             folder,
             f"the result folder of a study, with {SUMMARY}",
-            "name another folder, or run `forkdiv study` first",
+            "use another folder, or run `forkdiv study` first",
         )
     try:
         content = json.loads(path.read_text())
@@ -82,10 +82,10 @@ def load_studies(folders: Sequence[Path]) -> list[Study]:
     repeated = [folder for folder in folders if resolved[folder.resolve()] > 1]
     if repeated:
         raise refuse(
-            "a study would be compared with itself",
+            "--beside would compare a study with itself",
             repeated[0],
             "each folder once, without the folder of the study itself",
-            "remove it",
+            "remove this --beside",
         )
     summaries = [read(folder) for folder in folders]
     name_counts = Counter(summary.study for summary in summaries)

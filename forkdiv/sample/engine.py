@@ -226,11 +226,11 @@ class WarmEngine:
         Raises UserError for an unsuitable checkpoint, before the engine is changed."""
         if not share_engine(checkpoint.path, self.spec.shape_of):
             raise refuse(
-                f"the checkpoint {checkpoint.path} has another architecture or tokenizer than "
+                f"the checkpoint {checkpoint.path} has a different architecture or tokenizer than "
                 "this engine",
                 "a different config.json or tokenizer.json",
                 f"those of {self.spec.shape_of}",
-                "start another sampler for it",
+                "use this checkpoint in a separate forkdiv process",
             )
         check_tensors(checkpoint.path, self.spec.shape_of)
         if checkpoint in self._expected_cache:
@@ -267,8 +267,8 @@ class WarmEngine:
         """Loads `checkpoint` into a new engine, because the old engine cannot be trusted."""
         error = self.swaps[-1]["error"]
         log.warning(
-            "the swap to %s failed its proof (log-probabilities differ by %.3g, allowed %g); "
-            "restarting the engine",
+            "after the swap to %s the engine's log-probabilities differ from those of the saved "
+            "files by %.3g (allowed: at most %g); restarting the engine",
             checkpoint.path,
             error,
             PROOF_TOLERANCE[self.spec.dtype],
@@ -283,9 +283,10 @@ class WarmEngine:
             self._restarting = False
         if not await self._is_proved(checkpoint, expected, started, restarted=True):
             raise InvalidResult(
-                f"the swap to {checkpoint.path} failed its proof, also in a new engine: the "
-                f"engine's log-probabilities differ from those of the saved files by "
-                f"{self.swaps[-1]['error']:.3g}, allowed {PROOF_TOLERANCE[self.spec.dtype]:g}"
+                f"the engine's log-probabilities of {checkpoint.path} differ from those of the "
+                f"saved files, also after a restart: got {self.swaps[-1]['error']:.3g}; allowed: "
+                f"at most {PROOF_TOLERANCE[self.spec.dtype]:g} with decoder.dtype="
+                f"{self.spec.dtype}; check that vLLM supports this architecture"
             )
 
     async def _proof_error(self, expected: Sequence[np.ndarray]) -> float:

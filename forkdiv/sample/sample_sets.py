@@ -150,7 +150,10 @@ class SampleSet:
         """Raises InvalidResult if requests failed."""
         if self.failed:
             samples = sum(failure.request.n for failure in self.failed)
-            raise InvalidResult(f"{samples} samples failed: {self.failed[0].message}")
+            raise InvalidResult(
+                f"{samples} samples failed: {self.failed[0].message}; correct the cause and run "
+                "the same command again (samples that were drawn are kept)"
+            )
 
     def stored_indices(self) -> dict[str, int]:
         """Returns the indices of the stored samples by problem id, as an integer in which index i

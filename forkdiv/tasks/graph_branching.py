@@ -147,14 +147,14 @@ class GraphBranching(Task):
             return 1
         if valid == 1:
             raise refuse(
-                "branch coverage needs several valid arms",
+                "dataset.branch_coverage needs a task with several valid arms",
                 f"dataset.branch_coverage={shown} with task.valid=1",
-                "no branch coverage, or several valid arms",
-                "raise task.valid, or drop dataset.branch_coverage",
+                "task.valid=2 or more, or no dataset.branch_coverage",
+                "raise task.valid, or remove dataset.branch_coverage",
             )
         if shown > valid:
             raise refuse(
-                "the data cannot show more arms than are valid",
+                "dataset.branch_coverage exceeds the number of valid arms",
                 f"dataset.branch_coverage={shown}",
                 f"1 to task.valid={valid}",
                 "lower dataset.branch_coverage",

@@ -28,10 +28,10 @@ def problems_of(config: DatasetConfig, examples: int) -> int:
     """
     if config.solutions not in (2, PHRASINGS):
         raise refuse(
-            f"a task of two modes with {PHRASINGS} phrasings each cannot have this many solutions",
+            f"dataset.solutions does not fit a task of two modes with {PHRASINGS} phrasings each",
             f"dataset.solutions={config.solutions}",
             "2 or 4",
-            "correct dataset.solutions",
+            "set dataset.solutions to 2 or 4",
         )
     count, rest = divmod(examples, config.solutions)
     if rest:
@@ -45,9 +45,9 @@ def problems_of(config: DatasetConfig, examples: int) -> int:
     for whole, what in ((config.solutions, "solutions of a problem"), (count, "problems")):
         if (share * whole).denominator != 1:
             raise refuse(
-                f"dataset.mode_share must give a whole number of the {whole} {what}",
+                f"dataset.mode_share does not give a whole number out of {whole} {what}",
                 config.mode_share,
-                "a share that is possible with both structures, such as 0.5",
+                "a share that gives whole numbers of problems and of solutions, such as 0.5",
                 "correct dataset.mode_share or dataset.examples",
             )
     return count

@@ -45,7 +45,9 @@ def obtain_base(
     """Returns the base that `config` describes; trains it on the running Ray if it does not
     exist."""
     start = obtain_start(store, task, config)
-    progress(f"pretraining: drawing {config.examples} {config.walks} walks for the base model")
+    progress(
+        f"pretraining: generating {config.examples} examples of {config.walks} random walks each"
+    )
     walks = dataset.obtain_walks(store, task, config, END)
     return sft_run.last(sft_run.obtain(store, walks, start, config.sft, place, progress))
 

@@ -51,8 +51,8 @@ def state_of_other_layout(workspace: Path, place: PlaceConfig, progress: Progres
     if latest is None or latest.layout == current:
         return None
     progress(
-        f"fine-tuning: converting the state after step {latest.step} "
-        f"from layout {latest.layout.name}"
+        f"fine-tuning: converting the state after step {latest.step}, which was saved with other "
+        f"workers or another device ({latest.layout.name})"
     )
     if current.exists():  # Ray Train would resume from the older state in it
         shutil.rmtree(current)

@@ -194,6 +194,6 @@ def test_the_verb_explains_a_pair_and_compares_one_with_the_nearest(line: Line) 
     pair = why(first[:10], line.runs[0.5, 4].fingerprint[:10], place)
     assert pair.returncode == 0 and "config.epochs: 8 -> 4" in pair.stdout
     alone = why(first[:10], place)
-    assert "(the nearest)" in alone.stdout and "config.epochs: 8 -> 4" in alone.stdout
+    assert "(the most similar)" in alone.stdout and "config.epochs: 8 -> 4" in alone.stdout
     refused = why(place)
     assert refused.returncode == 2 and "why compares one or two results: got 0" in refused.stderr

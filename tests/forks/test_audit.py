@@ -209,7 +209,9 @@ def test_a_base_that_cannot_read_the_data_is_skipped_unless_requested() -> None:
 def test_an_audit_without_an_applicable_way_is_refused() -> None:
     with pytest.raises(UserError, match="the data has no examples"):
         text_audit([])
-    with pytest.raises(UserError, match="no way of finding forks applies to the data: got 2"):
+    with pytest.raises(
+        UserError, match="none of the ways to find forks works with this data: got 2"
+    ):
         text_audit([["Yes"], ["No"]])
     with pytest.raises(UserError, match="does not know the decision points of its data"):
         text_audit([["Yes", "No"]], ways=APART)

@@ -118,7 +118,9 @@ def test_names_with_a_common_prefix_are_distinguished() -> None:
 
 
 def test_facts_of_another_task_are_refused() -> None:
-    with pytest.raises(UserError, match=r"cannot read the facts of an example.*problem p0"):
+    with pytest.raises(
+        UserError, match=r"cannot read the `facts` column of an example.*problem p0"
+    ):
         exact_sites(graph_task(), texts(["a b", "a c"]))
 
 

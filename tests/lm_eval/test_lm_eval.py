@@ -355,7 +355,7 @@ BAD_LINES: dict[str, tuple[list[Any], str]] = {
     ),
     "other numbers": (
         [GOOD, line(1, ["yes", "no"]), line(2, ["yes"])],
-        r"different numbers of samples: got 1, 2; .* document 2 \(line 3 of",
+        r"different numbers of samples: got 2 for 2 problems, but 1 for 1: document 2 \(line 3 of",
     ),
     "the name of all": (
         [line(0, ["yes"], doc={"subset": "all"})],

@@ -164,7 +164,7 @@ def test_a_folder_that_cannot_be_compared_is_refused(
 
 def test_a_study_is_not_compared_with_itself(tmp_path: Path) -> None:
     one = kept(tmp_path, "one")
-    with pytest.raises(UserError, match="would be compared with itself"):
+    with pytest.raises(UserError, match="would compare a study with itself"):
         studies_of([one, one / ".." / "one"])
 
 

@@ -156,7 +156,7 @@ def test_a_checkpoint_of_another_shape_is_refused_and_the_others_are_still_serve
     wider = Checkpoint(folder, "wider")
     (refused,) = list(sampler.sample(wider, GREEDY, requests(problems[:1], 1)))
     assert isinstance(refused, FailedRequest)
-    assert "another architecture" in refused.message
+    assert "a different architecture" in refused.message
     assert texts(sampler.sample(open_checkpoint(BASE), GREEDY, requests(problems[:1], 1)))
 
 

@@ -260,7 +260,7 @@ def test_a_knob_that_means_nothing_is_refused_with_those_that_do(
     (name, value) = next(iter(knobs.items()))
     message = str(caught.value)
     assert message.startswith(f"dataset.{name} has no effect on this task: got {value};")
-    assert allowed in message and f"drop dataset.{name}, or sweep.{name}" in message
+    assert allowed in message and f"remove dataset.{name}, or sweep.{name}" in message
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=named)

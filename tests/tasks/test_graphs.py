@@ -254,7 +254,7 @@ def test_the_task_seed_draws_other_heldout_problems() -> None:
 
 
 def test_heldout_problems_that_do_not_divide_over_the_subsets_are_refused() -> None:
-    with pytest.raises(UserError, match=r"eval\.problems=7; allowed: a multiple of 2 \(signed, un"):
+    with pytest.raises(UserError, match=r"got 7; allowed: a multiple of 2 \(signed, un"):
         shaped((3, 3, 1, 1, 16)).heldout("test", 7)
 
 

@@ -122,7 +122,9 @@ def test_a_file_may_lack_the_named_column_that_only_the_other_needs(tmp_path: Pa
     columns = ColumnsConfig(prompt="q", completion="how", answer="gold", subset="part")
     own = task(tmp_path, train, test, columns=columns)
     assert own.available("test") == 10 and own.subsets == (WHOLE, "a")
-    with pytest.raises(UserError, match=r"task\.columns\.answer is not a column of .*train\.jsonl"):
+    with pytest.raises(
+        UserError, match=r"task\.columns\.answer names a column that .*train\.jsonl"
+    ):
         task(tmp_path, train, columns=columns).heldout("test")
 
 
@@ -254,7 +256,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "another subset": (sum_row(1, solution="#### 2", subset="b"), "the subset is 'b', not 'a'"),
     "a reserved subset": (sum_row(7, subset="all"), "the subset 'all' is reserved"),
     "a malformed row": (sum_row(7, solution=""), "line 2: empty completion"),
-    "repeated": (sum_row(1), "line 2: repeats line 1"),
+    "repeated": (sum_row(1), "line 2: is a duplicate of line 1"),
 }
 
 
@@ -456,7 +458,7 @@ def test_the_task_loads_without_datasets_and_without_cluster_libraries() -> None
 
 
 def test_a_task_of_no_file_is_refused() -> None:
-    with pytest.raises(UserError, match=r"needs a file.*task\.train, task\.test or both"):
+    with pytest.raises(UserError, match=r"needs a data file.*task\.train, task\.test or both"):
         build(FileConfig())
 
 

@@ -257,7 +257,7 @@ def test_a_csv_field_may_be_longer_than_the_csv_modules_limit(tmp_path: Path) ->
         ('{"prompt": "3?", "completion": "\\n"}', "empty completion"),
         ('{"prompt": "3?\\ud800", "completion": "4"}', "the prompt has an unpaired surrogate "
          "at character 3"),
-        (GOOD, "repeats line 1"),
+        (GOOD, "is a duplicate of line 1"),
     ],
 )  # fmt: skip
 def test_a_broken_line_is_named_and_the_others_are_read(
@@ -405,13 +405,13 @@ def test_equal_prompts_with_other_completions_are_rows_of_their_own(tmp_path: Pa
     assert len({row.id for row in rows_read.rows}) == 1
     assert ([row.line for row in rows_read.rows], reasons(rows_read)) == (
         [1, 2, 3],
-        {4: "repeats line 2"},
+        {4: "is a duplicate of line 2"},
     )
 
 
 def test_equal_prompts_without_completions_repeat_when_their_answers_do(tmp_path: Path) -> None:
     rows = [{"prompt": "2?", "answer": text} for text in ("2", "two", "2")]
-    assert reasons(read(write_jsonl(tmp_path, rows))) == {3: "repeats line 1"}
+    assert reasons(read(write_jsonl(tmp_path, rows))) == {3: "is a duplicate of line 1"}
 
 
 def test_an_id_names_one_row(tmp_path: Path) -> None:
@@ -460,7 +460,7 @@ def test_messages_take_the_place_of_a_prompt_unless_one_is_named(tmp_path: Path)
 @pytest.mark.parametrize("format", WRITERS)
 def test_a_named_column_that_no_row_has_is_one_refusal(tmp_path: Path, format: str) -> None:
     path = WRITERS[format](tmp_path, ROWS)
-    wrong = r"task.columns.prompt is not a column of .*got 'questoin'; allowed: 'id', 'question', "
+    wrong = r"task.columns.prompt names a column that .*got 'questoin'; allowed: 'id', 'question', "
     with pytest.raises(UserError, match=wrong):
         read(path, prompt="questoin")
 
@@ -497,7 +497,7 @@ def test_columns_that_cannot_be_identified_are_refused(
 
 
 def test_messages_and_a_prompt_cannot_both_be_named() -> None:
-    with pytest.raises(ValueError, match=r"drop one of them from task\.columns"):
+    with pytest.raises(ValueError, match=r"remove one of them from task\.columns"):
         ColumnsConfig(messages="messages", prompt="question")
 
 
@@ -510,7 +510,7 @@ FILES: dict[str, tuple[str, bytes, str]] = {
     "a header alone": ("a.csv", b"prompt,answer\n", "is empty"),
     "empty json": ("a.json", b" ", "is empty"),
     "no items": ("a.json", b"[]", "is empty"),
-    "unknown suffix": ("a.txt", b"x", r"format of the task's file cannot be inferred.*\.jsonl"),
+    "unknown suffix": ("a.txt", b"x", r"format of the data file cannot be inferred.*\.jsonl"),
     "no suffix": ("a", b"x", "set task.format"),
     "one object": ("a.json", b'{"data": []}', "contains an object, not a list .*task.format=jsonl"),
     "lines": ("a.json", b'{"a": 1}\n{"a": 2}', r"line 2 is invalid JSON: Extra data.*format=jsonl"),
@@ -582,7 +582,7 @@ def test_of_several_saved_datasets_one_must_be_named(tmp_path: Path) -> None:
     table = datasets.Dataset.from_list(ROWS)
     datasets.DatasetDict({"train": table, "test": table}).save_to_disk(tmp_path / "both")
     with pytest.raises(
-        UserError, match=r"exactly one dataset: got .* with train, test; .*both/train"
+        UserError, match=r"exactly one split: got .* with train, test; .*both/train"
     ):
         read(tmp_path / "both")
     assert len(read(tmp_path / "both" / "test").rows) == 3

@@ -125,7 +125,7 @@ class DecoderConfig(Frozen):
         if (self.gate_entropy is None) != (self.hot_temperature is None):
             raise ValueError(
                 f"gate_entropy={self.gate_entropy} and hot_temperature={self.hot_temperature} "
-                "must be set together; allowed: both or neither; set or drop the other"
+                "must be set together; allowed: both or neither; set the other too, or remove both"
             )
         if self.hot_temperature == 0:
             raise ValueError(
@@ -152,7 +152,7 @@ class DecoderConfig(Frozen):
                 if getattr(self, name) != fields[name].default:
                     raise ValueError(
                         f"{name}={getattr(self, name)} has no effect without tree_samples; "
-                        f"allowed: its default; set decoder.tree_samples too, or drop {name}"
+                        f"allowed: its default; set decoder.tree_samples too, or remove {name}"
                     )
         return self
 

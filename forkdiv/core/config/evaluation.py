@@ -62,7 +62,7 @@ class EvalConfig(Frozen):
         if beyond:
             raise ValueError(
                 f"k={beyond[0]} needs at least that many samples, got samples={self.samples}; "
-                f"allowed: k up to eval.samples; raise eval.samples or drop this k"
+                f"allowed: k up to eval.samples; raise eval.samples or remove this k"
             )
         return self
 

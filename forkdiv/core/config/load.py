@@ -106,7 +106,8 @@ def _one_line(error: ValidationError, data: Mapping[str, Any]) -> str:
     if first["type"] == UNKNOWN_KIND:
         kind = value.get("kind") if isinstance(value, Mapping) else value
         allowed = first["ctx"]["allowed"]
-        return f"{where}.kind: unknown task, got {kind!r}; allowed: {allowed}; correct it{tail}"
+        wrong = f"{where}.kind: unknown task, got {kind!r}"
+        return f"{wrong}; allowed: {allowed}; correct {where}.kind{tail}"
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         return f"{where + ': ' if where else ''}{message}{tail}"

@@ -80,7 +80,7 @@ class EngineConfig(Frozen):
         if self.max_replicas is not None and self.max_replicas < self.replicas:
             raise ValueError(
                 f"max_replicas={self.max_replicas} is below replicas={self.replicas}; allowed: "
-                f"at least {self.replicas}; raise it, or drop it for no autoscaling"
+                f"at least {self.replicas}; raise it, or remove it to turn autoscaling off"
             )
         return self
 

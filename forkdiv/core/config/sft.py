@@ -141,7 +141,7 @@ class SftConfig(Frozen):
         if options is None:
             raise ValueError(
                 f"loss={self.loss} has no options, got loss_options={self.loss_options}; "
-                "allowed: none; drop sft.loss_options"
+                "allowed: no options; remove sft.loss_options"
             )
         options.model_validate(self.loss_options)
         return self

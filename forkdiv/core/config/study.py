@@ -148,14 +148,15 @@ class StudyConfig(Frozen):
             where = f"decoders.{name}" if name else "decoder"
             if decoder.dtype != self.decoder.dtype:
                 raise ValueError(
-                    f"{where}.dtype must be that of decoder: got {decoder.dtype}; allowed: "
-                    f"{self.decoder.dtype}, since one engine samples all decoders; drop it"
+                    f"{where}.dtype differs from decoder.dtype: got {decoder.dtype}; allowed: "
+                    f"{self.decoder.dtype}, because one engine samples all decoders; remove "
+                    f"{where}.dtype"
                 )
             if self.eval.enough and decoder.design != "independent":
                 raise ValueError(
                     f"eval.enough={self.eval.enough} cannot be used with {where}: got samples that "
                     f"depend on each other ({decoder.design}); allowed: decoders with independent "
-                    "samples; drop eval.enough"
+                    "samples; remove eval.enough"
                 )
             if self.eval.samples % decoder.unit or self.eval.samples < decoder.first_tokens:
                 least = max(decoder.first_tokens, decoder.unit)
@@ -180,8 +181,8 @@ class StudyConfig(Frozen):
         for where, sft in (("sft", self.sft), ("pretrain.sft", self.pretrain.sft)):
             if sft.batch_size % self.place.workers:
                 raise ValueError(
-                    f"{where}.batch_size={sft.batch_size} must be a multiple of the number of "
-                    f"workers; allowed: multiples of place.workers={self.place.workers}; correct "
-                    "one of them"
+                    f"{where}.batch_size is not a multiple of the number of workers: got "
+                    f"{sft.batch_size}; allowed: multiples of place.workers={self.place.workers}; "
+                    f"change {where}.batch_size or place.workers"
                 )
         return self

@@ -66,10 +66,11 @@ def audit(
         notes += [why_not] if why_not else []
     if not any(site_set.rows_read for site_set in site_sets.values()):
         raise refuse(
-            "no way of finding forks applies to the data",
-            f"{len(rows)} examples, without two different responses to one prompt, a task that "
-            f"knows its forks, or a model{''.join(f' ({note})' for note in notes)}",
-            "a task that knows its forks, several responses to a prompt, or a model",
+            "none of the ways to find forks works with this data",
+            f"{len(rows)} examples without two different responses to one prompt, a task that "
+            "does not know the forks of its data, and no usable model"
+            f"{''.join(f' ({note})' for note in notes)}",
+            "different responses to a prompt, a task that knows its forks, or a model",
             "set audit.model to a checkpoint that was trained on similar text",
         )
     return Audit(_summary(rows, site_sets, config, config.model or base, notes), rows, site_sets)
@@ -109,7 +110,7 @@ def _model(
                 "audit.ways=model needs a model",
                 "no audit.model",
                 "the folder of a checkpoint",
-                "set audit.model",
+                "set audit.model, or remove model from audit.ways",
             )
         return None, ""
     try:

@@ -79,10 +79,11 @@ def _only_split(path: Path) -> str:
         raise unreadable(path, f"dataset_dict.json: {one_line(error)}") from error
     if len(splits) != 1:
         raise refuse(
-            "the task's folder must contain exactly one dataset",
+            "the data folder must contain exactly one split",
             f"{path} with {', '.join(splits) or 'none'}",
             "the folder of a single split",
-            "use the folder of one split" + "".join(f", {path / name}" for name in splits[:1]),
+            "use the folder of one split"
+            + "".join(f", such as {path / name}" for name in splits[:1]),
         )
     return str(splits[0])
 

@@ -121,15 +121,15 @@ def require_good(reads: Sequence[RowsRead], on_bad_row: str) -> None:
     bad = [read for read in reads if read.problems]
     if bad and on_bad_row != "skip":
         raise refuse(
-            "the task's data has rows that cannot be used",
+            "the data has rows that cannot be used",
             "; ".join(read.report() for read in bad),
             "files in which every row can be used",
-            "correct them, or skip them with task.on_bad_row=skip",
+            "correct these rows, or set task.on_bad_row=skip to leave them out",
         )
     for read in reads:
         if not read.rows:
             raise refuse(
-                "the task's file has no usable rows",
+                "the data file has no usable rows",
                 read.report(),
                 "at least one usable row",
                 "correct the file or task.columns",
@@ -162,7 +162,7 @@ class _Repeats:
         id. Equal prompts with different completions are allowed: solutions of one problem."""
         text = (row.prompt, row.completion, None if row.completion else row.answer)
         if text in self._texts:
-            raise Unusable(f"repeats {self._unit} {self._texts[text]}")
+            raise Unusable(f"is a duplicate of {self._unit} {self._texts[text]}")
         if self._has_ids and row.id in self._ids:
             at = f"{self._unit} {self._ids[row.id]}"
             raise Unusable(f"has the same id {quoted(row.id)} as {at}")
@@ -179,7 +179,7 @@ def _open(path: Path, format: str) -> RowFile:
 
 def _format(path: Path, format: str) -> str:
     if not path.exists():
-        raise refuse("the task's file is missing", path, "an existing file", "correct the path")
+        raise refuse("the data file is missing", path, "an existing file", "correct the path")
     if format == "auto":
         inferred = "datasets" if path.is_dir() else SUFFIXES.get(path.suffix.lower())
         if inferred is None:
@@ -197,8 +197,8 @@ def _format(path: Path, format: str) -> str:
 
 def _unknown_format(path: Path) -> UserError:
     return refuse(
-        "the format of the task's file cannot be inferred from its name",
+        "the format of the data file cannot be inferred from its name",
         path,
         f"{', '.join(SUFFIXES)}, or a folder saved by datasets",
-        "rename it or set task.format",
+        "rename the file or set task.format",
     )

@@ -66,7 +66,7 @@ def find_columns(
     roles = {role: name for role, name in configured.items() if name in columns}
     for role in sorted(configured.keys() - roles.keys() - optional):
         raise refuse(
-            f"task.columns.{role} is not a column of {path}",
+            f"task.columns.{role} names a column that {path} does not have",
             repr(configured[role]),
             _listed(columns),
             f"correct task.columns.{role}",
@@ -104,7 +104,10 @@ def _check_enough(roles: dict[str, str], columns: Sequence[str], path: Path) -> 
     if "prompt" in roles:
         if {"completion", "answer"} & roles.keys():
             return
-        missing, remedy = "a completion or an answer", "task.columns.completion or .answer"
+        missing, remedy = (
+            "a completion or an answer",
+            "task.columns.completion or task.columns.answer",
+        )
     raise refuse(
         f"no column of {path} could be identified as {missing}",
         f"the columns {_listed(columns)}",

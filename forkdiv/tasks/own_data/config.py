@@ -35,7 +35,7 @@ class ColumnsConfig(Frozen):
         if self.messages and (self.prompt or self.completion):
             raise ValueError(
                 f"messages={self.messages!r} and a prompt or completion are both set; allowed: "
-                "messages alone, or prompt and completion; drop one of them from task.columns"
+                "messages alone, or prompt and completion; remove one of them from task.columns"
             )
         return self
 

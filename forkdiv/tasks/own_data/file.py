@@ -59,12 +59,17 @@ def in_memory(path: Path, unit: str, rows: Sequence[Record | Broken], blank: int
 
 
 def no_rows(path: Path) -> UserError:
-    return refuse("the task's file is empty", path, "at least one row", "correct the path")
+    return refuse(
+        "the data file is empty",
+        path,
+        "a file with at least one row",
+        "correct the file or the path",
+    )
 
 
 def unreadable(path: Path, why: str) -> UserError:
     return refuse(
-        "the task's file cannot be read",
+        "the data file cannot be read",
         f"{path}: {why}",
         "UTF-8 JSONL, a JSON list, CSV with a header, Parquet, or a folder saved by datasets",
         "correct the file or task.format",

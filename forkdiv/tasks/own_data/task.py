@@ -65,10 +65,10 @@ class OwnData(Task):
         super().__init__(config)
         if config.train is None and config.test is None:
             raise refuse(
-                "a task of kind file needs a file",
+                "task.kind=file needs a data file",
                 "neither task.train nor task.test",
                 "task.train, task.test or both",
-                "set task.train or task.test",
+                "set task.train=FILE or task.test=FILE",
             )
         self.graded = config.grader != UNGRADED
         # without a grader only work without verdicts is possible: audit, fine-tuning
@@ -127,7 +127,7 @@ class OwnData(Task):
                 f"the data has no problems in the {split} split",
                 f"task.train={self.config.train}, task.test={self.config.test}",
                 "a file with more problems, or separate files for train and test",
-                f"use such files, or a split other than {split}",
+                f"set task.train and task.test to such files, or use a split other than {split}",
             )
         if not self.graded:
             raise no_grader("measure a model")
@@ -152,7 +152,7 @@ class OwnData(Task):
                 "the data has fewer examples than requested",
                 f"dataset.examples={requested}",
                 f"up to {len(self._training_rows)}",
-                "lower it, or drop it to use all examples",
+                "lower dataset.examples, or remove it to use all examples",
             )
         return self._shuffled(requested, config.seed)
 

@@ -112,7 +112,12 @@ class Limits:
         for name, low in least.items():
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= low):
-                raise refuse(f"{name} is not a valid limit", value, f"{low} or more", f"set {name}")
+                raise refuse(
+                    f"the sandbox limit {name} is not valid",
+                    value,
+                    f"a finite number, {low} or more",
+                    f"correct {name}",
+                )
 
     def bounds(self) -> Bounds:
         memory = self.memory_mib * confinement.MIB
