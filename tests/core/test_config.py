@@ -103,8 +103,12 @@ REFUSED = {
     "sft.dco_n=0": ("sft.dco_n", "got 0", "greater than or equal to 1"),
     "sweep.interpolation=[0, 1.5]": ("sweep.interpolation.1", "got 1.5", "less than or equal to 1"),
     "sweep.fork_density=[0, 2]": ("sweep.fork_density.1", "got 2", "less than or equal to 1"),
-    "place.workers=3": ("sft.batch_size=32", "place.workers=3", "must be a multiple"),
-    "pretrain.sft.batch_size=7": ("pretrain.sft.batch_size=7", "workers=2", "multiples"),
+    "place.workers=3": ("sft.batch_size is not a multiple", "got 32", "place.workers=3"),
+    "pretrain.sft.batch_size=7": (
+        "pretrain.sft.batch_size",
+        "got 7",
+        "multiples of place.workers=2",
+    ),
     "place.device=tpu": ("place.device", "got 'tpu'", "'cpu' or 'gpu'"),
     "place.zero_stage=4": ("place.zero_stage", "got 4", "0, 1, 2 or 3"),
     "place.dashboard_port=65536": (

@@ -159,7 +159,7 @@ def test_a_folder_that_cannot_be_compared_is_refused(
         (tmp_path / "summary.json").write_text(content)
     with pytest.raises(UserError, match=said) as refused:
         studies.read(tmp_path)
-    assert re.search("; allowed: .*; (run|name) ", str(refused.value))
+    assert re.search("; allowed: .*; (run|use) ", str(refused.value))
 
 
 def test_a_study_is_not_compared_with_itself(tmp_path: Path) -> None:

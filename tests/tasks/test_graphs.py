@@ -148,7 +148,7 @@ def test_one_graph_more_than_there_are_is_refused_after_all_of_them(split: str, 
     space = GraphSpace(2, 3, 1, 1, 7)
     there = space.available(split)
     drawn: list[Graph] = []
-    with pytest.raises(UserError, match=f"{there + 1} problems requested, {there} available"):
+    with pytest.raises(UserError, match=f"{there + 1} requested; allowed: up to {there} with"):
         drawn.extend(space.draw(split, there + 1, seed))
     assert len(drawn) == there
 
@@ -267,7 +267,7 @@ def test_too_few_distinct_problems_are_refused_with_both_counts(split: str) -> N
         task.heldout(split, there + 2 - there % 2)
     message = str(caught.value)
     assert f"too few distinct problems for the {split} split" in message
-    assert f"{there + 2 - there % 2} problems requested, {there} available" in message
+    assert f"{there + 2 - there % 2} requested; allowed: up to {there} with" in message
     assert "\n" not in message
 
 
@@ -275,7 +275,7 @@ def test_too_few_problems_for_the_data_are_refused() -> None:
     task = shaped(SMALL)
     there = task.available("train")
     assert len(list(task.sft_examples(DatasetConfig(examples=there)))) == there
-    with pytest.raises(UserError, match=f"train split: got {there + 1} problems requested"):
+    with pytest.raises(UserError, match=f"train split: got {there + 1} requested"):
         list(task.sft_examples(DatasetConfig(examples=there + 1)))
     with pytest.raises(UserError, match="pretrain split"):
         list(task.walk_examples(PretrainConfig(examples=5000, walks=1), " "))

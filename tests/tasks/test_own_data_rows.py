@@ -315,7 +315,7 @@ def test_other_formats_name_their_bad_rows_too(tmp_path: Path, format: str) -> N
         3: "empty completion",
         4: "the answer is nan, not a finite number",
         5: f"has the same id 'a' as {unit} 1",
-        6: f"repeats {unit} 1",
+        6: f"is a duplicate of {unit} 1",
         7: "the id is null, not text or a number",
     }
 

@@ -89,7 +89,7 @@ def test_more_held_out_problems_than_the_task_has_are_refused(tmp_path: Path) ->
 
 def test_held_out_problems_that_do_not_divide_over_the_subsets_are_refused(tmp_path: Path) -> None:
     message = refusal(tmp_path, "eval.problems=7")
-    assert "eval.problems=7; allowed: a multiple of 2 (signed, unsigned)" in message
+    assert "got 7; allowed: a multiple of 2 (signed, unsigned); set eval.problems to 6" in message
 
 
 def test_a_checkpoint_is_refused_by_a_verb_that_trains_its_own(tmp_path: Path) -> None:

@@ -249,7 +249,7 @@ def test_more_training_problems_than_the_task_has_are_refused() -> None:
 def test_a_task_without_training_data_is_refused() -> None:
     message = refusal("task.kind=counterfactual_arithmetic")
     assert "this task has no fine-tuning data" in message
-    assert "use it with `sample` and `evaluate`" in message
+    assert "use `forkdiv sample` or `forkdiv evaluate`" in message
 
 
 def test_a_way_of_synthesis_that_the_task_does_not_offer_is_refused() -> None:
