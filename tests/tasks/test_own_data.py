@@ -184,7 +184,7 @@ def test_a_longer_list_of_problems_begins_with_the_shorter(tmp_path: Path) -> No
     assert [own.heldout("test", count) for count in (1, 17, 40)] == [every[:1], every[:17], every]
     other = task(tmp_path, test=TEST_SUMS, seed=1).heldout("test")
     assert other != every and {one.id for one in other} == {one.id for one in every}
-    with pytest.raises(UserError, match="41 problems requested, 40 available"):
+    with pytest.raises(UserError, match="got 41 requested; allowed: up to 40 with"):
         own.heldout("test", 41)
 
 

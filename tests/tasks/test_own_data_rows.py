@@ -637,7 +637,9 @@ def test_a_report_lists_the_first_and_counts_the_rest(tmp_path: Path) -> None:
 
 def test_bad_rows_stop_a_study_unless_they_may_be_left_out(tmp_path: Path) -> None:
     rows_read = read_lines(tmp_path, GOOD, "{}")
-    with pytest.raises(UserError, match=r"data\.jsonl line 2: .*set|correct them, or skip them"):
+    with pytest.raises(
+        UserError, match=r"data\.jsonl line 2: .*; correct these rows, or set task\.on_bad_row=skip"
+    ):
         require_good([rows_read], "refuse")
     require_good([rows_read], "skip")
     assert rows_read.skipped == f"skipped: {rows_read.report()}"
