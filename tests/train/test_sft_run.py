@@ -266,7 +266,7 @@ def test_a_nan_loss_ends_the_run_and_names_the_last_good_checkpoint(
     first = ", ".join(map(str, list(schedule.batches(72, sft))[1].rows[:8]))
     assert f"at step 2 (epoch 2, examples {first} … of the dataset)" in message
     (kept,) = tmp_path.glob("work/train/*/last-good")
-    assert f"the weights after step 1 are kept in {kept}" in message
+    assert f"the weights after step 1 are in {kept}" in message
     assert all(bool(one.isfinite().all()) for one in load_model(kept).state_dict().values())
     log = next(tmp_path.glob("work/train/*/log.jsonl")).read_text()
     assert log.count('"event": "worker"') == 2  # both ranks once: nothing was tried again
