@@ -616,7 +616,7 @@ def test_of_several_metrics_with_verdicts_on_every_sample_one_must_be_chosen(
     done = measure(file_study("task.grader=strict,none"), [path], [])
     assert values(done)["1"] == 0.5
     with pytest.raises(
-        UserError, match=r"no metric .* got loose,none; allowed: m,none, strict,none"
+        UserError, match=r"no metric .* got task\.grader=loose,none; allowed: m,none, strict,none"
     ):
         measure(file_study("task.grader=loose,none"), [path], [])
 
