@@ -136,6 +136,7 @@ def check_module(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         assert importlib.util.find_spec(f"{module}.{name}") is not None, f"{module} {name}"
 
 
+@pytest.mark.stack  # no Ray, but most of a minute: left out of `make test-unit`
 @pytest.mark.parametrize("block", TO_RUN, ids=named)
 def test_a_block_that_is_marked_run_does(block: Block, tmp_path: Path) -> None:
     done = workspace.run(block, workspace.lay_out(tmp_path, block.page), timeout=120)

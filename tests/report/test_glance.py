@@ -24,6 +24,11 @@ from tests.simulated import a_study
 from tests.summaries import DOWN, UP, a_cell, a_summary, as_once_written, grid_summary, made_invalid
 
 
+@pytest.fixture(scope="module")
+def whole_page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return page.write(a_study(), tmp_path_factory.mktemp("whole")).read_text()
+
+
 def test_a_row_per_model_with_three_ks_at_the_temperature_nearest_1() -> None:
     made = Glance.of(Grid.of(a_study()))
     assert made
@@ -63,8 +68,8 @@ def test_nothing_valid_is_told_in_words() -> None:
     assert glance.terminal_table(grid) == (["model"], [["no valid result"]])
 
 
-def test_the_page_opens_with_the_answer_and_the_table(tmp_path: Path) -> None:
-    text = page.write(a_study(), tmp_path).read_text()
+def test_the_page_opens_with_the_answer_and_the_table(whole_page: str) -> None:
+    text = whole_page
     answer, table, words = (
         text.index(part) for part in ('class="answer"', "<table", 'class="lead"')
     )
@@ -134,9 +139,9 @@ def test_a_real_terminal_of_80_columns_shows_every_number() -> None:
         assert all(cell in text for cell in row)
 
 
-def test_every_table_can_be_downloaded_from_the_page_as_it_is(tmp_path: Path) -> None:
+def test_every_table_can_be_downloaded_from_the_page_as_it_is(whole_page: str) -> None:
     summary = a_study()
-    text = page.write(summary, tmp_path).read_text()
+    text = whole_page
     files = dict(
         re.findall(
             r'download="s-([\w-]+)\.csv" href="data:text/csv;charset=utf-8;base64,([^"]+)"', text
