@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.soak, pytest.mark.usefixtures("no_ray")]
 
 def test_arguments_that_mean_nothing_are_refused_and_the_engine_goes_on() -> None:
     base = open_checkpoint(BASE)
-    prompt = build(STUDY.task).heldout("test", 1)[0].prompt
+    prompt = build(STUDY.task).heldout("test", 2)[0].prompt
 
     async def asked() -> int:
         engine = WarmEngine(spec)
