@@ -72,8 +72,8 @@ class ArithmeticChainConfig(TaskConfig):
         2, ge=2, le=8, description="Chains of equations that start at the same root variable."
     )
     length: int = Field(10, ge=3, le=12, description="Equations of each chain.")
-    low: int = Field(1, ge=1, description="Smallest constant.")
-    high: int = Field(20, ge=2, le=1000, description="Largest constant.")
+    low: int = Field(1, ge=1, description="Lower end of the range of constants.")
+    high: int = Field(20, ge=2, le=1000, description="Upper end of the range of constants.")
     names: int = Field(26, ge=7, le=260, description="Number of variable names to choose from.")
     position_leak: bool = Field(
         False,

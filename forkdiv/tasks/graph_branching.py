@@ -41,7 +41,7 @@ BROKEN_PATH = "uses an edge that does not exist"
 
 
 class GraphBranchingConfig(TaskConfig):
-    """The graph task: branch nodes in a row, each with arms that cannot be told apart locally."""
+    """The graph task: branch nodes in a row, each with arms that look the same near the branch."""
 
     kind: Literal["graph_branching"] = "graph_branching"
     degree: int = Field(3, ge=2, le=64, description="Arms of each branch node.")

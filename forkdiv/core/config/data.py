@@ -123,7 +123,7 @@ class AuditConfig(Frozen):
         0.05,
         gt=0,
         lt=1,
-        description="Smallest probability of a token that counts as a branch.",
+        description="Tokens with at least this probability count as branches.",
     )
     limit: Examples | None = Field(
         None, description="Largest number of examples that are read. null: all."

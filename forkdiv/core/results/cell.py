@@ -137,9 +137,9 @@ class Law(Result):
 class Crossing(Result):
     """k*: the k at which the change from the base turns from gain to loss; None if there is none.
 
-    `low` is None if the limit is below the smallest k, `high` if it is above the largest.
-    `share` is the share of bootstrap resamples that have a crossing; `above_at_1` is True if there
-    is a gain at the smallest k.
+    `low` is None if the lower limit lies before the first k, `high` if the upper one lies after
+    the last. `share` is the share of bootstrap resamples that have a crossing; `above_at_1` is
+    True if there is a gain at the smallest k.
     """
 
     k: float | None
