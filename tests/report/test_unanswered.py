@@ -49,7 +49,7 @@ def test_a_base_that_solves_nothing_has_no_coverage_to_lose() -> None:
     ],
 )
 def test_responses_that_cannot_be_read_are_a_matter_of_format(
-    fields: dict[str, int], parts: tuple[str, ...], first_remedy: str
+    fields: dict[str, Any], parts: tuple[str, ...], first_remedy: str
 ) -> None:
     unread, read = base_cell(**fields), base_cell()
     tuned = a_cell({}, changes={1: UP, 16: DOWN})
