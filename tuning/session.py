@@ -24,7 +24,7 @@ from forkdiv.sample import deployment
 from forkdiv.sample.engine_settings import EngineSpec
 from forkdiv.tasks.registry import build
 from forkdiv.train.pretrain import obtain_base
-from tuning.preflight import ray_address
+from tuning.check_ray import ray_address
 
 PROOF_PROMPTS, PROOF_TOKENS, SERVED_TOKENS = 4, 256, 16
 # A trial mostly waits for its workers and replicas. It reserves almost no CPU: trials that reserved

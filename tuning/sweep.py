@@ -118,7 +118,7 @@ def trial(config: dict[str, Any], job: str) -> None:
     client = ServeSampler(sweep.sampler, study.place.engine)
     base = Checkpoint(sweep.base, sweep.base_fingerprint)
     result = Pipeline(study, base, store, client, progress).run(point)
-    metrics = record(at(study, point), result, sweep.parent, point.name, started)
+    metrics = record(at(study, point), result, sweep.parent, point.name, started, progress)
     path = sweep.results / f"{_file_name(point)}.json"
     write_text(path, json.dumps(result.as_json()))
     progress(_sentence(metrics), finished=True)

@@ -24,6 +24,8 @@ from forkdiv.core.errors import refuse
 from forkdiv.core.fingerprint import Identity, library_version
 from forkdiv.core.store_record import RECORD
 
+SPECIAL = ("%", "?", "#")
+
 
 @dataclass(frozen=True)
 class Artifact:
@@ -187,7 +189,15 @@ def publish_folder(aside: Path, path: Path) -> None:
 
 
 def check_writable(root: Path, min_free_mib: int) -> None:
-    """Raises UserError for an output folder that cannot be written or is nearly full."""
+    """Raises UserError for an output folder that cannot be written or is nearly full, or whose name
+    cannot be part of a URI: MLflow and Ray would use another folder."""
+    if special := [character for character in SPECIAL if character in str(root)]:
+        raise refuse(
+            f"the path of the output folder has the character {special[0]!r}",
+            root,
+            f"a path without {' '.join(SPECIAL)}, which have a meaning in the URIs of MLflow",
+            "set place.root to another folder",
+        )
     try:
         root.mkdir(parents=True, exist_ok=True)
         probe = root / f".probe-{uuid.uuid4().hex[:8]}"
