@@ -78,7 +78,9 @@ class Tracker:
         try:
             with self._exclusive():
                 experiment = self._client().get_experiment_by_name(EXPERIMENT)
-        except Exception as error:  # MLflow, requests and SQLAlchemy have no common class
+        except Exception as error:
+            if not isinstance(error, _mlflow_errors()):
+                raise
             raise self._unusable(error) from error
         finally:
             for name, value in before.items():
@@ -277,9 +279,20 @@ def _valid(values: Mapping[str, float | str]) -> dict[str, str]:
 def _taken() -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # MLflow, requests and SQLAlchemy have no common class
+    except Exception as error:
+        if not isinstance(error, _mlflow_errors()):
+            raise
         text = _without_password(shortened(" ".join(str(error).split()), 300))
         raise TrackingFailed(f"MLflow did not take it ({type(error).__name__}: {text})") from error
+
+
+def _mlflow_errors() -> tuple[type[Exception], ...]:
+    """Returns what MLflow raises: its own errors, those of its database, and those of files and
+    connections."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return MlflowException, SQLAlchemyError, OSError
 
 
 def _without_password(text: str) -> str:
