@@ -116,6 +116,8 @@ def estimate(shape: Shape, sft: SftConfig, place: PlaceConfig, tokens: int) -> M
     if place.pack_tokens:
         rows = place.micro_batch or -(-sft.batch_size // world * tokens // place.pack_tokens)
     in_pass = rows * max(place.pack_tokens or 0, tokens)  # tokens of one forward pass
+    # a worker computes the logits of more tokens in parts
+    with_logits = min(in_pass, place.logits_gib * GIB / 4 / shape.vocabulary)
     gpu = {
         "weights": values,
         "gradients": gradients,
@@ -123,7 +125,7 @@ def estimate(shape: Shape, sft: SftConfig, place: PlaceConfig, tokens: int) -> M
         "gathered weights": 3 * shape.largest * size if stage == 3 else 0.0,
         "activations": in_pass * _activations(shape, place) * size,
         # in the run's precision, and in float32 with a copy for the loss and the gradient
-        "logits": in_pass * shape.vocabulary * (2 * size + 12),
+        "logits": with_logits * shape.vocabulary * (2 * size + 12),
         "overhead": OVERHEAD_GIB * GIB,
     }
     return Memory({name: value / GIB for name, value in gpu.items()}, host / GIB)
