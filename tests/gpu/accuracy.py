@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +197,8 @@ def _step(folder: Path, add: Rows) -> None:
         settings = {"batch_size": len(rows), "dtype": "bfloat16", "learning_rate": 1e-5} | sft
         placed = PlaceConfig.model_validate({"device": KIND, "workers": 1, "zero_stage": 1} | place)
         config = SftConfig.model_validate(settings)
-        with worker(lambda: load_model(folder, torch.bfloat16), rows, config, placed) as run:
+        dtype = torch.float32 if config.dtype == "float32" else torch.bfloat16
+        with worker(partial(load_model, folder, dtype), rows, config, placed) as run:
             found: dict[str, Tensor] = {}
             with _before_step(run.engine, found):
                 got, _ = run.step(range(len(rows)))
