@@ -18,6 +18,7 @@ from tests.gpu.rows import (
     QWEN_15,
     architecture,
     arguments,
+    free,
     join_process_group,
     random_model,
     synchronize,
@@ -51,8 +52,7 @@ def main() -> None:
         ids = torch.randint(1, vocabulary, (BATCH, TOKENS)).tolist()
         rows = [(row[:2], row[2:]) for row in ids]
         dtype = torch.float32 if config.dtype == "float32" else torch.bfloat16
-        if GPU:
-            torch.cuda.reset_peak_memory_stats()
+        free()
         with worker(partial(random_model, shape, dtype), rows, config, placed) as run:
             for _ in range(2):
                 run.step(range(BATCH))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import tempfile
 import time
 from pathlib import Path
 
 import torch
+from torch.nn.attention import varlen
 
 from forkdiv.core.config.study import PlaceConfig, PromptConfig, SftConfig
 from forkdiv.core.progress import Progress
@@ -29,7 +31,11 @@ def main() -> None:
     tokenizer = load_tokenizer(model)
     rows = [encode(tokenizer, a, b, PromptConfig()) for a, b in TEXTS * 4]
     sft = SftConfig(epochs=3, batch_size=8, dtype="bfloat16", learning_rate=1e-4, save_epochs=(1,))
-    place = PlaceConfig(device=KIND, workers=1, cpus_per_worker=1.0, pack_tokens=256)
+    # with an older torch, the worker would need `accept_older_torch`
+    packs = "enable_gqa" in inspect.signature(varlen.varlen_attn).parameters
+    place = PlaceConfig(
+        device=KIND, workers=1, cpus_per_worker=1.0, pack_tokens=256 if packs else None
+    )
     with tempfile.TemporaryDirectory() as name:
         workspace = Path(name)
         tokenized.write(workspace / ROWS, rows)
@@ -54,6 +60,8 @@ def main() -> None:
         ready = next(row["time"] for row in log if row["event"] == "ready")
         worker = next(row["time"] for row in log if row["event"] == "worker")
         add("worker's model and engine", ready - worker, "s")
+        if not packs:
+            add("torch without grouped heads", 0, "", "examples were not packed")
         add("first loss", steps[0]["loss"], "nats")
         add("last loss", steps[-1]["loss"], "nats", f"peak {steps[-1]['memory_gib']:.2f} GiB")
         tuned = load_model(workspace / "checkpoints" / "epoch-0003", torch.bfloat16)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import socket
@@ -99,8 +100,6 @@ def worker(
     model: Callable[[], Any], rows: list[Row], sft: SftConfig, place: PlaceConfig
 ) -> Iterator[Any]:
     """What a Ray Train worker runs, with `model()` in place of a checkpoint's weights."""
-    import gc
-
     from forkdiv.models import loading
     from forkdiv.train import varlen_attention
     from forkdiv.train.worker import Worker, new_engine
@@ -114,9 +113,18 @@ def worker(
     engine.train()
     ends = engine.module.config._attn_implementation == varlen_attention.NAME
     no_lines = torch.tensor([], dtype=torch.long)
-    yield Worker(engine, rows, no_lines, sft, place, 0, 1, ends)
+    made = Worker(engine, rows, no_lines, sft, place, 0, 1, ends)
+    yield made
     engine.destroy()
+    # whoever holds the worker still, as the target of a `with`, holds no memory of the GPU
+    engine.module.to("meta")
+    engine.module = engine.optimizer = engine.basic_optimizer = None
     del engine
+    free()
+
+
+def free() -> None:
+    """Gives unused memory back, and forgets the peak."""
     gc.collect()
     if GPU:
         torch.cuda.empty_cache()

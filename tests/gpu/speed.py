@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -29,6 +30,7 @@ from tests.gpu.rows import (
     Rows,
     architecture,
     arguments,
+    free,
     join_process_group,
     mixed_rows,
     random_model,
@@ -40,13 +42,23 @@ BATCH, LONGEST = (64, 2048) if GPU else (8, 64)
 PACK, MICRO = (4096, 4) if GPU else (128, 2)
 STEPS, WARM_UP = (4, 2) if GPU else (1, 1)
 PACKED = {"pack_tokens": PACK, "micro_batch": MICRO}
-WAYS: dict[str, dict[str, Any]] = {
-    "padded": {"micro_batch": MICRO * 2},
-    "packed, mask": PACKED | {"packed_attention": "mask"},
-    "packed, varlen": PACKED,
-    "packed, varlen, logits at once": PACKED | {"logits_gib": 100},
-    "packed, varlen, checkpointing": PACKED | {"activation_checkpointing": True},
-    "LoRA, packed, varlen": PACKED | {"lora": 16},
+PADDED = {"micro_batch": MICRO * 2}
+# of the bare loop; and, of those of the worker, the one that each is measured against
+BARE = {
+    "padded": PADDED,
+    "packed": PACKED,
+    "packed, checkpointing": PACKED | {"activation_checkpointing": True},
+}
+WAYS: dict[str, tuple[str, dict[str, Any]]] = {
+    "padded": ("padded", PADDED),
+    "padded, stage 0": ("padded", PADDED | {"zero_stage": 0}),
+    "packed, mask": ("packed", PACKED | {"packed_attention": "mask"}),
+    "packed": ("packed", PACKED),
+    "packed, stage 0": ("packed", PACKED | {"zero_stage": 0}),
+    "packed, logits at once": ("packed", PACKED | {"logits_gib": 100}),
+    "packed, one pass": ("packed", PACKED | {"micro_batch": 64}),
+    "packed, checkpointing": ("packed, checkpointing", BARE["packed, checkpointing"]),
+    "packed, LoRA": ("packed", PACKED | {"lora": 16}),
 }
 
 
@@ -60,13 +72,10 @@ def main() -> None:
         add("bfloat16 matrix product", rate / 1e12, "TFLOP/s", note)
     for name, shape in {"0.5B": QWEN_05, "1.5B": QWEN_15}.items():
         rows = mixed_rows(BATCH, architecture(shape)["vocab_size"], LONGEST)
-        tokens = sum(len(prompt) + len(response) for prompt, response in rows)
-        operations = _operations(shape, rows)
-        for way in ("padded", "packed, varlen", "packed, varlen, checkpointing"):
-            bare = _bare(shape, rows, WAYS[way])
-            _row(add, f"{name} bare, {way}", tokens / _seconds(bare), tokens, operations, rate)
-            del bare
-        for way, settings in WAYS.items():
+        measured = Measured(add, sum(map(_length, rows)), _operations(shape, rows), rate)
+        for way, settings in BARE.items():
+            measured(f"{name} bare, {way}", _bare(shape, rows, settings))
+        for way, (against, settings) in WAYS.items():
             given = dict(settings)
             lora = {"rank": given.pop("lora", 0)}
             sft = SftConfig.model_validate(
@@ -74,17 +83,52 @@ def main() -> None:
             )
             place = PlaceConfig.model_validate({"device": KIND, "workers": 1} | given)
             with worker(partial(random_model, shape), rows, sft, place) as run:
-                seconds = _seconds(partial(run.step, range(BATCH)))
-            _row(add, f"{name} forkdiv, {way}", tokens / seconds, tokens, operations, rate)
+                measured(
+                    f"{name} forkdiv, {way}",
+                    partial(run.step, range(BATCH)),
+                    f"{name} bare, {against}",
+                )
 
 
-def _row(add: Rows, name: str, rate: float, tokens: int, operations: float, peak: float) -> None:
-    share = f"{100 * rate / tokens * operations / peak:.1f} % of the matrix rate" if peak else ""
-    memory = torch.cuda.max_memory_allocated() / 2**30 if GPU else 0.0
-    add(name, rate, "tokens/s", f"{share}, at most {memory:.1f} GiB since the last row")
-    if GPU:
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
+@dataclass
+class Measured:
+    """Measures a step of `tokens` tokens and `operations` operations, on a GPU whose matrix rate
+    is `rate`."""
+
+    add: Rows
+    tokens: int
+    operations: float
+    rate: float
+    found: dict[str, float] = field(default_factory=dict)
+
+    def __call__(self, name: str, step: Callable[[], Any], against: str | None = None) -> None:
+        free()
+        seconds = _seconds(step)
+        rate = self.found[name] = self.tokens / seconds
+        note = f"{rate / self.found[against]:.3f} of the bare loop; " if against else ""
+        if GPU:
+            memory = torch.cuda.max_memory_allocated() / 2**30
+            share = self.operations / seconds / self.rate
+            note += f"{100 * share:.1f} % of the matrix rate, GPU busy {_busy(step):.2f}, "
+            note += f"{memory:.1f} GiB"
+        self.add(name, rate, "tokens/s", note)
+
+
+def _busy(step: Callable[[], Any]) -> float:
+    """The share of a step in which the GPU computes."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        started = time.perf_counter()
+        step()
+        synchronize()
+        seconds = time.perf_counter() - started
+    busy = sum(event.self_device_time_total for event in profiler.key_averages())
+    return float(busy) / 1e6 / seconds
+
+
+def _length(row: Row) -> int:
+    return len(row[0]) + len(row[1])
 
 
 def _matrix_rate() -> float:
@@ -119,7 +163,7 @@ def _operations(shape: dict[str, Any], rows: list[Row]) -> float:
     parameters = sum(p.numel() for p in model.parameters())
     if not model.config.tie_word_embeddings:
         parameters -= model.get_input_embeddings().weight.numel()
-    lengths = [len(prompt) + len(response) for prompt, response in rows]
+    lengths = [_length(row) for row in rows]
     attention = 12 * model.config.num_hidden_layers * model.config.hidden_size
     total: float = 6 * parameters * sum(lengths) + attention * sum(n * n for n in lengths)
     return total
@@ -137,7 +181,7 @@ def _bare(shape: dict[str, Any], rows: list[Row], settings: dict[str, Any]) -> C
     if settings.get("activation_checkpointing"):
         model.gradient_checkpointing_enable({"use_reentrant": False})
     optimizer = torch.optim.AdamW(model.parameters(), 1e-5, weight_decay=0.0, fused=True)
-    lengths = [len(prompt) + len(response) for prompt, response in rows]
+    lengths = [_length(row) for row in rows]
     pack = settings.get("pack_tokens") if packs else None
     passes = [p[0] for p in forward_passes(lengths, 1, settings["micro_batch"], pack)]
     total = sum(len(response) for _, response in rows)
