@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from importlib import metadata
 from pathlib import Path
 
 from forkdiv.core.config.study import PlaceConfig, StudyConfig
@@ -36,6 +37,7 @@ def check(study: StudyConfig, takes_checkpoint: bool = False) -> Checkpoint:
             "checkpoint in `forkdiv sample` and `forkdiv evaluate` only",
             "remove checkpoint, or set base to fine-tune from it",
         )
+    check_device(study.place)
     task = build(study.task)
     base = check_base(study, task)
     check_lengths(study, base.path, task)
@@ -144,6 +146,27 @@ def ray_address(place: PlaceConfig) -> str | None:
     """Returns the address of the Ray cluster to join; None if a local Ray is started. Ray sets
     RAY_ADDRESS in submitted jobs."""
     return place.ray_address or os.environ.get("RAY_ADDRESS") or None
+
+
+def check_device(place: PlaceConfig, on_cluster: bool = True) -> None:
+    """Raises UserError for place.device=gpu on a machine without a GPU, or with a torch that was
+    built for CPUs. With `on_cluster`, the work runs on the Ray cluster that is set, if any."""
+    if place.device != "gpu" or (on_cluster and ray_address(place)):
+        return
+    release = metadata.version("torch")
+    if release.endswith("+cpu"):
+        came = f"torch {release}, which was built for CPUs"
+    elif not any(Path("/dev").glob("nvidia[0-9]*")) and not Path("/dev/dxg").exists():
+        came = "no NVIDIA device in /dev"
+    else:
+        return
+    raise refuse(
+        "place.device=gpu cannot be used on this machine",
+        came,
+        "an NVIDIA GPU with the packages of `python -m forkdiv.requirements gpu`, or a Ray cluster "
+        "(place.ray_address)",
+        "set place.device=cpu",
+    )
 
 
 def check_ports(place: PlaceConfig) -> None:

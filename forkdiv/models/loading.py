@@ -28,6 +28,7 @@ from forkdiv.core.errors import refuse
 from forkdiv.models.decoding import distribution
 from forkdiv.models.digests import check_digests
 from forkdiv.models.end_tokens import ids_in_configs
+from forkdiv.models.files import TOKEN_FILES, check_regular
 from forkdiv.models.prompting import encode
 from forkdiv.models.supported import check_no_remote_code
 
@@ -101,12 +102,22 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     """Loads the checkpoint's tokenizer. If it has no end token, the first one that config.json or
     generation_config.json names becomes its end token.
 
-    Raises UserError for a checkpoint that needs code of its own.
+    Raises UserError for a tokenizer that cannot be loaded or needs code of its own.
     """
     check_no_remote_code(path)
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        path, local_files_only=True, trust_remote_code=False
-    )
+    for name in TOKEN_FILES:
+        check_regular(path / name)
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            path, local_files_only=True, trust_remote_code=False
+        )
+    except Exception as error:
+        raise refuse(
+            f"the tokenizer of the checkpoint {path} cannot be loaded",
+            " ".join(f"{type(error).__name__} {error}".split())[:300],
+            "the files that save_pretrained of a fast tokenizer writes",
+            "copy or export it again",
+        ) from error
     if tokenizer.eos_token_id is None:
         named = [id for id in ids_in_configs(path) if 0 <= id < len(tokenizer)]
         tokenizer.eos_token = tokenizer.convert_ids_to_tokens(named[0]) if named else None
