@@ -196,10 +196,10 @@ def test_a_context_length_is_found_under_its_other_names(folder: Path, name: str
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     place = load(None, ["place.device=gpu"]).place
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(preflight.metadata, "version", lambda name: "2.13.0+cpu")
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "2.13.0+cpu")
     message = refusal(lambda: preflight.check_device(place))
     assert "torch 2.13.0+cpu, which was built for CPUs" in message
-    monkeypatch.setattr(preflight.metadata, "version", lambda name: "2.13.0+cu130")
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "2.13.0+cu130")
     monkeypatch.setattr(preflight, "Path", lambda name: Path("/proc/none"))
     assert "no NVIDIA device" in refusal(lambda: preflight.check_device(place))
     preflight.check_device(place.model_copy(update={"ray_address": "there:1"}))
