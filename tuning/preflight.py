@@ -7,6 +7,7 @@ import socket
 from importlib import metadata
 from pathlib import Path
 
+from forkdiv.core.config.shipped import bases
 from forkdiv.core.config.study import PlaceConfig, StudyConfig
 from forkdiv.core.errors import refuse
 from forkdiv.core.store import Store, check_writable
@@ -18,6 +19,7 @@ from forkdiv.models.checkpoint import (
     read_config,
     share_engine,
 )
+from forkdiv.models.digests import DIGESTS
 from forkdiv.models.prompting import chat_text, check_template
 from forkdiv.models.shape import context_length
 from forkdiv.tasks.base import Task, too_few
@@ -86,10 +88,14 @@ def check_prompts(study: StudyConfig, path: Path, task: Task) -> None:
 
 
 def check_checkpoint(path: Path, task: Task) -> Checkpoint:
-    """Returns the checkpoint. Raises UserError if the folder is not a checkpoint, or its tokenizer
-    lacks words of the task."""
+    """Returns the checkpoint. Raises UserError if the folder is no checkpoint that can be loaded,
+    or its tokenizer lacks words of the task."""
     checkpoint = open_checkpoint(path)
     check_vocabulary(path, task.vocabulary())
+    if not (path in bases().values() or (path / DIGESTS).is_file()):
+        from forkdiv.models.loading import check_loadable  # torch: seconds
+
+        check_loadable(path)  # a checkpoint that forkdiv wrote has all tensors
     return checkpoint
 
 

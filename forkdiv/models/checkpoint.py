@@ -20,7 +20,7 @@ from forkdiv.models.files import TOKEN_FILES, check_regular, read_json
 from forkdiv.models.shape import vocabulary_size
 from forkdiv.models.supported import check_no_adapter, check_supported
 from forkdiv.models.torchvision import check_torchvision
-from forkdiv.models.weights import check_weights, embedding_rows, shapes, weight_files
+from forkdiv.models.weights import check_weights, embedding_rows, shapes
 
 # The files that decide a checkpoint's answers besides its weights. generation_config.json is not
 # among them: only the end tokens in it are used here, not its sampling defaults.
@@ -60,25 +60,26 @@ class Checkpoint:
         return next((folder for folder in folders if (folder / "config.json").is_file()), None)
 
 
-def open_checkpoint(path: Path) -> Checkpoint:
+def open_checkpoint(path: Path, stray_adapter: bool = False) -> Checkpoint:
     """Checks a user's checkpoint folder and returns it, identified by its content.
+    `stray_adapter` accepts an adapter beside the weights, for a command that reads tensors itself.
 
     Raises UserError for a folder that `check_files` refuses, and if the installed torchvision
     prevents loading any model.
     """
     check_torchvision()
-    check_files(path)
-    return Checkpoint(path.resolve(), _content_digest(path, weight_files(path)))
+    check_files(path, stray_adapter)
+    return Checkpoint(path.resolve(), _content_digest(path, sorted(path.glob("*.safetensors"))))
 
 
-def check_files(path: Path) -> None:
+def check_files(path: Path, stray_adapter: bool = False) -> None:
     """Checks the files of a checkpoint without loading it; of the weights, their headers.
 
     Raises UserError if it is missing, damaged, incomplete, quantised, an adapter or not a causal
     language model, if it needs code of its own, or if its tokenizer does not fit its model.
     """
     if path.is_dir():
-        check_no_adapter(path)
+        check_no_adapter(path, stray_adapter)
     config = read_config(path)
     architectures = config.get("architectures") or []
     if not isinstance(architectures, list) or not any(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
-from transformers.utils.logging import disable_progress_bar
+from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from forkdiv.core.config.study import DecoderConfig, PromptConfig
 from forkdiv.core.errors import refuse
@@ -35,6 +36,7 @@ from forkdiv.models.supported import check_no_remote_code
 Floats = NDArray[np.float64]
 
 disable_progress_bar()  # one bar per loaded checkpoint would hide the progress of the study
+set_verbosity_error()  # its table of tensors that do not fit would stand before our refusal
 
 PAD, UNKNOWN = "<pad>", "<unk>"
 
@@ -129,16 +131,28 @@ def load_model(path: Path, dtype: torch.dtype = torch.float32) -> PreTrainedMode
     weights that changed since forkdiv wrote them, and for a model that needs code of its own."""
     check_no_remote_code(path)
     check_digests(path)
+    return _loaded(path, dtype=dtype)
+
+
+def check_loadable(path: Path) -> None:
+    """Raises UserError for a checkpoint that `load_model` would refuse, without reading its
+    tensors."""
+    check_no_remote_code(path)
+    _loaded(path, device_map="meta")
+
+
+def _loaded(path: Path, **options: Any) -> PreTrainedModel:
     try:
         loaded, info = AutoModelForCausalLM.from_pretrained(
             path,
-            dtype=dtype,
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, by name
+            **options,
         )
-    except (RuntimeError, OSError, SafetensorError) as error:
+    except (RuntimeError, OSError, ValueError, KeyError, SafetensorError) as error:
         raise refuse(
             f"the checkpoint {path} cannot be loaded",
             " ".join(str(error).split())[:300],

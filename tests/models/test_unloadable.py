@@ -17,6 +17,7 @@ from forkdiv.core.errors import UserError
 from forkdiv.models.checkpoint import check_files, open_checkpoint, saved_checkpoints
 from forkdiv.models.loading import load_model, load_tokenizer
 from forkdiv.models.shape import context_length, vocabulary_size
+from tests import checkpoints
 from tests.checkpoints_tokens import edit
 from tests.stack import BASE
 from tuning import preflight
@@ -165,6 +166,17 @@ def test_a_checkpoint_that_cannot_be_loaded_is_refused_with_the_reason(
     for call in (open_checkpoint, check_files, lambda path: infer(load(None, []), [path])):
         message = refusal(lambda call=call: call(folder))  # type: ignore[misc]
         assert all(part in message for part in BROKEN[damage]), message
+
+
+@pytest.mark.parametrize("how", ["missing", "of another shape"])
+def test_tensors_that_are_missing_or_of_another_shape_are_found_before_work(
+    folder: Path, tmp_path: Path, how: str
+) -> None:
+    broken = checkpoints.broken(tmp_path / "broken", how).path
+    settings = [f"base={broken}", "place.dashboard=false", f"place.root={tmp_path / 'runs'}"]
+    message = refusal(lambda: preflight.check(load(None, settings)))
+    assert "do not match its config.json" in message
+    assert "model.layers.1.mlp.up_proj.weight" in message
 
 
 def test_an_adapter_is_recognised_where_a_run_of_checkpoints_is_accepted(folder: Path) -> None:
