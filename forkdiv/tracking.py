@@ -16,11 +16,14 @@ import socket
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 from filelock import FileLock
 
@@ -35,7 +38,8 @@ EXPERIMENT = "forkdiv"
 STUDY_TAG, TRIAL_TAG = "forkdiv.study", "forkdiv.trial"
 PARENT_TAG, NAME_TAG = "mlflow.parentRunId", "mlflow.runName"
 METRICS_PER_BATCH, PARAMS_PER_BATCH = 900, 100  # the server takes up to 1,000 and 100
-DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+SECONDS = 5.0  # until a server counts as silent
 MAX_NAME, MAX_VALUE = 250, 5000  # characters that every server takes
 # MLflow's defaults wait 120 s for an answer, and try again for minutes
 PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
@@ -70,8 +74,8 @@ class Tracker:
         if self.artifacts:
             _check_database(self.artifacts.parent / "mlflow.db")
         try:
-            _check_database_server(self.uri)
-        except OSError as error:
+            _check_server(self.uri)
+        except (OSError, HTTPException, ValueError) as error:
             raise self._unusable(error) from error
         before = {name: os.environ.get(name) for name in IMPATIENCE}
         os.environ.update(IMPATIENCE)
@@ -299,13 +303,17 @@ def _without_password(text: str) -> str:
     return re.sub(r"//[^/@\s]*@", "//", text)
 
 
-def _check_database_server(uri: str) -> None:
-    """Raises OSError if nobody listens: SQLAlchemy would try again for minutes."""
+def _check_server(uri: str) -> None:
+    """Raises OSError, or what urllib raises, if nobody listens or nobody answers in HTTP. Needs no
+    import of MLflow; and for a database, SQLAlchemy would try again for minutes."""
     parts = urlsplit(uri)
     kind = parts.scheme.partition("+")[0]
-    if kind in DATABASE_PORTS and parts.hostname:
-        address = (parts.hostname, parts.port or DATABASE_PORTS[kind])
-        socket.create_connection(address, timeout=5).close()
+    if kind in PORTS and parts.hostname:
+        address = (parts.hostname, parts.port or PORTS[kind])
+        socket.create_connection(address, timeout=SECONDS).close()
+    if kind == "http":
+        with suppress(HTTPError):  # an answer: MLflow's client says more
+            urlopen(_without_password(uri), timeout=SECONDS).close()
 
 
 def _check_database(path: Path) -> None:
