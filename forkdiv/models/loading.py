@@ -189,6 +189,16 @@ def next_token_logprobs(
     return [torch.log_softmax(row.double(), dim=-1).numpy() for row in logits]
 
 
+def sequence_logprobs(
+    path: Path, sequences: Sequence[Sequence[int]], dtype: str = "float32"
+) -> Floats:
+    """Returns the log-probability of every token but the first of each sequence, in order, computed
+    from the saved files in `dtype`; float64 of shape (tokens,)."""
+    queries = [(row, i, ids[i]) for row, ids in enumerate(sequences) for i in range(1, len(ids))]
+    model = load_model(path, getattr(torch, dtype))
+    return token_logprobs(model, sequences, queries, [1.0])[:, 0]
+
+
 def response_probabilities(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,

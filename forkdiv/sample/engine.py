@@ -261,7 +261,7 @@ class WarmEngine:
         if not_finite:
             raise refuse(
                 f"the checkpoint {checkpoint.path} has weights that are NaN or infinite",
-                shortened(not_finite),
+                _first_few(not_finite),
                 "finite weights",
                 "train or copy the checkpoint again",
             )
@@ -283,7 +283,7 @@ class WarmEngine:
             "after the swap to %s the engine does not have the weights of its files (%s); "
             "restarting the engine",
             checkpoint.path,
-            shortened(self.swaps[-1]["problems"]),
+            _first_few(self.swaps[-1]["problems"]),
         )
         spec = replace(self.spec, shape_of=checkpoint.path)
         self._restarting = True
@@ -295,7 +295,7 @@ class WarmEngine:
         if not await self._load(checkpoint, restarted=True):
             raise InvalidResult(
                 f"the engine does not have the weights of {checkpoint.path}, also after a restart: "
-                f"got {shortened(self.swaps[-1]['problems'])}; allowed: the bits of the files, "
+                f"got {_first_few(self.swaps[-1]['problems'])}; allowed: the bits of the files, "
                 f"cast to {self.spec.dtype}; check that vLLM supports this architecture"
             )
 
@@ -314,7 +314,7 @@ class WarmEngine:
             if problems := _problems(proofs):
                 # not by its outputs: a packed copy that was not loaded would end the engine
                 raise InvalidResult(
-                    f"a swap does not load every weight: {shortened(problems)}; check that vLLM "
+                    f"a swap does not load every weight: {_first_few(problems)}; check that vLLM "
                     f"supports the architecture of {shape_of}"
                 )
             after = await self._token_logprobs(sequences)
@@ -424,7 +424,7 @@ def _problems(proofs: Sequence[dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys(problem for proof in proofs for problem in proof["problems"]))
 
 
-def shortened(names: Sequence[str], most: int = 3) -> str:
+def _first_few(names: Sequence[str], most: int = 3) -> str:
     """Returns the first names, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return "; ".join(names[:most]) + more
@@ -456,11 +456,6 @@ def _start(spec: EngineSpec) -> AsyncLLM:
 
 
 def _reference(path: Path, sequences: Sequence[Sequence[int]], dtype: str) -> np.ndarray:
-    """Returns what `_token_logprobs` should return, from a forward pass by transformers."""
-    import torch
+    from forkdiv.models.loading import sequence_logprobs
 
-    from forkdiv.models.loading import load_model, token_logprobs
-
-    queries = [(row, i, ids[i]) for row, ids in enumerate(sequences) for i in range(1, len(ids))]
-    model = load_model(path, getattr(torch, dtype))
-    return token_logprobs(model, sequences, queries, [1.0])[:, 0]
+    return sequence_logprobs(path, sequences, dtype)
