@@ -66,7 +66,8 @@ LIBRARIES = {
     "mlflow": ("forkdiv/tracking.py",),
     "vllm": ("forkdiv/sample/",),
     "torch": ("forkdiv/models/", "forkdiv/train/", "forkdiv/sample/logits_processors.py",
-              "forkdiv/sample/weight_proof.py", "forkdiv/coverage/exact.py", "forkdiv/forks/entropy.py"),
+              "forkdiv/sample/weight_proof.py", "forkdiv/coverage/exact.py",
+              "forkdiv/forks/entropy.py"),
     "deepspeed": ("forkdiv/train/worker.py",),
     "peft": ("forkdiv/models/lora.py",),
 }  # fmt: skip
