@@ -73,6 +73,7 @@ class OwnData(Task):
         self.graded = config.grader != UNGRADED
         # without a grader only work without verdicts is possible: audit, fine-tuning
         self._grader = build_grader(config.grader if self.graded else "exact")
+        self.grading_selects_rows = self.graded and config.on_bad_row == "skip"
         self.votes = ":" not in config.grader  # a user's function may return only a bool
 
     @cached_property
@@ -91,6 +92,10 @@ class OwnData(Task):
     def identity(self) -> dict[str, Any]:
         """The config with the digest of the files in place of their paths."""
         return self.config.model_dump(exclude={"train", "test"}) | {"content": self.digest}
+
+    def grading(self) -> dict[str, Any]:
+        """The grader's version, libraries and source."""
+        return dict(self._grader.identity()) if self.graded else {}
 
     @cached_property
     def digest(self) -> str:
