@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 import threading
 from fractions import Fraction
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from forkdiv.core.errors import UserError
+from forkdiv.core.fingerprint import file_digest
 from forkdiv.core.records import Outcome, Verdict
 from forkdiv.tasks.graders.base import AnswerGrader, Canary
+from forkdiv.tasks.graders.exact import Exact
 from forkdiv.tasks.graders.math import Math
 from forkdiv.tasks.graders.registry import GRADERS, build_grader
 
@@ -336,6 +340,7 @@ def test_any_box_gets_a_verdict_of_math(text: str) -> None:
 # --- a user's function --------------------------------------------------------------------------
 
 OWN = """
+from forkdiv.core.fingerprint import file_digest
 from forkdiv.core.records import Outcome, Verdict
 canaries = [("a", "xa", "correct"), ("a", "b", Outcome.WRONG)]
 def ends(answer, text): return text.endswith(answer)
@@ -385,3 +390,45 @@ def test_a_users_function_that_fails_or_answers_something_else_raises(own: str) 
 def test_an_unusable_grader_function_is_refused_before_anything_runs(own: str, name: str) -> None:
     with pytest.raises(UserError, match=r"the grader cannot be loaded: got .*; allowed: package"):
         build_grader(name.format(own))
+
+
+def test_what_decides_a_users_verdicts_is_in_the_identity(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"mine_{tmp_path.name}"
+    module, other = tmp_path / f"{name}.py", tmp_path / f"{name}_rule.py"
+    other.write_text("def rule(answer, text): return answer in text")
+    module.write_text(f"from {name}_rule import rule\ndef ends(answer, text): return True")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def identities() -> list[dict[str, object]]:
+        for loaded in (name, f"{name}_rule"):
+            sys.modules.pop(loaded, None)
+        importlib.invalidate_caches()
+        return [build_grader(f"{name}:{function}").identity() for function in ("ends", "rule")]
+
+    ends, rule = identities()
+    assert ends != rule
+    assert identities() == [ends, rule]
+    module.write_text(module.read_text() + "  # and a remark")
+    changed_ends, changed_rule = identities()
+    assert changed_ends != ends
+    assert changed_rule != rule
+    other.write_text("def rule(answer, text): return answer == text")
+    assert identities()[0] == changed_ends
+    assert identities()[1] != changed_rule
+
+
+def test_the_version_of_math_verify_is_in_the_identity_of_math_alone() -> None:
+    identities = {name: BUILT[name].identity() for name in GRADERS}
+    assert identities["exact"] == {}
+    libraries = identities["math"]["libraries"]
+    assert libraries["math-verify"] == metadata.version("math-verify")
+    assert [name for name, identity in identities.items() if "libraries" in identity] == ["math"]
+
+
+def test_the_source_of_a_grader_of_another_package_is_in_its_identity() -> None:
+    class Other(Exact):
+        pass
+
+    assert Other().identity() == {"source": file_digest(__file__)}

@@ -57,6 +57,7 @@ _NUMBER = re.compile(
     re.VERBOSE,
 )
 _CURRENCY_NAME = re.compile(r"([-+]?)\s*(?:(?:US|A|C)\$|Rs\.?|USD|EUR|GBP|INR)\s*(?=[-+.0-9\\])")
+_FONT = re.compile(r"\\(?:text|math)[a-z]*\s*\{([-+0-9.,/\s]*[0-9][.,/%\s]*)\}")
 _DELIMITED = re.compile(r"\$\$?([^$]*)\$\$?|\\\((.*)\\\)|\\\[(.*)\\\]|\*\*([^*]*)\*\*", re.DOTALL)
 
 
@@ -95,7 +96,7 @@ def unwrapped(text: str) -> str:
     without a final full stop."""
     for _ in range(8):
         text = re.sub(r"(?<!\.)\.$", "", text.strip()).rstrip()
-        match = _DELIMITED.fullmatch(text)
+        match = _DELIMITED.fullmatch(text) or _FONT.fullmatch(text)
         inner = next((part for part in match.groups() if part), "") if match else ""
         if not inner and re.fullmatch(r"\{[^{}]*\}|\([-+$]*[0-9./]+%?\)", text):
             inner = text[1:-1]
@@ -162,7 +163,7 @@ def _value(match: re.Match[str]) -> Fraction:
 
 def _decimal(digits: str) -> Fraction:
     """Returns the value of digits with their separators, as the expressions above match them."""
-    if len(digits) > LONGEST:
+    if sum(map(str.isdecimal, digits)) > LONGEST:
         raise Unreadable("a number too long to compare")
     digits = re.sub("[ '$]", "", digits)
     if re.fullmatch(
@@ -176,5 +177,5 @@ def _repeating(digits: str, period: str) -> Fraction:
     if len(digits) + len(period) > LONGEST:
         raise Unreadable("a number too long to compare")
     places = len(digits.partition(".")[2])
-    once = Fraction(int(period), 10 ** len(period) - 1) / 10**places
+    once = Fraction(int(period), int("9" * len(period) + "0" * places))
     return Fraction(f"0{digits}0") + once

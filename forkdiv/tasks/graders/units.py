@@ -15,7 +15,7 @@ def words(text: str) -> frozenset[str]:
 _FONT = re.compile(r"\s*\\(?:text|math|mbox|operatorname)[a-z]*\s*\{")
 _EXPONENT = re.compile(r"\s*\^\s*(?:\{\s*-?[0-9]\s*\}|-?[0-9])")
 _NAME = re.compile(r"[^\W\d_]+")
-_MARKS = re.compile(r"[^\W\d_]|[ .,/()'°%·µ-]")
+_MARKS = re.compile(r"[^\W\d_]|[ .,/()'°%·µ$£€¥₹₩₽₪₺฿-]")
 # short names of units; longer words count as units unless they are listed below
 _UNITS = words(
     "cm mm km nm ft in yd mi kg mg lb lbs oz ml mL cl dl kL gal hr hrs min mins sec secs ms "

@@ -10,7 +10,9 @@ Without a column of answers, the reference is the answer that the grader extract
 `exact` (all of it), `hash`, `boxed` and `math` can do so, the others need a column of answers.
 
 All rows are read and checked before the first is used. A row is bad if a column is missing, if the
-grader cannot read its answer or rejects its completion, or if its prompt is in both files.
+grader cannot read its answer or rejects its completion, or if its prompt is in both files. In
+`test`, nothing is trained on: a row with an answer is used even if the grader rejects its
+completion.
 """
 
 from __future__ import annotations
@@ -112,6 +114,7 @@ class OwnData(Task):
         reads = [read for read in (data.train, data.test) if read]
         notes = [f"{read.file}: {_columns(read.columns)}" for read in reads]
         notes += [read.skipped for read in reads if read.skipped]
+        notes += [read.set_aside for read in reads if read.set_aside]
         if data.train:
             shares = "a tenth is" if data.test else "a tenth each is"
             splits = "validation" if data.test else "validation and test"
@@ -209,7 +212,7 @@ class OwnData(Task):
         optional_columns = frozenset({optional, "subset"} if both else ())
         read = read_rows(path, self.config.format, self.config.columns, optional_columns)
         if self.graded:
-            return judge(read, self._grader)
+            return judge(read, self._grader, trains=path != self.config.test)
         return replace(read, rows=tuple(replace(row, answer="") for row in read.rows))
 
     @cached_property
