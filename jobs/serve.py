@@ -41,6 +41,7 @@ def run(study: StudyConfig, checkpoints: Sequence[Path] = ()) -> None:
     served = named_checkpoints(checkpoints)
     http = study.place.http
     key = api_key(http)
+    preflight.check_device(study.place)
     preflight.check_ports(study.place)
     preflight.check_port(http.host, http.port, "place.http.port")
     # imported after the checks, because Ray's imports take seconds
@@ -94,9 +95,9 @@ def named_checkpoints(paths: Sequence[Path]) -> dict[str, Checkpoint]:
     for other in others:
         if not share_engine(other, first):
             raise refuse(
-                "one engine cannot serve checkpoints of different architectures or tokenizers",
+                "one engine cannot serve checkpoints of different architectures",
                 f"{other} and {first}",
-                "equal config.json and tokenizer.json",
+                "equal config.json files, except for the ids of special tokens",
                 "serve them in two processes, each with its own place.http.port",
             )
         check_tensors(other, first)

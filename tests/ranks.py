@@ -36,12 +36,16 @@ PLAIN = {
     "passes": Way({"micro_batch": 1}),
     "stage-2-packed": Way({"zero_stage": 2, "pack_tokens": 96, "micro_batch": 1}),
     "stage-3-passes": Way({"zero_stage": 3, "micro_batch": 3, "activation_checkpointing": True}),
+    # 100 response tokens of a vocabulary of some 60 words: several parts in each pass
+    "logits-in-parts": Way({"logits_gib": 1e-6}),
+    "stage-3-logits-in-parts": Way({"zero_stage": 3, "logits_gib": 1e-6, "micro_batch": 3}),
     "checkpointing": Way({"activation_checkpointing": True}),
     "offload": Way({"zero_stage": 2, "offload": "optimizer"}),
     "offload-parameters": Way({"zero_stage": 3, "offload": "parameters"}),
 }
 LORA = {
     "lora": Way({}, ADAPTERS),
+    "lora-logits-in-parts": Way({"logits_gib": 1e-6}, ADAPTERS),
     "lora-stage-3": Way({"zero_stage": 3, "activation_checkpointing": True}, ADAPTERS),
 }
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+from importlib import metadata
 from pathlib import Path
 
+from forkdiv.core.config.shipped import bases
 from forkdiv.core.config.study import PlaceConfig, StudyConfig
 from forkdiv.core.errors import refuse
 from forkdiv.core.store import Store, check_writable
+from forkdiv.models.asked import own_tokenizer
 from forkdiv.models.checkpoint import (
     Checkpoint,
     check_vocabulary,
@@ -16,7 +19,9 @@ from forkdiv.models.checkpoint import (
     read_config,
     share_engine,
 )
-from forkdiv.models.prompting import check_template
+from forkdiv.models.digests import DIGESTS
+from forkdiv.models.prompting import chat_text, check_template
+from forkdiv.models.shape import context_length
 from forkdiv.tasks.base import Task, too_few
 from forkdiv.tasks.registry import build
 from forkdiv.train.pretrain import CONTEXT, planned_base
@@ -34,6 +39,7 @@ def check(study: StudyConfig, takes_checkpoint: bool = False) -> Checkpoint:
             "checkpoint in `forkdiv sample` and `forkdiv evaluate` only",
             "remove checkpoint, or set base to fine-tune from it",
         )
+    check_device(study.place)
     task = build(study.task)
     base = check_base(study, task)
     check_lengths(study, base.path, task)
@@ -66,15 +72,30 @@ def check_base(study: StudyConfig, task: Task) -> Checkpoint:
             )
         return base
     base = check_checkpoint(study.base, task)
-    check_template(study.base, study.prompt)
+    check_prompts(study, study.base, task)
     return base
 
 
+def check_prompts(study: StudyConfig, path: Path, task: Task) -> None:
+    """Raises UserError for prompt.template=chat if the checkpoint has no chat template, or if it
+    cannot be applied to every held-out problem."""
+    check_template(path, study.prompt)
+    if study.prompt.template != "chat":
+        return
+    tokenizer = own_tokenizer(path).tokenizer
+    for problem in task.heldout(study.eval.split, study.eval.problems):
+        chat_text(tokenizer, problem.prompt, study.prompt)
+
+
 def check_checkpoint(path: Path, task: Task) -> Checkpoint:
-    """Returns the checkpoint. Raises UserError if the folder is not a checkpoint, or its tokenizer
-    lacks words of the task."""
+    """Returns the checkpoint. Raises UserError if the folder is no checkpoint that can be loaded,
+    or its tokenizer lacks words of the task."""
     checkpoint = open_checkpoint(path)
     check_vocabulary(path, task.vocabulary())
+    if not (path in bases().values() or (path / DIGESTS).is_file()):
+        from forkdiv.models.loading import check_loadable  # torch: seconds
+
+        check_loadable(path)  # a checkpoint that forkdiv wrote has all tensors
     return checkpoint
 
 
@@ -82,7 +103,10 @@ def check_study_checkpoint(study: StudyConfig, base: Checkpoint) -> Checkpoint |
     """Checks and returns the checkpoint of the setting `checkpoint`; None if it is not set."""
     if study.checkpoint is None:
         return None
-    return check_same_engine(study.checkpoint, base, build(study.task))
+    task = build(study.task)
+    checkpoint = check_same_engine(study.checkpoint, base, task)
+    check_prompts(study, checkpoint.path, task)
+    return checkpoint
 
 
 def check_same_engine(path: Path, base: Checkpoint, task: Task) -> Checkpoint:
@@ -91,8 +115,8 @@ def check_same_engine(path: Path, base: Checkpoint, task: Task) -> Checkpoint:
     checkpoint = check_checkpoint(path, task)
     if not share_engine(path, base.path):
         raise refuse(
-            f"the checkpoint {path} has a different architecture or tokenizer than the base",
-            "a different config.json or tokenizer.json",
+            f"the checkpoint {path} has a different architecture than the base",
+            "a different config.json",
             f"those of {base.path}",
             "set base to the model that the checkpoint was fine-tuned from",
         )
@@ -111,7 +135,7 @@ def check_lengths(study: StudyConfig, base: Path, task: Task) -> None:
             "raise decoder.max_new_tokens",
         )
     shape = base if study.base else study.pretrain.start  # the base may not exist yet
-    context = read_config(shape).get("max_position_embeddings") if shape else CONTEXT
+    context = context_length(read_config(shape)) if shape else CONTEXT
     prompt = task.heldout(study.eval.split, study.eval.problems)[0].prompt
     # the number of words is a lower bound of the number of tokens
     needed = len(prompt.split()) + study.decoder.max_new_tokens
@@ -128,6 +152,27 @@ def ray_address(place: PlaceConfig) -> str | None:
     """Returns the address of the Ray cluster to join; None if a local Ray is started. Ray sets
     RAY_ADDRESS in submitted jobs."""
     return place.ray_address or os.environ.get("RAY_ADDRESS") or None
+
+
+def check_device(place: PlaceConfig, on_cluster: bool = True) -> None:
+    """Raises UserError for place.device=gpu on a machine without a GPU, or with a torch that was
+    built for CPUs. With `on_cluster`, the work runs on the Ray cluster that is set, if any."""
+    if place.device != "gpu" or (on_cluster and ray_address(place)):
+        return
+    release = metadata.version("torch")
+    if release.endswith("+cpu"):
+        came = f"torch {release}, which was built for CPUs"
+    elif not any(Path("/dev").glob("nvidia[0-9]*")) and not Path("/dev/dxg").exists():
+        came = "no NVIDIA device in /dev"
+    else:
+        return
+    raise refuse(
+        "place.device=gpu cannot be used on this machine",
+        came,
+        "an NVIDIA GPU with the packages of `python -m forkdiv.requirements gpu`, or a Ray cluster "
+        "(place.ray_address)",
+        "set place.device=cpu",
+    )
 
 
 def check_ports(place: PlaceConfig) -> None:

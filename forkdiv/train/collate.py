@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -26,7 +26,8 @@ class ForwardInputs:
 
     `positions` (rows, width) and `mask` (rows, 1, width, width), True where a position may attend
     to another, are None where every row has one example: attention is causal, so padding on the
-    right needs neither.
+    right needs neither. In place of a mask, `boundaries` (examples + 1), int32, has the first
+    position of each example and the end of the last; there is then one row, and no padding.
     """
 
     ids: Tensor
@@ -34,26 +35,37 @@ class ForwardInputs:
     first: Tensor
     positions: Tensor | None = None
     mask: Tensor | None = None
+    boundaries: Tensor | None = None
+    longest: int = 0  # tokens of the longest example; read with `boundaries`
 
     def to(self, device: Any) -> ForwardInputs:
-        return ForwardInputs(
-            self.ids.to(device),
-            self.targets.to(device),
-            self.first.to(device),
-            None if self.positions is None else self.positions.to(device),
-            None if self.mask is None else self.mask.to(device),
-        )
+        moved: dict[str, Any] = {
+            field.name: value.to(device, non_blocking=True)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        return replace(self, **moved)
 
     @property
-    def inputs(self) -> dict[str, Tensor]:
+    def inputs(self) -> dict[str, Any]:
         """The keyword arguments of a transformers causal language model."""
         extra = {"position_ids": self.positions, "attention_mask": self.mask}
-        return {"input_ids": self.ids} | {k: v for k, v in extra.items() if v is not None}
+        known = {"input_ids": self.ids} | {k: v for k, v in extra.items() if v is not None}
+        if self.boundaries is None:
+            return known
+        # transformers passes them on to the attention of every layer
+        ends = {"cu_seq_lens_q": self.boundaries, "cu_seq_lens_k": self.boundaries}
+        return known | ends | {"max_length_q": self.longest, "max_length_k": self.longest}
 
 
-def collate(rows: Sequence[Row], packed: Sequence[PackedRow]) -> ForwardInputs:
-    """Returns the packed rows as tensors. Without packed rows it returns one row with no targets,
-    so that every worker runs a forward pass."""
+def collate(
+    rows: Sequence[Row], packed: Sequence[PackedRow], boundaries: bool = False
+) -> ForwardInputs:
+    """Returns the packed rows as tensors; with `boundaries`, all of them as one row with the
+    boundaries of its examples in place of a mask. Without packed rows it returns one row with no
+    targets, so that every worker runs a forward pass."""
+    if boundaries and packed:
+        packed = [tuple(i for row in packed for i in row)]
     filled = packed or [(0,)]
     spans = [_spans(rows, row) for row in filled]
     shape = (len(filled), max(row[-1][2] for row in spans))
@@ -72,11 +84,16 @@ def collate(rows: Sequence[Row], packed: Sequence[PackedRow]) -> ForwardInputs:
                 predicts_first = start + len(prompt) - 1
                 targets[r, predicts_first : end - 1] = torch.tensor(response)
                 first[r, predicts_first] = True
+    inputs = ForwardInputs(ids, targets, first)
+    if boundaries:
+        ends = torch.tensor([0, *(end for _, _, end in spans[0])], dtype=torch.int32)
+        longest = int(ends.diff().max())
+        return replace(inputs, positions=positions, boundaries=ends, longest=longest)
     if all(len(row) == 1 for row in filled):
-        return ForwardInputs(ids, targets, first)
+        return inputs
     # padding attends to padding: a position that attends to nothing would become NaN
     mask = (example[:, :, None] == example[:, None, :]).tril()
-    return ForwardInputs(ids, targets, first, positions, mask[:, None])
+    return replace(inputs, positions=positions, mask=mask[:, None])
 
 
 def _spans(rows: Sequence[Row], packed: PackedRow) -> list[tuple[int, int, int]]:

@@ -12,6 +12,7 @@ import torch
 from forkdiv.core.config.study import PlaceConfig, SftConfig
 from forkdiv.core.errors import refuse
 from forkdiv.models.checkpoint import read_config
+from forkdiv.models.shape import context_length
 
 GIB = 2**30
 OVERHEAD_GIB = 1.5  # driver, buffers of collectives, fragmentation of the allocator
@@ -73,7 +74,7 @@ def shape(architecture: dict[str, Any], sft: SftConfig) -> Shape:
         kind, **{k: v for k, v in architecture.items() if k != "model_type"}
     )
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     total = sum(weight.numel() for weight in model.parameters())
     blocks = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
     sizes = [sum(p.numel() for p in block.parameters()) for stack in blocks for block in stack]
@@ -89,7 +90,7 @@ def shape(architecture: dict[str, Any], sft: SftConfig) -> Shape:
         feed_forward=config.intermediate_size,
         key_value=width * (getattr(config, "num_key_value_heads", None) or heads),
         vocabulary=config.vocab_size,
-        context=config.max_position_embeddings,
+        context=context_length(architecture) or config.max_position_embeddings,
     )
 
 
@@ -116,6 +117,8 @@ def estimate(shape: Shape, sft: SftConfig, place: PlaceConfig, tokens: int) -> M
     if place.pack_tokens:
         rows = place.micro_batch or -(-sft.batch_size // world * tokens // place.pack_tokens)
     in_pass = rows * max(place.pack_tokens or 0, tokens)  # tokens of one forward pass
+    # a worker computes the logits of more tokens in parts
+    with_logits = min(in_pass, place.logits_gib * GIB / 4 / shape.vocabulary)
     gpu = {
         "weights": values,
         "gradients": gradients,
@@ -123,7 +126,7 @@ def estimate(shape: Shape, sft: SftConfig, place: PlaceConfig, tokens: int) -> M
         "gathered weights": 3 * shape.largest * size if stage == 3 else 0.0,
         "activations": in_pass * _activations(shape, place) * size,
         # in the run's precision, and in float32 with a copy for the loss and the gradient
-        "logits": in_pass * shape.vocabulary * (2 * size + 12),
+        "logits": with_logits * shape.vocabulary * (2 * size + 12),
         "overhead": OVERHEAD_GIB * GIB,
     }
     return Memory({name: value / GIB for name, value in gpu.items()}, host / GIB)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import shutil
 import sys
@@ -42,6 +43,7 @@ class Worker:
     place: PlaceConfig
     rank: int
     world: int
+    boundaries: bool = False  # packed examples are separated by boundaries, not by a mask
 
     def step(self, batch: Sequence[int]) -> tuple[Any, int]:
         """Runs one optimizer step; returns this rank's part of the loss and the number of response
@@ -59,20 +61,37 @@ class Worker:
         for i, parts in enumerate(passes):
             # gradients accumulate over the passes and are reduced in the last pass
             self.engine.set_gradient_accumulation_boundary(i + 1 == len(passes))
-            loss = self._loss_sum(rows, parts[self.rank]) * (self.world / total)
+            loss = self._loss_sum(rows, parts) * (self.world / total)
             self.engine.backward(loss, scale_wrt_gas=False)
             summed = summed + loss.detach()
         self.engine.step()
         return summed, total
 
-    def _loss_sum(self, rows: Sequence[tokenized.Row], packed: Sequence[PackedRow]) -> Any:
-        """Returns the loss summed over the response tokens of one forward pass."""
+    def _loss_sum(
+        self, rows: Sequence[tokenized.Row], packed: Sequence[Sequence[PackedRow]]
+    ) -> Any:
+        """Returns the loss summed over this rank's response tokens of one forward pass; `packed`
+        has the packed rows of every rank."""
         from forkdiv.train.collate import collate
         from forkdiv.train.losses.response import response_loss
 
-        batch = collate(rows, packed).to(self.engine.device)
-        logits = self.engine(**batch.inputs, use_cache=False).logits
-        return response_loss(logits, batch.targets, batch.first, self.config, self.step_ends)
+        batch = collate(rows, packed[self.rank], self.boundaries).to(self.engine.device)
+        parts = self._parts(rows, packed)
+
+        def loss(hidden: Any, head: Any) -> Any:
+            return response_loss(
+                hidden, head, batch.targets, batch.first, self.config, self.step_ends, parts
+            )
+
+        return self.engine(**batch.inputs, loss=loss)
+
+    def _parts(self, rows: Sequence[tokenized.Row], packed: Sequence[Sequence[PackedRow]]) -> int:
+        """Returns in how many parts the logits of a pass are computed. It is the same number on
+        every rank: ZeRO-3 gathers the output layer for each part."""
+        most = max(sum(len(rows[i][1]) for row in own for i in row) for own in packed)
+        vocabulary: int = self.engine.module.config.get_text_config().vocab_size
+        tokens_at_once = self.place.logits_gib * 2**30 / 4 / vocabulary
+        return max(1, math.ceil(most / tokens_at_once))
 
 
 def train_worker(config: dict[str, str]) -> None:
@@ -92,6 +111,7 @@ def train_worker(config: dict[str, str]) -> None:
 
         from forkdiv.models.loading import load_tokenizer
         from forkdiv.models.prompting import line_end_ids
+        from forkdiv.train import varlen_attention
 
     if place.device == "cpu":
         keep_freed_memory()
@@ -106,7 +126,8 @@ def train_worker(config: dict[str, str]) -> None:
     step_ends = torch.tensor(line_end_ids(tokenizer, rows), dtype=torch.long)
     with gc_paused():
         engine = new_engine(job.start, job.sft, place, world)
-    worker = Worker(engine, rows, step_ends, job.sft, place, rank, world)
+    boundaries = engine.module.config._attn_implementation == varlen_attention.NAME
+    worker = Worker(engine, rows, step_ends, job.sft, place, rank, world, boundaries)
     first = _resume(engine, job.resume_from)
 
     plan = list(batches(len(rows), job.sft))
@@ -158,6 +179,7 @@ def new_engine(start: Path, config: SftConfig, place: PlaceConfig, world: int) -
     import torch
 
     from forkdiv.models.loading import load_model
+    from forkdiv.train.loss_forward import end_in_loss
 
     with _hidden_module("mlflow"):
         import deepspeed
@@ -171,7 +193,8 @@ def new_engine(start: Path, config: SftConfig, place: PlaceConfig, world: int) -
     half = config.dtype == "bfloat16"
     model: Any = load_model(start, torch.bfloat16 if half else torch.float32)
     if place.pack_tokens:
-        _check_packable(model.config)
+        separate_packed(model, config, place)
+    end_in_loss(model)
     if config.lora.rank:
         model = lora.add_adapters(model, config.lora)
     if place.activation_checkpointing:
@@ -230,13 +253,29 @@ def deepspeed_config(config: SftConfig, place: PlaceConfig, world: int) -> dict[
     }
 
 
-def _check_packable(model: Any) -> None:
-    """Raises UserError for a model in which packed examples would attend to each other."""
-    kinds = sorted(set(getattr(model, "layer_types", None) or ["full_attention"]))
-    if model._attn_implementation != "sdpa" or kinds != ["full_attention"]:
+def separate_packed(model: Any, config: SftConfig, place: PlaceConfig) -> None:
+    """Prepares the model's attention for packed examples. Raises UserError for a model in which
+    they would attend to each other."""
+    from forkdiv.train import varlen_attention
+
+    against = varlen_attention.reason_against(model.config, config.dtype)
+    if place.device != "gpu":
+        against = "the kernel needs place.device=gpu"
+    if place.packed_attention == "varlen" and against:
+        raise refuse(
+            "place.packed_attention=varlen cannot be used",
+            against,
+            "auto, mask",
+            "remove place.packed_attention",
+        )
+    if place.packed_attention != "mask" and not against:
+        varlen_attention.use(model)
+        return
+    kinds = sorted(set(getattr(model.config, "layer_types", None) or ["full_attention"]))
+    if model.config._attn_implementation != "sdpa" or kinds != ["full_attention"]:
         raise refuse(
             "this model cannot separate packed examples with an attention mask",
-            f"attention {model._attn_implementation}, layer types {', '.join(kinds)}",
+            f"attention {model.config._attn_implementation}, layer types {', '.join(kinds)}",
             "attention sdpa, and full_attention in every layer",
             "remove place.pack_tokens",
         )

@@ -13,10 +13,8 @@ from forkdiv.data.tokenized import Row
 from forkdiv.models.loading import load_model
 from forkdiv.train import schedule
 from forkdiv.train.collate import collate
-from forkdiv.train.losses.response import response_loss
 from tests.stack import BASE
-
-NO_ENDS = torch.tensor([], dtype=torch.long)
+from tests.train.logits import loss_of_logits
 
 
 class BareLoop:
@@ -50,7 +48,7 @@ class BareLoop:
         read = collate(mine, [(i,) for i in range(len(mine))])
         logits = self._model(**read.inputs, use_cache=False).logits
         count = sum(len(response) for _, response in mine)
-        total = response_loss(logits, read.targets, read.first, self._config, NO_ENDS)
+        total = loss_of_logits(logits, read.targets, read.first, self._config)
         (total / count).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._config.grad_clip)
         self._optimizer.step()

@@ -11,9 +11,9 @@ from forkdiv.core.config.study import SftConfig
 from forkdiv.data.tokenized import Row
 from forkdiv.models.loading import new_model, word_tokenizer
 from forkdiv.train.collate import collate
-from forkdiv.train.losses.response import response_loss
 from forkdiv.train.packing import forward_passes
 from tests.bench.row import Row as Figure
+from tests.train.logits import loss_of_logits
 
 BATCH, ROUNDS, PACK = 64, 3, 256
 WORDS = [f"w{i}" for i in range(100)]
@@ -53,6 +53,5 @@ def _pass(model: torch.nn.Module, rows: list[Row], pack: int | None) -> None:
     for parts in forward_passes(lengths, 1, None, pack):
         read = collate(rows, parts[0])
         logits = model(**read.inputs, use_cache=False).logits
-        ends = torch.tensor([], dtype=torch.long)
-        loss = response_loss(logits, read.targets, read.first, SftConfig(), ends)
+        loss = loss_of_logits(logits, read.targets, read.first, SftConfig())
         loss.backward()  # type: ignore[no-untyped-call]

@@ -7,16 +7,17 @@ from typing import Any
 import pytest
 import torch
 
-from forkdiv.core.config.study import SftConfig
+from forkdiv.core.config.study import PlaceConfig, SftConfig
 from forkdiv.core.errors import UserError
 from forkdiv.data.tokenized import Row
 from forkdiv.models.loading import new_model
 from forkdiv.train.collate import collate
 from forkdiv.train.losses.registry import LOSSES
-from forkdiv.train.losses.response import IGNORED, response_loss
+from forkdiv.train.losses.response import IGNORED
 from forkdiv.train.packing import forward_passes
-from forkdiv.train.worker import _check_packable
-from tests.train.test_schedule import NO_ENDS, TOKENIZER, gradient, mixed_rows
+from forkdiv.train.worker import separate_packed
+from tests.train.logits import loss_of_logits
+from tests.train.test_schedule import TOKENIZER, gradient, mixed_rows
 
 ROWS = mixed_rows(9)
 LENGTHS = [len(prompt) + len(response) for prompt, response in ROWS]
@@ -28,7 +29,7 @@ def summed(model: Any, rows: list[Row], loss: str, micro: int | None, pack: int 
     for parts in forward_passes(LENGTHS, 1, micro, pack):
         read = collate(rows, parts[0])
         logits = model(**read.inputs, use_cache=False).logits
-        total = total + response_loss(logits, read.targets, read.first, config, NO_ENDS)
+        total = total + loss_of_logits(logits, read.targets, read.first, config)
     return total
 
 
@@ -89,7 +90,22 @@ def test_a_pass_without_rows_has_no_loss() -> None:
 
 def test_packing_is_refused_for_a_model_that_cannot_separate_examples() -> None:
     model = new_model("micro-llama", TOKENIZER, 0)
-    _check_packable(model.config)
+    place = PlaceConfig(pack_tokens=64)
+    separate_packed(model, SftConfig(), place)
     model.set_attn_implementation("eager")
     with pytest.raises(UserError, match="cannot separate packed examples"):
-        _check_packable(model.config)
+        separate_packed(model, SftConfig(), place)
+
+
+def test_with_boundaries_all_packed_rows_are_one_without_padding_and_mask() -> None:
+    rows: list[Row] = [([5, 6], [7, 1]), ([8], [9, 1]), ([3], [1])]
+    one = collate(rows, [(0, 1), (2,)], boundaries=True)
+    x = IGNORED
+    assert one.ids.tolist() == [[5, 6, 7, 1, 8, 9, 1, 3, 1]]
+    assert one.targets.tolist() == [[x, 7, 1, x, 9, 1, x, 1, x]]
+    assert one.positions is not None and one.boundaries is not None and one.mask is None
+    assert one.positions.tolist() == [[0, 1, 2, 3, 0, 1, 2, 0, 1]]
+    assert one.boundaries.tolist() == [0, 4, 7, 9] and one.longest == 4
+    none = collate(rows, [], boundaries=True)
+    assert none.ids.shape == (1, 4) and (none.targets == IGNORED).all()
+    assert none.boundaries is not None and none.boundaries.tolist() == [0, 4]

@@ -14,10 +14,12 @@ from torch import Tensor
 from forkdiv.core.config.study import SftConfig
 from forkdiv.models.loading import word_tokenizer
 from forkdiv.models.prompting import line_end_ids
-from forkdiv.train.losses.dco import dco, units
-from forkdiv.train.losses.gem import gem
+from forkdiv.train.losses.dco import dco as dco_of_logprobs
+from forkdiv.train.losses.dco import units
+from forkdiv.train.losses.gem import gem as gem_per_token
 from forkdiv.train.losses.registry import LOSSES
-from forkdiv.train.losses.response import IGNORED, response_loss
+from forkdiv.train.losses.response import IGNORED
+from tests.train.logits import loss_of_logits
 
 NO_ENDS = torch.tensor([], dtype=torch.long)
 VOCABULARY = 11
@@ -44,12 +46,21 @@ def cross_entropy_by_hand(z: Tensor, y: Tensor) -> Tensor:
     return torch.logsumexp(z, -1) - z.gather(-1, y.unsqueeze(-1)).squeeze(-1)
 
 
+def dco(z: Tensor, y: Tensor, which: Tensor, n: int) -> Tensor:
+    own = torch.log_softmax(z, -1).gather(-1, y.unsqueeze(-1)).squeeze(-1)
+    return dco_of_logprobs(own, which, n)
+
+
+def gem(z: Tensor, y: Tensor, beta: float) -> Tensor:
+    return gem_per_token(z, y, beta).sum()
+
+
 def on_one_response(z: Tensor, y: Tensor, **settings: Any) -> Tensor:
-    """`response_loss` of a batch of one row that is a response throughout."""
+    """The loss of a batch of one row that is a response throughout."""
     first = torch.zeros((1, len(y)), dtype=torch.bool)
     first[0, 0] = True
     config = SftConfig.model_validate(settings)
-    return response_loss(z[None], y[None], first, config, NO_ENDS)
+    return loss_of_logits(z[None], y[None], first, config)
 
 
 @given(st.integers(0, 999))
@@ -171,7 +182,7 @@ def test_losses_ignore_tokens_outside_the_response(loss: str) -> None:
     config = SftConfig.model_validate({"loss": loss})
 
     def of(z: Tensor) -> Tensor:
-        return response_loss(z, y, first, config, NO_ENDS)
+        return loss_of_logits(z, y, first, config)
 
     grad = gradient(z, of)
     assert not grad[y == IGNORED].any()

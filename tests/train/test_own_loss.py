@@ -15,7 +15,8 @@ from forkdiv.core.config.sft import LOSSES, SftConfig
 from forkdiv.core.errors import UserError
 from forkdiv.core.fingerprint import canonical
 from forkdiv.train.losses.base import Loss, ResponseTokens
-from forkdiv.train.losses.response import IGNORED, response_loss
+from forkdiv.train.losses.response import IGNORED
+from tests.train.logits import loss_of_logits
 
 
 class FlooredOptions(Frozen):
@@ -49,7 +50,7 @@ def test_a_registered_loss_is_chosen_by_its_name_and_reads_its_options() -> None
 
     def of(**options: float) -> float:
         config = SftConfig(loss="floored", loss_options=dict(options))
-        return float(response_loss(logits, targets, first, config, torch.tensor([])))
+        return float(loss_of_logits(logits, targets, first, config))
 
     sure, unsure = -torch.log_softmax(logits, -1)[0, :2, 1]
     assert of() == pytest.approx(float(sure))

@@ -22,6 +22,7 @@ from forkdiv.models.loading import new_model, word_tokenizer
 from forkdiv.models.prompting import encode
 from forkdiv.tasks.registry import build
 from forkdiv.train import log, schedule, sft_run
+from forkdiv.train.loss_forward import end_in_loss
 from forkdiv.train.losses.registry import LOSSES
 from forkdiv.train.worker import Worker
 from tests.fakes import TASK
@@ -229,7 +230,7 @@ class OneRank:
     device = torch.device("cpu")
 
     def __init__(self, model: Any) -> None:
-        self.model = model
+        self.model = self.module = model
         self.boundaries: list[bool] = []
         self.steps = 0
 
@@ -255,7 +256,9 @@ def stepped(
     config = SftConfig.model_validate(sft)
     model.zero_grad()
     worker = Worker(engine, rows, NO_ENDS, config, place, rank, world)
+    end_in_loss(model)
     loss, tokens = worker.step(range(len(rows)))
+    del model.forward
     return loss.item(), tokens, gradients(model), engine
 
 

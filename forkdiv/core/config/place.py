@@ -125,6 +125,17 @@ class PlaceConfig(Frozen):
         description="Largest length of a row into which several examples are packed, without "
         "attention between them. null: one example per row.",
     )
+    packed_attention: Literal["auto", "mask", "varlen"] = Field(
+        "auto",
+        description="How packed examples are kept apart. mask: an attention mask of the whole "
+        "row. varlen: torch's kernel for examples of different lengths, on GPUs in bfloat16. "
+        "auto: varlen where it can be used.",
+    )
+    logits_gib: GiB = Field(
+        1.0,
+        description="Memory of the logits that a worker computes at once for the loss, in "
+        "float32. More response tokens are computed in parts, and again in the backward pass.",
+    )
     activation_checkpointing: bool = Field(
         False, description="Compute activations again instead of storing them: needs less memory."
     )

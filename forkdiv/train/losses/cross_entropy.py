@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -12,7 +14,7 @@ class CrossEntropy(Loss):
     """The sum of −log p over the tokens."""
 
     def __call__(self, tokens: ResponseTokens) -> Tensor:
-        return cross_entropy(tokens.logits, tokens.targets, reduction="sum")
+        return tokens.per_token(partial(cross_entropy, reduction="none")).sum()
 
 
 class LabelSmoothing(Loss):
@@ -20,7 +22,5 @@ class LabelSmoothing(Loss):
     vocabulary."""
 
     def __call__(self, tokens: ResponseTokens) -> Tensor:
-        smoothing = self.config.smoothing
-        return cross_entropy(
-            tokens.logits, tokens.targets, reduction="sum", label_smoothing=smoothing
-        )
+        smoothed = partial(cross_entropy, reduction="none", label_smoothing=self.config.smoothing)
+        return tokens.per_token(smoothed).sum()

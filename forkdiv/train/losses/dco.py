@@ -19,20 +19,24 @@ class Dco(Loss):
 
     def __call__(self, tokens: ResponseTokens) -> Tensor:
         which = units(tokens.targets, tokens.first, self.config.dco_per, tokens.step_ends)
-        return dco(tokens.logits, tokens.targets, which, self.config.dco_n)
+        return dco(tokens.per_token(_log_probability), which, self.config.dco_n)
 
 
-def dco(z: Tensor, y: Tensor, units: Tensor, n: int) -> Tensor:
+def _log_probability(z: Tensor, y: Tensor) -> Tensor:
+    return torch.log_softmax(z, dim=-1).gather(-1, y.unsqueeze(-1)).squeeze(-1)
+
+
+def dco(logprobs: Tensor, units: Tensor, n: int) -> Tensor:
     """Direct coverage optimisation (arXiv 2502.07154): Σ over units of −log(1 − (1−p)^n).
 
-    p is the probability of a unit: all tokens of `y` (tokens,) with the same entry in `units`
-    (tokens,), which counts from 0. The gradient is F times that of −log p, with
-    F = n·p(1−p)^(n−1) / (1 − (1−p)^n): it vanishes where n samples almost surely contain the unit.
+    p is the probability of a unit: the tokens with the same entry in `units` (tokens,), which
+    counts from 0; `logprobs` (tokens,) are the log-probabilities of the target tokens. The
+    gradient is F times that of −log p, with F = n·p(1−p)^(n−1) / (1 − (1−p)^n): it vanishes where
+    n samples almost surely contain the unit.
     """
-    steps = torch.log_softmax(z, dim=-1).gather(-1, y.unsqueeze(-1)).squeeze(-1)
     count = int(units[-1]) + 1 if len(units) else 0
-    s = torch.zeros(count, dtype=torch.float64, device=z.device)
-    s = s.index_add(0, units, steps.double())
+    s = torch.zeros(count, dtype=torch.float64, device=logprobs.device)
+    s = s.index_add(0, units, logprobs.double())
     with torch.no_grad():
         value, weight = _dco_value(s, n), _dco_weight(s, n)
     # the value of the loss with the gradient of weight·(−s): differentiating the formula itself
