@@ -25,6 +25,7 @@ logging.getLogger("math_verify").setLevel(logging.ERROR)
 
 _DECIMAL = re.compile(r"(?<![0-9.])[0-9]*\.[0-9]+(?![0-9.])")
 _MIXED = re.compile(r"(?<![0-9A-Za-z}])([0-9]+)\s*\\frac\{([0-9]+)\}\{([0-9]+)\}")
+_DEGREES = re.compile(r"(?<![0-9.])\{?([0-9]+)\s*°\}?")
 _LATEX = [LatexExtractionConfig()]
 _VALUES = (sympy.Rational(7, 5), sympy.Rational(23, 11), sympy.Rational(5, 17))
 
@@ -66,6 +67,7 @@ def _words(text: str) -> frozenset[str]:
 
 
 def _expression(text: str) -> Any:
+    text = _DEGREES.sub(r"(\\frac{\1\\pi}{180})", text)
     text = _MIXED.sub(lambda match: _mixed(*match.groups()), _DECIMAL.sub(_fraction, text))
     parsed = parse(f"${text}$", _LATEX, parsing_timeout=None, raise_on_error=True)
     expression = next((item for item in parsed if not isinstance(item, str)), None)
