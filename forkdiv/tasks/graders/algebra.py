@@ -15,7 +15,8 @@ from typing import Any
 import sympy
 from math_verify import LatexExtractionConfig, parse, verify
 
-from forkdiv.tasks.graders.answers import Answer, same
+from forkdiv.tasks.graders.answers import Answer
+from forkdiv.tasks.graders.equality import same
 
 LARGEST = 10_000  # digits of a power; sympy would compute the whole number
 DIGITS = 30

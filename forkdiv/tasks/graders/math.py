@@ -8,8 +8,9 @@ from typing import Any
 
 from forkdiv.core.records import Verdict
 from forkdiv.tasks.graders.algebra_process import AlgebraProcess
-from forkdiv.tasks.graders.answers import Answer, read, same
+from forkdiv.tasks.graders.answers import Answer, read
 from forkdiv.tasks.graders.base import ANOTHER, CORRECT, UNPARSABLE, WRONG, own_identity
+from forkdiv.tasks.graders.equality import same
 from forkdiv.tasks.graders.final_answer import SHORT, final_answer
 from forkdiv.tasks.graders.latex import has_box, last_box
 from forkdiv.tasks.graders.numbers import Unreadable
