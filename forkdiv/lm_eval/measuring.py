@@ -20,6 +20,7 @@ from forkdiv.lm_eval.judge import Judge, choose, columns_and_grader
 from forkdiv.lm_eval.pairing import Pair
 from forkdiv.lm_eval.reading import DECODER_SETTINGS, Samples, read_samples
 from forkdiv.score.counts import ProblemCounts
+from forkdiv.tasks.graders.registry import build_grader
 from forkdiv.tasks.own_data.checked import digest
 
 EVAL_SETTINGS = ("samples", "k", "bootstrap", "confidence", "seed")
@@ -163,11 +164,13 @@ def _settings(study: StudyConfig, judge: Judge, models: Mapping[str, Samples]) -
 
 
 def _identity(study: StudyConfig, judge: Judge, models: Mapping[str, Samples]) -> Identity:
-    config = {
+    config: dict[str, Any] = {
         "judge": judge.name,
         "columns": columns_and_grader(study).columns,
         "eval": study.eval,
     }
+    if judge.is_grader and (grading := dict(build_grader(judge.name).identity())):
+        config["grading"] = grading
     parents = {
         f"{role}-{at}": digest(file.path)
         for role, samples in models.items()

@@ -11,6 +11,7 @@ from forkdiv.core.errors import UserError, refuse
 from forkdiv.tasks.own_data.arrow import read_parquet, read_saved, saved_files
 from forkdiv.tasks.own_data.columns import Row, Unusable, find_columns, to_row
 from forkdiv.tasks.own_data.config import ColumnsConfig
+from forkdiv.tasks.own_data.field_path import column_of
 from forkdiv.tasks.own_data.file import Broken, RowFile, quoted, unreadable
 from forkdiv.tasks.own_data.text import read_csv, read_json, read_jsonl
 
@@ -54,6 +55,8 @@ class RowsRead:
     rows: tuple[Row, ...]
     problems: tuple[BadRow, ...]
     blank: int = 0
+    # usable rows in whose completion the grader reads something else than their answer
+    rejected_completions: tuple[BadRow, ...] = ()
 
     @property
     def total(self) -> int:
@@ -63,11 +66,19 @@ class RowsRead:
     def report(self, limit: int = 5) -> str:
         """Returns one line: how many rows cannot be used, with location and reason of the first
         `limit`."""
-        shown = [f"{self.unit} {bad.line}: {bad.reason}" for bad in self.problems[:limit]]
-        more = len(self.problems) - len(shown)
-        shown += [f"and {more:,} more"] if more else []
-        listed = f": {self.file} {'; '.join(shown)}" if shown else ""
+        listed = f": {self.file} {_listed(self.problems, limit)}" if self.problems else ""
         return f"{len(self.problems):,} of {self.total:,} rows cannot be used{listed}"
+
+    @property
+    def rejected_report(self) -> str:
+        """The rows that are used without their completion; empty if there are none."""
+        if not self.rejected_completions:
+            return ""
+        rows = f"{len(self.rejected_completions):,} of {self.total:,} rows of {self.file}"
+        return (
+            f"{rows} are graded by their answer although it is not what the grader reads in their "
+            f"completion: {_listed(self.rejected_completions, 3)}"
+        )
 
     @property
     def skipped(self) -> str:
@@ -75,6 +86,12 @@ class RowsRead:
         lines = f"{self.blank:,} blank lines in {self.file}" if self.blank else ""
         rows = f"skipped: {self.report()}" if self.problems else ""
         return "; ".join(part for part in (rows, lines) if part)
+
+
+def _listed(bad: Sequence[BadRow], limit: int) -> str:
+    shown = [f"{row.unit} {row.line}: {row.reason}" for row in bad[:limit]]
+    more = len(bad) - len(shown)
+    return "; ".join([*shown, f"and {more:,} more"] if more else shown)
 
 
 def read_rows(
@@ -88,7 +105,8 @@ def read_rows(
     """
     file = _open(path, _format(path, format))
     roles = find_columns(file.columns, columns, path, optional)
-    names = list(dict.fromkeys(name for name in roles.model_dump().values() if name))
+    fields = (name for name in roles.model_dump().values() if name)
+    names = list(dict.fromkeys(column_of(name, file.columns) or name for name in fields))
     rows: list[Row] = []
     bad: dict[int, str] = {}
     repeats = _Repeats(file.unit, has_ids=roles.id is not None)

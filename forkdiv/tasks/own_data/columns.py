@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -14,6 +15,7 @@ from forkdiv.core.chat import USER, pack, prompt_and_answer
 from forkdiv.core.errors import refuse
 from forkdiv.core.json_types import type_name
 from forkdiv.tasks.own_data.config import ColumnsConfig
+from forkdiv.tasks.own_data.field_path import column_of, fields_in, value_of
 from forkdiv.tasks.own_data.file import Record
 from forkdiv.tasks.own_data.text import decode_json
 
@@ -63,7 +65,7 @@ def find_columns(
     a completion nor an answer.
     """
     configured = {role: name for role, name in config.model_dump().items() if name is not None}
-    roles = {role: name for role, name in configured.items() if name in columns}
+    roles = {role: name for role, name in configured.items() if column_of(name, columns)}
     for role in sorted(configured.keys() - roles.keys() - optional):
         raise refuse(
             f"task.columns.{role} names a column that {path} does not have",
@@ -78,7 +80,8 @@ def find_columns(
             continue
         if role in ("prompt", "completion") and "messages" in roles:
             continue
-        rest = [name for name in columns if name not in roles.values()]
+        taken = {column_of(name, columns) for name in roles.values()}
+        rest = [name for name in columns if name not in taken]
         if name := _column_by_usual_name(role, rest, path):
             roles[role] = name
     _check_enough(roles, columns, path)
@@ -112,8 +115,18 @@ def _check_enough(roles: dict[str, str], columns: Sequence[str], path: Path) -> 
         f"no column of {path} could be identified as {missing}",
         f"the columns {_listed(columns)}",
         "messages, or a prompt with a completion or an answer",
-        f"set {remedy}",
+        f"set task.kind=file and {remedy}, for example {_example(roles, columns)}",
     )
+
+
+def _example(roles: dict[str, str], columns: Sequence[str]) -> str:
+    """Returns a setting that names a column whose role is not known yet."""
+    role = "answer" if "prompt" in roles else "prompt"
+    words = ("answer", "target", "label", "gold", "key") if role == "answer" else ("text", "quest")
+    rest = [name for name in columns if name and name not in roles.values()]
+    likely = [name for name in rest if any(word in name.lower() for word in words)]
+    column = next(iter([*likely, *rest]), "COLUMN")
+    return f"task.columns.{role}={column}"
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -158,9 +171,12 @@ def _conversation(value: Any) -> tuple[str, str | None]:
 
 
 def _value(record: Record, column: str) -> Any:
-    if column not in record.values:
-        raise Unusable(f"has no column {column!r}")
-    return record.values[column]
+    try:
+        return value_of(record.values, column)
+    except LookupError as error:
+        part = error.args[0]
+        kind = "column" if part == re.split(r"[.\[]", column)[0] else "field"
+        raise Unusable(f"has no {kind} {part!r}") from error
 
 
 def _text(value: Any, role: str) -> str:
@@ -187,6 +203,12 @@ def _label(record: Record, column: str | None, role: str) -> str | None:
     value = _value(record, column)
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
         return _number_text(value, role)
+    if isinstance(value, list | dict) and (fields := fields_in(value, column)):
+        named = " or ".join(f"task.columns.{role}={field}" for field in fields)
+        raise Unusable(
+            f"the {role} is {type_name(value)}, not text or a number; name the field that is the "
+            f"{role}: task.kind=file {named}"
+        )
     if not isinstance(value, str):
         raise Unusable(f"the {role} is {type_name(value)}, not text or a number")
     return _text(value, role)

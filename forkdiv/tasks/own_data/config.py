@@ -12,7 +12,8 @@ from forkdiv.core.config.tasks import TaskConfig
 
 class ColumnsConfig(Frozen):
     """The role of each column of a file. A column that is not set is found by a usual name, such as
-    question, solution or answer, in upper or lower case.
+    question, solution or answer, in upper or lower case. A field inside a column is named by its
+    path: `answer[0]`, `choices.label`.
     """
 
     messages: str | None = Field(
