@@ -151,6 +151,95 @@ def test_the_console_script_and_the_module_refuse_alike(tmp_path: Path) -> None:
     assert script.stderr == module.stderr
 
 
+# one verb whose job raises; the traceback file goes to TMPDIR
+RAISES = """
+import sys
+from forkdiv import cli
+from jobs import report
+from forkdiv.core.errors import InvalidResult, UserError
+def run(study, **own):
+    {statement}
+report.run = run
+sys.argv = ["forkdiv", "report", *sys.argv[1:]]
+cli.main()
+"""
+
+
+def run_raising(statement: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", RAISES.format(statement=statement), *arguments],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize(
+    ("statement", "what"),
+    [
+        ("1 / 0", "ZeroDivisionError"),
+        ("sys.exit(0)", "SystemExit: 0"),
+        ("{}['key']", "KeyError: 'key'"),
+        ("raise RuntimeError('a' * 10**6)", "RuntimeError: aaa"),
+        ("open('/no/such/file')", "FileNotFoundError"),
+    ],
+)
+def test_a_bug_ends_with_one_line_a_traceback_file_and_status_70(
+    tmp_path: Path, statement: str, what: str
+) -> None:
+    done = run_raising(statement, tmp_path, "name=mine")
+    assert (done.returncode, done.stdout) == (70, "")
+    (line,) = done.stderr.splitlines()
+    (file,) = tmp_path.glob("forkdiv-traceback-*.txt")
+    assert line.startswith("forkdiv: an unexpected error, which is a bug of forkdiv: ")
+    assert what in line and str(file) in line and len(line) < 800
+    text = file.read_text()
+    assert "Traceback (most recent call last)" in text and "'name=mine'" in text
+
+
+def test_a_bug_is_not_hidden_where_no_file_can_be_written(tmp_path: Path) -> None:
+    script = "import tempfile\n" + RAISES.format(statement="1 / 0").replace(
+        "cli.main()", "tempfile.tempdir = '/no/such/folder'\ncli.main()"
+    )
+    done = run_python("-c", script)
+    assert done.returncode == 70
+    assert "Traceback" in done.stderr and "the traceback is above" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("statement", "status", "what"),
+    [
+        ("raise InvalidResult('a cell')", 1, "a cell"),
+        ("raise UserError('a setting')", 2, "a setting"),
+        ("raise OSError(28, 'No space left on device', 'x')", 1, "the disk is full: writing x"),
+        ("raise KeyboardInterrupt", 130, ""),
+    ],
+)
+def test_other_ends_keep_their_status_and_write_no_traceback(
+    tmp_path: Path, statement: str, status: int, what: str
+) -> None:
+    done = run_raising(statement, tmp_path)
+    assert done.returncode == status, done.stderr
+    assert what in done.stderr and len(done.stderr.splitlines()) <= 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("compare", "--base", "", "--tuned", "x"),
+        ("study", "--config", ""),
+        ("study", "checkpoint="),
+        ("why", ""),
+        ("coverage", "--samples", " "),
+    ],
+)
+def test_an_empty_argument_is_refused(arguments: tuple[str, ...]) -> None:
+    assert "is a variable not set?" in refusal(run_python("-c", MAIN, *arguments))
+
+
 def test_traceback_shows_where_an_error_arose(tmp_path: Path) -> None:
     done = run_python("-m", "jobs.report", "--traceback", f"place.root={tmp_path}", "name=never")
     assert done.returncode != 0

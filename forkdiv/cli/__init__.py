@@ -8,16 +8,16 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from forkdiv.cli import help_texts
+from forkdiv.cli.failures import one_line
 from forkdiv.cli.verbs import VERBS, Option, Verb, sorted_out
-from forkdiv.core.errors import InvalidResult, UserError
+from forkdiv.core.errors import refuse
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
@@ -33,7 +33,7 @@ app = typer.Typer(
 
 def main() -> None:
     """The console script `forkdiv`."""
-    app()
+    _call(app)
 
 
 def run_job(verb: str) -> None:
@@ -42,7 +42,21 @@ def run_job(verb: str) -> None:
         add_completion=False, pretty_exceptions_enable=False, context_settings=CONTEXT
     )
     _add(single, verb)
-    single()
+    _call(single)
+
+
+def _call(commands: typer.Typer) -> None:
+    """Runs the command line; what fails outside a command ends with one line too."""
+    status: str | int | None = 0
+    try:
+        with one_line():
+            try:
+                commands()
+            except SystemExit as ended:  # typer ends every command with it
+                status = ended.code
+    except typer.Exit as failed:
+        status = failed.exit_code
+    sys.exit(status)
 
 
 def _settings_keys(incomplete: str) -> list[str]:
@@ -59,11 +73,24 @@ def _config_names(incomplete: str) -> list[str]:
     return [name for name in shipped.configs() if name.startswith(incomplete)]
 
 
+def _path(text: str) -> Path:
+    """Reads the value of an option. Path("") would be the current folder."""
+    if not text.strip():
+        raise refuse(
+            "an option has an empty value",
+            "'' (is a variable not set?)",
+            "a path or a name",
+            "write the value, or leave the option out",
+        )
+    return Path(text)
+
+
 Config = Annotated[
     Path | None,
     typer.Option(
         metavar="NAME|FILE",
         help="A named config (`forkdiv configs` lists them) or a YAML file of settings.",
+        parser=_path,
         autocompletion=_config_names,
     ),
 ]
@@ -77,7 +104,7 @@ def _add(to: typer.Typer, name: str) -> None:
     verb = VERBS[name]
 
     def command(config: Config = None, traceback: Traceback = False, **given: Any) -> None:
-        with _refusals_in_one_line(traceback):
+        with one_line(traceback):
             _run(name, config, given.pop("arguments") or [], given)
 
     command.__signature__ = _signature(command, verb)  # type: ignore[attr-defined]
@@ -95,7 +122,8 @@ def _signature(command: Callable[..., None], verb: Verb) -> inspect.Signature:
     own = [_parameter("arguments", list[str] | None, argument)]
     for name, option in verb.options.items():
         kind: Any = list[Path] | None if option.many else Path | None
-        own.append(_parameter(name, kind, typer.Option(f"--{name}", help=_help(option))))
+        how = typer.Option(f"--{name}", help=_help(option), parser=_path, metavar="PATH")
+        own.append(_parameter(name, kind, how))
     return inspect.Signature([*plain, *own])
 
 
@@ -106,24 +134,6 @@ def _parameter(name: str, kind: Any, how: Any) -> inspect.Parameter:
 
 def _help(option: Option) -> str:
     return f"{option.about} The same as {option.setting}=…" if option.setting else option.about
-
-
-@contextmanager
-def _refusals_in_one_line(traceback: bool = False) -> Iterator[None]:
-    """Errors that a user can act on end the program with one line on standard error."""
-    try:
-        yield
-    except UserError as error:
-        _fail(error, 2, traceback)
-    except InvalidResult as error:
-        _fail(error, 1, traceback)
-
-
-def _fail(error: Exception, status: int, traceback: bool) -> None:
-    if traceback:
-        raise error
-    print(f"forkdiv: {' '.join(str(error).split())}", file=sys.stderr)
-    raise typer.Exit(status)
 
 
 def _run(name: str, config: Path | None, arguments: list[str], options: Mapping[str, Any]) -> None:
@@ -180,7 +190,7 @@ def _settings(
 ) -> None:
     from forkdiv.cli import listing
 
-    with _refusals_in_one_line():
+    with one_line():
         print(listing.show_settings(section, format))
 
 
@@ -188,4 +198,5 @@ def _settings(
 def _configs() -> None:
     from forkdiv.cli import listing
 
-    print(listing.show_configs())
+    with one_line():
+        print(listing.show_configs())

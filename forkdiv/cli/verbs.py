@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from forkdiv.core.errors import refuse
+
 
 @dataclass(frozen=True)
 class Option:
@@ -176,13 +178,20 @@ def sorted_out(
     """The overrides of settings, and what the job takes as its own parameters."""
     overrides = [one for one in arguments if "=" in one]
     words = [one for one in arguments if "=" not in one]
+    if "" in map(str.strip, words):
+        raise refuse(
+            "an argument is empty",
+            "'' (is a variable not set?)",
+            "key=value" + (f", or {verb.words.metavar}" if verb.words else ""),
+            "write the value, or leave the argument out",
+        )
     own: dict[str, Any] = {}
     for name, value in options.items():
         if not value:
             continue
         setting = verb.options[name].setting
         if setting:
-            overrides.append(f"{setting}={json.dumps(str(value))}")
+            overrides.append(f"{setting}={json.dumps(str(value), ensure_ascii=False)}")
         else:
             own[name] = list(value) if verb.options[name].many else value
     if verb.words is None:

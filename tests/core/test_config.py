@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -42,7 +44,8 @@ REFUSED = {
     "task.forks=2": ("task", "names=16", "forks=2", "at least 19", "raise task.names"),
     "task={kind: words_or_code, steps: 21}": ("task.steps", "got 21", "less than or equal to 20"),
     "task={kind: counterfactual_arithmetic, bases: [7, 7]}": ("task", "[7, 7]", "each once"),
-    "task={kind: counterfactual_arithmetic, bases: [yes]}": ("bases", "got [True]"),
+    "task={kind: counterfactual_arithmetic, bases: [true]}": ("bases", "got [True]"),
+    "task={kind: counterfactual_arithmetic, bases: [yes]}": ("bases.0", "got 'yes'"),
     "task={kind: file, test: a, columns: {messages: m, prompt: p}}": (
         "task.columns",
         "messages='m'",
@@ -66,25 +69,27 @@ REFUSED = {
     "task.seed=4294967296": ("task.seed", "got 4294967296", "less than 4294967296"),
     "dataset.examples=0": ("dataset.examples", "got 0", "greater than or equal to 1"),
     "dataset.fork_density=1.01": ("dataset.fork_density", "got 1.01", "less than or equal to 1"),
-    "dataset.fork_density=nan": ("dataset.fork_density", "got nan", "finite"),
+    "dataset.fork_density=nan": ("dataset.fork_density", "got 'nan'", "finite"),
     "dataset.direction=-0.1": ("dataset.direction", "got -0.1", "greater than or equal to 0"),
     "sft.epochs=1.5": ("sft.epochs", "got 1.5", "integer"),
     "sft.epochs=many": ("sft.epochs", "got 'many'", "integer"),
-    "sft.epochs=yes": ("sft", "epochs", "a number", "got True"),
+    "sft.epochs=yes": ("sft.epochs", "got 'yes'", "integer"),
+    "sft.epochs=true": ("sft", "epochs", "a number", "got True", "quote it"),
     "sft.save_epochs=[1, 9]": ("sft", "got 9", "1 to 4"),
     "sft.learning_rate=0": ("sft.learning_rate", "got 0", "greater than 0"),
-    "sft.learning_rate=inf": ("sft.learning_rate", "got inf", "finite"),
+    "sft.learning_rate=inf": ("sft.learning_rate", "got 'inf'", "finite"),
     "sft.warmup_share=1": ("sft.warmup_share", "got 1", "less than 1"),
     "sft.dtype=float16": ("sft.dtype", "got 'float16'", "'float32' or 'bfloat16'"),
-    "sft.grad_clip=nan": ("sft.grad_clip", "got nan", "finite"),
+    "sft.grad_clip=nan": ("sft.grad_clip", "got 'nan'", "finite"),
     "decoder.temperature=-1": ("decoder.temperature", "got -1", "greater than or equal to 0"),
-    "decoder.temperature=nan": ("decoder.temperature", "got nan", "finite"),
-    "decoder.temperature=inf": ("decoder.temperature", "got inf", "finite"),
+    "decoder.temperature=nan": ("decoder.temperature", "got 'nan'", "finite"),
+    "decoder.temperature=inf": ("decoder.temperature", "got 'inf'", "finite"),
+    "decoder.temperature=.nan": ("decoder.temperature", "got nan", "finite"),
     "decoder.temperature=.inf": ("decoder.temperature", "got inf", "finite"),
     "decoder.temperature=true": ("decoder", "temperature", "a number", "got True"),
     "decoder.top_p=0": ("decoder.top_p", "got 0", "greater than 0"),
     "decoder.top_p=1.1": ("decoder.top_p", "got 1.1", "less than or equal to 1"),
-    "decoder.top_p=nan": ("decoder.top_p", "got nan", "less than or equal to 1"),
+    "decoder.top_p=nan": ("decoder.top_p", "got 'nan'", "less than or equal to 1"),
     "eval.k=[1, 128]": ("eval", "k=128", "samples=64", "k up to eval.samples"),
     "eval.k=[0]": ("eval.k.0", "got 0", "greater than or equal to 1"),
     "eval.k=8": ("eval.k", "got 8", "tuple"),
@@ -118,8 +123,8 @@ REFUSED = {
     ),
     "place.engine.replicas=0": ("place.engine.replicas", "got 0", "greater than or equal to 1"),
     "name=../escape": ("name", "got '../escape'", "pattern"),
-    "name=": ("name", "got None", "string"),
-    "name=store": ("name=store", "is reserved for a folder of forkdiv", "choose another name"),
+    "name=null": ("name", "got None", "string"),
+    "name=2024": ("name", "got 2024", "string", "quote it", "name='\"2024\"'"),
     "base=3": ("base", "got 3", "path"),
     "sweep.decoder=[hot]": (
         "sweep.decoder has an unknown name: got hot",
@@ -194,11 +199,11 @@ def test_the_number_of_further_errors_is_reported() -> None:
     {
         "- a\n- b\n": ("is not a YAML mapping", "list", "key: value"),
         "just words\n": ("is not a YAML mapping", "str", "key: value"),
-        "a: [": ("not valid YAML", "key: value", "line 1"),
+        "a: [": ("not valid YAML", "key: value", "line 2"),
         "sft: {epochs: 'a\nb'}": ("sft.epochs", "got 'a b'", "integer"),
-        "sft:\n  epochs: !!python/object:os.system x\n": ("not valid YAML", "constructor"),
-        "\x00": ("not valid YAML", "special characters"),
-        "1: 2": ("got 1", "keys should be strings"),
+        "sft:\n  epochs: !!python/object:os.system x\n": ("tag", "os.system", "line 2"),
+        "\x00": ("not valid YAML", "control characters"),
+        "1: 2": ("1: unknown key", "got 2"),
         "sft: {epoch: 3}": ("sft.epoch", "got 3", "did you mean epochs?"),
     }.items(),
 )
@@ -214,6 +219,117 @@ def test_a_missing_file_a_folder_and_bytes_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "none.yaml", tmp_path, tmp_path / "latin.yaml"):
         message = refusal(path)
         assert "cannot be read" in message and str(path) in message and "--config" in message
+
+
+@pytest.mark.parametrize(
+    ("kind", "part"), [("fifo", "a FIFO"), ("/dev/zero", "a device"), ("/dev/null", "a device")]
+)
+def test_a_file_that_would_block_or_never_end_is_refused_at_once(
+    tmp_path: Path, kind: str, part: str
+) -> None:
+    path = Path(kind) if kind.startswith("/") else tmp_path / kind
+    if kind == "fifo":
+        os.mkfifo(path)
+    message = refusal(path)
+    assert part in message and "a regular file" in message and "save its content" in message
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 8)}]\n"
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    {
+        BOMB: "more than 100,000 values",
+        "a: &a {x: 1}\n" + "b: [" + "*a, " * 60_000 + "]": "more than 100,000 values",
+        "a: " + "[" * 100_000: "more than 32 levels",
+        "a: " + "{b: " * 100_000: "more than 32 levels",
+        "a: &a [*a]": "no anchor before it",
+        "a: *b": "no anchor before it",
+        "? [a]\n: 1": "a key is a list",
+        "name: a\n---\nname: b": "a second document begins on line 2",
+        "name: " + "x" * 6_000_000: "allowed: at most 1,048,576 bytes",
+    }.items(),
+    ids=lambda text: text[:12],
+)
+def test_a_file_that_explodes_is_refused_within_two_seconds(
+    tmp_path: Path, text: str, part: str
+) -> None:
+    begun = time.monotonic()
+    message = refusal(written(tmp_path, text))
+    assert part in message and len(message) < 600
+    assert time.monotonic() - begun < 2
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("sft:\n  epochs: 2\nname: x\nsft:\n  epochs: 3\n", ("key sft ", "lines 1 and 4")),
+        ("sft:\n  epochs: 2\n  epochs: 2\n", ("key sft.epochs ", "lines 2 and 3")),
+        ("decoders: {a: {}, b: {}, 'a': {}}", ("key decoders.a ", "lines 1 and 1")),
+    ],
+)
+def test_a_key_that_is_given_twice_is_refused_with_both_lines(
+    tmp_path: Path, text: str, parts: tuple[str, ...]
+) -> None:
+    message = refusal(written(tmp_path, text))
+    assert "given twice" in message
+    assert [part for part in parts if part not in message] == [], message
+
+
+@pytest.mark.parametrize(
+    "override", ["checkpoint=", "base= ", "data=#x", "sft=", "task={kind: file, test: }", "name="]
+)
+def test_an_override_without_a_value_is_refused_and_says_how_null_is_written(override: str) -> None:
+    message = refusal(None, override)
+    key = "task.test" if "test" in override else override.partition("=")[0]
+    assert f"{key} has no value" in message and f"{key}=null if none is meant" in message
+
+
+def test_a_setting_without_a_value_in_a_file_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = written(tmp_path, "name: mine\ncheckpoint:\n")
+    assert f"checkpoint has no value: got nothing on line 2 of {path}" in refusal(path)
+    assert load(path, ["checkpoint=null"]).checkpoint is None
+
+
+@pytest.mark.parametrize("text", ["1:30", "0b11", "1:30:00", "1e", "٣"])
+def test_a_number_that_only_yaml_1_1_knows_is_refused(tmp_path: Path, text: str) -> None:
+    assert repr(text) in refusal(None, f"sft.seed={text}")
+    assert repr(text) in refusal(written(tmp_path, f"sft: {{seed: {text}}}"))
+
+
+def test_a_leading_zero_changes_no_number(tmp_path: Path) -> None:
+    assert load(None, ["sft.seed=010"]).sft.seed == 10
+
+
+@pytest.mark.parametrize(
+    "name", ["store", "Store", "tune", "mlartifacts", "mlflow.db", "MLflow.db-wal", "mlflow.lock"]
+)
+def test_the_name_of_something_in_the_output_folder_is_refused(name: str) -> None:
+    message = refusal(None, f"name={name}")
+    assert f"name={name} is reserved for a file or folder" in message
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "name=" + "x" * 100_000,
+        "prompt.text=" + "x" * 100_000,
+        "task.kind=" + "x" * 100_000,
+        "x" * 100_000 + "=1",
+        "sft.epochs=" + "9" * 100_000,
+        "decoder.temperature=" + "9" * 900,
+        f"sweep.seed={[*range(5000), 1]}",
+        "eval.k=[" + "1, 2, " * 5000,
+        "x" * 100_000,
+    ],
+    ids=lambda override: override[:12],
+)
+def test_a_message_never_repeats_a_whole_long_value(override: str) -> None:
+    assert len(refusal(None, override)) < 700
 
 
 @pytest.mark.parametrize("override", ["sft.epochs", "=3", "", "--quick"])
@@ -242,7 +358,7 @@ def test_overrides_win_over_the_file_and_later_ones_over_earlier(tmp_path: Path)
 def test_overrides_carry_lists_text_numbers_and_nothing() -> None:
     study = load(
         None,
-        ["eval.k=[4, 1, 4]", "name=a.b", "place.num_cpus=", "sft.seed=0x10"],
+        ["eval.k=[4, 1, 4]", "name=a.b", "place.num_cpus=null", "sft.seed=0x10"],
     )
     assert (study.eval.k, study.name, study.place.num_cpus) == ((4, 1, 4), "a.b", None)
     assert study.sft.seed == 16
@@ -328,12 +444,10 @@ def test_every_rename_leads_to_a_setting_that_there_is() -> None:
     assert set(loading.RENAMED).isdisjoint(keys)
 
 
-def test_an_impossible_date_is_refused_like_other_bad_yaml() -> None:
-    refusal(None, "name=2024-13-45")
-
-
-def test_an_impossible_date_in_a_file_is_refused_like_other_bad_yaml(tmp_path: Path) -> None:
-    refusal(written(tmp_path, "name: 2024-13-45"))
+@pytest.mark.parametrize("text", ["2024-13-45", "2024-01-01", "010", "1_000", "yes", "No", "on"])
+def test_text_that_yaml_1_1_reads_as_something_else_stays_text(tmp_path: Path, text: str) -> None:
+    assert load(None, [f"name={text}"]).name == text
+    assert load(written(tmp_path, f"name: {text}")).name == text
 
 
 def test_quoted_digits_stay_text() -> None:
@@ -400,7 +514,7 @@ def test_a_task_without_a_kind_is_graph_branching() -> None:
     )
 
 
-@pytest.mark.parametrize("override", ["task=3", "task=[]", "task={kind: }"])
+@pytest.mark.parametrize("override", ["task=3", "task=[]", "task={kind: null}"])
 def test_an_unknown_task_is_refused_with_all_kinds(override: str) -> None:
     message = refusal(None, override)
     assert "graph_branching" in message and "discriminator" not in message
@@ -434,7 +548,7 @@ def test_every_data_axis_is_a_knob_of_the_data_and_an_axis_of_the_sweep() -> Non
 
 
 def test_no_number_of_examples_or_problems_is_the_tasks_own() -> None:
-    study = load(None, ["dataset.examples=", "eval.problems="])
+    study = load(None, ["dataset.examples=null", "eval.problems=null"])
     assert (study.dataset.examples, study.eval.problems) == (None, None)
     assert study == StudyConfig()
 

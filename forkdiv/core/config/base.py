@@ -57,14 +57,14 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 class Frozen(BaseModel):
     """Immutable; unknown keys and values of other types are refused. Text that represents a number
-    is read as a number, because YAML 1.1 reads 1e-3 as text."""
+    is read as a number."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
     @model_validator(mode="before")
     @classmethod
     def _plain_values(cls, data: Any) -> Any:
-        """Refuses booleans for other types, since YAML's `yes` would silently become 1; drops empty
+        """Refuses booleans for other types, since `true` would silently become 1; drops empty
         sections."""
         if not isinstance(data, Mapping):
             return data
@@ -74,8 +74,7 @@ class Frozen(BaseModel):
             if field and field.annotation is not bool and any(isinstance(v, bool) for v in several):
                 raise ValueError(
                     f"{key} does not accept true or false: got {value}; allowed: a number or text, "
-                    f"see `forkdiv settings`; correct {key} (YAML reads yes, no, on and off as "
-                    "true and false)"
+                    f"see `forkdiv settings`; correct {key}, or quote it if it is meant as text"
                 )
         empty = {key for key, value in data.items() if value is None and cls._is_section(str(key))}
         return {key: value for key, value in data.items() if key not in empty}

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
+from forkdiv.core.config import yaml_text
 from forkdiv.core.config.shipped import config_file
 from forkdiv.core.config.study import DecoderConfig, StudyConfig
 from forkdiv.core.config.tasks import DEFAULT_KIND, UNKNOWN_KIND, config_class
-from forkdiv.core.errors import UserError, refuse
+from forkdiv.core.config.yaml_text import MAX_BYTES, Document, InvalidYaml
+from forkdiv.core.errors import UserError, refuse, shortened
+from forkdiv.core.files import read_small_text
 
 # Renamed settings: old dotted key -> new dotted key. An old key is refused with the new name, so
 # that an old config is never misread.
 RENAMED: dict[str, str] = {}
+LONG = 120  # characters of a value; a longer one is shortened in messages
 
 
 def load(path: Path | None, overrides: Sequence[str] = ()) -> StudyConfig:
@@ -26,58 +28,67 @@ def load(path: Path | None, overrides: Sequence[str] = ()) -> StudyConfig:
 
     Raises UserError with a one-line message for unknown keys, wrong types and invalid values.
     """
-    data = _read_yaml(config_file(path)) if path else {}
+    document = _read_file(config_file(path)) if path else Document({}, {}, True)
+    data: dict[str, Any] = document.value
+    empty = dict(document.empty)
     for override in overrides:
-        _apply(data, override)
+        at = _apply(data, override)
+        empty = {key: line for key, line in empty.items() if key[: len(at)] != at}
     try:
-        return StudyConfig.model_validate(data)
+        study = StudyConfig.model_validate(data)
     except ValidationError as error:
+        loc = tuple(str(part) for part in error.errors(include_url=False)[0]["loc"])
+        if loc in empty:
+            raise _no_value(".".join(loc), f"nothing on line {empty[loc]} of {path}") from error
         raise UserError(_one_line(error, data)) from error
+    for key, line in empty.items():
+        if not _is_section(study, key):
+            raise _no_value(".".join(key), f"nothing on line {line} of {path}")
+    return study
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_file(path: Path) -> Document:
+    text = read_small_text(path, "the config", MAX_BYTES, "check --config")
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        document = yaml_text.read(text)
+    except InvalidYaml as error:
         raise refuse(
-            "the config cannot be read", path, "a readable YAML file", f"check --config ({error})"
+            "the config is not valid YAML", path, "key: value lines", f"correct it: {error}"
         ) from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date like 2024-13-45
-        problem = " ".join(str(error).split())
-        raise refuse(
-            "the config is not valid YAML", path, "key: value lines", f"correct it: {problem}"
-        ) from error
-    if data is None:
-        return {}
-    if not isinstance(data, dict):
+    if document.is_empty:
+        return Document({}, {}, True)
+    if not isinstance(document.value, dict):
         raise refuse(
             "the config is not a YAML mapping",
-            f"{type(data).__name__} in {path}",
+            f"{type(document.value).__name__} in {path}",
             "key: value lines",
             "correct the file",
         )
-    return data
+    return document
 
 
-def _apply(data: dict[str, Any], override: str) -> None:
+def _apply(data: dict[str, Any], override: str) -> tuple[str, ...]:
+    """Sets the value in `data`; returns the path of its key."""
     dotted, equals, text = override.partition("=")
     if not equals or not dotted:
         raise refuse(
             "a setting must be key=value",
-            repr(override),
+            repr(shortened(override)),
             "dotted.key=value, e.g. sft.epochs=8",
             "add the =",
         )
     try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
+        document = yaml_text.read(text)
+    except InvalidYaml as error:
         raise refuse(
-            f"the value of {dotted} is not valid YAML", repr(text), "a YAML value", "quote it"
+            f"the value of {shortened(dotted)} is not valid YAML",
+            repr(shortened(text)),
+            "a YAML value",
+            f"quote it: {error}",
         ) from error
-    # YAML 1.1 reads 1e-3 as text; it is a number here unless it is quoted
-    if isinstance(value, str):
-        with suppress(ValueError):
-            value = float(text)
+    if document.is_empty or document.empty:
+        inner = next(iter(document.empty), ())
+        raise _no_value(".".join([dotted, *inner]), repr(shortened(override)))
     node = data
     *parents, leaf = dotted.split(".")
     for parent in parents:
@@ -85,19 +96,39 @@ def _apply(data: dict[str, Any], override: str) -> None:
         if not isinstance(child, dict):
             raise refuse(
                 f"{dotted} cannot be set: {parent} is a value, not a section",
-                override,
+                shortened(override),
                 "a setting that `forkdiv settings` lists",
                 f"set {parent} itself",
             )
         # a copy: with a YAML alias, two sections would share one dict
         node[parent] = dict(child)
         node = node[parent]
-    node[leaf] = value
+    node[leaf] = document.value
+    return (*parents, leaf)
+
+
+def _no_value(dotted: str, came: str) -> UserError:
+    """An empty value is null in YAML. It is refused: where a variable of a shell or a template is
+    not set, null would silently mean another model or other data."""
+    dotted = shortened(dotted)
+    return refuse(
+        f"{dotted} has no value",
+        f"{came} (is a variable not set?)",
+        "a value, or null",
+        f"write the value, or {dotted}=null if none is meant, or remove {dotted} for its default",
+    )
+
+
+def _is_section(study: StudyConfig, key: Sequence[str]) -> bool:
+    node: object = study
+    for part in key:
+        node = node.get(part) if isinstance(node, dict) else getattr(node, part, None)
+    return isinstance(node, BaseModel)
 
 
 def _one_line(error: ValidationError, data: Mapping[str, Any]) -> str:
     first = error.errors(include_url=False)[0]
-    where = ".".join(map(str, first["loc"]))
+    where = shortened(".".join(map(str, first["loc"])))
     value = first.get("input")
     more = error.error_count() - 1
     tail = f" (and {more} more)" if more else ""
@@ -106,14 +137,38 @@ def _one_line(error: ValidationError, data: Mapping[str, Any]) -> str:
     if first["type"] == UNKNOWN_KIND:
         kind = value.get("kind") if isinstance(value, Mapping) else value
         allowed = first["ctx"]["allowed"]
-        wrong = f"{where}.kind: unknown task, got {kind!r}"
+        wrong = f"{where}.kind: unknown task, got {_shown(kind)}"
         return f"{wrong}; allowed: {allowed}; correct {where}.kind{tail}"
-    message = first["msg"].removeprefix("Value error, ")
+    message = _without_long_values(first["msg"].removeprefix("Value error, "), value)
     if first["type"] == "value_error":
         return f"{where + ': ' if where else ''}{message}{tail}"
     allowed = message[0].lower() + message[1:]
-    shown = value if not isinstance(value, Mapping) else "a section"
-    return f"{where}: got {shown!r}; allowed: {allowed}; correct {where} in the config{tail}"
+    remedy = f"correct {where} in the config"
+    if first["type"] in ("string_type", "path_type") and isinstance(value, bool | int | float):
+        remedy = f"quote it if it is meant as text: {where}='\"{value}\"' in a shell"
+    return f"{where}: got {_shown(value)}; allowed: {allowed}; {remedy}{tail}"
+
+
+def _without_long_values(message: str, value: object) -> str:
+    """Returns the message of a validator with the long values in it shortened."""
+    if isinstance(value, Mapping | list | tuple):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            message = _without_long_values(message, inner)
+    if len(message) <= LONG or isinstance(value, Mapping):
+        return message
+    for text in (repr(value), str(value)):
+        if len(text) > LONG:
+            message = message.replace(text, shortened(text))
+    return message
+
+
+def _shown(value: object) -> str:
+    """Returns a value for a message. Numbers that Python cannot print are shown by their size."""
+    if isinstance(value, Mapping):
+        return "'a section'"
+    if isinstance(value, int) and value.bit_length() > 400:
+        return f"an integer of {value.bit_length()} bits"
+    return shortened(repr(value))
 
 
 def _unknown_key(loc: Sequence[int | str], value: object, data: Mapping[str, Any]) -> str:
@@ -131,9 +186,10 @@ def _unknown_key(loc: Sequence[int | str], value: object, data: Mapping[str, Any
         assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
         model = annotation
     known = list(model.model_fields)
-    where = ".".join([*parents, leaf])
+    where = shortened(".".join([*parents, leaf]))
     if where in RENAMED:
-        return f"{where}: renamed, got {value!r}; allowed: {RENAMED[where]}; use {RENAMED[where]}"
+        new = RENAMED[where]
+        return f"{where}: renamed, got {_shown(value)}; allowed: {new}; use {new}"
     close = difflib.get_close_matches(leaf, known, n=1)
     hint = f"did you mean {close[0]}?" if close else "remove it"
-    return f"{where}: unknown key, got {value!r}; allowed: {', '.join(known)}; {hint}"
+    return f"{where}: unknown key, got {_shown(value)}; allowed: {', '.join(known)}; {hint}"

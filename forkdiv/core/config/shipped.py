@@ -14,7 +14,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 import forkdiv
-from forkdiv.core.errors import UserError, refuse
+from forkdiv.core.errors import UserError, refuse, shortened
 
 PACKAGE = Path(forkdiv.__file__).absolute().parent
 CONFIGS = PACKAGE.parent / "jobs" / "configs"
@@ -43,7 +43,7 @@ def config_file(path: Path) -> Path:
 
     Raises UserError for a name that is neither, with all names and the nearest one.
     """
-    if path.exists() or path.is_absolute() or len(path.parts) > 1:
+    if path.is_absolute() or len(path.parts) > 1 or _exists(path):
         return path
     known = configs()
     if path.name in known:
@@ -51,6 +51,13 @@ def config_file(path: Path) -> Path:
     if path.suffix in (".yaml", ".yml"):
         return path  # a missing file: reading it reports the error
     raise unknown_name("there is no config of this name", path, known, "a YAML file, or one of")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # the name is too long, or a folder above it cannot be entered
+        return False
 
 
 def question(config: Path) -> str:
@@ -68,7 +75,7 @@ def unknown_name(wrong: str, came: object, known: Iterable[str], allowed: str) -
     names = sorted(known)
     near = difflib.get_close_matches(str(came), names, n=1)
     remedy = f"did you mean {near[0]}?" if near else "run `forkdiv configs` to see what each is for"
-    return refuse(wrong, came, f"{allowed} {', '.join(names)}", remedy)
+    return refuse(wrong, shortened(str(came)), f"{allowed} {', '.join(names)}", remedy)
 
 
 def base_folder(path: Path) -> Path:

@@ -46,7 +46,17 @@ __all__ = [
     "SynthesisConfig",
 ]
 
-RESERVED_NAMES = ("store", "tune", "mlartifacts")  # folders under place.root
+# What forkdiv, Ray Tune and MLflow keep under place.root. SQLite adds files beside its database.
+RESERVED_NAMES = (
+    "store",
+    "tune",
+    "mlartifacts",
+    "mlflow.db",
+    "mlflow.db-journal",
+    "mlflow.db-wal",
+    "mlflow.db-shm",
+    "mlflow.lock",
+)
 
 
 class StudyConfig(Frozen):
@@ -115,10 +125,10 @@ class StudyConfig(Frozen):
 
     @model_validator(mode="after")
     def _name_is_free(self) -> Self:
-        if self.name in RESERVED_NAMES:
+        if self.name.lower() in RESERVED_NAMES:  # some file systems do not tell Store from store
             raise ValueError(
-                f"name={self.name} is reserved for a folder of forkdiv; allowed: any name except "
-                f"{', '.join(RESERVED_NAMES)}; choose another name"
+                f"name={self.name} is reserved for a file or folder of forkdiv; allowed: "
+                f"any name except {', '.join(RESERVED_NAMES)}; choose another name"
             )
         return self
 
