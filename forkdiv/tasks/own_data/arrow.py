@@ -1,4 +1,4 @@
-"""Readers of Parquet files and of datasets saved by Hugging Face `datasets`, in batches."""
+"""Readers of Parquet, of Arrow, and of folders saved by Hugging Face `datasets`, in batches."""
 
 from __future__ import annotations
 
@@ -39,12 +39,36 @@ def read_parquet(path: Path) -> RowFile:
     return _columnar(path, names, count, records)
 
 
+def read_arrow(path: Path) -> RowFile:
+    """Reads an Arrow IPC file (also called Feather), or an IPC stream as `datasets` writes it."""
+    import pyarrow as pa
+
+    try:
+        with pa.memory_map(str(path)) as source:
+            try:
+                table = pa.ipc.open_file(source).read_all()
+            except pa.ArrowInvalid:
+                source.seek(0)
+                table = pa.ipc.open_stream(source).read_all()
+    except (pa.ArrowException, OSError) as error:
+        raise unreadable(path, one_line(error)) from error
+
+    def records(wanted: Sequence[str]) -> Iterator[Record | Broken]:
+        yield from _batched(path, table.select(list(wanted)).to_batches(ROWS_AT_ONCE))
+
+    return _columnar(path, table.column_names, table.num_rows, records)
+
+
 def read_saved(path: Path) -> RowFile:
     """Reads a folder written by `save_to_disk`: a dataset, or a DatasetDict with a single split."""
     if (path / "dataset_dict.json").exists():
         return read_saved(path / _only_split(path))
     if not (path / "state.json").exists():
-        raise unreadable(path, "the folder was not saved by datasets: it has no state.json")
+        raise unreadable(
+            path,
+            "the folder was not saved by datasets (it has no state.json); one file of it can be "
+            "named, or its files joined into one",
+        )
     import datasets
     import pyarrow as pa
 

@@ -10,22 +10,26 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from forkdiv.core.chat import USER, pack, prompt_and_answer
-from forkdiv.core.errors import refuse
+from forkdiv.core.chat import USER
+from forkdiv.core.errors import UserError, refuse, shortened
 from forkdiv.core.json_types import type_name
 from forkdiv.tasks.own_data.config import ColumnsConfig
+from forkdiv.tasks.own_data.conversations import read_conversation
 from forkdiv.tasks.own_data.file import Record
-from forkdiv.tasks.own_data.text import decode_json
+from forkdiv.tasks.own_data.json_text import decode_json, reason
 
 # Usual column names, in any case, for roles that a config does not set.
 USUAL_NAMES = {
-    "messages": ("messages",),
+    "messages": ("messages", "conversations", "conversation"),
     "prompt": ("prompt", "question", "problem", "instruction", "input"),
     "completion": ("completion", "response", "solution", "output"),
     "answer": ("answer", "target", "label"),
     "id": ("id",),
     "subset": ("subset",),
 }
+ALPACA = ("instruction", "input")  # the prompt, and what belongs to it
+PREFERENCES = ("chosen", "rejected")
+LISTED = 40  # characters of a column's name in messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +67,11 @@ def find_columns(
     a completion nor an answer.
     """
     configured = {role: name for role, name in config.model_dump().items() if name is not None}
-    roles = {role: name for role, name in configured.items() if name in columns}
+    roles = {role: name for role, name in configured.items() if in_file(name, columns) in columns}
     for role in sorted(configured.keys() - roles.keys() - optional):
         raise refuse(
             f"task.columns.{role} names a column that {path} does not have",
-            repr(configured[role]),
+            repr(shortened(configured[role], LISTED)),
             _listed(columns),
             f"correct task.columns.{role}",
         )
@@ -78,11 +82,32 @@ def find_columns(
             continue
         if role in ("prompt", "completion") and "messages" in roles:
             continue
-        rest = [name for name in columns if name not in roles.values()]
+        used = {in_file(name, columns) for name in roles.values()}
+        rest = [name for name in columns if name not in used]
+        if role == "prompt" and "input" not in configured:
+            roles |= (alpaca := _alpaca(rest))
+            if alpaca:
+                continue
         if name := _column_by_usual_name(role, rest, path):
             roles[role] = name
     _check_enough(roles, columns, path)
     return ColumnsConfig(**roles)
+
+
+def in_file(name: str, columns: Sequence[str]) -> str:
+    """Returns the column of the file that a role's name refers to: of `answer.value`, it is
+    `answer`, unless a column has the whole name."""
+    return name if name in columns else name.partition(".")[0]
+
+
+def _alpaca(columns: Sequence[str]) -> dict[str, str]:
+    """Returns the roles of Alpaca's columns; empty if the file does not have them, or has other
+    columns that could be the prompt."""
+    by_name = {name.strip().lower(): name for name in columns}
+    prompts = [name for name in USUAL_NAMES["prompt"] if name in by_name]
+    if sorted(prompts) != sorted(ALPACA):
+        return {}
+    return dict(zip(("prompt", "input"), (by_name[name] for name in ALPACA), strict=True))
 
 
 def _column_by_usual_name(role: str, columns: Sequence[str], path: Path) -> str | None:
@@ -98,12 +123,12 @@ def _column_by_usual_name(role: str, columns: Sequence[str], path: Path) -> str 
 
 
 def _check_enough(roles: dict[str, str], columns: Sequence[str], path: Path) -> None:
-    if "messages" in roles:
+    if "messages" in roles or ("prompt" in roles and {"completion", "answer"} & roles.keys()):
         return
+    if set(PREFERENCES) <= {name.strip().lower() for name in columns}:
+        raise _preferences(columns, path, "prompt" in roles)
     missing, remedy = "a prompt", "task.columns.prompt or task.columns.messages"
     if "prompt" in roles:
-        if {"completion", "answer"} & roles.keys():
-            return
         missing, remedy = (
             "a completion or an answer",
             "task.columns.completion or task.columns.answer",
@@ -116,8 +141,18 @@ def _check_enough(roles: dict[str, str], columns: Sequence[str], path: Path) -> 
     )
 
 
+def _preferences(columns: Sequence[str], path: Path, has_prompt: bool) -> UserError:
+    role = "completion" if has_prompt else "messages"
+    return refuse(
+        f"{path} has pairs of preferred and rejected responses, which forkdiv does not train on",
+        f"the columns {_listed(columns)}",
+        "messages, or a prompt with a completion or an answer",
+        f"to use the preferred responses, set task.columns.{role}=chosen",
+    )
+
+
 def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:20])
+    shown = ", ".join(repr(shortened(name, LISTED)) for name in names[:20])
     return f"{shown} and {len(names) - 20} more" if len(names) > 20 else shown or "none"
 
 
@@ -126,20 +161,35 @@ def to_row(record: Record, columns: ColumnsConfig) -> Row:
     if columns.messages:
         prompt, completion = _conversation(_value(record, columns.messages))
     else:
-        assert columns.prompt
-        text = _text(_value(record, columns.prompt), "prompt")
-        prompt = pack([{"role": USER, "content": text}])
-        completion = None
-        if columns.completion:
-            completion = _text(_value(record, columns.completion), "completion")
+        prompt, completion = _prompt_and_completion(record, columns)
     # if both are the same column, the grader extracts the answer from the completion
     answer_column = columns.answer if columns.answer != columns.completion else None
     answer = _label(record, answer_column, "answer")
     if completion is None and answer is None:
         raise Unusable("ends with a user message and has no answer")
-    id = _label(record, columns.id, "id") or prompt_id(prompt)
-    subset = _label(record, columns.subset, "subset") or ""
+    id = _optional_label(record, columns.id, "id") or prompt_id(prompt)
+    subset = _optional_label(record, columns.subset, "subset") or ""
     return Row(id, prompt, completion, answer, subset, record.line)
+
+
+def _prompt_and_completion(record: Record, columns: ColumnsConfig) -> tuple[str, str | None]:
+    """Returns the packed prompt and the completion; each is text or a list of messages."""
+    assert columns.prompt
+    prompt = _value(record, columns.prompt)
+    completion = _value(record, columns.completion) if columns.completion else None
+    if isinstance(prompt, list) and not isinstance(completion, str):
+        return _conversation([*prompt, *completion] if isinstance(completion, list) else prompt)
+    turns = prompt if isinstance(prompt, list) else [_user_turn(_text(prompt, "prompt"))]
+    if columns.input and not isinstance(prompt, list):
+        more = record.values.get(columns.input)
+        if more is not None and more != "":
+            turns = [_user_turn(f"{prompt}\n\n{_text(more, 'input')}")]
+    packed, _ = _conversation(turns)
+    return packed, _text(completion, "completion") if columns.completion else None
+
+
+def _user_turn(text: str) -> dict[str, str]:
+    return {"role": USER, "content": text}
 
 
 def _conversation(value: Any) -> tuple[str, str | None]:
@@ -147,20 +197,28 @@ def _conversation(value: Any) -> tuple[str, str | None]:
         try:
             value = decode_json(value)
         except json.JSONDecodeError as error:
-            raise Unusable("messages is text that is not valid JSON") from error
+            raise Unusable(f"messages is text that is not valid JSON ({reason(error)})") from error
     try:
-        prompt, answer = prompt_and_answer(value)
+        prompt, answer = read_conversation(value)
     except ValueError as error:
-        raise Unusable(str(error)) from error
+        raise Unusable(shortened(str(error), 200)) from error
     for text in (prompt, answer or ""):
         _check_letters(text, "messages")
     return prompt, answer
 
 
 def _value(record: Record, column: str) -> Any:
-    if column not in record.values:
-        raise Unusable(f"has no column {column!r}")
-    return record.values[column]
+    if column in record.values:
+        return record.values[column]
+    value: Any = record.values
+    for key in column.split("."):
+        if isinstance(value, list) and key.isdecimal() and int(key) < len(value):
+            value = value[int(key)]
+        elif isinstance(value, dict) and key in value:
+            value = value[key]
+        else:
+            raise Unusable(f"has no column {shortened(column, LISTED)!r}")
+    return value
 
 
 def _text(value: Any, role: str) -> str:
@@ -180,16 +238,38 @@ def _check_letters(text: str, role: str) -> None:
         raise Unusable(f"the {role} has an unpaired surrogate at character {at}") from error
 
 
+def _optional_label(record: Record, column: str | None, role: str) -> str | None:
+    """Returns an id or subset as text; None if it is null, or blank as an empty CSV field is."""
+    if column is None or (value := _value(record, column)) is None or value == "":
+        return None
+    return _label(record, column, role)
+
+
 def _label(record: Record, column: str | None, role: str) -> str | None:
     """Returns an id, subset or answer as text; numbers are converted."""
     if column is None:
         return None
     value = _value(record, column)
+    if isinstance(value, list) and len(value) == 1:  # a list of accepted answers
+        (value,) = value
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
         return _number_text(value, role)
     if not isinstance(value, str):
-        raise Unusable(f"the {role} is {type_name(value)}, not text or a number")
+        raise Unusable(
+            f"the {role} is {type_name(value)}, not text or a number{_inside(value, column, role)}"
+        )
     return _text(value, role)
+
+
+def _inside(value: object, column: str, role: str) -> str:
+    """Returns how to name what is inside a list or an object; empty for other values."""
+    column = shortened(column, LISTED)
+    if isinstance(value, list) and value:
+        return f" (its first item: task.columns.{role}={column}.0)"
+    if isinstance(value, dict) and value:
+        key = shortened(str(next(iter(value))), LISTED)
+        return f" (a field of it: task.columns.{role}={column}.{key})"
+    return ""
 
 
 def _number_text(number: int | float | Decimal, role: str) -> str:

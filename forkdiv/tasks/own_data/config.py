@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from forkdiv.core.config.base import AbsolutePath, Frozen
 from forkdiv.core.config.tasks import TaskConfig
@@ -15,16 +15,33 @@ class ColumnsConfig(Frozen):
     question, solution or answer, in upper or lower case.
     """
 
+    @model_serializer(mode="wrap")
+    def _without_unset_input(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves out `input` where it is not set: results from before it existed stay valid."""
+        values: dict[str, Any] = dump(self)
+        return {key: value for key, value in values.items() if key != "input" or value is not None}
+
     messages: str | None = Field(
-        None, description="Column of chat messages; the last one is the completion."
+        None,
+        description="Column of chat messages (OpenAI's or ShareGPT's form); the last one is the "
+        "completion.",
     )
     prompt: str | None = Field(None, description="Column of the prompt.")
+    input: str | None = Field(
+        None,
+        description="Column of text that belongs to the prompt and follows it after a blank line, "
+        "as Alpaca's `input` follows its `instruction`.",
+    )
     completion: str | None = Field(
         None,
         description="Column of the text to learn from; the reference answer is read from it if "
         "there is no answer column.",
     )
-    answer: str | None = Field(None, description="Column of the reference answer.")
+    answer: str | None = Field(
+        None,
+        description="Column of the reference answer. A field inside a column is COLUMN.KEY, an "
+        "item of a list COLUMN.0; so for the other columns.",
+    )
     id: str | None = Field(None, description="Column of the row's name.")
     subset: str | None = Field(
         None, description="Column of the row's subset; results are given for each subset."
@@ -41,7 +58,8 @@ class ColumnsConfig(Frozen):
 
 
 class FileConfig(TaskConfig):
-    """Your own data: JSONL, JSON, Parquet, CSV, or a folder saved by Hugging Face datasets.
+    """Your own data: JSONL, JSON, CSV, TSV, Parquet, Arrow, or a folder saved by Hugging Face
+    datasets.
 
     Rows with equal prompts are several solutions of one problem. A tenth of the problems in `train`
     is held out for validation and, if there is no `test`, a further tenth for testing; the text of
@@ -51,7 +69,7 @@ class FileConfig(TaskConfig):
     kind: Literal["file"] = "file"
     train: AbsolutePath | None = Field(None, description="File to fine-tune on.")
     test: AbsolutePath | None = Field(None, description="File of held-out problems.")
-    format: Literal["auto", "jsonl", "json", "parquet", "csv", "datasets"] = Field(
+    format: Literal["auto", "jsonl", "json", "parquet", "csv", "tsv", "arrow", "datasets"] = Field(
         "auto", description="Format of the files. auto: from the ending of the file's name."
     )
     columns: ColumnsConfig = Field(ColumnsConfig(), description="The role of each column.")
