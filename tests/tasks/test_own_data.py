@@ -174,7 +174,7 @@ def test_a_test_file_alone_has_only_a_test_split(tmp_path: Path) -> None:
     for split in ("train", "validation"):
         with pytest.raises(UserError, match=f"no problems in the {split} split"):
             own.heldout(split)
-    with pytest.raises(UserError, match=r"no completions to train on: got task\.train=None"):
+    with pytest.raises(UserError, match=r"no completions to train on: got no task\.train;"):
         examples(own)
 
 
@@ -474,3 +474,31 @@ def test_without_a_grader_there_is_data_to_learn_from_and_nothing_to_measure(
     assert list(task.sft_examples(DatasetConfig()))
     with pytest.raises(UserError, match="a grader is needed to"):
         task.heldout("test")
+
+
+# --- answers without completions ------------------------------------------------------------------
+
+ANSWERS = [{"question": f"What is {i} + 1?", "answer": f"{i} + 1\n#### {i + 1}"} for i in range(40)]
+
+
+@pytest.mark.parametrize("requested", [None, 3])
+def test_answers_without_completions_are_refused_with_the_column_to_name(
+    tmp_path: Path, requested: int | None
+) -> None:
+    own = task(tmp_path, train=ANSWERS)
+    remedy = r"got 40 rows with answers only in .*; .* set task\.columns\.completion=answer"
+    for use in (own.examples, own.sft_examples):
+        with pytest.raises(UserError, match=remedy):
+            use(DatasetConfig(examples=requested))
+    named = task(tmp_path, train=ANSWERS, columns={"completion": "answer"})
+    assert examples(named)[0].response in {row["answer"] for row in ANSWERS}
+
+
+def test_an_audit_reads_answers_as_responses_if_there_are_no_completions(tmp_path: Path) -> None:
+    for own in (task(tmp_path, train=ANSWERS), task(tmp_path, train=ANSWERS, grader="none")):
+        assert [row.response for row in own.training_examples()] == [
+            row["answer"] for row in ANSWERS
+        ]
+    assert "no row has a completion: 'answer' is read as the response" in own.notes
+    both = task(tmp_path, train=SUMS, grader="none")
+    assert not any("no row has" in note for note in both.notes)

@@ -58,8 +58,7 @@ class ColumnsConfig(Frozen):
 
 
 class FileConfig(TaskConfig):
-    """Your own data: JSONL, JSON, CSV, TSV, Parquet, Arrow, or a folder saved by Hugging Face
-    datasets.
+    """Your own data: JSONL, JSON, CSV, TSV, Parquet, Arrow, or a folder that datasets saved.
 
     Rows with equal prompts are several solutions of one problem. A tenth of the problems in `train`
     is held out for validation and, if there is no `test`, a further tenth for testing; the text of

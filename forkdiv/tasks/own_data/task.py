@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from forkdiv.core.config.study import DatasetConfig
-from forkdiv.core.errors import refuse
+from forkdiv.core.errors import UserError, refuse
 from forkdiv.core.records import Example, Outcome, Problem, Trace, Verdict
 from forkdiv.tasks.base import SPLITS, Task, derive, example, no_grader, too_few
 from forkdiv.tasks.graders.registry import build_grader
@@ -112,7 +112,10 @@ class OwnData(Task):
             splits = "validation" if data.test else "validation and test"
             notes.append(f"of the problems in {data.train.file} {shares} {splits}, by their prompt")
         rows = sum(map(len, data.splits["train"].values()))
-        if missing := rows - len(self._training_rows):
+        if not self.graded and data.train and not _has_completions(data.train.columns):
+            answer = data.train.columns.answer
+            notes.append(f"no row has a completion: {answer!r} is read as the response")
+        elif missing := rows - len(self._training_rows):
             notes.append(f"{missing:,} rows of the train split have no completion to train on")
         return tuple(notes)
 
@@ -139,33 +142,56 @@ class OwnData(Task):
 
     def sft_examples(self, config: DatasetConfig) -> Iterator[Example]:
         """The train split's completions, grouped by problem in a random order set by the seed."""
-        requested = self.examples(config)
-        if not self._training_rows:
-            raise refuse(
-                "the data has no completions to train on",
-                f"task.train={self.config.train}",
-                "a train file with a column of completions",
-                "set task.train and task.columns.completion",
-            )
-        if requested > len(self._training_rows):
+        return self._shuffled(self.examples(config), config.seed)
+
+    def examples(self, config: DatasetConfig) -> int:
+        """The requested number of examples. Raises UserError if the train split has fewer."""
+        available = len(self._training_rows)
+        if not available:
+            raise self._nothing_to_train_on()
+        if config.examples and config.examples > available:
             raise refuse(
                 "the data has fewer examples than requested",
-                f"dataset.examples={requested}",
-                f"up to {len(self._training_rows)}",
+                f"dataset.examples={config.examples}",
+                f"up to {available}",
                 "lower dataset.examples, or remove it to use all examples",
             )
-        return self._shuffled(requested, config.seed)
+        return config.examples or available
 
     def training_examples(self) -> Iterator[Example]:
         """Yields every completion of the train file, whatever the split of its problem; those of
-        one problem are consecutive."""
-        by_prompt: dict[str, list[Row]] = {}
+        one problem are consecutive. If no row has a completion, the answers are the responses: in
+        GSM8K's files they are worked solutions."""
+        by_prompt: dict[str, list[tuple[Row, str]]] = {}
+        answers_only = self._data.train is not None and _answers_only(self._data.train)
         for row in self._data.train.rows if self._data.train else ():
-            if row.completion is not None:
-                by_prompt.setdefault(row.prompt, []).append(row)
-        for rows in by_prompt.values():
-            problem = self._problem(rows, "train")
-            yield from (example(problem, Trace(str(row.completion), ""), ()) for row in rows)
+            response = row.answer if answers_only else row.completion
+            if response is not None:
+                by_prompt.setdefault(row.prompt, []).append((row, response))
+        for pairs in by_prompt.values():
+            problem = self._problem([row for row, _ in pairs], "train")
+            yield from (example(problem, Trace(response, ""), ()) for _, response in pairs)
+
+    def _nothing_to_train_on(self) -> UserError:
+        read = self._data.train
+        if read is None:
+            came, remedy = "no task.train", "set task.train=FILE"
+        elif _answers_only(read) and read.columns.answer:
+            came = f"{len(read.rows):,} rows with answers only in {self.config.train}"
+            remedy = (
+                "set task.columns.completion to the column of responses; if the answers are worked "
+                f"solutions, set task.columns.completion={read.columns.answer}"
+            )
+        else:
+            count = len(self._data.splits["train"])
+            came = f"{count:,} problems in the train split of {self.config.train}"
+            remedy = "use a file with more problems, or set task.columns.completion"
+        return refuse(
+            "the data has no completions to train on",
+            came,
+            "a train file with a column of completions",
+            remedy,
+        )
 
     def solutions(self, problem: Problem) -> list[Trace]:
         """The completions in the files for the problem's prompt."""
@@ -205,7 +231,12 @@ class OwnData(Task):
         read = read_rows(path, self.config.format, self.config.columns, optional_columns)
         if self.graded:
             return judge(read, self._grader)
-        return replace(read, rows=tuple(replace(row, answer="") for row in read.rows))
+        answers_only = _answers_only(read)
+        rows = (
+            replace(row, completion=row.answer if answers_only else row.completion, answer="")
+            for row in read.rows
+        )
+        return replace(read, rows=tuple(rows))
 
     @cached_property
     def _training_rows(self) -> Sequence[Row]:
@@ -233,6 +264,14 @@ class OwnData(Task):
         if first.id != (id := prompt_id(first.prompt)):
             facts["id"] = first.id
         return Problem(id, split, _subset(rows), first.prompt, facts)
+
+
+def _has_completions(columns: ColumnsConfig) -> bool:
+    return bool(columns.completion or columns.messages)
+
+
+def _answers_only(read: RowsRead) -> bool:
+    return all(row.completion is None for row in read.rows)
 
 
 def _subset(rows: Sequence[Row]) -> str:
