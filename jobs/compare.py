@@ -14,13 +14,12 @@ from __future__ import annotations
 from forkdiv import cli
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.errors import refuse
-from forkdiv.models import prompting
 from forkdiv.models.checkpoint import saved_checkpoints
 from forkdiv.tasks.registry import build
 from forkdiv.terminal import say
 from jobs.report import write_results
 from tuning import infer_settings, preflight
-from tuning.comparison import Pair, run_comparison
+from tuning.comparison import Pair, asked_differently, run_comparison
 
 
 def run(study: StudyConfig) -> None:
@@ -41,8 +40,11 @@ def run(study: StudyConfig) -> None:
     task = build(study.task)
     tuned = {number: preflight.check_checkpoint(path, task) for number, path in folders.items()}
     for checkpoint in tuned.values():
-        prompting.check_template(checkpoint.path, study.prompt)
-    write_results(study, run_comparison(study, Pair(base, tuned, unit), say))
+        preflight.check_prompts(study, checkpoint.path, task)
+    pair = Pair(base, tuned, unit)
+    if difference := asked_differently(study, pair):
+        say(f"note: {difference}")
+    write_results(study, run_comparison(study, pair, say))
 
 
 if __name__ == "__main__":

@@ -94,9 +94,9 @@ def named_checkpoints(paths: Sequence[Path]) -> dict[str, Checkpoint]:
     for other in others:
         if not share_engine(other, first):
             raise refuse(
-                "one engine cannot serve checkpoints of different architectures or tokenizers",
+                "one engine cannot serve checkpoints of different architectures",
                 f"{other} and {first}",
-                "equal config.json and tokenizer.json",
+                "equal config.json files, except for the ids of special tokens",
                 "serve them in two processes, each with its own place.http.port",
             )
         check_tensors(other, first)

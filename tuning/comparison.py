@@ -16,8 +16,10 @@ from forkdiv.core.progress import Progress, progress_shown
 from forkdiv.core.results import CheckpointPaths, Summary
 from forkdiv.core.store import Store
 from forkdiv.coverage import summary
+from forkdiv.models import asked
 from forkdiv.models.checkpoint import Checkpoint, share_engine
 from forkdiv.sample.evaluation import Evaluation
+from forkdiv.tasks.registry import build
 from tuning.outcome import obtain_summary, parent_run
 from tuning.space import Point
 
@@ -32,7 +34,7 @@ class Pair:
 
     @property
     def engines(self) -> list[list[Checkpoint]]:
-        """The checkpoints, grouped by engine: a group has one architecture and tokenizer."""
+        """The checkpoints, grouped by engine: a group has one architecture."""
         groups: list[list[Checkpoint]] = []
         for checkpoint in [self.base, *self.tuned.values()]:
             matching = (group for group in groups if share_engine(checkpoint.path, group[0].path))
@@ -41,6 +43,23 @@ class Pair:
                 groups.append(group := [])
             group.append(checkpoint)
         return groups
+
+
+def asked_differently(study: StudyConfig, pair: Pair) -> str | None:
+    """Returns a line about what the base and the last tuned checkpoint are asked differently; None
+    if they see the same token ids and stop at the same tokens."""
+    *_, tuned = pair.tuned.values()
+    prompts = Evaluation.of(study).probes
+    found = asked.differences(pair.base.path, tuned.path, prompts, study.prompt)
+    if not found:
+        return None
+    line = (
+        "the base and the tuned checkpoint are each asked in their own way; they differ in "
+        f"{' and '.join(found)}"
+    )
+    if "chat templates" in found:
+        line += f"; prompt.chat_template={tuned.path} asks both with the tuned one's template"
+    return line
 
 
 def identity(study: StudyConfig, pair: Pair) -> Identity:
@@ -90,6 +109,7 @@ def _run(study: StudyConfig, pair: Pair, fingerprint: str, show: Callable[[str],
         record(study, trials[-1], parent, "tuned" if point.tuned else "base", begun)
     seconds = {**pipeline.seconds, "total": time.perf_counter() - started}
     paths = {str(number): str(tuned.path) for number, tuned in pair.tuned.items()}
+    difference = asked_differently(study, pair)
     return summary.assemble(
         study,
         fingerprint,
@@ -98,6 +118,7 @@ def _run(study: StudyConfig, pair: Pair, fingerprint: str, show: Callable[[str],
         seconds,
         dynamics=[cell for trial in trials for cell in trial.dynamics],
         unit=pair.unit,
+        notes=[*build(study.task).notes, *([difference] if difference else [])],
         checkpoints=CheckpointPaths(base=str(pair.base.path), tuned=paths),
     )
 

@@ -11,8 +11,10 @@ from typing import Any
 
 from forkdiv.core.config.study import PromptConfig, StudyConfig
 from forkdiv.core.errors import UserError, refuse
+from forkdiv.models.asked import own_tokenizer
 from forkdiv.models.checkpoint import read_config
 from forkdiv.models.prompting import check_template
+from forkdiv.models.shape import context_length
 from forkdiv.tasks.graders.infer import infer_grader
 from forkdiv.tasks.own_data.checked import read_rows
 from forkdiv.tasks.own_data.config import FileConfig
@@ -37,7 +39,8 @@ def infer(study: StudyConfig, checkpoints: Sequence[Path]) -> tuple[StudyConfig,
         template = "chat" if all(map(_has_chat, checkpoints)) else "raw"
         update["prompt"] = study.prompt.model_copy(update={"template": template})
         has = "every checkpoint has" if template == "chat" else "not every checkpoint has"
-        messages.append(f"prompt.template={template} ({has} a chat template)")
+        offer = "" if template == "chat" else _offered_template(checkpoints)
+        messages.append(f"prompt.template={template} ({has} a chat template{offer})")
     study = study.model_copy(update=update)
     if study.data is not None and "max_new_tokens" not in study.decoder.model_fields_set:
         max_new_tokens = _max_new_tokens(study, checkpoints)
@@ -61,6 +64,14 @@ def _task(study: StudyConfig) -> tuple[FileConfig, str]:
     return task.model_copy(update={"grader": grader}), f"task.grader={grader} ({reason})"
 
 
+def _offered_template(checkpoints: Sequence[Path]) -> str:
+    """Returns how all checkpoints can be asked with the template of one of them, if one has it."""
+    folder = next(filter(_has_chat, checkpoints), None)
+    if folder is None:
+        return ""
+    return f"; prompt.template=chat prompt.chat_template={folder} asks all with that of this one"
+
+
 def _has_chat(checkpoint: Path) -> bool:
     try:
         check_template(checkpoint, PromptConfig(template="chat"))
@@ -72,14 +83,13 @@ def _has_chat(checkpoint: Path) -> bool:
 def _max_new_tokens(study: StudyConfig, checkpoints: Sequence[Path]) -> int:
     """Returns the number of tokens that every checkpoint's context leaves after the longest prompt,
     at most MAX_NEW_TOKENS."""
-    from forkdiv.models.loading import load_tokenizer
     from forkdiv.models.prompting import prompt_ids
 
     problems = build(study.task).heldout(study.eval.split, study.eval.problems)
     free = [MAX_NEW_TOKENS]
     for folder in checkpoints:
-        context = read_config(folder).get("max_position_embeddings") or 1 << 30
-        tokenizer = load_tokenizer(folder)
+        context = context_length(read_config(folder)) or 1 << 30
+        tokenizer = own_tokenizer(folder).tokenizer
         lengths = {
             problem.id: len(prompt_ids(tokenizer, problem.prompt, study.prompt))
             for problem in problems

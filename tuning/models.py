@@ -66,4 +66,4 @@ def tuned_checkpoint(study: StudyConfig, base: Checkpoint, store: Store) -> Chec
     if study.dataset.synthesis != "none":
         data = synthesis.identity(study, data, base.fingerprint).fingerprint
     run = sft_run.identity(data, base.fingerprint, study.sft, study.prompt)
-    return sft_run.planned(store, run, study.sft)
+    return sft_run.planned(store, run, study.sft, base.token_files)

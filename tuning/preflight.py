@@ -9,6 +9,7 @@ from pathlib import Path
 from forkdiv.core.config.study import PlaceConfig, StudyConfig
 from forkdiv.core.errors import refuse
 from forkdiv.core.store import Store, check_writable
+from forkdiv.models.asked import own_tokenizer
 from forkdiv.models.checkpoint import (
     Checkpoint,
     check_vocabulary,
@@ -16,7 +17,8 @@ from forkdiv.models.checkpoint import (
     read_config,
     share_engine,
 )
-from forkdiv.models.prompting import check_template
+from forkdiv.models.prompting import chat_text, check_template
+from forkdiv.models.shape import context_length
 from forkdiv.tasks.base import Task, too_few
 from forkdiv.tasks.registry import build
 from forkdiv.train.pretrain import CONTEXT, planned_base
@@ -66,8 +68,19 @@ def check_base(study: StudyConfig, task: Task) -> Checkpoint:
             )
         return base
     base = check_checkpoint(study.base, task)
-    check_template(study.base, study.prompt)
+    check_prompts(study, study.base, task)
     return base
+
+
+def check_prompts(study: StudyConfig, path: Path, task: Task) -> None:
+    """Raises UserError for prompt.template=chat if the checkpoint has no chat template, or if it
+    cannot be applied to every held-out problem."""
+    check_template(path, study.prompt)
+    if study.prompt.template != "chat":
+        return
+    tokenizer = own_tokenizer(path).tokenizer
+    for problem in task.heldout(study.eval.split, study.eval.problems):
+        chat_text(tokenizer, problem.prompt, study.prompt)
 
 
 def check_checkpoint(path: Path, task: Task) -> Checkpoint:
@@ -82,7 +95,10 @@ def check_study_checkpoint(study: StudyConfig, base: Checkpoint) -> Checkpoint |
     """Checks and returns the checkpoint of the setting `checkpoint`; None if it is not set."""
     if study.checkpoint is None:
         return None
-    return check_same_engine(study.checkpoint, base, build(study.task))
+    task = build(study.task)
+    checkpoint = check_same_engine(study.checkpoint, base, task)
+    check_prompts(study, checkpoint.path, task)
+    return checkpoint
 
 
 def check_same_engine(path: Path, base: Checkpoint, task: Task) -> Checkpoint:
@@ -91,8 +107,8 @@ def check_same_engine(path: Path, base: Checkpoint, task: Task) -> Checkpoint:
     checkpoint = check_checkpoint(path, task)
     if not share_engine(path, base.path):
         raise refuse(
-            f"the checkpoint {path} has a different architecture or tokenizer than the base",
-            "a different config.json or tokenizer.json",
+            f"the checkpoint {path} has a different architecture than the base",
+            "a different config.json",
             f"those of {base.path}",
             "set base to the model that the checkpoint was fine-tuned from",
         )
@@ -111,7 +127,7 @@ def check_lengths(study: StudyConfig, base: Path, task: Task) -> None:
             "raise decoder.max_new_tokens",
         )
     shape = base if study.base else study.pretrain.start  # the base may not exist yet
-    context = read_config(shape).get("max_position_embeddings") if shape else CONTEXT
+    context = context_length(read_config(shape)) if shape else CONTEXT
     prompt = task.heldout(study.eval.split, study.eval.problems)[0].prompt
     # the number of words is a lower bound of the number of tokens
     needed = len(prompt.split()) + study.decoder.max_new_tokens

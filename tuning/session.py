@@ -20,6 +20,7 @@ from forkdiv.core.fingerprint import Identity
 from forkdiv.core.progress import Progress
 from forkdiv.core.store import Store
 from forkdiv.models.checkpoint import Checkpoint, read_config
+from forkdiv.models.shape import vocabulary_size
 from forkdiv.sample import deployment
 from forkdiv.sample.engine_settings import EngineSpec
 from forkdiv.tasks.registry import build
@@ -179,7 +180,7 @@ def serving_spec(study: StudyConfig, first: Checkpoint) -> EngineSpec:
     """Returns the settings of the engine for checkpoints like `first`, without a task. Swaps are
     proved on random token ids, which distinguish weights as well as prompts do."""
     random = Random("proof")
-    words = int(read_config(first.path)["vocab_size"])
+    words = vocabulary_size(read_config(first.path)) or 1
     prompts = (
         tuple(random.randrange(words) for _ in range(SERVED_TOKENS)) for _ in range(PROOF_PROMPTS)
     )

@@ -18,12 +18,14 @@ from forkdiv.core.config.decoder import DecoderConfig
 from forkdiv.core.fingerprint import Identity
 from forkdiv.core.store import Artifact, Store
 from forkdiv.coverage.stats import Floats
+from forkdiv.models.asked import OwnTokenizer, own_tokenizer
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.models.decoding import first_candidates
+from forkdiv.models.end_tokens import named_ends
 from forkdiv.sample.evaluation import Evaluation
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 PROBABILITIES = "probabilities.json"
 
@@ -41,7 +43,15 @@ def identity(evaluation: Evaluation, checkpoint: Checkpoint) -> Identity:
     }
     if not decoder.is_plain:
         knobs["decoder"] = decoder
+    if len(ends := _named_ends(checkpoint)) > 1:
+        knobs["ends"] = ends  # results from before several end tokens were counted have one
     return Identity("exact", knobs, {"checkpoint": checkpoint.fingerprint})
+
+
+def _named_ends(checkpoint: Checkpoint) -> list[str]:
+    """Returns what the checkpoint's files name as end tokens, without loading its tokenizer."""
+    folder = checkpoint.token_files
+    return named_ends(folder) if folder else []
 
 
 def obtain(store: Store, evaluation: Evaluation, checkpoint: Checkpoint) -> Artifact:
@@ -71,23 +81,26 @@ def probabilities(evaluation: Evaluation, checkpoint: Checkpoint) -> Floats:
     if decoder.tree_samples:
         raise ValueError(f"exact probabilities are undefined for trees of samples: {decoder}")
     from forkdiv.models.loading import next_token_logprobs
-    from forkdiv.models.prompting import encode, prompt_ids
+    from forkdiv.models.prompting import prompt_ids, response_ids
 
     if not task.exhaustive:
         raise ValueError(f"{task.config.kind} does not list every correct response")
     traces = [task.solutions(problem) for problem in problems]
-    model, tokenizer = load(checkpoint, decoder)
+    model, own = load(checkpoint, decoder)
+    # a response may end with any end token, and these are different responses
     encoded = [
-        encode(tokenizer, problem.prompt, trace.text, prompt)
+        (prompt_ids(own.tokenizer, problem.prompt, prompt), [*response, end])
         for problem, solutions in zip(problems, traces, strict=True)
-        for trace in solutions
+        for response in (response_ids(own.tokenizer, trace.text) for trace in solutions)
+        for end in own.ends
     ]
     steps = _steps(model, encoded, decoder)
-    owner = np.repeat(np.arange(len(problems)), [len(solutions) for solutions in traces])
+    counts = [len(solutions) * len(own.ends) for solutions in traces]
+    owner = np.repeat(np.arange(len(problems)), counts)
     if not decoder.first_tokens:
         values = np.array([np.exp(logs.sum()) for logs in steps])
         return np.asarray(np.bincount(owner, values, len(problems)), dtype=np.float64)
-    heads = [prompt_ids(tokenizer, problem.prompt, prompt) for problem in problems]
+    heads = [prompt_ids(own.tokenizer, problem.prompt, prompt) for problem in problems]
     logprobs = next_token_logprobs(checkpoint.path, heads, decoder.dtype)
     first = [first_candidates(row, decoder.first_tokens).tolist() for row in logprobs]
     out = np.zeros((len(problems), decoder.first_tokens))
@@ -124,13 +137,11 @@ def require_plain_decoder(decoder: DecoderConfig) -> None:
         raise ValueError(f"the decoder truncates or reshapes the model's distribution: {decoder}")
 
 
-def load(
-    checkpoint: Checkpoint, decoder: DecoderConfig
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Returns the model in the decoder's dtype, and its tokenizer."""
+def load(checkpoint: Checkpoint, decoder: DecoderConfig) -> tuple[PreTrainedModel, OwnTokenizer]:
+    """Returns the model in the decoder's dtype, and its tokenizer with all end tokens."""
     import torch
 
-    from forkdiv.models.loading import load_model, load_tokenizer
+    from forkdiv.models.loading import load_model
 
     dtype = torch.bfloat16 if decoder.dtype == "bfloat16" else torch.float32
-    return load_model(checkpoint.path, dtype), load_tokenizer(checkpoint.path)
+    return load_model(checkpoint.path, dtype), own_tokenizer(checkpoint.path)

@@ -29,13 +29,14 @@ from forkdiv.coverage import exact
 from forkdiv.coverage.fork_summary import ForkNode, ForkProbabilities
 from forkdiv.coverage.fork_tree import ForkTree
 from forkdiv.coverage.stats import Floats
+from forkdiv.models.asked import OwnTokenizer
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.models.prompting import ids_with_offsets, prompt_ids
 from forkdiv.sample.evaluation import Evaluation
 from forkdiv.tasks.base import Task
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 FORKS = "forks.json"
 
@@ -89,9 +90,9 @@ def probabilities(evaluation: Evaluation, checkpoint: Checkpoint) -> ForkProbabi
     task, problems = evaluation.task, evaluation.problems
     if not applies(task, problems):
         raise ValueError(f"{task.config.kind} does not list every correct response with its forks")
-    model, tokenizer = exact.load(checkpoint, evaluation.decoder)
-    trees = [_tree(task, problem, tokenizer) for problem in problems]
-    heads = [prompt_ids(tokenizer, problem.prompt, evaluation.prompt) for problem in problems]
+    model, own = exact.load(checkpoint, evaluation.decoder)
+    trees = [_tree(task, problem, own) for problem in problems]
+    heads = [prompt_ids(own.tokenizer, problem.prompt, evaluation.prompt) for problem in problems]
     steps = _steps(model, heads, trees, evaluation.decoder.temperature)
     p, q, nodes = [], [], []
     for problem, tree in enumerate(trees):
@@ -104,15 +105,15 @@ def probabilities(evaluation: Evaluation, checkpoint: Checkpoint) -> ForkProbabi
     return ForkProbabilities(np.array(p), np.array(q), tuple(nodes))
 
 
-def _tree(task: Task, problem: Problem, tokenizer: PreTrainedTokenizerBase) -> ForkTree:
+def _tree(task: Task, problem: Problem, own: OwnTokenizer) -> ForkTree:
     solutions = []
     for trace in task.solutions(problem):
         forks = task.forks(problem, trace.text)
         if forks is None:
             raise ValueError(f"the task does not know the forks of {trace.text!r}, {problem.id}")
         solutions.append((trace.text, forks))
-    placed = cache(partial(ids_with_offsets, tokenizer))
-    return ForkTree.from_solutions(solutions, placed, tokenizer.eos_token_id)
+    placed = cache(partial(ids_with_offsets, own.tokenizer))
+    return ForkTree.from_solutions(solutions, placed, own.ends)
 
 
 def _steps(

@@ -67,10 +67,11 @@ class ForkTree:
 
     @classmethod
     def from_solutions(
-        cls, solutions: Sequence[tuple[str, Sequence[Fork]]], tokens: Tokens, end: int
+        cls, solutions: Sequence[tuple[str, Sequence[Fork]]], tokens: Tokens, ends: Sequence[int]
     ) -> ForkTree:
         """Builds the tree from every correct response with its forks. Responses with the same
-        prefix share a fork.
+        prefix share a fork. A response may end with any of the tokens `ends`, which are different
+        paths.
 
         Raises UserError if the tokenizer encodes two branches with the same tokens, InvalidResult
         if the forks of the responses contradict each other.
@@ -85,7 +86,7 @@ class ForkTree:
                         f"{entry[:2]} and {(depth, fork)}"
                     )
                 entry[2].append(text)
-        responses = frozenset((*tokens(text)[0], end) for text, _ in solutions)
+        responses = frozenset((*tokens(text)[0], end) for text, _ in solutions for end in ends)
         tree_forks = (
             _tree_fork(prefix, *entry, tokens) for prefix, entry in forks_by_prefix.items()
         )

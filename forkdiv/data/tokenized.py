@@ -13,6 +13,7 @@ from forkdiv.core.records import Example
 from forkdiv.core.store import publish_file
 from forkdiv.models.checkpoint import read_config
 from forkdiv.models.prompting import encode
+from forkdiv.models.shape import context_length
 
 Row = tuple[list[int], list[int]]  # the token ids of a prompt, and of its response
 
@@ -34,7 +35,7 @@ def encode_examples(examples: Iterable[Example], start: Path, prompt: PromptConf
             "a tokenizer with an end token",
             "set eos_token in its tokenizer_config.json",
         )
-    context = int(read_config(start).get("max_position_embeddings") or 0)
+    context = context_length(read_config(start)) or 0
     rows, long = [], []
     for index, example in enumerate(examples):
         row = encode(tokenizer, example.prompt, example.response, prompt)

@@ -15,6 +15,9 @@ from forkdiv.core.config.study import PromptConfig
 from forkdiv.core.errors import InvalidResult, refuse
 from forkdiv.core.records import Example
 from forkdiv.forks.sites import END, Positions, Step
+from forkdiv.models.asked import OwnTokenizer, own_tokenizer
+from forkdiv.models.checkpoint import read_config
+from forkdiv.models.shape import context_length
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -64,7 +67,7 @@ class Predictions:
 
     too_long: int
     unknown: int
-    _tokenizer: PreTrainedTokenizerBase
+    _own: OwnTokenizer
     _examples: Sequence[Example]
     _encoded: Mapping[int, _Encoded]
     _predictions: Mapping[int, _RowPredictions]
@@ -90,7 +93,7 @@ class Predictions:
         steps = []
         for token, (start, end) in zip(encoded.tail.tolist(), encoded.spans.tolist(), strict=True):
             piece = _strip_leading_space(text[start:end])
-            word = END if token == self._tokenizer.eos_token_id else piece or self.text(token)
+            word = END if token in self._own.ends else piece or self.text(token)
             steps.append(Step(token, word, end - len(piece) if word else start))
         return steps
 
@@ -107,10 +110,10 @@ class Predictions:
         )
 
     def text(self, token: int) -> str:
-        if token == self._tokenizer.eos_token_id:
+        if token in self._own.ends:
             return END
-        text = _strip_leading_space(str(self._tokenizer.decode([token])))
-        return text or str(self._tokenizer.convert_ids_to_tokens(token))
+        text = _strip_leading_space(str(self._own.tokenizer.decode([token])))
+        return text or str(self._own.tokenizer.convert_ids_to_tokens(token))
 
 
 def predict(
@@ -128,11 +131,12 @@ def predict(
     """
     from forkdiv.models.loading import load_model
 
-    tokenizer = _tokenizer(path)
+    own = _own_tokenizer(path)
+    tokenizer = own.tokenizer
     encoded = _encode(tokenizer, examples, prompt)
     unknown = _count_unknown(path, tokenizer, examples, encoded)
     model = load_model(path).to("cuda" if device == "gpu" else device).eval()
-    context = getattr(_text_config(model), "max_position_embeddings", None) or float("inf")
+    context = context_length(read_config(path)) or float("inf")
     fitting = {row: tokens for row, tokens in encoded.items() if len(tokens) <= context}
     if not fitting:
         raise refuse(
@@ -142,32 +146,28 @@ def predict(
             "set audit.model to a model with a longer context",
         )
     predictions = _predict(model, fitting, min_probability)
-    return Predictions(
-        len(encoded) - len(fitting), unknown, tokenizer, examples, fitting, predictions
-    )
+    return Predictions(len(encoded) - len(fitting), unknown, own, examples, fitting, predictions)
 
 
-def _tokenizer(path: Path) -> PreTrainedTokenizerBase:
-    from forkdiv.models.loading import load_tokenizer
-
+def _own_tokenizer(path: Path) -> OwnTokenizer:
     allowed = "a checkpoint folder with config.json, safetensors and a fast tokenizer"
     if not (path / "config.json").is_file():
         raise refuse("audit.model is not a checkpoint", path, allowed, "correct audit.model")
     try:
-        tokenizer = load_tokenizer(path)
+        own = own_tokenizer(path)
     except (OSError, ValueError) as error:
         detail = f"{path} ({' '.join(str(error).split())[:200]})"
         raise refuse(
             "the tokenizer cannot be loaded", detail, allowed, "export it again"
         ) from error
-    if not tokenizer.is_fast or tokenizer.eos_token_id is None:
+    if not own.tokenizer.is_fast or own.tokenizer.eos_token_id is None:
         raise refuse(
             "the tokenizer cannot locate forks",
             path,
             "a fast tokenizer (for character offsets) with an end token",
             "export the checkpoint with a fast tokenizer, or set audit.model to another checkpoint",
         )
-    return tokenizer
+    return own
 
 
 def _encode(

@@ -5,16 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from forkdiv.core.chat_template import NAMED_TEMPLATES
 from forkdiv.core.config import shipped
 from forkdiv.core.errors import UserError, refuse
+from forkdiv.models.end_tokens import named_only_in_generation_config
+from forkdiv.models.files import read_json
+from forkdiv.models.shape import vocabulary_size
+from forkdiv.models.supported import check_no_adapter, check_supported
 from forkdiv.models.torchvision import check_torchvision
+from forkdiv.models.weights import check_weights, embedding_rows, shapes, weight_files
 
 # The files that decide a checkpoint's answers besides its weights. generation_config.json is not
-# among them: its sampling defaults are never used here.
+# among them: only the end tokens in it are used here, not its sampling defaults.
 SMALL_FILES = (
     "config.json",
     "tokenizer.json",
@@ -22,15 +29,33 @@ SMALL_FILES = (
     "special_tokens_map.json",
     "chat_template.jinja",
 )
+# fields of config.json that do not decide what the model computes
+NOT_COMPUTED = {
+    *("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache"),
+    *("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "decoder_start_token_id"),
+    *("tokenizer_class", "id2label", "label2id", "unsloth_version", "unsloth_fixed"),
+}
 SAVES = "saves.json"  # in a run's folder: maps each checkpoint's folder to its epoch
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint's folder and the fingerprint that identifies it in requests."""
+    """A checkpoint's folder and the fingerprint that identifies it in requests.
+
+    `start` is the checkpoint from which forkdiv fine-tunes this one, whose tokenizer, chat template
+    and end tokens it gets; it is None for a user's checkpoint.
+    """
 
     path: Path
     fingerprint: str
+    start: Path | None = field(default=None, compare=False)
+
+    @property
+    def token_files(self) -> Path | None:
+        """The folder with its tokenizer: that of `start` while it is not trained yet; None if that
+        does not exist either."""
+        folders = (folder for folder in (self.path, self.start) if folder is not None)
+        return next((folder for folder in folders if (folder / "config.json").is_file()), None)
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
@@ -40,6 +65,8 @@ def open_checkpoint(path: Path) -> Checkpoint:
     installed torchvision prevents loading any model.
     """
     check_torchvision()
+    if path.is_dir():
+        check_no_adapter(path)
     config = read_config(path)
     architectures = config.get("architectures") or []
     if not isinstance(architectures, list) or not any(
@@ -51,23 +78,47 @@ def open_checkpoint(path: Path) -> Checkpoint:
             "an architecture whose name ends in ForCausalLM",
             "use another checkpoint",
         )
-    weights = sorted(path.glob("*.safetensors"))
-    if not weights:
-        raise refuse(
-            f"the checkpoint {path} has no weights",
-            ", ".join(sorted(file.name for file in path.iterdir())),
-            "*.safetensors files",
-            "export it with save_pretrained(safe_serialization=True)",
-        )
-    _check_shards(path)
-    if not (path / "tokenizer.json").is_file():
+    check_supported(path)
+    weights = weight_files(path)
+    check_weights(path)
+    if not (path / "tokenizer.json").exists():
         raise refuse(
             f"the checkpoint {path} has no tokenizer",
             "no tokenizer.json",
             "a fast tokenizer in the folder of the weights",
             "save the tokenizer into the same folder",
         )
+    _check_fits_embedding(path, config)
     return Checkpoint(path.resolve(), _content_digest(path, weights))
+
+
+def _check_fits_embedding(path: Path, config: Mapping[str, Any]) -> None:
+    """Raises UserError for a tokenizer with ids beyond the rows of the embedding: such an id would
+    end the engine."""
+    rows = embedding_rows(path) or vocabulary_size(config)
+    last = last_token_id(path)
+    if rows is not None and last >= rows:
+        raise refuse(
+            f"the tokenizer of the checkpoint {path} has more tokens than the model",
+            f"token id {last} with an embedding of {rows} rows",
+            f"token ids up to {rows - 1}",
+            "save the tokenizer that belongs to the model, or resize the model's embedding with "
+            "resize_token_embeddings() and train it",
+        )
+
+
+def last_token_id(path: Path) -> int:
+    """Returns the largest token id of the checkpoint's tokenizer, read from its files."""
+    try:
+        tokenizer = read_json(path / "tokenizer.json")
+        vocabulary = tokenizer["model"]["vocab"]
+        added = [token["id"] for token in tokenizer.get("added_tokens") or []]
+        settings = read_json(path / "tokenizer_config.json", optional=True)
+        added += map(int, settings.get("added_tokens_decoder") or {})
+        last = len(vocabulary) - 1 if isinstance(vocabulary, list) else max(vocabulary.values())
+        return int(max([last, *added]))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _no_tokenizer(path, error) from error
 
 
 def saved_checkpoints(path: Path) -> tuple[str, dict[float, Path]]:
@@ -121,18 +172,7 @@ def read_config(path: Path) -> dict[str, Any]:
             f"base: {', '.join(shipped.bases())}",
             "check the path, or build a base with `forkdiv pretrain`",
         )
-    try:
-        config = json.loads((path / "config.json").read_text())
-        if not isinstance(config, dict):
-            raise ValueError(f"config.json contains a {type(config).__name__}")
-    except (OSError, ValueError) as error:
-        raise refuse(
-            f"the checkpoint {path} has no readable config.json",
-            str(error),
-            "a Hugging Face folder",
-            "export it again",
-        ) from error
-    return config
+    return read_json(path / "config.json")
 
 
 def check_vocabulary(path: Path, words: list[str]) -> None:
@@ -178,21 +218,22 @@ def check_end_token(path: Path, end: str) -> None:
 
 
 def share_engine(path: Path, other: Path) -> bool:
-    """Whether one engine can serve both checkpoints: same config and same tokenizer."""
-    return same_config(path, other) and same_tokenizer(path, other)
+    """Whether one engine can serve both checkpoints: the same architecture and the same number of
+    token ids. Tokenizers, templates and end tokens may differ; each checkpoint uses its own."""
+    return same_config(path, other)
 
 
 def check_tensors(path: Path, like: Path) -> None:
     """Raises UserError unless the weights have the tensors of the checkpoint `like` with the same
     shapes: an engine only warns about missing tensors."""
-    shapes, required = _shapes(path), _shapes(like)
+    found, required = shapes(path), shapes(like)
     if read_config(like).get("tie_word_embeddings"):
         required.pop("lm_head.weight", None)  # the same tensor as the input embedding
-    problems = [f"no {name}" for name in sorted(required.keys() - shapes.keys())]
+    problems = [f"no {name}" for name in sorted(required.keys() - found.keys())]
     problems += [
-        f"{name} of shape {list(shapes[name])}, not {list(required[name])}"
-        for name in sorted(shapes.keys() & required.keys())
-        if shapes[name] != required[name]
+        f"{name} of shape {list(found[name])}, not {list(required[name])}"
+        for name in sorted(found.keys() & required.keys())
+        if found[name] != required[name]
     ]
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
@@ -204,46 +245,38 @@ def check_tensors(path: Path, like: Path) -> None:
         )
 
 
-def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Returns the shape of every tensor, read from the headers of the files."""
-    from safetensors import SafetensorError, safe_open
-
-    shapes: dict[str, tuple[int, ...]] = {}
-    for file in sorted(path.glob("*.safetensors")):
-        try:
-            with safe_open(file, framework="numpy") as tensors:
-                names = tensors.keys()
-                shapes |= {name: tuple(tensors.get_slice(name).get_shape()) for name in names}
-        except (SafetensorError, OSError) as error:
-            raise refuse(
-                f"the weights {file} cannot be read",
-                " ".join(str(error).split()),
-                "a complete safetensors file",
-                "copy or export it again",
-            ) from error
-    return shapes
-
-
 def same_tokenizer(path: Path, other: Path) -> bool:
     """Whether both tokenizers map the same text pieces to the same ids."""
     return _vocabulary(path) == _vocabulary(other)
 
 
 def same_config(path: Path, other: Path) -> bool:
-    """Whether both configs describe the same model architecture."""
-    first, second = (read_config(folder) for folder in (path, other))
+    """Whether both configs describe the same model architecture. Notes, and the ids of special
+    tokens, are not part of it."""
+    first, second = (_computed(read_config(folder)) for folder in (path, other))
     if first == second:
         return True
     # Releases of transformers write the same config differently: normalise both with this one.
     from transformers import AutoConfig
 
-    ignored = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache"}
-    normal = [
-        AutoConfig.from_pretrained(folder, local_files_only=True).to_dict()
+    first, second = (
+        _computed(
+            AutoConfig.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            ).to_dict()
+        )
         for folder in (path, other)
-    ]
-    first, second = ({k: v for k, v in config.items() if k not in ignored} for config in normal)
+    )
     return first == second
+
+
+def _computed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields that decide what the model computes."""
+    return {
+        name: _computed(value) if isinstance(value, dict) else value
+        for name, value in config.items()
+        if name not in NOT_COMPUTED
+    }
 
 
 def _vocabulary(path: Path) -> tuple[Any, dict[str, int]]:
@@ -265,33 +298,26 @@ def _no_tokenizer(path: Path, error: Exception, file: str = "tokenizer.json") ->
     )
 
 
-def _check_shards(path: Path) -> None:
-    """Raises UserError if a shard of the weights is missing."""
-    for index in path.glob("*.safetensors.index.json"):
-        try:
-            shards = set(json.loads(index.read_text())["weight_map"].values())
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise refuse(
-                f"the checkpoint {path} has no readable {index.name}",
-                f"{type(error).__name__} {error}",
-                "a weight_map that maps tensors to files",
-                "export it again",
-            ) from error
-        missing = sorted(shard for shard in shards if not (path / shard).is_file())
-        if missing:
-            raise refuse(
-                f"the checkpoint {path} is incomplete",
-                f"no {', '.join(missing)}",
-                f"all files that {index.name} names",
-                "copy or export it again",
-            )
-
-
 def _content_digest(path: Path, weights: list[Path]) -> str:
     digest = hashlib.sha256()
-    for file in [*(path / name for name in SMALL_FILES if (path / name).is_file()), *weights]:
+    named = [path / name for name in SMALL_FILES if (path / name).is_file()]
+    for file in [*named, *_other_token_files(path), *weights]:
         digest.update(f"{file.name} {file.stat().st_size} ".encode())
         with file.open("rb") as handle:
             while block := handle.read(2**22):
                 digest.update(block)
+    # of generation_config.json only what is used, so that fingerprints from before this still hold
+    if ends := named_only_in_generation_config(path):
+        digest.update(f"generation_config.json {ends}".encode())
     return digest.hexdigest()[:32]
+
+
+def _other_token_files(path: Path) -> list[Path]:
+    """Returns the files that few checkpoints have, and that decide tokens where they are read."""
+    files = [*sorted((path / NAMED_TEMPLATES).glob("*.jinja"))]
+    settings = read_json(path / "tokenizer_config.json", optional=True)
+    if "fast_tokenizer_files" in settings:
+        files += sorted(path.glob("tokenizer.*.json"))
+    if "added_tokens_decoder" not in settings:
+        files += [path / "added_tokens.json"]
+    return [file for file in files if file.is_file()]

@@ -27,7 +27,9 @@ from forkdiv.core.config.study import DecoderConfig, PromptConfig
 from forkdiv.core.errors import refuse
 from forkdiv.models.decoding import distribution
 from forkdiv.models.digests import check_digests
+from forkdiv.models.end_tokens import ids_in_configs
 from forkdiv.models.prompting import encode
+from forkdiv.models.supported import check_no_remote_code
 
 Floats = NDArray[np.float64]
 
@@ -96,19 +98,32 @@ def new_model(
 
 
 def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    """Loads the checkpoint's tokenizer. If it has no end token, the first one that config.json or
+    generation_config.json names becomes its end token.
+
+    Raises UserError for a checkpoint that needs code of its own.
+    """
+    check_no_remote_code(path)
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        path, local_files_only=True, trust_remote_code=False
+    )
+    if tokenizer.eos_token_id is None:
+        named = [id for id in ids_in_configs(path) if 0 <= id < len(tokenizer)]
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(named[0]) if named else None
     return tokenizer
 
 
 def load_model(path: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     """Loads a model from safetensors. Raises UserError for missing or unexpected tensors and for
-    weights that changed since forkdiv wrote them."""
+    weights that changed since forkdiv wrote them, and for a model that needs code of its own."""
+    check_no_remote_code(path)
     check_digests(path)
     try:
         loaded, info = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=dtype,
             local_files_only=True,
+            trust_remote_code=False,
             use_safetensors=True,
             output_loading_info=True,
         )

@@ -6,14 +6,15 @@ tokens, so none are added again.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from forkdiv.core.chat import unpack
+from forkdiv.core.chat_template import checkpoint_template
 from forkdiv.core.config.study import PromptConfig
-from forkdiv.core.errors import refuse
+from forkdiv.core.errors import UserError, refuse
+from forkdiv.models.template_render import RENDERER
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -62,7 +63,8 @@ def ids_with_offsets(
 def encode(
     tokenizer: PreTrainedTokenizerBase, prompt: str, response: str, config: PromptConfig
 ) -> tuple[list[int], list[int]]:
-    """Returns the token ids of prompt and response; the response ends with the end token."""
+    """Returns the token ids of prompt and response; the response ends with the tokenizer's end
+    token."""
     end = tokenizer.eos_token_id
     return prompt_ids(tokenizer, prompt, config), [*response_ids(tokenizer, response), end]
 
@@ -90,24 +92,43 @@ def plain_text(prompt: str, config: PromptConfig) -> str:
 
 
 def chat_text(tokenizer: PreTrainedTokenizerBase, prompt: str, config: PromptConfig) -> str:
-    """Returns the prompt rendered by the tokenizer's chat template, with the generation prompt."""
+    """Returns the prompt rendered by prompt.chat_template, or by the tokenizer's own chat template,
+    with the generation prompt.
+
+    Raises UserError for a template that does not parse, raises, or exceeds a limit.
+    """
     turns = unpack(prompt)
     if config.system is not None and turns[0]["role"] != "system":
         turns = [{"role": "system", "content": config.system}, *turns]
-    text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-    return str(text)
+    template = config.chat_template or tokenizer.get_chat_template()
+    whose = "prompt.chat_template" if config.chat_template else str(tokenizer.name_or_path)
+    return RENDERER.render(template, turns, _special_tokens(tokenizer), config.date, whose)
 
 
 def check_template(path: Path, config: PromptConfig) -> None:
     """Raises UserError for prompt.template=chat if the checkpoint has no chat template."""
-    if config.template != "chat" or (path / "chat_template.jinja").is_file():
-        return
-    settings = path / "tokenizer_config.json"
-    if settings.is_file() and json.loads(settings.read_text(encoding="utf-8")).get("chat_template"):
+    if config.template != "chat" or config.chat_template or read_template(path):
         return
     raise refuse(
         f"the checkpoint {path} has no chat template",
         "prompt.template=chat",
         "prompt.template=plain or raw, or a checkpoint tuned for chat",
-        "set prompt.template=plain",
+        "set prompt.template=plain, or prompt.chat_template to a template for all checkpoints",
     )
+
+
+def read_template(path: Path) -> str | None:
+    """Returns the chat template in the files of a checkpoint, or None. Raises UserError if it
+    cannot be read."""
+    try:
+        return checkpoint_template(path)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, str | list[str]]:
+    """Returns the special tokens that a template can write, by name, as plain text."""
+    return {
+        name: [str(item) for item in value] if isinstance(value, list | tuple) else str(value)
+        for name, value in tokenizer.special_tokens_map.items()
+    }

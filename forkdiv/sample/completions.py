@@ -2,8 +2,9 @@
 engine.
 
 vLLM parses and answers the requests, so parameters, streaming and log-probabilities behave as in
-its own server. forkdiv adds two things: the checkpoint that a request names is swapped in and kept
-loaded until the request is answered, and arguments that vLLM would ignore are refused.
+its own server. forkdiv adds this: the checkpoint that a request names is swapped in with its own
+tokenizer and end tokens, and kept loaded until the request is answered; arguments that vLLM would
+ignore, or that would end its engine, are refused.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from forkdiv.core.errors import InvalidResult, UserError
+from forkdiv.models.asked import own_tokenizer
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample.engine import WarmEngine
+from forkdiv.sample.token_ids import UnanswerableRequest, check_ids
 
 MAX_SAMPLES = 4096  # per prompt, the limit of `eval.samples`
 Reply = dict[str, Any]
@@ -74,7 +77,29 @@ class Completions:
             raise _Refused(400, f"n must be 1 to {MAX_SAMPLES}, got {request.n}")
         if any(item in ("", []) for item in request.prompt if not isinstance(item, int)):
             raise _Refused(400, "a prompt of the list is empty; allowed: strings or token ids")
+        try:
+            _check_token_ids(request, self._engine.vocabulary)
+        except UnanswerableRequest as error:
+            raise _Refused(400, str(error)) from error
+        self._check_grammar(request, self._served[name])
         return request, self._served[name]
+
+    def _check_grammar(self, request: Any, checkpoint: Checkpoint) -> None:
+        """Raises _Refused for a grammar on a checkpoint whose vocabulary is not that of the
+        engine's first checkpoint: vLLM's engine compiles grammars for that one only."""
+        if not (request.structured_outputs or request.response_format):
+            return
+        first, own = (
+            own_tokenizer(path).tokenizer.get_vocab()
+            for path in (self._engine.spec.shape_of, checkpoint.path)
+        )
+        if first != own:
+            raise _Refused(
+                400,
+                f"{request.model} has another vocabulary than the checkpoint that the engine was "
+                "started with, so it cannot follow a grammar here; allowed: no response_format and "
+                "no structured_outputs; serve it in a process of its own",
+            )
 
     async def _vllm_replies(self, request: Any) -> AsyncIterator[Reply]:
         from vllm.entrypoints.openai.completion.protocol import CompletionResponse
@@ -122,6 +147,25 @@ class Completions:
                 request_logger=None,
             )
         return self._handlers[name]
+
+
+def _check_token_ids(request: Any, vocabulary: int) -> None:
+    """Raises UnanswerableRequest for a token id, or a rank, beyond the vocabulary."""
+    prompt = request.prompt if isinstance(request.prompt, list) else []
+    check_ids((item for item in prompt if isinstance(item, int)), vocabulary, "prompt")
+    for item in prompt:
+        if isinstance(item, list):
+            check_ids(item, vocabulary, "prompt")
+    for name in ("stop_token_ids", "allowed_token_ids", "logprob_token_ids"):
+        check_ids(getattr(request, name) or (), vocabulary, name)
+    biased = [key for key in request.logit_bias or () if key.lstrip("-").isdecimal()]
+    check_ids(map(int, biased), vocabulary, "logit_bias")
+    ranks = (request.vllm_xargs or {}).get("first_tokens")
+    if isinstance(ranks, int) and ranks > vocabulary:
+        raise UnanswerableRequest(
+            f"vllm_xargs.first_tokens is larger than the vocabulary: got {ranks}; allowed: at most "
+            f"{vocabulary}; lower it"
+        )
 
 
 class _Refused(Exception):

@@ -27,9 +27,10 @@ from forkdiv.sample.client import (
     RetryableFailure,
 )
 from forkdiv.sample.completions import Completions, Reply
-from forkdiv.sample.engine import EngineDead, UnanswerableRequest, WarmEngine
+from forkdiv.sample.engine import EngineDead, WarmEngine
 from forkdiv.sample.engine_settings import EngineSpec, environment
 from forkdiv.sample.sample_sets import FailedRequest, Request, Response
+from forkdiv.sample.token_ids import UnanswerableRequest
 
 POLL_S = 0.5
 REPLICA_CPUS = 0.1

@@ -23,7 +23,10 @@ from forkdiv.core.config.study import DecoderConfig
 from forkdiv.core.errors import InvalidResult, refuse
 from forkdiv.core.gc_pause import gc_paused
 from forkdiv.core.records import Finish
+from forkdiv.models.asked import OwnTokenizer, own_tokenizer
 from forkdiv.models.checkpoint import Checkpoint, check_tensors, read_config, share_engine
+from forkdiv.models.prompting import prompt_ids, response_ids
+from forkdiv.models.shape import vocabulary_size
 from forkdiv.sample import sample_trees
 from forkdiv.sample.engine_settings import (
     EngineSpec,
@@ -31,8 +34,10 @@ from forkdiv.sample.engine_settings import (
     sampling_params,
     set_threads,
 )
+from forkdiv.sample.engine_tokenizer import set_tokenizer
 from forkdiv.sample.sample_sets import SEED_SPACE
 from forkdiv.sample.swap_queue import SwapQueue
+from forkdiv.sample.token_ids import UnanswerableRequest, check_ids
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -61,10 +66,6 @@ class EngineSample:
 RawSample = tuple[tuple[int, ...], str]  # token ids including the end token, finish reason
 
 
-class UnanswerableRequest(Exception):
-    """vLLM rejects the request, for example because its prompt is too long."""
-
-
 class EngineDead(Exception):
     """vLLM's processes ended; a new engine is needed."""
 
@@ -90,12 +91,12 @@ class WarmEngine:
         started = time.perf_counter()
         self.llm: AsyncLLM = _start(spec)
         self.seconds["start"] = time.perf_counter() - started
-        self._tokenizer = _tokenizer(spec.shape_of)
-        self._vocabulary = int(read_config(spec.shape_of)["vocab_size"])
-        self._ids: dict[tuple[str, str], list[int]] = {}
+        self.vocabulary = vocabulary_size(read_config(spec.shape_of)) or 0
+        self._ids: dict[tuple[Checkpoint, str, str], list[int]] = {}
         self._swap_queue = SwapQueue(self._swap)
         self._expected_cache: dict[Checkpoint, Sequence[np.ndarray]] = {}
-        self._texts: dict[tuple[int, ...], str] = {}
+        self._own: dict[Checkpoint, OwnTokenizer] = {}
+        self._texts: dict[tuple[Checkpoint, tuple[int, ...]], str] = {}
 
     async def sample(
         self,
@@ -111,44 +112,50 @@ class WarmEngine:
         continue `prefix`, the beginning of a response, which is not part of the result. The first
         is sample `first_index` of its problem, which decides its stratum.
 
+        The prompt is encoded with the checkpoint's own tokenizer and chat template, and a sample
+        stops at any end token that the checkpoint names.
+
         At temperature 0 all samples are the greedy response, which is generated once.
 
         Raises UserError if decoder.first_tokens exceeds the vocabulary, UnanswerableRequest if vLLM
         rejects the request, and the errors of `holding`.
         """
-        from forkdiv.models.prompting import response_ids
-
         self._check_vocabulary(decoder)
         times = n if decoder.greedy else 1
         async with self.holding(checkpoint):
-            ids = self._prompt_ids(prompt, prefix)
+            own = self._own_tokenizer(checkpoint)
+            ids = self._prompt_ids(checkpoint, prompt, prefix)
             if decoder.tree_samples:
-                drawn = await self._trees(ids, n, seed, decoder)
+                drawn = await self._trees(ids, n, seed, decoder, own.ends)
             else:
-                params = sampling_params(decoder, n // times, seed, first_index)
+                params = sampling_params(decoder, n // times, seed, first_index, own.ends)
                 final = await self._generate({"prompt_token_ids": ids}, params)
                 outputs = sorted(final.outputs, key=lambda output: output.index) * times
                 drawn = [(_ids(output), output.finish_reason) for output in outputs]
         if len(drawn) != n:
             raise RuntimeError(f"requested {n} samples, the engine returned {len(drawn)}")
-        prefix_ids = tuple(response_ids(self._tokenizer, prefix) if prefix else ())
-        return [self._sample_of(ids, finish, prefix_ids) for ids, finish in drawn]
+        prefix_ids = tuple(response_ids(own.tokenizer, prefix) if prefix else ())
+        return [self._sample_of(checkpoint, ids, finish, prefix_ids) for ids, finish in drawn]
 
     async def _trees(
-        self, prompt: list[int], n: int, seed: int, decoder: DecoderConfig
+        self, prompt: list[int], n: int, seed: int, decoder: DecoderConfig, ends: Sequence[int]
     ) -> list[RawSample]:
         """Draws `n` samples in whole trees, tree by tree."""
         size = decoder.tree_samples
         if n % size:
             raise InvalidResult(f"requested {n} samples, not a multiple of the tree size {size}")
         starts = range(seed, seed + n, size)
-        trees = await asyncio.gather(*(self._tree(prompt, start, decoder) for start in starts))
+        trees = await asyncio.gather(
+            *(self._tree(prompt, start, decoder, ends) for start in starts)
+        )
         return [sample for tree in trees for sample in tree]
 
-    async def _tree(self, prompt: list[int], seed: int, decoder: DecoderConfig) -> list[RawSample]:
+    async def _tree(
+        self, prompt: list[int], seed: int, decoder: DecoderConfig, ends: Sequence[int]
+    ) -> list[RawSample]:
         """Draws one tree: its probe, then samples that continue the branches along the probe."""
-        params = sampling_params(decoder, 1, seed % SEED_SPACE, 0)
-        params.logprobs = min(sample_trees.TOP_TOKENS, self._vocabulary)
+        params = sampling_params(decoder, 1, seed % SEED_SPACE, 0, ends)
+        params.logprobs = min(sample_trees.TOP_TOKENS, self.vocabulary)
         (probe,) = (await self._generate({"prompt_token_ids": prompt}, params)).outputs
         ids = _ids(probe)
         likely = [
@@ -156,7 +163,7 @@ class WarmEngine:
         ]
         branches = sample_trees.tree_branches(ids, likely, decoder)
         rest = (
-            self._branch(prompt, ids, branch, (seed + i) % SEED_SPACE, decoder)
+            self._branch(prompt, ids, branch, (seed + i) % SEED_SPACE, decoder, ends)
             for i, branch in enumerate(branches, 1)
         )
         return [(ids, probe.finish_reason), *await asyncio.gather(*rest)]
@@ -168,12 +175,13 @@ class WarmEngine:
         branch: sample_trees.Branch,
         seed: int,
         decoder: DecoderConfig,
+        ends: Sequence[int],
     ) -> RawSample:
         """Draws a sample that continues `branch`; its total length is limited as for any sample."""
         prefix = probe[: branch.at] + (() if branch.token is None else (branch.token,))
-        if branch.token == self._tokenizer.eos_token_id:
+        if branch.token in ends:
             return prefix, "stop"
-        params = sampling_params(decoder, 1, seed, 0)
+        params = sampling_params(decoder, 1, seed, 0, ends)
         params.max_tokens = decoder.max_new_tokens - len(prefix)
         if params.max_tokens < 1:
             return prefix, "length"
@@ -183,11 +191,11 @@ class WarmEngine:
 
     def _check_vocabulary(self, decoder: DecoderConfig) -> None:
         """Raises UserError for a rank beyond the vocabulary, which would crash vLLM's engine."""
-        if decoder.first_tokens > self._vocabulary:
+        if decoder.first_tokens > self.vocabulary:
             raise refuse(
                 "decoder.first_tokens is larger than the model's vocabulary",
                 decoder.first_tokens,
-                f"at most {self._vocabulary}",
+                f"at most {self.vocabulary}",
                 "lower decoder.first_tokens",
             )
 
@@ -220,15 +228,15 @@ class WarmEngine:
             await self.llm.resume_generation()
         if not await self._is_proved(checkpoint, expected, started):
             await self._restart(checkpoint, expected)
+        set_tokenizer(self.llm, checkpoint.path, self._own_tokenizer(checkpoint).ends)
 
     async def _expected(self, checkpoint: Checkpoint) -> Sequence[np.ndarray]:
         """Returns the log-probabilities (vocabulary,) of the saved files for each proof prompt.
         Raises UserError for an unsuitable checkpoint, before the engine is changed."""
         if not share_engine(checkpoint.path, self.spec.shape_of):
             raise refuse(
-                f"the checkpoint {checkpoint.path} has a different architecture or tokenizer than "
-                "this engine",
-                "a different config.json or tokenizer.json",
+                f"the checkpoint {checkpoint.path} has a different architecture than this engine",
+                "a different config.json",
                 f"those of {self.spec.shape_of}",
                 "use this checkpoint in a separate forkdiv process",
             )
@@ -310,6 +318,7 @@ class WarmEngine:
     async def _generate(self, prompt: Any, parameters: Any) -> Any:
         from vllm.exceptions import VLLMClientError
 
+        check_ids(prompt["prompt_token_ids"], self.vocabulary, "the prompt")
         final = None
         try:
             with _as_dead():
@@ -320,37 +329,49 @@ class WarmEngine:
         assert final is not None and final.finished
         return final
 
-    def _prompt_ids(self, prompt: str, prefix: str) -> list[int]:
-        """Returns the prompt's token ids; cached, since a study samples the same prompts again."""
-        from forkdiv.models.prompting import prompt_ids
+    def _own_tokenizer(self, checkpoint: Checkpoint) -> OwnTokenizer:
+        if checkpoint not in self._own:
+            if len(self._own) >= MAX_CACHED:
+                self._own.pop(next(iter(self._own)))
+            self._own[checkpoint] = own_tokenizer(checkpoint.path)
+        return self._own[checkpoint]
 
+    def _prompt_ids(self, checkpoint: Checkpoint, prompt: str, prefix: str) -> list[int]:
+        """Returns the prompt's token ids; cached, since a study samples the same prompts again."""
         if len(self._ids) > 100_000:
             self._ids.clear()
-        key = (prompt, prefix)
+        key = (checkpoint, prompt, prefix)
         if key not in self._ids:
-            self._ids[key] = prompt_ids(self._tokenizer, prompt, self.spec.prompt, prefix)
+            tokenizer = self._own_tokenizer(checkpoint).tokenizer
+            self._ids[key] = prompt_ids(tokenizer, prompt, self.spec.prompt, prefix)
         return self._ids[key]
 
     def _sample_of(
-        self, ids: tuple[int, ...], finish: str, prefix_ids: tuple[int, ...]
+        self,
+        checkpoint: Checkpoint,
+        ids: tuple[int, ...],
+        finish: str,
+        prefix_ids: tuple[int, ...],
     ) -> EngineSample:
         if finish not in (Finish.STOP, Finish.LENGTH):
             raise RuntimeError(f"the engine ended a sample with finish reason {finish!r}")
-        if finish == "stop" and ids and ids[-1] == self._tokenizer.eos_token_id:
+        if finish == "stop" and ids and ids[-1] in self._own_tokenizer(checkpoint).ends:
             ids = ids[:-1]
         # decoded together with the prefix: the tokenizer decides about a space between the two
-        text = self._text(prefix_ids + ids)
+        text = self._text(checkpoint, prefix_ids + ids)
         if prefix_ids:
-            text = text.removeprefix(self._text(prefix_ids))
+            text = text.removeprefix(self._text(checkpoint, prefix_ids))
         return EngineSample(ids, text, finish)
 
-    def _text(self, ids: tuple[int, ...]) -> str:
-        if ids not in self._texts:
+    def _text(self, checkpoint: Checkpoint, ids: tuple[int, ...]) -> str:
+        key = (checkpoint, ids)
+        if key not in self._texts:
             if len(self._texts) > 100_000:
                 self._texts.clear()
+            tokenizer = self._own_tokenizer(checkpoint).tokenizer
             # special tokens are kept: a response that contains one must not be judged correct
-            self._texts[ids] = self._tokenizer.decode(list(ids), skip_special_tokens=False)
-        return self._texts[ids]
+            self._texts[key] = tokenizer.decode(list(ids), skip_special_tokens=False)
+        return self._texts[key]
 
 
 def _ids(output: Any) -> tuple[int, ...]:
@@ -376,13 +397,6 @@ def _start(spec: EngineSpec) -> AsyncLLM:
     return AsyncLLM.from_engine_args(
         AsyncEngineArgs(**engine_arguments(spec), enable_log_requests=False)
     )
-
-
-def _tokenizer(path: Path) -> Any:
-    """Loads the tokenizer as training does, so that both encode prompts in the same way."""
-    from forkdiv.models.loading import load_tokenizer
-
-    return load_tokenizer(path)
 
 
 def _expected(path: Path, prompts: Sequence[Sequence[int]], dtype: str) -> list[np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from forkdiv.core.config.decoder import KNOBS, DecoderConfig
 from forkdiv.core.config.study import EngineConfig, PromptConfig
 from forkdiv.models.checkpoint import read_config
+from forkdiv.models.shape import context_length
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -19,8 +21,8 @@ IN_PROCESS_EXECUTOR = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """The settings of an engine: the checkpoint `shape_of`, whose architecture and tokenizer all
-    served checkpoints share, the dtype, and the prompts (token ids) of the swap proof."""
+    """The settings of an engine: the checkpoint `shape_of`, whose architecture all served
+    checkpoints share, the dtype, and the prompts (token ids) of the swap proof."""
 
     shape_of: Path
     dtype: str
@@ -48,6 +50,7 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
     """Returns vLLM's arguments for an engine."""
     return {
         "model": str(spec.shape_of),
+        "trust_remote_code": False,
         "dtype": spec.dtype,
         "tensor_parallel_size": spec.config.tensor_parallel,
         "max_num_seqs": spec.config.max_num_seqs,
@@ -70,7 +73,7 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
 def _on_cpu(spec: EngineSpec) -> dict[str, Any]:
     # Chunked prefill crashes vLLM's engine on CPU: it rewinds a request's seeded generator, which
     # torch's CPU generators do not support.
-    context = read_config(spec.shape_of).get("max_position_embeddings") or 0
+    context = context_length(read_config(spec.shape_of)) or 0
     whole = {"enable_chunked_prefill": False, "max_num_batched_tokens": max(4096, context)}
     if spec.config.tensor_parallel > 1:
         return whole
@@ -90,9 +93,11 @@ def set_threads(spec: EngineSpec) -> None:
     os.environ["OMP_NUM_THREADS"] = str(max(1, len(cores) - 1))
 
 
-def sampling_params(decoder: DecoderConfig, n: int, seed: int, first_index: int) -> SamplingParams:
-    """Returns vLLM's sampling parameters for `n` samples, the first of which is sample
-    `first_index` of its problem. Settings that vLLM does not have are passed to
+def sampling_params(
+    decoder: DecoderConfig, n: int, seed: int, first_index: int, stop_ids: Sequence[int]
+) -> SamplingParams:
+    """Returns vLLM's sampling parameters for `n` samples that end at any of `stop_ids`. The first
+    is sample `first_index` of its problem. Settings that vLLM does not have are passed to
     `logits_processors` in `extra_args`."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
@@ -111,6 +116,9 @@ def sampling_params(decoder: DecoderConfig, n: int, seed: int, first_index: int)
         n=n,
         seed=seed,
         **_vllm_arguments(decoder) | {"temperature": temperature},
+        # the end token that vLLM knows is that of the engine's first checkpoint
+        ignore_eos=True,
+        stop_token_ids=list(stop_ids),
         detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
         extra_args=arguments or None,

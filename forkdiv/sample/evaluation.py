@@ -13,6 +13,7 @@ from forkdiv.tasks.base import Task
 from forkdiv.tasks.registry import build
 
 RAW = PromptConfig()
+PROBES = 64
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,16 @@ class Evaluation:
         if self.only is not None:
             return list(self.only)
         return self.task.heldout(self.config.split, self.config.problems)
+
+    @cached_property
+    def probes(self) -> list[str]:
+        """The prompts of the first problems of the split, whatever eval.problems is: the token ids
+        that a checkpoint reads for them are part of the identity of its samples."""
+        parts = max(len(self.task.subsets), 1)
+        # half of the split: the number of problems is approximate
+        count = min(PROBES, self.task.available(self.config.split) // 2)
+        problems = self.task.heldout(self.config.split, max(count - count % parts, parts))
+        return [problem.prompt for problem in problems]
 
     def on_validation(self, problems: int) -> Evaluation:
         """Returns the same evaluation on the first `problems` problems of the validation split."""

@@ -24,6 +24,7 @@ from forkdiv.core.fingerprint import Identity
 from forkdiv.core.progress import Pace, Progress
 from forkdiv.core.records import Completion, Problem
 from forkdiv.core.store import Store, publish_file, write_text
+from forkdiv.models.asked import asked
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample.evaluation import Evaluation
 
@@ -187,14 +188,26 @@ def _rows_of(part: Path, ids: pa.Array, n: int) -> Iterator[tuple[int, Completio
 
 def identity(evaluation: Evaluation, checkpoint: Checkpoint) -> Identity:
     """Returns the identity of the sample set. The numbers of problems and samples are not part of
-    it, because more of them extend the same set."""
+    it, because more of them extend the same set.
+
+    It has the token ids that the checkpoint reads for the first problems, and the ids at which it
+    stops: they also depend on the release of transformers and on the date that a chat template
+    writes. They are null for a checkpoint that does not exist, which has no samples.
+    """
     config = evaluation.config
-    held_out = {"task": evaluation.task.identity(), "split": config.split, "seed": config.seed}
-    return Identity(
-        "samples",
-        held_out | {"decoder": evaluation.decoder, "prompt": evaluation.prompt},
-        {"checkpoint": checkpoint.fingerprint},
-    )
+    knobs: dict[str, object] = {
+        "task": evaluation.task.identity(),
+        "split": config.split,
+        "seed": config.seed,
+        "decoder": evaluation.decoder,
+        "prompt": evaluation.prompt,
+        "prompt_ids": None,
+        "stop_ids": None,
+    }
+    if folder := checkpoint.token_files:
+        seen = asked(folder, evaluation.probes, evaluation.prompt)
+        knobs |= {"prompt_ids": seen.prompts, "stop_ids": seen.stop_ids}
+    return Identity("samples", knobs, {"checkpoint": checkpoint.fingerprint})
 
 
 def planned(store: Store, evaluation: Evaluation, checkpoint: Checkpoint) -> SampleSet:

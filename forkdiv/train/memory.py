@@ -12,6 +12,7 @@ import torch
 from forkdiv.core.config.study import PlaceConfig, SftConfig
 from forkdiv.core.errors import refuse
 from forkdiv.models.checkpoint import read_config
+from forkdiv.models.shape import context_length
 
 GIB = 2**30
 OVERHEAD_GIB = 1.5  # driver, buffers of collectives, fragmentation of the allocator
@@ -89,7 +90,7 @@ def shape(architecture: dict[str, Any], sft: SftConfig) -> Shape:
         feed_forward=config.intermediate_size,
         key_value=width * (getattr(config, "num_key_value_heads", None) or heads),
         vocabulary=config.vocab_size,
-        context=config.max_position_embeddings,
+        context=context_length(architecture) or config.max_position_embeddings,
     )
 
 

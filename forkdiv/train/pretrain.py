@@ -36,7 +36,8 @@ def planned_base(store: Store, task: Task, config: PretrainConfig) -> Checkpoint
         )
     start = _start_identity(task, config).fingerprint
     walks = dataset.walks_identity(task, config, END).fingerprint
-    return sft_run.planned(store, sft_run.identity(walks, start, config.sft), config.sft)
+    run = sft_run.identity(walks, start, config.sft)
+    return sft_run.planned(store, run, config.sft, config.start)
 
 
 def obtain_base(

@@ -107,10 +107,13 @@ def checkpoints(run: Artifact) -> dict[float, Checkpoint]:
     }
 
 
-def planned(store: Store, run: Identity, config: SftConfig) -> Checkpoint:
-    """Returns the last checkpoint of a run that may not exist yet."""
+def planned(
+    store: Store, run: Identity, config: SftConfig, start: Path | None = None
+) -> Checkpoint:
+    """Returns the last checkpoint of a run that may not exist yet; `start` is the folder of the
+    checkpoint that is fine-tuned."""
     name = epoch_name(config.epochs)
-    return Checkpoint(store.path(run) / name, _checkpoint_fingerprint(run, name))
+    return Checkpoint(store.path(run) / name, _checkpoint_fingerprint(run, name), start)
 
 
 def last(run: Artifact) -> Checkpoint:

@@ -103,7 +103,7 @@ def test_q_is_the_sum_of_products_of_branch_probabilities_without_reversed_respo
 ) -> None:
     solutions = [one for one in graph(seed % 7, *shape) if one[1]]
     assert len(solutions) == shape[1] ** shape[0]
-    tree = ForkTree.from_solutions(solutions, words, END)
+    tree = ForkTree.from_solutions(solutions, words, [END])
     _, q, nodes = tree.evaluate(0, random_logs(tree, seed))
     found, expected = chances(nodes), 0.0
     for text, forks in solutions:
@@ -115,7 +115,7 @@ def test_q_is_the_sum_of_products_of_branch_probabilities_without_reversed_respo
 @given(shape=SHAPES, seed=st.integers(0, 10**6))
 def test_p_is_at_most_q_and_branches_are_at_most_certain(shape: tuple[int, int], seed: int) -> None:
     for tokens in (words, letters):
-        tree = ForkTree.from_solutions(graph(seed % 7, *shape), tokens, END)
+        tree = ForkTree.from_solutions(graph(seed % 7, *shape), tokens, [END])
         logs = random_logs(tree, seed)
         p, q, nodes = tree.evaluate(3, logs)
         whole = sum(
@@ -134,7 +134,7 @@ def test_p_is_at_most_q_and_branches_are_at_most_certain(shape: tuple[int, int],
 @given(seed=st.integers(0, 10**6))
 def test_q_equals_p_if_all_tokens_outside_forks_are_certain(seed: int) -> None:
     solutions = [one for one in graph(seed % 7, 2, 2) if one[1]]
-    tree = ForkTree.from_solutions(solutions, words, END)
+    tree = ForkTree.from_solutions(solutions, words, [END])
     logs = random_logs(tree, seed, elsewhere=0.0)  # one way on: certain
     p, q, _ = tree.evaluate(0, logs)
     assert 0 < p < 1
@@ -145,7 +145,7 @@ def test_q_equals_p_if_all_tokens_outside_forks_are_certain(seed: int) -> None:
 @given(seed=st.integers(0, 10**6))
 def test_forks_without_wrong_branches_and_certain_other_tokens_lose_nothing(seed: int) -> None:
     solutions = modes()
-    tree = ForkTree.from_solutions(solutions, words, END)
+    tree = ForkTree.from_solutions(solutions, words, [END])
     p, q, nodes = tree.evaluate(0, random_logs(tree, seed, elsewhere=0.0))
     assert p == pytest.approx(q)
     for node in nodes:
@@ -160,8 +160,8 @@ def test_forks_without_wrong_branches_and_certain_other_tokens_lose_nothing(seed
 def test_leading_and_trailing_spaces_in_tokens_give_equal_results(
     tokens: Callable[[str], Placed],
 ) -> None:
-    plain = ForkTree.from_solutions(graph(1, 2, 2), words, END)
-    other = ForkTree.from_solutions(graph(1, 2, 2), tokens, END)
+    plain = ForkTree.from_solutions(graph(1, 2, 2), words, [END])
+    other = ForkTree.from_solutions(graph(1, 2, 2), tokens, [END])
     shape = {tuple(t % 10**8 for t in step): step for step in other.steps}
     logs = random_logs(plain, 5)
     assert shape.keys() == logs.keys()
@@ -172,7 +172,7 @@ def test_leading_and_trailing_spaces_in_tokens_give_equal_results(
 
 
 def test_solutions_with_the_same_prefix_share_a_fork() -> None:
-    tree = ForkTree.from_solutions(graph(0, 2, 2), words, END)
+    tree = ForkTree.from_solutions(graph(0, 2, 2), words, [END])
     _, _, nodes = tree.evaluate(0, random_logs(tree, 0))
     assert [(node.depth, len(node.valid)) for node in nodes] == [(1, 2), (2, 2), (2, 2)]
     first, *second = nodes
@@ -185,7 +185,7 @@ def test_solutions_with_the_same_prefix_share_a_fork() -> None:
 def test_forks_of_one_depth_are_weighted_by_the_probability_of_reaching_them() -> None:
     forks = [Fork(4, ("d", "e"), ("d",), False)]
     solutions = [("a b d", forks), ("a c d", forks)]
-    tree = ForkTree.from_solutions(solutions, words, END)
+    tree = ForkTree.from_solutions(solutions, words, [END])
     logs = logs_of(tree, lambda step: {"b": 0.6, "c": 0.2}.get(chr(step[-1]), 0.5))
     _, _, (left, right) = tree.evaluate(0, logs)
     assert (left.prefix, right.prefix) == ("a b ", "a c ")
@@ -198,7 +198,7 @@ def test_forks_of_one_depth_are_weighted_by_the_probability_of_reaching_them() -
 def test_q_uses_the_model_probability_of_the_order_and_counts_reversed_responses_as_certain() -> (
     None
 ):
-    tree = ForkTree.from_solutions([("a b z", [RIGHT]), ("z b a", [])], words, END)
+    tree = ForkTree.from_solutions([("a b z", [RIGHT]), ("z b a", [])], words, [END])
     first = {"a": 0.2, "z": 0.6, "b": 0.5, "c": 0.4}
 
     def chance(step: Path) -> float:
@@ -212,14 +212,14 @@ def test_q_uses_the_model_probability_of_the_order_and_counts_reversed_responses
 
 
 def test_q_is_1_without_forks() -> None:
-    tree = ForkTree.from_solutions([("a b", []), ("b a", [])], words, END)
+    tree = ForkTree.from_solutions([("a b", []), ("b a", [])], words, [END])
     p, q, nodes = tree.evaluate(0, logs_of(tree, lambda step: 0.1))
     assert p == pytest.approx(2e-3)
     assert (q, nodes) == (1.0, [])
 
 
 def test_a_model_with_probability_0_of_correct_responses_has_p_0() -> None:
-    tree = ForkTree.from_solutions([("a b z", [RIGHT]), ("z b a", [])], words, END)
+    tree = ForkTree.from_solutions([("a b z", [RIGHT]), ("z b a", [])], words, [END])
     p, q, (node,) = tree.evaluate(0, logs_of(tree, lambda step: 0.0))
     assert (p, node.chances, node.weight) == (0.0, (0.0, 0.0), 1.0)
     assert q == 0.5  # of two ways that the model never takes, half each
@@ -227,7 +227,7 @@ def test_a_model_with_probability_0_of_correct_responses_has_p_0() -> None:
 
 def test_a_branch_of_several_tokens_has_the_probability_of_all_of_them() -> None:
     fork = Fork(2, ("left", "lost"), ("left",), False)
-    tree = ForkTree.from_solutions([("a left", [fork])], letters, END)
+    tree = ForkTree.from_solutions([("a left", [fork])], letters, [END])
     odds = {"f": 0.5, "s": 0.25, "o": 0.3, "e": 0.7}
     _, q, (node,) = tree.evaluate(0, logs_of(tree, lambda s: odds.get(chr(s[-1]), 0.8)))
     assert node.chances == pytest.approx((0.8 * 0.7 * 0.5 * 0.8, 0.8 * 0.3 * 0.25 * 0.8))
@@ -237,7 +237,7 @@ def test_a_branch_of_several_tokens_has_the_probability_of_all_of_them() -> None
 @pytest.mark.parametrize("right", ["1", "12"])
 def test_a_branch_that_is_a_prefix_of_another_excludes_the_longer_one(right: str) -> None:
     fork = Fork(0, ("1", "12", "3"), (right,), False)
-    tree = ForkTree.from_solutions([(f"{right} a", [fork])], letters, END)
+    tree = ForkTree.from_solutions([(f"{right} a", [fork])], letters, [END])
     odds = {"1": 0.5, "2": 0.4, "3": 0.3}
     _, q, (node,) = tree.evaluate(0, logs_of(tree, lambda step: odds.get(chr(step[-1]), 0.5)))
     assert node.chances == pytest.approx((0.5 * 0.6, 0.5 * 0.4, 0.3))
@@ -246,7 +246,7 @@ def test_a_branch_that_is_a_prefix_of_another_excludes_the_longer_one(right: str
 
 def test_two_branches_with_a_common_prefix_may_both_be_right() -> None:
     fork = Fork(0, ("1", "12", "3"), ("1", "12"), False)
-    tree = ForkTree.from_solutions([("1 a", [fork]), ("12 a", [fork])], letters, END)
+    tree = ForkTree.from_solutions([("1 a", [fork]), ("12 a", [fork])], letters, [END])
     odds = {"1": 0.5, "2": 0.4, "3": 0.3}
     p, q, (node,) = tree.evaluate(0, logs_of(tree, lambda step: odds.get(chr(step[-1]), 0.5)))
     assert node.chances == pytest.approx((0.3, 0.2, 0.3))
@@ -262,7 +262,7 @@ def test_all_encodings_of_a_branch_that_depend_on_later_text_are_counted() -> No
             return ids, ends
         return [*ids[:at], 999, *ids[at + 2 :]], [*ends[:at], *ends[at + 1 :]]
 
-    tree = ForkTree.from_solutions([("a b d", [RIGHT]), ("a b e", [RIGHT])], joined, END)
+    tree = ForkTree.from_solutions([("a b d", [RIGHT]), ("a b e", [RIGHT])], joined, [END])
     odds = {999: 0.3, ord("b"): 0.2, ord("c"): 0.4}
     _, q, (node,) = tree.evaluate(0, logs_of(tree, lambda step: odds.get(step[-1], 0.5)))
     assert node.chances == pytest.approx((0.5, 0.4))
@@ -275,12 +275,12 @@ def test_the_sequences_predict_every_step_and_none_is_redundant(
     shape: tuple[int, int], seed: int
 ) -> None:
     for tokens in (words, letters):
-        tree = ForkTree.from_solutions(graph(seed, *shape), tokens, END)
+        tree = ForkTree.from_solutions(graph(seed, *shape), tokens, [END])
         predicted = {path[:i] for path in tree.sequences for i in range(len(path) + 1)}
         assert {step[:-1] for step in tree.steps} <= predicted
         for path in tree.sequences:
             assert not any(other[: len(path)] == path for other in tree.sequences if other != path)
-    tree = ForkTree.from_solutions(graph(seed, *shape), words, END)
+    tree = ForkTree.from_solutions(graph(seed, *shape), words, [END])
     assert {
         (*path, END) for path in tree.sequences
     } == tree.responses  # a branch of one token: no more
@@ -294,16 +294,16 @@ def test_branches_with_equal_tokens_are_refused() -> None:
     with pytest.raises(
         UserError, match="encodes branches of a fork with the same tokens: got 'b', 'c'"
     ):
-        ForkTree.from_solutions([("a b z", [RIGHT])], unknown, END)
+        ForkTree.from_solutions([("a b z", [RIGHT])], unknown, [END])
 
 
 def test_contradictory_forks_are_an_invalid_result() -> None:
     other = Fork(2, ("b", "c"), ("b", "c"), signed=False)
     with pytest.raises(InvalidResult, match="different forks after 'a '"):
-        ForkTree.from_solutions([("a b z", [RIGHT]), ("a c z", [other])], words, END)
+        ForkTree.from_solutions([("a b z", [RIGHT]), ("a c z", [other])], words, [END])
 
 
 @pytest.mark.parametrize("text", ["a c z", "a bx z", "a"])
 def test_a_correct_response_without_a_valid_branch_is_an_invalid_result(text: str) -> None:
     with pytest.raises(InvalidResult, match="takes none of the valid branches"):
-        ForkTree.from_solutions([(text, [RIGHT])], words, END)
+        ForkTree.from_solutions([(text, [RIGHT])], words, [END])

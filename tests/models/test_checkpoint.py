@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from forkdiv.core.errors import UserError
 from forkdiv.models.checkpoint import (
@@ -24,6 +26,11 @@ from forkdiv.tasks.registry import build
 CONFIG = {"architectures": ["LlamaForCausalLM"], "hidden_size": 128, "model_type": "llama"}
 
 
+def weights(file: Path, *values: float) -> None:
+    """A safetensors file of one tensor."""
+    save_file({file.stem: np.array(values, np.float32)}, file)
+
+
 def tokenizer(words: list[str], kind: str = "WordLevel") -> str:
     vocabulary = {word: i for i, word in enumerate(words)}
     return json.dumps({"model": {"type": kind, "vocab": vocabulary}})
@@ -35,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
     path = tmp_path / "base"
     path.mkdir()
     (path / "config.json").write_text(json.dumps(CONFIG))
-    (path / "model.safetensors").write_bytes(b"weights")
+    weights(path / "model.safetensors", 1.0)
     (path / "tokenizer.json").write_text(tokenizer(["a", "b", "path:"]))
     return path
 
@@ -124,15 +131,17 @@ def test_the_digest_follows_the_content_and_not_the_path(folder: Path, tmp_path:
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
 def test_the_digest_changes_with_one_byte_of_any_file(folder: Path, name: str) -> None:
     before = open_checkpoint(folder).fingerprint
-    with (folder / name).open("ab") as file:
-        file.write(b" ")
+    if name == "model.safetensors":
+        weights(folder / name, 1.5)
+    else:
+        (folder / name).write_bytes((folder / name).read_bytes() + b" ")
     assert open_checkpoint(folder).fingerprint != before
 
 
 def test_the_digest_covers_every_shard_and_its_name(folder: Path) -> None:
-    (folder / "other.safetensors").write_bytes(b"more")
+    weights(folder / "other.safetensors", 2.0)
     two = open_checkpoint(folder).fingerprint
-    (folder / "other.safetensors").write_bytes(b"rest")
+    weights(folder / "other.safetensors", 3.0)
     changed = open_checkpoint(folder).fingerprint
     (folder / "other.safetensors").rename(folder / "third.safetensors")
     renamed = open_checkpoint(folder).fingerprint
@@ -140,11 +149,10 @@ def test_the_digest_covers_every_shard_and_its_name(folder: Path) -> None:
 
 
 def test_the_digest_reads_weights_beyond_the_first_block(folder: Path) -> None:
-    weights = bytearray(2**22 + 10)
-    (folder / "model.safetensors").write_bytes(weights)
+    values = [0.0] * (2**20 + 10)
+    weights(folder / "model.safetensors", *values)
     before = open_checkpoint(folder).fingerprint
-    weights[-1] = 1
-    (folder / "model.safetensors").write_bytes(weights)
+    weights(folder / "model.safetensors", *values[:-1], 1.0)
     assert open_checkpoint(folder).fingerprint != before
 
 

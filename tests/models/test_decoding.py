@@ -156,7 +156,7 @@ def asking(decoder: DecoderConfig) -> SamplingParams:
     """What the engine asks vLLM for."""
     from forkdiv.sample.engine_settings import sampling_params
 
-    return sampling_params(decoder, n=1, seed=7, first_index=0)
+    return sampling_params(decoder, n=1, seed=7, first_index=0, stop_ids=(1,))
 
 
 def added(*rows: tuple[int, SamplingParams, list[int]], size: int = 4) -> BatchUpdate:

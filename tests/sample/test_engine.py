@@ -205,7 +205,7 @@ def test_invalid_decoder_arguments_are_refused(arguments: dict[str, Any]) -> Non
     """That the engine answers on is tested in soak, where it runs in the test's own process."""
     from forkdiv.sample.logits_processors import DecoderProcessor
 
-    params = sampling_params(DecoderConfig(), 1, 0, 0)
+    params = sampling_params(DecoderConfig(), 1, 0, 0, (1,))
     params.extra_args = arguments
     with pytest.raises(ValueError, match="decoder argument"):
         DecoderProcessor.validate_params(params)

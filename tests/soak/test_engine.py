@@ -10,8 +10,9 @@ import pytest
 
 from forkdiv.core.config.study import DecoderConfig
 from forkdiv.models.checkpoint import open_checkpoint
-from forkdiv.sample.engine import UnanswerableRequest, WarmEngine
+from forkdiv.sample.engine import WarmEngine
 from forkdiv.sample.engine_settings import environment, sampling_params
+from forkdiv.sample.token_ids import UnanswerableRequest
 from forkdiv.tasks.registry import build
 from tests.serving import STUDY
 from tests.stack import BASE
@@ -28,9 +29,9 @@ def test_arguments_that_mean_nothing_are_refused_and_the_engine_goes_on() -> Non
         engine = WarmEngine(spec)
         try:
             for arguments in ({"top_sigma": 1.0}, {"top_n_sigma": -1.0}):
-                params = sampling_params(DecoderConfig(), 1, 0, 0)
+                params = sampling_params(DecoderConfig(), 1, 0, 0, (1,))
                 params.extra_args = arguments
-                ids = engine._prompt_ids(prompt, "")
+                ids = engine._prompt_ids(base, prompt, "")
                 with pytest.raises(UnanswerableRequest, match="decoder argument"):
                     await engine._generate({"prompt_token_ids": ids}, params)
             return len(await engine.sample(base, prompt, 2, 0, DecoderConfig()))

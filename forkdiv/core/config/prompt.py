@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from datetime import date
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
+from forkdiv.core.chat_template import DATE, template_text
 from forkdiv.core.config.base import Frozen
+
+# Settings that were added later: fingerprints omit them at their default, so that existing results
+# are still reused.
+LATER = ("chat_template", "date")
+
+
+def _date(value: str) -> str:
+    try:
+        return date.fromisoformat(value).isoformat()
+    except ValueError as error:
+        raise ValueError(
+            f"date={value!r} is not a date; allowed: YYYY-MM-DD, such as {DATE}; correct "
+            "prompt.date"
+        ) from error
 
 
 class PromptConfig(Frozen):
@@ -15,7 +37,7 @@ class PromptConfig(Frozen):
     template: Literal["raw", "plain", "chat"] = Field(
         "raw",
         description="raw: the problem's text unchanged. plain: the text inserted into "
-        "`prompt.text`. chat: the tokenizer's chat template, applied once.",
+        "`prompt.text`. chat: the checkpoint's own chat template, applied once.",
     )
     text: str = Field(
         "### Instruction:\n{prompt}\n\n### Response:\n",
@@ -26,6 +48,17 @@ class PromptConfig(Frozen):
         None,
         description="System message before the problem, for template=chat only. null: none.",
     )
+    chat_template: Annotated[str, AfterValidator(template_text)] | None = Field(
+        None,
+        description="One chat template for all checkpoints instead of their own, for "
+        "template=chat only: a Jinja file, a checkpoint folder whose template is used, or the "
+        "template itself. null: each checkpoint's own.",
+    )
+    date: Annotated[str, AfterValidator(_date)] = Field(
+        DATE,
+        description="The date that a chat template sees as today (YYYY-MM-DD), so that results do "
+        "not depend on the day.",
+    )
 
     @model_validator(mode="after")
     def _holds_the_prompt(self) -> Self:
@@ -34,9 +67,21 @@ class PromptConfig(Frozen):
                 f"text={self.text!r} must contain {{prompt}} exactly once; allowed: any text "
                 "around it; correct prompt.text"
             )
-        if self.system is not None and self.template != "chat":
-            raise ValueError(
-                f"system={self.system!r} needs a chat template; allowed: prompt.template=chat; "
-                "set it, or write the text into prompt.text"
-            )
+        for name in ("system", "chat_template"):
+            value = getattr(self, name)
+            if value is not None and self.template != "chat":
+                raise ValueError(
+                    f"{name}={value[:80]!r} has an effect with prompt.template=chat only, got "
+                    f"prompt.template={self.template}; allowed: prompt.template=chat; set it, or "
+                    f"remove prompt.{name}"
+                )
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields, values = type(self).model_fields, plain(self)
+        return {
+            name: value
+            for name, value in values.items()
+            if name not in LATER or value != fields[name].default
+        }

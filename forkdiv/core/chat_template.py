@@ -1,0 +1,101 @@
+"""Where a chat template is found: in the files of a checkpoint, in a file, or given as text."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+TEMPLATE_FILE = "chat_template.jinja"
+NAMED_TEMPLATES = "additional_chat_templates"  # a folder of NAME.jinja
+TOKENIZER_SETTINGS = "tokenizer_config.json"
+DEFAULT = "default"  # name of the template for conversations without tools
+DATE = "2026-01-01"  # the date that a template sees as today, unless prompt.date is set
+MAX_BYTES = 2**24  # of a file; published templates have some ten thousand
+
+
+def template_text(value: str) -> str:
+    """Returns the template that a setting names: the content of a file, the template of a
+    checkpoint folder, or the value itself if it is a template.
+
+    Raises ValueError if there is none.
+    """
+    if "{" in value or "\n" in value:
+        return value
+    path = Path(value)
+    if path.is_dir():
+        found = checkpoint_template(path)
+        if found is None:
+            raise ValueError(_refusal(value, "a folder without a chat template"))
+        return found
+    if not path.is_file():  # also a device or a pipe, which might never end
+        raise ValueError(_refusal(value, "no such file or folder"))
+    return _read(path)
+
+
+def checkpoint_template(path: Path) -> str | None:
+    """Returns the chat template of a checkpoint folder, as transformers chooses it: template files
+    come before tokenizer_config.json. None if it has none.
+
+    Raises ValueError if a file cannot be read, or if the folder has named templates only.
+    """
+    named: dict[str, str] = {}
+    if (path / TEMPLATE_FILE).exists():
+        named[DEFAULT] = _read(path / TEMPLATE_FILE)
+    for file in sorted((path / NAMED_TEMPLATES).glob("*.jinja")):
+        named[file.name.removesuffix(".jinja")] = _read(file)
+    if not named:
+        named = _in_settings(path / TOKENIZER_SETTINGS)
+    if not named:
+        return None
+    if DEFAULT not in named:
+        raise ValueError(
+            f"the checkpoint {path} has no default chat template: got {', '.join(sorted(named))}; "
+            f"allowed: a template named {DEFAULT}; name one of them in prompt.chat_template"
+        )
+    return named[DEFAULT]
+
+
+def _in_settings(path: Path) -> dict[str, str]:
+    """Returns the templates in tokenizer_config.json by name: one text, or a list of named ones."""
+    if not path.exists():
+        return {}
+    try:
+        settings: Any = json.loads(_read(path))
+        value = settings.get("chat_template")
+        if isinstance(value, list):
+            return {str(entry["name"]): str(entry["template"]) for entry in value}
+    except (AttributeError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{path} cannot be read: got {type(error).__name__} {error}; allowed: a JSON object "
+            "as save_pretrained writes it; save the tokenizer again"
+        ) from error
+    return {DEFAULT: value} if isinstance(value, str) and value else {}
+
+
+def _read(path: Path) -> str:
+    if not path.is_file():
+        raise ValueError(
+            f"{path} is not a regular file; allowed: a file with text; replace it, or remove it"
+        )
+    with path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ValueError(
+            f"{path} is too large: got more than {MAX_BYTES} bytes; allowed: a chat template or "
+            "the settings of a tokenizer; check the file"
+        )
+    try:
+        return content.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is not text in UTF-8: got {error.reason} at byte {error.start}; allowed: "
+            "UTF-8; save it again"
+        ) from error
+
+
+def _refusal(value: str, came: str) -> str:
+    return (
+        f"chat_template={value!r} names no template: got {came}; allowed: a Jinja file, a "
+        "checkpoint folder with a chat template, or a template; correct prompt.chat_template"
+    )

@@ -1,0 +1,121 @@
+"""What a checkpoint is asked: the token ids of prompts under its own tokenizer and chat template,
+and the tokens that end its responses."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from forkdiv.core.chat_template import NAMED_TEMPLATES, TEMPLATE_FILE
+from forkdiv.core.config.prompt import PromptConfig
+from forkdiv.models.end_tokens import end_ids
+from forkdiv.models.prompting import prompt_ids, read_template
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# the files from which a tokenizer, its template and its end tokens are loaded
+TOKEN_FILES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    TEMPLATE_FILE,
+)
+
+
+@dataclass(frozen=True)
+class OwnTokenizer:
+    """The tokenizer of a checkpoint, and the sorted ids of all tokens that end its responses."""
+
+    tokenizer: PreTrainedTokenizerBase
+    ends: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a checkpoint sees and where it stops: a digest over the token ids of prompts, and the
+    ids that end a response."""
+
+    prompts: str
+    stop_ids: tuple[int, ...]
+
+
+_LOADED: dict[str, OwnTokenizer] = {}  # by `token_digest`
+_ASKED: dict[tuple[str, str], Asked] = {}  # by `token_digest`, and a digest of prompts and config
+MAX_LOADED, MAX_ASKED = 16, 4096
+
+
+def own_tokenizer(path: Path) -> OwnTokenizer:
+    """Returns the tokenizer and the end tokens of the checkpoint. Loaded once for all checkpoints
+    with the same files, such as those of one training run."""
+    key = token_digest(path)
+    if key not in _LOADED:
+        from forkdiv.models.loading import load_tokenizer  # torch: seconds
+
+        tokenizer = load_tokenizer(path)
+        _drop_oldest(_LOADED, MAX_LOADED)
+        _LOADED[key] = OwnTokenizer(tokenizer, end_ids(path, tokenizer))
+    return _LOADED[key]
+
+
+def asked(path: Path, prompts: Sequence[str], config: PromptConfig) -> Asked:
+    """Returns what the checkpoint is asked with these prompts.
+
+    Raises UserError for a chat template that cannot be applied to them.
+    """
+    settings = json.dumps([config.model_dump(), list(prompts)])
+    key = token_digest(path), hashlib.sha256(settings.encode()).hexdigest()
+    if key not in _ASKED:
+        own = own_tokenizer(path)
+        ids = [prompt_ids(own.tokenizer, prompt, config) for prompt in prompts]
+        digest = hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:32]
+        _drop_oldest(_ASKED, MAX_ASKED)
+        _ASKED[key] = Asked(digest, own.ends)
+    return _ASKED[key]
+
+
+def differences(
+    first: Path, second: Path, prompts: Sequence[str], config: PromptConfig
+) -> list[str]:
+    """Returns what differs in how two checkpoints are asked: the cause of different token ids, and
+    the end tokens. Empty if they see the same and stop at the same tokens."""
+    one, two = (asked(path, prompts, config) for path in (first, second))
+    found = []
+    if one.prompts != two.prompts:
+        own = config.template == "chat" and config.chat_template is None
+        same = read_template(first) == read_template(second)
+        found.append("tokenizers" if same or not own else "chat templates")
+    if one.stop_ids != two.stop_ids:
+        found.append(f"end tokens ({_end_names(first)} and {_end_names(second)})")
+    return found
+
+
+def _end_names(path: Path) -> str:
+    own = own_tokenizer(path)
+    return ", ".join(map(str, own.tokenizer.convert_ids_to_tokens(list(own.ends)))) or "none"
+
+
+def token_digest(path: Path) -> str:
+    """Returns a digest over the files that decide the checkpoint's tokens."""
+    digest = hashlib.sha256()
+    named = sorted((path / NAMED_TEMPLATES).glob("*.jinja"))
+    versioned = sorted(path.glob("tokenizer.*.json"))
+    for file in [*(path / name for name in TOKEN_FILES), *named, *versioned]:
+        if file.is_file():
+            content = file.read_bytes()
+            digest.update(f"{file.name} {len(content)} ".encode())
+            digest.update(content)
+    return digest.hexdigest()
+
+
+def _drop_oldest(cache: dict[Any, Any], size: int) -> None:
+    """Removes the oldest entry of a full cache."""
+    if len(cache) >= size:
+        cache.pop(next(iter(cache)))

@@ -1,0 +1,53 @@
+"""Reads the small files of a checkpoint folder, which may come from anywhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from forkdiv.core.errors import UserError, refuse
+
+MAX_JSON_BYTES = 2**28  # the tokenizer.json of a vocabulary of 250,000 has 30 MB
+
+
+def check_regular(path: Path) -> None:
+    """Raises UserError for a pipe, a device or a folder: reading it could block for ever."""
+    if path.exists() and not path.is_file():
+        raise refuse(
+            f"{path} is not a regular file",
+            "a folder" if path.is_dir() else "a pipe, a socket or a device",
+            "the file that save_pretrained writes",
+            "copy or export the checkpoint again",
+        )
+
+
+def read_json(path: Path, optional: bool = False) -> dict[str, Any]:
+    """Returns the JSON object in a file; an empty one for a missing file that is `optional`.
+
+    Raises UserError if the file cannot be read or contains anything else.
+    """
+    if optional and not path.exists():
+        return {}
+    check_regular(path)
+    try:
+        size = path.stat().st_size
+        if size > MAX_JSON_BYTES:
+            raise ValueError(f"{size:,} bytes, more than {MAX_JSON_BYTES:,}")
+        content = json.loads(path.read_bytes())
+        if not isinstance(content, dict):
+            raise ValueError(f"a JSON {type(content).__name__}")
+    except (OSError, ValueError, RecursionError) as error:
+        raise unreadable(path, error) from error
+    return content
+
+
+def unreadable(path: Path, error: Exception) -> UserError:
+    """Returns the refusal of a file of a checkpoint that cannot be read."""
+    detail = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return refuse(
+        f"the checkpoint {path.parent} has no readable {path.name}",
+        " ".join(detail.split())[:200] or type(error).__name__,
+        "a JSON object as save_pretrained writes it",
+        "copy or export the checkpoint again",
+    )
