@@ -24,8 +24,9 @@ from forkdiv.tasks.registry import build
 from forkdiv.train.pretrain import CONTEXT, planned_base
 
 
-def check(study: StudyConfig, takes_checkpoint: bool = False) -> Checkpoint:
-    """Runs all checks for a command that samples or fine-tunes; returns the base.
+def check(study: StudyConfig, takes_checkpoint: bool = False, measures: bool = True) -> Checkpoint:
+    """Runs all checks for a command that samples or fine-tunes; returns the base. Without
+    `measures`, the command needs no held-out problems.
 
     Raises UserError for the first problem.
     """
@@ -38,8 +39,9 @@ def check(study: StudyConfig, takes_checkpoint: bool = False) -> Checkpoint:
         )
     task = build(study.task)
     base = check_base(study, task)
-    check_lengths(study, base.path, task)
-    task.heldout(study.eval.split, study.eval.problems)  # raises UserError for too few problems
+    if measures:
+        check_lengths(study, base.path, task)
+        task.heldout(study.eval.split, study.eval.problems)  # raises UserError for too few problems
     check_writable(study.place.root, study.place.min_free_mib)
     check_ports(study.place)
     return base

@@ -79,5 +79,14 @@ class FileConfig(TaskConfig):
     )
     on_bad_row: Literal["refuse", "skip"] = Field(
         "refuse",
-        description="If rows cannot be used: refuse to start, or skip them and report how many.",
+        description="If rows cannot be used, or do not fit the model's context: refuse to start, "
+        "or skip them and report how many.",
+    )
+    skip_train: tuple[int, ...] = Field(
+        (),
+        description="Rows of task.train that are left out, by line (or item of a JSON list, or row "
+        "of a table), from 1. task.on_bad_row=skip sets it for rows that do not fit the context.",
+    )
+    skip_test: tuple[int, ...] = Field(
+        (), description="Rows of task.test that are left out, by line, from 1."
     )

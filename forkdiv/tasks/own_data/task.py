@@ -85,12 +85,14 @@ class OwnData(Task):
     def sizes(self) -> Mapping[str, int]:  # type: ignore[override]
         """The number of completions in `train`, and of problems in the other splits."""
         return {split: self.available(split) for split in SPLITS} | {
-            "train": len(self._training_rows)
+            "train": len(self.training_rows)
         }
 
     def identity(self) -> dict[str, Any]:
         """The config with the digest of the files in place of their paths."""
-        return self.config.model_dump(exclude={"train", "test"}) | {"content": self.digest}
+        unset = {name for name in ("skip_train", "skip_test") if not getattr(self.config, name)}
+        settings = self.config.model_dump(exclude={"train", "test", *unset})
+        return settings | {"content": self.digest}
 
     @cached_property
     def digest(self) -> str:
@@ -115,7 +117,7 @@ class OwnData(Task):
         if not self.graded and data.train and not _has_completions(data.train.columns):
             answer = data.train.columns.answer
             notes.append(f"no row has a completion: {answer!r} is read as the response")
-        elif missing := rows - len(self._training_rows):
+        elif missing := rows - len(self.training_rows):
             notes.append(f"{missing:,} rows of the train split have no completion to train on")
         return tuple(notes)
 
@@ -146,7 +148,7 @@ class OwnData(Task):
 
     def examples(self, config: DatasetConfig) -> int:
         """The requested number of examples. Raises UserError if the train split has fewer."""
-        available = len(self._training_rows)
+        available = len(self.training_rows)
         if not available:
             raise self._nothing_to_train_on()
         if config.examples and config.examples > available:
@@ -215,6 +217,7 @@ class OwnData(Task):
         if test and train:
             train = mark_bad(train, _in_both(train, test))
         require_good([read for read in (train, test) if read], self.config.on_bad_row)
+        train, test = self._without(train, "train"), self._without(test, "test")
         splits: dict[str, dict[str, list[Row]]] = {split: {} for split in SPLITS}
         for row in train.rows if train else ():
             split = _split(row.prompt, has_test=test is not None)
@@ -222,6 +225,31 @@ class OwnData(Task):
         for row in test.rows if test else ():
             splits["test"].setdefault(row.prompt, []).append(row)
         return _Data(train, test, splits)
+
+    def _without(self, read: RowsRead | None, role: str) -> RowsRead | None:
+        """Returns the file without the rows that the config leaves out."""
+        lines = getattr(self.config, f"skip_{role}")
+        reasons = dict.fromkeys(lines, f"is in task.skip_{role}")
+        if read is None or not reasons:
+            return read
+        skipped = mark_bad(
+            read, {row.line: reasons[row.line] for row in read.rows if row.line in reasons}
+        )
+        require_good([skipped], "skip")
+        return skipped
+
+    @property
+    def files(self) -> Mapping[str, RowsRead]:
+        """The files by their role, `train` and `test`, as they were read."""
+        both = {"train": self._data.train, "test": self._data.test}
+        return {role: read for role, read in both.items() if read}
+
+    def heldout_rows(self, role: str, split: str) -> Sequence[Row]:
+        """Returns the rows of the file with this role whose problems are in the split."""
+        read = self._data.test if split == "test" and self._data.test else self._data.train
+        if read is not self.files.get(role) or split == "train":
+            return ()
+        return [row for rows in self._data.splits[split].values() for row in rows]
 
     def _read(self, path: Path, optional: str) -> RowsRead:
         """Returns the file's rows, checked. With two files, each may lack the columns that only
@@ -239,13 +267,13 @@ class OwnData(Task):
         return replace(read, rows=tuple(rows))
 
     @cached_property
-    def _training_rows(self) -> Sequence[Row]:
+    def training_rows(self) -> Sequence[Row]:
         """The rows of the train split that have a completion."""
         rows = (row for rows in self._data.splits["train"].values() for row in rows)
         return [row for row in rows if row.completion is not None]
 
     def _shuffled(self, count: int, seed: int) -> Iterator[Example]:
-        prompts = list(dict.fromkeys(row.prompt for row in self._training_rows))
+        prompts = list(dict.fromkeys(row.prompt for row in self.training_rows))
         derive("examples", seed).shuffle(prompts)
         left = count
         for prompt in prompts:
