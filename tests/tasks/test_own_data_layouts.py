@@ -251,17 +251,17 @@ def test_a_developer_message_is_a_system_message(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "column", "text"),
     [
-        (["4"], None, "4"),
-        (["4", "four"], "answer.0", "4"),
+        (["4", "four"], "answer[0]", "4"),
+        (["3", "4"], "answer[-1]", "4"),
         ({"value": "4", "unit": "m"}, "answer.value", "4"),
-        ({"all": [{"text": "4"}]}, "answer.all.0.text", "4"),
+        ({"all": [{"text": "4"}]}, "answer.all[0].text", "4"),
     ],
 )
 def test_an_answer_inside_a_list_or_object_can_be_named(
-    tmp_path: Path, answer: Any, column: str | None, text: str
+    tmp_path: Path, answer: Any, column: str, text: str
 ) -> None:
     path = write(tmp_path / "rows.jsonl", {"question": "2 + 2?", "answer": answer})
-    (row,) = read(path, **({"answer": column} if column else {})).rows
+    (row,) = read(path, answer=column).rows
     assert row.answer == text
 
 
@@ -298,7 +298,7 @@ def test_a_column_whose_name_has_a_point_is_found_first(tmp_path: Path) -> None:
         ({"conversations": ["2?"]}, "message 1 is text, not an object"),
         ({"prompt": [], "completion": []}, "messages is empty"),
         ({"question": "2?", "answer": {"value": 2}}, "task.columns.answer=answer.value"),
-        ({"question": "2?", "answer": ["2", "3"]}, "task.columns.answer=answer.0"),
+        ({"question": "2?", "answer": ["2", "3"]}, "task.columns.answer=answer[0]"),
         ({"question": "2?", "answer": True}, "the answer is true or false, not text or a number"),
     ],
 )

@@ -275,11 +275,11 @@ def test_a_broken_line_is_named_and_the_others_are_read(
     [
         ("null", "the answer is null, not text or a number"),
         ("true", "the answer is true or false, not text or a number"),
-        ("[4, 5]", "the answer is a list, not text or a number (its first item: "
-         "task.columns.answer=answer.0)"),
+        ("[4]", "the answer is a list, not text or a number; name the field that is the answer: "
+         "task.columns.answer=answer[0]"),
         ("[]", "the answer is a list, not text or a number"),
-        ('{"value": 4}', "the answer is an object, not text or a number (a field of it: "
-         "task.columns.answer=answer.value)"),
+        ('{"value": 4}', "the answer is an object, not text or a number; name the field that is "
+         "the answer: task.columns.answer=answer.value"),
         ("NaN", "the answer is nan, not a finite number"),
         ("-Infinity", "the answer is -inf, not a finite number"),
         ('""', "empty answer"),

@@ -10,8 +10,9 @@ from pathlib import Path
 from forkdiv.core.errors import UserError, refuse
 from forkdiv.core.files import require_regular
 from forkdiv.tasks.own_data.arrow import read_arrow, read_parquet, read_saved, saved_files
-from forkdiv.tasks.own_data.columns import Row, Unusable, find_columns, in_file, to_row
+from forkdiv.tasks.own_data.columns import Row, Unusable, find_columns, to_row
 from forkdiv.tasks.own_data.config import ColumnsConfig
+from forkdiv.tasks.own_data.field_path import column_of
 from forkdiv.tasks.own_data.file import FORMATS, NOT_UTF8, Broken, RowFile, quoted, unreadable
 from forkdiv.tasks.own_data.json_files import read_json, read_jsonl
 from forkdiv.tasks.own_data.separated import read_csv, read_tsv
@@ -96,8 +97,8 @@ def read_rows(
     """
     file = _open(path, _format(path, format))
     roles = find_columns(file.columns, columns, path, optional)
-    wanted = [name for name in roles.model_dump().values() if name]
-    names = list(dict.fromkeys(in_file(name, file.columns) for name in wanted))
+    fields = (name for name in roles.model_dump().values() if name)
+    names = list(dict.fromkeys(column_of(name, file.columns) or name for name in fields))
     rows: list[Row] = []
     bad: dict[int, str] = {}
     repeats = _Repeats(file.unit, has_ids=roles.id is not None)

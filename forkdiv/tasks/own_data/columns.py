@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -15,6 +16,7 @@ from forkdiv.core.errors import UserError, refuse, shortened
 from forkdiv.core.json_types import type_name
 from forkdiv.tasks.own_data.config import ColumnsConfig
 from forkdiv.tasks.own_data.conversations import read_conversation
+from forkdiv.tasks.own_data.field_path import column_of, fields_in, value_of
 from forkdiv.tasks.own_data.file import Record
 from forkdiv.tasks.own_data.json_text import decode_json, reason
 
@@ -67,7 +69,7 @@ def find_columns(
     a completion nor an answer.
     """
     configured = {role: name for role, name in config.model_dump().items() if name is not None}
-    roles = {role: name for role, name in configured.items() if in_file(name, columns) in columns}
+    roles = {role: name for role, name in configured.items() if column_of(name, columns)}
     for role in sorted(configured.keys() - roles.keys() - optional):
         raise refuse(
             f"task.columns.{role} names a column that {path} does not have",
@@ -82,8 +84,8 @@ def find_columns(
             continue
         if role in ("prompt", "completion") and "messages" in roles:
             continue
-        used = {in_file(name, columns) for name in roles.values()}
-        rest = [name for name in columns if name not in used]
+        taken = {column_of(name, columns) for name in roles.values()}
+        rest = [name for name in columns if name not in taken]
         if role == "prompt" and "input" not in configured:
             roles |= (alpaca := _alpaca(rest))
             if alpaca:
@@ -92,12 +94,6 @@ def find_columns(
             roles[role] = name
     _check_enough(roles, columns, path)
     return ColumnsConfig(**roles)
-
-
-def in_file(name: str, columns: Sequence[str]) -> str:
-    """Returns the column of the file that a role's name refers to: of `answer.value`, it is
-    `answer`, unless a column has the whole name."""
-    return name if name in columns else name.partition(".")[0]
 
 
 def _alpaca(columns: Sequence[str]) -> dict[str, str]:
@@ -137,8 +133,18 @@ def _check_enough(roles: dict[str, str], columns: Sequence[str], path: Path) -> 
         f"no column of {path} could be identified as {missing}",
         f"the columns {_listed(columns)}",
         "messages, or a prompt with a completion or an answer",
-        f"set {remedy}",
+        f"set {remedy}, for example {_example(roles, columns)}",
     )
+
+
+def _example(roles: dict[str, str], columns: Sequence[str]) -> str:
+    """Returns a setting that names a column whose role is not known yet."""
+    role = "answer" if "prompt" in roles else "prompt"
+    words = ("answer", "target", "label", "gold", "key") if role == "answer" else ("text", "quest")
+    rest = [name for name in columns if name and name not in roles.values()]
+    likely = [name for name in rest if any(word in name.lower() for word in words)]
+    column = next(iter([*likely, *rest]), "COLUMN")
+    return f"task.columns.{role}={shortened(column, LISTED)}"
 
 
 def _preferences(columns: Sequence[str], path: Path, has_prompt: bool) -> UserError:
@@ -208,17 +214,12 @@ def _conversation(value: Any) -> tuple[str, str | None]:
 
 
 def _value(record: Record, column: str) -> Any:
-    if column in record.values:
-        return record.values[column]
-    value: Any = record.values
-    for key in column.split("."):
-        if isinstance(value, list) and key.isdecimal() and int(key) < len(value):
-            value = value[int(key)]
-        elif isinstance(value, dict) and key in value:
-            value = value[key]
-        else:
-            raise Unusable(f"has no column {shortened(column, LISTED)!r}")
-    return value
+    try:
+        return value_of(record.values, column)
+    except LookupError as error:
+        part = error.args[0]
+        kind = "column" if part in (column, re.split(r"[.\[]", column)[0]) else "field"
+        raise Unusable(f"has no {kind} {shortened(part, LISTED)!r}") from error
 
 
 def _text(value: Any, role: str) -> str:
@@ -250,26 +251,17 @@ def _label(record: Record, column: str | None, role: str) -> str | None:
     if column is None:
         return None
     value = _value(record, column)
-    if isinstance(value, list) and len(value) == 1:  # a list of accepted answers
-        (value,) = value
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
         return _number_text(value, role)
-    if not isinstance(value, str):
+    if isinstance(value, list | dict) and (fields := fields_in(value, column)):
+        named = " or ".join(f"task.columns.{role}={shortened(field, 60)}" for field in fields)
         raise Unusable(
-            f"the {role} is {type_name(value)}, not text or a number{_inside(value, column, role)}"
+            f"the {role} is {type_name(value)}, not text or a number; name the field that is the "
+            f"{role}: {named}"
         )
+    if not isinstance(value, str):
+        raise Unusable(f"the {role} is {type_name(value)}, not text or a number")
     return _text(value, role)
-
-
-def _inside(value: object, column: str, role: str) -> str:
-    """Returns how to name what is inside a list or an object; empty for other values."""
-    column = shortened(column, LISTED)
-    if isinstance(value, list) and value:
-        return f" (its first item: task.columns.{role}={column}.0)"
-    if isinstance(value, dict) and value:
-        key = shortened(str(next(iter(value))), LISTED)
-        return f" (a field of it: task.columns.{role}={column}.{key})"
-    return ""
 
 
 def _number_text(number: int | float | Decimal, role: str) -> str:

@@ -12,7 +12,8 @@ from forkdiv.core.config.tasks import TaskConfig
 
 class ColumnsConfig(Frozen):
     """The role of each column of a file. A column that is not set is found by a usual name, such as
-    question, solution or answer, in upper or lower case.
+    question, solution or answer, in upper or lower case. A field inside a column is named by its
+    path: `answer[0]`, `choices.label`.
     """
 
     @model_serializer(mode="wrap")
@@ -37,11 +38,7 @@ class ColumnsConfig(Frozen):
         description="Column of the text to learn from; the reference answer is read from it if "
         "there is no answer column.",
     )
-    answer: str | None = Field(
-        None,
-        description="Column of the reference answer. A field inside a column is COLUMN.KEY, an "
-        "item of a list COLUMN.0; so for the other columns.",
-    )
+    answer: str | None = Field(None, description="Column of the reference answer.")
     id: str | None = Field(None, description="Column of the row's name.")
     subset: str | None = Field(
         None, description="Column of the row's subset; results are given for each subset."
