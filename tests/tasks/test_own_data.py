@@ -476,6 +476,37 @@ def test_without_a_grader_there_is_data_to_learn_from_and_nothing_to_measure(
         task.heldout("test")
 
 
+# --- graders of users -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "refusal"),
+    [
+        ("import sys; sys.exit(0)", r"cannot be loaded: .* ends the program when it is imported"),
+        ("def f(a, b): raise SystemExit(0)", r"line 1: the grader {}:f raised SystemExit"),
+        ("def f(a, b): return 1 / 0", r"line 1: the grader {}:f raised ZeroDivisionError"),
+        ("def f(a, b): return 'yes'", r"line 1: the grader {}:f raised TypeError: .*must return"),
+    ],
+)
+@pytest.mark.parametrize("in_thread", [False, True], ids=["main", "thread"])
+def test_a_grader_that_exits_or_raises_is_refused_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, refusal: str, in_thread: bool
+) -> None:
+    module = f"grader_{abs(hash((code, in_thread)))}"
+    (tmp_path / f"{module}.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    def use() -> list[Example]:
+        return examples(task(tmp_path, train=SUMS[:9], grader=f"{module}:f"))
+
+    with (
+        ThreadPoolExecutor(1) as pool,
+        pytest.raises(UserError, match=refusal.format(module)),
+    ):
+        _ = pool.submit(use).result() if in_thread else use()
+
+
 # --- answers without completions ------------------------------------------------------------------
 
 ANSWERS = [{"question": f"What is {i} + 1?", "answer": f"{i} + 1\n#### {i + 1}"} for i in range(40)]
