@@ -157,6 +157,7 @@ def digest(path: Path) -> str:
     files = saved_files(path) if path.is_dir() else [path]
     whole = hashlib.sha256()
     for file in files:
+        require_regular(file, "the data file cannot be read", "correct the path")
         try:
             with file.open("rb") as opened:
                 whole.update(hashlib.file_digest(opened, "sha256").digest())
