@@ -144,6 +144,28 @@ def test_a_file_larger_than_memory_allows_is_refused(
             read(path)
 
 
+@pytest.mark.parametrize("format", ["parquet", "arrow", "datasets"])
+def test_columns_larger_than_memory_allows_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str
+) -> None:
+    import datasets
+    import pyarrow.feather
+    import pyarrow.parquet
+
+    table = pa.table({"question": ["2?"], "answer": ["2"], "unused": ["x" * 99_999]})
+    path = tmp_path / f"rows.{format}"
+    if format == "datasets":
+        datasets.Dataset(table).save_to_disk(path)
+    elif format == "arrow":
+        pyarrow.feather.write_feather(table, str(path))
+    else:
+        pyarrow.parquet.write_table(table, path)
+    monkeypatch.setattr(lines, "LARGEST_FILE", 2000)
+    assert len(read(path).rows) == 1
+    with pytest.raises(UserError, match=r"larger than .* kept in memory; use a part of it"):
+        read(path, answer="unused")
+
+
 def test_messages_do_not_repeat_long_values(tmp_path: Path) -> None:
     long = "x" * 100_000
     rows = [
