@@ -16,6 +16,7 @@ from forkdiv.core.store import check_writable
 from forkdiv.data import inputs
 from forkdiv.tasks.registry import build
 from forkdiv.terminal import say
+from tuning import preflight
 from tuning.space import check_data
 
 
@@ -27,6 +28,7 @@ def run(study: StudyConfig) -> None:
     study = inputs.with_task_of_data(study, grades=False)
     if study.data is None:
         check_data(study)
+    preflight.check_device(study.place, on_cluster=False)
     check_writable(study.place.root, study.place.min_free_mib)
     # for a task of forkdiv the base splits texts into words; for a file only audit.model does
     base = study.base if study.task.kind != "file" else None

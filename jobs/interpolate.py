@@ -29,7 +29,9 @@ def run(study: StudyConfig) -> None:
             "two Hugging Face checkpoint folders",
             "set --base DIR and --tuned DIR",
         )
-    early, late = open_checkpoint(study.base), open_checkpoint(study.checkpoint)
+    early, late = (
+        open_checkpoint(path, stray_adapter=True) for path in (study.base, study.checkpoint)
+    )
     interpolate.check_pair(early.path, late.path)
     check_writable(study.place.root, study.place.min_free_mib)
     store = Store.of(study.place)

@@ -32,6 +32,7 @@ def run(study: StudyConfig) -> None:
             "remove the folder, or set name to another name",
         )
     check_writable(study.place.root, study.place.min_free_mib)
+    preflight.check_device(study.place)
     preflight.check_ports(study.place)
     study = study.model_copy(update={"base": None})
     planned = preflight.check_base(study, build(study.task))

@@ -41,6 +41,7 @@ def run(study: StudyConfig, checkpoints: Sequence[Path] = ()) -> None:
     served = named_checkpoints(checkpoints)
     http = study.place.http
     key = api_key(http)
+    preflight.check_device(study.place)
     preflight.check_ports(study.place)
     preflight.check_port(http.host, http.port, "place.http.port")
     # imported after the checks, because Ray's imports take seconds

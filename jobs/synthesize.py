@@ -30,6 +30,7 @@ def run(study: StudyConfig) -> None:
     study = _with_synthesis(study)
     task = build(study.task)
     synthesis.check(task, study.dataset.synthesis)
+    preflight.check_device(study.place)
     base = preflight.check_base(study, task)
     check_writable(study.place.root, study.place.min_free_mib)
     rows, report = _sampled(study, base) if _samples(study) else _listed(study, base)

@@ -17,7 +17,7 @@ from forkdiv.core.config.study import DecoderConfig, PlaceConfig, StudyConfig
 from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
 from forkdiv.sample import deployment, http
 from forkdiv.sample.engine import EngineSample
-from tests import checkpoints
+from tests import checkpoints, checkpoints_tokens
 from tests.stack import BASE
 from tuning.session import running, serving_spec
 
@@ -94,7 +94,7 @@ class Shared:
             self._running = True
 
     def engine(self) -> Engine:
-        """The engine for checkpoints of the shipped base's shape."""
+        """The engine for checkpoints of the shipped base's shape, whatever their tokenizers."""
         self.ray()
         if self._engine is None:
             self._engine = self._deployed()
@@ -109,6 +109,7 @@ class Shared:
             "base": open_checkpoint(BASE),
             "run/epoch-0001": self._made("other"),
             "broken": self._made("broken"),
+            "renumbered": self._made("renumbered"),
         }
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -123,6 +124,8 @@ class Shared:
         folder = self._folder / name
         if folder.exists():
             return open_checkpoint(folder)
+        if name == "renumbered":
+            return checkpoints_tokens.renumbered(folder)
         if name == "broken":
             return checkpoints.broken(folder, "not numbers")
         return checkpoints.disturbed(folder, scale=0.05)

@@ -57,7 +57,7 @@ def asked_differently(study: StudyConfig, pair: Pair) -> str | None:
         "the base and the tuned checkpoint are each asked in their own way; they differ in "
         f"{' and '.join(found)}"
     )
-    if "chat templates" in found:
+    if asked.TEMPLATES in found:
         line += f"; prompt.chat_template={tuned.path} asks both with the tuned one's template"
     return line
 

@@ -12,7 +12,7 @@ from typing import Any
 from forkdiv.core.config.study import PromptConfig, StudyConfig
 from forkdiv.core.errors import UserError, refuse
 from forkdiv.models.asked import own_tokenizer
-from forkdiv.models.checkpoint import read_config
+from forkdiv.models.checkpoint import check_files, read_config
 from forkdiv.models.prompting import check_template
 from forkdiv.models.shape import context_length
 from forkdiv.tasks.graders.infer import infer_grader
@@ -29,8 +29,11 @@ def infer(study: StudyConfig, checkpoints: Sequence[Path]) -> tuple[StudyConfig,
     """Returns the study with a task for its `data`, a prompt template that every checkpoint has,
     and a decoder.max_new_tokens that fits; and the inferred settings, one line each.
 
-    Raises UserError if the file cannot be read or a prompt does not fit the context.
+    Raises UserError for a checkpoint that cannot be loaded, a file that cannot be read, and a
+    prompt that does not fit the context.
     """
+    for checkpoint in checkpoints:
+        check_files(checkpoint)
     messages: list[str] = []
     update: dict[str, Any] = {}
     if study.data is not None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+from importlib import metadata
 from pathlib import Path
 
+from forkdiv.core.config.shipped import bases
 from forkdiv.core.config.study import PlaceConfig, StudyConfig
 from forkdiv.core.errors import refuse
 from forkdiv.core.store import Store, check_writable
@@ -17,6 +19,7 @@ from forkdiv.models.checkpoint import (
     read_config,
     share_engine,
 )
+from forkdiv.models.digests import DIGESTS
 from forkdiv.models.prompting import chat_text, check_template
 from forkdiv.models.shape import context_length
 from forkdiv.tasks.base import Task, too_few
@@ -37,6 +40,7 @@ def check(study: StudyConfig, takes_checkpoint: bool = False, measures: bool = T
             "checkpoint in `forkdiv sample` and `forkdiv evaluate` only",
             "remove checkpoint, or set base to fine-tune from it",
         )
+    check_device(study.place)
     task = build(study.task)
     base = check_base(study, task)
     if measures:
@@ -86,10 +90,14 @@ def check_prompts(study: StudyConfig, path: Path, task: Task) -> None:
 
 
 def check_checkpoint(path: Path, task: Task) -> Checkpoint:
-    """Returns the checkpoint. Raises UserError if the folder is not a checkpoint, or its tokenizer
-    lacks words of the task."""
+    """Returns the checkpoint. Raises UserError if the folder is no checkpoint that can be loaded,
+    or its tokenizer lacks words of the task."""
     checkpoint = open_checkpoint(path)
     check_vocabulary(path, task.vocabulary())
+    if not (path in bases().values() or (path / DIGESTS).is_file()):
+        from forkdiv.models.loading import check_loadable  # torch: seconds
+
+        check_loadable(path)  # a checkpoint that forkdiv wrote has all tensors
     return checkpoint
 
 
@@ -146,6 +154,27 @@ def ray_address(place: PlaceConfig) -> str | None:
     """Returns the address of the Ray cluster to join; None if a local Ray is started. Ray sets
     RAY_ADDRESS in submitted jobs."""
     return place.ray_address or os.environ.get("RAY_ADDRESS") or None
+
+
+def check_device(place: PlaceConfig, on_cluster: bool = True) -> None:
+    """Raises UserError for place.device=gpu on a machine without a GPU, or with a torch that was
+    built for CPUs. With `on_cluster`, the work runs on the Ray cluster that is set, if any."""
+    if place.device != "gpu" or (on_cluster and ray_address(place)):
+        return
+    release = metadata.version("torch")
+    if release.endswith("+cpu"):
+        came = f"torch {release}, which was built for CPUs"
+    elif not any(Path("/dev").glob("nvidia[0-9]*")) and not Path("/dev/dxg").exists():
+        came = "no NVIDIA device in /dev"
+    else:
+        return
+    raise refuse(
+        "place.device=gpu cannot be used on this machine",
+        came,
+        "an NVIDIA GPU with the packages of `python -m forkdiv.requirements gpu`, or a Ray cluster "
+        "(place.ray_address)",
+        "set place.device=cpu",
+    )
 
 
 def check_ports(place: PlaceConfig) -> None:

@@ -153,13 +153,7 @@ def _own_tokenizer(path: Path) -> OwnTokenizer:
     allowed = "a checkpoint folder with config.json, safetensors and a fast tokenizer"
     if not (path / "config.json").is_file():
         raise refuse("audit.model is not a checkpoint", path, allowed, "correct audit.model")
-    try:
-        own = own_tokenizer(path)
-    except (OSError, ValueError) as error:
-        detail = f"{path} ({' '.join(str(error).split())[:200]})"
-        raise refuse(
-            "the tokenizer cannot be loaded", detail, allowed, "export it again"
-        ) from error
+    own = own_tokenizer(path)
     if not own.tokenizer.is_fast or own.tokenizer.eos_token_id is None:
         raise refuse(
             "the tokenizer cannot locate forks",

@@ -10,24 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from forkdiv.core.chat_template import NAMED_TEMPLATES, TEMPLATE_FILE
+from forkdiv.core.chat_template import NAMED_TEMPLATES
 from forkdiv.core.config.prompt import PromptConfig
 from forkdiv.models.end_tokens import end_ids
-from forkdiv.models.prompting import prompt_ids, read_template
+from forkdiv.models.files import TOKEN_FILES
+from forkdiv.models.prompting import chat_text, prompt_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# the files from which a tokenizer, its template and its end tokens are loaded
-TOKEN_FILES = (
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    TEMPLATE_FILE,
-)
+TEMPLATES = "chat templates"  # one of `differences`
 
 
 @dataclass(frozen=True)
@@ -84,22 +76,22 @@ def asked(path: Path, prompts: Sequence[str], config: PromptConfig) -> Asked:
 def differences(
     first: Path, second: Path, prompts: Sequence[str], config: PromptConfig
 ) -> list[str]:
-    """Returns what differs in how two checkpoints are asked: the cause of different token ids, and
-    the end tokens. Empty if they see the same and stop at the same tokens."""
-    one, two = (asked(path, prompts, config) for path in (first, second))
+    """Returns what differs in how two checkpoints are asked: the text of the prompts, its token
+    ids, or the end tokens. Empty if they see the same and stop at the same tokens."""
+    one, two = (own_tokenizer(path) for path in (first, second))
     found = []
-    if one.prompts != two.prompts:
-        own = config.template == "chat" and config.chat_template is None
-        same = read_template(first) == read_template(second)
-        found.append("tokenizers" if same or not own else "chat templates")
-    if one.stop_ids != two.stop_ids:
-        found.append(f"end tokens ({_end_names(first)} and {_end_names(second)})")
+    if config.template == "chat" and any(
+        chat_text(one.tokenizer, prompt, config) != chat_text(two.tokenizer, prompt, config)
+        for prompt in prompts
+    ):
+        found.append(TEMPLATES)
+    elif asked(first, prompts, config).prompts != asked(second, prompts, config).prompts:
+        found.append("tokenizers")
+    ends = [own.tokenizer.convert_ids_to_tokens(list(own.ends)) for own in (one, two)]
+    if sorted(ends[0]) != sorted(ends[1]):
+        shown = (", ".join(tokens) or "none" for tokens in ends)
+        found.append(f"end tokens ({' against '.join(shown)})")
     return found
-
-
-def _end_names(path: Path) -> str:
-    own = own_tokenizer(path)
-    return ", ".join(map(str, own.tokenizer.convert_ids_to_tokens(list(own.ends)))) or "none"
 
 
 def token_digest(path: Path) -> str:

@@ -10,15 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
+
 from forkdiv.core.chat_template import NAMED_TEMPLATES
 from forkdiv.core.config import shipped
 from forkdiv.core.errors import UserError, refuse
 from forkdiv.models.end_tokens import named_only_in_generation_config
-from forkdiv.models.files import read_json
+from forkdiv.models.files import TOKEN_FILES, check_regular, read_json
 from forkdiv.models.shape import vocabulary_size
 from forkdiv.models.supported import check_no_adapter, check_supported
 from forkdiv.models.torchvision import check_torchvision
-from forkdiv.models.weights import check_weights, embedding_rows, shapes, weight_files
+from forkdiv.models.weights import check_weights, embedding_rows, shapes
 
 # The files that decide a checkpoint's answers besides its weights. generation_config.json is not
 # among them: only the end tokens in it are used here, not its sampling defaults.
@@ -58,15 +60,26 @@ class Checkpoint:
         return next((folder for folder in folders if (folder / "config.json").is_file()), None)
 
 
-def open_checkpoint(path: Path) -> Checkpoint:
+def open_checkpoint(path: Path, stray_adapter: bool = False) -> Checkpoint:
     """Checks a user's checkpoint folder and returns it, identified by its content.
+    `stray_adapter` accepts an adapter beside the weights, for a command that reads tensors itself.
 
-    Raises UserError if it is missing, incomplete or not a causal language model, or if the
-    installed torchvision prevents loading any model.
+    Raises UserError for a folder that `check_files` refuses, and if the installed torchvision
+    prevents loading any model.
     """
     check_torchvision()
+    check_files(path, stray_adapter)
+    return Checkpoint(path.resolve(), _content_digest(path, sorted(path.glob("*.safetensors"))))
+
+
+def check_files(path: Path, stray_adapter: bool = False) -> None:
+    """Checks the files of a checkpoint without loading it; of the weights, their headers.
+
+    Raises UserError if it is missing, damaged, incomplete, quantised, an adapter or not a causal
+    language model, if it needs code of its own, or if its tokenizer does not fit its model.
+    """
     if path.is_dir():
-        check_no_adapter(path)
+        check_no_adapter(path, stray_adapter)
     config = read_config(path)
     architectures = config.get("architectures") or []
     if not isinstance(architectures, list) or not any(
@@ -79,7 +92,6 @@ def open_checkpoint(path: Path) -> Checkpoint:
             "use another checkpoint",
         )
     check_supported(path)
-    weights = weight_files(path)
     check_weights(path)
     if not (path / "tokenizer.json").exists():
         raise refuse(
@@ -88,15 +100,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
             "a fast tokenizer in the folder of the weights",
             "save the tokenizer into the same folder",
         )
-    _check_fits_embedding(path, config)
-    return Checkpoint(path.resolve(), _content_digest(path, weights))
-
-
-def _check_fits_embedding(path: Path, config: Mapping[str, Any]) -> None:
-    """Raises UserError for a tokenizer with ids beyond the rows of the embedding: such an id would
-    end the engine."""
-    rows = embedding_rows(path) or vocabulary_size(config)
-    last = last_token_id(path)
+    rows, last = embedding_rows(path) or vocabulary_size(config), last_token_id(path)
     if rows is not None and last >= rows:
         raise refuse(
             f"the tokenizer of the checkpoint {path} has more tokens than the model",
@@ -109,15 +113,14 @@ def _check_fits_embedding(path: Path, config: Mapping[str, Any]) -> None:
 
 def last_token_id(path: Path) -> int:
     """Returns the largest token id of the checkpoint's tokenizer, read from its files."""
+    for name in TOKEN_FILES:
+        check_regular(path / name)
+    settings = read_json(path / "tokenizer_config.json", optional=True)
     try:
-        tokenizer = read_json(path / "tokenizer.json")
-        vocabulary = tokenizer["model"]["vocab"]
-        added = [token["id"] for token in tokenizer.get("added_tokens") or []]
-        settings = read_json(path / "tokenizer_config.json", optional=True)
-        added += map(int, settings.get("added_tokens_decoder") or {})
-        last = len(vocabulary) - 1 if isinstance(vocabulary, list) else max(vocabulary.values())
-        return int(max([last, *added]))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
+        added = map(int, settings.get("added_tokens_decoder") or {})
+        return max([*tokenizer.get_vocab(with_added_tokens=True).values(), *added])
+    except Exception as error:  # tokenizers raises plain Exception
         raise _no_tokenizer(path, error) from error
 
 
@@ -128,6 +131,8 @@ def saved_checkpoints(path: Path) -> tuple[str, dict[float, Path]]:
     `epoch-0003` or `checkpoint-500`; if the run recorded the epoch of each (1.5: in the middle of
     the second epoch), the unit is the epoch. Raises UserError for any other folder.
     """
+    if path.is_dir():
+        check_no_adapter(path)
     if (path / "config.json").is_file() or not path.is_dir():
         read_config(path)
         return "epoch", {0: path}

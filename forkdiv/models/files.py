@@ -6,8 +6,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+from forkdiv.core.chat_template import TEMPLATE_FILE
 from forkdiv.core.errors import UserError, refuse
 
+# the files from which a tokenizer, its template and its end tokens are loaded
+TOKEN_FILES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    TEMPLATE_FILE,
+)
 MAX_JSON_BYTES = 2**28  # the tokenizer.json of a vocabulary of 250,000 has 30 MB
 
 

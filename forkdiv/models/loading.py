@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,19 +22,21 @@ from transformers import (
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
-from transformers.utils.logging import disable_progress_bar
+from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from forkdiv.core.config.study import DecoderConfig, PromptConfig
 from forkdiv.core.errors import refuse
 from forkdiv.models.decoding import distribution
 from forkdiv.models.digests import check_digests
 from forkdiv.models.end_tokens import ids_in_configs
+from forkdiv.models.files import TOKEN_FILES, check_regular
 from forkdiv.models.prompting import encode
 from forkdiv.models.supported import check_no_remote_code
 
 Floats = NDArray[np.float64]
 
 disable_progress_bar()  # one bar per loaded checkpoint would hide the progress of the study
+set_verbosity_error()  # its table of tensors that do not fit would stand before our refusal
 
 PAD, UNKNOWN = "<pad>", "<unk>"
 
@@ -101,12 +104,22 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     """Loads the checkpoint's tokenizer. If it has no end token, the first one that config.json or
     generation_config.json names becomes its end token.
 
-    Raises UserError for a checkpoint that needs code of its own.
+    Raises UserError for a tokenizer that cannot be loaded or needs code of its own.
     """
     check_no_remote_code(path)
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        path, local_files_only=True, trust_remote_code=False
-    )
+    for name in TOKEN_FILES:
+        check_regular(path / name)
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            path, local_files_only=True, trust_remote_code=False
+        )
+    except Exception as error:
+        raise refuse(
+            f"the tokenizer of the checkpoint {path} cannot be loaded",
+            " ".join(f"{type(error).__name__} {error}".split())[:300],
+            "the files that save_pretrained of a fast tokenizer writes",
+            "copy or export it again",
+        ) from error
     if tokenizer.eos_token_id is None:
         named = [id for id in ids_in_configs(path) if 0 <= id < len(tokenizer)]
         tokenizer.eos_token = tokenizer.convert_ids_to_tokens(named[0]) if named else None
@@ -118,16 +131,28 @@ def load_model(path: Path, dtype: torch.dtype = torch.float32) -> PreTrainedMode
     weights that changed since forkdiv wrote them, and for a model that needs code of its own."""
     check_no_remote_code(path)
     check_digests(path)
+    return _loaded(path, dtype=dtype)
+
+
+def check_loadable(path: Path) -> None:
+    """Raises UserError for a checkpoint that `load_model` would refuse, without reading its
+    tensors."""
+    check_no_remote_code(path)
+    _loaded(path, device_map="meta")
+
+
+def _loaded(path: Path, **options: Any) -> PreTrainedModel:
     try:
         loaded, info = AutoModelForCausalLM.from_pretrained(
             path,
-            dtype=dtype,
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, by name
+            **options,
         )
-    except (RuntimeError, OSError, SafetensorError) as error:
+    except (RuntimeError, OSError, ValueError, KeyError, SafetensorError) as error:
         raise refuse(
             f"the checkpoint {path} cannot be loaded",
             " ".join(str(error).split())[:300],

@@ -19,9 +19,8 @@ WITH_REMOTE_CODE = ("config.json", "tokenizer_config.json", "generation_config.j
 
 
 def check_supported(path: Path) -> None:
-    """Raises UserError for an adapter, a quantised model, a model with code of its own, and an
-    architecture that transformers does not have."""
-    check_no_adapter(path)
+    """Raises UserError for a quantised model, a model with code of its own, and an architecture
+    that transformers does not have."""
     check_no_remote_code(path)
     config = read_json(path / "config.json")
     _check_not_quantised(path, config)
@@ -44,13 +43,15 @@ def check_no_remote_code(path: Path) -> None:
                 )
 
 
-def check_no_adapter(path: Path) -> None:
-    """Raises UserError for a folder with a LoRA adapter: transformers would load the adapter's base
-    from wherever the adapter says."""
+def check_no_adapter(path: Path, beside_a_model: bool = False) -> None:
+    """Raises UserError for a folder with a LoRA adapter, unless it lies `beside_a_model`, where
+    transformers would apply it and vLLM would not."""
     if not (path / ADAPTER).exists():
         return
     base = read_json(path / ADAPTER).get("base_model_name_or_path") or "unknown"
     if (path / "config.json").exists() and any(path.glob("model*.safetensors")):
+        if beside_a_model:
+            return
         raise refuse(
             f"the checkpoint {path} has an adapter beside its weights, so that it is unclear "
             "which model it is",

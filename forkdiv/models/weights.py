@@ -13,11 +13,12 @@ from forkdiv.models.files import check_regular, read_json
 # dtypes of unquantised weights; integers and 8-bit floats are those of quantised ones
 FLOATS = ("F64", "F32", "F16", "BF16")
 EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight")
-INDEX = "*.safetensors.index.json"
+WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 def weight_files(path: Path) -> list[Path]:
-    """Returns the safetensors files of the model: those that the index names, or all of them.
+    """Returns the safetensors files of the model, as transformers chooses them: those that the
+    index names, else model.safetensors, else all.
 
     Raises UserError if there are none, if one is missing, or if one is not a regular file.
     """
@@ -29,10 +30,12 @@ def weight_files(path: Path) -> list[Path]:
             "*.safetensors files",
             "export it with save_pretrained(safe_serialization=True)",
         )
+    if (path / INDEX).exists():
+        files = [path / name for name in sorted(set(_index(path).values()))]
+    elif (path / WHOLE) in files:
+        files = [path / WHOLE]
     for file in files:
         check_regular(file)
-    for index in path.glob(INDEX):
-        _check_shards(path, index)
     return files
 
 
@@ -42,16 +45,14 @@ def check_weights(path: Path) -> None:
     tensors: dict[str, str] = {}  # dtype by name
     for file in weight_files(path):
         tensors |= _dtypes(file)
-    for index in path.glob(INDEX):
-        named = read_json(index)["weight_map"]
-        missing = sorted(set(named) - set(tensors))
-        if missing:
-            raise refuse(
-                f"the checkpoint {path} is incomplete",
-                f"no tensor {missing[0]}" + (f" and {len(missing) - 1} more" * (len(missing) > 1)),
-                f"all tensors that {index.name} names",
-                "copy or export it again",
-            )
+    missing = sorted(set(_index(path)) - set(tensors)) if (path / INDEX).exists() else []
+    if missing:
+        raise refuse(
+            f"the checkpoint {path} is incomplete",
+            f"no tensor {missing[0]}" + (f" and {len(missing) - 1} more" * (len(missing) > 1)),
+            f"all tensors that {INDEX} names",
+            "copy or export it again",
+        )
     other = sorted({dtype for dtype in tensors.values() if dtype not in FLOATS and dtype != "BOOL"})
     weights = [name for name, dtype in tensors.items() if dtype in other and "weight" in name]
     if weights:
@@ -74,8 +75,7 @@ def embedding_rows(path: Path) -> int | None:
 def shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """Returns the shape of every tensor, read from the headers of the files."""
     out: dict[str, tuple[int, ...]] = {}
-    for file in sorted(path.glob("*.safetensors")):
-        check_regular(file)
+    for file in weight_files(path):
         with _opened(file) as tensors:
             out |= {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
     return out
@@ -103,23 +103,27 @@ def _dtypes(file: Path) -> dict[str, str]:
         return {name: str(tensors.get_slice(name).get_dtype()) for name in tensors.keys()}  # noqa: SIM118
 
 
-def _check_shards(path: Path, index: Path) -> None:
-    """Raises UserError if a shard that the index names is missing, or is not in this folder."""
+def _index(path: Path) -> dict[str, str]:
+    """Returns the file of each tensor that the index names. Raises UserError if a file is missing,
+    or is not in this folder."""
     try:
-        named = set(read_json(index)["weight_map"].values())
-        outside = sorted(str(shard) for shard in named if Path(shard).name != shard)
+        files = {
+            str(name): str(file) for name, file in read_json(path / INDEX)["weight_map"].items()
+        }
     except (KeyError, TypeError, AttributeError) as error:
         raise refuse(
-            f"the checkpoint {path} has no readable {index.name}",
+            f"the checkpoint {path} has no readable {INDEX}",
             f"{type(error).__name__} {error}",
             "a weight_map that maps tensors to files",
             "export it again",
         ) from error
-    missing = sorted(shard for shard in named if not (path / shard).is_file())
+    outside = sorted({file for file in files.values() if Path(file).name != file})
+    missing = sorted({file for file in files.values() if not (path / file).exists()})
     if outside or missing:
         raise refuse(
             f"the checkpoint {path} is incomplete",
             f"{outside[0]}, which is outside the folder" if outside else f"no {', '.join(missing)}",
-            f"all files that {index.name} names, in the folder itself",
+            f"all files that {INDEX} names, in the folder itself",
             "copy or export it again",
         )
+    return files

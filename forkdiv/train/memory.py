@@ -74,7 +74,7 @@ def shape(architecture: dict[str, Any], sft: SftConfig) -> Shape:
         kind, **{k: v for k, v in architecture.items() if k != "model_type"}
     )
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     total = sum(weight.numel() for weight in model.parameters())
     blocks = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
     sizes = [sum(p.numel() for p in block.parameters()) for stack in blocks for block in stack]

@@ -55,6 +55,13 @@ REFUSED = {
     "prompt.text=Question": ("prompt", "text='Question'", "{prompt} exactly once", "prompt.text"),
     "prompt.text='{prompt} {prompt}'": ("prompt", "must contain {prompt} exactly once"),
     "prompt.system=Hello": ("prompt", "system='Hello'", "prompt.template=chat"),
+    "prompt.chat_template='{{x}}'": ("prompt", "chat_template='{{x}}'", "prompt.template=chat"),
+    "prompt={template: chat, chat_template: none.jinja}": (
+        "prompt.chat_template",
+        "got no such file or folder",
+        "a Jinja file, a checkpoint folder",
+    ),
+    "prompt.date=today": ("prompt.date", "'today' is not a date", "YYYY-MM-DD"),
     "dataset.branch_coverage=0": ("dataset.branch_coverage", "got 0", "greater than or equal to 1"),
     "dataset.structure=mixed": ("dataset.structure", "'mixed'", "'data-level' or 'problem-level'"),
     "dataset.solutions=1": ("dataset.solutions", "got 1", "greater than or equal to 2"),
@@ -561,3 +568,20 @@ def test_base_null_means_the_base_that_pretrain_describes() -> None:
 def test_a_system_text_is_taken_with_a_chat_template() -> None:
     prompt = load(None, ["prompt={template: chat, system: Be brief.}"]).prompt
     assert prompt == PromptConfig(template="chat", system="Be brief.")
+
+
+def test_a_chat_template_is_read_from_a_file_or_a_checkpoint_and_kept_as_text(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "own.jinja").write_bytes("{{ 'é' }}\r\n".encode())
+    (tmp_path / "tokenizer_config.json").write_text('{"chat_template": "{{ messages }}"}')
+    for name, text in ((tmp_path / "own.jinja", "{{ 'é' }}\n"), (tmp_path, "{{ messages }}")):
+        prompt = load(None, ["prompt.template=chat", f"prompt.chat_template={name}"]).prompt
+        assert prompt.chat_template == text
+        assert PromptConfig.model_validate(prompt.model_dump()) == prompt
+
+
+def test_the_date_of_templates_is_read_as_text_or_as_a_date(tmp_path: Path) -> None:
+    (tmp_path / "dated.yaml").write_text("prompt:\n  date: 2027-03-04\n")
+    assert load(tmp_path / "dated.yaml").prompt.date == "2027-03-04"
+    assert "date" not in PromptConfig().model_dump(), "fingerprints from before the setting hold"

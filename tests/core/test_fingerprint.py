@@ -49,7 +49,13 @@ OTHER_VALUES: dict[type[Frozen], dict[str, Any]] = {
         "names": 41,
         "seed": 1,
     },
-    PromptConfig: {"template": "plain", "text": "Q: {prompt}\nA:", "system": "Be brief."},
+    PromptConfig: {
+        "template": "plain",
+        "text": "Q: {prompt}\nA:",
+        "system": "Be brief.",
+        "chat_template": "{{ messages }}",
+        "date": "2027-03-04",
+    },
     DatasetConfig: {
         "examples": 801,
         "fork_density": 0.25,

@@ -90,6 +90,13 @@ def test_a_tokenizer_that_cannot_end_a_response_is_refused(start: Path) -> None:
     path = start / "tokenizer_config.json"
     settings = {k: v for k, v in json.loads(path.read_text()).items() if k != "eos_token"}
     path.write_text(json.dumps(settings))
+    # the configs name one, which is then the tokenizer's
+    assert tokenized.encode_examples([example()], start, RAW) == tokenized.encode_examples(
+        [example()], BASE, RAW
+    )
+    for name in ("config.json", "generation_config.json"):
+        config = json.loads((start / name).read_text())
+        (start / name).write_text(json.dumps(config | {"eos_token_id": None}))
     assert "has no end token" in refusal([example()], start)
 
 

@@ -33,7 +33,8 @@ def weights(file: Path, *values: float) -> None:
 
 def tokenizer(words: list[str], kind: str = "WordLevel") -> str:
     vocabulary = {word: i for i, word in enumerate(words)}
-    return json.dumps({"model": {"type": kind, "vocab": vocabulary}})
+    extra: dict[str, Any] = {"merges": []} if kind == "BPE" else {"unk_token": words[0]}
+    return json.dumps({"model": {"type": kind, "vocab": vocabulary, **extra}})
 
 
 @pytest.fixture

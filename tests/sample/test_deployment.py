@@ -23,7 +23,7 @@ from forkdiv.sample.sample_sets import FailedRequest, Request, Response
 from forkdiv.tasks.registry import build
 from tests import checkpoints
 from tests.checkpoints import greedy_text
-from tests.serving import STUDY, Engine
+from tests.serving import STUDY, Ask, Engine
 from tests.stack import BASE
 from tuning.session import engine_spec
 
@@ -142,6 +142,21 @@ def test_samples_continue_the_prefix_of_a_response(
             asked = Request(problem, 0, 1, 0, prefix)
             ((rest,),) = texts(sampler.sample(base, GREEDY, [asked])).values()
             assert prefix + rest == whole
+
+
+def test_each_checkpoint_is_asked_with_its_own_tokenizer_and_ends_with_its_own_end_token(
+    engine: Engine, sampler: deployment.ServeSampler, problems: list[Problem]
+) -> None:
+    base, other = engine.served["base"], engine.served["renumbered"]
+    first, second = (
+        texts(sampler.sample(checkpoint, GREEDY, requests(problems, 2)))
+        for checkpoint in (base, other)
+    )
+    assert first == second
+    decoder = DecoderConfig(tree_samples=4)
+    (tree,) = engine.samples(Ask(other, problems[0].prompt, 8, 0, decoder))
+    assert {one.finish for one in tree} == {"stop"}
+    assert not any("<" in one.text for one in tree)
 
 
 def test_a_checkpoint_of_another_shape_is_refused_and_the_others_are_still_served(

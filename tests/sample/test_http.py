@@ -91,6 +91,31 @@ def test_a_seed_gives_the_same_samples_again(client: OpenAI) -> None:
         ({"temperature": -1}, "temperature"),
         ({"top_p": 3}, "top_p"),
         ({"extra_body": {"hotness": 3}}, "unknown arguments: hotness"),
+        ({"prompt": [3, 25]}, "token id 25 in prompt is outside the vocabulary of 25"),
+        ({"prompt": [[3], [2**40]]}, f"token id {2**40} in prompt is outside the vocabulary of 25"),
+        ({"logit_bias": {"25": 1}}, "token id 25 in logit_bias is outside the vocabulary of 25"),
+        ({"logit_bias": {"-1": 1}}, "token id -1 in logit_bias is outside the vocabulary of 25"),
+        (
+            {"extra_body": {"stop_token_ids": [25]}},
+            "token id 25 in stop_token_ids is outside the vocabulary of 25",
+        ),
+        (
+            {"extra_body": {"allowed_token_ids": [-1]}},
+            "token id -1 in allowed_token_ids is outside the vocabulary of 25",
+        ),
+        (
+            {"logprobs": 1, "extra_body": {"logprob_token_ids": [99]}},
+            "token id 99 in logprob_token_ids is outside the vocabulary of 25",
+        ),
+        (
+            {
+                "seed": 1,
+                "extra_body": {
+                    "vllm_xargs": {"first_tokens": 26, "first_index": 0, "first_seed": 1}
+                },
+            },
+            "first_tokens is larger than the vocabulary: got 26; allowed: at most 25",
+        ),
     ],
 )
 def test_an_invalid_request_gets_an_error_with_the_reason(
@@ -101,6 +126,31 @@ def test_an_invalid_request_gets_an_error_with_the_reason(
         client.completions.create(**ask)
     assert refused.value.status_code == 400
     assert said in str(refused.value)
+
+
+def test_a_checkpoint_with_other_token_ids_reads_and_writes_its_own(client: OpenAI) -> None:
+    """It has the base's weights in another order: its answers are the base's in text only."""
+    for problem in PROBLEMS:
+        ask: dict[str, Any] = {"prompt": problem.prompt, **GREEDY, "logprobs": 1}
+        ask["extra_body"] = {"return_token_ids": True}
+        base, other = (
+            client.completions.create(model=name, **ask).choices[0].model_dump()
+            for name in ("base", "renumbered")
+        )
+        assert other["text"] == base["text"] and other["finish_reason"] == "stop"
+        assert other["logprobs"]["tokens"] == base["logprobs"]["tokens"]
+        assert other["token_ids"] != base["token_ids"]
+        parts = client.completions.create(model="renumbered", stream=True, **ask)
+        assert "".join(part.choices[0].text for part in parts) == base["text"]
+
+
+def test_a_grammar_is_refused_on_a_checkpoint_with_other_token_ids(client: OpenAI) -> None:
+    ask: dict[str, Any] = {"prompt": PROBLEMS[0].prompt, "max_tokens": 8}
+    ask["extra_body"] = {"structured_outputs": {"choice": ["a b", "b a"]}}
+    with pytest.raises(APIStatusError) as refused:
+        client.completions.create(model="renumbered", **ask)
+    assert refused.value.status_code == 400
+    assert "another vocabulary than the checkpoint" in str(refused.value)
 
 
 def test_an_unknown_checkpoint_is_not_found_and_the_served_ones_are_named(client: OpenAI) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     SerializerFunctionWrapHandler,
     model_serializer,
@@ -21,9 +22,10 @@ from forkdiv.core.config.base import Frozen
 LATER = ("chat_template", "date")
 
 
-def _date(value: str) -> str:
+def _date(value: Any) -> str:
+    """Returns a date as text. YAML reads an unquoted date as a date."""
     try:
-        return date.fromisoformat(value).isoformat()
+        return date.fromisoformat(str(value)).isoformat()
     except ValueError as error:
         raise ValueError(
             f"date={value!r} is not a date; allowed: YYYY-MM-DD, such as {DATE}; correct "
@@ -54,7 +56,7 @@ class PromptConfig(Frozen):
         "template=chat only: a Jinja file, a checkpoint folder whose template is used, or the "
         "template itself. null: each checkpoint's own.",
     )
-    date: Annotated[str, AfterValidator(_date)] = Field(
+    date: Annotated[str, BeforeValidator(_date)] = Field(
         DATE,
         description="The date that a chat template sees as today (YYYY-MM-DD), so that results do "
         "not depend on the day.",
