@@ -162,7 +162,9 @@ class Pipeline:
         with self._timed("coverage"):
             rows = cells(name, cell_inputs, config)
         rule = [f"until {config.enough} correct"] if config.enough else []
-        counts_identity = verdicts.identity(samples, len(problems), config.samples, rule)
+        counts_identity = verdicts.identity(
+            samples, len(problems), config.samples, rule, evaluation.task.grading()
+        )
         return rows, counts, counts_identity.fingerprint
 
     def _choice(

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -105,6 +106,11 @@ def canonical(value: Any) -> Any:
         f"a fingerprint accepts plain JSON values only, got {type(value).__name__}: {value!r}; "
         "pass a value that identifies it (a content hash, a number, a name) instead"
     )
+
+
+def file_digest(path: str | None) -> str | None:
+    """Returns the SHA-256 of a file's content; None for an object that is in no file."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else None
 
 
 @cache

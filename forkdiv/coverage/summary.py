@@ -21,9 +21,11 @@ def identity(study: StudyConfig, base: Checkpoint) -> Identity:
     """Returns the identity of a study. Name and place are excluded, so that it does not depend on
     where the study runs."""
     config = study.model_dump(exclude={"task", *NOT_IDENTITY})
+    task = build(study.task)
+    grading = {"grading": task.grading()} if task.grading() else {}
     return Identity(
         "study",
-        config | {"task": build(study.task).identity(), "stages": stages()},
+        config | {"task": task.identity(), "stages": stages()} | grading,
         {"base": base.fingerprint},
     )
 

@@ -31,7 +31,8 @@ def sft_identity(task: Task, config: DatasetConfig) -> Identity:
     """Returns the identity of an SFT dataset. Only settings that the task reads are part of it."""
     knobs = {knob: getattr(config, knob) for knob in task.knobs - {"synthesis"}}
     own = {"examples": task.examples(config), "seed": config.seed}
-    return Identity("dataset", {"task": _without_seed(task), "sft": knobs | own})
+    grading = {"grading": task.grading()} if task.grading_selects_rows else {}
+    return Identity("dataset", {"task": _without_seed(task), "sft": knobs | own, **grading})
 
 
 def walks_identity(task: Task, config: PretrainConfig, separator: str) -> Identity:

@@ -39,6 +39,7 @@ from forkdiv.sample.sample_sets import (
 )
 from forkdiv.score.grader_process import Grader
 from forkdiv.tasks.base import Task, derive, example, no_grader
+from forkdiv.tasks.registry import build
 
 ENUMERATOR, SAMPLES = "enumerator", "samples"
 
@@ -52,6 +53,8 @@ def identity(study: StudyConfig, data: str, base: str) -> Identity:
         return Identity("synthesis", knobs, {"dataset": data})
     audit = study.audit.model_dump(include={"quantile", "min_entropy", "min_probability"})
     knobs |= {"config": config, "prompt": study.prompt, "audit": audit}
+    if grading := build(study.task).grading():
+        knobs["grading"] = grading
     return Identity("synthesis", knobs, {"dataset": data, "base": base})
 
 

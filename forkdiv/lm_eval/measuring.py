@@ -21,6 +21,7 @@ from forkdiv.lm_eval.lines import DECODER_SETTINGS
 from forkdiv.lm_eval.pairing import Pair
 from forkdiv.lm_eval.reading import Samples, read_samples
 from forkdiv.score.counts import ProblemCounts
+from forkdiv.tasks.graders.registry import build_grader
 from forkdiv.tasks.own_data.checked import digest
 
 EVAL_SETTINGS = ("samples", "k", "bootstrap", "confidence", "seed")
@@ -164,11 +165,13 @@ def _settings(study: StudyConfig, judge: Judge, models: Mapping[str, Samples]) -
 
 
 def _identity(study: StudyConfig, judge: Judge, models: Mapping[str, Samples]) -> Identity:
-    config = {
+    config: dict[str, Any] = {
         "judge": judge.name,
         "columns": columns_and_grader(study).columns,
         "eval": study.eval,
     }
+    if judge.is_grader and (grading := dict(build_grader(judge.name).identity())):
+        config["grading"] = grading
     parents = {
         f"{role}-{at}": digest(file.path)
         for role, samples in models.items()

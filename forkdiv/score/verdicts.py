@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
+from types import MappingProxyType
+from typing import Any
 
 from forkdiv.core.fingerprint import Identity
 from forkdiv.core.records import Completion, Finish, Outcome, Problem, Verdict
@@ -16,14 +18,22 @@ from forkdiv.score.grader_process import Grader
 from forkdiv.tasks.base import Task
 
 COUNTS = "counts.json"
+NO_GRADING: Mapping[str, Any] = MappingProxyType({})
 SAMPLES_PER_BATCH = 8192  # samples in memory; equal responses among them are graded once
 
 
-def identity(samples: Identity, problems: int, n: int, of: Sequence[str] = ()) -> Identity:
+def identity(
+    samples: Identity,
+    problems: int,
+    n: int,
+    of: Sequence[str] = (),
+    grading: Mapping[str, Any] = NO_GRADING,
+) -> Identity:
     """Returns the identity of the verdicts on the first `n` samples of each problem: of the first
-    `problems` problems of the split, or of those whose ids are in `of`."""
+    `problems` problems of the split, or of those whose ids are in `of`. `grading` is the task's."""
     subset = {"of": list(of)} if of else {}
     settings = {"problems": problems, "n": n, **subset}
+    settings |= {"grading": dict(grading)} if grading else {}
     return Identity("verdicts", settings, {"samples": samples.fingerprint})
 
 
@@ -41,7 +51,7 @@ def obtain(
     Counts with errors are returned but not stored, so that the next run grades again.
     """
     ids = [problem.id for problem in problems] if is_subset else ()
-    counts_identity = identity(samples.identity, len(problems), n, ids)
+    counts_identity = identity(samples.identity, len(problems), n, ids, task.grading())
     if artifact := store.find(counts_identity):
         return read(artifact)
     counts = count(task, problems, samples.completions(problems, n), samples.failed)

@@ -39,6 +39,8 @@ class Task(ABC):
     exhaustive: bool = False
     # whether responses can be graded
     graded: bool = True
+    # whether verdicts decide which examples a dataset has
+    grading_selects_rows: bool = False
     # whether a verdict on a wrong response contains the answer (needed for majority votes)
     votes: bool = True
     # whether `solutions` covers every valid branch of every fork
@@ -57,6 +59,11 @@ class Task(ABC):
     def identity(self) -> dict[str, Any]:
         """Returns the task's part of the identity of results that depend on it."""
         return self.config.model_dump()
+
+    def grading(self) -> dict[str, Any]:
+        """Returns what decides verdicts besides the task's settings: a part of the identity of the
+        results that depend on verdicts."""
+        return {}
 
     def vocabulary(self) -> list[str]:
         """Returns all words of prompts and responses, for a word-level tokenizer; empty for a task

@@ -142,3 +142,18 @@ def test_samples_are_counted_by_mode_and_truncated_samples_have_none() -> None:
     (counts, *_) = verdicts.count(build(TASK), PROBLEMS, completions)
     assert counts.by_mode == {"forward": (5, 3), "reverse": (1, 1)}
     assert (counts.n, counts.correct) == (9, 4)
+
+
+def test_verdicts_of_another_version_of_a_grader_are_not_reused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, task = Store(tmp_path), build(TASK)
+    samples = sampled(store, FakeSampler(), 3)
+    verdicts.obtain(store, task, PROBLEMS, 3, samples)
+    assert store.find(verdicts.identity(samples.identity, len(PROBLEMS), 3))
+    grading = {"source": ["another"]}
+    changed = verdicts.identity(samples.identity, len(PROBLEMS), 3, grading=grading)
+    assert store.find(changed) is None
+    monkeypatch.setattr(task, "grading", lambda: grading)
+    verdicts.obtain(store, task, PROBLEMS, 3, samples)
+    assert store.find(changed)

@@ -284,16 +284,53 @@ def test_answers_to_one_prompt_that_differ_are_named(tmp_path: Path) -> None:
         task(tmp_path, test=rows, grader="numeric").heldout("test")
 
 
-def test_a_completion_that_contradicts_its_answer_is_named(tmp_path: Path) -> None:
+def test_a_completion_that_contradicts_its_answer_is_not_trained_on(tmp_path: Path) -> None:
     rows = [sum_row(1, answer="2"), sum_row(2, answer="5")]
     with pytest.raises(UserError, match=r"1 of 2 .* line 2: .* reads '4' .*, not the answer '5'"):
-        task(tmp_path, test=rows).heldout("test")
+        examples(task(tmp_path, train=rows))
 
 
-def test_a_completion_in_which_no_answer_is_found_is_named(tmp_path: Path) -> None:
+def test_a_completion_in_which_no_answer_is_found_is_not_trained_on(tmp_path: Path) -> None:
     rows = [sum_row(1, answer="2"), sum_row(2, solution="four", answer="4")]
     with pytest.raises(UserError, match="line 2: the grader hash judges its completion unparsable"):
-        task(tmp_path, test=rows).heldout("test")
+        examples(task(tmp_path, train=rows))
+
+
+def test_only_the_answers_of_a_test_file_count_and_its_other_completions_are_named(
+    tmp_path: Path,
+) -> None:
+    rows = [sum_row(1, answer="2"), sum_row(2, answer="5"), sum_row(3, solution="six", answer="6")]
+    own = task(tmp_path, test=rows)
+    answers = {problem.prompt: problem.facts["answer"] for problem in own.heldout("test")}
+    assert answers == {"What is 1 + 1?": "2", "What is 2 + 2?": "5", "What is 3 + 3?": "6"}
+    assert [len(own.solutions(problem)) for problem in own.heldout("test")].count(1) == 1
+    (note,) = [note for note in own.notes if "graded by their answer" in note]
+    assert note.startswith("2 of 3 rows of test.jsonl are graded by their answer")
+    assert "line 2: the grader hash reads '4' from its completion, not the answer '5'" in note
+    with pytest.raises(UserError, match="line 1: the grader hash cannot read its completion"):
+        task(tmp_path, test=[{"question": "4?", "solution": "four"}]).heldout("test")
+
+
+def test_a_field_inside_a_column_is_named_by_its_path(tmp_path: Path) -> None:
+    row = {"question": "1 + 1?", "gold": {"texts": ["2", "two"]}}
+    columns = ColumnsConfig(answer="gold.texts[0]")
+    (problem,) = task(tmp_path, test=[row], grader="numeric", columns=columns).heldout("test")
+    assert problem.facts["answer"] == "2"
+    with pytest.raises(UserError, match=r"line 1: has no field 'gold.texts\[2\]'"):
+        task(tmp_path, test=[row], columns=ColumnsConfig(answer="gold.texts[2]")).heldout("test")
+    dotted = [{"question": "1 + 1?", "gold.texts": "2", "gold": {"texts": "3"}}]
+    columns = ColumnsConfig(answer="gold.texts")
+    (problem,) = task(tmp_path, test=dotted, grader="numeric", columns=columns).heldout("test")
+    assert problem.facts["answer"] == "2"
+
+
+def test_a_column_of_lists_is_refused_with_the_field_to_name(tmp_path: Path) -> None:
+    row = {"question": "1 + 1?", "answer": ["2", "two"]}
+    with pytest.raises(UserError, match=r"task.columns.answer=answer\[0\] or .*answer\[1\]"):
+        task(tmp_path, test=[row], grader="numeric").heldout("test")
+    row = {"question": "1 + 1?", "choices": ["2", "3"], "answerKey": "A"}
+    with pytest.raises(UserError, match=r"for example task\.columns\.answer=answerKey"):
+        task(tmp_path, test=[row], grader="choice").heldout("test")
 
 
 def test_a_wrong_column_of_answers_can_be_replaced_by_the_completions(tmp_path: Path) -> None:
@@ -320,6 +357,9 @@ class Marked:
 
     name = "marked"
     canaries = ()
+
+    def identity(self) -> dict[str, Any]:
+        return {}
 
     def reference(self, answer: str) -> str:
         if "####" not in answer:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from forkdiv.tasks.graders import answers
 from forkdiv.tasks.graders.base import CORRECT, UNPARSABLE, WRONG, Reader
-from forkdiv.tasks.graders.latex import has_box, last_box, value_or_text
-from forkdiv.tasks.graders.numbers import Unreadable
+from forkdiv.tasks.graders.latex import has_box, last_box
 
 
 class Boxed(Reader):
     name = "boxed"
+    version = 2
     canaries = (
         ("143", "so \\boxed{143}", CORRECT),
         ("0.5", "\\boxed{\\dfrac{1}{2}}", CORRECT),
         ("7A", "\\boxed{1} no, \\boxed{\\text{7A}}.", CORRECT),
         ("\\frac{x}{2}", "$\\fbox{$ \\tfrac{x}{2} $}$", CORRECT),
+        ("5/2", "\\boxed{2\\frac{1}{2}\\text{ cm}}", CORRECT),
         ("7A", "\\boxed{7}", WRONG),
         ("1E2", "\\boxed{100}", WRONG),
         ("12", "\\boxed{1 2}", WRONG),
@@ -29,6 +31,4 @@ class Boxed(Reader):
         return self._content(last_box(text))
 
     def _content(self, text: str) -> str:
-        if not (content := value_or_text(text)):
-            raise Unreadable("an empty \\boxed{}")
-        return content
+        return str(answers.read(text, e_notation=False))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 from forkdiv.core.config.open_list import import_foreign
 from forkdiv.core.errors import refuse
+from forkdiv.core.fingerprint import file_digest
 from forkdiv.core.records import Outcome, Verdict
 from forkdiv.tasks.graders.base import ANOTHER, CORRECT, WRONG, Canary
 
@@ -22,7 +24,7 @@ class Function:
         module, _, attribute = name.partition(":")
         allowed = "package.module:function with two parameters (reference answer, response)"
         try:
-            imported = import_foreign(module, "grader", allowed)
+            self._module = imported = import_foreign(module, "grader", allowed)
             self._function: Callable[[str, str], object] = getattr(imported, attribute)
             inspect.signature(self._function).bind("", "")
             self.canaries: tuple[Canary, ...] = tuple(
@@ -32,6 +34,13 @@ class Function:
         except (AttributeError, ValueError, TypeError) as error:
             remedy = f"correct task.grader or the function ({error})"
             raise refuse("the grader cannot be loaded", repr(name), allowed, remedy) from error
+
+    def identity(self) -> dict[str, Any]:
+        """The content of the files that define the function and that name it. Other modules that
+        they import are not part of it."""
+        source = inspect.getsourcefile(inspect.unwrap(self._function))
+        files = dict.fromkeys(file for file in (self._module.__file__, source) if file)
+        return {"source": [file_digest(file) for file in files]}
 
     def reference(self, answer: str) -> str:
         return answer

@@ -1,77 +1,77 @@
-"""Equivalence of mathematical expressions, by math-verify."""
+"""Equivalence of mathematical answers: read as `forkdiv.tasks.graders.answers` describes, formulas
+compared by math-verify."""
 
 from __future__ import annotations
 
-import importlib
-import re
-import threading
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 from forkdiv.core.records import Verdict
-from forkdiv.tasks.graders.base import ANOTHER, CORRECT, UNPARSABLE, WRONG
-from forkdiv.tasks.graders.latex import value_or_text
-
-MATH_SECONDS = 5
+from forkdiv.tasks.graders.algebra_process import AlgebraProcess
+from forkdiv.tasks.graders.answers import Answer, read, same
+from forkdiv.tasks.graders.base import ANOTHER, CORRECT, UNPARSABLE, WRONG, own_identity
+from forkdiv.tasks.graders.final_answer import SHORT, final_answer
+from forkdiv.tasks.graders.latex import has_box, last_box
+from forkdiv.tasks.graders.numbers import Unreadable
 
 
 class Math:
-    """Equivalence by math-verify. Works on the main thread only: its time limit uses a signal."""
+    """Equivalence of answers. Values, texts and items are compared here, formulas by math-verify in
+    a process of its own."""
 
     name = "math"
+    version = 2
+    libraries = ("math-verify", "latex2sympy2_extended", "sympy")
     canaries = (
         ("\\frac{1}{2}", "so \\boxed{0.5}", CORRECT),
         ("x^2+2x+1", "Hence $(x+1)^2$.", CORRECT),
+        ("840", "We get \\boxed{12}. No: \\boxed{840}", CORRECT),
         ("18", "\\boxed{19}", WRONG),
+        ("\\sqrt{8}", "\\boxed{3\\sqrt{2}}", WRONG),
         ("18", "I do not know.", UNPARSABLE),
+        ("5", "\\boxed{9^{9^{9^{9}}}}", UNPARSABLE),
     )
 
     def __init__(self) -> None:
-        # imported at first use: sympy takes seconds to load
-        self._library: Any = importlib.import_module("math_verify")
-        self._errors: Any = importlib.import_module("math_verify.errors")
-        self._references = lru_cache(maxsize=1024)(self._reference)
+        self._algebra = AlgebraProcess()
+        self._references = lru_cache(maxsize=1024)(_reference)
+
+    def identity(self) -> dict[str, Any]:
+        return own_identity(Math, self.version, self.libraries)
 
     def reference(self, answer: str) -> str:
-        return self._references(answer)[1]
+        return str(self._references(answer))
 
     def grade(self, answer: str, text: str) -> Verdict:
-        """Raises TimeoutError after the time limit, RuntimeError outside the main thread."""
-        expected, canonical_form = self._references(answer)
-        actual, written = self._parse(text)
-        if actual is None:
-            return Verdict(UNPARSABLE, None, "no mathematics")
-        if self._verify(expected, actual):
-            return Verdict(CORRECT, canonical_form)
-        return Verdict(WRONG, written, ANOTHER)
-
-    def _reference(self, answer: str) -> tuple[Any, str]:
-        if re.fullmatch(r"\s*[A-Za-z]{3,}\s*", answer):
-            raise ValueError("the reference is a word: math-verify would multiply its letters")
-        marked = answer if "\\boxed" in answer or "$" in answer else f"\\boxed{{{answer}}}"
-        parsed, written = self._parse(marked)
-        if parsed is None or not self._verify(parsed, parsed):
-            raise ValueError("math-verify finds no mathematics in the reference")
-        return parsed, written
-
-    def _parse(self, text: str) -> tuple[Any, str]:
-        """Returns the expression in a text, or None, and its text."""
-        parsed = self._run(self._library.parse, text, parsing_timeout=MATH_SECONDS)
-        written = "".join(item for item in parsed[-1:] if isinstance(item, str))
-        expressions = [item for item in parsed if not isinstance(item, str)]
-        return (expressions[0] if expressions else None), value_or_text(written)
-
-    def _verify(self, expected: Any, actual: Any) -> bool:
-        return bool(self._run(self._library.verify, expected, actual, timeout_seconds=MATH_SECONDS))
-
-    def _run(self, function: Callable[..., Any], *arguments: Any, **limits: int) -> Any:
-        if threading.current_thread() is not threading.main_thread():
-            raise RuntimeError("the grader `math` works only on the main thread of a process")
+        """Raises RuntimeError if the process of math-verify ends; no text of a response ends it."""
+        expected = self._references(answer)
         try:
-            # without `raise_on_error` a failure would return an empty list or False
-            return function(*arguments, **limits, raise_on_error=True)
-        except (
-            self._errors.TimeoutException
-        ) as error:  # a BaseException: no `except Exception` would see it
-            raise TimeoutError(f"math-verify took more than {MATH_SECONDS} s") from error
+            actual = final_answer(text)
+            equal = self._equal(expected, actual)
+        except Unreadable as reason:
+            return Verdict(UNPARSABLE, None, str(reason))
+        return Verdict(CORRECT, str(expected)) if equal else Verdict(WRONG, str(actual), ANOTHER)
+
+    def _equal(self, expected: Answer, actual: Answer) -> bool:
+        try:
+            return same(expected, actual, _undecided)
+        except _Undecided:
+            return self._algebra.equal(expected, actual)
+
+
+class _Undecided(Exception):
+    """The answers differ in formulas."""
+
+
+def _undecided(expected: str, actual: str) -> bool:
+    raise _Undecided
+
+
+def _reference(answer: str) -> Answer:
+    """Accepts an answer, or a whole solution with a box or with `####`."""
+    if has_box(answer):
+        return read(last_box(answer))
+    content = answer.rpartition("####")[2]
+    if len(content.strip()) > SHORT and len(content.split()) > SHORT // 10:
+        raise Unreadable("the reference is a long text without \\boxed{} or ####")
+    return read(content)

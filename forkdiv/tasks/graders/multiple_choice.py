@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import re
 
+from forkdiv.tasks.graders.answers import plain
 from forkdiv.tasks.graders.base import CORRECT, UNPARSABLE, WRONG, Reader
-from forkdiv.tasks.graders.latex import has_box, last_box, plain, without_fonts
+from forkdiv.tasks.graders.latex import every_box
+from forkdiv.tasks.graders.notation import unify, without_fonts
 from forkdiv.tasks.graders.numbers import Unreadable
 
 _ENDS = r"(?=\s*(?:[^\w\s'\u2019]|\n|$))"
@@ -28,7 +30,12 @@ _BOLD = re.compile(r"\*\*\W*([A-J])(?:[).:][^*\n]*)?\W*\*\*")
 
 def read_choice(text: str) -> str:
     """Returns the letter. Raises Unreadable if there is no choice, or several contradict."""
-    boxed = _LABEL.fullmatch(plain(last_box(text))) if has_box(text) else None
+    text = unify(text)
+    boxed = None
+    if boxes := every_box(text):
+        if boxes[-1] is None:
+            raise Unreadable("an unclosed \\boxed{}")
+        boxed = _LABEL.fullmatch(plain(boxes[-1]))
     text = without_fonts(text)
     stated = list(_STATED.finditer(text))[-1:]
     letters = {match[1] for match in (boxed, *stated) if match}
@@ -55,7 +62,7 @@ class Choice(Reader):
     )
 
     def reference(self, answer: str) -> str:
-        match = re.fullmatch(r"\(?([A-J])\)?\.?", answer.strip())
+        match = re.fullmatch(r"\(?([A-J])\)?\.?", without_fonts(unify(answer)).strip("$ \n"))
         if match is None:
             raise Unreadable("the reference is not a letter from A to J")
         return match[1]

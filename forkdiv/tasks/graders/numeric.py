@@ -7,21 +7,29 @@ from forkdiv.tasks.graders.base import CORRECT, UNPARSABLE, WRONG, Reader
 from forkdiv.tasks.graders.numbers import Unreadable
 
 
+def _reference(answer: str) -> str:
+    number = numbers.whole(answer.rpartition("####")[2])
+    return numbers.canonical(number.value if number else None, "the reference is not a number")
+
+
 class Numeric(Reader):
     name = "numeric"
+    version = 2
     canaries = (
         ("18", "She makes 9 * 2 = $18.00.", CORRECT),
         ("1,234", "that is 1234", CORRECT),
         ("-3", "It is \u22123 degrees", CORRECT),
+        ("5/2", "it takes 2\u00bd hours", CORRECT),
         ("18", "first 18, then 19", WRONG),
+        ("8", "It is \uff0d8", WRONG),
         ("1000000000000000000001", "1000000000000000000000", WRONG),
         ("18", "eighteen", UNPARSABLE),
+        ("8", "It is 8\u00b2", UNPARSABLE),
     )
 
     def reference(self, answer: str) -> str:
         """Accepts a number, or a whole solution with the mark `####`."""
-        number = numbers.whole(answer.rpartition("####")[2])
-        return numbers.canonical(number, "the reference is not a number")
+        return _reference(answer)
 
     def read(self, text: str) -> str:
         return numbers.canonical(numbers.last(text), "no number")
@@ -29,6 +37,7 @@ class Numeric(Reader):
 
 class Hash(Reader):
     name = "hash"
+    version = 2
     canaries = (
         ("18", "16 - 7 = 9\n#### 18", CORRECT),
         ("1200", "#### $1,200.00\nNext question: 7", CORRECT),
@@ -40,8 +49,7 @@ class Hash(Reader):
 
     def reference(self, answer: str) -> str:
         """Accepts a number, or a whole solution with the mark `####`."""
-        number = numbers.whole(answer.rpartition("####")[2])
-        return numbers.canonical(number, "the reference is not a number")
+        return _reference(answer)
 
     def read(self, text: str) -> str:
         _, mark, rest = text.rpartition("####")

@@ -63,6 +63,8 @@ class RowsRead:
     rows: tuple[Row, ...]
     problems: tuple[BadRow, ...]
     blank: int = 0
+    # usable rows in whose completion the grader reads something else than their answer
+    unlike: tuple[BadRow, ...] = ()
 
     @property
     def total(self) -> int:
@@ -72,11 +74,19 @@ class RowsRead:
     def report(self, limit: int = 5) -> str:
         """Returns one line: how many rows cannot be used, with location and reason of the first
         `limit`."""
-        shown = [f"{self.unit} {bad.line}: {bad.reason}" for bad in self.problems[:limit]]
-        more = len(self.problems) - len(shown)
-        shown += [f"and {more:,} more"] if more else []
-        listed = f": {self.file} {'; '.join(shown)}" if shown else ""
+        listed = f": {self.file} {_listed(self.problems, limit)}" if self.problems else ""
         return f"{len(self.problems):,} of {self.total:,} rows cannot be used{listed}"
+
+    @property
+    def set_aside(self) -> str:
+        """The rows that are used without their completion; empty if there are none."""
+        if not self.unlike:
+            return ""
+        return (
+            f"{len(self.unlike):,} of {self.total:,} rows of {self.file} are graded by their "
+            f"answer although it is not what the grader reads in their completion: "
+            f"{_listed(self.unlike, 3)}"
+        )
 
     @property
     def skipped(self) -> str:
@@ -84,6 +94,12 @@ class RowsRead:
         lines = f"{self.blank:,} blank lines in {self.file}" if self.blank else ""
         rows = f"skipped: {self.report()}" if self.problems else ""
         return "; ".join(part for part in (rows, lines) if part)
+
+
+def _listed(bad: Sequence[BadRow], limit: int) -> str:
+    shown = [f"{row.unit} {row.line}: {row.reason}" for row in bad[:limit]]
+    more = len(bad) - len(shown)
+    return "; ".join([*shown, f"and {more:,} more"] if more else shown)
 
 
 def read_rows(

@@ -218,7 +218,7 @@ def _value(record: Record, column: str) -> Any:
         return value_of(record.values, column)
     except LookupError as error:
         part = error.args[0]
-        kind = "column" if part in (column, re.split(r"[.\[]", column)[0]) else "field"
+        kind = "column" if part == re.split(r"[.\[]", column)[0] else "field"
         raise Unusable(f"has no {kind} {shortened(part, LISTED)!r}") from error
 
 

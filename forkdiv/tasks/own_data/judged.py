@@ -17,7 +17,7 @@ from dataclasses import astuple, dataclass, replace
 from forkdiv.core.records import Outcome, Verdict
 from forkdiv.tasks.graders.base import AnswerGrader
 from forkdiv.tasks.graders.registry import build_grader
-from forkdiv.tasks.own_data.checked import RowsRead, mark_bad
+from forkdiv.tasks.own_data.checked import BadRow, RowsRead, mark_bad
 from forkdiv.tasks.own_data.columns import Row
 from forkdiv.tasks.own_data.file import one_line, quoted
 
@@ -35,34 +35,54 @@ class _Judged:
     row: Row
     answer: str | None
     reason: str
+    unlike: str = ""  # why the completion was set aside
 
 
-def judge(read: RowsRead, grader: AnswerGrader) -> RowsRead:
+def judge(read: RowsRead, grader: AnswerGrader, trains: bool = True) -> RowsRead:
     """Returns `read` with an answer in every row, extracted from the completion if the row has
     none. Rows that cannot be graded (no response could be correct, or the row's own completion is
     wrong) are moved to the problems.
 
+    With `trains` False nothing is trained on: a row that has an answer is used without its
+    completion if the grader rejects that one, and is listed in `unlike`.
+
     Raises CalledProcessError if grading in a subprocess fails; its stderr has the cause.
     """
     if threading.current_thread() is threading.main_thread():
-        judged = [(row.answer, row.reason) for row in _judged(read.rows, read.unit, grader)]
+        judged = list(map(_result, _judged(read.rows, read.unit, grader, trains)))
     else:
-        request = json.dumps([read.unit, [astuple(row) for row in read.rows]]).encode()
+        request = json.dumps([read.unit, trains, [astuple(row) for row in read.rows]]).encode()
         command = (sys.executable, "-m", "forkdiv.tasks.own_data.judged", grader.name)
         process = subprocess.run(command, input=request, stdout=subprocess.PIPE, check=True)
         judged = json.loads(process.stdout)
     pairs = list(zip(read.rows, judged, strict=True))
-    answered = tuple(replace(row, answer=answer) for row, (answer, _) in pairs)
-    reasons = {row.line: reason for row, (_, reason) in pairs if reason}
-    return mark_bad(replace(read, rows=answered), reasons)
+    answered = tuple(
+        replace(row, answer=answer, completion=None if unlike else row.completion)
+        for row, (answer, _, unlike) in pairs
+    )
+    reasons = {row.line: reason for row, (_, reason, _) in pairs if reason}
+    set_aside = tuple(
+        BadRow(read.file, row.line, unlike, read.unit) for row, (*_, unlike) in pairs if unlike
+    )
+    return mark_bad(replace(read, rows=answered, unlike=set_aside), reasons)
 
 
-def _judged(rows: Sequence[Row], unit: str, grader: AnswerGrader) -> Iterator[_Judged]:
+def _result(judged: _Judged) -> tuple[str | None, str, str]:
+    return judged.answer, judged.reason, judged.unlike
+
+
+def _judged(
+    rows: Sequence[Row], unit: str, grader: AnswerGrader, trains: bool
+) -> Iterator[_Judged]:
     """Judges rows in order; a row is compared with the first good row of the same prompt."""
     firsts: dict[str, _Judged] = {}
     for row in rows:
         first = firsts.get(row.prompt)
         judged = _judge_row(row, first, grader)
+        if judged.reason and not trains and row.completion and row.answer is not None:
+            alone = _judge_row(replace(row, completion=None), first, grader)
+            if not alone.reason:
+                judged = replace(alone, row=row, unlike=judged.reason)
         if first and judged.reason:
             at = f"(it has the prompt of {unit} {first.row.line})"
             judged = replace(judged, reason=f"{judged.reason} {at}")
@@ -142,9 +162,9 @@ def _rejected(verdict: Verdict, right: str, grader: str) -> str:
 def _serve() -> None:
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # output of a grader must not be mixed with the verdicts
-    unit, rows = json.load(sys.stdin)
-    judged = _judged([Row(*row) for row in rows], unit, build_grader(sys.argv[1]))
-    json.dump([(row.answer, row.reason) for row in judged], out)
+    unit, trains, rows = json.load(sys.stdin)
+    judged = _judged([Row(*row) for row in rows], unit, build_grader(sys.argv[1]), trains)
+    json.dump(list(map(_result, judged)), out)
     out.close()
 
 

@@ -10,7 +10,9 @@ Without a column of answers, the reference is the answer that the grader extract
 `exact` (all of it), `hash`, `boxed` and `math` can do so, the others need a column of answers.
 
 All rows are read and checked before the first is used. A row is bad if a column is missing, if the
-grader cannot read its answer or rejects its completion, or if its prompt is in both files.
+grader cannot read its answer or rejects its completion, or if its prompt is in both files. In
+`test`, nothing is trained on: a row with an answer is used even if the grader rejects its
+completion.
 """
 
 from __future__ import annotations
@@ -73,6 +75,7 @@ class OwnData(Task):
         self.graded = config.grader != UNGRADED
         # without a grader only work without verdicts is possible: audit, fine-tuning
         self._grader = build_grader(config.grader if self.graded else "exact")
+        self.grading_selects_rows = self.graded and config.on_bad_row == "skip"
         self.votes = ":" not in config.grader  # a user's function may return only a bool
 
     @cached_property
@@ -94,6 +97,10 @@ class OwnData(Task):
         settings = self.config.model_dump(exclude={"train", "test", *unset})
         return settings | {"content": self.digest}
 
+    def grading(self) -> dict[str, Any]:
+        """The grader's version, libraries and source."""
+        return dict(self._grader.identity()) if self.graded else {}
+
     @cached_property
     def digest(self) -> str:
         """A digest of the files' content; it does not depend on their names or locations."""
@@ -109,6 +116,7 @@ class OwnData(Task):
         reads = [read for read in (data.train, data.test) if read]
         notes = [f"{read.file}: {_columns(read.columns)}" for read in reads]
         notes += [read.skipped for read in reads if read.skipped]
+        notes += [read.set_aside for read in reads if read.set_aside]
         if data.train:
             shares = "a tenth is" if data.test else "a tenth each is"
             splits = "validation" if data.test else "validation and test"
@@ -258,7 +266,7 @@ class OwnData(Task):
         optional_columns = frozenset({optional, "subset"} if both else ())
         read = read_rows(path, self.config.format, self.config.columns, optional_columns)
         if self.graded:
-            return judge(read, self._grader)
+            return judge(read, self._grader, trains=path != self.config.test)
         answers_only = _answers_only(read)
         rows = (
             replace(row, completion=row.answer if answers_only else row.completion, answer="")
