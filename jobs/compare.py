@@ -38,6 +38,8 @@ def run(study: StudyConfig) -> None:
         say(f"inferred settings: {'; '.join(inferred)}")
     base = preflight.check(study, takes_checkpoint=True)
     task = build(study.task)
+    for warning in task.warnings:
+        say(f"note: {warning}")
     tuned = {number: preflight.check_checkpoint(path, task) for number, path in folders.items()}
     for checkpoint in tuned.values():
         preflight.check_prompts(study, checkpoint.path, task)

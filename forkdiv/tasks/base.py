@@ -52,6 +52,8 @@ class Task(ABC):
     # licence of the data that the task generates, and notes for its dataset card
     licence: str = GENERATED
     notes: Sequence[str] = ()
+    # those notes that a user should see before a model is measured
+    warnings: Sequence[str] = ()
 
     def __init__(self, config: TaskConfig) -> None:
         self.config = config

@@ -177,7 +177,7 @@ values = st.one_of(
 
 @pytest.mark.parametrize("notation", NOTATIONS)
 @pytest.mark.parametrize("name", ANSWERED)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(data=st.data())
 def test_a_notation_of_a_value_is_that_value_and_no_other(
     name: str, notation: str, data: st.DataObject

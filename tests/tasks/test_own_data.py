@@ -305,6 +305,7 @@ def test_only_the_answers_of_a_test_file_count_and_its_other_completions_are_nam
     assert answers == {"What is 1 + 1?": "2", "What is 2 + 2?": "5", "What is 3 + 3?": "6"}
     assert [len(own.solutions(problem)) for problem in own.heldout("test")].count(1) == 1
     (note,) = [note for note in own.notes if "graded by their answer" in note]
+    assert own.warnings == (note,)
     assert note.startswith("2 of 3 rows of test.jsonl are graded by their answer")
     assert "line 2: the grader hash reads '4' from its completion, not the answer '5'" in note
     with pytest.raises(UserError, match="line 1: the grader hash cannot read its completion"):

@@ -41,7 +41,7 @@ def equal_answers(expected: Answer, actual: Answer) -> bool:
 def equal(expected: str, actual: str) -> bool:
     """Returns whether two formulas are equal; a reference that is not mathematics is equal to no
     other text."""
-    if _cases(expected) != _cases(actual):
+    if _cases(expected) != _cases(actual) or _words(expected) != _words(actual):
         return False
     first = _expression(expected)
     if first is None:
@@ -58,6 +58,11 @@ def equal(expected: str, actual: str) -> bool:
 def _cases(text: str) -> frozenset[str]:
     """Returns the variables in upper case; math-verify reads x and X as the same variable."""
     return frozenset(re.findall(r"(?<![A-Za-z\\])[A-Z](?![A-Za-z])", text))
+
+
+def _words(text: str) -> frozenset[str]:
+    """Returns the words of a formula; math-verify leaves them out, so that 1 hour is 1 minute."""
+    return frozenset(re.findall(r"(?<![A-Za-z\\])[A-Za-z]{4,}", text))
 
 
 def _expression(text: str) -> Any:

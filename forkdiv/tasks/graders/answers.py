@@ -46,6 +46,11 @@ _AND = re.compile(
 _WORDS = re.compile(r"[^\W\d_]+(?:[\s'-]+[^\W\d_]+)*[.!]?")
 _LETTER = re.compile(r"\(([A-Z])\)|\(?([A-Z])\)(?:\s.*)?|([A-Z])[.:]\s.+", re.DOTALL)
 _RATIO = re.compile(r"[0-9.]+(?:\s*:\s*[0-9.]+)+(?:\s*[ap]\.?m\.?)?", re.IGNORECASE)
+_UNIT = re.compile(
+    r"(?:\s*\\(?:text|mathrm|mbox)\s*\{[^{}]*\}|(?<![A-Za-z\\])\s+[A-Za-z]{2,})[\s^{}0-9]*$"
+)
+_IN_FONT = re.compile(r"\\text[a-z]*\s*\{([^{}]*)\}")
+_SHORT_WORDS = frozenset({"yes", "no", "odd", "all", "none"})
 _RELATION = re.compile(r"[<>=]|\\(?:leq|geq|lt|gt|neq)(?![a-z])")
 _FUNCTION = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc|log|ln)(?![a-z])")
 
@@ -98,9 +103,14 @@ def read(content: str, e_notation: bool = True) -> Answer:
 
 def _read(text: str, e_notation: bool, depth: int) -> Answer:
     text = re.sub(r"^(?:\\approx|\\therefore|=)\s*", "", numbers.unwrapped(text)).strip(" ,;:")
+    if match := _IN_FONT.fullmatch(text):
+        text = match[1].strip()
+        if _WORDS.fullmatch(text):
+            return Answer("text", " ".join(text.split()).rstrip(".!"))
+    text = "(-\\infty,\\infty)" if text == "ℝ" else re.sub(r"^\+\s*", "", text)
     if (leaf := _value(text, e_notation)) or depth > DEEPEST:
         return leaf or Answer("formula", plain(text))
-    for shape in (_matrix, _union, _list, _bracketed, _equation):
+    for shape in (_matrix, _union, _list, _bracketed, _plus_minus, _equation):
         if answer := shape(text, e_notation, depth):
             return answer
     return _text_or_formula(text)
@@ -119,7 +129,7 @@ def _value(text: str, e_notation: bool) -> Answer | None:
 
 
 def _matrix(text: str, e_notation: bool, depth: int) -> Answer | None:
-    if not (match := _MATRIX.fullmatch(text)):
+    if not (match := _MATRIX.fullmatch(re.sub(r"^[(\[]\s*(\\begin.*)[)\]]$", r"\1", text).strip())):
         return None
     rows = [row.split("&") for row in re.split(r"\\\\(?:\[[^\]]*\])?", match[2]) if row.strip()]
     if not rows or len({len(row) for row in rows}) > 1:
@@ -137,28 +147,36 @@ def _union(text: str, e_notation: bool, depth: int) -> Answer | None:
 
 
 def _list(text: str, e_notation: bool, depth: int) -> Answer | None:
-    """Reads `3, 5, 7`, `1 or 2` and `1 \\pm \\sqrt{2}`."""
+    """Reads `3, 5, 7` and `1 or 2`."""
     parts = [part for piece in split(text, _AND) for part in _by_commas(piece)]
-    signs = [part for part in parts if len(split(part, _PLUS_MINUS)) == 2]
-    if len(parts) < 2 and not signs:
+    if len(parts) < 2:
         return None
     if any(not part.strip() for part in parts) or _is_prose(text):
         return None
-    return Answer(",", "", _items(parts, e_notation, depth))
+    return Answer(",", "", _items(_both_signs(parts), e_notation, depth))
+
+
+def _plus_minus(text: str, e_notation: bool, depth: int) -> Answer | None:
+    """Reads `1 \\pm \\sqrt{2}`."""
+    parts = _both_signs([text])
+    return Answer(",", "", _items(parts, e_notation, depth)) if len(parts) > 1 else None
 
 
 _PLUS_MINUS = re.compile(r"\\pm(?![a-z])")
 _COMMA = re.compile("[,;]")
 
 
-def _items(parts: Sequence[str], e_notation: bool, depth: int) -> tuple[Answer, ...]:
-    """Reads items; one with `\\pm` is two."""
+def _both_signs(parts: Sequence[str]) -> list[str]:
+    """Returns the items of a list; one with `\\pm` is two."""
     texts: list[str] = []
     for part in parts:
-        sides = split(part, _PLUS_MINUS)
-        both = len(sides) == 2 and sides[1].strip()
-        texts += [f"{sides[0]}{sign}{sides[1]}" for sign in "+-"] if both else [part]
-    return tuple(_read(text, e_notation, depth + 1) for text in texts)
+        twice = len(_PLUS_MINUS.findall(part)) == 1
+        texts += [_PLUS_MINUS.sub(sign, part) for sign in "+-"] if twice else [part]
+    return texts
+
+
+def _items(parts: Sequence[str], e_notation: bool, depth: int) -> tuple[Answer, ...]:
+    return tuple(_read(part, e_notation, depth + 1) for part in parts)
 
 
 def _by_commas(text: str) -> list[str]:
@@ -181,11 +199,12 @@ def _bracketed(text: str, e_notation: bool, depth: int) -> Answer | None:
             parts = _by_commas(inner)
             if (len(parts) < 2 and kind != "{}") or any(not part.strip() for part in parts):
                 return None
-            return Answer(kind, "", _items(parts, e_notation, depth))
+            items = _both_signs(parts) if kind == "{}" else parts
+            return Answer(kind, "", _items(items, e_notation, depth))
     return None
 
 
-_BRACKETS = [("\\{", "\\}", "{}"), ("\\lbrace", "\\rbrace", "{}"), ("\\langle", "\\rangle", "()")]
+_BRACKETS = [("\\{", "\\}", "{}"), ("⟨", "⟩", "⟨⟩")]
 _BRACKETS += [(opening, closing, opening + closing) for opening in "([" for closing in ")]"]
 
 
@@ -205,10 +224,11 @@ def _text_or_formula(text: str) -> Answer:
     if _RATIO.fullmatch(words):
         return Answer("text", re.sub(r"\s*:\s*", ":", words))
     in_font = bare != text and not re.search(r"[\\^_=+]", bare)
-    if _WORDS.fullmatch(words) and (in_font or re.search(r"[^\W\d_]{4}", words)):
+    is_word = re.search(r"[^\W\d_]{4}", words) or words.lower() in _SHORT_WORDS
+    if _WORDS.fullmatch(words) and (in_font or is_word):
         return Answer("text", words.rstrip(".!"))
-    unit = re.search(r"\s*\\(?:text|mathrm|mbox)\s*\{[^{}]*\}[\s^{}0-9]*$", text)
-    if unit and unit.start() and is_unit(unit[0]):
+    unit = _UNIT.search(text)
+    if unit and unit.start() and is_unit(unit[0]) and "\\text" not in text[: unit.start()]:
         text = text[: unit.start()]
     if not _FUNCTION.search(text):
         text = text.rstrip().removesuffix("°")
@@ -243,7 +263,7 @@ def split(text: str, separator: re.Pattern[str]) -> list[str]:
             depth += {"{": 1, "}": -1}.get(text[at + 1 : at + 2], 0)
             at += 2
             continue
-        depth += (text[at] in "([{") - (text[at] in ")]}")
+        depth += (text[at] in "([{⟨") - (text[at] in ")]}⟩")
         depth = max(depth, 0)
         at += 1
     return [*parts, text[start:]]
@@ -253,8 +273,8 @@ def _encloses(text: str, opening: str, closing: str) -> bool:
     """Returns whether the first bracket is closed by the last."""
     inner = text[len(opening) : len(text) - len(closing)]
     depth = 0
-    for match in re.finditer(r"\\?([(\[{]|[)\]}])", inner):
-        depth += 1 if match[1] in "([{" else -1
+    for match in re.finditer(r"\\?([(\[{⟨]|[)\]}⟩])", inner):
+        depth += 1 if match[1] in "([{⟨" else -1
         if depth < 0:
             return False
     return depth == 0

@@ -24,6 +24,7 @@ _RELATIONS = words(
 _CONTAINERS = words("boxed fbox framebox underline text mbox textup operatorname")
 # 3,14 and 1,234,56, but not the list 1,2,3
 _COMMA = re.compile(r"(?:^|[^0-9.,])(?:[0-9.]+|[0-9]{1,3}(?:,[0-9]{3})+),$")
+_SCRIPT = re.compile(r"[_^]\s*\{\s*$")
 _OWNER = re.compile(r"\\(?P<command>[A-Za-z]+)\*?\s*(?:\[[^\]{}]*\])?\s*(?:\{[^{}]*\}\s*)*$")
 _AFTER = re.compile(
     r"""(?P<raised> \s*[_^] | ! )
@@ -39,7 +40,8 @@ _AFTER = re.compile(
 
 def in_script(match: re.Match[str]) -> bool:
     """Returns whether a number is a power or a subscript, as in `m^{2}` and `x_{12}`."""
-    return "script" in _owners(match)
+    before = match.string[max(0, match.start() - 20) : match.start()]
+    return _SCRIPT.search(before) is not None or "script" in _owners(match)
 
 
 def part_of(match: re.Match[str]) -> str:

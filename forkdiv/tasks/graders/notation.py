@@ -18,7 +18,7 @@ _COMMANDS = {
     "π": "pi", "∞": "infty", "×": "times", "÷": "div", "·": "cdot", "⋅": "cdot", "±": "pm",
     "∪": "cup", "∩": "cap", "∈": "in", "≤": "leq", "≥": "geq", "≠": "neq", "≈": "approx",
     "∅": "emptyset", "θ": "theta", "α": "alpha", "β": "beta", "λ": "lambda", "φ": "phi",
-    "⟨": "langle", "⟩": "rangle", "°": "degree", "º": "degree", "→": "to", "⇒": "Rightarrow",
+    "°": "degree", "º": "degree", "→": "to", "⇒": "Rightarrow",
     "√": "sqrt", "∛": "sqrt[3]",
 }  # fmt: skip
 _CHARACTERS = (
@@ -62,6 +62,11 @@ _LOOK = (
     (re.compile(r"\\(?:le|leqslant)(?![A-Za-z])"), r"\\leq"),
     (re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))|\\degrees?(?![A-Za-z])"), "°"),
     (re.compile(r"\\(?:varnothing|O)(?![A-Za-z])"), r"\\emptyset"),
+    (re.compile(r"\\langle(?![A-Za-z])"), "⟨"),
+    (re.compile(r"\\rangle(?![A-Za-z])"), "⟩"),
+    (re.compile(r"\\lbrace(?![A-Za-z])"), r"\\{"),
+    (re.compile(r"\\rbrace(?![A-Za-z])"), r"\\}"),
+    (re.compile(r"\\mathbb\s*(?:\{R\}|R)|\\R(?![A-Za-z])"), "ℝ"),
 )
 
 

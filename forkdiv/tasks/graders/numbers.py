@@ -18,6 +18,7 @@ from forkdiv.tasks.graders.notation import latex
 from forkdiv.tasks.graders.units import is_unit
 
 LONGEST = 1000  # digits, or power of ten: longer numbers would take minutes to compute with
+LAST_SCRIPTS = 500  # numbers at the end of a text that may all be powers or subscripts
 SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 
 _LETTER = r"A-Za-z\u00c0-\u04ff"
@@ -115,10 +116,9 @@ def every(text: str) -> list[Fraction]:
 
 def last(text: str) -> Fraction | None:
     """Returns the last number in a text, or None. Raises Unreadable if it cannot be compared."""
-    matches = list(_NUMBER.finditer(_prepared(text)))
-    while matches and in_script(matches[-1]):
-        matches.pop()
-    return _standing_alone(matches[-1]) if matches else None
+    matches = list(_NUMBER.finditer(_prepared(text)))[-LAST_SCRIPTS:]
+    number = next((match for match in reversed(matches) if not in_script(match)), None)
+    return _standing_alone(number) if number else None
 
 
 def canonical(number: Fraction | None, otherwise: str) -> str:

@@ -129,6 +129,12 @@ class OwnData(Task):
             notes.append(f"{missing:,} rows of the train split have no completion to train on")
         return tuple(notes)
 
+    @cached_property
+    def warnings(self) -> Sequence[str]:  # type: ignore[override]
+        """The rows that are graded although their completion has another answer."""
+        reads = (read for read in (self._data.train, self._data.test) if read)
+        return tuple(read.set_aside for read in reads if read.set_aside)
+
     def available(self, split: str) -> int:
         return len(self._data.splits[split])
 
