@@ -35,8 +35,8 @@ def fitting(
     """Returns the study without the rows that exceed the context of a checkpoint: prompts of
     eval.split, and with `trains` also prompts and completions to train on. `show` prints how many.
 
-    Raises UserError, which names file and line, unless task.on_bad_row is `skip`. Studies with a
-    task of forkdiv are returned as they are.
+    Raises UserError, which names file and line, unless task.on_bad_row is `skip`; and if fewer
+    problems than eval.problems remain. Studies with a task of forkdiv are returned as they are.
     """
     task = build(study.task)
     if not isinstance(task, OwnData):
@@ -64,7 +64,10 @@ def fitting(
         left_out[f"skip_{role}"] = tuple(sorted(long))
     if not left_out:
         return study
-    return study.model_copy(update={"task": study.task.model_copy(update=left_out)})
+    study = study.model_copy(update={"task": study.task.model_copy(update=left_out)})
+    if build(study.task).available(study.eval.split) < task.available(study.eval.split):
+        build(study.task).heldout(study.eval.split, study.eval.problems)  # raises for too few
+    return study
 
 
 def _too_long(

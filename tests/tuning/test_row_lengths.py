@@ -68,6 +68,13 @@ def test_prompts_of_a_test_file_are_checked_without_their_completions(tmp_path: 
     assert len(problems) == 23 and LONG not in {problem.prompt for problem in problems}
 
 
+def test_too_few_problems_that_fit_are_refused(tmp_path: Path) -> None:
+    file = rows(tmp_path)
+    before = study(f"task.test={file}", "task.on_bad_row=skip", "eval.problems=24")
+    with pytest.raises(UserError, match=r"too few distinct problems .* up to 23"):
+        fitting(before, [BASE], trains=False)
+
+
 def test_a_file_that_fits_and_a_task_of_forkdiv_are_left_as_they_are(tmp_path: Path) -> None:
     path = tmp_path / "short.jsonl"
     path.write_text("".join(json.dumps({"question": f"{n}", "answer": n}) + "\n" for n in range(9)))
