@@ -82,7 +82,8 @@ def check_prompts(study: StudyConfig, path: Path, task: Task) -> None:
     """Raises UserError for prompt.template=chat if the checkpoint has no chat template, or if it
     cannot be applied to every held-out problem."""
     check_template(path, study.prompt)
-    if study.prompt.template != "chat":
+    # without held-out problems, a command that measures is refused elsewhere; others need none
+    if study.prompt.template != "chat" or not task.available(study.eval.split):
         return
     tokenizer = own_tokenizer(path).tokenizer
     for problem in task.heldout(study.eval.split, study.eval.problems):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from forkdiv.core.chat import MARK
 from forkdiv.core.config.study import PromptConfig, StudyConfig
 from forkdiv.core.errors import refuse
 from forkdiv.models.asked import own_tokenizer
@@ -82,8 +83,10 @@ def _too_long(
     rows += task.training_rows if trains and role == "train" else []
     for row in rows:
         response = "" if row.line in heldout else row.completion or ""
-        # a token is at least one byte of the text: most rows need not be tokenized
-        if len(f"{row.prompt}{response}".encode()) + overhead <= context:
+        # a token is at least one byte of the text: most rows need not be tokenized. Conversations
+        # are, because a template may refuse one
+        size = len(f"{row.prompt}{response}".encode()) + overhead
+        if size <= context and not row.prompt.startswith(MARK):
             continue
         if row.line in heldout:
             tokens = len(prompt_ids(tokenizer, row.prompt, prompt)) + 1  # and a token to sample
