@@ -511,7 +511,8 @@ def test_notes_warn_of_differences_between_base_and_tuned(tmp_path: Path) -> Non
         (["so it is\n#### 3", "hence\n#### 4"], "hash"),
         (["A", "(C)"], "choice"),
         (["12", "7"], "numeric"),
-        (["so \\boxed{3}", "\\boxed{x}"], "boxed"),
+        (["so \\boxed{3}", "\\boxed{x}"], "math"),
+        (["so \\boxed{3}", "\\boxed{7A}"], "boxed"),
         (["red", "blue"], "exact"),
     ],
 )

@@ -28,7 +28,8 @@ def infer_grader(rows: Sequence[Row]) -> tuple[str, str]:
     boxed = sum(map(has_box, completions)) * 2 >= len(completions) > 0
     if all(_reads(Choice().reference, answer) for answer in references):
         return "choice", "every answer is a letter"
-    if completions and all(map(_HASH.search, completions)) and _numbers(references):
+    marked = bool(completions) and all(map(_HASH.search, completions))
+    if marked and (_numbers(references) or all(map(_HASH.search, references))):
         return "hash", "every completion marks its answer by ####"
     if boxed and not _any_base_digits(references):
         if all(_reads(_content, answer) for answer in references):

@@ -130,7 +130,8 @@ def canonical(number: Fraction | None, otherwise: str) -> str:
 
 def _prepared(text: str) -> str:
     # "x = - 3" is a negative number; "- 3" at the start of a line is an item of a list
-    return re.sub(r"([=(:\[{]\s*)-\s+(?=[$.0-9]|\\frac)", r"\1 -", latex(text))
+    text = re.sub(r"(?<![A-Za-z])(?:US|AU|A|CA|C|HK|NZ)(?=\$)", "", latex(text))
+    return re.sub(r"([=(:\[{]\s*)-\s+(?=[$.0-9]|\\frac)", r"\1 -", text)
 
 
 def _standing_alone(match: re.Match[str]) -> Fraction:

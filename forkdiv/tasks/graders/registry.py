@@ -4,13 +4,14 @@
 |---|---|---|
 | `exact` | the whole response, white space normalised | the same text |
 | `numeric` | its last number | the same value |
-| `boxed` | the last `\\boxed{}` or `\\fbox{}` | the same value, else the same text |
+| `boxed` | the last `\\boxed{}` or `\\fbox{}` | the same value or items, else the same text |
 | `hash` | the number on the line of the last `####` | the same value |
 | `choice` | its final choice, a letter from A to J | the same letter |
-| `math` | the expression that math-verify finds | mathematically equivalent |
+| `math` | the last box, else the stated answer, formula or number | mathematically equivalent |
 | `package.module:function` | decided by the function | decided by the function |
 
-Comparisons are case-sensitive. Values are compared exactly, never as floats. `numeric` takes the
+References and responses are read in the same way; docs/notations.md lists the notations. Values
+are compared exactly, never as floats, and words in any case only by `math`. `numeric` takes the
 last number because responses usually end with their answer; it misreads a response that continues
 with other numbers. A grader that fails raises an exception and gives no verdict.
 

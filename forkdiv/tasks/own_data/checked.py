@@ -64,7 +64,7 @@ class RowsRead:
     problems: tuple[BadRow, ...]
     blank: int = 0
     # usable rows in whose completion the grader reads something else than their answer
-    unlike: tuple[BadRow, ...] = ()
+    rejected_completions: tuple[BadRow, ...] = ()
 
     @property
     def total(self) -> int:
@@ -78,14 +78,14 @@ class RowsRead:
         return f"{len(self.problems):,} of {self.total:,} rows cannot be used{listed}"
 
     @property
-    def set_aside(self) -> str:
+    def rejected_report(self) -> str:
         """The rows that are used without their completion; empty if there are none."""
-        if not self.unlike:
+        if not self.rejected_completions:
             return ""
+        rows = f"{len(self.rejected_completions):,} of {self.total:,} rows of {self.file}"
         return (
-            f"{len(self.unlike):,} of {self.total:,} rows of {self.file} are graded by their "
-            f"answer although it is not what the grader reads in their completion: "
-            f"{_listed(self.unlike, 3)}"
+            f"{rows} are graded by their answer although it is not what the grader reads in their "
+            f"completion: {_listed(self.rejected_completions, 3)}"
         )
 
     @property

@@ -35,7 +35,7 @@ class _Judged:
     row: Row
     answer: str | None
     reason: str
-    unlike: str = ""  # why the completion was set aside
+    rejected: str = ""  # why the row is used without its completion
 
 
 def judge(read: RowsRead, grader: AnswerGrader, trains: bool = True) -> RowsRead:
@@ -44,7 +44,7 @@ def judge(read: RowsRead, grader: AnswerGrader, trains: bool = True) -> RowsRead
     wrong) are moved to the problems.
 
     With `trains` False nothing is trained on: a row that has an answer is used without its
-    completion if the grader rejects that one, and is listed in `unlike`.
+    completion if the grader rejects that one, and is listed in `rejected_completions`.
 
     Raises CalledProcessError if grading in a subprocess fails; its stderr has the cause.
     """
@@ -57,18 +57,16 @@ def judge(read: RowsRead, grader: AnswerGrader, trains: bool = True) -> RowsRead
         judged = json.loads(process.stdout)
     pairs = list(zip(read.rows, judged, strict=True))
     answered = tuple(
-        replace(row, answer=answer, completion=None if unlike else row.completion)
-        for row, (answer, _, unlike) in pairs
+        replace(row, answer=answer, completion=None if why else row.completion)
+        for row, (answer, _, why) in pairs
     )
     reasons = {row.line: reason for row, (_, reason, _) in pairs if reason}
-    set_aside = tuple(
-        BadRow(read.file, row.line, unlike, read.unit) for row, (*_, unlike) in pairs if unlike
-    )
-    return mark_bad(replace(read, rows=answered, unlike=set_aside), reasons)
+    rejected = tuple(BadRow(read.file, row.line, why, read.unit) for row, (*_, why) in pairs if why)
+    return mark_bad(replace(read, rows=answered, rejected_completions=rejected), reasons)
 
 
 def _result(judged: _Judged) -> tuple[str | None, str, str]:
-    return judged.answer, judged.reason, judged.unlike
+    return judged.answer, judged.reason, judged.rejected
 
 
 def _judged(
@@ -82,7 +80,7 @@ def _judged(
         if judged.reason and not trains and row.completion and row.answer is not None:
             alone = _judge_row(replace(row, completion=None), first, grader)
             if not alone.reason:
-                judged = replace(alone, row=row, unlike=judged.reason)
+                judged = replace(alone, row=row, rejected=judged.reason)
         if first and judged.reason:
             at = f"(it has the prompt of {unit} {first.row.line})"
             judged = replace(judged, reason=f"{judged.reason} {at}")

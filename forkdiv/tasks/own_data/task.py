@@ -116,7 +116,7 @@ class OwnData(Task):
         reads = [read for read in (data.train, data.test) if read]
         notes = [f"{read.file}: {_columns(read.columns)}" for read in reads]
         notes += [read.skipped for read in reads if read.skipped]
-        notes += [read.set_aside for read in reads if read.set_aside]
+        notes += [read.rejected_report for read in reads if read.rejected_report]
         if data.train:
             shares = "a tenth is" if data.test else "a tenth each is"
             splits = "validation" if data.test else "validation and test"
@@ -133,7 +133,7 @@ class OwnData(Task):
     def warnings(self) -> Sequence[str]:  # type: ignore[override]
         """The rows that are graded although their completion has another answer."""
         reads = (read for read in (self._data.train, self._data.test) if read)
-        return tuple(read.set_aside for read in reads if read.set_aside)
+        return tuple(read.rejected_report for read in reads if read.rejected_report)
 
     def available(self, split: str) -> int:
         return len(self._data.splits[split])
