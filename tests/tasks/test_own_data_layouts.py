@@ -236,6 +236,11 @@ def test_conversations_of_sharegpt_are_read(tmp_path: Path, column: str) -> None
     )
 
 
+def test_conversations_beside_a_prompt_are_not_read(tmp_path: Path) -> None:
+    row = {"prompt": "2?", "completion": "2", "conversations": [{"from": "human", "value": "3?"}]}
+    assert one(tmp_path, row) == ([USER], "2")
+
+
 @pytest.mark.parametrize(
     "extra",
     [{"tool_calls": []}, {"name": ""}, {"tool_calls": None}, {"function_call": {}}, {"weight": 1}],

@@ -22,13 +22,14 @@ from forkdiv.tasks.own_data.json_text import decode_json, reason
 
 # Usual column names, in any case, for roles that a config does not set.
 USUAL_NAMES = {
-    "messages": ("messages", "conversations", "conversation"),
+    "messages": ("messages",),
     "prompt": ("prompt", "question", "problem", "instruction", "input"),
     "completion": ("completion", "response", "solution", "output"),
     "answer": ("answer", "target", "label"),
     "id": ("id",),
     "subset": ("subset",),
 }
+CONVERSATIONS = ("conversations", "conversation")  # messages, if no column could be the prompt
 ALPACA = ("instruction", "input")  # the prompt, and what belongs to it
 PREFERENCES = ("chosen", "rejected")
 LISTED = 40  # characters of a column's name in messages
@@ -90,7 +91,10 @@ def find_columns(
             roles |= (alpaca := _alpaca(rest))
             if alpaca:
                 continue
-        if name := _column_by_usual_name(role, rest, path):
+        usual = USUAL_NAMES[role]
+        if role == "messages" and not _named(columns, USUAL_NAMES["prompt"]):
+            usual += CONVERSATIONS
+        if name := _column_by_usual_name(role, usual, rest, path):
             roles[role] = name
     _check_enough(roles, columns, path)
     return ColumnsConfig(**roles)
@@ -106,8 +110,14 @@ def _alpaca(columns: Sequence[str]) -> dict[str, str]:
     return dict(zip(("prompt", "input"), (by_name[name] for name in ALPACA), strict=True))
 
 
-def _column_by_usual_name(role: str, columns: Sequence[str], path: Path) -> str | None:
-    candidates = [name for name in columns if name.strip().lower() in USUAL_NAMES[role]]
+def _named(columns: Sequence[str], names: Sequence[str]) -> list[str]:
+    return [column for column in columns if column.strip().lower() in names]
+
+
+def _column_by_usual_name(
+    role: str, usual: Sequence[str], columns: Sequence[str], path: Path
+) -> str | None:
+    candidates = _named(columns, usual)
     if len(candidates) > 1:
         raise refuse(
             f"several columns of {path} could be the {role}",
@@ -187,11 +197,19 @@ def _prompt_and_completion(record: Record, columns: ColumnsConfig) -> tuple[str,
         return _conversation([*prompt, *completion] if isinstance(completion, list) else prompt)
     turns = prompt if isinstance(prompt, list) else [_user_turn(_text(prompt, "prompt"))]
     if columns.input and not isinstance(prompt, list):
-        more = record.values.get(columns.input)
+        more = _input(record, columns.input)
         if more is not None and more != "":
             turns = [_user_turn(f"{prompt}\n\n{_text(more, 'input')}")]
     packed, _ = _conversation(turns)
     return packed, _text(completion, "completion") if columns.completion else None
+
+
+def _input(record: Record, column: str) -> Any:
+    """Returns the rest of the prompt; None for a row without it."""
+    try:
+        return value_of(record.values, column)
+    except LookupError:
+        return None
 
 
 def _user_turn(text: str) -> dict[str, str]:
