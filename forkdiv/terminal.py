@@ -14,7 +14,15 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-WORDS = ("subset", "structure", "synthesis", "model", "name")  # columns that hold no numbers
+WORDS = (
+    "subset",
+    "structure",
+    "synthesis",
+    "model",
+    "name",
+    "stage",
+    "kind",
+)  # columns that hold no numbers
 BORDER = 3  # of a column: a space at each side and a line
 LEAST_NAME = 12
 # wide enough for a whole row where output goes to a file: cut numbers are worse than long lines

@@ -23,7 +23,7 @@ from forkdiv.report.grid import Grid
 from forkdiv.report.headline import warning
 from forkdiv.report.page import Link
 from forkdiv.terminal import say, show_table
-from forkdiv.tracking import Tracker
+from forkdiv.tracking import Tracker, TrackingFailed
 from jobs.export import models_of
 from tuning.models import reported
 from tuning.outcome import SUMMARY, parent_run
@@ -55,21 +55,37 @@ def write_results(study: StudyConfig, done: Summary) -> None:
     Raises InvalidResult, after everything is written, if a cell is invalid.
     """
     tracker = Tracker.of(study.place)
+    try:
+        run = _tracked_run(study, done, tracker)
+        written = write_report(study, done, run)
+        tracker.finish(
+            run.run, summary.metrics(done), _logged_files(written), summary.is_valid(done)
+        )
+    except TrackingFailed as error:  # the results do not depend on MLflow
+        say(f"the study's run in MLflow is incomplete: {error}")
+        run, written = None, write_report(study, done)
+    show_summary(study, done)
+    say(f"report: {written}")
+    if run:
+        mlflow = Path(sys.executable).with_name("mlflow")
+        start = f"{mlflow} ui --backend-store-uri {tracker.uri} --port {PORT}"
+        say(f"compare the trials in MLflow: {start}")
+        say(f"  then open http://127.0.0.1:{PORT}/#/experiments/{run.experiment}/runs")
+    summary.check(done)
+
+
+def _tracked_run(study: StudyConfig, done: Summary, tracker: Tracker) -> TrackedRun:
+    """Returns the study's run in MLflow, after recording it next to the summary."""
     parent = parent_run(study, done.fingerprint)
     run = TrackedRun.of(tracker.uri, tracker.experiment_id(), parent)
     run.keep_in(study.folder)
-    written = write_report(study, done, run)
-    beside = [written.with_name(name) for name in (SUMMARY, samples.PAGE)]
-    pictures = sorted(written.parent.glob("figures/*.png"))
-    files = [written, *(file for file in beside if file.is_file()), *pictures]
-    tracker.finish(parent, summary.metrics(done), files, summary.is_valid(done))
-    show_summary(study, done)
-    say(f"report: {written}")
-    mlflow = Path(sys.executable).with_name("mlflow")
-    start = f"{mlflow} ui --backend-store-uri {tracker.uri} --port {PORT}"
-    say(f"compare the trials in MLflow: {start}")
-    say(f"  then open http://127.0.0.1:{PORT}/#/experiments/{run.experiment}/runs")
-    summary.check(done)
+    return run
+
+
+def _logged_files(report: Path) -> list[Path]:
+    beside = [report.with_name(name) for name in (SUMMARY, samples.PAGE)]
+    pictures = sorted(report.parent.glob("figures/*.png"))
+    return [report, *(file for file in beside if file.is_file()), *pictures]
 
 
 def show_summary(study: StudyConfig, done: Summary) -> None:

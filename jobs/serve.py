@@ -33,6 +33,7 @@ from forkdiv.models.checkpoint import (
 )
 from forkdiv.terminal import say
 from tuning import preflight
+from tuning.check_ray import check_ray
 
 KEY = "FORKDIV_API_KEY"
 
@@ -43,6 +44,7 @@ def run(study: StudyConfig, checkpoints: Sequence[Path] = ()) -> None:
     key = api_key(http)
     preflight.check_device(study.place)
     preflight.check_ports(study.place)
+    check_ray(study.place)
     preflight.check_port(http.host, http.port, "place.http.port")
     # imported after the checks, because Ray's imports take seconds
     from ray import serve as ray_serve

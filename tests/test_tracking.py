@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from forkdiv.core.config.load import load
-from forkdiv.tracking import EXPERIMENT, PARENT_TAG, Tracker
+from forkdiv.core.errors import UserError
+from forkdiv.tracking import EXPERIMENT, PARENT_TAG, Tracker, TrackingFailed
 
 pytestmark = pytest.mark.stack
 
@@ -213,3 +216,52 @@ def test_two_processes_that_start_one_study_at_once_share_its_run(tmp_path: Path
     answers = [asker.communicate(timeout=90) for asker in askers]
     assert [asker.returncode for asker in askers] == [0, 0], answers
     assert answers[0][0] == answers[1][0]
+
+
+def test_what_mlflow_cannot_name_or_hold_is_written_under_a_name_it_takes(
+    tracker: Tracker,
+) -> None:
+    names = ["a@b//c", "", "..", "/x", "algèbre", "x" * 400, "m@1", "m$1"]
+    parent = tracker.study("w" * 32, "weird", dict.fromkeys(names, "v" * 20000))
+    assert len(client(tracker).get_run(parent).data.params) == len(names)
+    many = {f"k{i}": i for i in range(250)}
+    assert len(client(tracker).get_run(tracker.study("m" * 32, "many", many)).data.params) == 250
+    run = write(
+        tracker,
+        parent,
+        "weird",
+        metrics={"subset@1 pass_at_1": 0.5, "nan": float("nan"), "inf": float("inf")},
+        tags={"t@g": "v" * 20_000},
+    )
+    written = client(tracker).get_run(run)
+    assert written.info.status == "FINISHED" and 0.5 in written.data.metrics.values()
+
+
+def test_a_store_that_cannot_be_used_is_refused_within_seconds(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it accepts and never answers
+        uris = {
+            f"http://me:secret@127.0.0.1:{silent.getsockname()[1]}": "timed out",
+            "http://127.0.0.1:1": "Connection refused",
+            "postgresql://me:secret@127.0.0.1:1/mlflow": "Connection refused",
+            "gopher://here": "gopher",
+        }
+        for uri, reason in uris.items():
+            begun = time.monotonic()
+            with pytest.raises(UserError) as caught:
+                Tracker(uri, None).check()
+            assert reason in str(caught.value) and "secret" not in str(caught.value)
+            assert "place.mlflow_uri" in str(caught.value) and time.monotonic() - begun < 10
+    (tmp_path / "mlflow.db").write_text("not a database" * 1000)
+    with pytest.raises(UserError, match=r"mlflow\.db .file is not a database"):
+        Tracker.of(load(None, [f"place.root={tmp_path}"]).place).check()
+
+
+def test_a_deleted_experiment_is_refused_and_costs_no_result(tmp_path: Path) -> None:
+    deleted = Tracker.of(load(None, [f"place.root={tmp_path}"]).place)
+    parent = deleted.study("d" * 32, "deleted", {})
+    deleted.check()
+    client(deleted).delete_experiment(deleted.experiment_id())
+    with pytest.raises(UserError, match=r"was deleted: .*`mlflow experiments restore"):
+        deleted.check()
+    with pytest.raises(TrackingFailed, match="MLflow did not take it"):
+        write(deleted, parent, "lost")

@@ -20,6 +20,7 @@ from forkdiv.models import asked
 from forkdiv.models.checkpoint import Checkpoint, share_engine
 from forkdiv.sample.evaluation import Evaluation
 from forkdiv.tasks.registry import build
+from forkdiv.tracking import Tracker
 from tuning.outcome import obtain_summary, parent_run
 from tuning.space import Point
 
@@ -85,6 +86,8 @@ def _run(study: StudyConfig, pair: Pair, fingerprint: str, show: Callable[[str],
     from tuning.trial import NoSampler, Pipeline
 
     started = time.perf_counter()
+    Tracker.of(study.place).check()
+    parent = parent_run(study, fingerprint)
     store = Store.of(study.place)
     with progress_shown(study, "compare", show) as progress, session.running(study.place):
         shared = {
@@ -96,7 +99,6 @@ def _run(study: StudyConfig, pair: Pair, fingerprint: str, show: Callable[[str],
             _sample(study, in_group, store, progress)
     base = shared[pair.base.fingerprint]
     tuned = {number: shared[tuned.fingerprint] for number, tuned in pair.tuned.items()}
-    parent = parent_run(study, fingerprint)
     pipeline = Pipeline(study, base, store, NoSampler(), progress)
     trials = []
     both: tuple[tuple[Point, Mapping[float, Checkpoint]], ...] = (
@@ -106,7 +108,7 @@ def _run(study: StudyConfig, pair: Pair, fingerprint: str, show: Callable[[str],
     for point, checkpoints in both:
         begun = time.time()
         trials.append(pipeline.compared(study, point, checkpoints))
-        record(study, trials[-1], parent, "tuned" if point.tuned else "base", begun)
+        record(study, trials[-1], parent, "tuned" if point.tuned else "base", begun, show)
     seconds = {**pipeline.seconds, "total": time.perf_counter() - started}
     paths = {str(number): str(tuned.path) for number, tuned in pair.tuned.items()}
     difference = asked_differently(study, pair)

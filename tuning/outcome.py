@@ -32,7 +32,8 @@ def obtain_summary(
     store = Store.of(study.place)
     if artifact := store.find(identity):
         show("these results exist and are reused; nothing is computed again")
-        done = Summary.model_validate(json.loads((artifact.path / SUMMARY).read_text()))
+        with artifact.reading(SUMMARY) as path:
+            done = Summary.model_validate(json.loads(path.read_text()))
     else:
         done = make()
         if summary.is_valid(done):

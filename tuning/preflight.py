@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from importlib import metadata
 from pathlib import Path
@@ -25,6 +24,7 @@ from forkdiv.models.shape import context_length
 from forkdiv.tasks.base import Task, too_few
 from forkdiv.tasks.registry import build
 from forkdiv.train.pretrain import CONTEXT, planned_base
+from tuning.check_ray import check_ray, ray_address
 
 
 def check(study: StudyConfig, takes_checkpoint: bool = False, measures: bool = True) -> Checkpoint:
@@ -48,6 +48,7 @@ def check(study: StudyConfig, takes_checkpoint: bool = False, measures: bool = T
         task.heldout(study.eval.split, study.eval.problems)  # raises UserError for too few problems
     check_writable(study.place.root, study.place.min_free_mib)
     check_ports(study.place)
+    check_ray(study.place)
     return base
 
 
@@ -149,12 +150,6 @@ def check_lengths(study: StudyConfig, base: Path, task: Task) -> None:
             f"at most {context} tokens",
             "lower decoder.max_new_tokens or the problem size of the task",
         )
-
-
-def ray_address(place: PlaceConfig) -> str | None:
-    """Returns the address of the Ray cluster to join; None if a local Ray is started. Ray sets
-    RAY_ADDRESS in submitted jobs."""
-    return place.ray_address or os.environ.get("RAY_ADDRESS") or None
 
 
 def check_device(place: PlaceConfig, on_cluster: bool = True) -> None:

@@ -2,37 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.results import AtForks, Cell, Interval
 from forkdiv.coverage.cells import ALL
-from forkdiv.tracking import Tracker
+from forkdiv.tracking import Tracker, TrackingFailed
 from tuning.space import Point
 from tuning.trial import TrialResult
 
 
 def record(
-    study: StudyConfig, result: TrialResult, parent: str, name: str, started: float
+    study: StudyConfig,
+    result: TrialResult,
+    parent: str,
+    name: str,
+    started: float,
+    note: Callable[[str], None],
 ) -> dict[str, float]:
     """Writes the trial's run as a child of `parent`; returns its metrics. `study` has the settings
-    of the trial's point; `started` is in seconds since the epoch."""
+    of the trial's point; `started` is in seconds since the epoch. If MLflow does not take the run,
+    `note` gets a line, and the result stays as it is."""
     # matplotlib takes a second to import
     from forkdiv.report.figures import curve_figure
 
     metrics = headline_metrics(result.cells) | _effort(result)
-    Tracker.of(study.place).trial(
-        parent=parent,
-        fingerprint=result.fingerprint,
-        name=name,
-        params=params(result.point),
-        tags=tags(study),
-        started=started,
-        metrics=metrics,
-        valid=all(cell.valid for cell in result.cells),
-        history=[*result.history, *dynamics(result)],
-        figures={"pass_at_k.png": curve_figure(list(result.cells), name)},
-    )
+    try:
+        Tracker.of(study.place).trial(
+            parent=parent,
+            fingerprint=result.fingerprint,
+            name=name,
+            params=params(result.point),
+            tags=tags(study),
+            started=started,
+            metrics=metrics,
+            valid=all(cell.valid for cell in result.cells),
+            history=[*result.history, *dynamics(result)],
+            figures={"pass_at_k.png": curve_figure(list(result.cells), name)},
+        )
+    except TrackingFailed as error:
+        note(f"the trial's run in MLflow is incomplete, its results are complete: {error}")
     return metrics
 
 

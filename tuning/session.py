@@ -15,7 +15,7 @@ from ray import serve as ray_serve
 from tokenizers import Tokenizer
 
 from forkdiv.core.config.study import PlaceConfig, StudyConfig
-from forkdiv.core.errors import refuse
+from forkdiv.core.errors import refuse, shortened
 from forkdiv.core.fingerprint import Identity
 from forkdiv.core.progress import Progress
 from forkdiv.core.store import Store
@@ -25,7 +25,7 @@ from forkdiv.sample import deployment
 from forkdiv.sample.engine_settings import EngineSpec
 from forkdiv.tasks.registry import build
 from forkdiv.train.pretrain import obtain_base
-from tuning.preflight import ray_address
+from tuning.check_ray import ray_address
 
 PROOF_PROMPTS, PROOF_TOKENS, SERVED_TOKENS = 4, 256, 16
 # A trial mostly waits for its workers and replicas. It reserves almost no CPU: trials that reserved
@@ -39,7 +39,7 @@ def running(place: PlaceConfig) -> Iterator[None]:
     """Connects to Ray for the block. A local Ray requires a token and ends with the block."""
     address = ray_address(place)
     if address:
-        ray.init(address=address, log_to_driver=False, ignore_reinit_error=False)
+        _join(address)
     else:
         _require_token()
         _speed_up_ray_train(place)
@@ -59,6 +59,19 @@ def running(place: PlaceConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _join(address: str) -> None:
+    try:
+        ray.init(address=address, log_to_driver=False, ignore_reinit_error=False)
+    except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
+        raise refuse(
+            "the Ray cluster cannot be joined",
+            f"{address} ({type(error).__name__}: {shortened(' '.join(str(error).split()), 300)})",
+            "a running cluster with the same versions of Ray and Python, and its token "
+            "(RAY_AUTH_TOKEN)",
+            "correct place.ray_address (or RAY_ADDRESS), the versions or the token",
+        ) from error
 
 
 def _speed_up_ray_train(place: PlaceConfig) -> None:

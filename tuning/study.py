@@ -9,6 +9,7 @@ from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.results import Summary
 from forkdiv.coverage import summary
 from forkdiv.models.checkpoint import Checkpoint
+from forkdiv.tracking import Tracker
 from tuning.outcome import obtain_summary, parent_run
 from tuning.space import axes, points
 
@@ -35,6 +36,7 @@ def _run(
     from tuning.open_study import open_study
 
     started = time.perf_counter()
+    Tracker.of(study.place).check()
     live = LiveSweep(points(study), study.place.max_concurrent_trials)
     with live, open_study(study, base, "study", show, watch=live.event) as work:
         work.progress("starting the sampler in the background and creating the MLflow run")

@@ -16,6 +16,7 @@ from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.errors import InvalidResult
 from forkdiv.core.progress import Progress
 from forkdiv.core.store import Store, write_text
+from forkdiv.core.store_record import reading
 from forkdiv.models.checkpoint import Checkpoint
 from tuning.open_study import OpenStudy
 from tuning.record import record
@@ -79,7 +80,12 @@ def run(work: OpenStudy, parent: str, fingerprint: str) -> list[TrialResult]:
             f"the sweep was stopped before {len(missing)} of {len(grid)} trials had finished; the "
             "finished results are kept: run the same command again to continue"
         )
-    return [TrialResult.of_json(json.loads(file.read_text())) for file in files]
+    return [_read(file) for file in files]
+
+
+def _read(file: Path) -> TrialResult:
+    with reading(file, file):
+        return TrialResult.of_json(json.loads(file.read_text()))
 
 
 class SweepJob(Frozen):
@@ -112,7 +118,7 @@ def trial(config: dict[str, Any], job: str) -> None:
     client = ServeSampler(sweep.sampler, study.place.engine)
     base = Checkpoint(sweep.base, sweep.base_fingerprint)
     result = Pipeline(study, base, store, client, progress).run(point)
-    metrics = record(at(study, point), result, sweep.parent, point.name, started)
+    metrics = record(at(study, point), result, sweep.parent, point.name, started, progress)
     path = sweep.results / f"{_file_name(point)}.json"
     write_text(path, json.dumps(result.as_json()))
     progress(_sentence(metrics), finished=True)

@@ -123,10 +123,16 @@ def _signature(command: Callable[..., None], verb: Verb) -> inspect.Signature:
     argument = typer.Argument(metavar=metavar, help=about, autocompletion=_settings_keys)
     own = [_parameter("arguments", list[str] | None, argument)]
     for name, option in verb.options.items():
-        kind: Any = list[Path] | None if option.many else Path | None
-        how = typer.Option(f"--{name}", help=_help(option), parser=_path, metavar="PATH")
-        own.append(_parameter(name, kind, how))
+        own.append(_own_parameter(name, option))
     return inspect.Signature([*plain, *own])
+
+
+def _own_parameter(name: str, option: Option) -> inspect.Parameter:
+    if option.flag:
+        return _parameter(name, bool | None, typer.Option(f"--{name}", help=_help(option)))
+    kind: Any = list[Path] | None if option.many else Path | None
+    how = typer.Option(f"--{name}", help=_help(option), parser=_path, metavar="PATH")
+    return _parameter(name, kind, how)
 
 
 def _parameter(name: str, kind: Any, how: Any) -> inspect.Parameter:

@@ -1,8 +1,8 @@
 """How a command ends if it fails: one line on standard error, and a status that says what failed.
 
-2: the input is wrong (UserError). 1: a result cannot be trusted (InvalidResult), or the disk is
-full. 130: interrupted. 70: anything else is a bug of forkdiv; the traceback is in a file that the
-line names. 70 is EX_SOFTWARE of sysexits.h.
+2: the input is wrong (UserError). 1: a result cannot be trusted (InvalidResult), the disk is full,
+or Ray lost a process or a machine. 130: interrupted. 70: anything else is a bug of forkdiv; the
+traceback is in a file that the line names. 70 is EX_SOFTWARE of sysexits.h.
 """
 
 from __future__ import annotations
@@ -45,8 +45,12 @@ def one_line(show_traceback: bool = False) -> Iterator[None]:
         where = error.filename or "a file"
         wrong = f"the disk is full: writing {where} failed ({error.strerror}); free some space"
         _end(error, f"{wrong} and run the same command again", INVALID, show_traceback)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - the last boundary: nothing is hidden
-        # SystemExit: foreign code called exit(), maybe with status 0, and there is no result
+    except Exception as error:  # noqa: BLE001 - the last boundary: nothing is hidden
+        if _is_of_ray(error):
+            _end(error, _ray_failed(error), INVALID, show_traceback)
+        _end(error, bug(error), BUG, show_traceback)
+    except SystemExit as error:
+        # foreign code called exit(), maybe with status 0, and there is no result
         _end(error, bug(error), BUG, show_traceback)
 
 
@@ -55,6 +59,27 @@ def _end(error: BaseException, line: str, status: int, show_traceback: bool) -> 
         traceback.print_exception(error)
     print(f"forkdiv: {shortened(' '.join(line.split()), LINE)}", file=sys.stderr)
     raise typer.Exit(status) from error
+
+
+def _is_of_ray(error: Exception) -> bool:
+    """Returns whether Ray itself reports that a process or a machine was lost, or that training
+    failed. An error of our code in one of its processes (RayTaskError) is a bug as any other."""
+    classes = type(error).__mro__
+    names = {kind.__name__ for kind in classes if kind.__module__.partition(".")[0] == "ray"}
+    return bool(names) and "RayTaskError" not in names
+
+
+def _ray_failed(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    what = shortened(lines[-1], 300) if lines else "no message"
+    try:
+        where = f"the whole message is in {_write_traceback(error)}"
+    except OSError:
+        where = "--traceback shows the whole message"
+    return (
+        f"a process of Ray failed ({type(error).__name__}: {what}); {where}; correct the cause and "
+        "run the same command again: finished work is kept"
+    )
 
 
 def bug(error: BaseException) -> str:

@@ -14,11 +14,12 @@ from forkdiv.core.errors import refuse
 @dataclass(frozen=True)
 class Option:
     """An option of one verb. It sets `setting`, or is passed to the job under its own name if
-    `setting` is None."""
+    `setting` is None. A `flag` takes no value."""
 
     about: str
     setting: str | None = None
     many: bool = False
+    flag: bool = False
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,13 @@ VERBS: dict[str, Verb] = {
             "One or two results, each as a fingerprint, its first characters, or a folder.",
             parameter="results",
         ),
+    ),
+    "store": Verb(
+        "List, check and clean the store of results.",
+        ("place",),
+        "place.root=/shared/runs",
+        {"remove": Option("With gc: remove what it lists.", flag=True)},
+        Words("ACTION", "ls, verify or gc.", parameter="actions"),
     ),
 }
 

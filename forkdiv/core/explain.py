@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from forkdiv.core.errors import InvalidResult, refuse
-from forkdiv.core.store import RECORD
+from forkdiv.core.errors import refuse
+from forkdiv.core.store_record import RECORD, DamagedResult
 
 SAMPLES_RECORD, SUMMARY = "identity.json", "summary.json"
 STUDY = "study"
@@ -180,10 +180,8 @@ def read(folder: Path) -> Record:
         try:
             return build(folder, json.loads((folder / name).read_text(encoding="utf-8")))
         except (ValueError, KeyError, TypeError) as error:
-            raise InvalidResult(
-                f"{folder / name} is damaged ({type(error).__name__} {error}); delete {folder} so "
-                "that the result is computed again"
-            ) from error
+            problem = f"is damaged ({type(error).__name__} {error})"
+            raise DamagedResult(folder / name, folder, problem) from error
     raise refuse(
         "this folder is not a forkdiv result",
         folder,

@@ -64,8 +64,13 @@ class Identity:
     @property
     def fingerprint(self) -> str:
         """32 hexadecimal digits."""
-        text = json.dumps(self.describe(), sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+        return fingerprint_of(self.describe())
+
+
+def fingerprint_of(description: Mapping[str, Any]) -> str:
+    """Returns the fingerprint of the hashed content of an identity (`Identity.describe`)."""
+    text = json.dumps(description, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def stages() -> dict[str, Any]:

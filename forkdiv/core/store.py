@@ -18,11 +18,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from forkdiv.core import store_record
 from forkdiv.core.config.study import PlaceConfig
-from forkdiv.core.errors import InvalidResult, refuse
+from forkdiv.core.errors import refuse
 from forkdiv.core.fingerprint import Identity, library_version
+from forkdiv.core.store_record import RECORD
 
-RECORD = "record.json"
+SPECIAL = ("%", "?", "#")
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,13 @@ class Artifact:
         """Wall time of the attempt that published it, without earlier attempts that were killed."""
         return float(self.record["seconds"])
 
+    @contextmanager
+    def reading(self, name: str) -> Iterator[Path]:
+        """Yields the path of one of its files. What a parser raises in the block becomes a
+        DamagedResult, which names the file."""
+        with store_record.reading(self.path / name, self.path):
+            yield self.path / name
+
 
 @dataclass(frozen=True)
 class Store:
@@ -56,27 +65,15 @@ class Store:
     def find(self, identity: Identity) -> Artifact | None:
         """Returns the published artifact, or None.
 
-        Raises InvalidResult if a file is missing or its size has changed. The content is not
-        compared: reading every checkpoint at each lookup would cost more than it is worth.
+        Raises DamagedResult if its record is damaged, or a file is missing or has changed. Of large
+        files only the size is compared: reading every checkpoint at each look-up would cost more
+        than it is worth. `forkdiv store verify` reads everything.
         """
         path = self.path(identity)
         if not (path / RECORD).is_file():
             return None
-        try:
-            record = json.loads((path / RECORD).read_text())
-        except ValueError as error:
-            raise InvalidResult(
-                f"{path / RECORD} is damaged ({error}); "
-                f"delete {path} so that the result is computed again"
-            ) from error
-        for name, size in record["files"].items():
-            file = path / name
-            problem = f"has {file.stat().st_size} bytes" if file.is_file() else "is missing"
-            if problem != f"has {size} bytes":
-                raise InvalidResult(
-                    f"{file} {problem}; allowed: {size} bytes, as published; "
-                    f"delete {path} so that the result is computed again"
-                )
+        record = store_record.read(path)
+        store_record.check_files(path, record)
         return Artifact(path, record)
 
     def obtain(
@@ -121,7 +118,8 @@ class Store:
         started = time.time()
         try:
             build(aside)
-            record = self._record(identity, aside, started)
+            record = store_record.make(identity, aside, started)
+            record |= {"commit": commit(), "versions": versions()}
             write_text(aside / RECORD, json.dumps(record, indent=1, sort_keys=True))
             publish_folder(aside, path)
         except BaseException:
@@ -132,19 +130,6 @@ class Store:
         )
         return Artifact(path, record)
 
-    def _record(self, identity: Identity, folder: Path, started: float) -> dict[str, Any]:
-        files = [f for f in sorted(folder.rglob("*")) if f.is_file() and f != folder / RECORD]
-        return {
-            "fingerprint": identity.fingerprint,
-            "identity": identity.describe(),
-            "parents": dict(identity.parents),
-            "files": {str(file.relative_to(folder)): file.stat().st_size for file in files},
-            "started": started,
-            "seconds": round(time.time() - started, 3),
-            "commit": commit(),
-            "versions": versions(),
-        }
-
     def path(self, identity: Identity) -> Path:
         """Returns the folder of the artifact once it is published."""
         return self.root / identity.stage / identity.fingerprint
@@ -154,7 +139,7 @@ class Store:
         leases = self.root / "leases"
         leases.mkdir(parents=True, exist_ok=True)
         # a kernel lock: it is released when its holder dies, however suddenly
-        lock = FileLock(leases / f"{identity.stage}-{identity.fingerprint}.lock")
+        lock = FileLock(lease_file(self.root, identity.stage, identity.fingerprint))
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -165,6 +150,11 @@ class Store:
             yield
         finally:
             lock.release()
+
+
+def lease_file(root: Path, stage: str, fingerprint: str) -> Path:
+    """Returns the file that a process locks while it makes this result or adds to it."""
+    return root / "leases" / f"{stage}-{fingerprint}.lock"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -199,7 +189,15 @@ def publish_folder(aside: Path, path: Path) -> None:
 
 
 def check_writable(root: Path, min_free_mib: int) -> None:
-    """Raises UserError for an output folder that cannot be written or is nearly full."""
+    """Raises UserError for an output folder that cannot be written or is nearly full, or whose name
+    cannot be part of a URI: MLflow and Ray would use another folder."""
+    if special := [character for character in SPECIAL if character in str(root)]:
+        raise refuse(
+            f"the path of the output folder has the character {special[0]!r}",
+            root,
+            f"a path without {' '.join(SPECIAL)}, which have a meaning in the URIs of MLflow",
+            "set place.root to another folder",
+        )
     try:
         root.mkdir(parents=True, exist_ok=True)
         probe = root / f".probe-{uuid.uuid4().hex[:8]}"

@@ -134,8 +134,16 @@ def _cell(name: CellName, subset: str, inputs: CellInputs, config: EvalConfig) -
             "valid": errors == 0,
             "lost": _wrong_reasons(counts),
             **_present_fields(measured),
+            **_same_samples(counts),
         }
     )
+
+
+def _same_samples(counts: Sequence[ProblemCounts]) -> dict[str, int]:
+    """Returns the number of problems whose samples are all the same response; empty if it is
+    unknown, for counts of older versions and for single samples."""
+    known = [problem.alike for problem in counts if problem.alike is not None]
+    return {"same_samples": sum(known)} if len(known) == len(counts) else {}
 
 
 def _present_fields(measured: Measured) -> dict[str, Any]:

@@ -69,7 +69,8 @@ def obtain(store: Store, evaluation: Evaluation, checkpoint: Checkpoint) -> Arti
 
 
 def read(artifact: Artifact) -> Floats:
-    return np.asarray(json.loads((artifact.path / PROBABILITIES).read_text()))
+    with artifact.reading(PROBABILITIES) as path:
+        return np.asarray(json.loads(path.read_text()), dtype=np.float64)
 
 
 def probabilities(evaluation: Evaluation, checkpoint: Checkpoint) -> Floats:

@@ -73,12 +73,14 @@ def obtain(store: Store, evaluation: Evaluation, checkpoint: Checkpoint) -> Arti
 
 
 def read(artifact: Artifact) -> ForkProbabilities:
-    content = json.loads((artifact.path / FORKS).read_text(encoding="utf-8"))
     lists = ("branches", "valid", "chances")
-    nodes = (
-        ForkNode(**node | {name: tuple(node[name]) for name in lists}) for node in content["nodes"]
-    )
-    return ForkProbabilities(np.asarray(content["p"]), np.asarray(content["q"]), tuple(nodes))
+    with artifact.reading(FORKS) as path:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        nodes = tuple(
+            ForkNode(**node | {name: tuple(node[name]) for name in lists})
+            for node in content["nodes"]
+        )
+        return ForkProbabilities(np.asarray(content["p"]), np.asarray(content["q"]), nodes)
 
 
 def probabilities(evaluation: Evaluation, checkpoint: Checkpoint) -> ForkProbabilities:

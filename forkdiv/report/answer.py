@@ -12,8 +12,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from forkdiv.report import unanswered
 from forkdiv.report.grid import ALL, Estimate, Grid, shortened
-from forkdiv.report.headline import choose_settings, headline_subsets, main_temperature
+from forkdiv.report.headline import (
+    NOT_ANSWERED,
+    choose_settings,
+    headline_subsets,
+    main_temperature,
+)
 from forkdiv.report.setting import Setting, listed
 from forkdiv.report.trade_off import clause as both_sides
 from forkdiv.report.trade_off import ends_of
@@ -34,14 +40,18 @@ class SettingChange:
 
 
 def answer(grid: Grid) -> str:
-    """Returns one sentence that begins with Yes, No, "No loss can be shown" or "No answer"."""
+    """Returns one sentence that begins with Yes, No, "No loss can be shown" or "Not answered"."""
     temperature = main_temperature(grid)
     if temperature is None:
-        return "No answer: there is no valid fine-tuned result with a base to compare with."
+        return f"{NOT_ANSWERED}there is no valid fine-tuned result with a base to compare with."
     k = grid.ends[-1]
     if k == 1:
-        return "No answer: only pass@1 was measured, but coverage is pass@k for a larger k."
+        return f"{NOT_ANSWERED}only pass@1 was measured, but coverage is pass@k for a larger k."
     subsets = headline_subsets(grid)
+    if reason := unanswered.reason(grid, temperature, subsets[0]):
+        return f"{NOT_ANSWERED}{reason}."
+    grid, left_out = unanswered.readable(grid, temperature, subsets[0])
+    note = f" {left_out}." if left_out else ""
     changes_by_subset = {
         subset: _setting_changes(grid, temperature, subset, len(subsets)) for subset in subsets
     }
@@ -61,7 +71,7 @@ def answer(grid: Grid) -> str:
     }
     trade_off = both_sides(grid, ends_of(grid, temperature, subsets[0]), bool(losses))
     if not losses:
-        return f"{_no_loss_text(grid, changes_by_subset, tries)}{trade_off}."
+        return f"{_no_loss_text(grid, changes_by_subset, tries)}{trade_off}.{note}"
     models = {
         setting_change.setting for losing in changes_by_subset.values() for setting_change in losing
     }
@@ -70,7 +80,7 @@ def answer(grid: Grid) -> str:
     scope = f", for {len(losing)} of {len(models)} fine-tuned models"
     scope = "" if len(losing) == len(models) else scope
     text = _loss_clause(grid, losing, subset, f"{grid.percent} interval ", len(models))
-    return f"Yes{scope}: {tries}, {text}{trade_off}."
+    return f"Yes{scope}: {tries}, {text}{trade_off}.{note}"
 
 
 def _setting_changes(
@@ -165,18 +175,33 @@ def _no_loss_text(grid: Grid, changes_by_subset: dict[str, list[SettingChange]],
     temperature, k, count = main_temperature(grid), grid.ends[-1], len(setting_changes)
     assert temperature is not None
     bounds: list[str] = []
+    excludes_nothing = ""
     for subset, setting_changes_of_subset in changes_by_subset.items():
         lows = [
             change.low
             for setting_change in setting_changes_of_subset
             if (change := grid.change(setting_change.setting, temperature, subset, k, count))
         ]
-        largest = max(math.ceil(round(-100 * min(lows), 6)), 1) if lows else 0
-        if lows:
-            bound = f" ({largest}{_on_subset(grid, subset)})"
-            bounds.append(
-                bound if bounds else f"{largest} of every 100 problems{_on_subset(grid, subset)}"
-            )
+        if not lows:
+            continue
+        largest = max(math.ceil(round(-100 * min(lows), 6)), 1)
+        base = grid.pass_at(None, temperature, subset, k)
+        if base and largest >= 100 * base.value:
+            # no more than what the base solves can be lost: such a limit excludes nothing
+            solved = f"{100 * base.value:.0f} of every 100 problems{_on_subset(grid, subset)}"
+            excludes_nothing = excludes_nothing or solved
+            continue
+        bound = f" ({largest}{_on_subset(grid, subset)})"
+        bounds.append(
+            bound if bounds else f"{largest} of every 100 problems{_on_subset(grid, subset)}"
+        )
+    if not bounds:
+        return (
+            f"{NOT_ANSWERED}{tries}, no loss is clear, but none can be excluded either: the base "
+            f"solves {excludes_nothing}, and the {grid.percent} limits of the change include the "
+            f"loss of all of them; measure more problems (eval.problems)"
+            f"{_single_gain(setting_changes)}"
+        )
     subject = "the fine-tuned model does not clearly solve"
     subject = subject if len(setting_changes) == 1 else "no fine-tuned model clearly solves"
     return (

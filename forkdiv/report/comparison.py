@@ -128,7 +128,8 @@ def _shared_ks(studies: Sequence[Study]) -> tuple[int, ...]:
 
 def _headline_lines(study: Study) -> list[str]:
     lines = headline(study.summary).splitlines()
-    return lines[1:] if warning(study.summary) else lines
+    lines = lines[1:] if warning(study.summary) else lines
+    return [line for line in lines if line != answer(study.grid)]
 
 
 def _origin(summary: Summary) -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from forkdiv.core.results import Crossing
+from forkdiv.report import unanswered
 from forkdiv.report.grid import ALL, Estimate, Grid, nearest_1, signed, thinned
 from forkdiv.report.setting import Setting
 
@@ -14,15 +15,18 @@ MAX_MODELS = 12
 
 @dataclass(frozen=True)
 class Value:
-    """pass@k of one model, and its change to the base (None for the base, or if unknown)."""
+    """pass@k of one model, and its change to the base (None for the base, or if unknown). If the
+    results cannot answer the question, no change is `marked`."""
 
     pass_at: Estimate | None
     change: Estimate | None
+    marked: bool = True
 
     @property
     def mark(self) -> str:
         """Returns `gain` or `loss` if the limits of the change exclude 0, else an empty text."""
-        return {1: "gain", -1: "loss"}.get(self.change.direction if self.change else 0, "")
+        known = self.change if self.marked else None
+        return {1: "gain", -1: "loss"}.get(known.direction if known else 0, "")
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class Glance:
         temperature, subset = nearest_1(grid.temperatures), whole_subset(grid)
         ks = three_ks(grid.ks)
         shown = thinned(grid.settings, MAX_MODELS)
+        answered = not unanswered.reason(grid, temperature, subset)
         rows = []
         for model in (None, *shown):
             if not grid.at(model, temperature, subset):
@@ -60,10 +65,13 @@ class Glance:
                 Value(
                     grid.pass_at(model, temperature, subset, k),
                     grid.change(model, temperature, subset, k) if model else None,
+                    answered,
                 )
                 for k in ks
             )
-            crossing = _crossing_texts(grid, model, temperature, subset) if model else ""
+            crossing = ""
+            if model and answered:
+                crossing = _crossing_texts(grid, model, temperature, subset)
             rows.append(Row(model.label if model else "base", values, crossing))
         return cls(temperature, ks, tuple(rows), len(grid.settings) - len(shown))
 

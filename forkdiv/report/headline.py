@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from forkdiv.core.results import Cell, Summary
+from forkdiv.report import unanswered
 from forkdiv.report.grid import ALL, Estimate, Grid, nearest_1, signed, subset_title
 from forkdiv.report.setting import Setting
 
+NOT_ANSWERED = "Not answered: "
 VERBS = {1: "raised", -1: "lowered", 0: "did not clearly change"}
 
 
@@ -27,10 +29,11 @@ class ChosenSettings:
 
 
 def headline(summary: Summary) -> str:
-    """Returns the changes to the base in up to three sentences, one per line.
+    """Returns the changes to the base in up to four sentences, one per line.
 
     A first line warns if a cell is invalid or sampled and exact values disagree. "Raised" and
-    "lowered" are used only if the interval of the change excludes 0.
+    "lowered" are used only if the interval of the change excludes 0. If the results cannot answer
+    the question, the only sentence says why.
     """
     grid = Grid.of(summary)
     lines = [warning(summary)]
@@ -41,9 +44,13 @@ def headline(summary: Summary) -> str:
         )
         return "\n".join(line for line in lines if line)
     subsets = headline_subsets(grid)
+    if reason := unanswered.reason(grid, temperature, subsets[0]):
+        return "\n".join([*filter(None, lines), f"{NOT_ANSWERED}{reason}."])
+    grid, left_out = unanswered.readable(grid, temperature, subsets[0])
     lines += [_temperature_sentence(grid, temperature, subset) for subset in subsets]
     across_temperatures = _across_temperatures_text(grid, temperatures, temperature, subsets[0])
     lines.append(f"{across_temperatures}; {_seed_note(grid)}.")
+    lines.append(f"{left_out}." if left_out else "")
     return "\n".join(line for line in lines if line)
 
 

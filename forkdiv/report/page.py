@@ -74,6 +74,7 @@ def _page(summary: Summary, grid: Grid, sections: Sequence[Shown], links: Sequen
 
     sentences = headline(summary).splitlines()
     warning_line = sentences.pop(0) if warning(summary) else ""
+    sentences = [sentence for sentence in sentences if sentence != answer(grid)]
     with matplotlib.rc_context(STYLE):
         return rendered(
             "report.html.j2",

@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from forkdiv.core.config.decoder import DecoderConfig
 from forkdiv.core.errors import InvalidResult
 from forkdiv.core.fingerprint import Identity
 from forkdiv.core.progress import Pace, Progress
 from forkdiv.core.records import Completion, Problem
-from forkdiv.core.store import Store, publish_file, write_text
+from forkdiv.core.store import Store, write_text
 from forkdiv.models.asked import asked
 from forkdiv.models.checkpoint import Checkpoint
+from forkdiv.sample import parts
 from forkdiv.sample.evaluation import Evaluation
 
 # A sampler draws sample i of a request with the request's seed + i. torch's CPU generator uses only
@@ -33,22 +31,6 @@ from forkdiv.sample.evaluation import Evaluation
 SEED_STRIDE = 4096
 SEED_SPACE = 2**32
 REQUESTS_PER_PART, PART_S = 64, 30.0  # a file is written after so many requests or seconds
-SCHEMA = pa.schema(
-    [
-        ("problem_id", pa.string()),
-        ("sample_index", pa.int32()),
-        ("seed", pa.int64()),
-        ("subset", pa.string()),
-        ("prompt", pa.string()),
-        ("text", pa.string()),
-        ("token_ids", pa.list_(pa.int32())),
-        ("finish", pa.string()),
-        ("facts", pa.string()),
-        # rank of the forced first token, and number of the tree; null for other decoders
-        ("stratum", pa.int32()),
-        ("tree", pa.int32()),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -99,17 +81,17 @@ class SampleSet:
     drawn: int = 0
 
     def completions(
-        self, problems: Sequence[Problem], n: int, parts: Iterable[Path] | None = None
+        self, problems: Sequence[Problem], n: int, files: Iterable[Path] | None = None
     ) -> Iterator[Completion]:
         """Yields the first `n` samples of each problem in file order, without their token ids.
-        `parts` are the files with samples of these problems; all files by default.
+        `files` are the files with samples of these problems; all files by default.
 
         Raises InvalidResult if a sample is stored twice, and, at the end, if a sample is missing
         that does not belong to a failed request.
         """
         remaining = {problem.id: (1 << n) - 1 for problem in problems}  # index i is bit i
-        for part in sorted(self.parts if parts is None else parts):
-            for row, sample in _rows_of(part, pa.array(remaining, pa.string()), n):
+        for part in sorted(self.parts if files is None else files):
+            for row, sample in parts.completions(part, pa.array(remaining, pa.string()), n):
                 id, index = sample.problem_id, sample.sample_index
                 if not remaining[id] & 1 << index:
                     raise InvalidResult(
@@ -131,13 +113,13 @@ class SampleSet:
     def portions(self, n: int) -> Callable[[Sequence[Problem]], Iterator[Completion]]:
         """Returns a function like `completions` that opens only the files with samples of the
         problems that it is called with."""
-        parts: dict[str, list[Path]] = {}
+        parts_of: dict[str, list[Path]] = {}
         for part in self.parts:
-            for id in pq.read_table(part, columns=["problem_id"])["problem_id"].unique():
-                parts.setdefault(id.as_py(), []).append(part)
+            for id in parts.problem_ids(part):
+                parts_of.setdefault(id, []).append(part)
 
         def completions(problems: Sequence[Problem]) -> Iterator[Completion]:
-            files = {part for problem in problems for part in parts.get(problem.id, ())}
+            files = {part for problem in problems for part in parts_of.get(problem.id, ())}
             return self.completions(problems, n, files)
 
         return completions
@@ -145,7 +127,7 @@ class SampleSet:
     @property
     def parts(self) -> list[Path]:
         """The existing Parquet files."""
-        return list(self.path.glob("part-*.parquet"))
+        return list(parts.files(self.path))
 
     def require_complete(self) -> None:
         """Raises InvalidResult if requests failed."""
@@ -161,29 +143,9 @@ class SampleSet:
         is bit i."""
         stored: dict[str, int] = {}
         for part in self.parts:
-            keys = pq.read_table(part, columns=["problem_id", "sample_index"]).to_pydict()
-            for problem_id, index in zip(keys["problem_id"], keys["sample_index"], strict=True):
+            for problem_id, index in parts.indices(part):
                 stored[problem_id] = stored.get(problem_id, 0) | 1 << index
         return stored
-
-
-def _rows_of(part: Path, ids: pa.Array, n: int) -> Iterator[tuple[int, Completion]]:
-    """Yields the first `n` samples of the problems `ids`, each with its row in the file."""
-    columns = ["problem_id", "sample_index", "seed", "text", "finish"]
-    first = 0
-    with pq.ParquetFile(part) as file:
-        # files of older versions do not have these columns
-        columns += [name for name in ("stratum", "tree") if name in file.schema_arrow.names]
-        for batch in file.iter_batches(columns=columns, batch_size=4096):
-            matches = pc.is_in(batch["problem_id"], value_set=ids)
-            rows = pc.indices_nonzero(pc.and_(matches, pc.less(batch["sample_index"], n)))
-            selected = batch.take(rows)
-            cells = (selected[name].to_pylist() for name in columns)
-            for row, *values in zip(rows.to_pylist(), *cells, strict=True):
-                problem_id, index, seed, text, finish, *design = values
-                sample = Completion(problem_id, index, seed, text, (), finish, *design)
-                yield first + row, sample
-            first += len(batch)
 
 
 def identity(evaluation: Evaluation, checkpoint: Checkpoint) -> Identity:
@@ -244,9 +206,9 @@ def obtain(
         for stale in path.glob(".part-*"):
             stale.unlink()
         requests = list(_missing(samples, problems, per_problem, decoder.unit))
+        if not (path / "identity.json").exists():
+            write_text(path / "identity.json", json.dumps(set_identity.describe(), indent=1))
         if requests:
-            if not (path / "identity.json").exists():
-                write_text(path / "identity.json", json.dumps(set_identity.describe(), indent=1))
             drawn, failed = _draw(samples, requests, checkpoint, decoder, sampler, progress)
             samples = replace(samples, failed=failed, drawn=drawn)
     return samples
@@ -374,8 +336,5 @@ def _rows(response: Response, decoder: DecoderConfig) -> Iterator[dict[str, obje
 
 def _write_part(path: Path, rows: list[dict[str, object]]) -> int:
     if rows:
-        name = f"part-{uuid.uuid4().hex}.parquet"
-        aside = path / f".{name}"
-        pq.write_table(pa.Table.from_pylist(rows, SCHEMA), aside, compression="zstd")
-        publish_file(aside, path / name)
+        parts.write(path, rows)
     return len(rows)

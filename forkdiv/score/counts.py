@@ -32,7 +32,8 @@ class ProblemCounts:
     `trees` gives for each tree its size and the positions, counted from 0, of its first correct
     sample and of its first sample that is correct, truncated or unparsable (None: no such sample).
     For adaptive sampling, `stages` and `enough` are the parameters of the stopping rule
-    (coverage.Design).
+    (coverage.Design). `alike` says whether all samples are the same response; None for fewer than
+    two samples, and in counts that were stored before this field.
     """
 
     problem_id: str
@@ -56,6 +57,7 @@ class ProblemCounts:
     trees: dict[int, tuple[int, int | None, int | None]] = field(default_factory=dict)
     stages: tuple[int, ...] = ()
     enough: int = 0
+    alike: bool | None = None
 
 
 def from_json(row: Mapping[str, Any]) -> ProblemCounts:
@@ -83,6 +85,7 @@ class VerdictCounter:
         self._votes = votes
         self._trees: dict[int, list[tuple[int, bool, bool]]] = {}
         self._solutions, self._right, self._wrong = (array("Q") for _ in range(3))
+        self._first_text: int | None = None
 
     def add(self, verdict: Verdict, text: str = "", times: int = 1) -> None:
         """Adds `times` samples with the response `text` and the same verdict."""
@@ -90,6 +93,7 @@ class VerdictCounter:
         outcome = verdict.outcome.value
         counts.n += times
         setattr(counts, outcome, getattr(counts, outcome) + times)
+        self._compare(text)
         correct = verdict.outcome is Outcome.CORRECT
         if verdict.outcome is Outcome.WRONG:
             counts.wrong_by[verdict.detail] = counts.wrong_by.get(verdict.detail, 0) + times
@@ -105,6 +109,15 @@ class VerdictCounter:
             counts.wrong_text = text[:MAX_SHOWN_CHARACTERS]
         if verdict.answer is not None and verdict.outcome in (Outcome.CORRECT, Outcome.WRONG):
             (self._right if correct else self._wrong).extend([_key(verdict.answer)] * times)
+
+    def _compare(self, text: str) -> None:
+        key = _key(text)
+        if self._first_text is None:
+            self._first_text = key
+        if key != self._first_text:
+            self._counts.alike = False
+        elif self._counts.alike is None and self._counts.n > 1:
+            self._counts.alike = True
 
     def add_design(self, verdict: Verdict, samples: Iterable[Completion]) -> None:
         """Adds samples with the same verdict to the counts of their strata and trees."""

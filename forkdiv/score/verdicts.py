@@ -63,7 +63,8 @@ def obtain(
 
 def read(artifact: Artifact) -> list[ProblemCounts]:
     """Reads the counts of a stored artifact."""
-    return [from_json(row) for row in json.loads((artifact.path / COUNTS).read_text())]
+    with artifact.reading(COUNTS) as path:
+        return [from_json(row) for row in json.loads(path.read_text())]
 
 
 def count(

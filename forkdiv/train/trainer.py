@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
@@ -14,6 +15,7 @@ from forkdiv.train.job import TrainingJob
 from forkdiv.train.process_group import ProcessGroup
 from forkdiv.train.worker import JOB, train_worker
 
+START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 CLEANER = PlacementGroupCleanerCallback
 
 
@@ -38,6 +40,8 @@ def fit(job: TrainingJob) -> None:
     Raises ray.train.TrainingFailedError if workers failed more often than `place.max_failures`.
     """
     workspace, place = job.workspace, job.place
+    # Ray Train passes it on to its controller; a variable that the user set is not changed
+    os.environ.setdefault(START_TIMEOUT, str(place.worker_start_timeout_s))
     (workspace / "checkpoints").mkdir(parents=True, exist_ok=True)
     gpu = place.device == "gpu"
     resources = {"CPU": place.cpus_per_worker} | ({"GPU": 1.0} if gpu else {})

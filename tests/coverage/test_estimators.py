@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forkdiv.coverage.stats import (
+    Design,
     agreement,
     deal,
     exact_pass_at_k,
@@ -136,3 +137,17 @@ def test_draws_are_dealt_round_robin(k: int, strata: int) -> None:
 def test_a_refusal_names_the_rows(n: object, c: object, k: object, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         pass_at_k(n, c, k)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("n", [1, 7, 64, 1000])
+def test_no_correct_sample_is_exactly_zero_at_every_k(n: int) -> None:
+    ks = np.arange(1, n + 1)
+    values = [
+        pass_at_k(n, 0, ks),
+        pass_at_k_stratified([n, n], [0, 0], np.stack([ks, ks], axis=-1)),
+        pass_at_k_trees(np.full(n, 2), 2, ks),
+        exact_pass_at_k(0.0, ks),
+        Design((n,), 1).pass_at_k(n, 0, ks),
+    ]
+    for value in values:
+        assert not value.any() and not np.signbit(value).any()

@@ -151,7 +151,7 @@ def test_of_several_seeds_a_model_is_spoken_of_not_the_model() -> None:
     ids=["invalid", "pass@1 only", "no cell"],
 )
 def test_nothing_is_answered_where_coverage_was_not_measured(cells: list[dict[str, Any]]) -> None:
-    assert said_of(*cells).startswith("No answer: ")
+    assert said_of(*cells).startswith("Not answered: ")
 
 
 def test_an_invalid_cell_takes_no_part() -> None:

@@ -98,3 +98,13 @@ def test_counts_that_were_written_before_there_were_designs_are_read() -> None:
     row = asdict(VerdictCounter(PROBLEM, None, votes=True).counts)
     del row["strata"], row["trees"]
     assert from_json(row) == VerdictCounter(PROBLEM, None, votes=True).counts
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 3)), max_size=5))
+def test_samples_are_alike_where_every_response_is_the_same(samples: list[tuple[str, int]]) -> None:
+    tally = VerdictCounter(PROBLEM, valid=None, votes=False)
+    for text, times in samples:
+        tally.add(told(Outcome.WRONG, None), text, times)
+    texts = [text for text, times in samples for _ in range(times)]
+    assert tally.counts.alike is (len(set(texts)) == 1 if len(texts) > 1 else None)

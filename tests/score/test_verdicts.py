@@ -57,6 +57,7 @@ def test_truncated_and_unparsable_answers_stay_in_n_and_are_counted_apart() -> N
         wrong_votes={1: 2},
         right_text=right(FIRST),
         wrong_text=other_end(FIRST),
+        alike=False,
     )
     assert [one.problem_id for one in counts] == [problem.id for problem in PROBLEMS]
     assert all(one.n == 0 for one in counts[1:])

@@ -30,7 +30,8 @@ from forkdiv.core.store import Store
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample import sample_sets
 from forkdiv.sample.evaluation import Evaluation
-from forkdiv.sample.sample_sets import REQUESTS_PER_PART, SCHEMA
+from forkdiv.sample.parts import SCHEMA
+from forkdiv.sample.sample_sets import REQUESTS_PER_PART
 from forkdiv.tasks.registry import build
 from tests.fakes import NAMES, UNREADABLE, broken, other_end, right
 

@@ -25,7 +25,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from forkdiv.core.config.study import DatasetConfig, PlaceConfig, PretrainConfig, SftConfig
 from forkdiv.core.errors import InvalidResult
 from forkdiv.core.progress import Progress
-from forkdiv.core.store import RECORD, Artifact, Store
+from forkdiv.core.store import Artifact, Store
+from forkdiv.core.store_record import RECORD
 from forkdiv.data import dataset
 from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
 from forkdiv.models.loading import load_model

@@ -17,7 +17,9 @@ from forkdiv.models.checkpoint import open_checkpoint
 from forkdiv.tasks.registry import build
 from forkdiv.train.pretrain import planned_base
 from tests.docs.workspace import models
+from tests.tuning.test_check_ray import HTTP_2, answering
 from tuning import preflight
+from tuning.check_ray import ray_address
 
 BASE = Path(__file__).parents[2] / "forkdiv/models/base/graph-d3-l3"
 
@@ -169,9 +171,10 @@ def test_no_port_is_asked_for_without_a_dashboard_or_on_a_running_ray(
 ) -> None:
     port = f"place.dashboard_port={taken}"
     check(tmp_path, port)
-    check(tmp_path, port, "place.dashboard=true", "place.ray_address=auto")
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
-    check(tmp_path, port, "place.dashboard=true")
+    with answering(HTTP_2) as address:
+        check(tmp_path, port, "place.dashboard=true", f"place.ray_address={address}")
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        check(tmp_path, port, "place.dashboard=true")
 
 
 def test_a_port_whose_last_connection_still_lingers_is_free(tmp_path: Path) -> None:
@@ -192,12 +195,12 @@ def test_the_ray_to_join_is_the_configs_before_the_environments(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     place = load(None).place
-    assert preflight.ray_address(place) is None
+    assert ray_address(place) is None
     monkeypatch.setenv("RAY_ADDRESS", "")
-    assert preflight.ray_address(place) is None
+    assert ray_address(place) is None
     monkeypatch.setenv("RAY_ADDRESS", "there:1")
-    assert preflight.ray_address(place) == "there:1"
-    assert preflight.ray_address(load(None, ["place.ray_address=here:2"]).place) == "here:2"
+    assert ray_address(place) == "there:1"
+    assert ray_address(load(None, ["place.ray_address=here:2"]).place) == "here:2"
 
 
 def test_a_chat_template_is_refused_with_a_base_that_is_to_be_built(tmp_path: Path) -> None:

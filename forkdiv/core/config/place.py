@@ -157,6 +157,12 @@ class PlaceConfig(Frozen):
     max_failures: int = Field(
         2, ge=0, description="How often a failed trial or training run is started again."
     )
+    worker_start_timeout_s: Seconds = Field(
+        600,
+        description="Time limit for the start of the training workers of a run; after it the run "
+        "is started again, up to `max_failures` times. A cluster that adds machines needs longer "
+        "than they take to start.",
+    )
     max_concurrent_trials: int = Field(1, ge=1, description="Trials that run at the same time.")
     ray_address: str | None = Field(
         None,

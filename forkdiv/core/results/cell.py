@@ -250,8 +250,9 @@ class Measured(Result):
 
 class Cell(CellName, Measured):
     """One cell. `n_samples` is the requested number of samples per problem, `n_drawn` the total
-    that was drawn; `lost` counts wrong answers by reason. A cell with `errors` (samples without a
-    verdict) is not `valid` and has no numbers."""
+    that was drawn; `lost` counts wrong answers by reason. `same_samples` is the number of problems
+    whose samples are all the same response, None if it is unknown. A cell with `errors` (samples
+    without a verdict) is not `valid` and has no numbers."""
 
     subset: str
     n_problems: int
@@ -262,3 +263,4 @@ class Cell(CellName, Measured):
     errors: int
     valid: bool
     lost: dict[str, int]
+    same_samples: int | None = None

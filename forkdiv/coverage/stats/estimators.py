@@ -31,8 +31,7 @@ def pass_at_k(n: ArrayLike, c: ArrayLike, k: ArrayLike) -> Floats:
     require_c_at_most_n(n_, c_)
     log_none = _log_none(n_, c_, k_)
     _warn_undefined(np.isnan(log_none))
-    # minimum: rounding must not make the probability of no correct sample exceed 1
-    return np.asarray(-np.expm1(np.minimum(log_none, 0.0)))
+    return _any(log_none)
 
 
 def pass_at_k_stratified(n: ArrayLike, c: ArrayLike, k: ArrayLike) -> Floats:
@@ -52,7 +51,7 @@ def pass_at_k_stratified(n: ArrayLike, c: ArrayLike, k: ArrayLike) -> Floats:
     require_c_at_most_n(n_, c_)
     log_none = _log_none(n_, c_, k_)
     _warn_undefined(np.isnan(log_none).any(axis=-1))
-    return np.asarray(-np.expm1(np.minimum(log_none.sum(axis=-1), 0.0)))
+    return _any(log_none.sum(axis=-1))
 
 
 def pass_at_k_trees(first: ArrayLike, size: int, k: ArrayLike) -> Floats:
@@ -89,7 +88,7 @@ def pass_at_k_trees(first: ArrayLike, size: int, k: ArrayLike) -> Floats:
         log_none = np.where(r == 0, log_whole, np.log(partial))
     log_none = np.where(j + (r > 0) > m, np.nan, log_none)
     _warn_undefined(np.isnan(log_none))
-    return np.asarray(-np.expm1(np.minimum(log_none, 0.0)))
+    return _any(log_none)
 
 
 def deal(k: int, strata: int) -> Counts:
@@ -102,8 +101,7 @@ def deal(k: int, strata: int) -> Counts:
 def exact_pass_at_k(p: ArrayLike, k: ArrayLike) -> Floats:
     """Returns 1 - (1-p)^k for known probabilities `p` of a correct response. Broadcasts."""
     with np.errstate(divide="ignore"):
-        minus_none = np.expm1(sizes(k) * np.log1p(-probabilities(p)))
-    return np.asarray(-minus_none)
+        return _any(sizes(k) * np.log1p(-probabilities(p)))
 
 
 def exact_pass_at_k_stratified(p: ArrayLike, k: ArrayLike) -> Floats:
@@ -111,7 +109,13 @@ def exact_pass_at_k_stratified(p: ArrayLike, k: ArrayLike) -> Floats:
     draws = whole("k", k)
     with np.errstate(divide="ignore", invalid="ignore"):
         parts = np.where(draws == 0, 0.0, draws * np.log1p(-probabilities(p)))
-    return np.asarray(-np.expm1(parts.sum(-1)))
+    return _any(parts.sum(-1))
+
+
+def _any(log_none: Floats) -> Floats:
+    """Returns 1 - exp(log_none): exactly 0 where no sample is correct (log_none = 0), not -0."""
+    # minimum: rounding must not make the probability of no correct sample exceed 1
+    return np.asarray(0.0 - np.expm1(np.minimum(log_none, 0.0)))
 
 
 def _log_none(n: Counts, c: Counts, k: Counts) -> Floats:
@@ -122,6 +126,7 @@ def _log_none(n: Counts, c: Counts, k: Counts) -> Floats:
     value = (
         gammaln(wrong + 1) + gammaln(total - k + 1) - gammaln(wrong - k + 1) - gammaln(total + 1)
     )
+    value = np.where(c == 0, 0.0, value)  # rounding of gammaln would leave 1e-15
     return np.where(n < k, np.nan, np.where(defined, value, -np.inf))
 
 

@@ -99,7 +99,8 @@ class Design:
         all_wrong = self._orders(k)
         at = np.searchsorted(self.stages, n)
         logs = [all_wrong[i][j] - self._ways[i][j] for i, j in zip(at, c, strict=True)]
-        return np.asarray(-np.expm1(np.minimum(logs, 0.0)))
+        log_none = np.where(c == 0, 0.0, logs)  # rounding would leave 1e-15
+        return np.asarray(0.0 - np.expm1(np.minimum(log_none, 0.0)))
 
     @cached_property
     def _ways(self) -> list[Floats]:

@@ -1,0 +1,111 @@
+"""The record of an artifact: what decided it, which files it has, and what it took to make.
+
+A record is written beside the data when an artifact is published, and checked when it is found:
+truncated, foreign and changed files are named, with what to do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from forkdiv.core.errors import InvalidResult
+from forkdiv.core.fingerprint import Identity, fingerprint_of
+
+RECORD = "record.json"
+DIGEST_BYTES = 64 * 2**20  # larger files are checkpoints, which have digests of their own
+QUICK_BYTES = 2**20  # files up to this size are compared with their digest at each look-up
+# What parsers of JSON, Parquet and NumPy files raise for damaged data
+PARSE_ERRORS = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    OSError,
+    EOFError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+)
+REMEDY = "so that the result is computed again (`forkdiv store verify` lists all that is damaged)"
+
+
+class DamagedResult(InvalidResult):
+    """A stored file is truncated, foreign or changed. `path` is the file, `folder` its result."""
+
+    def __init__(self, path: Path, folder: Path, problem: str) -> None:
+        super().__init__(f"{path} {problem}; delete {folder} {REMEDY}")
+        self.path, self.folder, self.problem = path, folder, problem
+
+    def __reduce__(self) -> tuple[type[DamagedResult], tuple[Path, Path, str]]:
+        return DamagedResult, (self.path, self.folder, self.problem)  # it crosses Ray's processes
+
+
+def make(identity: Identity, folder: Path, started: float) -> dict[str, Any]:
+    """Returns the record of a folder that is complete. `started` is in seconds since the epoch."""
+    files = [f for f in sorted(folder.rglob("*")) if f.is_file() and f != folder / RECORD]
+    sizes = {str(file.relative_to(folder)): file.stat().st_size for file in files}
+    return {
+        "fingerprint": identity.fingerprint,
+        "identity": identity.describe(),
+        "parents": dict(identity.parents),
+        "files": sizes,
+        "digests": {n: digest(folder / n) for n, size in sizes.items() if size <= DIGEST_BYTES},
+        "started": started,
+        "seconds": round(time.time() - started, 3),
+    }
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """Returns the record of an artifact's folder. Raises DamagedResult if it is damaged, or belongs
+    to another result."""
+    path = folder / RECORD
+    with reading(path, folder):
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        named, stage = record["fingerprint"], record["identity"]["stage"]
+        actual = fingerprint_of(record["identity"])
+        float(record["seconds"])
+        {name: int(size) for name, size in record["files"].items()}
+        dict(record.get("digests", {}))
+    if named != actual:
+        problem = f"is damaged: its content has fingerprint {actual[:8]}, it says {named[:8]}"
+        raise DamagedResult(path, folder, problem)
+    if (stage, named) != (folder.parent.name, folder.name):
+        problem = f"belongs to another result: {stage} {named[:8]}"
+        raise DamagedResult(path, folder, problem)
+    return record
+
+
+def check_files(folder: Path, record: Mapping[str, Any], most_bytes: int = QUICK_BYTES) -> None:
+    """Raises DamagedResult if a file is missing, or has another size or content than recorded.
+    The content is compared for files of up to `most_bytes`."""
+    digests = record.get("digests", {})  # records of older versions have none
+    for name, size in record["files"].items():
+        file = folder / name
+        problem = f"has {file.stat().st_size} bytes" if file.is_file() else "is missing"
+        if problem != f"has {size} bytes":
+            raise DamagedResult(file, folder, f"{problem}; allowed: {size} bytes, as published")
+        if name in digests and size <= most_bytes and digest(file) != digests[name]:
+            raise DamagedResult(file, folder, "has changed since it was published (bit rot?)")
+
+
+@contextmanager
+def reading(path: Path, folder: Path) -> Iterator[None]:
+    """Turns what a parser raises in the block into a DamagedResult that names the file."""
+    try:
+        yield
+    except PARSE_ERRORS as error:
+        text = " ".join(str(error).split())[:160]
+        raise DamagedResult(path, folder, f"is damaged ({type(error).__name__}: {text})") from error
+
+
+def digest(file: Path) -> str:
+    """Returns the SHA-256 of a file."""
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
