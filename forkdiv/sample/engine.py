@@ -34,7 +34,6 @@ from forkdiv.sample.engine_settings import (
     sampling_params,
     set_threads,
 )
-from forkdiv.sample.engine_tokenizer import set_tokenizer
 from forkdiv.sample.sample_sets import SEED_SPACE
 from forkdiv.sample.swap_queue import SwapQueue
 from forkdiv.sample.token_ids import UnanswerableRequest, check_ids
@@ -228,7 +227,6 @@ class WarmEngine:
             await self.llm.resume_generation()
         if not await self._is_proved(checkpoint, expected, started):
             await self._restart(checkpoint, expected)
-        set_tokenizer(self.llm, checkpoint.path, self._own_tokenizer(checkpoint).ends)
 
     async def _expected(self, checkpoint: Checkpoint) -> Sequence[np.ndarray]:
         """Returns the log-probabilities (vocabulary,) of the saved files for each proof prompt.
