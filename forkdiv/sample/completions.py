@@ -98,7 +98,8 @@ class Completions:
     def _check_grammar(self, request: Any, checkpoint: Checkpoint) -> None:
         """Raises _Refused for a grammar on a checkpoint whose vocabulary is not that of the
         engine's first checkpoint: vLLM's engine compiles grammars for that one only."""
-        if not (request.structured_outputs or request.response_format):
+        form = request.response_format
+        if not request.structured_outputs and (form is None or form.type == "text"):
             return
         first, own = (
             own_tokenizer(path).tokenizer.get_vocab()
