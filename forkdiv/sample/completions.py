@@ -90,7 +90,7 @@ class Completions:
     def _use_tokenizer_of(self, checkpoint: Checkpoint) -> None:
         """Sets the tokenizer of the held checkpoint, unless it is set: those of one run share it,
         and a restart replaces the engine."""
-        wanted = (self._engine.llm, own_tokenizer(checkpoint.path))
+        wanted = (self._engine.llm, self._engine.own_tokenizer(checkpoint))
         if wanted != self._tokenizer_in_use:
             set_tokenizer(*wanted)
             self._tokenizer_in_use = wanted
@@ -101,11 +101,9 @@ class Completions:
         form = request.response_format
         if not request.structured_outputs and (form is None or form.type == "text"):
             return
-        first, own = (
-            own_tokenizer(path).tokenizer.get_vocab()
-            for path in (self._engine.spec.shape_of, checkpoint.path)
-        )
-        if first != own:
+        first = own_tokenizer(self._engine.spec.shape_of)
+        own = self._engine.own_tokenizer(checkpoint)
+        if first.tokenizer.get_vocab() != own.tokenizer.get_vocab():
             raise _Refused(
                 400,
                 f"{request.model} has another vocabulary than the checkpoint that the engine was "
