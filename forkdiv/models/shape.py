@@ -30,6 +30,12 @@ def vocabulary_size(config: Mapping[str, Any]) -> int | None:
     return value if isinstance(value, int) and value > 0 else None
 
 
+def layer_count(config: Mapping[str, Any]) -> int | None:
+    """Returns the number of layers of the model; None if the config does not say."""
+    values = (_field(config, name) for name in ("num_hidden_layers", "n_layer", "num_layers"))
+    return next((value for value in values if isinstance(value, int) and value > 0), None)
+
+
 def _field(config: Mapping[str, Any], name: str) -> Any:
     """Returns a field of the language model; multimodal models have it in a config of its own."""
     if config.get(name) is not None:

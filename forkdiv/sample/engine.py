@@ -1,14 +1,14 @@
 """A warm vLLM engine: checkpoints are swapped into it, each swap is proved, and samples are drawn.
 
-The proof of a swap compares the engine's next-token log-probabilities on fixed prompts with those
-of a transformers forward pass over the saved files.
+A swap is proved by the bits of the weights (`weight_proof`). That an engine computes with all of
+its weights is checked once, before its first swap, by its outputs (`output_check`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -25,8 +25,9 @@ from forkdiv.core.gc_pause import gc_paused
 from forkdiv.core.records import Finish
 from forkdiv.models.asked import OwnTokenizer, own_tokenizer
 from forkdiv.models.checkpoint import Checkpoint, check_tensors, read_config, share_engine
+from forkdiv.models.perturbed import write_perturbed
 from forkdiv.models.prompting import prompt_ids, response_ids
-from forkdiv.models.shape import vocabulary_size
+from forkdiv.models.shape import context_length, vocabulary_size
 from forkdiv.sample import sample_trees
 from forkdiv.sample.engine_settings import (
     EngineSpec,
@@ -34,6 +35,7 @@ from forkdiv.sample.engine_settings import (
     sampling_params,
     set_threads,
 )
+from forkdiv.sample.output_check import OutputCheck, output_check
 from forkdiv.sample.sample_sets import SEED_SPACE
 from forkdiv.sample.swap_queue import SwapQueue
 from forkdiv.sample.token_ids import UnanswerableRequest, check_ids
@@ -41,15 +43,9 @@ from forkdiv.sample.token_ids import UnanswerableRequest, check_ids
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
 
-# Largest accepted difference of log-probabilities, over tokens with a probability of at least 1e-6.
-# In float32 the two agree to about 1e-5, and a faulty swap between trained checkpoints differs by 1
-# or more. The bfloat16 limit is an estimate from its 8 bits of precision, not measured; the proof
-# does not distinguish checkpoints whose difference is below the limit.
-PROOF_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.2}
-PROOF_FLOOR = math.log(1e-6)
-# Checkpoints whose expected log-probabilities are cached: computing them from the files takes most
-# of a swap's time. If the files of a cached checkpoint change, its next swap fails the proof.
-MAX_CACHED = 64
+# Of each prompt, for the check of the engine's outputs: some hundred tokens in all.
+CHECKED_TOKENS, CHECKED_SEEDS = 48, 2
+MAX_CACHED = 64  # tokenizers of checkpoints
 log = logging.getLogger(__name__)
 
 
@@ -93,7 +89,8 @@ class WarmEngine:
         self.vocabulary = vocabulary_size(read_config(spec.shape_of)) or 0
         self._ids: dict[tuple[Checkpoint, str, str], list[int]] = {}
         self._swap_queue = SwapQueue(self._swap)
-        self._expected_cache: dict[Checkpoint, Sequence[np.ndarray]] = {}
+        self._files: dict[Checkpoint, tuple[tuple[str, int, int], ...]] = {}
+        self.outputs: OutputCheck | None = None
         self._own: dict[Checkpoint, OwnTokenizer] = {}
         self._texts: dict[tuple[Checkpoint, tuple[int, ...]], str] = {}
 
@@ -217,20 +214,15 @@ class WarmEngine:
         return self._swap_queue.holding(checkpoint)
 
     async def _swap(self, checkpoint: Checkpoint) -> None:
-        started = time.perf_counter()
-        expected = await self._expected(checkpoint)
-        with _as_dead():
-            await self.llm.pause_generation(mode="wait", clear_cache=True)
-            await self.llm.collective_rpc(
-                "forkdiv_swap", args=(str(checkpoint.path), self.spec.repack_tied_embeddings)
-            )
-            await self.llm.resume_generation()
-        if not await self._is_proved(checkpoint, expected, started):
-            await self._restart(checkpoint, expected)
+        self._check_suitable(checkpoint)
+        if self.outputs is None:
+            await self._check_outputs()
+        if not await self._load(checkpoint):
+            await self._restart(checkpoint)
 
-    async def _expected(self, checkpoint: Checkpoint) -> Sequence[np.ndarray]:
-        """Returns the log-probabilities (vocabulary,) of the saved files for each proof prompt.
-        Raises UserError for an unsuitable checkpoint, before the engine is changed."""
+    def _check_suitable(self, checkpoint: Checkpoint) -> None:
+        """Raises UserError for a checkpoint of another architecture, with other tensors, or whose
+        files changed since the first swap; before the engine is changed."""
         if not share_engine(checkpoint.path, self.spec.shape_of):
             raise refuse(
                 f"the checkpoint {checkpoint.path} has a different architecture than this engine",
@@ -239,47 +231,58 @@ class WarmEngine:
                 "use this checkpoint in a separate forkdiv process",
             )
         check_tensors(checkpoint.path, self.spec.shape_of)
-        if checkpoint in self._expected_cache:
-            return self._expected_cache[checkpoint]
-        expected = await asyncio.get_running_loop().run_in_executor(
-            None, _expected, checkpoint.path, self.spec.proof_prompts, self.spec.dtype
+        files = tuple(
+            (file.name, file.stat().st_size, file.stat().st_mtime_ns)
+            for file in sorted(checkpoint.path.glob("*.safetensors"))
         )
-        if any(np.isnan(logprobs).any() for logprobs in expected):
+        if self._files.setdefault(checkpoint, files) != files:
             raise refuse(
-                f"the checkpoint {checkpoint.path} computes NaN probabilities",
-                "NaN",
+                f"the weights of {checkpoint.path} changed while the engine was running",
+                "files of another size or time",
+                "the files that were sampled before",
+                "start the command again",
+            )
+
+    async def _load(self, checkpoint: Checkpoint, restarted: bool = False) -> bool:
+        """Swaps the checkpoint in; returns whether every weight has the bits of the files. Raises
+        UserError for weights that are not finite."""
+        started = time.perf_counter()
+        proofs = await self._swap_weights(checkpoint.path)
+        problems = _problems(proofs)
+        entry = {"checkpoint": checkpoint.fingerprint, "problems": problems}
+        entry |= {key: sum(p[key] for p in proofs) for key in ("tensors", "bytes")}
+        entry |= {key: max(p[key] for p in proofs) for key in ("load_s", "verify_s")}
+        self.swaps.append(
+            entry | {"seconds": time.perf_counter() - started, "restarted": restarted}
+        )
+        not_finite = [name for proof in proofs for name in proof["not_finite"]]
+        if not_finite:
+            raise refuse(
+                f"the checkpoint {checkpoint.path} has weights that are NaN or infinite",
+                shortened(not_finite),
                 "finite weights",
                 "train or copy the checkpoint again",
             )
-        if len(self._expected_cache) >= MAX_CACHED:
-            self._expected_cache.pop(next(iter(self._expected_cache)))
-        self._expected_cache[checkpoint] = expected
-        return expected
+        return not problems
 
-    async def _is_proved(
-        self,
-        checkpoint: Checkpoint,
-        expected: Sequence[np.ndarray],
-        started: float,
-        restarted: bool = False,
-    ) -> bool:
-        error = await self._proof_error(expected)
-        seconds = time.perf_counter() - started
-        entry = {"checkpoint": checkpoint.fingerprint, "error": error, "seconds": seconds}
-        self.swaps.append(entry | {"restarted": restarted})
-        return error <= PROOF_TOLERANCE[self.spec.dtype]  # False for NaN
+    async def _swap_weights(self, path: Path) -> list[dict[str, Any]]:
+        """Loads the weights in every worker of the engine; returns the proofs."""
+        with _as_dead():
+            await self.llm.pause_generation(mode="wait", clear_cache=True)
+            proofs: list[dict[str, Any]] = await self.llm.collective_rpc(
+                "forkdiv_swap", args=(str(path),)
+            )
+            await self.llm.resume_generation()
+        return proofs
 
-    async def _restart(self, checkpoint: Checkpoint, expected: Sequence[np.ndarray]) -> None:
+    async def _restart(self, checkpoint: Checkpoint) -> None:
         """Loads `checkpoint` into a new engine, because the old engine cannot be trusted."""
-        error = self.swaps[-1]["error"]
         log.warning(
-            "after the swap to %s the engine's log-probabilities differ from those of the saved "
-            "files by %.3g (allowed: at most %g); restarting the engine",
+            "after the swap to %s the engine does not have the weights of its files (%s); "
+            "restarting the engine",
             checkpoint.path,
-            error,
-            PROOF_TOLERANCE[self.spec.dtype],
+            shortened(self.swaps[-1]["problems"]),
         )
-        started = time.perf_counter()
         spec = replace(self.spec, shape_of=checkpoint.path)
         self._restarting = True
         try:
@@ -287,31 +290,73 @@ class WarmEngine:
             self.llm = await asyncio.get_running_loop().run_in_executor(None, _start, spec)
         finally:
             self._restarting = False
-        if not await self._is_proved(checkpoint, expected, started, restarted=True):
+        if not await self._load(checkpoint, restarted=True):
             raise InvalidResult(
-                f"the engine's log-probabilities of {checkpoint.path} differ from those of the "
-                f"saved files, also after a restart: got {self.swaps[-1]['error']:.3g}; allowed: "
-                f"at most {PROOF_TOLERANCE[self.spec.dtype]:g} with decoder.dtype="
-                f"{self.spec.dtype}; check that vLLM supports this architecture"
+                f"the engine does not have the weights of {checkpoint.path}, also after a restart: "
+                f"got {shortened(self.swaps[-1]['problems'])}; allowed: the bits of the files, "
+                f"cast to {self.spec.dtype}; check that vLLM supports this architecture"
             )
 
-    async def _proof_error(self, expected: Sequence[np.ndarray]) -> float:
+    async def _check_outputs(self) -> None:
+        """Checks that the engine computes with all of its weights, by its outputs before and after
+        a swap to strongly changed weights. Raises InvalidResult if it does not."""
+        shape_of = self.spec.shape_of
+        loop = asyncio.get_running_loop()
+        # of the first checkpoint as the engine loaded it itself; later swaps replace all of it
+        sequences = await self._checked_sequences()
+        before = await self._token_logprobs(sequences)
+        with tempfile.TemporaryDirectory(prefix="forkdiv-") as folder:
+            changed = Path(folder) / "changed"
+            await loop.run_in_executor(None, write_perturbed, shape_of, changed)
+            proofs = await self._swap_weights(changed)
+            if problems := _problems(proofs):
+                # not by its outputs: a packed copy that was not loaded would end the engine
+                raise InvalidResult(
+                    f"a swap does not load every weight: {shortened(problems)}; check that vLLM "
+                    f"supports the architecture of {shape_of}"
+                )
+            after = await self._token_logprobs(sequences)
+            wanted, wanted_after = [
+                await loop.run_in_executor(None, _reference, path, sequences, self.spec.dtype)
+                for path in (shape_of, changed)
+            ]
+        found = output_check(before, after, wanted, wanted_after)
+        if found.problems:
+            raise InvalidResult(
+                f"vLLM does not compute {shape_of} as transformers does: "
+                f"{'; '.join(found.problems)} ({found.tokens} tokens); check that vLLM supports "
+                "this architecture"
+            )
+        self.outputs = found
+
+    async def _checked_sequences(self) -> list[list[int]]:
+        """Returns prompts with sampled continuations, within the model's context."""
         from vllm import SamplingParams
 
-        parameters = SamplingParams(max_tokens=1, temperature=0.0, logprobs=-1, detokenize=False)
-        worst = 0.0
-        for prompt, reference in zip(self.spec.proof_prompts, expected, strict=True):
-            final = await self._generate({"prompt_token_ids": list(prompt)}, parameters)
-            entries = final.outputs[0].logprobs[0]
-            actual = np.array([entries[token].logprob for token in range(len(reference))])
-            likely = reference > PROOF_FLOOR
-            difference = np.abs(actual[likely] - reference[likely])
-            # with NaN weights no token is likely, and the comparison would pass
-            broken = np.isnan(reference).any() or np.isnan(actual).any()
-            worst = math.nan if broken else max(worst, float(difference.max()))
-            if broken:
-                break
-        return worst
+        context = context_length(read_config(self.spec.shape_of)) or CHECKED_TOKENS * 4
+        length = max(1, min(CHECKED_TOKENS, context // 2))
+        sequences = []
+        for prompt in self.spec.proof_prompts:
+            start = list(prompt)[: max(1, context - length - 1)]
+            for seed in range(CHECKED_SEEDS):
+                how = SamplingParams(
+                    max_tokens=length, temperature=1.0, seed=seed, ignore_eos=True, detokenize=False
+                )
+                final = await self._generate({"prompt_token_ids": start}, how)
+                sequences.append(start + list(_ids(final.outputs[0])))
+        return sequences
+
+    async def _token_logprobs(self, sequences: Sequence[Sequence[int]]) -> np.ndarray:
+        """Returns the engine's log-probability of every token but the first of each sequence."""
+        from vllm import SamplingParams
+
+        how = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
+        found = []
+        for ids in sequences:
+            final = await self._generate({"prompt_token_ids": list(ids)}, how)
+            tokens = zip(ids[1:], final.prompt_logprobs[1:], strict=True)
+            found += [entries[token].logprob for token, entries in tokens]
+        return np.array(found)
 
     async def _generate(self, prompt: Any, parameters: Any) -> Any:
         from vllm.exceptions import VLLMClientError
@@ -373,6 +418,17 @@ class WarmEngine:
         return self._texts[key]
 
 
+def _problems(proofs: Sequence[dict[str, Any]]) -> list[str]:
+    """Returns what is wrong in any worker of the engine."""
+    return list(dict.fromkeys(problem for proof in proofs for problem in proof["problems"]))
+
+
+def shortened(names: Sequence[str], most: int = 3) -> str:
+    """Returns the first names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return "; ".join(names[:most]) + more
+
+
 def _ids(output: Any) -> tuple[int, ...]:
     return tuple(output.token_ids)
 
@@ -398,7 +454,12 @@ def _start(spec: EngineSpec) -> AsyncLLM:
     )
 
 
-def _expected(path: Path, prompts: Sequence[Sequence[int]], dtype: str) -> list[np.ndarray]:
-    from forkdiv.models.loading import next_token_logprobs
+def _reference(path: Path, sequences: Sequence[Sequence[int]], dtype: str) -> np.ndarray:
+    """Returns what `_token_logprobs` should return, from a forward pass by transformers."""
+    import torch
 
-    return next_token_logprobs(path, prompts, dtype)
+    from forkdiv.models.loading import load_model, token_logprobs
+
+    queries = [(row, i, ids[i]) for row, ids in enumerate(sequences) for i in range(1, len(ids))]
+    model = load_model(path, getattr(torch, dtype))
+    return token_logprobs(model, sequences, queries, [1.0])[:, 0]

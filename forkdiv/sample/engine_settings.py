@@ -22,7 +22,7 @@ IN_PROCESS_EXECUTOR = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 @dataclass(frozen=True)
 class EngineSpec:
     """The settings of an engine: the checkpoint `shape_of`, whose architecture all served
-    checkpoints share, the dtype, and the prompts (token ids) of the swap proof."""
+    checkpoints share, the dtype, and some prompts (token ids) for the check of its outputs."""
 
     shape_of: Path
     dtype: str
@@ -30,7 +30,7 @@ class EngineSpec:
     config: EngineConfig
     proof_prompts: tuple[tuple[int, ...], ...]
     prompt: PromptConfig = field(default_factory=PromptConfig)
-    repack_tied_embeddings: bool = True
+    worker_extension: str = "forkdiv.sample.vllm_worker.SwapExtension"  # another one in tests
 
 
 def environment(spec: EngineSpec) -> dict[str, str]:
@@ -61,10 +61,10 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
         "kv_cache_memory_bytes": (
             spec.config.kv_cache_gib * 2**30 if spec.device == "gpu" else None
         ),
-        "max_logprobs": -1,  # the proof reads the log-probabilities of the whole vocabulary
+        "max_logprobs": -1,  # a request may read the whole vocabulary's log-probabilities
         "logprobs_mode": "raw_logprobs",
         "disable_log_stats": True,
-        "worker_extension_cls": "forkdiv.sample.vllm_worker.SwapExtension",
+        "worker_extension_cls": spec.worker_extension,
         "logits_processors": ["forkdiv.sample.logits_processors:DecoderProcessor"],
         **(_on_cpu(spec) if spec.device == "cpu" else {}),
     }

@@ -5,28 +5,17 @@ vLLM mixes this class into its worker (`worker_extension_cls`). Nothing here may
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
+
+from forkdiv.sample import weight_proof
 
 
 class SwapExtension:
     """Methods that `collective_rpc` can call on every worker of the engine."""
 
     model_runner: Any
-    reload_weights: Any
 
-    def forkdiv_swap(self, path: str, repack_tied_embeddings: bool) -> None:
-        """Loads the checkpoint at `path` in place.
-
-        On CPU, vLLM computes logits from a packed copy of the output embedding. With tied
-        embeddings, a reload updates the embedding but not the packed copy, and vLLM then generates
-        wrong output without an error. Packing the copy again corrects this.
-        `repack_tied_embeddings` is False only in the test that the proof detects the fault.
-        """
-        from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
-
-        self.reload_weights(weights_path=path)
-        if not repack_tied_embeddings:
-            return
-        for module in self.model_runner.get_model().modules():
-            if isinstance(module, VocabParallelEmbedding):
-                module.quant_method.process_weights_after_loading(module)
+    def forkdiv_swap(self, path: str) -> dict[str, Any]:
+        """Loads the checkpoint at `path` in place; returns the fields of a `weight_proof.Proof`."""
+        return asdict(weight_proof.swap(self.model_runner, path))

@@ -30,9 +30,11 @@ DIGEST = "forkdiv_digest"  # the attribute of a packed copy with the digest of i
 
 @dataclass
 class Proof:
-    """What a swap found. It is proved if `problems` is empty; each problem names a tensor."""
+    """What a swap found. It is proved if `problems` is empty; each problem names a tensor.
+    `not_finite`: the tensors of the checkpoint with NaN or infinite numbers."""
 
     problems: list[str] = field(default_factory=list)
+    not_finite: list[str] = field(default_factory=list)
     tensors: int = 0
     bytes: int = 0
     load_s: float = 0.0
@@ -80,6 +82,7 @@ def verify(runner: Any, path: str) -> Proof:
     from vllm.model_executor.model_loader.reload import layerwise
 
     model, config = runner.get_model(), runner.model_config
+    config.model, config.revision = path, None  # where vLLM's loader reads
     names = {module: name for name, module in model.named_modules()}
     proof, seen = Proof(), set[int]()
     for module, name in names.items():
@@ -103,10 +106,14 @@ def verify(runner: Any, path: str) -> Proof:
         layerwise._place_kernel_tensors(layer, info)
 
     def record(layer: Module, remove_weight: bool) -> None:
+        weight: Any = layer.weight
         packed_again[layer] = _digest(layer)
-        proof.bytes += layer.weight.nbytes
-        if remove_weight:
-            layer.weight = torch.nn.Parameter(torch.empty(0), requires_grad=False)
+        proof.bytes += weight.nbytes
+        if not weight.isfinite().all():
+            proof.not_finite.append(f"{names[layer]}.weight")
+        live = layerwise.get_layerwise_info(layer).kernel_tensors[0].get("weight")
+        if remove_weight and live is not None and not live.numel():
+            layer.weight = torch.nn.Parameter(weight.new_empty(0), requires_grad=False)
 
     loader: Any = get_model_loader(runner.load_config)
     with _packing(record), _replaced(layerwise, "_copy_and_restore_kernel_tensors", compare):
@@ -116,6 +123,11 @@ def verify(runner: Any, path: str) -> Proof:
     for (layer, name), before in biases.items():
         _compare(proof, f"{names[layer]}.{name}", before, getattr(layer, name))
         seen.add(getattr(layer, name).untyped_storage().data_ptr())
+    for module, name in names.items():
+        packed = getattr(getattr(module, PACKED, None), DIGEST, None)
+        # a tied output layer: packed from a weight that was compared under another name
+        if packed and module not in packed_again and packed != _digest(module):
+            proof.problems.append(f"{name}: its packed copy has other weights")
     for name, parameter in model.named_parameters():
         if parameter.numel() and parameter.untyped_storage().data_ptr() not in seen:
             proof.problems.append(f"{name}: not in the checkpoint")
@@ -137,6 +149,8 @@ def _tensors_loaded_in_place(model: Module) -> dict[tuple[Module, str], Tensor]:
 def _compare(proof: Proof, name: str, live: Tensor, wanted: Tensor) -> None:
     proof.tensors += 1
     proof.bytes += live.nbytes
+    if wanted.is_floating_point() and not wanted.isfinite().all():
+        proof.not_finite.append(name)
     if live.shape != wanted.shape or live.dtype != wanted.dtype:
         proof.problems.append(f"{name}: {live.dtype} {tuple(live.shape)} in the engine")
     elif not torch.equal(_bits(live), _bits(wanted)):
@@ -165,7 +179,8 @@ def _digest(layer: Module) -> str:
 
     digest = blake3(max_threads=blake3.AUTO)
     weight: Tensor = layer.weight  # type: ignore[assignment]
-    digest.update(weight.detach().contiguous().view(torch.uint8).numpy())
+    numbers: Any = weight.detach().contiguous().view(torch.uint8).numpy()
+    digest.update(numbers)
     return digest.hexdigest()
 
 

@@ -18,7 +18,6 @@ from forkdiv.core.records import Problem
 from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
 from forkdiv.models.loading import load_tokenizer
 from forkdiv.sample import deployment
-from forkdiv.sample.engine import PROOF_TOLERANCE
 from forkdiv.sample.sample_sets import FailedRequest, Request, Response
 from forkdiv.tasks.registry import build
 from tests import checkpoints
@@ -63,9 +62,8 @@ def requests(problems: list[Problem], n: int) -> list[Request]:
 def test_a_swap_that_fails_its_proof_restarts_the_engine_and_samples_use_the_right_weights(
     problems: list[Problem], other: Checkpoint
 ) -> None:
-    """With the mend of tied embeddings off a swap goes wrong, and a fresh engine is right."""
     spec = engine_spec(STUDY, open_checkpoint(BASE))
-    broken = replace(spec, repack_tied_embeddings=False)
+    broken = replace(spec, worker_extension="tests.sample.broken_swap.StaleThirdSwap")
     name = deployment.deploy(broken)
     try:
         client = deployment.ServeSampler(name, broken.config.model_copy(update={"max_failures": 0}))
@@ -74,10 +72,8 @@ def test_a_swap_that_fails_its_proof_restarts_the_engine_and_samples_use_the_rig
             want = greedy_text(checkpoint, problems[0], GREEDY.max_new_tokens)
             assert found == {problems[0].id: [want]}
         swaps = deployment.wait_until_ready(name, 10).swaps.remote().result()
-        # what it started with is right, mended or not; the swap is far off, the restart right
-        errors = [swap["error"] for swap in swaps]
-        limit = PROOF_TOLERANCE["float32"]
-        assert errors[0] < limit and errors[1] > 100 * limit and errors[2] < limit
+        # the first is the check of the outputs, before these three
+        assert [bool(swap["problems"]) for swap in swaps] == [False, True, False]
         assert [swap["restarted"] for swap in swaps] == [False, False, True]
     finally:
         ray_serve.delete(name)
