@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from forkdiv.core.errors import refuse
-from forkdiv.core.store_record import RECORD, DamagedResult
+from forkdiv.core import store_record
+from forkdiv.core.store_record import RECORD
 
 SAMPLES_RECORD, SUMMARY = "identity.json", "summary.json"
 STUDY = "study"
@@ -177,11 +178,8 @@ def read(folder: Path) -> Record:
     for name, build in ((RECORD, _artifact), (SAMPLES_RECORD, _samples), (SUMMARY, _study)):
         if not (folder / name).is_file():
             continue
-        try:
+        with store_record.reading(folder / name, folder):
             return build(folder, json.loads((folder / name).read_text(encoding="utf-8")))
-        except (ValueError, KeyError, TypeError) as error:
-            problem = f"is damaged ({type(error).__name__} {error})"
-            raise DamagedResult(folder / name, folder, problem) from error
     raise refuse(
         "this folder is not a forkdiv result",
         folder,
@@ -232,13 +230,13 @@ def _samples(folder: Path, identity: Mapping[str, Any]) -> Record:
 
 def _identified(folder: Path, fingerprint: str, identity: Mapping[str, Any]) -> Record:
     return Record(
-        stage=identity["stage"],
-        fingerprint=fingerprint,
+        stage=str(identity["stage"]),
+        fingerprint=str(fingerprint),
         path=folder,
-        version=identity["version"],
-        config=identity["config"],
-        parents=identity["parents"],
-        libraries=identity["libraries"],
+        version=int(identity["version"]),
+        config=dict(identity["config"]),
+        parents={role: str(parent) for role, parent in identity["parents"].items()},
+        libraries=dict(identity["libraries"]),
     )
 
 
@@ -246,12 +244,12 @@ def _study(folder: Path, summary: Mapping[str, Any]) -> Record:
     settings = summary["settings"]
     return Record(
         stage=STUDY,
-        fingerprint=summary["fingerprint"],
+        fingerprint=str(summary["fingerprint"]),
         path=folder,
         version=None,
         config={key: value for key, value in settings.items() if key not in NO_IDENTITY},
         parents={},
-        libraries=summary["versions"],
+        libraries=dict(summary["versions"]),
     )
 
 

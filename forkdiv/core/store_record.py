@@ -24,10 +24,11 @@ QUICK_BYTES = 2**20  # files up to this size are compared with their digest at e
 # What parsers of JSON, Parquet and NumPy files raise for damaged data
 PARSE_ERRORS = (
     ValueError,
-    KeyError,
+    ArithmeticError,  # an infinite size or time
+    LookupError,
     TypeError,
     AttributeError,
-    IndexError,
+    RecursionError,  # JSON of thousands of levels
     OSError,
     EOFError,
     NotImplementedError,

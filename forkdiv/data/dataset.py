@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from forkdiv.core.config.study import DatasetConfig, PretrainConfig
+from forkdiv.core.errors import refuse
+from forkdiv.core.files import require_regular
 from forkdiv.core.fingerprint import Identity, canonical
 from forkdiv.core.records import Example
 from forkdiv.core.store import Artifact, Store
@@ -21,6 +23,7 @@ from forkdiv.tasks.base import Task
 
 EXAMPLES, CARD = "examples.parquet", "card.json"
 ROWS_AT_ONCE = 4096
+REMEDY = "create the dataset again"
 COUNTS = ("forks", "unsigned_forks")
 SCHEMA = pa.schema(
     [(field.name, pa.int32() if field.name in COUNTS else pa.string()) for field in fields(Example)]
@@ -154,11 +157,26 @@ def read(folder: Path) -> list[Example]:
 
 
 def stream(folder: Path) -> Iterator[Example]:
-    """Yields the examples of a dataset folder, in order, with constant memory."""
-    with pq.ParquetFile(folder / EXAMPLES) as file:
-        for batch in file.iter_batches(ROWS_AT_ONCE):
-            for row in batch.to_pylist():
-                yield Example(**row)
+    """Yields the examples of a dataset folder, in order, with constant memory.
+
+    Raises UserError if the file is damaged, or has other columns than forkdiv writes.
+    """
+    path = folder / EXAMPLES
+    require_regular(path, "the examples of a dataset cannot be read", REMEDY)
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(ROWS_AT_ONCE):
+                if any(column.null_count for column in batch.columns):
+                    raise ValueError("a value is missing")
+                for row in batch.cast(SCHEMA).to_pylist():
+                    yield Example(**row)
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise refuse(
+            "the examples of a dataset cannot be read",
+            f"{path} ({type(error).__name__}: {' '.join(str(error).split())[:200]})",
+            "the Parquet file that forkdiv wrote",
+            REMEDY,
+        ) from error
 
 
 def read_card(folder: Path) -> dict[str, Any]:

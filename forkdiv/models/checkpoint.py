@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from forkdiv.core.chat_template import NAMED_TEMPLATES
 from forkdiv.core.config import shipped
-from forkdiv.core.errors import UserError, refuse
+from forkdiv.core.errors import UserError, refuse, shortened
 from forkdiv.models.end_tokens import named_only_in_generation_config
 from forkdiv.models.files import TOKEN_FILES, check_regular, read_json
 from forkdiv.models.shape import vocabulary_size
@@ -37,6 +37,7 @@ NOT_COMPUTED = {
     *("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "decoder_start_token_id"),
     *("tokenizer_class", "id2label", "label2id", "unsloth_version", "unsloth_fixed"),
 }
+MAX_EPOCH = 10**9
 SAVES = "saves.json"  # in a run's folder: maps each checkpoint's folder to its epoch
 
 
@@ -137,8 +138,7 @@ def saved_checkpoints(path: Path) -> tuple[str, dict[float, Path]]:
         read_config(path)
         return "epoch", {0: path}
     if (path / SAVES).is_file():
-        epochs = json.loads((path / SAVES).read_text())
-        by_unit = {"epoch": {_whole(epoch): path / name for name, epoch in epochs.items()}}
+        by_unit = {"epoch": _recorded_epochs(path)}
     else:
         by_unit = _by_name(path)
     if len(by_unit) != 1:
@@ -150,6 +150,22 @@ def saved_checkpoints(path: Path) -> tuple[str, dict[float, Path]]:
         )
     ((unit, checkpoints),) = by_unit.items()
     return unit, dict(sorted(checkpoints.items()))
+
+
+def _recorded_epochs(path: Path) -> dict[float, Path]:
+    """Returns the checkpoints of a run's folder by the epoch that the run recorded for each."""
+    epochs = read_json(path / SAVES)
+    for name, epoch in epochs.items():
+        is_number = isinstance(epoch, int | float) and not isinstance(epoch, bool)
+        is_folder = "\0" not in name and Path(name).name == name
+        if not (is_number and 0 <= epoch < MAX_EPOCH and is_folder):
+            raise refuse(
+                f"{path / SAVES} is damaged",
+                shortened(f"{name}: {epoch}"),
+                "the epoch at which each checkpoint was saved, by the name of its folder",
+                f"train again, or delete {SAVES} to use the numbers in the folders' names",
+            )
+    return {_whole(epoch): path / name for name, epoch in epochs.items()}
 
 
 def _by_name(path: Path) -> dict[str, dict[float, Path]]:

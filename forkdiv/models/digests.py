@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from functools import lru_cache
 from pathlib import Path
 
-from forkdiv.core.errors import refuse
+from forkdiv.core.errors import refuse, shortened
+from forkdiv.models.files import read_json
 
 DIGESTS = "digests.json"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def write_digests(folder: Path) -> None:
@@ -19,23 +22,35 @@ def write_digests(folder: Path) -> None:
 
 
 def check_digests(folder: Path) -> None:
-    """Raises UserError if weights changed since forkdiv wrote them. A folder without digests.json
-    was not written by forkdiv and is not checked.
+    """Raises UserError if weights changed since forkdiv wrote them, or digests.json is damaged. A
+    folder without digests.json was not written by forkdiv and is not checked.
 
     A file is read again only if its size or modification time has changed.
     """
-    if not (folder / DIGESTS).is_file():
-        return
-    for name, expected in json.loads((folder / DIGESTS).read_text()).items():
+    for name, expected in _recorded(folder).items():
         file = folder / name
-        actual = f"SHA-256 {_digest(file)[:16]}" if file.is_file() else "no such file"
-        if actual != f"SHA-256 {expected[:16]}":
+        actual = _digest(file) if file.is_file() else "no such file"
+        if actual != expected:
             raise refuse(
                 f"the weights {file} have changed since they were written",
-                actual,
+                f"SHA-256 {actual[:16]}" if file.is_file() else actual,
                 f"SHA-256 {expected[:16]}, as recorded in {DIGESTS}",
                 f"create the checkpoint again; if you changed it on purpose, delete {DIGESTS}",
             )
+
+
+def _recorded(folder: Path) -> dict[str, str]:
+    """Returns the recorded digest of each weight file of the folder; none without digests.json."""
+    recorded = read_json(folder / DIGESTS, optional=True)
+    for name, value in recorded.items():
+        if "\0" in name or Path(name).name != name or not _SHA256.fullmatch(str(value)):
+            raise refuse(
+                f"{folder / DIGESTS} is damaged",
+                shortened(f"{name}: {value}"),
+                "the SHA-256 of each weight file, by its name",
+                f"create the checkpoint again; if you trust its weights, delete {DIGESTS}",
+            )
+    return recorded
 
 
 def _digest(file: Path) -> str:

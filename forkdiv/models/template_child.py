@@ -114,13 +114,17 @@ def reply(request: dict[str, Any]) -> dict[str, str]:
     """Returns the prompt, or what went wrong in the template's or jinja2's words."""
     try:
         with timed():
-            return {"text": rendered(request)}
+            text = rendered(request)
+            text.encode()
+            return {"text": text}
     except jinja2.TemplateSyntaxError as error:
         return {"syntax": f"line {error.lineno}: {error.message}"}
     except MemoryError:
         return {"limit": f"more than {MEMORY_BYTES // 2**20} MiB of memory"}
     except TooLong:
         return {"limit": f"a prompt of more than {MAX_CHARACTERS} characters"}
+    except UnicodeEncodeError:
+        return {"words": "the prompt has an unpaired surrogate, which is not text"}
     except RecursionError:
         return {"limit": "an endless recursion"}
     except jinja2.TemplateError as error:

@@ -43,8 +43,8 @@ def read(folder: Path) -> Summary:
             "use another folder, or run `forkdiv study` first",
         )
     try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise refuse(
             "the summary of a study cannot be read",
             f"{path} ({error})",

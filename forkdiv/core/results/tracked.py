@@ -6,10 +6,15 @@ import json
 import re
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from forkdiv.core.errors import refuse
+from forkdiv.core.files import read_small_text
 from forkdiv.core.results.cell import Result
 from forkdiv.core.store import write_text
 
 FILE = "mlflow.json"
+MAX_BYTES = 2**16
 PORT = 5000  # of `mlflow ui` on this machine
 
 
@@ -41,6 +46,18 @@ class TrackedRun(Result):
 
     @classmethod
     def kept_in(cls, folder: Path) -> TrackedRun | None:
-        """None where the study was made by a version that did not keep it."""
+        """None where the study was made by a version that did not keep it. Raises UserError for a
+        damaged file."""
         path = folder / FILE
-        return cls.model_validate(json.loads(path.read_text())) if path.is_file() else None
+        if not path.is_file():
+            return None
+        text = read_small_text(path, "the study's run in MLflow", MAX_BYTES, f"delete {path}")
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise refuse(
+                "the file that names the study's run in MLflow is damaged",
+                f"{path} ({error.errors(include_url=False)[0]['msg']})",
+                "uri, experiment and run as text",
+                f"delete {path}; the report then has no link to MLflow",
+            ) from error

@@ -1,0 +1,119 @@
+"""One case: a damaged input, how it is read, and what must hold."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from forkdiv.core.errors import InvalidResult, UserError
+
+SLOWEST_S = 10.0  # silence
+LONGEST_MESSAGE = 2000  # characters
+MEMORY = 1.5 * 2**30  # bytes that one case may add to the peak
+ACCEPTED, REFUSED = "accepted", "refused"
+
+
+class TooSlow(BaseException):
+    """A reader took too long. Not an Exception: no handler of one may hide it."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """`damage` says what was done. `read` reads the input; `wrong` says what is wrong with what it
+    returned, or None."""
+
+    target: str
+    damage: str
+    read: Callable[[], Any]
+    wrong: Callable[[Any], str | None] = lambda value: None
+
+
+@dataclass
+class Tally:
+    """The outcomes by target, and the finds, each with the command that shows it again."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    finds: list[str] = field(default_factory=list)
+    slowest: tuple[float, str] = (0.0, "")
+
+    def add(self, target: str, outcome: str, find: str, seconds: float, again: str) -> None:
+        self.outcomes[f"{target} {outcome}"] += 1
+        self.slowest = max(self.slowest, (round(seconds, 2), again))
+        if find:
+            self.finds.append(f"{target}: {find}\n    {again}")
+
+    def report(self) -> str:
+        lines = [f"{count:7,} {name}" for name, count in sorted(self.outcomes.items())]
+        lines.append(f"slowest: {self.slowest[0]} s: {self.slowest[1]}")
+        return "\n".join([*lines, f"{len(self.finds)} finds", *self.finds])
+
+
+def run(case: Case) -> tuple[str, str]:
+    """Returns the outcome and, if something does not hold, what."""
+    before = peak()
+    try:
+        with limit(SLOWEST_S):
+            value = case.read()
+    except (UserError, InvalidResult) as error:
+        outcome, find = REFUSED, wrong_message(str(error))
+    except TooSlow:
+        outcome, find = "too slow", f"more than {SLOWEST_S:g} s"
+    except Exception as error:  # noqa: BLE001 (whatever is not typed is a find)
+        outcome, find = "untyped", f"{type(error).__name__}: {_where(error)}: {error!s:.200}"
+    else:
+        outcome, find = ACCEPTED, case.wrong(value) or ""
+        if find:
+            outcome = "wrong"
+    if not find and peak() - before > MEMORY:
+        outcome, find = "memory", f"{(peak() - before) / 2**30:.1f} GiB more at the peak"
+    return outcome, f"{find} ({case.damage:.300})" if find else ""
+
+
+def wrong_message(text: str) -> str:
+    """Returns what is wrong with a message to a user, or an empty text."""
+    if len(text) > LONGEST_MESSAGE:
+        return f"a message of {len(text)} characters: {text[:120]!r}"
+    if "Traceback (most recent" in text:
+        return f"a traceback in a message: {text[:120]!r}"
+    return "" if text.strip() else "an empty message"
+
+
+def peak() -> int:
+    """Returns the largest resident size of this process so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@contextmanager
+def limit(seconds: float) -> Iterator[None]:
+    """Raises TooSlow if the block takes longer (in the main thread, between Python operations)."""
+
+    def expired(*_: object) -> None:
+        raise TooSlow
+
+    previous = signal.signal(signal.SIGALRM, expired)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    started = time.monotonic()
+    try:
+        yield
+        if time.monotonic() - started > seconds:
+            raise TooSlow
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def _where(error: BaseException) -> str:
+    frame = error.__traceback__
+    place = ""
+    while frame is not None:
+        name = frame.tb_frame.f_code.co_filename
+        if any(f"/{room}/" in name for room in ("forkdiv", "jobs", "tuning")):
+            place = f"{name.rpartition('/')[2]}:{frame.tb_lineno}"
+        frame = frame.tb_next
+    return place or "outside forkdiv"
