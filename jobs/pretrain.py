@@ -18,6 +18,7 @@ from forkdiv.models.checkpoint import open_checkpoint
 from forkdiv.tasks.registry import build
 from forkdiv.terminal import say
 from tuning import preflight
+from tuning.check_ray import check_ray
 
 
 def run(study: StudyConfig) -> None:
@@ -34,6 +35,7 @@ def run(study: StudyConfig) -> None:
     check_writable(study.place.root, study.place.min_free_mib)
     preflight.check_device(study.place)
     preflight.check_ports(study.place)
+    check_ray(study.place)
     study = study.model_copy(update={"base": None})
     planned = preflight.check_base(study, build(study.task))
     with open_study(study, planned, "pretrain", say, samples=False) as work:

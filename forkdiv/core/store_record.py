@@ -69,7 +69,7 @@ def read(folder: Path) -> dict[str, Any]:
     path = folder / RECORD
     with reading(path, folder):
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        named, stage = record["fingerprint"], record["identity"]["stage"]
+        named, stage = str(record["fingerprint"]), str(record["identity"]["stage"])
         actual = fingerprint_of(record["identity"])
         float(record["seconds"])
         {name: int(size) for name, size in record["files"].items()}

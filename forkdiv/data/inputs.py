@@ -68,7 +68,7 @@ def _task_of(folder: Path) -> TaskConfig:
         if task["kind"] == "file":
             return FileConfig(train=folder / dataset.EXAMPLES, grader=task["grader"])
         return task_adapter.validate_python(task)
-    except (KeyError, TypeError, json.JSONDecodeError, ValidationError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise refuse(
             f"the card of the dataset {folder} cannot be read",
             " ".join(f"{type(error).__name__} {error}".split())[:200],

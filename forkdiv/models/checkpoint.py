@@ -16,7 +16,7 @@ from forkdiv.core.chat_template import NAMED_TEMPLATES
 from forkdiv.core.config import shipped
 from forkdiv.core.errors import UserError, refuse, shortened
 from forkdiv.models.end_tokens import named_only_in_generation_config
-from forkdiv.models.files import TOKEN_FILES, check_regular, read_json
+from forkdiv.models.files import TOKEN_FILES, check_regular, read_json, unreadable
 from forkdiv.models.shape import vocabulary_size
 from forkdiv.models.supported import check_no_adapter, check_supported
 from forkdiv.models.torchvision import check_torchvision
@@ -155,6 +155,13 @@ def saved_checkpoints(path: Path) -> tuple[str, dict[float, Path]]:
 def _recorded_epochs(path: Path) -> dict[float, Path]:
     """Returns the checkpoints of a run's folder by the epoch that the run recorded for each."""
     epochs = read_json(path / SAVES)
+    if not epochs:
+        raise refuse(
+            f"{path} has no checkpoints",
+            f"an empty {SAVES}",
+            "a run's folder that has saved at least one checkpoint",
+            "train again, or use another folder",
+        )
     for name, epoch in epochs.items():
         is_number = isinstance(epoch, int | float) and not isinstance(epoch, bool)
         is_folder = "\0" not in name and Path(name).name == name
@@ -324,9 +331,12 @@ def _content_digest(path: Path, weights: list[Path]) -> str:
     named = [path / name for name in SMALL_FILES if (path / name).is_file()]
     for file in [*named, *_other_token_files(path), *weights]:
         digest.update(f"{file.name} {file.stat().st_size} ".encode())
-        with file.open("rb") as handle:
-            while block := handle.read(2**22):
-                digest.update(block)
+        try:
+            with file.open("rb") as handle:
+                while block := handle.read(2**22):
+                    digest.update(block)
+        except OSError as error:
+            raise unreadable(file, error) from error
     # of generation_config.json only what is used, so that fingerprints from before this still hold
     if ends := named_only_in_generation_config(path):
         digest.update(f"generation_config.json {ends}".encode())

@@ -59,6 +59,6 @@ def unreadable(path: Path, error: Exception) -> UserError:
     return refuse(
         f"the checkpoint {path.parent} has no readable {path.name}",
         " ".join(detail.split())[:200] or type(error).__name__,
-        "a JSON object as save_pretrained writes it",
+        "the file that save_pretrained writes",
         "copy or export the checkpoint again",
     )

@@ -116,6 +116,7 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
         tokenizer: PreTrainedTokenizerBase = kind.from_pretrained(
             path, local_files_only=True, trust_remote_code=False
         )
+        tokenizer("a")  # some settings are only used now
     except Exception as error:
         raise refuse(
             f"the tokenizer of the checkpoint {path} cannot be loaded",

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from forkdiv.core.errors import refuse
+from forkdiv.core.errors import refuse, shortened
 from forkdiv.models.files import check_regular, read_json
 
 # dtypes of unquantised weights; integers and 8-bit floats are those of quantised ones
@@ -117,13 +117,20 @@ def _index(path: Path) -> dict[str, str]:
             "a weight_map that maps tensors to files",
             "export it again",
         ) from error
-    outside = sorted({file for file in files.values() if Path(file).name != file})
-    missing = sorted({file for file in files.values() if not (path / file).exists()})
+    outside = sorted({file for file in files.values() if not _is_file_name(file)})
+    missing = sorted({file for file in files.values() if not (outside or (path / file).exists())})
     if outside or missing:
         raise refuse(
             f"the checkpoint {path} is incomplete",
-            f"{outside[0]}, which is outside the folder" if outside else f"no {', '.join(missing)}",
+            f"{shortened(outside[0])}, which is no file of the folder"
+            if outside
+            else f"no {', '.join(missing)}",
             f"all files that {INDEX} names, in the folder itself",
             "copy or export it again",
         )
     return files
+
+
+def _is_file_name(text: str) -> bool:
+    """Returns whether the text can be the name of a file in a folder, on common file systems."""
+    return bool(text) and Path(text).name == text and "\0" not in text and len(text) < 200

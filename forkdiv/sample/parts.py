@@ -120,6 +120,8 @@ def _opened(part: Path) -> Iterator[pq.ParquetFile]:
 
 def _check_digest(part: Path) -> None:
     _, digested, name = part.stem.partition(_DIGEST)
+    if not part.is_file():
+        raise DamagedPart(part, "is not a regular file")
     state = part.stat()
     if digested and name != _cached_digest(part, state.st_size, state.st_mtime_ns):
         raise DamagedPart(part, f"has changed since it was written ({state.st_size:,} bytes)")

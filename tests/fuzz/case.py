@@ -41,12 +41,14 @@ class Tally:
     outcomes: Counter[str] = field(default_factory=Counter)
     finds: list[str] = field(default_factory=list)
     slowest: tuple[float, str] = (0.0, "")
+    last: str = ""  # the find of the last case
 
     def add(self, target: str, outcome: str, find: str, seconds: float, again: str) -> None:
         self.outcomes[f"{target} {outcome}"] += 1
         self.slowest = max(self.slowest, (round(seconds, 2), again))
+        self.last = f"{target}: {find}\n    {again}" if find else ""
         if find:
-            self.finds.append(f"{target}: {find}\n    {again}")
+            self.finds.append(self.last)
 
     def report(self) -> str:
         lines = [f"{count:7,} {name}" for name, count in sorted(self.outcomes.items())]

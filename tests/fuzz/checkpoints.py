@@ -245,7 +245,7 @@ def template(folder: Path, rng: Random) -> Case:
     else:
         what, data = damaged_bytes(text.encode(), rng)
         text = data.decode("utf-8", "replace")
-    turns = [{"role": "user", "content": rng.choice(("hi", "", "\u202ea", "{{ 1 }}", "x" * 100_000))}]
+    turns = [{"role": "user", "content": rng.choice(("hi", "", "\u202ea", "{{ 1 }}", "x" * 10_000))}]
     config = PromptConfig(template="chat", chat_template=text + "{# #}")
     tokenizer = asked.own_tokenizer(path).tokenizer
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from pydantic import BaseModel
+
 from forkdiv.core.config import yaml_text
 from forkdiv.core.config.load import load
 from forkdiv.core.config.shipped import configs
@@ -38,8 +40,7 @@ def config_value(folder: Path, rng: Random) -> Case:
     path.write_bytes(written)
 
     def wrong(study: Any) -> str | None:
-        meant = json.loads(written.decode("utf-8", "surrogatepass"))
-        return _difference(study.model_dump(mode="json"), meant, "")
+        return _difference(study, json.loads(written.decode("utf-8", "surrogatepass")), "")
 
     return Case("config value", what, lambda: load(path), wrong)
 
@@ -56,26 +57,26 @@ def override(folder: Path, rng: Random) -> Case:
     return Case("override", word[:200], lambda: load(None, [word]))
 
 
-def _difference(dump: Any, meant: Any, where: str) -> str | None:
+def _difference(value: Any, meant: Any, where: str) -> str | None:
     """Returns the first value of an accepted config that is not what was written."""
-    if isinstance(meant, dict) and isinstance(dump, dict):
-        for key, value in meant.items():
-            if key not in dump:
-                # a setting may leave itself out where it has its default
-                if value not in (None, [], {}):
-                    return f"{where}{key} was dropped"
-            elif found := _difference(dump[key], value, f"{where}{key}."):
+    if isinstance(meant, dict):
+        for key, inner in meant.items():
+            has = key in value if isinstance(value, dict) else hasattr(value, key)
+            if not has:
+                return f"{where}{key} was dropped"
+            one = value[key] if isinstance(value, dict) else getattr(value, key)
+            if found := _difference(one, inner, f"{where}{key}."):
                 return found
         return None
-    if isinstance(meant, list) and isinstance(dump, list) and len(meant) == len(dump):
-        pairs = enumerate(zip(dump, meant, strict=True))
+    if isinstance(meant, list) and isinstance(value, list | tuple) and len(meant) == len(value):
+        pairs = enumerate(zip(value, meant, strict=True))
         return next((d for n, (a, b) in pairs if (d := _difference(a, b, f"{where}{n}."))), None)
-    if isinstance(dump, bool) is not isinstance(meant, bool):
-        return f"{where[:-1]}: {meant!r:.60} became {dump!r:.60}"
-    if isinstance(dump, int | float) and isinstance(meant, int | float):
-        same = dump == meant or math.isclose(dump, meant)
-    elif isinstance(dump, str) and isinstance(meant, str):
-        same = dump.endswith(meant.removeprefix("./")) or Path(meant).name == Path(dump).name
+    if isinstance(value, bool) is not isinstance(meant, bool):
+        same = False
+    elif isinstance(value, int | float) and isinstance(meant, int | float):
+        same = value == meant or (abs(meant) < 1e300 and math.isclose(value, meant))
+    elif isinstance(value, Path) and isinstance(meant, str):
+        same = meant in str(value) or value.name == Path(meant).name
     else:
-        same = dump == meant or meant in ({}, None)
-    return None if same else f"{where[:-1]}: {meant!r:.60} became {dump!r:.60}"
+        same = value == meant or (meant is None and isinstance(value, BaseModel))
+    return None if same else f"{where[:-1]}: {meant!r:.60} became {value!r:.60}"

@@ -14,7 +14,7 @@ from forkdiv.core.config.shipped import config_file
 from forkdiv.core.config.study import DecoderConfig, StudyConfig
 from forkdiv.core.config.tasks import UNKNOWN_KIND, config_class, kind_of
 from forkdiv.core.config.yaml_text import MAX_BYTES, Document, InvalidYaml
-from forkdiv.core.errors import UserError, refuse, shortened
+from forkdiv.core.errors import CAME, UserError, refuse, shortened
 from forkdiv.core.files import read_small_text
 
 # Renamed settings: old dotted key -> new dotted key. An old key is refused with the new name, so
@@ -140,6 +140,7 @@ def _one_line(error: ValidationError, data: Mapping[str, Any]) -> str:
         wrong = f"{where}.kind: unknown task, got {_shown(kind)}"
         return f"{wrong}; allowed: {allowed}; correct {where}.kind{tail}"
     message = _without_long_values(first["msg"].removeprefix("Value error, "), value)
+    message = shortened(message, CAME)
     if first["type"] == "value_error":
         return f"{where + ': ' if where else ''}{message}{tail}"
     allowed = message[0].lower() + message[1:]
@@ -154,7 +155,7 @@ def _without_long_values(message: str, value: object) -> str:
     if isinstance(value, Mapping | list | tuple):
         for inner in value.values() if isinstance(value, Mapping) else value:
             message = _without_long_values(message, inner)
-    if len(message) <= LONG or isinstance(value, Mapping):
+    if len(message) <= LONG:
         return message
     for text in (repr(value), str(value)):
         if len(text) > LONG:

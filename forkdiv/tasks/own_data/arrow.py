@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from forkdiv.core.errors import refuse
+from forkdiv.core.files import read_small_text
 from forkdiv.tasks.own_data import lines
 from forkdiv.tasks.own_data.file import (
     NOT_UTF8,
@@ -21,6 +22,7 @@ from forkdiv.tasks.own_data.file import (
 from forkdiv.tasks.own_data.lines import require_size
 
 ROWS_AT_ONCE = 1024
+MAX_JSON_BYTES = 2**26  # of the files in which datasets describes a saved dataset
 Records = Callable[[Sequence[str]], Iterator[Record | Broken]]
 
 
@@ -36,21 +38,20 @@ def read_parquet(path: Path) -> RowFile:
 
     def records(wanted: Sequence[str]) -> Iterator[Record | Broken]:
         with pq.ParquetFile(path) as file:
-            require_size(path, _parquet_bytes(file.metadata, wanted), lines.LARGEST_FILE)
-            yield from _batched(path, file.iter_batches(ROWS_AT_ONCE, columns=list(wanted)))
+            batches = file.iter_batches(ROWS_AT_ONCE, columns=list(wanted))
+            yield from _batched(path, _within_size(path, batches))
 
     return _columnar(path, names, count, records)
 
 
-def _parquet_bytes(metadata: Any, wanted: Sequence[str]) -> int:
-    """Returns the uncompressed size of the columns."""
-    groups = (metadata.row_group(at) for at in range(metadata.num_row_groups))
-    columns = (group.column(at) for group in groups for at in range(group.num_columns))
-    return sum(
-        column.total_uncompressed_size
-        for column in columns
-        if column.path_in_schema.split(".")[0] in wanted
-    )
+def _within_size(path: Path, batches: Iterable[Any]) -> Iterator[Any]:
+    """Yields the batches. Raises UserError when they are larger than a file may be. The sizes in
+    the metadata are not used: pyarrow ends the process for damaged metadata of a column."""
+    size = 0
+    for batch in batches:
+        size += batch.nbytes
+        require_size(path, size, lines.LARGEST_FILE)
+        yield batch
 
 
 def read_arrow(path: Path) -> RowFile:
@@ -85,12 +86,14 @@ def read_saved(path: Path) -> RowFile:
             "the folder was not saved by datasets (it has no state.json); one file of it can be "
             "named, or its files joined into one",
         )
+    for name in ("state.json", "dataset_info.json"):
+        if (path / name).exists():
+            _small_json(path / name)
     import datasets
-    import pyarrow as pa
 
     try:
         saved = datasets.load_from_disk(str(path))
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # datasets evaluates whatever its JSON files contain
         raise unreadable(path, f"{type(error).__name__}: {one_line(error)}") from error
 
     def records(wanted: Sequence[str]) -> Iterator[Record | Broken]:
@@ -107,17 +110,21 @@ def saved_files(path: Path) -> list[Path]:
     if (path / "dataset_dict.json").exists():
         return saved_files(path / _only_split(path))
     try:
-        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        state = json.loads(_small_json(path / "state.json"))
         data = [path / part["filename"] for part in state["_data_files"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise unreadable(path, f"state.json: {type(error).__name__}: {one_line(error)}") from error
     return [path / "state.json", path / "dataset_info.json", *data]
 
 
+def _small_json(path: Path) -> str:
+    return read_small_text(path, "a file of the data folder", MAX_JSON_BYTES, "save it again")
+
+
 def _only_split(path: Path) -> str:
     try:
-        splits = json.loads((path / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        splits = [str(name) for name in json.loads(_small_json(path / "dataset_dict.json"))["splits"]]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise unreadable(path, f"dataset_dict.json: {one_line(error)}") from error
     if len(splits) != 1:
         raise refuse(
@@ -127,7 +134,7 @@ def _only_split(path: Path) -> str:
             "use the folder of one split"
             + "".join(f", such as {path / name}" for name in splits[:1]),
         )
-    return str(splits[0])
+    return splits[0]
 
 
 def _columnar(path: Path, names: Sequence[str], count: int, records: Records) -> RowFile:
@@ -156,9 +163,10 @@ def _batched(path: Path, batches: Iterable[Any]) -> Iterator[Record | Broken]:
 def _rows(batch: Any) -> list[dict[str, Any] | str]:
     """Returns the values of each row, or a message why they cannot be read."""
     try:
+        batch.validate(full=True)  # damaged offsets would read memory of others
         rows: list[dict[str, Any] | str] = batch.to_pylist()
     except ValueError as error:  # text that is not UTF-8, or a time that Python cannot represent
         if batch.num_rows == 1:
-            return [NOT_UTF8 if isinstance(error, UnicodeDecodeError) else one_line(error)]
+            return [NOT_UTF8 if "UTF8" in str(error) else one_line(error)]
         return [row for at in range(batch.num_rows) for row in _rows(batch.slice(at, 1))]
     return rows
