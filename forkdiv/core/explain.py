@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from forkdiv.core.errors import refuse
 from forkdiv.core import store_record
+from forkdiv.core.errors import refuse
 from forkdiv.core.store_record import RECORD
 
 SAMPLES_RECORD, SUMMARY = "identity.json", "summary.json"
@@ -179,7 +179,7 @@ def read(folder: Path) -> Record:
         if not (folder / name).is_file():
             continue
         with store_record.reading(folder / name, folder):
-            return build(folder, json.loads((folder / name).read_text(encoding="utf-8")))
+            return build(folder, store_record.read_json(folder / name))
     raise refuse(
         "this folder is not a forkdiv result",
         folder,

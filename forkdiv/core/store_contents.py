@@ -6,7 +6,6 @@ of its result. Files that a process of this machine has open are left alone too.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -163,7 +162,7 @@ def _damages_of_samples(entry: Entry, check_part: CheckPart) -> Iterator[Damage]
 
 def _check_identity(path: Path, entry: Entry) -> None:
     with store_record.reading(path, entry.path):
-        actual = fingerprint_of(json.loads(path.read_text(encoding="utf-8")))
+        actual = fingerprint_of(store_record.read_json(path))
     if actual != entry.fingerprint:
         raise DamagedResult(path, entry.path, f"belongs to another set: {actual[:8]}")
 

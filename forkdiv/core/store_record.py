@@ -20,6 +20,7 @@ from forkdiv.core.fingerprint import Identity, fingerprint_of
 
 RECORD = "record.json"
 DIGEST_BYTES = 64 * 2**20  # larger files are checkpoints, which have digests of their own
+MAX_JSON_BYTES = 2**28  # of a record or a summary
 QUICK_BYTES = 2**20  # files up to this size are compared with their digest at each look-up
 # What parsers of JSON, Parquet and NumPy files raise for damaged data
 PARSE_ERRORS = (
@@ -68,7 +69,7 @@ def read(folder: Path) -> dict[str, Any]:
     to another result."""
     path = folder / RECORD
     with reading(path, folder):
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        record: dict[str, Any] = read_json(path)
         named, stage = str(record["fingerprint"]), str(record["identity"]["stage"])
         actual = fingerprint_of(record["identity"])
         float(record["seconds"])
@@ -81,6 +82,13 @@ def read(folder: Path) -> dict[str, Any]:
         problem = f"belongs to another result: {stage} {named[:8]}"
         raise DamagedResult(path, folder, problem)
     return record
+
+
+def read_json(path: Path) -> Any:
+    """Returns the content of a small file of a result. Raises one of PARSE_ERRORS."""
+    if (size := path.stat().st_size) > MAX_JSON_BYTES:
+        raise ValueError(f"{size:,} bytes, more than {MAX_JSON_BYTES:,}")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def check_files(folder: Path, record: Mapping[str, Any], most_bytes: int = QUICK_BYTES) -> None:

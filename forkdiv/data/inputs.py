@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
-
-from pydantic import ValidationError
 
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.config.tasks import TaskConfig, task_adapter

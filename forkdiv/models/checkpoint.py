@@ -16,7 +16,7 @@ from forkdiv.core.chat_template import NAMED_TEMPLATES
 from forkdiv.core.config import shipped
 from forkdiv.core.errors import UserError, refuse, shortened
 from forkdiv.models.end_tokens import named_only_in_generation_config
-from forkdiv.models.files import TOKEN_FILES, check_regular, read_json, unreadable
+from forkdiv.models.files import MAX_JSON_BYTES, TOKEN_FILES, check_regular, read_json, unreadable
 from forkdiv.models.shape import vocabulary_size
 from forkdiv.models.supported import check_no_adapter, check_supported
 from forkdiv.models.torchvision import check_torchvision
@@ -115,7 +115,7 @@ def check_files(path: Path, stray_adapter: bool = False) -> None:
 def last_token_id(path: Path) -> int:
     """Returns the largest token id of the checkpoint's tokenizer, read from its files."""
     for name in TOKEN_FILES:
-        check_regular(path / name)
+        check_regular(path / name, MAX_JSON_BYTES)
     settings = read_json(path / "tokenizer_config.json", optional=True)
     try:
         tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
@@ -137,10 +137,8 @@ def saved_checkpoints(path: Path) -> tuple[str, dict[float, Path]]:
     if (path / "config.json").is_file() or not path.is_dir():
         read_config(path)
         return "epoch", {0: path}
-    if (path / SAVES).is_file():
-        by_unit = {"epoch": _recorded_epochs(path)}
-    else:
-        by_unit = _by_name(path)
+    has_record = (path / SAVES).is_file()
+    by_unit = {"epoch": _recorded_epochs(path)} if has_record else _by_name(path)
     if len(by_unit) != 1:
         raise refuse(
             f"{path} is neither a checkpoint nor a run's folder of checkpoints",
@@ -285,17 +283,20 @@ def same_config(path: Path, other: Path) -> bool:
     if first == second:
         return True
     # Releases of transformers write the same config differently: normalise both with this one.
+    first, second = (_computed(_normalised(folder)) for folder in (path, other))
+    return first == second
+
+
+def _normalised(path: Path) -> dict[str, Any]:
+    """Returns the config as the installed transformers writes it."""
     from transformers import AutoConfig
 
-    first, second = (
-        _computed(
-            AutoConfig.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
-            ).to_dict()
-        )
-        for folder in (path, other)
-    )
-    return first == second
+    try:
+        config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        content: dict[str, Any] = config.to_dict()
+    except Exception as error:  # each class of configs has checks and errors of its own
+        raise unreadable(path / "config.json", error) from error
+    return content
 
 
 def _computed(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -329,7 +330,10 @@ def _no_tokenizer(path: Path, error: Exception, file: str = "tokenizer.json") ->
 def _content_digest(path: Path, weights: list[Path]) -> str:
     digest = hashlib.sha256()
     named = [path / name for name in SMALL_FILES if (path / name).is_file()]
-    for file in [*named, *_other_token_files(path), *weights]:
+    small = [*named, *_other_token_files(path)]
+    for file in small:
+        check_regular(file, MAX_JSON_BYTES)
+    for file in [*small, *weights]:
         digest.update(f"{file.name} {file.stat().st_size} ".encode())
         try:
             with file.open("rb") as handle:

@@ -43,7 +43,7 @@ def _recorded(folder: Path) -> dict[str, str]:
     """Returns the recorded digest of each weight file of the folder; none without digests.json."""
     recorded = read_json(folder / DIGESTS, optional=True)
     for name, value in recorded.items():
-        if "\0" in name or Path(name).name != name or not _SHA256.fullmatch(str(value)):
+        if "\0" in name or not name or Path(name).name != name or not _SHA256.fullmatch(str(value)):
             raise refuse(
                 f"{folder / DIGESTS} is damaged",
                 shortened(f"{name}: {value}"),

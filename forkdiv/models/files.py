@@ -22,13 +22,21 @@ TOKEN_FILES = (
 MAX_JSON_BYTES = 2**28  # the tokenizer.json of a vocabulary of 250,000 has 30 MB
 
 
-def check_regular(path: Path) -> None:
-    """Raises UserError for a pipe, a device or a folder: reading it could block for ever."""
+def check_regular(path: Path, most_bytes: int | None = None) -> None:
+    """Raises UserError for a pipe, a device or a folder, since reading it could block for ever, and
+    for a file of more than `most_bytes`. A missing file is accepted."""
     if path.exists() and not path.is_file():
         raise refuse(
             f"{path} is not a regular file",
             "a folder" if path.is_dir() else "a pipe, a socket or a device",
             "the file that save_pretrained writes",
+            "copy or export the checkpoint again",
+        )
+    if most_bytes is not None and path.exists() and (size := path.stat().st_size) > most_bytes:
+        raise refuse(
+            f"{path} is too large",
+            f"{size:,} bytes",
+            f"at most {most_bytes:,} bytes",
             "copy or export the checkpoint again",
         )
 
@@ -40,12 +48,9 @@ def read_json(path: Path, optional: bool = False) -> dict[str, Any]:
     """
     if optional and not path.exists():
         return {}
-    check_regular(path)
+    check_regular(path, MAX_JSON_BYTES)
     try:
-        size = path.stat().st_size
-        if size > MAX_JSON_BYTES:
-            raise ValueError(f"{size:,} bytes, more than {MAX_JSON_BYTES:,}")
-        content = json.loads(path.read_bytes())
+        content = json.loads(path.read_text(encoding="utf-8"))  # as transformers reads it
         if not isinstance(content, dict):
             raise ValueError(f"a JSON {type(content).__name__}")
     except (OSError, ValueError, RecursionError) as error:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from torch.nn.utils.rnn import pad_sequence
 from transformers import (
@@ -29,7 +28,7 @@ from forkdiv.core.errors import refuse
 from forkdiv.models.decoding import distribution
 from forkdiv.models.digests import check_digests
 from forkdiv.models.end_tokens import ids_in_configs
-from forkdiv.models.files import TOKEN_FILES, check_regular
+from forkdiv.models.files import MAX_JSON_BYTES, TOKEN_FILES, check_regular
 from forkdiv.models.prompting import encode
 from forkdiv.models.supported import check_no_remote_code
 
@@ -108,7 +107,7 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     """
     check_no_remote_code(path)
     for name in TOKEN_FILES:
-        check_regular(path / name)
+        check_regular(path / name, MAX_JSON_BYTES)
     # AutoTokenizer of transformers 5 replaces normalizer and pre-tokenizer of a tokenizer.json by
     # those that it knows for the architecture, which silently drops parts of other tokenizers' text
     kind = PreTrainedTokenizerFast if (path / "tokenizer.json").is_file() else AutoTokenizer

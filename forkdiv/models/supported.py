@@ -10,9 +10,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from forkdiv.core.errors import refuse
+from forkdiv.core.errors import refuse, shortened
 from forkdiv.models.files import read_json
+from forkdiv.models.shape import layer_count
 
+MAX_LAYERS = 1000
 ADAPTER = "adapter_config.json"
 REMOTE_CODE = "auto_map"  # names Python files of the checkpoint that transformers would run
 WITH_REMOTE_CODE = ("config.json", "tokenizer_config.json", "generation_config.json")
@@ -23,8 +25,21 @@ def check_supported(path: Path) -> None:
     that transformers does not have."""
     check_no_remote_code(path)
     config = read_json(path / "config.json")
+    check_layers(path, config)
     _check_not_quantised(path, config)
     _check_known(path, config)
+
+
+def check_layers(path: Path | str, config: Mapping[str, Any]) -> None:
+    """Raises UserError for an impossible number of layers, which would take for ever to build."""
+    layers = layer_count(config)
+    if layers is not None and layers > MAX_LAYERS:
+        raise refuse(
+            f"the config of {path} has an impossible number of layers",
+            shortened(str(layers)) if layers < 10**30 else "more than 10^30",
+            f"at most {MAX_LAYERS:,}",
+            "correct config.json",
+        )
 
 
 def check_no_remote_code(path: Path) -> None:

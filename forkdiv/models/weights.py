@@ -122,7 +122,7 @@ def _index(path: Path) -> dict[str, str]:
     if outside or missing:
         raise refuse(
             f"the checkpoint {path} is incomplete",
-            f"{shortened(outside[0])}, which is no file of the folder"
+            f"{shortened(outside[0])}, which is not a file of the folder"
             if outside
             else f"no {', '.join(missing)}",
             f"all files that {INDEX} names, in the folder itself",
@@ -133,4 +133,9 @@ def _index(path: Path) -> dict[str, str]:
 
 def _is_file_name(text: str) -> bool:
     """Returns whether the text can be the name of a file in a folder, on common file systems."""
-    return bool(text) and Path(text).name == text and "\0" not in text and len(text) < 200
+    return (
+        text not in ("", ".", "..")
+        and Path(text).name == text
+        and "\0" not in text
+        and len(text) < 200
+    )

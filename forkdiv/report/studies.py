@@ -11,8 +11,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from forkdiv.core.errors import refuse
+from forkdiv.core.files import read_small_text
 from forkdiv.core.results import Summary
 from forkdiv.report.grid import Grid, nearest_1
+
+MAX_BYTES = 2**28  # of a summary
 
 SUMMARY = "summary.json"
 
@@ -43,7 +46,7 @@ def read(folder: Path) -> Summary:
             "use another folder, or run `forkdiv study` first",
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_small_text(path, "the summary", MAX_BYTES, "check the folder"))
     except (ValueError, RecursionError) as error:
         raise refuse(
             "the summary of a study cannot be read",

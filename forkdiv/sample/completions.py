@@ -13,13 +13,18 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from forkdiv.core.errors import InvalidResult, UserError
+from forkdiv.core.errors import InvalidResult, UserError, shortened
 from forkdiv.models.asked import OwnTokenizer, own_tokenizer
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample.engine import WarmEngine
 from forkdiv.sample.engine_tokenizer import set_tokenizer
 from forkdiv.sample.token_ids import UnanswerableRequest, check_ids
 
+GRAMMAR = (
+    "allowed: a grammar that compiles, and that the model's vocabulary can express; correct "
+    "response_format or structured_outputs"
+)
+MAX_MESSAGE = 1000  # characters
 MAX_SAMPLES = 4096  # per prompt, the limit of `eval.samples`
 Reply = dict[str, Any]
 
@@ -72,6 +77,10 @@ class Completions:
             raise _Refused(400, "; ".join(map(_invalid_field, problems))) from error
         except VLLMClientError as error:
             raise _Refused(400, str(error)) from error
+        except (AttributeError, TypeError, LookupError) as error:
+            # vLLM's own validators read some fields before their types are checked
+            wrong = f"an argument has a value of another type than vLLM's API allows ({error})"
+            raise _Refused(400, wrong) from error
         if request.model_extra:
             unknown = ", ".join(sorted(request.model_extra))
             allowed = ", ".join(sorted(CompletionRequest.model_fields))
@@ -98,8 +107,7 @@ class Completions:
     def _check_grammar(self, request: Any, checkpoint: Checkpoint) -> None:
         """Raises _Refused for a grammar on a checkpoint whose vocabulary is not that of the
         engine's first checkpoint: vLLM's engine compiles grammars for that one only."""
-        form = request.response_format
-        if not request.structured_outputs and (form is None or form.type == "text"):
+        if not _has_grammar(request):
             return
         first = own_tokenizer(self._engine.spec.shape_of)
         own = self._engine.own_tokenizer(checkpoint)
@@ -114,13 +122,21 @@ class Completions:
     async def _vllm_replies(self, request: Any) -> AsyncIterator[Reply]:
         from vllm.entrypoints.openai.completion.protocol import CompletionResponse
         from vllm.entrypoints.serve.engine.protocol import ErrorResponse
-        from vllm.exceptions import VLLMClientError
+        from vllm.exceptions import GenerationError, VLLMClientError
 
         try:
             response = await self._handler(request.model).create_completion(request)
         except (VLLMClientError, ValueError, TypeError) as error:
             # vLLM raises them for arguments out of range; its own server also answers 400
             yield problem(400, str(error))
+            return
+        except GenerationError as error:
+            if not _has_grammar(request):
+                raise
+            # vLLM ends a request so if it cannot compile the grammar, or no token continues it
+            yield problem(
+                400, f"the grammar of the request cannot be followed ({error}); {GRAMMAR}"
+            )
             return
         if isinstance(response, ErrorResponse):
             yield problem(response.error.code, response.error.message)
@@ -159,6 +175,11 @@ class Completions:
         return self._handlers[name]
 
 
+def _has_grammar(request: Any) -> bool:
+    form = request.response_format
+    return bool(request.structured_outputs) or (form is not None and form.type != "text")
+
+
 def _check_token_ids(request: Any, vocabulary: int) -> None:
     """Raises UnanswerableRequest for a token id, or a rank, beyond the vocabulary."""
     prompt = request.prompt if isinstance(request.prompt, list) else []
@@ -185,7 +206,9 @@ class _Refused(Exception):
 
 
 def problem(status: int, message: str) -> Reply:
-    """Returns an error reply in OpenAI's format."""
+    """Returns an error reply in OpenAI's format; a long message, which repeats a value of the
+    request, is shortened."""
+    message = shortened(message, MAX_MESSAGE)
     kind = "invalid_request_error" if status < 500 else "server_error"
     error = {"message": message, "type": kind, "param": None, "code": status}
     return {"status": status, "body": {"error": error}}

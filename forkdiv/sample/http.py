@@ -83,7 +83,11 @@ class Route:
             return _json(problem(413, size))
         try:
             body = json.loads(text)
-        except ValueError as error:
+            # an unpaired surrogate is no text: tokenizers raise errors of their own
+            json.dumps(body, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            return _json(problem(400, "the request body has an unpaired surrogate (\\ud800 …)"))
+        except (ValueError, RecursionError) as error:
             return _json(problem(400, f"the request body is not JSON: {error}"))
         if not isinstance(body, dict):
             kind = type(body).__name__

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from forkdiv.core.config.study import PlaceConfig, SftConfig
-from forkdiv.core.errors import refuse
+from forkdiv.core.errors import UserError, refuse
 from forkdiv.core.files import read_small_text
 from forkdiv.models.checkpoint import read_config
 from forkdiv.models.shape import context_length
-from forkdiv.models.supported import check_no_remote_code
+from forkdiv.models.supported import check_layers, check_no_remote_code
 
 GIB = 2**30
 OVERHEAD_GIB = 1.5  # driver, buffers of collectives, fragmentation of the allocator
@@ -70,7 +70,25 @@ def read_architecture(path: Path) -> dict[str, Any]:
 
 
 def shape(architecture: dict[str, Any], sft: SftConfig) -> Shape:
-    """Returns the shapes of the model, which is built on the meta device and takes no memory."""
+    """Returns the shapes of the model, which is built on the meta device and takes no memory.
+
+    Raises UserError for a config.json from which transformers cannot build a model.
+    """
+    check_layers("plan.architecture", architecture)
+    try:
+        return _shape(architecture, sft)
+    except UserError:
+        raise
+    except Exception as error:  # each class of models has checks and errors of its own
+        raise refuse(
+            "a model cannot be built from this config.json",
+            " ".join(f"{type(error).__name__}: {error}".split())[:300],
+            "a config.json written by transformers",
+            "correct it, or set base or plan.architecture to another model",
+        ) from error
+
+
+def _shape(architecture: dict[str, Any], sft: SftConfig) -> Shape:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     kind = architecture["model_type"]

@@ -16,6 +16,7 @@ from forkdiv.models.checkpoint import (
     check_end_token,
     check_vocabulary,
     open_checkpoint,
+    read_config,
     same_tokenizer,
     saved_checkpoints,
 )
@@ -82,7 +83,7 @@ def read_all(path: Path) -> dict[str, Any]:
     digests.check_digests(path)
     check_vocabulary(path, ["a", "b"])
     check_end_token(path, "<eos>")
-    _ = same_tokenizer(path, BASE), context_length(json.loads((path / "config.json").read_text()))
+    _ = same_tokenizer(path, BASE), context_length(read_config(path))
     config = PromptConfig(template="chat" if read_template(path) else "plain")
     ids = prompt_ids(own.tokenizer, "a b", config)
     check_loadable(path)
@@ -184,7 +185,9 @@ def index(folder: Path, rng: Random) -> Case:
     draw = rng.random()
     if draw < 0.5:
         name = rng.choice(list(content["weight_map"]))
-        to = rng.choice(("../x.safetensors", "/etc/passwd", "", ".", "..", "config.json", "a\0b", 3))
+        to = rng.choice(
+            ("../x.safetensors", "/etc/passwd", "", ".", "..", "config.json", "a\0b", 3)
+        )
         if rng.random() < 0.3:
             content["weight_map"][rng.choice(("extra.weight", "", "\ud800"))] = "part-1.safetensors"
         else:
@@ -232,7 +235,9 @@ def recorded(folder: Path, rng: Random) -> Case:
             return "no checkpoint, and no word"
         return None
 
-    return Case(f"checkpoint {name}.json" * (name != "weights") or "changed weights", what, read, wrong)
+    return Case(
+        f"checkpoint {name}.json" * (name != "weights") or "changed weights", what, read, wrong
+    )
 
 
 def template(folder: Path, rng: Random) -> Case:
@@ -245,7 +250,9 @@ def template(folder: Path, rng: Random) -> Case:
     else:
         what, data = damaged_bytes(text.encode(), rng)
         text = data.decode("utf-8", "replace")
-    turns = [{"role": "user", "content": rng.choice(("hi", "", "\u202ea", "{{ 1 }}", "x" * 10_000))}]
+    turns = [
+        {"role": "user", "content": rng.choice(("hi", "", "\u202ea", "{{ 1 }}", "x" * 10_000))}
+    ]
     config = PromptConfig(template="chat", chat_template=text + "{# #}")
     tokenizer = asked.own_tokenizer(path).tokenizer
 

@@ -58,9 +58,7 @@ def dataset(folder: Path, rng: Random) -> Command:
     skip = rng.choice(("skip", "refuse"))
     grader = rng.choice(("none", "numeric", "exact", "hash", "math", "no.module:f", "json:loads"))
     words = ["task.kind=file", f"task.train={path}", f"task.on_bad_row={skip}"]
-    return Command(
-        ["dataset", f"place.root={folder}/runs", *words, f"task.grader={grader}"], what
-    )
+    return Command(["dataset", f"place.root={folder}/runs", *words, f"task.grader={grader}"], what)
 
 
 def audit(folder: Path, rng: Random) -> Command:
@@ -96,7 +94,11 @@ def coverage(folder: Path, rng: Random) -> Command:
         found = list((folder / "runs").glob("*/summary.json"))
         if not found:
             return "status 0 without a summary"
-        known = {json.loads(line)["doc_id"] for line in files[0].read_bytes().split(b"\n") if line.strip()}
+        known = {
+            json.loads(line)["doc_id"]
+            for line in files[0].read_bytes().split(b"\n")
+            if line.strip()
+        }
         cells = json.loads(found[0].read_text())["cells"]
         problems = sum(cell["n_problems"] for cell in cells if cell["subset"] == "all")
         return None if problems == len(known) else f"{problems} problems of {len(known)}"
@@ -123,7 +125,9 @@ def store(folder: Path, rng: Random) -> Command:
     action = rng.choice((["verify"], ["verify"], ["ls"], ["gc"], ["gc", "--remove"], ["x"], []))
     if rng.random() < 0.3:
         names = [identity.fingerprint[: rng.choice((4, 32))] for identity in identities[:2]]
-        return Command(["why", *rng.choice((names, names[:1], [str(file.parent)])), f"place.root={root}"], what)
+        return Command(
+            ["why", *rng.choice((names, names[:1], [str(file.parent)])), f"place.root={root}"], what
+        )
 
     def wrong() -> str | None:
         if action != ["verify"] or file.name == "record.json":
@@ -143,7 +147,15 @@ def interpolate(folder: Path, rng: Random) -> Command:
     pair = [str(path), str(BASE)]
     rng.shuffle(pair)
     alpha = rng.choice(("0.5", "0.5", "0", "1", "nan", "2", "-1", "1e308"))
-    words = ["interpolate", "--base", pair[0], "--tuned", pair[1], alpha, f"place.root={folder}/runs"]
+    words = [
+        "interpolate",
+        "--base",
+        pair[0],
+        "--tuned",
+        pair[1],
+        alpha,
+        f"place.root={folder}/runs",
+    ]
 
     def wrong() -> str | None:
         outputs = list((folder / "runs").rglob("checkpoint/model.safetensors"))
@@ -220,5 +232,3 @@ MAKERS: dict[Callable[[Path, Random], Command], int] = {
 
 def command_of(folder: Path, rng: Random) -> Command:
     return rng.choices(list(MAKERS), list(MAKERS.values()))[0](folder, rng)
-
-

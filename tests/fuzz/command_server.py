@@ -2,8 +2,8 @@
 commands import: a command takes a tenth of a second then, not ten.
 
 Reads one JSON object a line: `arguments`, `folder` (the working directory and TMPDIR), `out` and
-`error` (files). Writes one a line: `status` (negative: the signal), `seconds`, `silent` (the longest
-time without new output) and `peak` (bytes of memory).
+`error` (files). Writes one a line: `status` (negative: the signal), `seconds`, `silent` (the
+longest time without new output) and `peak` (bytes of memory).
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def run(request: dict[str, Any]) -> None:
         cli.main()
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else 1 if ended.code else 0
-    except BaseException as error:  # noqa: BLE001 (as the interpreter would show it)
+    except BaseException as error:
         sys.excepthook(type(error), error, error.__traceback__)
         status = 1
     finally:

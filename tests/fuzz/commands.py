@@ -80,7 +80,11 @@ def fuzz(seed: int, numbers: Sequence[int], show: Callable[[str], None] = print)
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
             tally.add(
-                command.arguments[0][:20], f"status {ended['status']}", find, ended["seconds"], again
+                command.arguments[0][:20],
+                f"status {ended['status']}",
+                find,
+                ended["seconds"],
+                again,
             )
             if find:
                 show(f"{find}\n    {again}")

@@ -16,7 +16,7 @@ BIG_FILE = 3 * 2**30  # bytes of a file that has no blocks on the disk
 
 # values of another type or at a limit; called for each use, since some are large
 VALUES: tuple[Callable[[], Any], ...] = (
-    *(lambda value=value: value for value in (None, True, False, "", " ", 0, 1, -1, 2, 0.5, -0.0)),  # type: ignore[misc]
+    *(lambda value=value: value for value in (None, True, False, "", " ", 0, 1, -1, 2, 0.5, -0.0)),
     lambda: 2**31,
     lambda: 2**63,
     lambda: -(2**63),
@@ -26,8 +26,8 @@ VALUES: tuple[Callable[[], Any], ...] = (
     lambda: float("nan"),
     lambda: float("inf"),
     lambda: float("-inf"),
-    lambda: [],
-    lambda: {},
+    list,
+    dict,
     lambda: [None],
     lambda: [[]],
     lambda: {"": None},
@@ -123,7 +123,8 @@ def damaged_value(value: Any, rng: Random) -> tuple[str, Any]:
         places = list(_places(value))
         if not places:
             return "replaced", rng.choice(VALUES)()
-        done.append(_change(*rng.choice(places), rng))
+        container, key = rng.choice(places)
+        done.append(_change(container, key, rng))
     return ", ".join(done), value
 
 
@@ -151,7 +152,9 @@ def _change(container: Any, key: Any, rng: Random) -> str:
         container[name] = container.pop(key)
         return f"{key} renamed to {name!r:.40}"
     if how == "swap":
-        other = rng.choice(list(container if isinstance(container, dict) else range(len(container))))
+        other = rng.choice(
+            list(container if isinstance(container, dict) else range(len(container)))
+        )
         container[key], container[other] = container[other], container[key]
         return f"{key} and {other} swapped"
     if how == "add" and isinstance(container, list):
@@ -173,7 +176,9 @@ def dumped(value: Any, rng: Random) -> bytes:
 def replaced(path: Path, rng: Random) -> str:
     """Puts something else in the place of a file; returns what. The file may be missing."""
     path.unlink(missing_ok=True)
-    what = rng.choice(("nothing", "fifo", "folder", "zero", "null", "loop", "dangling", "big", "self"))
+    what = rng.choice(
+        ("nothing", "fifo", "folder", "zero", "null", "loop", "dangling", "big", "self")
+    )
     if what == "fifo":
         os.mkfifo(path)
     elif what == "folder":

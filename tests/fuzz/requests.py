@@ -57,7 +57,13 @@ LIMITS: dict[str, tuple[Any, ...]] = {
         {"json": {"type": "nothing"}},
         {"regex": "a", "choice": ["a"]},
     ),
-    "vllm_xargs": ({"first_tokens": 25}, {"first_tokens": 26}, {"first_tokens": -1}, {"x": []}, {"first_tokens": "a"}),
+    "vllm_xargs": (
+        {"first_tokens": 25},
+        {"first_tokens": 26},
+        {"first_tokens": -1},
+        {"x": []},
+        {"first_tokens": "a"},
+    ),
     "truncate_prompt_tokens": (-1, 0, 1, 10**9, -2),
     "stream": (True, "yes", None),
     "stream_options": ({"include_usage": True}, {}, 1),
@@ -65,9 +71,32 @@ LIMITS: dict[str, tuple[Any, ...]] = {
     "user": ("\ud800", 1),
     "model": ("graph-d3-l4", "", "../x", None, 1, ["graph-d3-l3"], "x" * 100_000),
     "prompt": (
-        *("", " ", "a", PROMPT * 50, "x" * 200_000, "\ud800", "\0", "🙂" * 100, None, 1, {}, [], [[]]),
+        *(
+            "",
+            " ",
+            "a",
+            PROMPT * 50,
+            "x" * 200_000,
+            "\ud800",
+            "\0",
+            "🙂" * 100,
+            None,
+            1,
+            {},
+            [],
+            [[]],
+        ),
         *([""], ["a", 1], [1, "a"], [0], [24], [25], [-1], [2**31], [2**63], [[24], [25]], [1.5]),
-        *([1] * 511, [1] * 512, [1] * 513, [1] * 10**5, [[1]] * 300, [PROMPT] * 40, [None], [[["a"]]]),
+        *(
+            [1] * 511,
+            [1] * 512,
+            [1] * 513,
+            [1] * 10**5,
+            [[1]] * 300,
+            [PROMPT] * 40,
+            [None],
+            [[["a"]]],
+        ),
     ),
     "prompt_embeds": ("AAAA", b"".hex(), ["x"], 1),
     "cache_salt": ("", "a", 1),
@@ -135,9 +164,7 @@ class Client:
         return str(json.loads(data)["choices"][0]["text"])
 
 
-def fuzz(
-    seed: int, numbers: Sequence[int], url: str, show: Callable[[str], None] = print
-) -> Tally:
+def fuzz(seed: int, numbers: Sequence[int], url: str, show: Callable[[str], None] = print) -> Tally:
     tally, client = Tally(), Client(url)
     expected = client.answer()
     for done, number in enumerate(numbers, 1):

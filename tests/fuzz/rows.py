@@ -127,7 +127,7 @@ def _unlike_file(task: OwnData, path: Path) -> str | None:
     """Returns a prompt of an accepted file that an independent reader does not find in its row."""
     read = task.files["train"]
     column = read.columns.prompt
-    if column is None or "[" in column or "." in column:
+    if column is None or "[" in column or "." in column or read.columns.input:
         return None
     if path.suffix == ".csv":
         return _unlike_csv(task, path, column)
@@ -152,7 +152,9 @@ def _unlike_csv(task: OwnData, path: Path, column: str) -> str | None:
 def lm_eval(folder: Path, rng: Random) -> Case:
     source = rng.choice(LM_EVAL)
     path = folder / source.name
-    lines: Any = [json.loads(line) for line in source.read_text().splitlines()[: rng.choice((2, 9))]]
+    lines: Any = [
+        json.loads(line) for line in source.read_text().splitlines()[: rng.choice((2, 9))]
+    ]
     if rng.random() < 0.65:
         what, lines = damaged_value(lines, rng)
         lines = lines if isinstance(lines, list) else [lines]
@@ -181,5 +183,3 @@ def lm_eval(folder: Path, rng: Random) -> Case:
         return None
 
     return Case("lm_eval samples", what, read, wrong)
-
-

@@ -29,7 +29,9 @@ FACTS = {"answer": "1"}
 def with_results(root: Path) -> tuple[Store, list[Identity]]:
     """A store with two results and a set of samples."""
     store = Store(root / "store")
-    identities = [Identity("verdicts", {"x": n, "name": "ab"}, {"parent": "f" * 32}) for n in (1, 2)]
+    identities = [
+        Identity("verdicts", {"x": n, "name": "ab"}, {"parent": "f" * 32}) for n in (1, 2)
+    ]
     for identity in identities:
         store.obtain(identity, _build)
     samples = Identity("samples", {"task": "t"}, {"checkpoint": "c" * 32})
@@ -65,7 +67,9 @@ def _sample(index: int) -> dict[str, object]:
 def record(folder: Path, rng: Random) -> Case:
     """Damage to any file of a store, as a study, `store verify` and `why` meet it."""
     store, identities = with_results(folder)
-    file = rng.choice([path for path in store.root.rglob("*") if path.is_file() and path.stat().st_size])
+    file = rng.choice(
+        [path for path in store.root.rglob("*") if path.is_file() and path.stat().st_size]
+    )
     if file.parent.name == "leases":
         file = store.path(identities[0]) / "record.json"
     before = file.read_bytes()
@@ -79,10 +83,10 @@ def record(folder: Path, rng: Random) -> Case:
         explain = Results(folder)
         refusals = []
         for identity in identities:
-            refusals += _refused(lambda i=identity: store.find(i))  # type: ignore[misc]
+            refusals += _refused(lambda i=identity: store.find(i))
             at = store.path(identity)
             if at.is_dir():
-                refusals += _refused(lambda at=at: explain.nearest(read_explained(at)))  # type: ignore[misc]
+                refusals += _refused(lambda at=at: explain.nearest(read_explained(at)))
         return [*(damage.problem for damage in problems), *refusals]
 
     def wrong(messages: list[str]) -> str | None:

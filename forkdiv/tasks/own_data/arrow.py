@@ -33,7 +33,7 @@ def read_parquet(path: Path) -> RowFile:
     try:
         with pq.ParquetFile(path) as file:
             names, count = file.schema_arrow.names, file.metadata.num_rows
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names not in UTF-8
         raise unreadable(path, one_line(error)) from error
 
     def records(wanted: Sequence[str]) -> Iterator[Record | Broken]:
@@ -123,7 +123,9 @@ def _small_json(path: Path) -> str:
 
 def _only_split(path: Path) -> str:
     try:
-        splits = [str(name) for name in json.loads(_small_json(path / "dataset_dict.json"))["splits"]]
+        splits = [
+            str(name) for name in json.loads(_small_json(path / "dataset_dict.json"))["splits"]
+        ]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise unreadable(path, f"dataset_dict.json: {one_line(error)}") from error
     if len(splits) != 1:
