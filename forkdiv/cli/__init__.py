@@ -16,6 +16,7 @@ import typer
 
 from forkdiv.cli import help_texts
 from forkdiv.cli.failures import one_line
+from forkdiv.cli.text_encoding import use_utf8
 from forkdiv.cli.verbs import VERBS, Option, Verb, sorted_out
 from forkdiv.core.errors import refuse
 
@@ -47,6 +48,7 @@ def run_job(verb: str) -> None:
 
 def _call(commands: typer.Typer) -> None:
     """Runs the command line; what fails outside a command ends with one line too."""
+    use_utf8()
     status: str | int | None = 0
     try:
         with one_line():
