@@ -92,6 +92,7 @@ class WarmEngine:
         self._swap_queue = SwapQueue(self._swap)
         self._files: dict[Checkpoint, tuple[tuple[str, int, int], ...]] = {}
         self.outputs: OutputCheck | None = None
+        self._finished_tokens = 0
         self._own: dict[Checkpoint, OwnTokenizer] = {}
         self._texts: dict[tuple[Checkpoint, tuple[int, ...]], str] = {}
 
@@ -372,7 +373,16 @@ class WarmEngine:
         except (VLLMClientError, ValueError) as error:
             raise UnanswerableRequest(str(error)) from error
         assert final is not None and final.finished
+        self._finished_tokens += sum(len(output.token_ids) for output in final.outputs)
         return final
+
+    @property
+    def tokens_drawn(self) -> int:
+        """The number of tokens drawn so far, those of unfinished responses included."""
+        running = self.llm.output_processor.request_states.values()
+        return self._finished_tokens + sum(
+            state.detokenizer.num_output_tokens() for state in running if state.detokenizer
+        )
 
     def _own_tokenizer(self, checkpoint: Checkpoint) -> OwnTokenizer:
         if checkpoint not in self._own:
