@@ -146,11 +146,14 @@ def _help(option: Option) -> str:
 
 def _run(name: str, config: Path | None, arguments: list[str], options: Mapping[str, Any]) -> None:
     from forkdiv.core.config.load import load
-    from forkdiv.terminal import quiet_libraries
+    from forkdiv.terminal import quiet_libraries, say
+    from tuning import own_dtype
 
     quiet_libraries()
     overrides, own = sorted_out(VERBS[name], arguments, options)
-    study = load(config, overrides)
+    study, inferred = own_dtype.resolve(load(config, overrides))
+    if inferred:
+        say(f"{', '.join(inferred)} (the number format of the base)")
     job: Any = importlib.import_module(f"jobs.{name}")
     job.run(study, **own)
 
