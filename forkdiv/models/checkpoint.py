@@ -16,7 +16,14 @@ from forkdiv.core.chat_template import NAMED_TEMPLATES
 from forkdiv.core.config import shipped
 from forkdiv.core.errors import UserError, refuse, shortened
 from forkdiv.models.end_tokens import named_only_in_generation_config
-from forkdiv.models.files import MAX_JSON_BYTES, TOKEN_FILES, check_regular, read_json, unreadable
+from forkdiv.models.files import (
+    MAX_JSON_BYTES,
+    TOKEN_FILES,
+    check_regular,
+    is_file_name,
+    read_json,
+    unreadable,
+)
 from forkdiv.models.shape import vocabulary_size
 from forkdiv.models.supported import check_no_adapter, check_supported
 from forkdiv.models.torchvision import check_torchvision
@@ -162,8 +169,7 @@ def _recorded_epochs(path: Path) -> dict[float, Path]:
         )
     for name, epoch in epochs.items():
         is_number = isinstance(epoch, int | float) and not isinstance(epoch, bool)
-        is_folder = "\0" not in name and Path(name).name == name
-        if not (is_number and 0 <= epoch < MAX_EPOCH and is_folder):
+        if not (is_number and 0 <= epoch < MAX_EPOCH and is_file_name(name)):
             raise refuse(
                 f"{path / SAVES} is damaged",
                 shortened(f"{name}: {epoch}"),

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from forkdiv.core.errors import refuse, shortened
-from forkdiv.models.files import read_json
+from forkdiv.models.files import is_file_name, read_json
 
 DIGESTS = "digests.json"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -43,7 +43,7 @@ def _recorded(folder: Path) -> dict[str, str]:
     """Returns the recorded digest of each weight file of the folder; none without digests.json."""
     recorded = read_json(folder / DIGESTS, optional=True)
     for name, value in recorded.items():
-        if "\0" in name or not name or Path(name).name != name or not _SHA256.fullmatch(str(value)):
+        if not is_file_name(name) or not _SHA256.fullmatch(str(value)):
             raise refuse(
                 f"{folder / DIGESTS} is damaged",
                 shortened(f"{name}: {value}"),

@@ -58,6 +58,16 @@ def read_json(path: Path, optional: bool = False) -> dict[str, Any]:
     return content
 
 
+def is_file_name(text: str) -> bool:
+    """Returns whether the text can be the name of a file in a folder, on common file systems."""
+    return (
+        text not in ("", ".", "..")
+        and Path(text).name == text
+        and "\0" not in text
+        and len(text) < 200
+    )
+
+
 def unreadable(path: Path, error: Exception) -> UserError:
     """Returns the refusal of a file of a checkpoint that cannot be read."""
     detail = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

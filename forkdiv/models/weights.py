@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from forkdiv.core.errors import refuse, shortened
-from forkdiv.models.files import check_regular, read_json
+from forkdiv.models.files import check_regular, is_file_name, read_json
 
 # dtypes of unquantised weights; integers and 8-bit floats are those of quantised ones
 FLOATS = ("F64", "F32", "F16", "BF16")
@@ -117,7 +117,7 @@ def _index(path: Path) -> dict[str, str]:
             "a weight_map that maps tensors to files",
             "export it again",
         ) from error
-    outside = sorted({file for file in files.values() if not _is_file_name(file)})
+    outside = sorted({file for file in files.values() if not is_file_name(file)})
     missing = sorted({file for file in files.values() if not (outside or (path / file).exists())})
     if outside or missing:
         raise refuse(
@@ -129,13 +129,3 @@ def _index(path: Path) -> dict[str, str]:
             "copy or export it again",
         )
     return files
-
-
-def _is_file_name(text: str) -> bool:
-    """Returns whether the text can be the name of a file in a folder, on common file systems."""
-    return (
-        text not in ("", ".", "..")
-        and Path(text).name == text
-        and "\0" not in text
-        and len(text) < 200
-    )

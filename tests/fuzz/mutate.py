@@ -139,9 +139,19 @@ def _places(value: Any, depth: int = 0) -> Any:
             yield from _places(inner, depth + 1)
 
 
+HOW = ("value", "value", "nudge", "nudge", "nudge", "remove", "rename", "swap", "add", "wrap")
+# of the same type, so that a value is not refused for its type
+WHOLE = (0, 1, -1, 2, 3, 7, 100, 10**4, 2**31, 2**63, 10**30)
+FRACTIONS = (0.0, 1.0, -1.0, 0.5, 1.5, 1e-9, 1e308, -1e308, 5e-324, float("nan"), float("inf"))
+
+
 def _change(container: Any, key: Any, rng: Random) -> str:
-    how = rng.choice(("value", "value", "value", "remove", "rename", "swap", "add", "wrap"))
-    if how == "value":
+    how = rng.choice(HOW)
+    if how == "nudge" and isinstance(container[key], int | float):
+        whole = isinstance(container[key], int) and not isinstance(container[key], bool)
+        container[key] = rng.choice(WHOLE if whole else FRACTIONS)
+        return f"{str(key)[:60]} = {container[key]!r:.60}"
+    if how in ("value", "nudge"):
         container[key] = rng.choice(VALUES)()
         return f"{str(key)[:60]} = {container[key]!r:.60}"
     if how == "remove":

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -20,9 +21,9 @@ from tests.fuzz.mutate import damage_file, damaged_value, dumped
 LM_EVAL = sorted((Path(__file__).parents[1] / "lm_eval" / "files").rglob("*.jsonl"))
 
 
-def plain(rng: Random) -> list[dict[str, Any]]:
+def plain(rng: Random, sizes: Sequence[int] = (1, 3, 12)) -> list[dict[str, Any]]:
     """Rows of one of the usual layouts."""
-    numbers = [rng.randrange(100) for _ in range(rng.choice((1, 3, 12)))]
+    numbers = rng.sample(range(100), rng.choice(sizes))
     layout = rng.randrange(4)
     if layout == 0:
         return [
@@ -56,11 +57,16 @@ def text_rows(folder: Path, rng: Random) -> Case:
     rows: Any = plain(rng)
     if rng.random() < 0.6:
         what, rows = damaged_value(rows, rng)
-    written = _written(rows, suffix, rng)
-    path.write_bytes(written)
+    content = written(rows, suffix, rng)
+    path.write_bytes(content)
     if not what or rng.random() < 0.3:
         what += damage_file(path, rng, is_json=False)
-    if path.is_file() and rng.random() < 0.1 and path.stat().st_size < 2**20:
+    if (
+        path.is_file()
+        and not path.is_symlink()
+        and rng.random() < 0.1
+        and path.stat().st_size < 2**20
+    ):
         packed = gzip.compress(path.read_bytes())
         path = path.with_name(path.name + ".gz")
         path.write_bytes(packed)
@@ -69,7 +75,7 @@ def text_rows(folder: Path, rng: Random) -> Case:
     return _of_file("rows" + suffix, path, what)
 
 
-def _written(rows: Any, suffix: str, rng: Random) -> bytes:
+def written(rows: Any, suffix: str, rng: Random) -> bytes:
     if suffix == ".json" or not isinstance(rows, list):
         return dumped(rows, rng)
     if suffix == ".jsonl":

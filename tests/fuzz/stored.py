@@ -93,7 +93,7 @@ def record(folder: Path, rng: Random) -> Case:
         long = [message for message in messages if len(message) > 2000]
         if long:
             return f"a message of {len(long[0])} characters: {long[0][:100]}"
-        if changed and not messages and file.name != "record.json" and _matters(file, before):
+        if changed and not messages and file.name != "record.json" and matters(file, before):
             return f"a change of {file.name} was not found"
         return None
 
@@ -112,7 +112,7 @@ def _refused(read: Any) -> list[str]:
     return []
 
 
-def _matters(file: Path, before: bytes) -> bool:
+def matters(file: Path, before: bytes) -> bool:
     """A file that went away, or a record that has the same content, is no damage of the set."""
     if file.is_symlink() or not file.is_file():
         return False

@@ -142,7 +142,9 @@ BROKEN: dict[Callable[[Path], None], tuple[str, ...]] = {
     subfolder: ("is not a regular file: got a folder",),
     dangling: ("model.safetensors cannot be read",),
     index_without_tensor: ("is incomplete: got no tensor model.layers.9.mlp.up_proj.weight",),
-    index_outside: ("is incomplete: got ../model/model.safetensors, which is not a file of the folder",),
+    index_outside: (
+        "is incomplete: got ../model/model.safetensors, which is not a file of the folder",
+    ),
     eight_bits: ("is quantised: got model.layers.0.mlp.up_proj.weight of dtype I8",),
     quantised: ("is quantised", "quant_method='awq'", "use the checkpoint that it was made from"),
     adapter: ("is an adapter without a model", "of the base org/base", "merge_and_unload()"),
