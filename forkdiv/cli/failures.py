@@ -1,8 +1,8 @@
 """How a command ends if it fails: one line on standard error, and a status that says what failed.
 
-2: the input is wrong (UserError). 1: a result cannot be trusted (InvalidResult), the disk is full,
-or Ray lost a process or a machine. 130: interrupted. 70: anything else is a bug of forkdiv; the
-traceback is in a file that the line names. 70 is EX_SOFTWARE of sysexits.h.
+2: the input is wrong (UserError). 1: a result cannot be trusted (InvalidResult), the disk or the
+memory is full, or Ray lost a process or a machine. 130: interrupted. 70: anything else is a bug of
+forkdiv; the traceback is in a file that the line names. 70 is EX_SOFTWARE of sysexits.h.
 """
 
 from __future__ import annotations
@@ -45,6 +45,10 @@ def one_line(show_traceback: bool = False) -> Iterator[None]:
         where = error.filename or "a file"
         wrong = f"the disk is full: writing {where} failed ({error.strerror}); free some space"
         _end(error, f"{wrong} and run the same command again", INVALID, show_traceback)
+    except MemoryError as error:
+        wrong = f"the memory of this machine is not enough ({str(error) or 'MemoryError'})"
+        remedy = "lower the setting that needs it, use smaller files, or use another machine"
+        _end(error, f"{wrong}; {remedy}", INVALID, show_traceback)
     except Exception as error:  # noqa: BLE001 - the last boundary: nothing is hidden
         if _is_of_ray(error):
             _end(error, _ray_failed(error), INVALID, show_traceback)

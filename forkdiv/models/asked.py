@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from forkdiv.core.chat_template import NAMED_TEMPLATES
 from forkdiv.core.config.prompt import PromptConfig
+from forkdiv.models.checkpoint import check_token_ids
 from forkdiv.models.end_tokens import end_ids
 from forkdiv.models.files import TOKEN_FILES
 from forkdiv.models.prompting import chat_text, prompt_ids
@@ -52,6 +53,8 @@ def own_tokenizer(path: Path) -> OwnTokenizer:
         from forkdiv.models.loading import load_tokenizer  # torch: seconds
 
         tokenizer = load_tokenizer(path)
+        # special_tokens_map.json and tokenizer_config.json can add tokens to tokenizer.json
+        check_token_ids(path, max(tokenizer.get_vocab().values()))
         _drop_oldest(_LOADED, MAX_LOADED)
         _LOADED[key] = OwnTokenizer(tokenizer, end_ids(path, tokenizer))
     return _LOADED[key]

@@ -108,7 +108,13 @@ def check_files(path: Path, stray_adapter: bool = False) -> None:
             "a fast tokenizer in the folder of the weights",
             "save the tokenizer into the same folder",
         )
-    rows, last = embedding_rows(path) or vocabulary_size(config), last_token_id(path)
+    check_token_ids(path, last_token_id(path))
+
+
+def check_token_ids(path: Path, last: int) -> None:
+    """Raises UserError if `last`, the largest token id of the tokenizer, has no row in the model's
+    embedding."""
+    rows = embedding_rows(path) or vocabulary_size(read_config(path))
     if rows is not None and last >= rows:
         raise refuse(
             f"the tokenizer of the checkpoint {path} has more tokens than the model",

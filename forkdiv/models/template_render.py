@@ -51,7 +51,11 @@ class TemplateRenderer:
             "date": date,
         }
         with self._lock:
-            answer = self._ask(json.dumps(request).encode() + b"\n")
+            try:
+                answer = self._ask(json.dumps(request).encode() + b"\n")
+            except BaseException:  # an interrupt would leave the answer to the next request
+                self.close()
+                raise
         if "text" in answer:
             return answer["text"]
         raise _refusal(whose, answer)

@@ -14,8 +14,10 @@ from typing import Any
 from forkdiv.core.errors import InvalidResult, UserError
 
 SLOWEST_S = 10.0  # silence
+BLOCKED_S = 0.3  # a reader that used less than this of the CPU in that time waits for something
+LOADED = 6  # times longer may a reader take on a loaded machine
 LONGEST_MESSAGE = 2000  # characters
-MEMORY = 1.5 * 2**30  # bytes that one case may add to the peak
+MEMORY = 0.7 * 2**30  # bytes that one case may add to the peak
 ACCEPTED, REFUSED = "accepted", "refused"
 
 
@@ -93,18 +95,22 @@ def peak() -> int:
 
 @contextmanager
 def limit(seconds: float) -> Iterator[None]:
-    """Raises TooSlow if the block takes longer (in the main thread, between Python operations)."""
+    """Raises TooSlow if the block needs more of the CPU, or if it waits so long for something (in
+    the main thread, between Python operations)."""
+    began = time.process_time()
 
     def expired(*_: object) -> None:
-        raise TooSlow
+        nonlocal rings
+        rings += 1
+        used = time.process_time() - began
+        if used > seconds or used < BLOCKED_S * rings or rings >= LOADED:
+            raise TooSlow
 
+    rings = 0
     previous = signal.signal(signal.SIGALRM, expired)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    started = time.monotonic()
+    signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
     try:
         yield
-        if time.monotonic() - started > seconds:
-            raise TooSlow
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)

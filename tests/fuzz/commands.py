@@ -100,13 +100,18 @@ def _find(command: Command, folder: Path, ended: dict[str, Any]) -> str:
     found = [
         *_of_status(command, folder, int(ended["status"]), error),
         *_of_text(out, error),
-        *([f"silent for {ended['silent']:.0f} s"] if ended["silent"] > SILENT_S else []),
+        *([f"silent for {ended['silent']:.0f} s"] if ended["silent"] > _patience() else []),
         *([f"{ended['peak'] / 2**30:.1f} GiB of memory"] if ended["peak"] > MEMORY else []),
     ]
     if not found:
         return ""
     words = " ".join(word[:80] for word in command.arguments)
     return f"{'; '.join(found)}\n    forkdiv {words[:300]!r} ({command.damage:.200})"
+
+
+def _patience() -> float:
+    """Returns the longest silence that is accepted: more on a machine with other work."""
+    return SILENT_S * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def _of_status(command: Command, folder: Path, status: int, error: str) -> Iterator[str]:

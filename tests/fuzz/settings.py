@@ -71,6 +71,8 @@ def _difference(value: Any, meant: Any, where: str) -> str | None:
     if isinstance(meant, list) and isinstance(value, list | tuple) and len(meant) == len(value):
         pairs = enumerate(zip(value, meant, strict=True))
         return next((d for n, (a, b) in pairs if (d := _difference(a, b, f"{where}{n}."))), None)
+    if isinstance(meant, float) and not math.isfinite(meant):
+        return None  # JSON's Infinity is text in YAML
     if isinstance(value, bool) is not isinstance(meant, bool):
         same = False
     elif isinstance(value, int | float) and isinstance(meant, int | float):

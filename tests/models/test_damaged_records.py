@@ -14,9 +14,11 @@ from forkdiv.core.config.prompt import PromptConfig
 from forkdiv.core.config.study import SftConfig
 from forkdiv.core.errors import UserError
 from forkdiv.models import digests
+from forkdiv.models.asked import own_tokenizer
 from forkdiv.models.checkpoint import open_checkpoint, same_config, saved_checkpoints
 from forkdiv.models.loading import check_loadable, load_tokenizer
 from forkdiv.models.prompting import prompt_ids
+from forkdiv.models.template_render import TemplateRenderer
 from forkdiv.train import memory
 from tests.stack import BASE
 
@@ -131,3 +133,53 @@ def test_a_template_that_writes_an_unpaired_surrogate_is_refused() -> None:
     config = PromptConfig(template="chat", chat_template="{{ '\\ud800' }}")
     message = refusal(lambda: prompt_ids(load_tokenizer(BASE), "a", config))
     assert "unpaired surrogate" in message
+
+
+def test_a_special_token_without_a_row_in_the_embedding_is_refused(folder: Path) -> None:
+    """tokenizer.json fits the model; special_tokens_map.json adds a token to it at loading."""
+    (folder / "special_tokens_map.json").write_text('{"eos_token": " "}')
+    assert "more tokens than the model" in refusal(lambda: own_tokenizer(folder))
+
+
+@pytest.mark.parametrize("layers", [1001, 2**63, 10**400])
+def test_an_impossible_number_of_layers_is_refused_at_once(folder: Path, layers: int) -> None:
+    with_value(folder / "config.json", num_hidden_layers=layers)
+    assert "number of layers" in refusal(lambda: open_checkpoint(folder))
+
+
+@pytest.mark.parametrize("name", ["chat_template.jinja", "tokenizer.json", "config.json"])
+def test_a_small_file_of_a_gigabyte_is_refused_without_reading_it(folder: Path, name: str) -> None:
+    with (folder / name).open("wb") as file:
+        file.truncate(2**30)
+    message = refusal(lambda: open_checkpoint(folder))
+    assert f"{name} is too large: got 1,073,741,824 bytes" in message
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
+def test_a_config_in_another_encoding_than_transformers_reads_is_refused(
+    folder: Path, encoding: str
+) -> None:
+    text = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(text, encoding=encoding)
+    assert "no readable config.json" in refusal(lambda: open_checkpoint(folder))
+
+
+def test_an_interrupted_rendering_leaves_no_answer_to_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    renderer = TemplateRenderer()
+
+    def render(template: str) -> str:
+        turns = [{"role": "user", "content": "a"}]
+        return renderer.render(template, turns, {}, "2026-01-01", "a test")
+
+    def interrupted(child: object) -> bytes:
+        raise KeyboardInterrupt
+
+    assert render("first") == "first"
+    with monkeypatch.context() as patched:
+        patched.setattr(renderer, "_read_line", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            render("second")
+    assert render("third") == "third"
+    renderer.close()

@@ -50,7 +50,7 @@ class EvalConfig(Frozen):
     )
     seed: Seed = Field(0, description="Seed of the samples and of the bootstrap.")
     bootstrap: int = Field(
-        2000, ge=100, description="Number of bootstrap resamples for confidence limits."
+        2000, ge=100, le=100_000, description="Number of bootstrap resamples for confidence limits."
     )
     confidence: Share = Field(
         0.95, gt=0.5, lt=1, description="Confidence level of all limits in results."
