@@ -92,6 +92,7 @@ class WarmEngine:
         self._files: dict[Checkpoint, tuple[tuple[str, int, int], ...]] = {}
         self.outputs: OutputCheck | None = None
         self._finished_tokens = 0
+        self._checking = False
         self._own: dict[Checkpoint, OwnTokenizer] = {}
         self._texts: dict[tuple[Checkpoint, tuple[int, ...]], str] = {}
 
@@ -217,7 +218,11 @@ class WarmEngine:
     async def _swap(self, checkpoint: Checkpoint) -> None:
         self._check_suitable(checkpoint)
         if self.outputs is None:
-            await self._check_outputs()
+            drawn, self._checking = self._finished_tokens, True
+            try:
+                await self._check_outputs()
+            finally:
+                self._finished_tokens, self._checking = drawn, False
         if not await self._load(checkpoint):
             await self._restart(checkpoint)
 
@@ -376,7 +381,9 @@ class WarmEngine:
 
     @property
     def tokens_drawn(self) -> int:
-        """The number of tokens drawn so far, those of unfinished responses included."""
+        """The number of tokens drawn so far for requests, those of unfinished responses included."""
+        if self._checking:
+            return 0
         running: Any = self.llm.output_processor.request_states.values()
         detokenizers = [state.detokenizer for state in running if state.detokenizer]
         unfinished = sum(int(one.num_output_tokens()) for one in detokenizers)
