@@ -25,6 +25,7 @@ from forkdiv.core.gc_pause import gc_paused
 from forkdiv.core.records import Finish
 from forkdiv.models.asked import OwnTokenizer, own_tokenizer
 from forkdiv.models.checkpoint import Checkpoint, check_tensors, read_config, share_engine
+from forkdiv.models.digests import check_digests
 from forkdiv.models.perturbed import write_perturbed
 from forkdiv.models.prompting import prompt_ids, response_ids
 from forkdiv.models.shape import context_length, vocabulary_size
@@ -217,6 +218,8 @@ class WarmEngine:
 
     async def _swap(self, checkpoint: Checkpoint) -> None:
         self._check_suitable(checkpoint)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, check_digests, checkpoint.path)
         if self.outputs is None:
             drawn, self._checking = self._finished_tokens, True
             try:
@@ -381,7 +384,7 @@ class WarmEngine:
 
     @property
     def tokens_drawn(self) -> int:
-        """The number of tokens drawn so far for requests, those of unfinished responses included."""
+        """The number of tokens drawn for requests, those of unfinished responses included."""
         if self._checking:
             return 0
         running: Any = self.llm.output_processor.request_states.values()
