@@ -59,7 +59,10 @@ def asked_differently(study: StudyConfig, pair: Pair) -> str | None:
         f"{' and '.join(found)}"
     )
     if asked.TEMPLATES in found:
-        line += f"; prompt.chat_template={tuned.path} asks both with the tuned one's template"
+        line += (
+            f"; prompt.template=chat prompt.chat_template={tuned.path} asks both with the tuned "
+            "one's template"
+        )
     return line
 
 

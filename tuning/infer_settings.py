@@ -38,7 +38,7 @@ def infer(study: StudyConfig, checkpoints: Sequence[Path]) -> tuple[StudyConfig,
     if study.data is not None:
         update["task"], message = _task(study)
         messages += [message] if message else []
-    if "prompt" not in study.model_fields_set and update:
+    if update and not study.prompt.model_fields_set & {"template", "text"}:
         template = "chat" if all(map(_has_chat, checkpoints)) else "raw"
         update["prompt"] = study.prompt.model_copy(update={"template": template})
         has = "every checkpoint has" if template == "chat" else "not every checkpoint has"

@@ -57,7 +57,7 @@ def checkpoint_template(path: Path) -> str | None:
 
 
 def _in_settings(path: Path) -> dict[str, str]:
-    """Returns the templates in tokenizer_config.json by name: one text, or a list of named ones."""
+    """Returns the templates in tokenizer_config.json by name: one text, or named ones."""
     if not path.exists():
         return {}
     try:
@@ -65,6 +65,8 @@ def _in_settings(path: Path) -> dict[str, str]:
         value = settings.get("chat_template")
         if isinstance(value, list):
             return {str(entry["name"]): str(entry["template"]) for entry in value}
+        if isinstance(value, dict):
+            return {str(name): str(template) for name, template in value.items()}
     except (AttributeError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(
             f"{path} cannot be read: got {type(error).__name__} {error}; allowed: a JSON object "

@@ -18,6 +18,8 @@ from forkdiv.forks.sites import END, Positions, Step
 from forkdiv.models.asked import OwnTokenizer, own_tokenizer
 from forkdiv.models.checkpoint import read_config
 from forkdiv.models.shape import context_length
+from forkdiv.models.supported import check_no_adapter
+from forkdiv.models.weights import check_weights
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -151,8 +153,11 @@ def predict(
 
 def _own_tokenizer(path: Path) -> OwnTokenizer:
     allowed = "a checkpoint folder with config.json, safetensors and a fast tokenizer"
+    if path.is_dir():
+        check_no_adapter(path)
     if not (path / "config.json").is_file():
         raise refuse("audit.model is not a checkpoint", path, allowed, "correct audit.model")
+    check_weights(path)
     own = own_tokenizer(path)
     if not own.tokenizer.is_fast or own.tokenizer.eos_token_id is None:
         raise refuse(

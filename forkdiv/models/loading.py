@@ -101,16 +101,19 @@ def new_model(
 
 
 def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
-    """Loads the checkpoint's tokenizer. If it has no end token, the first one that config.json or
-    generation_config.json names becomes its end token.
+    """Loads the checkpoint's tokenizer as its tokenizer.json describes it. If it has no end token,
+    the first one that config.json or generation_config.json names becomes its end token.
 
     Raises UserError for a tokenizer that cannot be loaded or needs code of its own.
     """
     check_no_remote_code(path)
     for name in TOKEN_FILES:
         check_regular(path / name)
+    # AutoTokenizer of transformers 5 replaces normalizer and pre-tokenizer of a tokenizer.json by
+    # those that it knows for the architecture, which silently drops parts of other tokenizers' text
+    kind = PreTrainedTokenizerFast if (path / "tokenizer.json").is_file() else AutoTokenizer
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        tokenizer: PreTrainedTokenizerBase = kind.from_pretrained(
             path, local_files_only=True, trust_remote_code=False
         )
     except Exception as error:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import resource
 import select
 import signal
@@ -91,6 +92,7 @@ def compiled(template: str, date: str) -> jinja2.Template:
 def rendered(request: dict[str, Any]) -> str:
     """Returns the prompt. Raises TooLong for one that exceeds the limit."""
     template = compiled(request["template"], request["date"])
+    random.seed(0)  # for jinja2's filter `random`: the same prompt every time
     parts, length = [], 0
     for part in template.generate(
         **{

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from forkdiv.core.errors import InvalidResult, UserError
-from forkdiv.models.asked import own_tokenizer
+from forkdiv.models.asked import OwnTokenizer, own_tokenizer
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample.engine import WarmEngine
+from forkdiv.sample.engine_tokenizer import set_tokenizer
 from forkdiv.sample.token_ids import UnanswerableRequest, check_ids
 
 MAX_SAMPLES = 4096  # per prompt, the limit of `eval.samples`
@@ -31,6 +32,7 @@ class Completions:
         self._served = served
         self._handlers: dict[str, Any] = {}
         self._handlers_engine: Any = None  # the engine that the handlers are bound to
+        self._tokenizer_in_use: tuple[Any, OwnTokenizer] | None = None  # with its engine
 
     async def replies(self, body: Mapping[str, Any]) -> AsyncIterator[Reply]:
         """Yields one `{"status", "body"}`, or a sequence of `{"chunk"}` if the body asks for a
@@ -42,6 +44,7 @@ class Completions:
             return
         try:
             async with self._engine.holding(checkpoint):
+                self._use_tokenizer_of(checkpoint)
                 async for reply in self._vllm_replies(request):
                     yield reply
         except (UserError, InvalidResult) as error:
@@ -84,16 +87,23 @@ class Completions:
         self._check_grammar(request, self._served[name])
         return request, self._served[name]
 
+    def _use_tokenizer_of(self, checkpoint: Checkpoint) -> None:
+        """Sets the tokenizer of the held checkpoint, unless it is set: those of one run share it,
+        and a restart replaces the engine."""
+        wanted = (self._engine.llm, self._engine.own_tokenizer(checkpoint))
+        if wanted != self._tokenizer_in_use:
+            set_tokenizer(*wanted)
+            self._tokenizer_in_use = wanted
+
     def _check_grammar(self, request: Any, checkpoint: Checkpoint) -> None:
         """Raises _Refused for a grammar on a checkpoint whose vocabulary is not that of the
         engine's first checkpoint: vLLM's engine compiles grammars for that one only."""
-        if not (request.structured_outputs or request.response_format):
+        form = request.response_format
+        if not request.structured_outputs and (form is None or form.type == "text"):
             return
-        first, own = (
-            own_tokenizer(path).tokenizer.get_vocab()
-            for path in (self._engine.spec.shape_of, checkpoint.path)
-        )
-        if first != own:
+        first = own_tokenizer(self._engine.spec.shape_of)
+        own = self._engine.own_tokenizer(checkpoint)
+        if first.tokenizer.get_vocab() != own.tokenizer.get_vocab():
             raise _Refused(
                 400,
                 f"{request.model} has another vocabulary than the checkpoint that the engine was "

@@ -35,7 +35,6 @@ from forkdiv.sample.engine_settings import (
     sampling_params,
     set_threads,
 )
-from forkdiv.sample.engine_tokenizer import set_tokenizer
 from forkdiv.sample.output_check import OutputCheck, output_check
 from forkdiv.sample.sample_sets import SEED_SPACE
 from forkdiv.sample.swap_queue import SwapQueue
@@ -120,7 +119,7 @@ class WarmEngine:
         self._check_vocabulary(decoder)
         times = n if decoder.greedy else 1
         async with self.holding(checkpoint):
-            own = self._own_tokenizer(checkpoint)
+            own = self.own_tokenizer(checkpoint)
             ids = self._prompt_ids(checkpoint, prompt, prefix)
             if decoder.tree_samples:
                 drawn = await self._trees(ids, n, seed, decoder, own.ends)
@@ -220,7 +219,6 @@ class WarmEngine:
             await self._check_outputs()
         if not await self._load(checkpoint):
             await self._restart(checkpoint)
-        set_tokenizer(self.llm, checkpoint.path, self._own_tokenizer(checkpoint).ends)
 
     def _check_suitable(self, checkpoint: Checkpoint) -> None:
         """Raises UserError for a checkpoint of another architecture, with other tensors, or whose
@@ -374,7 +372,8 @@ class WarmEngine:
         assert final is not None and final.finished
         return final
 
-    def _own_tokenizer(self, checkpoint: Checkpoint) -> OwnTokenizer:
+    def own_tokenizer(self, checkpoint: Checkpoint) -> OwnTokenizer:
+        """Returns the tokenizer and the end tokens of the checkpoint."""
         if checkpoint not in self._own:
             if len(self._own) >= MAX_CACHED:
                 self._own.pop(next(iter(self._own)))
@@ -387,7 +386,7 @@ class WarmEngine:
             self._ids.clear()
         key = (checkpoint, prompt, prefix)
         if key not in self._ids:
-            tokenizer = self._own_tokenizer(checkpoint).tokenizer
+            tokenizer = self.own_tokenizer(checkpoint).tokenizer
             self._ids[key] = prompt_ids(tokenizer, prompt, self.spec.prompt, prefix)
         return self._ids[key]
 
@@ -400,7 +399,7 @@ class WarmEngine:
     ) -> EngineSample:
         if finish not in (Finish.STOP, Finish.LENGTH):
             raise RuntimeError(f"the engine ended a sample with finish reason {finish!r}")
-        if finish == "stop" and ids and ids[-1] in self._own_tokenizer(checkpoint).ends:
+        if finish == "stop" and ids and ids[-1] in self.own_tokenizer(checkpoint).ends:
             ids = ids[:-1]
         # decoded together with the prefix: the tokenizer decides about a space between the two
         text = self._text(checkpoint, prefix_ids + ids)
@@ -413,7 +412,7 @@ class WarmEngine:
         if key not in self._texts:
             if len(self._texts) > 100_000:
                 self._texts.clear()
-            tokenizer = self._own_tokenizer(checkpoint).tokenizer
+            tokenizer = self.own_tokenizer(checkpoint).tokenizer
             # special tokens are kept: a response that contains one must not be judged correct
             self._texts[key] = tokenizer.decode(list(ids), skip_special_tokens=False)
         return self._texts[key]

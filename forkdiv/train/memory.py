@@ -13,6 +13,7 @@ from forkdiv.core.config.study import PlaceConfig, SftConfig
 from forkdiv.core.errors import refuse
 from forkdiv.models.checkpoint import read_config
 from forkdiv.models.shape import context_length
+from forkdiv.models.supported import check_no_remote_code
 
 GIB = 2**30
 OVERHEAD_GIB = 1.5  # driver, buffers of collectives, fragmentation of the allocator
@@ -50,6 +51,7 @@ def read_architecture(path: Path) -> dict[str, Any]:
     """Reads a config.json, or the config.json of a folder. Raises UserError if it cannot be
     read."""
     if path.is_dir():
+        check_no_remote_code(path)
         return read_config(path)
     try:
         config = json.loads(path.read_text(encoding="utf-8"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -30,6 +31,7 @@ from forkdiv.tasks.graph_branching import GraphBranchingConfig
 from forkdiv.tasks.registry import build
 from forkdiv.tasks.search_modes import SearchModesConfig
 from forkdiv.tasks.words_or_code import WordsOrCodeConfig
+from tests.checkpoints_tokens import edit
 from tests.fakes import TASK, an_eval
 
 BASE = Path(__file__).parents[2] / "forkdiv/models/base/graph-d3-l3"
@@ -76,6 +78,20 @@ def indifferent(folder: Path, task: TaskConfig) -> tuple[Checkpoint, int]:
     with torch.no_grad():
         model.get_input_embeddings().weight.zero_()  # the output's too: they are tied
     return saved(folder, model, tokenizer), len(tokenizer)
+
+
+def test_a_response_may_end_with_any_end_token_that_the_checkpoint_names(tmp_path: Path) -> None:
+    one, _ = indifferent(tmp_path / "one", TASK)
+    shutil.copytree(one.path, tmp_path / "two")
+    edit(tmp_path / "two" / "generation_config.json", eos_token_id=[1, 2])
+    two = open_checkpoint(tmp_path / "two")
+    evaluation = an_eval(TASK, build(TASK).heldout("test", 2), PLAIN)
+    first, second = (exact.probabilities(evaluation, checkpoint) for checkpoint in (one, two))
+    assert second == pytest.approx(2 * first, rel=1e-6)
+    first, second = (exact_forks.probabilities(evaluation, each).p for each in (one, two))
+    assert second == pytest.approx(2 * first, rel=1e-6)
+    assert exact.identity(evaluation, two).config["ends"] == ["<eos>", "<unk>"]
+    assert "ends" not in exact.identity(evaluation, one).config
 
 
 def after(checkpoint: Checkpoint, problem: Problem, said: str, temperature: float) -> np.ndarray:

@@ -100,6 +100,14 @@ def test_a_saved_tokenizer_gives_the_same_ids_when_it_is_loaded_beside_its_model
             assert again.decode(ids).split() == marked.split()
 
 
+def test_a_tokenizer_of_a_qwen2_checkpoint_is_the_one_in_its_file(tmp_path: Path) -> None:
+    tokenizer = word_tokenizer(build(TASK).vocabulary(), END)
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "qwen2"}')
+    prompt = HELDOUT[0].prompt
+    assert load_tokenizer(tmp_path)(prompt)["input_ids"] == tokenizer(prompt)["input_ids"]
+
+
 def test_the_trap_that_rules_out_qwen2_is_still_there(tmp_path: Path) -> None:
     tokenizer = word_tokenizer(build(TASK).vocabulary(), END)
     new_model("micro-llama", tokenizer, 0).save_pretrained(tmp_path)

@@ -98,6 +98,13 @@ def test_a_template_that_fails_is_refused(renderer: TemplateRenderer, template: 
         rendered(renderer, template)
 
 
+def test_the_same_conversation_is_always_the_same_prompt(renderer: TemplateRenderer) -> None:
+    text = "{{ range(1000) | list | random }} {{ strftime_now('%d %b %Y %H:%M') }}"
+    first = rendered(renderer, text)
+    assert first.endswith(" 01 Jan 2026 00:00")
+    assert [rendered(TemplateRenderer(), text), rendered(renderer, text)] == [first, first]
+
+
 def test_a_fork_renders_with_a_process_of_its_own(renderer: TemplateRenderer) -> None:
     rendered(renderer, "a")
     pid = os.fork()

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from forkdiv.core.config.load import load
 from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
 from tests import stack
 from tests.checkpoints import with_norm
+from tests.checkpoints_tokens import chat_checkpoint, edit
 from tests.tuning.conftest import Study
-from tuning.comparison import Pair
+from tuning.comparison import Pair, asked_differently
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +40,27 @@ def test_one_engine_is_started_for_checkpoints_of_one_shape_and_another_for_othe
     (other / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 0.5}))
     alone = open_checkpoint(other)
     assert Pair(base, {0: alone}, "epoch").engines == [[base], [alone]]
+
+
+def test_checkpoints_with_other_tokens_and_templates_share_an_engine_and_it_is_said(
+    tmp_path: Path,
+) -> None:
+    first = chat_checkpoint(tmp_path / "first")
+    second = Path(shutil.copytree(first, tmp_path / "second"))
+    study = load(None, ["task.kind=short_facts", "prompt.template=chat"])
+    same = Pair(open_checkpoint(first), {0: open_checkpoint(second)}, "epoch")
+    assert asked_differently(study, same) is None
+    edit(second / "generation_config.json", eos_token_id=2)
+    edit(second / "tokenizer.json", normalizer={"type": "Lowercase"})
+    (second / "chat_template.jinja").write_text("{{ messages[0]['content'] }}:")
+    pair = Pair(open_checkpoint(first), {0: open_checkpoint(second)}, "epoch")
+    assert [len(group) for group in pair.engines] == [2]
+    assert asked_differently(study, pair) == (
+        "the base and the tuned checkpoint are each asked in their own way; they differ in chat "
+        "templates and end tokens (<|endoftext|> against <|endoftext|>, <|im_end|>); "
+        f"prompt.template=chat prompt.chat_template={second} asks both with the tuned one's "
+        "template"
+    )
 
 
 @dataclass(frozen=True)

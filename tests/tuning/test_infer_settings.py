@@ -11,6 +11,7 @@ from forkdiv.core.config.load import load
 from forkdiv.core.errors import UserError
 from forkdiv.tasks.graders.infer import infer_grader
 from forkdiv.tasks.own_data.columns import Row
+from tests.checkpoints_tokens import chat_checkpoint
 from tests.stack import BASE
 from tuning.infer_settings import infer
 
@@ -90,3 +91,20 @@ def test_a_prompt_that_does_not_fit_is_named(tmp_path: Path) -> None:
     path.write_text(json.dumps({"question": "a " * 2000, "answer": "1"}) + "\n")
     with pytest.raises(UserError, match=r"does not fit the context of .*2000 tokens"):
         infer(load(None, [f"data={path}"]), [BASE])
+
+
+def test_a_checkpoint_without_a_template_is_offered_the_others(tmp_path: Path) -> None:
+    chat = chat_checkpoint(tmp_path / "chat")
+    data = f"data={problems(tmp_path)}"
+    _, said = infer(load(None, [data]), [BASE, chat])
+    offered = f"prompt.template=chat prompt.chat_template={chat} asks all with that of this one"
+    assert f"prompt.template=raw (not every checkpoint has a chat template; {offered})" in said
+    study, said = infer(load(None, [data, "prompt.date=2027-01-01"]), [chat])
+    assert study.prompt.template == "chat" and study.prompt.date == "2027-01-01"
+
+
+def test_a_template_that_refuses_the_prompts_is_quoted_before_work(tmp_path: Path) -> None:
+    template = "{{ raise_exception('No users!') }}"
+    chat = chat_checkpoint(tmp_path / "chat", template)
+    with pytest.raises(UserError, match="refuses a prompt: got No users!"):
+        infer(load(None, [f"data={problems(tmp_path)}"]), [chat])
