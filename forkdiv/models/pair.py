@@ -159,22 +159,22 @@ def _check_token_ids(early: Path, late: Path) -> list[str]:
     that stand for different texts."""
     tokenizers = [read_tokenizer(path) for path in (early, late)]
     first, second = (t.get_vocab(with_added_tokens=True) for t in tokenizers)
-    moved = [
-        f"{token!r} has the ids {first[token]} and {second[token]}"
-        for token in first.keys() & second.keys()
-        if first[token] != second[token]
-    ]
+    moved = {token for token in first.keys() & second.keys() if first[token] != second[token]}
     special = [
         {id for id, token in tokenizer.get_added_tokens_decoder().items() if token.special}
         for tokenizer in tokenizers
     ]
     ids, others = ({id: token for token, id in vocab.items()} for vocab in (first, second))
-    renamed = {id for id in ids.keys() & others.keys() if ids[id] != others[id]}
     replaced = [
-        f"the id {id} is {ids[id]!r} and {others[id]!r}"
-        for id in renamed - (special[0] & special[1])
+        id
+        for id in sorted(ids.keys() & others.keys() - (special[0] & special[1]))
+        if ids[id] != others[id] and not moved & {ids[id], others[id]}
     ]
-    if differing := sorted(moved) + sorted(replaced):
+    differing = [
+        f"{token!r} has the ids {first[token]} and {second[token]}" for token in sorted(moved)
+    ]
+    differing += [f"the id {id} is {ids[id]!r} and {others[id]!r}" for id in replaced]
+    if differing:
         raise refuse(
             f"{early} and {late} have different tokenizers",
             f"{differing[0]}; {len(differing)} differences",

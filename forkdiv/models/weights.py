@@ -78,9 +78,12 @@ def embedding_rows(path: Path) -> int | None:
 def shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """Returns the shape of every tensor, read from the headers of the files."""
     out: dict[str, tuple[int, ...]] = {}
+    chosen = index(path)
     for file in weight_files(path):
         with opened(file) as tensors:
-            out |= {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+            for name in tensors.keys():  # noqa: SIM118 (not a mapping)
+                if name not in out or chosen.get(name) == file.name:
+                    out[name] = tuple(tensors.get_slice(name).get_shape())
     return out
 
 
@@ -115,7 +118,9 @@ def index(path: Path) -> dict[str, str]:
         files = {
             str(name): str(file) for name, file in read_json(path / INDEX)["weight_map"].items()
         }
-    except (KeyError, TypeError, AttributeError) as error:
+        if not files:
+            raise ValueError("an empty weight_map")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise refuse(
             f"the checkpoint {path} has no readable {INDEX}",
             f"{type(error).__name__} {error}",
