@@ -36,7 +36,7 @@ def differences(
     first, second = (
         _computed(read_json(folder / "config.json"), skipped) for folder in (path, other)
     )
-    if first == second:
+    if _rounded(first) == _rounded(second):
         return {}
     # Releases of transformers write the same config differently: normalise both with this one.
     first, second = (_computed(_normalised(folder), skipped) for folder in (path, other))
@@ -44,7 +44,7 @@ def differences(
     return {
         name: (first.get(name), second.get(name))
         for name in names
-        if first.get(name) != second.get(name)
+        if _rounded(first.get(name)) != _rounded(second.get(name))
     }
 
 
@@ -78,17 +78,21 @@ def _normalised(path: Path) -> dict[str, Any]:
 
 
 def _computed(config: Mapping[str, Any], skipped: Collection[str]) -> dict[str, Any]:
-    """Returns the fields that decide what the model computes."""
+    """Returns the fields that decide what the model computes. null is a field that is not set."""
+    if "rope_type" in config:
+        skipped = {*skipped, "type"}  # the same value under its name in older releases
     return {
-        name: _computed(value, skipped) if isinstance(value, dict) else _single(value)
+        name: _computed(value, skipped) if isinstance(value, dict) else value
         for name, value in config.items()
-        if name not in skipped
+        if name not in skipped and value is not None
     }
 
 
-def _single(value: Any) -> Any:
-    """Rounds a number to float32, in which models compute with it: files converted from other
-    formats write 1e-05 as 9.999999747378752e-06."""
+def _rounded(value: Any) -> Any:
+    """Rounds numbers to float32, in which models compute with them: files converted from other
+    formats have 9.999999747378752e-06 in place of 1e-05."""
+    if isinstance(value, dict):
+        return {name: _rounded(part) for name, part in value.items()}
     if not isinstance(value, float):
         return value
     try:

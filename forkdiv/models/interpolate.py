@@ -64,7 +64,7 @@ def write(early: Path, late: Path, alpha: float, out: Path) -> None:
     tokenizer and shards of `late`. At 0 and 1 it has the weights of one side, bitwise equal if the
     dtypes agree.
 
-    Raises UserError for a pair that `check_pair` refuses, and if a weight is NaN, infinite or too
+    Raises UserError for a pair that `check_pair` refuses, and if a result is NaN, infinite or too
     large for the dtype of `late`; FileExistsError if `out` exists.
     """
     pair = check_pair(early, late)
@@ -115,33 +115,31 @@ def _write_weights(pair: Pair, alpha: float, out: Path) -> None:
 def _between(pair: Pair, name: str, alpha: float) -> torch.Tensor:
     partner = pair.partners[name]
     a, b = pair.early.load(partner), pair.late.load(name)
-    _check_finite(a, partner, pair.early.stored[partner].file)
-    _check_finite(b, name, pair.late.stored[name].file)
+    sources = ((a, partner, pair.early), (b, name, pair.late))
+    for tensor, source, own in sources:
+        if not tensor.is_floating_point():
+            raise refuse(
+                f"the tensor {source} of {own.stored[source].file} cannot be interpolated",
+                str(tensor.dtype),
+                "floating-point weights",
+                "export the checkpoint without quantisation",
+            )
     # not a + α(b − a), which differs from b at α = 1
     exact = (b if alpha else a) if alpha in (0, 1) else (1 - alpha) * a.float() + alpha * b.float()
     summed = exact.to(b.dtype).contiguous()
-    if not bool(torch.isfinite(summed).all()):
-        raise refuse(
-            f"the tensor {name} of {pair.early.path} does not fit the dtype of {pair.late.path}",
-            f"values up to {float(exact.abs().max()):g}, which {b.dtype} cannot store",
-            f"values up to {torch.finfo(b.dtype).max:g}",
-            "save a copy of the tuned checkpoint in bfloat16 or float32",
-        )
-    return summed
-
-
-def _check_finite(tensor: torch.Tensor, name: str, file: Path) -> None:
-    if not tensor.is_floating_point():
-        raise refuse(
-            f"the tensor {name} of {file} cannot be interpolated",
-            str(tensor.dtype),
-            "floating-point weights",
-            "export the checkpoint without quantisation",
-        )
-    if not bool(torch.isfinite(tensor).all()):
-        raise refuse(
-            f"the tensor {name} of {file} has values that are not finite",
-            "NaN or infinity",
-            "finite weights",
-            "use a checkpoint saved before the training diverged",
-        )
+    if bool(torch.isfinite(summed).all()):
+        return summed
+    for tensor, source, own in sources:
+        if not bool(torch.isfinite(tensor).all()):
+            raise refuse(
+                f"the tensor {source} of {own.stored[source].file} has values that are not finite",
+                "NaN or infinity",
+                "finite weights",
+                "use a checkpoint saved before the training diverged",
+            )
+    raise refuse(
+        f"the tensor {name} of {pair.early.path} does not fit the dtype of {pair.late.path}",
+        f"values up to {float(exact.abs().max()):g}, which {b.dtype} cannot store",
+        f"values up to {torch.finfo(b.dtype).max:g}",
+        "save a copy of the tuned checkpoint in bfloat16 or float32",
+    )

@@ -151,6 +151,13 @@ def old_release(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config))
 
 
+def older_name_of_rope_type(folder: Path) -> None:
+    """On a model without scaling: what transformers 4.40 wrote for it."""
+    config = json.loads((folder / "config.json").read_text())
+    rope = config["rope_parameters"] | {"type": "default", "attention_factor": None}
+    edit(folder / "config.json", rope_parameters=rope)
+
+
 def rounded_to_float32(folder: Path) -> None:
     edit(folder / "config.json", rms_norm_eps=9.999999974752427e-07)  # 1e-6, read from GGUF
 
@@ -193,7 +200,14 @@ ACCEPTED: tuple[Change, ...] = (
     *(two_shards, stale_copy_in_another_shard, old_whole_file_beside_shards),
     *(repeated_head, only_a_head, consolidated, damaged_stray_file),
     *(adapter_beside, training_state, other_special_ids, no_generation_config, notes_in_config),
-    *(old_release, rounded_to_float32, longer_context, buffers, renamed_reserved_token),
+    *(
+        old_release,
+        older_name_of_rope_type,
+        rounded_to_float32,
+        longer_context,
+        buffers,
+        renamed_reserved_token,
+    ),
     *(own_template, cache_links, digests_of_its_own, repeated_head_without_ties),
 )
 
