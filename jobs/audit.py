@@ -24,7 +24,8 @@ def run(study: StudyConfig) -> None:
     from forkdiv.forks.audit import page, text
     from forkdiv.forks.audit.audit import audit
 
-    study = inputs.with_task_of_data(study.model_copy(update={"sweep": type(study.sweep)()}))
+    study = study.model_copy(update={"sweep": type(study.sweep)()})
+    study = inputs.with_task_of_data(study, grades=False)
     if study.data is None:
         check_data(study)
     preflight.check_device(study.place, on_cluster=False)

@@ -18,7 +18,7 @@ from forkdiv.core.results import Cell
 from forkdiv.core.store import write_text
 from forkdiv.coverage import summary
 from forkdiv.terminal import say, show_table
-from tuning import preflight
+from tuning import preflight, row_lengths
 from tuning.space import Point, check_data, single_point
 
 
@@ -29,6 +29,8 @@ def run(study: StudyConfig) -> None:
     study = study.model_copy(update={"sweep": type(study.sweep)()})
     point = single_point(study)
     checkpoint = preflight.check_study_checkpoint(study, base)
+    paths = [base.path, *([checkpoint.path] if checkpoint else [])]
+    study = row_lengths.fitting(study, paths, trains=checkpoint is None, show=say)
     if checkpoint is None:
         check_data(study)
     with open_study(study, base, "evaluate", say) as work:

@@ -11,15 +11,17 @@ from forkdiv.core.config.study import StudyConfig
 from forkdiv.sample import sample_sets
 from forkdiv.sample.evaluation import Evaluation
 from forkdiv.terminal import say
-from tuning import preflight
+from tuning import preflight, row_lengths
 
 
 def run(study: StudyConfig) -> None:
     from tuning.open_study import open_study
 
     base = preflight.check(study, takes_checkpoint=True)
-    evaluation = Evaluation.of(study)
     study_checkpoint = preflight.check_study_checkpoint(study, base)
+    asked = study_checkpoint or base
+    study = row_lengths.fitting(study, [asked.path], trains=False, show=say)
+    evaluation = Evaluation.of(study)
     with open_study(study, base, "sample", say) as work:
         checkpoint = work.shared(study_checkpoint) if study_checkpoint else work.base
         samples = sample_sets.obtain(

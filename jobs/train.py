@@ -11,15 +11,16 @@ from forkdiv.core.config.study import StudyConfig
 from forkdiv.forks import synthesis
 from forkdiv.terminal import say
 from forkdiv.train import sft_run
-from tuning import preflight
+from tuning import preflight, row_lengths
 from tuning.space import check_data
 
 
 def run(study: StudyConfig) -> None:
     from tuning.open_study import open_study
 
-    base = preflight.check(study)
+    base = preflight.check(study, measures=False)
     study = study.model_copy(update={"sweep": type(study.sweep)()})
+    study = row_lengths.fitting(study, [base.path], trains=True, show=say)
     check_data(study)
     # only synthesis from samples needs the sampler
     samples = study.dataset.synthesis == synthesis.SAMPLES

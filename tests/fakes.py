@@ -87,6 +87,9 @@ class FakeSampler:
             else:
                 yield Response(request, self._draw(checkpoint, decoder, request))
 
+    def tokens_drawn(self) -> int | None:
+        return None
+
     @property
     def drawn(self) -> int:
         """Samples asked for so far."""
@@ -132,6 +135,9 @@ class ContinuingSampler:
             else:
                 seeds = range(request.seed, request.seed + request.n - self.short)
                 yield Response(request, [self._draw(request, seed) for seed in seeds])
+
+    def tokens_drawn(self) -> int | None:
+        return None
 
     def _draw(self, request: Request, seed: int) -> tuple[Sequence[int], str, str]:
         random, prefix = Random(f"{request.problem.id}/{seed}"), request.prefix

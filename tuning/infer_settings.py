@@ -19,6 +19,7 @@ from forkdiv.tasks.graders.infer import infer_grader
 from forkdiv.tasks.own_data.checked import read_rows
 from forkdiv.tasks.own_data.config import FileConfig
 from forkdiv.tasks.registry import build
+from tuning import row_lengths
 
 INSPECTED_ROWS = 200
 MAX_NEW_TOKENS = 512
@@ -45,6 +46,8 @@ def infer(study: StudyConfig, checkpoints: Sequence[Path]) -> tuple[StudyConfig,
         offer = "" if template == "chat" else _offered_template(checkpoints)
         messages.append(f"prompt.template={template} ({has} a chat template{offer})")
     study = study.model_copy(update=update)
+    if study.data is not None:
+        study = row_lengths.fitting(study, checkpoints, trains=False, show=messages.append)
     if study.data is not None and "max_new_tokens" not in study.decoder.model_fields_set:
         max_new_tokens = _max_new_tokens(study, checkpoints)
         decoder = study.decoder.model_copy(update={"max_new_tokens": max_new_tokens})

@@ -27,8 +27,9 @@ from forkdiv.train.pretrain import CONTEXT, planned_base
 from tuning.check_ray import check_ray, ray_address
 
 
-def check(study: StudyConfig, takes_checkpoint: bool = False) -> Checkpoint:
-    """Runs all checks for a command that samples or fine-tunes; returns the base.
+def check(study: StudyConfig, takes_checkpoint: bool = False, measures: bool = True) -> Checkpoint:
+    """Runs all checks for a command that samples or fine-tunes; returns the base. Without
+    `measures`, the command needs no held-out problems.
 
     Raises UserError for the first problem.
     """
@@ -42,8 +43,9 @@ def check(study: StudyConfig, takes_checkpoint: bool = False) -> Checkpoint:
     check_device(study.place)
     task = build(study.task)
     base = check_base(study, task)
-    check_lengths(study, base.path, task)
-    task.heldout(study.eval.split, study.eval.problems)  # raises UserError for too few problems
+    if measures:
+        check_lengths(study, base.path, task)
+        task.heldout(study.eval.split, study.eval.problems)  # raises UserError for too few problems
     check_writable(study.place.root, study.place.min_free_mib)
     check_ports(study.place)
     check_ray(study.place)
@@ -81,7 +83,8 @@ def check_prompts(study: StudyConfig, path: Path, task: Task) -> None:
     """Raises UserError for prompt.template=chat if the checkpoint has no chat template, or if it
     cannot be applied to every held-out problem."""
     check_template(path, study.prompt)
-    if study.prompt.template != "chat":
+    # without held-out problems, a command that measures is refused elsewhere; others need none
+    if study.prompt.template != "chat" or not task.available(study.eval.split):
         return
     tokenizer = own_tokenizer(path).tokenizer
     for problem in task.heldout(study.eval.split, study.eval.problems):

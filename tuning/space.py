@@ -14,8 +14,11 @@ from forkdiv.core.config.sweep import SETTINGS, SHORT
 from forkdiv.core.errors import refuse
 from forkdiv.core.results import Axis, CellName
 from forkdiv.forks import synthesis
+from forkdiv.tasks.base import too_few
 from forkdiv.tasks.registry import build
 from forkdiv.train import schedule
+
+MOST_PER_PROBLEM = 100  # examples of one problem: above what any setting of the data allows
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,8 @@ def check_data(study: StudyConfig) -> None:
         synthesis.check(task, config.synthesis)
         if config.synthesis == "none":  # otherwise the number of examples is not known yet
             schedule.saves(task.examples(config), study.sft)
+        if task.examples(config) > MOST_PER_PROBLEM * task.available("train"):
+            raise too_few("train", task.examples(config), task.available("train"))
         examples = task.sft_examples(config)
         if task.available("train") < 20 * task.examples(config):
             deque(examples, maxlen=0)  # all examples: a small task may not have enough

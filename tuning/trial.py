@@ -87,6 +87,9 @@ class NoSampler:
             "`forkdiv study` (or `compare`, `evaluate`) with the same settings first"
         )
 
+    def tokens_drawn(self) -> None:
+        return None
+
 
 @dataclass
 class Pipeline:

@@ -16,6 +16,7 @@ import typer
 
 from forkdiv.cli import help_texts
 from forkdiv.cli.failures import one_line
+from forkdiv.cli.text_encoding import use_utf8
 from forkdiv.cli.verbs import VERBS, Option, Verb, sorted_out
 from forkdiv.core.errors import refuse
 
@@ -47,6 +48,7 @@ def run_job(verb: str) -> None:
 
 def _call(commands: typer.Typer) -> None:
     """Runs the command line; what fails outside a command ends with one line too."""
+    use_utf8()
     status: str | int | None = 0
     try:
         with one_line():
@@ -144,11 +146,14 @@ def _help(option: Option) -> str:
 
 def _run(name: str, config: Path | None, arguments: list[str], options: Mapping[str, Any]) -> None:
     from forkdiv.core.config.load import load
-    from forkdiv.terminal import quiet_libraries
+    from forkdiv.terminal import quiet_libraries, say
+    from tuning import own_dtype
 
     quiet_libraries()
     overrides, own = sorted_out(VERBS[name], arguments, options)
-    study = load(config, overrides)
+    study, inferred = own_dtype.resolve(load(config, overrides))
+    if inferred:
+        say(f"{', '.join(inferred)} (the number format of the base)")
     job: Any = importlib.import_module(f"jobs.{name}")
     job.run(study, **own)
 

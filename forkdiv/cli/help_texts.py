@@ -52,4 +52,4 @@ def _paragraphs(verb: str) -> list[str]:
 @cache
 def _docstring(verb: str) -> str:
     """Read from the file: importing the job would load what only its run needs."""
-    return ast.get_docstring(ast.parse((JOBS / f"{verb}.py").read_text())) or ""
+    return ast.get_docstring(ast.parse((JOBS / f"{verb}.py").read_text(encoding="utf-8"))) or ""

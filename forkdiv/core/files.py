@@ -1,4 +1,4 @@
-"""Reading small files that a person names: regular files of a limited size only.
+"""Checks of files that a person names: regular files only, and small ones read at once.
 
 A FIFO would block for ever and a device such as /dev/zero never ends, so both are refused before
 they are opened.
@@ -53,6 +53,19 @@ def read_small_text(path: Path, what: str, most_bytes: int, remedy: str) -> str:
     except UnicodeDecodeError as error:
         came = f"{path} (byte {error.start} is not UTF-8)"
         raise refuse(wrong, came, "a text file in UTF-8", f"{remedy}, or convert it") from error
+
+
+def require_regular(path: Path, wrong: str, remedy: str) -> None:
+    """Raises UserError unless `path` is a regular file or a link to one. `wrong` begins the
+    message."""
+    try:
+        kind = stat.S_IFMT(path.stat().st_mode)
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise refuse(wrong, f"{path} ({reason})", "an existing file", remedy) from error
+    if kind != stat.S_IFREG:
+        came = f"{path}, which is {_KINDS.get(kind, 'no file')}"
+        raise refuse(wrong, came, "a regular file", f"{remedy}, or save its content to a file")
 
 
 def _too_large(wrong: str, path: Path, most_bytes: int, remedy: str) -> UserError:

@@ -144,5 +144,6 @@ def load(checkpoint: Checkpoint, decoder: DecoderConfig) -> tuple[PreTrainedMode
 
     from forkdiv.models.loading import load_model
 
-    dtype = torch.bfloat16 if decoder.dtype == "bfloat16" else torch.float32
-    return load_model(checkpoint.path, dtype), own_tokenizer(checkpoint.path)
+    return load_model(checkpoint.path, getattr(torch, decoder.dtype)), own_tokenizer(
+        checkpoint.path
+    )

@@ -19,15 +19,19 @@ from forkdiv.tasks.own_data.task import UNGRADED, OwnData
 from forkdiv.tasks.registry import build
 
 
-def with_task_of_data(study: StudyConfig) -> StudyConfig:
+def with_task_of_data(study: StudyConfig, grades: bool = True) -> StudyConfig:
     """Returns the study with the task of `study.data`: that of a forkdiv dataset is read from its
-    card; any other file is read with the columns and grader of the settings, or no grader."""
+    card; any other file is read with the columns and grader of the settings, or no grader. Without
+    `grades`, a grader is used only if it was set."""
     if study.data is None:
         return study
     if folder := _dataset_folder(study.data):
         task = _task_of(folder)
     elif study.task.kind == "file":
-        task = study.task.model_copy(update={"train": study.data, "test": None})
+        update: dict[str, object] = {"train": study.data, "test": None}
+        if not grades and "grader" not in study.task.model_fields_set:
+            update["grader"] = UNGRADED
+        task = study.task.model_copy(update=update)
     else:
         task = FileConfig(train=study.data, grader=UNGRADED)
     return study.model_copy(update={"task": task})

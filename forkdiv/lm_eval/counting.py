@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from forkdiv.core.errors import refuse
 from forkdiv.core.records import Outcome, Problem, Verdict
@@ -17,6 +17,7 @@ from forkdiv.lm_eval.reading import Samples
 from forkdiv.score.counts import ProblemCounts, VerdictCounter
 from forkdiv.score.grader_process import Grader
 from forkdiv.tasks.own_data.config import FileConfig
+from forkdiv.tasks.own_data.file import quoted
 from forkdiv.tasks.registry import build
 
 RESPONSES_PER_BATCH = 8192  # held in memory; equal responses within a batch are graded once
@@ -26,12 +27,13 @@ Lines = Sequence[tuple[Problem, SampleLine]]
 
 @dataclass
 class Agreement:
-    """How often a grader's verdicts agree with the metrics in the files.
+    """How often verdicts agree with the other metrics in the files; `whose` verdicts they are.
 
     `compared` and `equal` count documents by `metric,filter`. A document is compared if its line
     shows which of its responses the metric judges.
     """
 
+    whose: str = "the grader agrees"
     equal: Counter[str] = field(default_factory=Counter)
     compared: Counter[str] = field(default_factory=Counter)
     first_difference: str = ""
@@ -55,20 +57,29 @@ class Agreement:
     @property
     def notes(self) -> list[str]:
         return [
-            f"the grader agrees with {key} on {self.equal[key]:,} of {compared:,} documents"
+            f"{self.whose} with {key} on {self.equal[key]:,} of {compared:,} documents"
             + (f"; first difference: {self.first_difference}" if self.equal[key] < compared else "")
             for key, compared in self.compared.items()
         ]
+
+    @property
+    def contradictions(self) -> Agreement:
+        """The part about metrics that the verdicts contradict."""
+        keys = [key for key in self.compared if self.equal[key] < self.compared[key]]
+        equal, compared = ({key: of[key] for key in keys} for of in (self.equal, self.compared))
+        return replace(self, equal=Counter(equal), compared=Counter(compared))
 
 
 def count(samples: Samples, judge: Judge, n: int) -> tuple[list[ProblemCounts], Agreement]:
     """Returns the counts of the first `n` samples of each problem, in the order of the problems.
 
-    Raises UserError if a grader accepts no response although the metrics in the files do.
+    Raises UserError if a grader accepts no response although the metrics in the files do, if
+    verdicts in the files contradict the pass@k beside them, or if a problem has more distinct
+    correct responses than exist.
     """
     counters: dict[int, VerdictCounter] = {}
     remaining = [n] * len(samples.problems)
-    agreement = Agreement()
+    agreement = Agreement() if judge.is_grader else Agreement("the verdicts agree")
     _, _, filter = judge.name.rpartition(",")
     lines = samples.lines(filter if judge.is_metric else None)
     with _grader(samples, judge) if judge.is_grader else nullcontext() as grader:
@@ -80,13 +91,18 @@ def count(samples: Samples, judge: Judge, n: int) -> tuple[list[ProblemCounts], 
                     counters[at] = VerdictCounter(samples.problems[at], line.valid, votes)
                 if judge.is_grader:
                     agreement.add(line, verdicts)
+                else:
+                    if judge.name == FORKDIV_VERDICTS:
+                        _require_own_metrics(line, verdicts)
+                    agreement.add(_without(line, judge), verdicts)
                 judged = list(zip(verdicts, line.responses, strict=True))[: remaining[at]]
                 remaining[at] -= len(judged)
                 for verdict, text in judged:
                     counters[at].add(verdict, text)
     counts = [counters[at].counts for at in range(len(samples.problems))]
     _require_any_correct(judge, counts, samples.means, agreement)
-    return counts, agreement
+    _require_possible_solutions(counts, samples.locations)
+    return counts, agreement if judge.is_grader else agreement.contradictions
 
 
 def _grader(samples: Samples, judge: Judge) -> Grader:
@@ -171,6 +187,48 @@ def _metric_value(name: str, n: int, correct: int) -> float | None:
     if not n or (k and int(k[1]) > n):
         return None
     return float(pass_at_k(n, correct, int(k[1]))) if k else correct / n
+
+
+def _without(line: SampleLine, judge: Judge) -> SampleLine:
+    """Returns the line without the metric that judges. Of the others, only pass@k is comparable
+    with a metric: two metrics of one sample may differ."""
+    metrics = {
+        name: value
+        for name, value in line.metrics.items()
+        if judge.name == FORKDIV_VERDICTS or re.fullmatch(r"pass@\d+", name)
+    }
+    return replace(line, metrics=metrics)
+
+
+def _require_own_metrics(line: SampleLine, verdicts: Sequence[Verdict]) -> None:
+    """Refuses verdicts that do not give the pass@k on the same line. forkdiv computes one from the
+    other, so one of them was changed."""
+    correct = sum(verdict.outcome is Outcome.CORRECT for verdict in verdicts)
+    for name, value in line.metrics.items():
+        if not re.fullmatch(r"pass@\d+", name):
+            continue
+        computed = _metric_value(name, len(verdicts), correct)
+        stated = value if isinstance(value, int | float) else None
+        if computed is None or stated is None or not abs(computed - stated) < 1e-6:
+            raise refuse(
+                f"the verdicts on {line.location} contradict the metric {name} on it",
+                f"{name} {quoted(str(value))}, but {correct} of {len(verdicts)} responses correct",
+                "verdicts and metrics as forkdiv wrote them",
+                "export the samples again, or set task.grader to grade the responses anew",
+            )
+
+
+def _require_possible_solutions(counts: Sequence[ProblemCounts], locations: Sequence[str]) -> None:
+    """Refuses more distinct correct responses than the file says exist."""
+    for problem, location in zip(counts, locations, strict=True):
+        distinct = sum(problem.solutions.values())
+        if problem.valid is not None and distinct > problem.valid:
+            raise refuse(
+                f"the number of `valid_solutions` on {location} is impossible",
+                f"{problem.valid}, but {distinct} different responses are correct",
+                "the number of correct responses that exist for the problem; or null",
+                "correct or remove the key, or set task.grader to a grader that accepts fewer",
+            )
 
 
 def _require_any_correct(

@@ -8,7 +8,7 @@ from typing import Any
 
 from forkdiv.core.errors import refuse
 from forkdiv.lm_eval.files import SamplesFile
-from forkdiv.lm_eval.lines import SampleLine, digest, read
+from forkdiv.lm_eval.lines import SampleLine, decoder_settings, digest, read
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,17 @@ class FileContent:
 def scan(file: SamplesFile) -> FileContent:
     """Reads a file without keeping its responses.
 
-    Raises UserError, which names file and line, if the samples of a document are ambiguous.
+    Raises UserError, which names file and line, if the samples of a document are ambiguous, or the
+    lines differ in their decoder.
     """
     documents: dict[int, Document] = {}
     per_sample: dict[str, set[str]] = {}
     values: dict[str, list[Any]] = {}
     verdicts = True
+    first: SampleLine | None = None
     for line in read(file.path):
+        first = first or replace(line, responses=(), filtered=None, metrics={}, verdicts=None)
+        _require_equal_decoder(first, line)
         verdicts = verdicts and line.verdicts is not None
         judging = {name for name in line.metrics if line.per_sample(name) is not None}
         per_sample[line.filter] = per_sample.get(line.filter, judging) & judging
@@ -71,6 +75,17 @@ def scan(file: SamplesFile) -> FileContent:
     }
     sums = {name: sum(column) for name, column in values.items() if all(map(_is_share, column))}
     return FileContent(file, documents, frozenset(judging_names), sums, verdicts)
+
+
+def _require_equal_decoder(first: SampleLine, line: SampleLine) -> None:
+    one, other = decoder_settings(first.settings), decoder_settings(line.settings)
+    if one != other:
+        raise refuse(
+            "the lines of one file were sampled with different decoders",
+            f"{one} on {first.location}, {other} on {line.location}",
+            "one temperature, and one value of every other setting of the decoder, in a file",
+            "put the lines of each decoder into a file of their own",
+        )
 
 
 def _is_share(value: object) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from forkdiv.core.errors import UserError, refuse
+from forkdiv.core.files import require_regular
 
 _NAME = re.compile(r"samples_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT[^_]*)\.jsonl")
 ALLOWED = "samples_*.jsonl of lm_eval --log_samples, or a folder of them"
@@ -44,8 +45,9 @@ def _files_at(path: Path) -> list[SamplesFile]:
     path = path.absolute()
     if path.is_dir():
         return _newest_of_each_task(_samples_folder(path))
-    if not path.is_file():
+    if not path.exists():
         raise refuse("the samples path does not exist", path, ALLOWED, "correct the path")
+    require_regular(path, "a samples file cannot be read", "correct the path")
     if path.name.startswith("results_"):
         hint = "use the samples_*.jsonl beside it, or the folder"
         raise refuse("a results file contains no samples", path, ALLOWED, hint)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from forkdiv.core.config.decoder import KNOBS, lm_eval_name
 from forkdiv.core.errors import UserError, refuse
+from forkdiv.core.files import require_regular
 from forkdiv.core.records import Outcome, Verdict
 from forkdiv.tasks.own_data.file import quoted
 
@@ -30,6 +33,12 @@ NOT_METRICS = {
     "valid_solutions",
 }
 _BOM = b"\xef\xbb\xbf"
+LONGEST_LINE = 2**29  # bytes: thousands of long responses fit
+# generation arguments that must be equal for two models, and for all lines of one model
+DECODER_SETTINGS = (
+    "do_sample",
+    *(lm_eval_name(name) for name, knob in KNOBS.items() if knob.shapes),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +91,13 @@ def read(path: Path) -> Iterator[SampleLine]:
     lm_eval, and for an empty file.
     """
     has_lines = False
+    require_regular(path, "a samples file cannot be read", "correct the path")
     try:
         with path.open("rb") as lines:
-            for number, raw in enumerate(lines, 1):
+            for number, raw in enumerate(iter(lambda: lines.readline(LONGEST_LINE + 1), b""), 1):
+                if len(raw) > LONGEST_LINE:
+                    came = f"more than {LONGEST_LINE:,} bytes"
+                    raise _malformed(f"line {number} of {path} is too long", came)
                 if raw.strip():
                     has_lines = True
                     yield _line(f"line {number} of {path}", raw.removeprefix(_BOM))
@@ -104,6 +117,11 @@ def read(path: Path) -> Iterator[SampleLine]:
         )
 
 
+def decoder_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the generation arguments that change the sampled distribution."""
+    return {name: settings[name] for name in DECODER_SETTINGS if name in settings}
+
+
 def digest(value: object) -> str:
     text = json.dumps(value, sort_keys=True, ensure_ascii=False)
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
@@ -121,6 +139,7 @@ def _line(location: str, raw: bytes) -> SampleLine:
         names = [key for key in row if key not in NOT_METRICS]
     doc = row.get("doc")
     prompt, settings = _prompt_and_settings(row.get("arguments"))
+    _check_temperature(location, settings)
     return SampleLine(
         location=location,
         doc_id=_whole(location, row["doc_id"]),
@@ -133,7 +152,7 @@ def _line(location: str, raw: bytes) -> SampleLine:
         metrics={name: row[name] for name in names if isinstance(name, str) and name in row},
         settings=settings,
         verdicts=_verdicts(location, row.get(VERDICTS), len(responses)),
-        valid=row.get("valid_solutions"),
+        valid=_valid_solutions(location, row.get("valid_solutions")),
     )
 
 
@@ -170,12 +189,48 @@ def _responses(location: str, resps: Any) -> tuple[str, ...]:
             "text",
             "run lm_eval on that document again",
         )
+    for at, text in enumerate(texts, 1):
+        if not _is_utf8(text):
+            raise _malformed(
+                f"{location} has an unpaired surrogate in response {at}", quoted(ascii(text))
+            )
     return tuple(texts)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check_temperature(location: str, settings: Mapping[str, Any]) -> None:
+    value = settings.get("temperature")
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise _malformed(f"{location} has an impossible temperature", quoted(str(value)))
+
+
+def _valid_solutions(location: str, value: Any) -> int | None:
+    """Returns the number of correct responses that exist; None if the file does not have it."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        came = quoted(str(value))
+        raise refuse(
+            f"{location} has an impossible number of `valid_solutions`",
+            came,
+            "the number of correct responses that exist for the problem, 1 or more; or null",
+            "correct the file, or remove the key",
+        )
+    return value
 
 
 def _whole(location: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise _malformed(f"{location} has a `doc_id` that is not an integer", repr(value))
+        raise _malformed(f"{location} has a `doc_id` that is not an integer", quoted(str(value)))
     return value
 
 

@@ -17,8 +17,9 @@ from forkdiv.coverage.cells import CellInputs, cells
 from forkdiv.lm_eval import files
 from forkdiv.lm_eval.counting import count
 from forkdiv.lm_eval.judge import Judge, choose, columns_and_grader
+from forkdiv.lm_eval.lines import DECODER_SETTINGS
 from forkdiv.lm_eval.pairing import Pair
-from forkdiv.lm_eval.reading import DECODER_SETTINGS, Samples, read_samples
+from forkdiv.lm_eval.reading import Samples, read_samples
 from forkdiv.score.counts import ProblemCounts
 from forkdiv.tasks.graders.registry import build_grader
 from forkdiv.tasks.own_data.checked import digest

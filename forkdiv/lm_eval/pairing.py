@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from forkdiv.core.errors import UserError, refuse
-from forkdiv.lm_eval.reading import Samples, decoder_settings
+from forkdiv.lm_eval.lines import decoder_settings
+from forkdiv.lm_eval.reading import Samples
 from forkdiv.score.counts import ProblemCounts
 from forkdiv.tasks.own_data.file import quoted
 

@@ -12,24 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from forkdiv.core.config.decoder import KNOBS, lm_eval_name
 from forkdiv.core.errors import UserError, refuse
 from forkdiv.core.records import Problem
 from forkdiv.lm_eval.document import Document, FileContent, scan
 from forkdiv.lm_eval.files import SamplesFile
-from forkdiv.lm_eval.lines import SampleLine, read
+from forkdiv.lm_eval.lines import SampleLine, decoder_settings, read
 from forkdiv.tasks.own_data.columns import USUAL_NAMES
 from forkdiv.tasks.own_data.config import ColumnsConfig
 from forkdiv.tasks.own_data.file import quoted
 from forkdiv.tasks.own_data.judged import RESERVED
 
 DEFAULT_SUBSET = "problems"  # for documents without a subset
-
-# generation arguments that must be equal for two models, and for two files of one model
-DECODER_SETTINGS = (
-    "do_sample",
-    *(lm_eval_name(name) for name, knob in KNOBS.items() if knob.shapes),
-)
 
 DocumentKey = tuple[Path, int]  # file and doc_id
 
@@ -96,6 +89,14 @@ class _Group:
                 "one reference answer for each problem",
                 "use samples of one version of the task only",
             )
+        if document.line.valid != self.first.valid:
+            raise refuse(
+                "one problem has two different numbers of `valid_solutions`",
+                f"{self.first.valid} ({self.first.location}), {document.line.valid} "
+                f"({document.line.location})",
+                "one number for each problem",
+                "use samples of one version of the task only",
+            )
         self.documents.append((path, document.line.doc_id))
         self.response_digests.append(document.responses_digest)
         self.common_texts.add(document.common_text)
@@ -131,11 +132,6 @@ def read_samples(files: Sequence[SamplesFile], columns: ColumnsConfig) -> Sample
         problem_index={piece: at for at, group in enumerate(groups) for piece in group.documents},
         filters={content.file.path: content.first.filter for content in contents},
     )
-
-
-def decoder_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the generation arguments that change the sampled distribution."""
-    return {name: settings[name] for name in DECODER_SETTINGS if name in settings}
 
 
 def _require_equal_decoders(contents: Sequence[FileContent]) -> None:

@@ -34,6 +34,8 @@ from forkdiv.sample.token_ids import UnanswerableRequest
 
 POLL_S = 0.5
 REPLICA_CPUS = 0.1
+SPARE_REQUESTS = 4
+COUNT_TIMEOUT_S = 5.0
 SAMPLER = "Sampler"  # name of the Serve deployment with the engines
 
 
@@ -86,6 +88,10 @@ class Sampler:
         """Returns every swap so far, with its error against the saved files and its seconds."""
         return self._engine.swaps
 
+    async def tokens_drawn(self) -> tuple[str, int]:
+        """Returns the replica's id, and the number of tokens that its engine has drawn so far."""
+        return serve.get_replica_context().replica_id.unique_id, self._engine.tokens_drawn
+
     async def seconds(self) -> dict[str, float]:
         """Returns the seconds of the engine's start: vLLM's imports, and the engine itself."""
         return self._engine.seconds
@@ -123,8 +129,9 @@ def sampler_deployment(spec: EngineSpec) -> serve.Deployment:
         Sampler,
         name=SAMPLER,
         **_replica_settings(config),
-        # requests beyond the engine's batch wait in its queue, so that the engine stays busy
-        max_ongoing_requests=2 * config.requests_in_flight,
+        # requests beyond the engine's batch wait in its queue, so that the engine stays busy; and
+        # some more, so that a question about the tokens drawn does not wait behind them
+        max_ongoing_requests=2 * config.requests_in_flight + SPARE_REQUESTS,
         ray_actor_options={
             "num_cpus": REPLICA_CPUS,
             "num_gpus": gpus,
@@ -185,6 +192,20 @@ class ServeSampler:
         at_once = self.config.requests_in_flight * most
         channel = _ServeChannel(self.app, self.config, checkpoint, decoder)
         yield from RequestSender(channel, at_once, self.config.max_failures).results(requests)
+
+    def tokens_drawn(self) -> int | None:
+        """Returns the tokens drawn by all replicas that answer; None while none does. A call
+        reaches one replica, so it asks a few times more than there are replicas."""
+        app = serve.status().applications.get(self.app)
+        if app is None or app.status != ApplicationStatus.RUNNING:
+            return None
+        handle = serve.get_deployment_handle(SAMPLER, self.app)
+        most = max(self.config.replicas, self.config.max_replicas or 0)
+        asked = [handle.tokens_drawn.remote() for _ in range(1 if most == 1 else 3 * most)]
+        try:
+            return sum(dict(one.result(timeout_s=COUNT_TIMEOUT_S) for one in asked).values())
+        except (ray.exceptions.RayError, TimeoutError):
+            return None  # a replica that swaps or was lost: the next time
 
 
 class _ServeChannel:

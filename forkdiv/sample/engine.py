@@ -91,6 +91,7 @@ class WarmEngine:
         self._swap_queue = SwapQueue(self._swap)
         self._files: dict[Checkpoint, tuple[tuple[str, int, int], ...]] = {}
         self.outputs: OutputCheck | None = None
+        self._finished_tokens = 0
         self._own: dict[Checkpoint, OwnTokenizer] = {}
         self._texts: dict[tuple[Checkpoint, tuple[int, ...]], str] = {}
 
@@ -370,7 +371,16 @@ class WarmEngine:
         except (VLLMClientError, ValueError) as error:
             raise UnanswerableRequest(str(error)) from error
         assert final is not None and final.finished
+        self._finished_tokens += sum(len(output.token_ids) for output in final.outputs)
         return final
+
+    @property
+    def tokens_drawn(self) -> int:
+        """The number of tokens drawn so far, those of unfinished responses included."""
+        running: Any = self.llm.output_processor.request_states.values()
+        detokenizers = [state.detokenizer for state in running if state.detokenizer]
+        unfinished = sum(int(one.num_output_tokens()) for one in detokenizers)
+        return self._finished_tokens + unfinished
 
     def own_tokenizer(self, checkpoint: Checkpoint) -> OwnTokenizer:
         """Returns the tokenizer and the end tokens of the checkpoint."""

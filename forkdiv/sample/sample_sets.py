@@ -25,6 +25,7 @@ from forkdiv.models.asked import asked
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample import parts
 from forkdiv.sample.evaluation import Evaluation
+from forkdiv.sample.pulse import SamplingPulse
 
 # A sampler draws sample i of a request with the request's seed + i. torch's CPU generator uses only
 # the low 32 bits of a seed, so seeds must differ in them: 2^20 problems with 4,096 samples each.
@@ -68,6 +69,10 @@ class SamplerClient(Protocol):
     def sample(
         self, checkpoint: Checkpoint, decoder: DecoderConfig, requests: Iterable[Request]
     ) -> Iterator[Response | FailedRequest]: ...
+
+    def tokens_drawn(self) -> int | None:
+        """Returns the number of tokens that the engines have drawn so far, those of unfinished
+        responses included; None if they do not say."""
 
 
 @dataclass(frozen=True)
@@ -230,18 +235,21 @@ def _draw(
     rows: list[dict[str, object]] = []
     waiting = 0
     failed: list[FailedRequest] = []
+    pulse = SamplingPulse(sampler, progress, total, decoder.max_new_tokens)
     try:
-        for response in sampler.sample(checkpoint, decoder, requests):
+        for response in pulse.during(sampler.sample(checkpoint, decoder, requests)):
             result = checked(response)
             if isinstance(result, FailedRequest):
                 failed.append(result)
                 progress(result.message)
                 continue
             rows.extend(_rows(result, decoder))
+            pulse.finished(len(result.samples))
             waiting += 1
             if waiting == REQUESTS_PER_PART or pace.seconds_since_report > PART_S:
                 done += _write_part(samples.path, rows)
                 rows, waiting = [], 0
+                pulse.reported()
                 progress(f"sampling: {pace.report(done)}")
     finally:  # also the samples that arrived before the sampler failed
         done += _write_part(samples.path, rows)

@@ -16,6 +16,7 @@ from forkdiv.train.schedule import Batch
 
 LOG = "log.jsonl"
 LOG_EVERY_STEPS = 5
+SLOW_STEP_S = 2.0  # such steps are logged one by one
 SHOW_EVERY_S = 3.0
 
 
@@ -49,6 +50,10 @@ class Meter:
     one starts; only `flush`, before a state or a checkpoint is saved, waits for it. So
     `diverged`, the first batch whose loss is NaN or infinite, is known a few steps late, but on
     every rank at the same step and before anything is saved.
+
+    Where a step takes longer than `SLOW_STEP_S`, each is reduced and read at once: waiting then
+    costs nothing, and people see every step. The ranks agree on it, since the seconds are reduced
+    with the losses; the first step is always read at once.
     """
 
     def __init__(
@@ -63,6 +68,7 @@ class Meter:
         self._since = self._began = time.perf_counter()
         self._first: int | None = None  # first step of this attempt; a resumed run starts later
         self._show_after = 0.0
+        self._each = True  # whether every step is read at once
         self.loss = math.nan
 
     def step(self, batch: Batch, loss: Any, tokens: int, engine: Any) -> None:
@@ -71,8 +77,10 @@ class Meter:
         self._tokens += tokens
         self._engine = engine
         self._first = batch.step if self._first is None else self._first
-        if len(self._losses) == LOG_EVERY_STEPS:
+        if self._each or batch.step % LOG_EVERY_STEPS == 0:
             self._start()
+            if self._each:
+                self._finish()
 
     def flush(self) -> None:
         if self._losses:
@@ -85,8 +93,9 @@ class Meter:
 
         self._finish()
         batch, engine = self._batches[-1], self._engine
-        means = torch.stack(self._losses) / dist.get_world_size()
         seconds = time.perf_counter() - self._since
+        per_step = torch.full_like(self._losses[0], seconds / len(self._losses))
+        means = torch.stack([*self._losses, per_step]) / dist.get_world_size()
         row = {
             "step": batch.step,
             "epoch": batch.epoch,
@@ -107,7 +116,8 @@ class Meter:
         handle.wait()
         self._pending = None
         now = time.perf_counter()
-        losses = means.tolist()
+        *losses, seconds = means.tolist()
+        self._each = seconds > SLOW_STEP_S
         self.loss = math.fsum(losses) / len(losses) if all(map(math.isfinite, losses)) else math.nan
         bad = [
             batch for batch, loss in zip(batches, losses, strict=True) if not math.isfinite(loss)

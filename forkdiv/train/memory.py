@@ -11,6 +11,7 @@ import torch
 
 from forkdiv.core.config.study import PlaceConfig, SftConfig
 from forkdiv.core.errors import refuse
+from forkdiv.core.files import read_small_text
 from forkdiv.models.checkpoint import read_config
 from forkdiv.models.shape import context_length
 from forkdiv.models.supported import check_no_remote_code
@@ -53,11 +54,12 @@ def read_architecture(path: Path) -> dict[str, Any]:
     if path.is_dir():
         check_no_remote_code(path)
         return read_config(path)
+    text = read_small_text(path, "plan.architecture", 2**24, "set plan.architecture")
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(text)
         if not isinstance(config, dict) or "model_type" not in config:
             raise ValueError("no model_type")
-    except (OSError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
         raise refuse(
             "plan.architecture cannot be read",
             f"{path} ({error})",

@@ -585,3 +585,33 @@ def test_the_date_of_templates_is_read_as_text_or_as_a_date(tmp_path: Path) -> N
     (tmp_path / "dated.yaml").write_text("prompt:\n  date: 2027-03-04\n")
     assert load(tmp_path / "dated.yaml").prompt.date == "2027-03-04"
     assert "date" not in PromptConfig().model_dump(), "fingerprints from before the setting hold"
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind"),
+    [
+        (["task.columns.answer=a"], "file"),
+        (["task.grader=math", "task.seed=1"], "file"),
+        (["task.on_bad_row=skip"], "file"),
+        (["task.seed=1"], "graph_branching"),
+        ([], "graph_branching"),
+    ],
+)
+def test_the_kind_of_a_task_follows_from_settings_that_one_task_has(
+    settings: list[str], kind: str
+) -> None:
+    assert load(None, settings).task.kind == kind
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["task.colums.answer=a"], "task.colums: unknown key.*allowed: kind, seed, degree"),
+        (["task.grader=math", "task.degree=3"], "task.grader: unknown key"),
+        (["task.columns.anwser=a"], "task.columns.anwser: unknown key.*did you mean answer"),
+        (["task.kind=graph_branching", "task.grader=math"], "task.grader: unknown key"),
+    ],
+)
+def test_settings_of_no_single_task_are_refused_by_name(settings: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load(None, settings)

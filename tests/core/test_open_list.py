@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from forkdiv.core.config.open_list import OpenList, load_object
+from forkdiv.core.errors import UserError
 
 HOME = "tests.core.test_open_list"  # a module that is imported already, and registers nothing
 
@@ -75,6 +76,26 @@ def test_an_installed_package_adds_a_name_by_an_entry_point(
     assert names.names() == ("cat", "owned")
     owned = names.get("owned")
     assert isinstance(owned, type) and vars(owned)["sound"] == "moo"
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("import sys; sys.exit(0)", r"ends the program when it is imported \(exit status 0\)"),
+        ("raise RuntimeError('x' * 9999)", r"fails when it is imported \(RuntimeError: xxx"),
+        ("import no_such_module", r"fails when it is imported \(ModuleNotFoundError: No module"),
+        ("(", r"fails when it is imported \(SyntaxError: "),
+    ],
+)
+def test_a_package_that_fails_or_exits_when_it_is_imported_is_refused(
+    plugin: Callable[[str, str], None], code: str, reason: str
+) -> None:
+    sys.modules.pop("own_plugin", None)
+    plugin("forkdiv.animals", code)
+    with pytest.raises(UserError, match=reason) as refused:
+        animals().get("owned")
+    assert "the animal 'owned' of an installed package cannot be loaded" in str(refused.value)
+    assert len(str(refused.value)) < 600
 
 
 def test_a_place_is_loaded_by_its_name() -> None:

@@ -66,3 +66,23 @@ def test_a_card_that_is_damaged_is_refused_with_its_folder(tmp_path: Path, ours:
         (ours / dataset.CARD).write_text(text)
         with pytest.raises(UserError, match="card of the dataset"):
             study(tmp_path, f"data={ours}")
+
+
+def test_answers_that_are_worked_solutions_are_audited_without_any_setting(tmp_path: Path) -> None:
+    path = tmp_path / "gsm.jsonl"
+    lines = [{"question": f"{n}?", "answer": f"It is {n}.\n#### {n}"} for n in range(9)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for settings in ([], ["task.columns.completion=answer"], ["task.grader=hash"]):
+        of_file = inputs.with_task_of_data(load(None, [f"data={path}", *settings]), grades=False)
+        responses = {example.response for example in inputs.examples(of_file)}
+        assert responses == {line["answer"] for line in lines}
+
+
+def test_an_audit_uses_a_grader_only_if_it_is_set(tmp_path: Path, theirs: Path) -> None:
+    for settings, grader in (
+        (["task.columns.prompt=question"], "none"),
+        (["task.kind=file"], "none"),
+        (["task.grader=numeric"], "numeric"),
+    ):
+        of_file = inputs.with_task_of_data(load(None, [f"data={theirs}", *settings]), grades=False)
+        assert of_file.task.model_dump()["grader"] == grader

@@ -53,6 +53,9 @@ class GoesOn:
             drawn = [((), ends[i % len(ends)], Finish.STOP.value) for i in range(request.n)]
             yield Response(request, drawn)
 
+    def tokens_drawn(self) -> None:
+        return None
+
 
 @pytest.fixture
 def study(tmp_path: Path) -> StudyConfig:

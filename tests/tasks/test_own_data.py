@@ -174,7 +174,7 @@ def test_a_test_file_alone_has_only_a_test_split(tmp_path: Path) -> None:
     for split in ("train", "validation"):
         with pytest.raises(UserError, match=f"no problems in the {split} split"):
             own.heldout(split)
-    with pytest.raises(UserError, match=r"no completions to train on: got task\.train=None"):
+    with pytest.raises(UserError, match=r"no completions to train on: got no task\.train;"):
         examples(own)
 
 
@@ -515,3 +515,62 @@ def test_without_a_grader_there_is_data_to_learn_from_and_nothing_to_measure(
     assert list(task.sft_examples(DatasetConfig()))
     with pytest.raises(UserError, match="a grader is needed to"):
         task.heldout("test")
+
+
+# --- graders of users -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "refusal"),
+    [
+        ("import sys; sys.exit(0)", r"cannot be loaded: .* ends the program when it is imported"),
+        ("def f(a, b): raise SystemExit(0)", r"line 1: the grader {}:f raised SystemExit"),
+        ("def f(a, b): return 1 / 0", r"line 1: the grader {}:f raised ZeroDivisionError"),
+        ("def f(a, b): return 'yes'", r"line 1: the grader {}:f raised TypeError: .*must return"),
+    ],
+)
+@pytest.mark.parametrize("in_thread", [False, True], ids=["main", "thread"])
+def test_a_grader_that_exits_or_raises_is_refused_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, refusal: str, in_thread: bool
+) -> None:
+    module = f"grader_{abs(hash((code, in_thread)))}"
+    (tmp_path / f"{module}.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    def use() -> list[Example]:
+        return examples(task(tmp_path, train=SUMS[:9], grader=f"{module}:f"))
+
+    with (
+        ThreadPoolExecutor(1) as pool,
+        pytest.raises(UserError, match=refusal.format(module)),
+    ):
+        _ = pool.submit(use).result() if in_thread else use()
+
+
+# --- answers without completions ------------------------------------------------------------------
+
+ANSWERS = [{"question": f"What is {i} + 1?", "answer": f"{i} + 1\n#### {i + 1}"} for i in range(40)]
+
+
+@pytest.mark.parametrize("requested", [None, 3])
+def test_answers_without_completions_are_refused_with_the_column_to_name(
+    tmp_path: Path, requested: int | None
+) -> None:
+    own = task(tmp_path, train=ANSWERS)
+    remedy = r"got 40 rows with answers only in .*; .* set task\.columns\.completion=answer"
+    for use in (own.examples, own.sft_examples):
+        with pytest.raises(UserError, match=remedy):
+            use(DatasetConfig(examples=requested))
+    named = task(tmp_path, train=ANSWERS, columns={"completion": "answer"})
+    assert examples(named)[0].response in {row["answer"] for row in ANSWERS}
+
+
+def test_an_audit_reads_answers_as_responses_if_there_are_no_completions(tmp_path: Path) -> None:
+    for own in (task(tmp_path, train=ANSWERS), task(tmp_path, train=ANSWERS, grader="none")):
+        assert [row.response for row in own.training_examples()] == [
+            row["answer"] for row in ANSWERS
+        ]
+    assert "no row has a completion: 'answer' is read as the response" in own.notes
+    both = task(tmp_path, train=SUMS, grader="none")
+    assert not any("no row has" in note for note in both.notes)

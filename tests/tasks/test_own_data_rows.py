@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import shutil
 import tempfile
@@ -163,7 +164,7 @@ def test_csv_holds_conversations_as_json(tmp_path: Path) -> None:
     turns = [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]
     rows_read = read(write_csv(tmp_path, [{"messages": json.dumps(turns)}, {"messages": "2+2?"}]))
     assert [(row.prompt, row.completion) for row in rows_read.rows] == [("2+2?", "4")]
-    assert reasons(rows_read) == {3: "messages is text that is not valid JSON"}
+    assert reasons(rows_read) == {3: "messages is text that is not valid JSON (Extra data)"}
 
 
 def test_a_prompt_that_begins_with_the_mark_of_conversations_stays_text(tmp_path: Path) -> None:
@@ -274,12 +275,16 @@ def test_a_broken_line_is_named_and_the_others_are_read(
     [
         ("null", "the answer is null, not text or a number"),
         ("true", "the answer is true or false, not text or a number"),
-        ("[4]", "the answer is a list, not text or a number"),
+        ("[4]", "the answer is a list, not text or a number; name the field that is the answer: "
+         "task.columns.answer=answer[0]"),
+        ("[]", "the answer is a list, not text or a number"),
+        ('{"value": 4}', "the answer is an object, not text or a number; name the field that is "
+         "the answer: task.columns.answer=answer.value"),
         ("NaN", "the answer is nan, not a finite number"),
         ("-Infinity", "the answer is -inf, not a finite number"),
         ('""', "empty answer"),
     ],
-)
+)  # fmt: skip
 def test_an_invalid_answer_is_reported(tmp_path: Path, answer: str, reason: str) -> None:
     good = '{"prompt": "2?", "answer": 2}'
     rows_read = read_lines(tmp_path, good, f'{{"prompt": "3?", "answer": {answer}}}')
@@ -314,9 +319,8 @@ def test_other_formats_name_their_bad_rows_too(tmp_path: Path, format: str) -> N
         2: "the prompt is null, not text",
         3: "empty completion",
         4: "the answer is nan, not a finite number",
-        5: f"has the same id 'a' as {unit} 1",
+        5: f"has the same id 'a' as {unit} 1, which has another prompt",
         6: f"is a duplicate of {unit} 1",
-        7: "the id is null, not text or a number",
     }
 
 
@@ -360,7 +364,8 @@ def test_a_row_of_csv_is_named_by_its_first_line(tmp_path: Path) -> None:
         5: "has 2 fields, but the header has 3",
         6: "has 4 fields, but the header has 3",
         7: "is not UTF-8",
-        8: "is invalid CSV: ',' expected after '\"'",
+        8: "is invalid CSV: ',' expected after '\"' (a quote inside a quoted field is written "
+        "twice, not with a backslash)",
         9: "empty completion",
     }
 
@@ -414,9 +419,26 @@ def test_equal_prompts_without_completions_repeat_when_their_answers_do(tmp_path
     assert reasons(read(write_jsonl(tmp_path, rows))) == {3: "is a duplicate of line 1"}
 
 
-def test_an_id_names_one_row(tmp_path: Path) -> None:
+def test_an_id_names_one_prompt(tmp_path: Path) -> None:
     rows = [{"id": i % 2, "prompt": f"{i}?", "answer": i} for i in range(3)]
-    assert reasons(read(write_jsonl(tmp_path, rows))) == {3: "has the same id '0' as line 1"}
+    reason = "has the same id '0' as line 1, which has another prompt"
+    assert reasons(read(write_jsonl(tmp_path, rows))) == {3: reason}
+
+
+@pytest.mark.parametrize("format", WRITERS)
+def test_several_solutions_of_a_problem_may_share_its_id(tmp_path: Path, format: str) -> None:
+    rows = [{"id": f"p{i // 2}", "prompt": f"{i // 2}?", "completion": f"{i}"} for i in range(4)]
+    rows_read = read(WRITERS[format](tmp_path, rows))
+    assert [row.id for row in rows_read.rows] == ["p0", "p0", "p1", "p1"]
+
+
+@pytest.mark.parametrize("format", WRITERS)
+def test_a_null_id_or_subset_counts_as_none(tmp_path: Path, format: str) -> None:
+    rows = [{"id": None, "subset": None, "prompt": f"{i}?", "answer": f"{i}"} for i in range(3)]
+    rows_read = read(WRITERS[format](tmp_path, rows))
+    assert [(row.id, row.subset) for row in rows_read.rows] == [
+        (prompt_id(f"{i}?"), "") for i in range(3)
+    ]
 
 
 # --- columns ------------------------------------------------------------------------------------
@@ -483,14 +505,19 @@ def test_a_named_column_that_one_row_lacks_is_a_bad_row(tmp_path: Path) -> None:
             r"identified as a completion or an answer: .* 'prompt', 'gold'",
         ),
         (
-            {"instruction": "add", "input": "2, 2", "output": "4"},
-            r"several columns .* the prompt: got 'instruction', 'input'; .* task\.columns\.prompt",
+            {"question": "add", "input": "2, 2", "output": "4"},
+            r"several columns .* the prompt: got 'question', 'input'; .* task\.columns\.prompt",
         ),
+        (
+            {"prompt": "2?", "chosen": "2", "rejected": "3"},
+            r"pairs of preferred and rejected responses.* set task\.columns\.completion=chosen",
+        ),
+        ({"chosen": [], "rejected": []}, r"pairs of preferred .* task\.columns\.messages=chosen"),
         ({"prompt": "2?", "answer": "2", "Answer": "3"}, r"got 'answer', 'Answer'"),
     ],
 )
 def test_columns_that_cannot_be_identified_are_refused(
-    tmp_path: Path, row: dict[str, str], message: str
+    tmp_path: Path, row: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
         read(write_jsonl(tmp_path, [row]))
@@ -512,8 +539,22 @@ FILES: dict[str, tuple[str, bytes, str]] = {
     "no items": ("a.json", b"[]", "is empty"),
     "unknown suffix": ("a.txt", b"x", r"format of the data file cannot be inferred.*\.jsonl"),
     "no suffix": ("a", b"x", "set task.format"),
-    "one object": ("a.json", b'{"data": []}', "contains an object, not a list .*task.format=jsonl"),
-    "lines": ("a.json", b'{"a": 1}\n{"a": 2}', r"line 2 is invalid JSON: Extra data.*format=jsonl"),
+    "one object": ("a.json", b'{"data": 1}', "contains an object, not a list of objects"),
+    "an empty object": ("a.json", b"{}", "contains an object, not a list of objects"),
+    "objects": ("a.json", b'{"a": {"b": 1}, "c": {}}', r"object of objects.*orient='records'"),
+    "columns of other lengths": ("a.json", b'{"a": [1], "b": []}', "'a': 1, 'b': 0"),
+    "objects in a row": ("a.json", b'{"a":\n1}\n{"a": 2}', r"line 3 is invalid JSON: Extra data"),
+    "a last comma": ("a.json", b'[{"a": 1},\n{"a": 2},]', "line 2 is .*: a comma after the last"),
+    "single quotes": ("a.jsonl", b"{'a': 1}", "single quotes, as Python writes them"),
+    "commas after lines": ("a.jsonl", b'{"a": 1},', "a comma after the object at character 9"),
+    "nulls": ("a.jsonl", b"\0\0\0\0\0\n", "a null character at character 1"),
+    "carriage returns": ("a.jsonl", b'{"a": 1}\r{"a": 2}\r', "by carriage returns only"),
+    "utf-16 without a mark": ("a.jsonl", '{"a": 1}'.encode("utf-16-le"), "it is UTF-16; convert"),
+    "semicolons": ("a.csv", b"a;b\n1;2\n", "one column, 'a;b'; columns are separated by ','"),
+    "tabs in csv": ("a.csv", b"a\tb\n1\t2\n", "task.format=tsv"),
+    "cut gzip": ("a.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 99)[:-9], "cannot be read"),
+    "no gzip inside": ("a.jsonl.gz", b"\x1f\x8bxyz", "cannot be read"),
+    "no arrow": ("a.arrow", b"ARROW1\0\0garbage", "cannot be read"),
     "broken json": ("a.json", b'[{"a": 1},\n\n{"a" 2}]', "line 3 is invalid JSON: Expecting ':'"),
     "bytes": ("a.json", b'[{"a": 1},\n{"a": "\xff"}]', "line 2 is not UTF-8"),
     "utf-16": ("a.jsonl", '{"a": 1}'.encode("utf-16"), "UTF-16"),
@@ -539,7 +580,7 @@ def test_a_file_that_cannot_be_read_is_one_refusal(tmp_path: Path, name: str) ->
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"missing: got .*nowhere\.jsonl; .* correct the path"):
+    with pytest.raises(UserError, match=r"missing: got .*nowhere\.jsonl .*; correct the path"):
         read(tmp_path / "nowhere.jsonl")
 
 

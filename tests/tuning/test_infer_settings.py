@@ -89,7 +89,7 @@ def test_nothing_is_inferred_for_a_task_of_forkdiv() -> None:
 def test_a_prompt_that_does_not_fit_is_named(tmp_path: Path) -> None:
     path = tmp_path / "long.jsonl"
     path.write_text(json.dumps({"question": "a " * 2000, "answer": "1"}) + "\n")
-    with pytest.raises(UserError, match=r"does not fit the context of .*2000 tokens"):
+    with pytest.raises(UserError, match=r"long\.jsonl line 1: 2,001 tokens with a context of"):
         infer(load(None, [f"data={path}"]), [BASE])
 
 

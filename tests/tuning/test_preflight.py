@@ -16,6 +16,7 @@ from forkdiv.core.store import Store
 from forkdiv.models.checkpoint import open_checkpoint
 from forkdiv.tasks.registry import build
 from forkdiv.train.pretrain import planned_base
+from tests.docs.workspace import models
 from tests.tuning.test_check_ray import HTTP_2, answering
 from tuning import preflight
 from tuning.check_ray import ray_address
@@ -224,3 +225,15 @@ def test_the_context_of_a_base_to_be_built_is_that_of_its_start(tmp_path: Path) 
 def test_a_start_that_is_not_there_is_refused(tmp_path: Path) -> None:
     message = refusal(tmp_path, "base=null", "pretrain.start=/no/such/folder")
     assert "/no/such/folder" in message
+
+
+def test_a_command_that_measures_nothing_needs_no_held_out_problems(tmp_path: Path) -> None:
+    rows = [{"question": f"a{n}", "solution": f"b{n}"} for n in range(3)]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    small = load(None, [f"task.train={file}", "place.dashboard=false", f"place.root={tmp_path}"])
+    study = small.model_copy(update={"base": models() / "base"})
+    assert build(study.task).available("test") == 0
+    preflight.check(study, measures=False)
+    with pytest.raises(UserError, match="no problems in the test split"):
+        preflight.check(study)

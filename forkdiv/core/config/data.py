@@ -27,7 +27,9 @@ class DatasetConfig(Frozen):
     """The fine-tuning data. Each task reads some of these settings and refuses the others."""
 
     examples: Examples | None = Field(
-        None, description="Number of training examples. null: the task's own number."
+        None,
+        le=10_000_000,  # all examples are tokenized in memory before training starts
+        description="Number of training examples. null: the task's own number.",
     )
     fork_density: Share = Field(
         0.5,

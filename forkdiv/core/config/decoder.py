@@ -116,8 +116,10 @@ class DecoderConfig(Frozen):
         description="Largest length of a response. A longer response is cut off and counts as not "
         "correct.",
     )
-    dtype: Annotated[Literal["float32", "bfloat16"], Knob(shapes=False)] = Field(
-        "float32", description="Number format of the model in sampling."
+    dtype: Annotated[Literal["float32", "bfloat16", "float16"], Knob(shapes=False)] = Field(
+        "float32",
+        description="Number format of the model in sampling. If it is not set, a study with a base "
+        "has that of the base's config.json.",
     )
 
     @model_validator(mode="after")

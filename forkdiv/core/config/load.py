@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from forkdiv.core.config import yaml_text
 from forkdiv.core.config.shipped import config_file
 from forkdiv.core.config.study import DecoderConfig, StudyConfig
-from forkdiv.core.config.tasks import DEFAULT_KIND, UNKNOWN_KIND, config_class
+from forkdiv.core.config.tasks import UNKNOWN_KIND, config_class, kind_of
 from forkdiv.core.config.yaml_text import MAX_BYTES, Document, InvalidYaml
 from forkdiv.core.errors import UserError, refuse, shortened
 from forkdiv.core.files import read_small_text
@@ -176,7 +176,7 @@ def _unknown_key(loc: Sequence[int | str], value: object, data: Mapping[str, Any
     model: type[BaseModel] = StudyConfig
     for at, parent in enumerate(parents):
         if at == 0 and parent == "task":
-            model = config_class(data["task"].get("kind", DEFAULT_KIND))
+            model = config_class(kind_of(data["task"]))
             continue
         if model is DecoderConfig:
             continue  # the user's name of a decoder

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from functools import partial
 from importlib import metadata
+from types import ModuleType
 from typing import Generic, TypeVar
+
+from forkdiv.core.errors import refuse, shortened
 
 T = TypeVar("T")
 
@@ -33,7 +37,8 @@ class OpenList(Generic[T]):
             self._complete = True  # before the import, which may read the list
             importlib.import_module(self._home)
             for plugin in metadata.entry_points(group=self._group):
-                self._loaders.setdefault(plugin.name, plugin.load)
+                load = partial(_load_plugin, self.noun, plugin)
+                self._loaders.setdefault(plugin.name, load)  # type: ignore[arg-type]
         return tuple(self._loaders)
 
     def get(self, name: str) -> T:
@@ -49,6 +54,37 @@ class OpenList(Generic[T]):
                 "correct the name"
             )
         return name
+
+
+def import_foreign(module: str, what: str, allowed: str) -> ModuleType:
+    """Imports a module that is not forkdiv's; `what` says in messages what it is for ("grader").
+
+    Raises UserError for everything that the import raises, also SystemExit: a module that calls
+    exit() would end forkdiv, with status 0 and without a result.
+    """
+    try:
+        return importlib.import_module(module)
+    except (Exception, SystemExit) as error:
+        raise refuse(
+            f"the {what} cannot be loaded",
+            f"the module {shortened(module)!r}, which {_failure(error)}",
+            allowed,
+            f"correct the module or the name of the {what}",
+        ) from error
+
+
+def _load_plugin(noun: str, plugin: metadata.EntryPoint) -> object:
+    """Returns the object of an installed package's entry point."""
+    what = f"{noun} {plugin.name!r} of an installed package"
+    import_foreign(plugin.module, what, "a module that can be imported")
+    return plugin.load()
+
+
+def _failure(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"ends the program when it is imported (exit status {error.code})"
+    text = shortened(" ".join(str(error).split()), 200)
+    return f"fails when it is imported ({type(error).__name__}: {text})"
 
 
 def load_object(path: str) -> object:

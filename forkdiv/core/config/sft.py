@@ -71,7 +71,10 @@ class SftConfig(Frozen):
         1.0, gt=0, allow_inf_nan=False, description="Largest norm of the gradient."
     )
     dtype: Literal["float32", "bfloat16"] = Field(
-        "float32", description="Number format of the model in training."
+        "float32",
+        description="Number format of the model in training; sums and the optimizer's state are in "
+        "float32. If it is not set, a study with a base has that of the base's config.json "
+        "(bfloat16 for float16).",
     )
     loss: LossName = Field(
         "cross-entropy",

@@ -35,11 +35,25 @@ def config_class(kind: str) -> type[TaskConfig]:
     return task_config
 
 
+def kind_of(settings: Mapping[str, Any]) -> str:
+    """Returns the kind of a task from its settings: `kind` if it is set, else the default kind, or
+    the only other kind that has all these settings, such as `file` for `columns` or `grader`."""
+    if "kind" in settings:
+        kind: str = settings["kind"]
+        return kind
+    if settings.keys() <= config_class(DEFAULT_KIND).model_fields.keys():
+        return DEFAULT_KIND
+    fitting = [
+        kind for kind in KINDS.names() if settings.keys() <= config_class(kind).model_fields.keys()
+    ]
+    return fitting[0] if len(fitting) == 1 else DEFAULT_KIND
+
+
 def _read(value: Any) -> TaskConfig:
     """Validates the settings of a task with the class of its kind."""
     if isinstance(value, TaskConfig):
         return value
-    kind = value.get("kind", DEFAULT_KIND) if isinstance(value, Mapping) else None
+    kind = kind_of(value) if isinstance(value, Mapping) else None
     if kind not in KINDS.names():
         allowed = ", ".join(KINDS.names())
         raise PydanticCustomError(UNKNOWN_KIND, "one of {allowed}", {"allowed": allowed})

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable
 from typing import Any
 
+from forkdiv.core.config.open_list import import_foreign
 from forkdiv.core.errors import refuse
 from forkdiv.core.fingerprint import file_digest
 from forkdiv.core.records import Outcome, Verdict
@@ -24,14 +24,14 @@ class Function:
         module, _, attribute = name.partition(":")
         allowed = "package.module:function with two parameters (reference answer, response)"
         try:
-            self._module = imported = importlib.import_module(module)
+            self._module = imported = import_foreign(module, "grader", allowed)
             self._function: Callable[[str, str], object] = getattr(imported, attribute)
             inspect.signature(self._function).bind("", "")
             self.canaries: tuple[Canary, ...] = tuple(
                 (answer, text, Outcome(outcome))
                 for answer, text, outcome in getattr(imported, "canaries", ())
             )
-        except (ImportError, SyntaxError, AttributeError, ValueError, TypeError) as error:
+        except (AttributeError, ValueError, TypeError) as error:
             remedy = f"correct task.grader or the function ({error})"
             raise refuse("the grader cannot be loaded", repr(name), allowed, remedy) from error
 

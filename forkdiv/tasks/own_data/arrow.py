@@ -1,4 +1,4 @@
-"""Readers of Parquet files and of datasets saved by Hugging Face `datasets`, in batches."""
+"""Readers of Parquet, of Arrow, and of folders saved by Hugging Face `datasets`, in batches."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from forkdiv.core.errors import refuse
+from forkdiv.tasks.own_data import lines
 from forkdiv.tasks.own_data.file import (
     NOT_UTF8,
     Broken,
@@ -17,6 +18,7 @@ from forkdiv.tasks.own_data.file import (
     one_line,
     unreadable,
 )
+from forkdiv.tasks.own_data.lines import require_size
 
 ROWS_AT_ONCE = 1024
 Records = Callable[[Sequence[str]], Iterator[Record | Broken]]
@@ -34,9 +36,43 @@ def read_parquet(path: Path) -> RowFile:
 
     def records(wanted: Sequence[str]) -> Iterator[Record | Broken]:
         with pq.ParquetFile(path) as file:
+            require_size(path, _parquet_bytes(file.metadata, wanted), lines.LARGEST_FILE)
             yield from _batched(path, file.iter_batches(ROWS_AT_ONCE, columns=list(wanted)))
 
     return _columnar(path, names, count, records)
+
+
+def _parquet_bytes(metadata: Any, wanted: Sequence[str]) -> int:
+    """Returns the uncompressed size of the columns."""
+    groups = (metadata.row_group(at) for at in range(metadata.num_row_groups))
+    columns = (group.column(at) for group in groups for at in range(group.num_columns))
+    return sum(
+        column.total_uncompressed_size
+        for column in columns
+        if column.path_in_schema.split(".")[0] in wanted
+    )
+
+
+def read_arrow(path: Path) -> RowFile:
+    """Reads an Arrow IPC file (also called Feather), or an IPC stream as `datasets` writes it."""
+    import pyarrow as pa
+
+    try:
+        with pa.memory_map(str(path)) as source:
+            try:
+                table = pa.ipc.open_file(source).read_all()
+            except pa.ArrowInvalid:
+                source.seek(0)
+                table = pa.ipc.open_stream(source).read_all()
+    except (pa.ArrowException, OSError) as error:
+        raise unreadable(path, one_line(error)) from error
+
+    def records(wanted: Sequence[str]) -> Iterator[Record | Broken]:
+        chosen = table.select(list(wanted))
+        require_size(path, chosen.nbytes, lines.LARGEST_FILE)
+        yield from _batched(path, chosen.to_batches(ROWS_AT_ONCE))
+
+    return _columnar(path, table.column_names, table.num_rows, records)
 
 
 def read_saved(path: Path) -> RowFile:
@@ -44,7 +80,11 @@ def read_saved(path: Path) -> RowFile:
     if (path / "dataset_dict.json").exists():
         return read_saved(path / _only_split(path))
     if not (path / "state.json").exists():
-        raise unreadable(path, "the folder was not saved by datasets: it has no state.json")
+        raise unreadable(
+            path,
+            "the folder was not saved by datasets (it has no state.json); one file of it can be "
+            "named, or its files joined into one",
+        )
     import datasets
     import pyarrow as pa
 
@@ -54,7 +94,9 @@ def read_saved(path: Path) -> RowFile:
         raise unreadable(path, f"{type(error).__name__}: {one_line(error)}") from error
 
     def records(wanted: Sequence[str]) -> Iterator[Record | Broken]:
-        tables = saved.select_columns(list(wanted)).with_format("arrow").iter(ROWS_AT_ONCE)
+        chosen = saved.select_columns(list(wanted))
+        require_size(path, chosen.data.nbytes, lines.LARGEST_FILE)
+        tables = chosen.with_format("arrow").iter(ROWS_AT_ONCE)
         yield from _batched(path, (batch for table in tables for batch in table.to_batches()))
 
     return _columnar(path, saved.column_names, saved.num_rows, records)

@@ -8,27 +8,35 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from forkdiv.core.errors import UserError, refuse
-from forkdiv.tasks.own_data.arrow import read_parquet, read_saved, saved_files
+from forkdiv.core.files import require_regular
+from forkdiv.tasks.own_data.arrow import read_arrow, read_parquet, read_saved, saved_files
 from forkdiv.tasks.own_data.columns import Row, Unusable, find_columns, to_row
 from forkdiv.tasks.own_data.config import ColumnsConfig
 from forkdiv.tasks.own_data.field_path import column_of
-from forkdiv.tasks.own_data.file import Broken, RowFile, quoted, unreadable
-from forkdiv.tasks.own_data.text import read_csv, read_json, read_jsonl
+from forkdiv.tasks.own_data.file import FORMATS, NOT_UTF8, Broken, RowFile, quoted, unreadable
+from forkdiv.tasks.own_data.json_files import read_json, read_jsonl
+from forkdiv.tasks.own_data.separated import read_csv, read_tsv
 
 READERS: Mapping[str, Callable[[Path], RowFile]] = {
     "jsonl": read_jsonl,
     "json": read_json,
     "csv": read_csv,
+    "tsv": read_tsv,
     "parquet": read_parquet,
+    "arrow": read_arrow,
     "datasets": read_saved,
 }
 SUFFIXES = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".json": "json",
-    ".parquet": "parquet",
     ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
 }
+COMPRESSED = ".gz"  # after the suffix of a text format
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +108,8 @@ def read_rows(
     """Returns every row of the file, usable or not, in order.
 
     `format` is `auto` or a key of `READERS`; `optional` columns may be configured and missing.
-    Raises UserError if the file is missing, empty or unreadable, or if its columns cannot be
-    identified.
+    Raises UserError if the file is missing, empty, unreadable or not a regular file, or if its
+    columns cannot be identified.
     """
     file = _open(path, _format(path, format))
     roles = find_columns(file.columns, columns, path, optional)
@@ -142,7 +150,7 @@ def require_good(reads: Sequence[RowsRead], on_bad_row: str) -> None:
             "the data has rows that cannot be used",
             "; ".join(read.report() for read in bad),
             "files in which every row can be used",
-            "correct these rows, or set task.on_bad_row=skip to leave them out",
+            f"{_remedy(bad)}, or set task.on_bad_row=skip to leave them out",
         )
     for read in reads:
         if not read.rows:
@@ -154,11 +162,18 @@ def require_good(reads: Sequence[RowsRead], on_bad_row: str) -> None:
             )
 
 
+def _remedy(reads: Sequence[RowsRead]) -> str:
+    reasons = (bad.reason for read in reads for bad in read.problems)
+    not_utf8 = any(reason.startswith(NOT_UTF8) for reason in reasons)
+    return "convert the file to UTF-8" if not_utf8 else "correct these rows"
+
+
 def digest(path: Path) -> str:
     """Returns the SHA-256 of a file, or of all data files of a saved dataset."""
     files = saved_files(path) if path.is_dir() else [path]
     whole = hashlib.sha256()
     for file in files:
+        require_regular(file, "the data file cannot be read", "correct the path")
         try:
             with file.open("rb") as opened:
                 whole.update(hashlib.file_digest(opened, "sha256").digest())
@@ -173,19 +188,20 @@ class _Repeats:
     def __init__(self, unit: str, has_ids: bool) -> None:
         self._unit, self._has_ids = unit, has_ids
         self._texts: dict[tuple[str, str | None, str | None], int] = {}
-        self._ids: dict[str, int] = {}
+        self._ids: dict[str, Row] = {}
 
     def check(self, row: Row) -> None:
-        """Raises Unusable for a repeated row, which would count twice in training, or a repeated
-        id. Equal prompts with different completions are allowed: solutions of one problem."""
+        """Raises Unusable for a repeated row, which would count twice in training, or for the id
+        of another prompt. Equal prompts with different completions are allowed: solutions of one
+        problem."""
         text = (row.prompt, row.completion, None if row.completion else row.answer)
         if text in self._texts:
             raise Unusable(f"is a duplicate of {self._unit} {self._texts[text]}")
-        if self._has_ids and row.id in self._ids:
-            at = f"{self._unit} {self._ids[row.id]}"
-            raise Unusable(f"has the same id {quoted(row.id)} as {at}")
+        first = self._ids.setdefault(row.id, row)
+        if self._has_ids and first.prompt != row.prompt:
+            at = f"{self._unit} {first.line}"
+            raise Unusable(f"has the same id {quoted(row.id)} as {at}, which has another prompt")
         self._texts[text] = row.line
-        self._ids[row.id] = row.line
 
 
 def _open(path: Path, format: str) -> RowFile:
@@ -196,10 +212,12 @@ def _open(path: Path, format: str) -> RowFile:
 
 
 def _format(path: Path, format: str) -> str:
-    if not path.exists():
-        raise refuse("the data file is missing", path, "an existing file", "correct the path")
+    if not path.is_dir():
+        missing = not path.exists()
+        wrong = "the data file is missing" if missing else "the data file cannot be read"
+        require_regular(path, wrong, "correct the path")
     if format == "auto":
-        inferred = "datasets" if path.is_dir() else SUFFIXES.get(path.suffix.lower())
+        inferred = "datasets" if path.is_dir() else _by_name(path)
         if inferred is None:
             raise _unknown_format(path)
         return inferred
@@ -213,10 +231,17 @@ def _format(path: Path, format: str) -> str:
     return format
 
 
+def _by_name(path: Path) -> str | None:
+    name = path.name.lower()
+    is_compressed = name.endswith(COMPRESSED)
+    format = SUFFIXES.get(Path(name.removesuffix(COMPRESSED)).suffix)
+    return None if is_compressed and format in ("parquet", "arrow") else format
+
+
 def _unknown_format(path: Path) -> UserError:
     return refuse(
         "the format of the data file cannot be inferred from its name",
         path,
-        f"{', '.join(SUFFIXES)}, or a folder saved by datasets",
-        "rename the file or set task.format",
+        f"{FORMATS}; the endings {', '.join(SUFFIXES)}",
+        "rename or convert the file, or set task.format",
     )

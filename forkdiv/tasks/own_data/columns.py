@@ -11,13 +11,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from forkdiv.core.chat import USER, pack, prompt_and_answer
-from forkdiv.core.errors import refuse
+from forkdiv.core.chat import USER
+from forkdiv.core.errors import UserError, refuse, shortened
 from forkdiv.core.json_types import type_name
 from forkdiv.tasks.own_data.config import ColumnsConfig
+from forkdiv.tasks.own_data.conversations import read_conversation
 from forkdiv.tasks.own_data.field_path import column_of, fields_in, value_of
 from forkdiv.tasks.own_data.file import Record
-from forkdiv.tasks.own_data.text import decode_json
+from forkdiv.tasks.own_data.json_text import decode_json, reason
 
 # Usual column names, in any case, for roles that a config does not set.
 USUAL_NAMES = {
@@ -28,6 +29,10 @@ USUAL_NAMES = {
     "id": ("id",),
     "subset": ("subset",),
 }
+CONVERSATIONS = ("conversations", "conversation")  # messages, if no column could be the prompt
+ALPACA = ("instruction", "input")  # the prompt, and what belongs to it
+PREFERENCES = ("chosen", "rejected")
+LISTED = 40  # characters of a column's name in messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,7 @@ def find_columns(
     for role in sorted(configured.keys() - roles.keys() - optional):
         raise refuse(
             f"task.columns.{role} names a column that {path} does not have",
-            repr(configured[role]),
+            repr(shortened(configured[role], LISTED)),
             _listed(columns),
             f"correct task.columns.{role}",
         )
@@ -82,14 +87,37 @@ def find_columns(
             continue
         taken = {column_of(name, columns) for name in roles.values()}
         rest = [name for name in columns if name not in taken]
-        if name := _column_by_usual_name(role, rest, path):
+        if role == "prompt" and "input" not in configured:
+            roles |= (alpaca := _alpaca(rest))
+            if alpaca:
+                continue
+        usual = USUAL_NAMES[role]
+        if role == "messages" and not _named(columns, USUAL_NAMES["prompt"]):
+            usual += CONVERSATIONS
+        if name := _column_by_usual_name(role, usual, rest, path):
             roles[role] = name
     _check_enough(roles, columns, path)
     return ColumnsConfig(**roles)
 
 
-def _column_by_usual_name(role: str, columns: Sequence[str], path: Path) -> str | None:
-    candidates = [name for name in columns if name.strip().lower() in USUAL_NAMES[role]]
+def _alpaca(columns: Sequence[str]) -> dict[str, str]:
+    """Returns the roles of Alpaca's columns; empty if the file does not have them, or has other
+    columns that could be the prompt."""
+    by_name = {name.strip().lower(): name for name in columns}
+    prompts = [name for name in USUAL_NAMES["prompt"] if name in by_name]
+    if sorted(prompts) != sorted(ALPACA):
+        return {}
+    return dict(zip(("prompt", "input"), (by_name[name] for name in ALPACA), strict=True))
+
+
+def _named(columns: Sequence[str], names: Sequence[str]) -> list[str]:
+    return [column for column in columns if column.strip().lower() in names]
+
+
+def _column_by_usual_name(
+    role: str, usual: Sequence[str], columns: Sequence[str], path: Path
+) -> str | None:
+    candidates = _named(columns, usual)
     if len(candidates) > 1:
         raise refuse(
             f"several columns of {path} could be the {role}",
@@ -101,12 +129,12 @@ def _column_by_usual_name(role: str, columns: Sequence[str], path: Path) -> str 
 
 
 def _check_enough(roles: dict[str, str], columns: Sequence[str], path: Path) -> None:
-    if "messages" in roles:
+    if "messages" in roles or ("prompt" in roles and {"completion", "answer"} & roles.keys()):
         return
+    if set(PREFERENCES) <= {name.strip().lower() for name in columns}:
+        raise _preferences(columns, path, "prompt" in roles)
     missing, remedy = "a prompt", "task.columns.prompt or task.columns.messages"
     if "prompt" in roles:
-        if {"completion", "answer"} & roles.keys():
-            return
         missing, remedy = (
             "a completion or an answer",
             "task.columns.completion or task.columns.answer",
@@ -115,7 +143,7 @@ def _check_enough(roles: dict[str, str], columns: Sequence[str], path: Path) -> 
         f"no column of {path} could be identified as {missing}",
         f"the columns {_listed(columns)}",
         "messages, or a prompt with a completion or an answer",
-        f"set task.kind=file and {remedy}, for example {_example(roles, columns)}",
+        f"set {remedy}, for example {_example(roles, columns)}",
     )
 
 
@@ -126,11 +154,21 @@ def _example(roles: dict[str, str], columns: Sequence[str]) -> str:
     rest = [name for name in columns if name and name not in roles.values()]
     likely = [name for name in rest if any(word in name.lower() for word in words)]
     column = next(iter([*likely, *rest]), "COLUMN")
-    return f"task.columns.{role}={column}"
+    return f"task.columns.{role}={shortened(column, LISTED)}"
+
+
+def _preferences(columns: Sequence[str], path: Path, has_prompt: bool) -> UserError:
+    role = "completion" if has_prompt else "messages"
+    return refuse(
+        f"{path} has pairs of preferred and rejected responses, which forkdiv does not train on",
+        f"the columns {_listed(columns)}",
+        "messages, or a prompt with a completion or an answer",
+        f"to use the preferred responses, set task.columns.{role}=chosen",
+    )
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:20])
+    shown = ", ".join(repr(shortened(name, LISTED)) for name in names[:20])
     return f"{shown} and {len(names) - 20} more" if len(names) > 20 else shown or "none"
 
 
@@ -139,20 +177,43 @@ def to_row(record: Record, columns: ColumnsConfig) -> Row:
     if columns.messages:
         prompt, completion = _conversation(_value(record, columns.messages))
     else:
-        assert columns.prompt
-        text = _text(_value(record, columns.prompt), "prompt")
-        prompt = pack([{"role": USER, "content": text}])
-        completion = None
-        if columns.completion:
-            completion = _text(_value(record, columns.completion), "completion")
+        prompt, completion = _prompt_and_completion(record, columns)
     # if both are the same column, the grader extracts the answer from the completion
     answer_column = columns.answer if columns.answer != columns.completion else None
     answer = _label(record, answer_column, "answer")
     if completion is None and answer is None:
         raise Unusable("ends with a user message and has no answer")
-    id = _label(record, columns.id, "id") or prompt_id(prompt)
-    subset = _label(record, columns.subset, "subset") or ""
+    id = _optional_label(record, columns.id, "id") or prompt_id(prompt)
+    subset = _optional_label(record, columns.subset, "subset") or ""
     return Row(id, prompt, completion, answer, subset, record.line)
+
+
+def _prompt_and_completion(record: Record, columns: ColumnsConfig) -> tuple[str, str | None]:
+    """Returns the packed prompt and the completion; each is text or a list of messages."""
+    assert columns.prompt
+    prompt = _value(record, columns.prompt)
+    completion = _value(record, columns.completion) if columns.completion else None
+    if isinstance(prompt, list) and not isinstance(completion, str):
+        return _conversation([*prompt, *completion] if isinstance(completion, list) else prompt)
+    turns = prompt if isinstance(prompt, list) else [_user_turn(_text(prompt, "prompt"))]
+    if columns.input and not isinstance(prompt, list):
+        more = _input(record, columns.input)
+        if more is not None and more != "":
+            turns = [_user_turn(f"{prompt}\n\n{_text(more, 'input')}")]
+    packed, _ = _conversation(turns)
+    return packed, _text(completion, "completion") if columns.completion else None
+
+
+def _input(record: Record, column: str) -> Any:
+    """Returns the rest of the prompt; None for a row without it."""
+    try:
+        return value_of(record.values, column)
+    except LookupError:
+        return None
+
+
+def _user_turn(text: str) -> dict[str, str]:
+    return {"role": USER, "content": text}
 
 
 def _conversation(value: Any) -> tuple[str, str | None]:
@@ -160,11 +221,11 @@ def _conversation(value: Any) -> tuple[str, str | None]:
         try:
             value = decode_json(value)
         except json.JSONDecodeError as error:
-            raise Unusable("messages is text that is not valid JSON") from error
+            raise Unusable(f"messages is text that is not valid JSON ({reason(error)})") from error
     try:
-        prompt, answer = prompt_and_answer(value)
+        prompt, answer = read_conversation(value)
     except ValueError as error:
-        raise Unusable(str(error)) from error
+        raise Unusable(shortened(str(error), 200)) from error
     for text in (prompt, answer or ""):
         _check_letters(text, "messages")
     return prompt, answer
@@ -176,7 +237,7 @@ def _value(record: Record, column: str) -> Any:
     except LookupError as error:
         part = error.args[0]
         kind = "column" if part == re.split(r"[.\[]", column)[0] else "field"
-        raise Unusable(f"has no {kind} {part!r}") from error
+        raise Unusable(f"has no {kind} {shortened(part, LISTED)!r}") from error
 
 
 def _text(value: Any, role: str) -> str:
@@ -196,6 +257,13 @@ def _check_letters(text: str, role: str) -> None:
         raise Unusable(f"the {role} has an unpaired surrogate at character {at}") from error
 
 
+def _optional_label(record: Record, column: str | None, role: str) -> str | None:
+    """Returns an id or subset as text; None if it is null, or blank as an empty CSV field is."""
+    if column is None or (value := _value(record, column)) is None or value == "":
+        return None
+    return _label(record, column, role)
+
+
 def _label(record: Record, column: str | None, role: str) -> str | None:
     """Returns an id, subset or answer as text; numbers are converted."""
     if column is None:
@@ -204,10 +272,10 @@ def _label(record: Record, column: str | None, role: str) -> str | None:
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
         return _number_text(value, role)
     if isinstance(value, list | dict) and (fields := fields_in(value, column)):
-        named = " or ".join(f"task.columns.{role}={field}" for field in fields)
+        named = " or ".join(f"task.columns.{role}={shortened(field, 60)}" for field in fields)
         raise Unusable(
             f"the {role} is {type_name(value)}, not text or a number; name the field that is the "
-            f"{role}: task.kind=file {named}"
+            f"{role}: {named}"
         )
     if not isinstance(value, str):
         raise Unusable(f"the {role} is {type_name(value)}, not text or a number")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from forkdiv.core.config.base import AbsolutePath, Frozen
 from forkdiv.core.config.tasks import TaskConfig
@@ -16,10 +16,23 @@ class ColumnsConfig(Frozen):
     path: `answer[0]`, `choices.label`.
     """
 
+    @model_serializer(mode="wrap")
+    def _without_unset_input(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves out `input` where it is not set: results from before it existed stay valid."""
+        values: dict[str, Any] = dump(self)
+        return {key: value for key, value in values.items() if key != "input" or value is not None}
+
     messages: str | None = Field(
-        None, description="Column of chat messages; the last one is the completion."
+        None,
+        description="Column of chat messages (OpenAI's or ShareGPT's form); the last one is the "
+        "completion.",
     )
     prompt: str | None = Field(None, description="Column of the prompt.")
+    input: str | None = Field(
+        None,
+        description="Column of text that belongs to the prompt and follows it after a blank line, "
+        "as Alpaca's `input` follows its `instruction`.",
+    )
     completion: str | None = Field(
         None,
         description="Column of the text to learn from; the reference answer is read from it if "
@@ -42,7 +55,7 @@ class ColumnsConfig(Frozen):
 
 
 class FileConfig(TaskConfig):
-    """Your own data: JSONL, JSON, Parquet, CSV, or a folder saved by Hugging Face datasets.
+    """Your own data: JSONL, JSON, CSV, TSV, Parquet, Arrow, or a folder that datasets saved.
 
     Rows with equal prompts are several solutions of one problem. A tenth of the problems in `train`
     is held out for validation and, if there is no `test`, a further tenth for testing; the text of
@@ -52,7 +65,7 @@ class FileConfig(TaskConfig):
     kind: Literal["file"] = "file"
     train: AbsolutePath | None = Field(None, description="File to fine-tune on.")
     test: AbsolutePath | None = Field(None, description="File of held-out problems.")
-    format: Literal["auto", "jsonl", "json", "parquet", "csv", "datasets"] = Field(
+    format: Literal["auto", "jsonl", "json", "parquet", "csv", "tsv", "arrow", "datasets"] = Field(
         "auto", description="Format of the files. auto: from the ending of the file's name."
     )
     columns: ColumnsConfig = Field(ColumnsConfig(), description="The role of each column.")
@@ -63,5 +76,14 @@ class FileConfig(TaskConfig):
     )
     on_bad_row: Literal["refuse", "skip"] = Field(
         "refuse",
-        description="If rows cannot be used: refuse to start, or skip them and report how many.",
+        description="If rows cannot be used, or do not fit the model's context: refuse to start, "
+        "or skip them and report how many.",
+    )
+    skip_train: tuple[int, ...] = Field(
+        (),
+        description="Rows of task.train that are left out, by line (or item of a JSON list, or row "
+        "of a table), from 1. task.on_bad_row=skip sets it for rows that do not fit the context.",
+    )
+    skip_test: tuple[int, ...] = Field(
+        (), description="Rows of task.test that are left out, by line, from 1."
     )

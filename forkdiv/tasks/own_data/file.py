@@ -10,6 +10,10 @@ from typing import Any
 from forkdiv.core.errors import UserError, refuse
 
 NOT_UTF8 = "is not UTF-8"
+FORMATS = (
+    "JSONL, JSON, CSV or TSV with a header (UTF-8, also as .gz), Parquet, Arrow, or a folder saved "
+    "by datasets"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,7 @@ def unreadable(path: Path, why: str) -> UserError:
     return refuse(
         "the data file cannot be read",
         f"{path}: {why}",
-        "UTF-8 JSONL, a JSON list, CSV with a header, Parquet, or a folder saved by datasets",
+        FORMATS,
         "correct the file or task.format",
     )
 

@@ -106,6 +106,11 @@ def _judge_row(row: Row, first: _Judged | None, grader: AnswerGrader) -> _Judged
         return _Judged(row, None, f"the grader {grader.name} cannot read its {where}: {error}")
     except TimeoutError as error:
         return _Judged(row, None, f"the grader {grader.name} took too long: {one_line(error)}")
+    except (Exception, SystemExit) as error:
+        if ":" not in grader.name:  # a grader of forkdiv does not raise: a bug
+            raise
+        raised = f"{type(error).__name__}: {quoted(one_line(error), 100)}"
+        return _Judged(row, None, f"the grader {grader.name} raised {raised}")
 
 
 def _reference(row: Row, grader: AnswerGrader) -> str:

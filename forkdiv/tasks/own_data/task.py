@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from forkdiv.core.config.study import DatasetConfig
-from forkdiv.core.errors import refuse
+from forkdiv.core.errors import UserError, refuse
 from forkdiv.core.records import Example, Outcome, Problem, Trace, Verdict
 from forkdiv.tasks.base import SPLITS, Task, derive, example, no_grader, too_few
 from forkdiv.tasks.graders.registry import build_grader
@@ -88,12 +88,14 @@ class OwnData(Task):
     def sizes(self) -> Mapping[str, int]:  # type: ignore[override]
         """The number of completions in `train`, and of problems in the other splits."""
         return {split: self.available(split) for split in SPLITS} | {
-            "train": len(self._training_rows)
+            "train": len(self.training_rows)
         }
 
     def identity(self) -> dict[str, Any]:
         """The config with the digest of the files in place of their paths."""
-        return self.config.model_dump(exclude={"train", "test"}) | {"content": self.digest}
+        unset = {name for name in ("skip_train", "skip_test") if not getattr(self.config, name)}
+        settings = self.config.model_dump(exclude={"train", "test", *unset})
+        return settings | {"content": self.digest}
 
     def grading(self) -> dict[str, Any]:
         """The grader's version, libraries and source."""
@@ -120,7 +122,10 @@ class OwnData(Task):
             splits = "validation" if data.test else "validation and test"
             notes.append(f"of the problems in {data.train.file} {shares} {splits}, by their prompt")
         rows = sum(map(len, data.splits["train"].values()))
-        if missing := rows - len(self._training_rows):
+        if not self.graded and data.train and not _has_completions(data.train.columns):
+            answer = data.train.columns.answer
+            notes.append(f"no row has a completion: {answer!r} is read as the response")
+        elif missing := rows - len(self.training_rows):
             notes.append(f"{missing:,} rows of the train split have no completion to train on")
         return tuple(notes)
 
@@ -153,33 +158,56 @@ class OwnData(Task):
 
     def sft_examples(self, config: DatasetConfig) -> Iterator[Example]:
         """The train split's completions, grouped by problem in a random order set by the seed."""
-        requested = self.examples(config)
-        if not self._training_rows:
-            raise refuse(
-                "the data has no completions to train on",
-                f"task.train={self.config.train}",
-                "a train file with a column of completions",
-                "set task.train and task.columns.completion",
-            )
-        if requested > len(self._training_rows):
+        return self._shuffled(self.examples(config), config.seed)
+
+    def examples(self, config: DatasetConfig) -> int:
+        """The requested number of examples. Raises UserError if the train split has fewer."""
+        available = len(self.training_rows)
+        if not available:
+            raise self._nothing_to_train_on()
+        if config.examples and config.examples > available:
             raise refuse(
                 "the data has fewer examples than requested",
-                f"dataset.examples={requested}",
-                f"up to {len(self._training_rows)}",
+                f"dataset.examples={config.examples}",
+                f"up to {available}",
                 "lower dataset.examples, or remove it to use all examples",
             )
-        return self._shuffled(requested, config.seed)
+        return config.examples or available
 
     def training_examples(self) -> Iterator[Example]:
         """Yields every completion of the train file, whatever the split of its problem; those of
-        one problem are consecutive."""
-        by_prompt: dict[str, list[Row]] = {}
+        one problem are consecutive. If no row has a completion, the answers are the responses: in
+        GSM8K's files they are worked solutions."""
+        by_prompt: dict[str, list[tuple[Row, str]]] = {}
+        answers_only = self._data.train is not None and _answers_only(self._data.train)
         for row in self._data.train.rows if self._data.train else ():
-            if row.completion is not None:
-                by_prompt.setdefault(row.prompt, []).append(row)
-        for rows in by_prompt.values():
-            problem = self._problem(rows, "train")
-            yield from (example(problem, Trace(str(row.completion), ""), ()) for row in rows)
+            response = row.answer if answers_only else row.completion
+            if response is not None:
+                by_prompt.setdefault(row.prompt, []).append((row, response))
+        for pairs in by_prompt.values():
+            problem = self._problem([row for row, _ in pairs], "train")
+            yield from (example(problem, Trace(response, ""), ()) for _, response in pairs)
+
+    def _nothing_to_train_on(self) -> UserError:
+        read = self._data.train
+        if read is None:
+            came, remedy = "no task.train", "set task.train=FILE"
+        elif _answers_only(read) and read.columns.answer:
+            came = f"{len(read.rows):,} rows with answers only in {self.config.train}"
+            remedy = (
+                "set task.columns.completion to the column of responses; if the answers are worked "
+                f"solutions, set task.columns.completion={read.columns.answer}"
+            )
+        else:
+            count = len(self._data.splits["train"])
+            came = f"{count:,} problems in the train split of {self.config.train}"
+            remedy = "use a file with more problems, or set task.columns.completion"
+        return refuse(
+            "the data has no completions to train on",
+            came,
+            "a train file with a column of completions",
+            remedy,
+        )
 
     def solutions(self, problem: Problem) -> list[Trace]:
         """The completions in the files for the problem's prompt."""
@@ -203,6 +231,7 @@ class OwnData(Task):
         if test and train:
             train = mark_bad(train, _in_both(train, test))
         require_good([read for read in (train, test) if read], self.config.on_bad_row)
+        train, test = self._without(train, "train"), self._without(test, "test")
         splits: dict[str, dict[str, list[Row]]] = {split: {} for split in SPLITS}
         for row in train.rows if train else ():
             split = _split(row.prompt, has_test=test is not None)
@@ -210,6 +239,31 @@ class OwnData(Task):
         for row in test.rows if test else ():
             splits["test"].setdefault(row.prompt, []).append(row)
         return _Data(train, test, splits)
+
+    def _without(self, read: RowsRead | None, role: str) -> RowsRead | None:
+        """Returns the file without the rows that the config leaves out."""
+        lines = getattr(self.config, f"skip_{role}")
+        reasons = dict.fromkeys(lines, f"is in task.skip_{role}")
+        if read is None or not reasons:
+            return read
+        skipped = mark_bad(
+            read, {row.line: reasons[row.line] for row in read.rows if row.line in reasons}
+        )
+        require_good([skipped], "skip")
+        return skipped
+
+    @property
+    def files(self) -> Mapping[str, RowsRead]:
+        """The files by their role, `train` and `test`, as they were read."""
+        both = {"train": self._data.train, "test": self._data.test}
+        return {role: read for role, read in both.items() if read}
+
+    def heldout_rows(self, role: str, split: str) -> Sequence[Row]:
+        """Returns the rows of the file with this role whose problems are in the split."""
+        read = self._data.test if split == "test" and self._data.test else self._data.train
+        if read is not self.files.get(role) or split == "train":
+            return ()
+        return [row for rows in self._data.splits[split].values() for row in rows]
 
     def _read(self, path: Path, optional: str) -> RowsRead:
         """Returns the file's rows, checked. With two files, each may lack the columns that only
@@ -219,16 +273,21 @@ class OwnData(Task):
         read = read_rows(path, self.config.format, self.config.columns, optional_columns)
         if self.graded:
             return judge(read, self._grader, trains=path != self.config.test)
-        return replace(read, rows=tuple(replace(row, answer="") for row in read.rows))
+        answers_only = _answers_only(read)
+        rows = (
+            replace(row, completion=row.answer if answers_only else row.completion, answer="")
+            for row in read.rows
+        )
+        return replace(read, rows=tuple(rows))
 
     @cached_property
-    def _training_rows(self) -> Sequence[Row]:
+    def training_rows(self) -> Sequence[Row]:
         """The rows of the train split that have a completion."""
         rows = (row for rows in self._data.splits["train"].values() for row in rows)
         return [row for row in rows if row.completion is not None]
 
     def _shuffled(self, count: int, seed: int) -> Iterator[Example]:
-        prompts = list(dict.fromkeys(row.prompt for row in self._training_rows))
+        prompts = list(dict.fromkeys(row.prompt for row in self.training_rows))
         derive("examples", seed).shuffle(prompts)
         left = count
         for prompt in prompts:
@@ -247,6 +306,14 @@ class OwnData(Task):
         if first.id != (id := prompt_id(first.prompt)):
             facts["id"] = first.id
         return Problem(id, split, _subset(rows), first.prompt, facts)
+
+
+def _has_completions(columns: ColumnsConfig) -> bool:
+    return bool(columns.completion or columns.messages)
+
+
+def _answers_only(read: RowsRead) -> bool:
+    return all(row.completion is None for row in read.rows)
 
 
 def _subset(rows: Sequence[Row]) -> str:
