@@ -17,6 +17,7 @@ from forkdiv.models.weights import EMBEDDINGS
 # fields of config.json in which the two may differ: the tensors themselves are compared for the
 # first two, and the result takes the last one from the tuned checkpoint
 COMPARED_OTHERWISE = ("tie_word_embeddings", "vocab_size", "max_position_embeddings")
+PREFIXES = ("model.", "transformer.", "gpt_neox.")  # missing if the body alone was saved, as gpt2
 SAME_MODEL = "use the base model that the other checkpoint was tuned from"
 
 
@@ -117,10 +118,13 @@ def _partners(early: OwnTensors, late: OwnTensors) -> dict[str, str]:
 
 
 def _partner(name: str, early: OwnTensors) -> str | None:
-    """Returns the tensor of `early` that corresponds to `name`: in a model with tied embeddings,
-    one tensor is both."""
-    if name in early.stored:
-        return name
+    """Returns the tensor of `early` that corresponds to `name`: with or without the prefix of the
+    model's body, and in a model with tied embeddings, one tensor for both."""
+    names = [name, *(name.removeprefix(prefix) for prefix in PREFIXES)]
+    names += [prefix + name for prefix in PREFIXES]
+    for candidate in names:
+        if candidate in early.stored:
+            return candidate
     if early.tied and name.endswith(HEADS):
         return early.embedding
     return early.head if early.tied and name.endswith(EMBEDDINGS) else None

@@ -106,6 +106,11 @@ def repeated_head_without_ties(folder: Path) -> None:
     edit(folder / "config.json", tie_word_embeddings=False)
 
 
+def body_alone(folder: Path) -> None:
+    """Names without the prefix of the body, as in the published gpt2."""
+    store(folder, {name.removeprefix("model."): t for name, t in state_of(folder).items()})
+
+
 def consolidated(folder: Path) -> None:
     save_file({"norm.weight": torch.ones(64)}, folder / "consolidated.safetensors")
     save_file({NORM: torch.ones(64)}, folder / "consolidated.00.safetensors")
@@ -198,7 +203,7 @@ def digests_of_its_own(folder: Path) -> None:
 
 ACCEPTED: tuple[Change, ...] = (
     *(two_shards, stale_copy_in_another_shard, old_whole_file_beside_shards),
-    *(repeated_head, only_a_head, consolidated, damaged_stray_file),
+    *(repeated_head, only_a_head, body_alone, consolidated, damaged_stray_file),
     *(adapter_beside, training_state, other_special_ids, no_generation_config, notes_in_config),
     *(
         old_release,
