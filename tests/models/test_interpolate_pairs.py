@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -472,6 +474,22 @@ def test_what_was_chosen_is_noted(
     change(pair[1])
     (note,) = check_pair(*pair).notes
     assert all(part in note for part in parts)
+
+
+def test_the_command_prints_what_it_chose_and_nothing_of_settings_that_it_does_not_read(
+    pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    store(pair[0], {name: tensor.bfloat16() for name, tensor in state_of(pair[0]).items()})
+    edit(pair[0] / "config.json", dtype="bfloat16")
+    repeated_head(pair[1])
+    command = [sys.executable, "-m", "jobs.interpolate", f"place.root={tmp_path / 'runs'}"]
+    options = ["--base", pair[0], "--tuned", pair[1], "0.5"]
+    ended = subprocess.run([*command, *options], capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    assert "lm_head.weight" in ended.stdout and "the result is F32" in ended.stdout
+    assert "decoder.dtype" not in ended.stdout + ended.stderr
+    folder = Path(ended.stdout.splitlines()[-1].removeprefix("alpha 0.5: "))
+    assert {tensor.dtype for tensor in state_of(folder).values()} == {torch.float32}
 
 
 def test_only_results_that_may_have_been_averaged_wrongly_get_another_fingerprint(
