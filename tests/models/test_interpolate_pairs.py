@@ -483,7 +483,7 @@ def test_the_command_prints_what_it_chose_and_nothing_of_settings_that_it_does_n
     edit(pair[0] / "config.json", dtype="bfloat16")
     repeated_head(pair[1])
     command = [sys.executable, "-m", "jobs.interpolate", f"place.root={tmp_path / 'runs'}"]
-    options = ["--base", pair[0], "--tuned", pair[1], "0.5"]
+    options = ["--base", str(pair[0]), "--tuned", str(pair[1]), "0.5"]
     ended = subprocess.run([*command, *options], capture_output=True, text=True, timeout=300)
     assert ended.returncode == 0, ended.stderr
     assert "lm_head.weight" in ended.stdout and "the result is F32" in ended.stdout
