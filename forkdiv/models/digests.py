@@ -8,6 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from forkdiv.core.errors import refuse
+from forkdiv.models.files import read_json
+from forkdiv.models.weights import weight_files
 
 DIGESTS = "digests.json"
 
@@ -19,14 +21,15 @@ def write_digests(folder: Path) -> None:
 
 
 def check_digests(folder: Path) -> None:
-    """Raises UserError if weights changed since forkdiv wrote them. A folder without digests.json
-    was not written by forkdiv and is not checked.
+    """Raises UserError if weights changed, or were added to the model, since forkdiv wrote them. A
+    folder without digests.json was not written by forkdiv and is not checked.
 
     A file is read again only if its size or modification time has changed.
     """
-    if not (folder / DIGESTS).is_file():
+    if not (folder / DIGESTS).exists():
         return
-    for name, expected in json.loads((folder / DIGESTS).read_text()).items():
+    recorded = _recorded(folder)
+    for name, expected in recorded.items():
         file = folder / name
         actual = f"SHA-256 {_digest(file)[:16]}" if file.is_file() else "no such file"
         if actual != f"SHA-256 {expected[:16]}":
@@ -36,6 +39,28 @@ def check_digests(folder: Path) -> None:
                 f"SHA-256 {expected[:16]}, as recorded in {DIGESTS}",
                 f"create the checkpoint again; if you changed it on purpose, delete {DIGESTS}",
             )
+    added = [file.name for file in weight_files(folder) if file.name not in recorded]
+    if added:
+        raise refuse(
+            f"the weights of {folder} have changed since they were written",
+            f"{added[0]}, which {DIGESTS} does not name",
+            f"the files in {DIGESTS}: {', '.join(recorded) or 'none'}",
+            f"create the checkpoint again; if you changed it on purpose, delete {DIGESTS}",
+        )
+
+
+def _recorded(folder: Path) -> dict[str, str]:
+    """Returns the recorded digests by file name."""
+    recorded = read_json(folder / DIGESTS)
+    for name, digest in recorded.items():
+        if Path(name).name != name or not isinstance(digest, str):
+            raise refuse(
+                f"{folder / DIGESTS} cannot be read",
+                f"{name!r}: {digest!r}",
+                "names of files in the same folder, and their SHA-256",
+                f"create the checkpoint again; if you changed it on purpose, delete {DIGESTS}",
+            )
+    return recorded
 
 
 def _digest(file: Path) -> str:
