@@ -18,9 +18,9 @@ from forkdiv.models.architecture import same_architecture
 from forkdiv.models.end_tokens import named_only_in_generation_config
 from forkdiv.models.files import TOKEN_FILES, check_regular, read_json
 from forkdiv.models.shape import vocabulary_size
-from forkdiv.models.supported import check_no_adapter, check_supported
+from forkdiv.models.supported import check_no_adapter, check_supported, is_causal_model
 from forkdiv.models.torchvision import check_torchvision
-from forkdiv.models.weights import check_weights, embedding_rows, shapes
+from forkdiv.models.weights import check_one_model, check_weights, embedding_rows, shapes
 
 # The files that decide a checkpoint's answers besides its weights. generation_config.json is not
 # among them: only the end tokens in it are used here, not its sampling defaults.
@@ -76,17 +76,18 @@ def check_files(path: Path, stray_adapter: bool = False) -> None:
         check_no_adapter(path, stray_adapter)
     config = read_config(path)
     architectures = config.get("architectures") or []
-    if not isinstance(architectures, list) or not any(
-        str(name).endswith("ForCausalLM") for name in architectures
-    ):
+    if not isinstance(architectures, list) or not any(map(is_causal_model, architectures)):
         raise refuse(
             f"the checkpoint {path} is not a causal language model",
             architectures or "no architecture in config.json",
-            "an architecture whose name ends in ForCausalLM",
+            "an architecture that transformers has as a causal language model, such as "
+            "LlamaForCausalLM",
             "use another checkpoint",
         )
     check_supported(path)
     check_weights(path)
+    if not stray_adapter:
+        check_one_model(path)
     if not (path / "tokenizer.json").exists():
         raise refuse(
             f"the checkpoint {path} has no tokenizer",

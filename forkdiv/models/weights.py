@@ -67,6 +67,18 @@ def check_weights(path: Path) -> None:
         )
 
 
+def check_one_model(path: Path) -> None:
+    """Raises UserError if model.safetensors lies beside an index that does not name it:
+    transformers would load the one, and vLLM the files of the other."""
+    if (path / INDEX).exists() and (path / WHOLE).exists() and WHOLE not in index(path).values():
+        raise refuse(
+            f"the checkpoint {path} has two sets of weights",
+            f"{WHOLE}, and the files that {INDEX} names",
+            "one of them",
+            "remove the older one from a copy of the folder",
+        )
+
+
 def embedding_rows(path: Path) -> int | None:
     """Returns the number of rows of the input embedding; None if no tensor has a known name."""
     for name, shape in shapes(path).items():
