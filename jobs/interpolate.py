@@ -21,6 +21,7 @@ from forkdiv.terminal import say
 
 def run(study: StudyConfig) -> None:
     from forkdiv.models import interpolate
+    from forkdiv.models.pair import check_pair
 
     if study.base is None or study.checkpoint is None:
         raise refuse(
@@ -32,8 +33,10 @@ def run(study: StudyConfig) -> None:
     early, late = (
         open_checkpoint(path, stray_adapter=True) for path in (study.base, study.checkpoint)
     )
-    interpolate.check_pair(early.path, late.path)
+    pair = check_pair(early.path, late.path)
     check_writable(study.place.root, study.place.min_free_mib)
+    for note in pair.notes:
+        say(note)
     store = Store.of(study.place)
     alphas = study.sweep.interpolation or (study.interpolation,)
     with progress_shown(study, "interpolate", say) as progress:

@@ -323,7 +323,7 @@ def test_help_of_interpolate_shows_where_its_values_go() -> None:
 
 def test_settings_list_a_section_at_80_columns(tmp_path: Path) -> None:
     text = shown("settings", "place.engine", cwd=tmp_path)
-    assert "  place.engine.kv_cache_gib = 1\n      integer, at least 1 [GiB]\n" in text
+    assert "  place.engine.kv_cache_gib = null\n      integer, at least 1, or null [GiB]\n" in text
     assert "sft.epochs" not in text
     assert max(map(len, shown("settings", cwd=tmp_path).splitlines())) <= 80
 

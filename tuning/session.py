@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,11 +78,21 @@ def _join(address: str) -> None:
 def _speed_up_ray_train(place: PlaceConfig) -> None:
     """Shortens waits of Ray Train that are meant for clusters. Its processes inherit the variables
     from this process; variables that the user set are not changed."""
-    os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1" if place.dashboard else "0")
+    tracked = place.dashboard and not _another_ray().exists()
+    os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1" if tracked else "0")
     # 0.5 instead of 2 s: Ray Train detects the end of training by this poll
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     # a process that watches for preempted nodes; there is only this machine
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+
+
+def _another_ray() -> Path:
+    """Returns the file in which `ray start` notes its address, and which a killed Ray leaves.
+
+    Ray Train's state tracking asks the Ray of that address, not the one it runs in: each run would
+    wait 40 s for a Ray that is gone, or take its state from another one.
+    """
+    return Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray/ray_current_cluster"
 
 
 def _preload_forkdiv() -> None:

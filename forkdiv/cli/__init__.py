@@ -152,8 +152,8 @@ def _run(name: str, config: Path | None, arguments: list[str], options: Mapping[
     quiet_libraries()
     overrides, own = sorted_out(VERBS[name], arguments, options)
     study, inferred = own_dtype.resolve(load(config, overrides))
-    if inferred:
-        say(f"{', '.join(inferred)} (the number format of the base)")
+    if shown := [line for line in inferred if line.partition(".")[0] in VERBS[name].reads]:
+        say(f"{', '.join(shown)} (the number format of the base)")
     job: Any = importlib.import_module(f"jobs.{name}")
     job.run(study, **own)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from tokenizers import Tokenizer
 from forkdiv.core.chat_template import NAMED_TEMPLATES
 from forkdiv.core.config import shipped
 from forkdiv.core.errors import UserError, refuse, shortened
+from forkdiv.models.architecture import same_architecture
 from forkdiv.models.end_tokens import named_only_in_generation_config
 from forkdiv.models.files import (
     MAX_JSON_BYTES,
@@ -25,9 +25,9 @@ from forkdiv.models.files import (
     unreadable,
 )
 from forkdiv.models.shape import vocabulary_size
-from forkdiv.models.supported import check_no_adapter, check_supported
+from forkdiv.models.supported import check_no_adapter, check_supported, is_causal_model
 from forkdiv.models.torchvision import check_torchvision
-from forkdiv.models.weights import check_weights, embedding_rows, shapes
+from forkdiv.models.weights import check_one_model, check_weights, embedding_rows, shapes
 
 # The files that decide a checkpoint's answers besides its weights. generation_config.json is not
 # among them: only the end tokens in it are used here, not its sampling defaults.
@@ -38,12 +38,6 @@ SMALL_FILES = (
     "special_tokens_map.json",
     "chat_template.jinja",
 )
-# fields of config.json that do not decide what the model computes
-NOT_COMPUTED = {
-    *("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache"),
-    *("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "decoder_start_token_id"),
-    *("tokenizer_class", "id2label", "label2id", "unsloth_version", "unsloth_fixed"),
-}
 MAX_EPOCH = 10**9
 SAVES = "saves.json"  # in a run's folder: maps each checkpoint's folder to its epoch
 
@@ -90,17 +84,18 @@ def check_files(path: Path, stray_adapter: bool = False) -> None:
         check_no_adapter(path, stray_adapter)
     config = read_config(path)
     architectures = config.get("architectures") or []
-    if not isinstance(architectures, list) or not any(
-        str(name).endswith("ForCausalLM") for name in architectures
-    ):
+    if not isinstance(architectures, list) or not any(map(is_causal_model, architectures)):
         raise refuse(
             f"the checkpoint {path} is not a causal language model",
             architectures or "no architecture in config.json",
-            "an architecture whose name ends in ForCausalLM",
+            "an architecture that transformers has as a causal language model, such as "
+            "LlamaForCausalLM",
             "use another checkpoint",
         )
     check_supported(path)
     check_weights(path)
+    if not stray_adapter:
+        check_one_model(path)
     if not (path / "tokenizer.json").exists():
         raise refuse(
             f"the checkpoint {path} has no tokenizer",
@@ -127,13 +122,21 @@ def check_token_ids(path: Path, last: int) -> None:
 
 def last_token_id(path: Path) -> int:
     """Returns the largest token id of the checkpoint's tokenizer, read from its files."""
-    for name in TOKEN_FILES:
-        check_regular(path / name, MAX_JSON_BYTES)
+    vocabulary = read_tokenizer(path).get_vocab(with_added_tokens=True)
     settings = read_json(path / "tokenizer_config.json", optional=True)
     try:
-        tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
         added = map(int, settings.get("added_tokens_decoder") or {})
-        return max([*tokenizer.get_vocab(with_added_tokens=True).values(), *added])
+        return max([*vocabulary.values(), *added])
+    except (ValueError, TypeError) as error:
+        raise _no_tokenizer(path, error) from error
+
+
+def read_tokenizer(path: Path) -> Tokenizer:
+    """Returns the tokenizer of tokenizer.json. Raises UserError if it cannot be read."""
+    for name in TOKEN_FILES:
+        check_regular(path / name, MAX_JSON_BYTES)
+    try:
+        return Tokenizer.from_file(str(path / "tokenizer.json"))
     except Exception as error:  # tokenizers raises plain Exception
         raise _no_tokenizer(path, error) from error
 
@@ -258,7 +261,7 @@ def check_end_token(path: Path, end: str) -> None:
 def share_engine(path: Path, other: Path) -> bool:
     """Whether one engine can serve both checkpoints: the same architecture and the same number of
     token ids. Tokenizers, templates and end tokens may differ; each checkpoint uses its own."""
-    return same_config(path, other)
+    return same_architecture(path, other)
 
 
 def check_tensors(path: Path, like: Path) -> None:
@@ -283,53 +286,6 @@ def check_tensors(path: Path, like: Path) -> None:
         )
 
 
-def same_tokenizer(path: Path, other: Path) -> bool:
-    """Whether both tokenizers map the same text pieces to the same ids."""
-    return _vocabulary(path) == _vocabulary(other)
-
-
-def same_config(path: Path, other: Path) -> bool:
-    """Whether both configs describe the same model architecture. Notes, and the ids of special
-    tokens, are not part of it."""
-    first, second = (_computed(read_config(folder)) for folder in (path, other))
-    if first == second:
-        return True
-    # Releases of transformers write the same config differently: normalise both with this one.
-    first, second = (_computed(_normalised(folder)) for folder in (path, other))
-    return first == second
-
-
-def _normalised(path: Path) -> dict[str, Any]:
-    """Returns the config as the installed transformers writes it."""
-    from transformers import AutoConfig
-
-    try:
-        config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-        content: dict[str, Any] = config.to_dict()
-    except Exception as error:  # each class of configs has checks and errors of its own
-        raise unreadable(path / "config.json", error) from error
-    return content
-
-
-def _computed(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the fields that decide what the model computes."""
-    return {
-        name: _computed(value) if isinstance(value, dict) else value
-        for name, value in config.items()
-        if name not in NOT_COMPUTED
-    }
-
-
-def _vocabulary(path: Path) -> tuple[Any, dict[str, int]]:
-    """Returns the vocabulary, and the added tokens with their ids."""
-    try:
-        tokenizer = json.loads((path / "tokenizer.json").read_text())
-        added = {token["content"]: token["id"] for token in tokenizer.get("added_tokens", [])}
-        return tokenizer["model"]["vocab"], added
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _no_tokenizer(path, error) from error
-
-
 def _no_tokenizer(path: Path, error: Exception, file: str = "tokenizer.json") -> UserError:
     return refuse(
         f"the checkpoint {path} has no readable tokenizer",
@@ -346,6 +302,7 @@ def _content_digest(path: Path, weights: list[Path]) -> str:
     for file in small:
         check_regular(file, MAX_JSON_BYTES)
     for file in [*small, *weights]:
+        check_regular(file)
         digest.update(f"{file.name} {file.stat().st_size} ".encode())
         try:
             with file.open("rb") as handle:

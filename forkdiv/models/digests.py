@@ -10,6 +10,7 @@ from pathlib import Path
 
 from forkdiv.core.errors import refuse, shortened
 from forkdiv.models.files import is_file_name, read_json
+from forkdiv.models.weights import weight_files
 
 DIGESTS = "digests.json"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -22,12 +23,15 @@ def write_digests(folder: Path) -> None:
 
 
 def check_digests(folder: Path) -> None:
-    """Raises UserError if weights changed since forkdiv wrote them, or digests.json is damaged. A
+    """Raises UserError if weights changed, or were added to the model, since forkdiv wrote them. A
     folder without digests.json was not written by forkdiv and is not checked.
 
     A file is read again only if its size or modification time has changed.
     """
-    for name, expected in _recorded(folder).items():
+    if not (folder / DIGESTS).exists():
+        return
+    recorded = _recorded(folder)
+    for name, expected in recorded.items():
         file = folder / name
         actual = _digest(file) if file.is_file() else "no such file"
         if actual != expected:
@@ -37,18 +41,26 @@ def check_digests(folder: Path) -> None:
                 f"SHA-256 {expected[:16]}, as recorded in {DIGESTS}",
                 f"create the checkpoint again; if you changed it on purpose, delete {DIGESTS}",
             )
+    added = [file.name for file in weight_files(folder) if file.name not in recorded]
+    if added:
+        raise refuse(
+            f"the weights of {folder} have changed since they were written",
+            f"{added[0]}, which {DIGESTS} does not name",
+            f"the files in {DIGESTS}: {', '.join(recorded) or 'none'}",
+            f"create the checkpoint again; if you changed it on purpose, delete {DIGESTS}",
+        )
 
 
 def _recorded(folder: Path) -> dict[str, str]:
-    """Returns the recorded digest of each weight file of the folder; none without digests.json."""
-    recorded = read_json(folder / DIGESTS, optional=True)
-    for name, value in recorded.items():
-        if not is_file_name(name) or not _SHA256.fullmatch(str(value)):
+    """Returns the recorded digests by file name."""
+    recorded = read_json(folder / DIGESTS)
+    for name, digest in recorded.items():
+        if not is_file_name(name) or not _SHA256.fullmatch(str(digest)):
             raise refuse(
                 f"{folder / DIGESTS} is damaged",
-                shortened(f"{name}: {value}"),
-                "the SHA-256 of each weight file, by its name",
-                f"create the checkpoint again; if you trust its weights, delete {DIGESTS}",
+                shortened(f"{name!r}: {digest!r}"),
+                "names of files in the same folder, and their SHA-256",
+                f"create the checkpoint again; if you changed it on purpose, delete {DIGESTS}",
             )
     return recorded
 

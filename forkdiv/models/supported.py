@@ -113,6 +113,14 @@ def _check_known(path: Path, config: Mapping[str, Any]) -> None:
     )
 
 
+def is_causal_model(architecture: object) -> bool:
+    """Returns whether transformers has this class as a causal language model; all whose names end
+    in ForCausalLM count, which `check_supported` then looks for."""
+    text = _known_architectures().partition("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES = ")[2]
+    known = text.partition("\n)")[0]
+    return str(architecture).endswith("ForCausalLM") or f'"{architecture}"' in known
+
+
 @cache
 def _known_architectures() -> str:
     """Returns the source of transformers' list of model classes; empty if it was moved."""

@@ -14,11 +14,12 @@ from forkdiv.models.files import check_regular, is_file_name, read_json
 FLOATS = ("F64", "F32", "F16", "BF16")
 EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight")
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+STRAY = ("adapter_", "consolidated")  # beginnings of files that are not part of the model
 
 
 def weight_files(path: Path) -> list[Path]:
-    """Returns the safetensors files of the model, as transformers chooses them: those that the
-    index names, else model.safetensors, else all.
+    """Returns the safetensors files of the model: those that the index names, as in vLLM, else
+    model.safetensors, else all but stray ones (an adapter, the same weights in another layout).
 
     Raises UserError if there are none, if one is missing, or if one is not a regular file.
     """
@@ -31,9 +32,11 @@ def weight_files(path: Path) -> list[Path]:
             "export it with save_pretrained(safe_serialization=True)",
         )
     if (path / INDEX).exists():
-        files = [path / name for name in sorted(set(_index(path).values()))]
+        files = [path / name for name in sorted(set(index(path).values()))]
     elif (path / WHOLE) in files:
         files = [path / WHOLE]
+    else:
+        files = [file for file in files if not file.name.startswith(STRAY)] or files
     for file in files:
         check_regular(file)
     return files
@@ -45,7 +48,7 @@ def check_weights(path: Path) -> None:
     tensors: dict[str, str] = {}  # dtype by name
     for file in weight_files(path):
         tensors |= _dtypes(file)
-    missing = sorted(set(_index(path)) - set(tensors)) if (path / INDEX).exists() else []
+    missing = sorted(index(path).keys() - tensors.keys())
     if missing:
         raise refuse(
             f"the checkpoint {path} is incomplete",
@@ -64,6 +67,18 @@ def check_weights(path: Path) -> None:
         )
 
 
+def check_one_model(path: Path) -> None:
+    """Raises UserError if model.safetensors lies beside an index that does not name it:
+    transformers would load the one, and vLLM the files of the other."""
+    if (path / INDEX).exists() and (path / WHOLE).exists() and WHOLE not in index(path).values():
+        raise refuse(
+            f"the checkpoint {path} has two sets of weights",
+            f"{WHOLE}, and the files that {INDEX} names",
+            "one of them",
+            "remove the older one from a copy of the folder",
+        )
+
+
 def embedding_rows(path: Path) -> int | None:
     """Returns the number of rows of the input embedding; None if no tensor has a known name."""
     for name, shape in shapes(path).items():
@@ -75,14 +90,17 @@ def embedding_rows(path: Path) -> int | None:
 def shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """Returns the shape of every tensor, read from the headers of the files."""
     out: dict[str, tuple[int, ...]] = {}
+    chosen = index(path)
     for file in weight_files(path):
-        with _opened(file) as tensors:
-            out |= {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+        with opened(file) as tensors:
+            for name in tensors.keys():  # noqa: SIM118 (not a mapping)
+                if name not in out or chosen.get(name) == file.name:
+                    out[name] = tuple(tensors.get_slice(name).get_shape())
     return out
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[Any]:
+def opened(file: Path) -> Iterator[Any]:
     """Opens a file for its header. Raises UserError if it is damaged."""
     from safetensors import SafetensorError, safe_open
 
@@ -99,32 +117,40 @@ def _opened(file: Path) -> Iterator[Any]:
 
 
 def _dtypes(file: Path) -> dict[str, str]:
-    with _opened(file) as tensors:
+    with opened(file) as tensors:
         return {name: str(tensors.get_slice(name).get_dtype()) for name in tensors.keys()}  # noqa: SIM118
 
 
-def _index(path: Path) -> dict[str, str]:
-    """Returns the file of each tensor that the index names. Raises UserError if a file is missing,
-    or is not in this folder."""
+def index(path: Path) -> dict[str, str]:
+    """Returns the file of each tensor that the index names; an empty dict without an index. Raises
+    UserError if a file is missing, or is not in this folder."""
+    if not (path / INDEX).exists():
+        return {}
     try:
         files = {
             str(name): str(file) for name, file in read_json(path / INDEX)["weight_map"].items()
         }
-    except (KeyError, TypeError, AttributeError) as error:
+        if not files:
+            raise ValueError("an empty weight_map")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise refuse(
             f"the checkpoint {path} has no readable {INDEX}",
             f"{type(error).__name__} {error}",
             "a weight_map that maps tensors to files",
             "export it again",
         ) from error
-    outside = sorted({file for file in files.values() if not is_file_name(file)})
-    missing = sorted({file for file in files.values() if not (outside or (path / file).exists())})
-    if outside or missing:
+    problems = {
+        file: "not a safetensors file" if is_file_name(file) else "not a file of the folder"
+        for file in sorted(set(files.values()))
+        if not is_file_name(file) or not file.endswith(".safetensors")
+    }
+    # a name with a null character, or a very long one, cannot be looked up
+    missing = sorted({file for file in files.values() if not (problems or (path / file).exists())})
+    if problems or missing:
+        came = [f"{shortened(file)}, which is {problem}" for file, problem in problems.items()]
         raise refuse(
             f"the checkpoint {path} is incomplete",
-            f"{shortened(outside[0])}, which is not a file of the folder"
-            if outside
-            else f"no {', '.join(missing)}",
+            came[0] if came else f"no {', '.join(missing)}",
             f"all files that {INDEX} names, in the folder itself",
             "copy or export it again",
         )

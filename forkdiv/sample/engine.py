@@ -25,6 +25,7 @@ from forkdiv.core.gc_pause import gc_paused
 from forkdiv.core.records import Finish
 from forkdiv.models.asked import OwnTokenizer, own_tokenizer
 from forkdiv.models.checkpoint import Checkpoint, check_tensors, read_config, share_engine
+from forkdiv.models.digests import check_digests
 from forkdiv.models.perturbed import write_perturbed
 from forkdiv.models.prompting import prompt_ids, response_ids
 from forkdiv.models.shape import context_length, vocabulary_size
@@ -92,6 +93,7 @@ class WarmEngine:
         self._files: dict[Checkpoint, tuple[tuple[str, int, int], ...]] = {}
         self.outputs: OutputCheck | None = None
         self._finished_tokens = 0
+        self._checking = False
         self._own: dict[Checkpoint, OwnTokenizer] = {}
         self._texts: dict[tuple[Checkpoint, tuple[int, ...]], str] = {}
 
@@ -216,8 +218,14 @@ class WarmEngine:
 
     async def _swap(self, checkpoint: Checkpoint) -> None:
         self._check_suitable(checkpoint)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, check_digests, checkpoint.path)
         if self.outputs is None:
-            await self._check_outputs()
+            drawn, self._checking = self._finished_tokens, True
+            try:
+                await self._check_outputs()
+            finally:
+                self._finished_tokens, self._checking = drawn, False
         if not await self._load(checkpoint):
             await self._restart(checkpoint)
 
@@ -376,7 +384,9 @@ class WarmEngine:
 
     @property
     def tokens_drawn(self) -> int:
-        """The number of tokens drawn so far, those of unfinished responses included."""
+        """The number of tokens drawn for requests, those of unfinished responses included."""
+        if self._checking:
+            return 0
         running: Any = self.llm.output_processor.request_states.values()
         detokenizers = [state.detokenizer for state in running if state.detokenizer]
         unfinished = sum(int(one.num_output_tokens()) for one in detokenizers)

@@ -16,6 +16,7 @@ from forkdiv.models.shape import context_length
 if TYPE_CHECKING:
     from vllm import SamplingParams
 
+CPU_KV_CACHE_GIB = 1
 IN_PROCESS_EXECUTOR = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 
 
@@ -39,8 +40,8 @@ def environment(spec: EngineSpec) -> dict[str, str]:
     if spec.device == "gpu":
         return shared
     # without it, vLLM allocates a share of the machine's memory
-    shared |= {"VLLM_CPU_KVCACHE_SPACE": str(spec.config.kv_cache_gib)}
-    if spec.config.enforce_eager:
+    shared |= {"VLLM_CPU_KVCACHE_SPACE": str(spec.config.kv_cache_gib or CPU_KV_CACHE_GIB)}
+    if _is_eager(spec):
         # saves three seconds at the first proof, in which vLLM would compile a function for ranks
         shared |= {"TORCHDYNAMO_DISABLE": "1"}
     return shared
@@ -54,12 +55,14 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
         "dtype": spec.dtype,
         "tensor_parallel_size": spec.config.tensor_parallel,
         "max_num_seqs": spec.config.max_num_seqs,
-        "enforce_eager": spec.config.enforce_eager,
+        "enforce_eager": _is_eager(spec),
         "generation_config": "vllm",  # otherwise the checkpoint's top-p and top-k would apply
         "block_size": 32 if spec.device == "cpu" else None,  # 128 never caches short prompts
-        # on CPU an environment variable sets it; on a GPU the default is 90% of the memory
+        # on CPU an environment variable sets it; on a GPU the default follows from its memory
         "kv_cache_memory_bytes": (
-            spec.config.kv_cache_gib * 2**30 if spec.device == "gpu" else None
+            spec.config.kv_cache_gib * 2**30
+            if spec.device == "gpu" and spec.config.kv_cache_gib
+            else None
         ),
         "max_logprobs": -1,  # a request may read the whole vocabulary's log-probabilities
         "logprobs_mode": "raw_logprobs",
@@ -68,6 +71,11 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
         "logits_processors": ["forkdiv.sample.logits_processors:DecoderProcessor"],
         **(_on_cpu(spec) if spec.device == "cpu" else {}),
     }
+
+
+def _is_eager(spec: EngineSpec) -> bool:
+    eager = spec.config.enforce_eager
+    return spec.device == "cpu" if eager is None else eager
 
 
 def _on_cpu(spec: EngineSpec) -> dict[str, Any]:

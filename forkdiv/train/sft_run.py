@@ -82,9 +82,11 @@ def obtain(
             for save in retained_saves[:-1]
         }
         with evaluating(scheduled, evaluate) if evaluate and place.overlap else nullcontext():
-            from forkdiv.train.trainer import fit  # imports Ray, which takes seconds
+            # an earlier attempt may have been killed after its last checkpoint
+            if not all(checkpoint_folder(workspace, save).exists() for save in retained_saves):
+                from forkdiv.train.trainer import fit  # imports Ray, which takes seconds
 
-            fit(job)
+                fit(job)
         _check_finished(workspace, start)
         for save in retained_saves:
             # hard links: the workspace stays complete if anything fails before publishing

@@ -21,16 +21,17 @@ CLEANER = PlacementGroupCleanerCallback
 
 class Trainer(DataParallelTrainer):  # type: ignore[misc]
     """Ray Train's trainer without two callbacks that only delay a run: the actor for Ray Data,
-    which is not used here, and, without a dashboard, the cleaner of placement groups. The cleaner
-    queries the dashboard, and every run would wait 12 s until it times out."""
+    which is not used here, and, on a Ray that forkdiv started itself, the cleaner of placement
+    groups. Such a Ray ends with the command, and nothing is left to clean; but the cleaner queries
+    the dashboard, and every run would wait until it times out: 12 s and more."""
 
-    def __init__(self, *arguments: Any, dashboard: bool, **settings: Any) -> None:
+    def __init__(self, *arguments: Any, own_ray: bool, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
-        self._dashboard = dashboard
+        self._own_ray = own_ray
 
     def _create_default_callbacks(self) -> list[Any]:
         callbacks: list[Any] = super()._create_default_callbacks()
-        unused = {DatasetsCallback} if self._dashboard else {DatasetsCallback, CLEANER}
+        unused = {DatasetsCallback, CLEANER} if self._own_ray else {DatasetsCallback}
         return [callback for callback in callbacks if type(callback) not in unused]
 
 
@@ -48,7 +49,7 @@ def fit(job: TrainingJob) -> None:
     Trainer(
         train_worker,
         train_loop_config={JOB: job.model_dump_json()},
-        dashboard=place.dashboard,
+        own_ray=place.ray_address is None,
         scaling_config=ScalingConfig(
             num_workers=place.workers, use_gpu=gpu, resources_per_worker=resources
         ),

@@ -143,8 +143,11 @@ def train_worker(config: dict[str, str]) -> None:
         # seeded by step, so that dropout in a resumed run equals that of an uninterrupted run
         torch.manual_seed(_seed(job.sft.seed, batch.step, rank))
         meter.step(batch, *worker.step(batch.rows), engine)
-        ends_epoch = i + 1 == len(plan) or plan[i + 1].epoch != batch.epoch
-        saves_state = ends_epoch or (place.resume_every and batch.step % place.resume_every == 0)
+        # not after the last step: its checkpoint is all that is left to do
+        more = i + 1 < len(plan)
+        ends_epoch = more and plan[i + 1].epoch != batch.epoch
+        regular = place.resume_every and batch.step % place.resume_every == 0
+        saves_state = more and (ends_epoch or regular)
         save = scheduled.get(batch.step)
         if saves_state or save:
             meter.flush()

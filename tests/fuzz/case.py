@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import time
@@ -98,15 +99,16 @@ def limit(seconds: float) -> Iterator[None]:
     """Raises TooSlow if the block needs more of the CPU, or if it waits so long for something (in
     the main thread, between Python operations)."""
     began = time.process_time()
+    rings = 0
 
     def expired(*_: object) -> None:
         nonlocal rings
         rings += 1
         used = time.process_time() - began
-        if used > seconds or used < BLOCKED_S * rings or rings >= LOADED:
+        is_blocked = used < BLOCKED_S * rings and os.getloadavg()[0] < 2 * (os.cpu_count() or 1)
+        if used > seconds or is_blocked or rings >= LOADED:
             raise TooSlow
 
-    rings = 0
     previous = signal.signal(signal.SIGALRM, expired)
     signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
     try:

@@ -12,12 +12,12 @@ from typing import Any
 
 from forkdiv.core.config.prompt import PromptConfig
 from forkdiv.models import asked, digests
+from forkdiv.models.architecture import same_architecture
 from forkdiv.models.checkpoint import (
     check_end_token,
     check_vocabulary,
     open_checkpoint,
     read_config,
-    same_tokenizer,
     saved_checkpoints,
 )
 from forkdiv.models.end_tokens import named_ends
@@ -83,7 +83,7 @@ def read_all(path: Path) -> dict[str, Any]:
     digests.check_digests(path)
     check_vocabulary(path, ["a", "b"])
     check_end_token(path, "<eos>")
-    _ = same_tokenizer(path, BASE), context_length(read_config(path))
+    _ = same_architecture(path, BASE), context_length(read_config(path))
     config = PromptConfig(template="chat" if read_template(path) else "plain")
     ids = prompt_ids(own.tokenizer, "a b", config)
     check_loadable(path)

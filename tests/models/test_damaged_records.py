@@ -14,8 +14,9 @@ from forkdiv.core.config.prompt import PromptConfig
 from forkdiv.core.config.study import SftConfig
 from forkdiv.core.errors import UserError
 from forkdiv.models import digests
+from forkdiv.models.architecture import same_architecture
 from forkdiv.models.asked import own_tokenizer
-from forkdiv.models.checkpoint import open_checkpoint, same_config, saved_checkpoints
+from forkdiv.models.checkpoint import open_checkpoint, saved_checkpoints
 from forkdiv.models.loading import check_loadable, load_tokenizer
 from forkdiv.models.prompting import prompt_ids
 from forkdiv.models.template_render import TemplateRenderer
@@ -109,7 +110,7 @@ def test_a_generation_config_that_transformers_cannot_use_is_refused(folder: Pat
 
 def test_two_configs_are_not_compared_if_one_cannot_be_read_by_transformers(folder: Path) -> None:
     with_value(folder / "config.json", max_position_embeddings=True)
-    assert "config.json" in refusal(lambda: same_config(folder, BASE))
+    assert "config.json" in refusal(lambda: same_architecture(folder, BASE))
 
 
 def test_a_tokenizer_setting_that_fails_at_its_first_use_is_refused(folder: Path) -> None:

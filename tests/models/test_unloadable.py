@@ -17,6 +17,7 @@ from forkdiv.core.errors import UserError
 from forkdiv.models.checkpoint import check_files, open_checkpoint, saved_checkpoints
 from forkdiv.models.loading import load_model, load_tokenizer
 from forkdiv.models.shape import context_length, vocabulary_size
+from forkdiv.models.supported import is_causal_model
 from tests import checkpoints
 from tests.checkpoints_tokens import edit
 from tests.stack import BASE
@@ -217,3 +218,29 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(preflight, "Path", lambda name: Path("/proc/none"))
     assert "no NVIDIA device" in refusal(lambda: preflight.check_device(place))
     preflight.check_device(place.model_copy(update={"ray_address": "there:1"}))
+
+
+def test_weights_in_one_file_beside_others_that_an_index_names_are_refused(folder: Path) -> None:
+    """transformers would load the one file, vLLM those of the index."""
+    tensors = load_file(folder / WEIGHTS)
+    save_file(tensors, folder / "model-00001-of-00001.safetensors", metadata={"format": "pt"})
+    names = dict.fromkeys(tensors, "model-00001-of-00001.safetensors")
+    index = {"metadata": {}, "weight_map": names}
+    (folder / f"{WEIGHTS}.index.json").write_text(json.dumps(index))
+    assert "two sets of weights" in refusal(lambda: check_files(folder))
+    (folder / WEIGHTS).unlink()
+    check_files(folder)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "known"),
+    [
+        ("GPT2LMHeadModel", True),  # of the published gpt2
+        ("LlamaForCausalLM", True),
+        ("T5ForConditionalGeneration", False),
+        ("BertForSequenceClassification", False),
+        (None, False),
+    ],
+)
+def test_causal_models_are_those_that_transformers_has(architecture: object, known: bool) -> None:
+    assert is_causal_model(architecture) == known

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 from forkdiv.core.config.decoder import KNOBS, DecoderConfig
-from forkdiv.sample.engine_settings import _vllm_arguments
-from tests.stack import ROOT
+from forkdiv.core.config.study import EngineConfig
+from forkdiv.sample.engine_settings import (
+    EngineSpec,
+    _vllm_arguments,
+    engine_arguments,
+    environment,
+)
+from tests.stack import BASE, ROOT
 
 
 def test_the_settings_that_vllm_has_are_passed_under_its_names() -> None:
@@ -36,3 +43,23 @@ def test_it_is_known_without_importing_vllm() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "False"
+
+
+def spec(device: str, **config: Any) -> EngineSpec:
+    return EngineSpec(BASE, "bfloat16", device, EngineConfig.model_validate(config), ((1,),))
+
+
+def test_on_a_gpu_graphs_are_captured_and_the_cache_takes_the_free_memory() -> None:
+    gpu = engine_arguments(spec("gpu"))
+    assert gpu["enforce_eager"] is False and gpu["kv_cache_memory_bytes"] is None
+    asked = engine_arguments(spec("gpu", enforce_eager=True, kv_cache_gib=16))
+    assert asked["enforce_eager"] is True and asked["kv_cache_memory_bytes"] == 16 * 2**30
+
+
+def test_on_a_cpu_nothing_is_compiled_and_the_cache_is_small() -> None:
+    cpu = spec("cpu")
+    assert engine_arguments(cpu)["enforce_eager"] is True
+    assert environment(cpu)["VLLM_CPU_KVCACHE_SPACE"] == "1"
+    asked = spec("cpu", enforce_eager=False, kv_cache_gib=3)
+    assert engine_arguments(asked)["enforce_eager"] is False
+    assert environment(asked)["VLLM_CPU_KVCACHE_SPACE"] == "3"

@@ -71,7 +71,8 @@ class Frozen(BaseModel):
         for key, value in data.items():
             field = cls.model_fields.get(str(key))
             several = value if isinstance(value, list | tuple) else [value]
-            if field and field.annotation is not bool and any(isinstance(v, bool) for v in several):
+            takes = field is not None and field.annotation in (bool, bool | None)
+            if field and not takes and any(isinstance(v, bool) for v in several):
                 raise ValueError(
                     f"{key} does not accept true or false: got {value}; allowed: a number or text, "
                     f"see `forkdiv settings`; correct {key}, or quote it if it is meant as text"

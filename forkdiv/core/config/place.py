@@ -48,16 +48,20 @@ class EngineConfig(Frozen):
         None, ge=1, description="Under load, Ray Serve adds engines up to this many. null: never."
     )
     tensor_parallel: int = Field(1, ge=1, description="GPUs that one engine is spread over.")
-    kv_cache_gib: Annotated[int, Unit("GiB")] = Field(
-        1, ge=1, description="Memory of one engine's KV cache."
+    kv_cache_gib: Annotated[int, Unit("GiB")] | None = Field(
+        None,
+        ge=1,
+        description="Memory of one engine's KV cache. null: 1 on a CPU; on a GPU what vLLM leaves "
+        "of nine tenths of its memory.",
     )
     max_num_seqs: int = Field(
         256, ge=1, description="Largest number of responses that one engine generates at once."
     )
-    enforce_eager: bool = Field(
-        True,
-        description="Whether vLLM runs without compiling the model: faster to start, and faster "
-        "throughout for very small models.",
+    enforce_eager: bool | None = Field(
+        None,
+        description="Whether vLLM runs without compiling the model and without CUDA graphs: faster "
+        "to start, and faster throughout for very small models. null: true on a CPU, false on a "
+        "GPU.",
     )
     start_timeout_s: Seconds = Field(
         600, description="Time limit for the start of an engine; after it the command fails."
