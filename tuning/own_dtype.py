@@ -6,11 +6,12 @@ the same results on another machine.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.errors import UserError
+from forkdiv.models.files import read_json
 
 # as the config.json of a checkpoint names it: the formats of sampling, and of training. Training in
 # float16 would need its loss scaled.
@@ -43,10 +44,8 @@ def resolve(study: StudyConfig) -> tuple[StudyConfig, list[str]]:
 def dtype_of(checkpoint: Path) -> str | None:
     """Returns the dtype that the config.json of a checkpoint names; None if it names none."""
     try:
-        config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(config, dict):
+        config = read_json(checkpoint / "config.json")
+    except UserError:
         return None
     text = config.get("text_config")
     for part in (config, text if isinstance(text, dict) else {}):

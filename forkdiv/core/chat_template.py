@@ -67,7 +67,7 @@ def _in_settings(path: Path) -> dict[str, str]:
             return {str(entry["name"]): str(entry["template"]) for entry in value}
         if isinstance(value, dict):
             return {str(name): str(template) for name, template in value.items()}
-    except (AttributeError, KeyError, TypeError, json.JSONDecodeError) as error:
+    except (AttributeError, KeyError, TypeError, RecursionError, json.JSONDecodeError) as error:
         raise ValueError(
             f"{path} cannot be read: got {type(error).__name__} {error}; allowed: a JSON object "
             "as save_pretrained writes it; save the tokenizer again"
@@ -80,8 +80,14 @@ def _read(path: Path) -> str:
         raise ValueError(
             f"{path} is not a regular file; allowed: a file with text; replace it, or remove it"
         )
-    with path.open("rb") as file:
-        content = file.read(MAX_BYTES + 1)
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ValueError(
+            f"{path} cannot be read: got {error.strerror}; allowed: a readable file with text; "
+            "replace it, or remove it"
+        ) from error
     if len(content) > MAX_BYTES:
         raise ValueError(
             f"{path} is too large: got more than {MAX_BYTES} bytes; allowed: a chat template or "

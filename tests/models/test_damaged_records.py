@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from forkdiv.core.config.load import load
 from forkdiv.core.config.prompt import PromptConfig
 from forkdiv.core.config.study import SftConfig
 from forkdiv.core.errors import UserError
@@ -22,6 +24,7 @@ from forkdiv.models.prompting import prompt_ids
 from forkdiv.models.template_render import TemplateRenderer
 from forkdiv.train import memory
 from tests.stack import BASE
+from tuning import own_dtype
 
 INDEX = "model.safetensors.index.json"
 
@@ -184,3 +187,27 @@ def test_an_interrupted_rendering_leaves_no_answer_to_the_next(
             render("second")
     assert render("third") == "third"
     renderer.close()
+
+
+@pytest.mark.parametrize("damage", ["deep", "unreadable", "pipe"])
+def test_a_folder_of_a_template_whose_settings_cannot_be_read_is_refused(
+    folder: Path, damage: str
+) -> None:
+    file = folder / "tokenizer_config.json"
+    file.unlink()
+    if damage == "deep":
+        file.write_text('{"chat_template": ' + "[" * 5000)
+    elif damage == "pipe":
+        os.mkfifo(file)
+    else:
+        file.symlink_to("/proc/self/mem")
+    message = refusal(
+        lambda: load(None, ["prompt.template=chat", f"prompt.chat_template={folder}"])
+    )
+    assert "tokenizer_config.json" in message
+
+
+@pytest.mark.parametrize("text", ["[" * 5000, "", "3", '{"dtype": []}'])
+def test_the_number_format_of_a_damaged_base_is_not_set(folder: Path, text: str) -> None:
+    (folder / "config.json").write_text(text)
+    assert own_dtype.dtype_of(folder) is None
