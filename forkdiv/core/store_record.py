@@ -73,7 +73,10 @@ def read(folder: Path) -> dict[str, Any]:
         named, stage = str(record["fingerprint"]), str(record["identity"]["stage"])
         actual = fingerprint_of(record["identity"])
         float(record["seconds"])
-        {name: int(size) for name, size in record["files"].items()}
+        for name, size in record["files"].items():
+            int(size)
+            if Path(name).is_absolute() or ".." in Path(name).parts:
+                raise ValueError(f"{name[:80]} is outside the folder")
         dict(record.get("digests", {}))
     if named != actual:
         problem = f"is damaged: its content has fingerprint {actual[:8]}, it says {named[:8]}"
@@ -97,7 +100,8 @@ def check_files(folder: Path, record: Mapping[str, Any], most_bytes: int = QUICK
     digests = record.get("digests", {})  # records of older versions have none
     for name, size in record["files"].items():
         file = folder / name
-        problem = f"has {file.stat().st_size} bytes" if file.is_file() else "is missing"
+        with reading(folder / RECORD, folder):  # a name may be longer than names can be
+            problem = f"has {file.stat().st_size} bytes" if file.is_file() else "is missing"
         if problem != f"has {size} bytes":
             raise DamagedResult(file, folder, f"{problem}; allowed: {size} bytes, as published")
         if name in digests and size <= most_bytes and digest(file) != digests[name]:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from forkdiv.core.config.study import DatasetConfig, PretrainConfig
 from forkdiv.core.errors import refuse
-from forkdiv.core.files import require_regular
+from forkdiv.core.files import read_small_text, require_regular
 from forkdiv.core.fingerprint import Identity, canonical
 from forkdiv.core.records import Example
 from forkdiv.core.store import Artifact, Store
@@ -23,6 +23,7 @@ from forkdiv.tasks.base import Task
 
 EXAMPLES, CARD = "examples.parquet", "card.json"
 ROWS_AT_ONCE = 4096
+MAX_CARD_BYTES = 2**26
 REMEDY = "create the dataset again"
 COUNTS = ("forks", "unsigned_forks")
 SCHEMA = pa.schema(
@@ -180,5 +181,8 @@ def stream(folder: Path) -> Iterator[Example]:
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    card: dict[str, Any] = json.loads((folder / CARD).read_text())
+    """Returns the card of a dataset folder. Raises UserError for a file that is no text or too
+    large, and what `json` raises for other text."""
+    text = read_small_text(folder / CARD, "the card of a dataset", MAX_CARD_BYTES, REMEDY)
+    card: dict[str, Any] = json.loads(text)
     return card

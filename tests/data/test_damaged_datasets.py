@@ -191,3 +191,19 @@ def test_a_saved_dataset_with_a_file_that_is_not_as_datasets_writes_it_is_refuse
 def test_a_long_value_of_a_setting_is_shortened_in_its_message() -> None:
     value = json.dumps({f"k{n}": n for n in range(500)})
     assert "prompt.date" in refusal(lambda: load(None, [f"prompt.date={value}"]))
+
+
+@pytest.mark.parametrize("name", ["x" * 3000, "a\0b", "../other/data.json", "/etc/passwd"])
+def test_a_record_that_names_no_file_of_its_folder_is_damaged(tmp_path: Path, name: str) -> None:
+    store, (first, *_) = with_results(tmp_path)
+    path = store.path(first) / "record.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"files": {name: 1}}))
+    with pytest.raises(DamagedResult):
+        store.find(first)
+
+
+def test_a_card_of_a_gigabyte_is_refused_without_reading_it(written: Path) -> None:
+    with (written / dataset.CARD).open("wb") as file:
+        file.truncate(2**30)
+    study = load(None, [f"data={written}"])
+    assert "at most" in refusal(lambda: inputs.with_task_of_data(study))
