@@ -89,6 +89,8 @@ def read(folder: Path) -> dict[str, Any]:
 
 def read_json(path: Path) -> Any:
     """Returns the content of a small file of a result. Raises one of PARSE_ERRORS."""
+    if not path.is_file():
+        raise ValueError("not a regular file")
     if (size := path.stat().st_size) > MAX_JSON_BYTES:
         raise ValueError(f"{size:,} bytes, more than {MAX_JSON_BYTES:,}")
     return json.loads(path.read_text(encoding="utf-8"))

@@ -14,6 +14,7 @@ import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 
+from forkdiv.core import store_contents
 from forkdiv.core.config.load import load
 from forkdiv.core.errors import UserError
 from forkdiv.core.explain import Results
@@ -200,6 +201,15 @@ def test_a_record_that_names_no_file_of_its_folder_is_damaged(tmp_path: Path, na
     path.write_text(json.dumps(json.loads(path.read_text()) | {"files": {name: 1}}))
     with pytest.raises(DamagedResult):
         store.find(first)
+
+
+def test_an_identity_that_is_a_pipe_is_damaged_and_not_waited_for(tmp_path: Path) -> None:
+    store, (*_, samples) = with_results(tmp_path)
+    (store.path(samples) / "identity.json").unlink()
+    os.mkfifo(store.path(samples) / "identity.json")
+    (entry,) = [e for e in store_contents.read(store.root).entries if e.stage == "samples"]
+    (damage,) = store_contents.damages(entry, parts.check)
+    assert "not a regular file" in damage.problem
 
 
 def test_a_card_of_a_gigabyte_is_refused_without_reading_it(written: Path) -> None:
