@@ -18,6 +18,7 @@ from forkdiv.tasks.own_data.task import OwnData
 from tests.fuzz.case import Case
 from tests.fuzz.mutate import damage_file, damaged_value, dumped
 
+csv.field_size_limit(2**31 - 1)
 LM_EVAL = sorted((Path(__file__).parents[1] / "lm_eval" / "files").rglob("*.jsonl"))
 
 

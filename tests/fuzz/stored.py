@@ -116,6 +116,8 @@ def matters(file: Path, before: bytes) -> bool:
     """A file that went away, or a record that has the same content, is no damage of the set."""
     if file.is_symlink() or not file.is_file():
         return False
+    if _content(file) == before:
+        return False
     try:
         return bool(json.loads(_content(file)) != json.loads(before))
     except (ValueError, RecursionError):
