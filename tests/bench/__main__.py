@@ -11,13 +11,13 @@ from types import ModuleType
 
 from forkdiv.core.store import commit, versions, write_text
 from forkdiv.terminal import say, show_table
-from tests.bench import generate, packing, passk, problems, sampling, swap, training
+from tests.bench import generate, packing, passk, problems, real, sampling, swap, training
 from tests.bench.row import Row
 
 OUT = Path("runs/bench.json")
 
 
-MODULES = (problems, passk, packing, training, swap, sampling, generate)
+MODULES = (problems, passk, packing, training, swap, sampling, generate, real)
 
 
 def main(names: Sequence[str]) -> None:

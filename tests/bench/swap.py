@@ -33,7 +33,7 @@ def measure() -> list[Row]:
     with tempfile.TemporaryDirectory() as name, running(PlaceConfig(dashboard=False)):
         folder = Path(name)
         others = [disturbed(folder / str(i), 0.01 * (i + 1)) for i in range(SWAPS)]
-        cold, first, again = _swapped(open_checkpoint(BASE), others)
+        cold, first, again = swapped(open_checkpoint(BASE), others)
         rows = [
             Row(
                 "swap_vs_cold_engine",
@@ -46,27 +46,30 @@ def measure() -> list[Row]:
         ]
         for hidden, layers in LARGER:
             models = [_random(folder / f"{hidden}-{i}", hidden, layers, i) for i in range(3)]
-            _, first, again = _swapped(models[0], models[1:])
+            _, first, again = swapped(models[0], models[1:])
             size = sum(f.stat().st_size for f in models[0].path.glob("*.safetensors")) / 4e6
             said = f"{size:.0f} million parameters in float32; once more: {again:.2f} s"
             rows.append(Row(f"swap_{size:.0f}M_s", first, "s", said))
     return rows
 
 
-def _swapped(base: Checkpoint, others: Sequence[Checkpoint]) -> tuple[float, float, float]:
+def swapped(
+    base: Checkpoint, others: Sequence[Checkpoint], decoder: DecoderConfig | None = None
+) -> tuple[float, float, float]:
     """Seconds from an engine's start to its first sample, of a swap to a checkpoint that it has
     not met, and of one that it has; medians."""
-    study = StudyConfig(base=base.path)
+    decoder = decoder or DecoderConfig()
+    study = StudyConfig(base=base.path, decoder=decoder)
     (problem,) = build(study.task).heldout("test", 2)[:1]
     requests = [Request(problem, 0, 64, 0)]
     spec = engine_spec(study, base)
     started = time.perf_counter()
     app = deployment.deploy(spec)
     client = deployment.ServeSampler(app, spec.config)
-    list(client.sample(base, DecoderConfig(), requests))
+    list(client.sample(base, decoder, requests))
     cold = time.perf_counter() - started
     for one in [*others, *others]:
-        list(client.sample(one, DecoderConfig(), requests))
+        list(client.sample(one, decoder, requests))
     swaps = [one["seconds"] for one in deployment.wait_until_ready(app, 10).swaps.remote().result()]
     ray_serve.delete(app)
     first, again = (statistics.median(part) for part in np.split(np.array(swaps[1:]), 2))

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from forkdiv.core.config.study import LoraConfig
 from forkdiv.models.checkpoint import check_tensors
 from forkdiv.models.loading import load_model, load_tokenizer
 from forkdiv.models.lora import add_adapters, merge_adapters
+from tests.one_step import one_step_later
 from tests.stack import BASE, ROOT, clean_environment
 from tests.swaps import ENVIRONMENT
 
@@ -31,23 +31,6 @@ def checkpoint(folder: Path, dtype: torch.dtype, tied: bool = True, shards: str 
         model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.clone() * 1.5)
     model.save_pretrained(folder, max_shard_size=shards)
     load_tokenizer(BASE).save_pretrained(folder)
-    return folder
-
-
-def one_step_later(source: Path, folder: Path, seed: int = 0) -> Path:
-    """The checkpoint after what one optimizer step may change: each number by a unit in its last
-    places, up or down."""
-    torch.manual_seed(seed)
-    folder.mkdir()
-    for file in source.iterdir():
-        if file.suffix != ".safetensors":
-            (folder / file.name).write_bytes(file.read_bytes())
-            continue
-        tensors = load_file(file)
-        for name, tensor in tensors.items():
-            step = torch.finfo(tensor.dtype).eps * (torch.rand(tensor.shape) < 0.5)
-            tensors[name] = (tensor.float() * (1 + step.float())).to(tensor.dtype)
-        save_file(tensors, folder / file.name, metadata={"format": "pt"})
     return folder
 
 

@@ -127,7 +127,8 @@ def test_mlflow_holds_one_parent_and_a_child_for_each_trial(study: Study) -> Non
     tuned = [run_ for run_ in children if run_.data.params["tuned"] == "1"]
     assert len(tuned) == 4
     loss = client.get_metric_history(tuned[0].info.run_id, "train_loss")
-    assert [one.step for one in loss] == [2, 4]
+    steps = [one.step for one in loss]
+    assert steps[0] == 1 and {2, 4} <= set(steps)  # the others only where a step takes seconds
 
 
 def test_the_output_shows_progress_a_table_and_where_to_look(study: Study) -> None:
