@@ -213,6 +213,7 @@ def test_a_bug_is_not_hidden_where_no_file_can_be_written(tmp_path: Path) -> Non
     [
         ("raise InvalidResult('a cell')", 1, "a cell"),
         ("raise UserError('a setting')", 2, "a setting"),
+        ("raise MemoryError('64 GiB')", 1, "memory of this machine is not enough (64 GiB)"),
         ("raise OSError(28, 'No space left on device', 'x')", 1, "the disk is full: writing x"),
         ("raise KeyboardInterrupt", 130, ""),
         (
