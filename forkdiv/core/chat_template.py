@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from forkdiv.core.errors import shortened
+
 TEMPLATE_FILE = "chat_template.jinja"
 NAMED_TEMPLATES = "additional_chat_templates"  # a folder of NAME.jinja
 TOKENIZER_SETTINGS = "tokenizer_config.json"
@@ -23,6 +25,10 @@ def template_text(value: str) -> str:
     if "{" in value or "\n" in value:
         return value
     path = Path(value)
+    try:
+        path.stat()
+    except (OSError, ValueError) as error:  # also a name that is too long, or has a null character
+        raise ValueError(_refusal(value, "no such file or folder")) from error
     if path.is_dir():
         found = checkpoint_template(path)
         if found is None:
@@ -104,6 +110,6 @@ def _read(path: Path) -> str:
 
 def _refusal(value: str, came: str) -> str:
     return (
-        f"chat_template={value!r} names no template: got {came}; allowed: a Jinja file, a "
-        "checkpoint folder with a chat template, or a template; correct prompt.chat_template"
+        f"chat_template={shortened(repr(value))} names no template: got {came}; allowed: a Jinja "
+        "file, a checkpoint folder with a chat template, or a template; correct prompt.chat_template"
     )

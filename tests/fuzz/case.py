@@ -18,7 +18,7 @@ SLOWEST_S = 10.0  # silence
 BLOCKED_S = 0.3  # a reader that used less than this of the CPU in that time waits for something
 LOADED = 6  # times longer may a reader take on a loaded machine
 LONGEST_MESSAGE = 2000  # characters
-MEMORY = 0.7 * 2**30  # bytes that one case may add to the peak
+MEMORY = 1.2 * 2**30  # bytes that one case may add to the peak
 ACCEPTED, REFUSED = "accepted", "refused"
 
 

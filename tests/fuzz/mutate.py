@@ -12,7 +12,7 @@ from typing import Any
 
 LONG_TEXT = 200_000  # characters
 DEEP = "@deep@"  # in JSON, becomes a list of 5,000 levels, which Python's encoder cannot write
-BIG_FILE = 2**30  # bytes of a file that has no blocks on the disk
+BIG_FILE = 2**31  # bytes of a file that has no blocks on the disk
 
 # values of another type or at a limit; called for each use, since some are large
 VALUES: tuple[Callable[[], Any], ...] = (

@@ -36,7 +36,7 @@ TARGETS: dict[Target, int] = {
 }
 HANGS_S = 60.0  # a C function that never returns ends the process, with where it is
 SETTLED_AFTER = 200  # cases
-GROWTH = 0.7 * 2**30  # bytes that the process may grow after that
+GROWTH = 1.2 * 2**30  # bytes that the process may grow after that
 
 
 def case_of(seed: int, number: int, folder: Path) -> Case:

@@ -207,6 +207,12 @@ def test_a_folder_of_a_template_whose_settings_cannot_be_read_is_refused(
     assert "tokenizer_config.json" in message
 
 
+@pytest.mark.parametrize("value", ["x" * 5000, "no-such-file"])
+def test_a_template_that_no_file_can_have_the_name_of_is_refused(value: str) -> None:
+    message = refusal(lambda: load(None, [f"prompt.chat_template={value}"]))
+    assert "names no template: got no such file or folder" in message
+
+
 @pytest.mark.parametrize("text", ["[" * 5000, "", "3", '{"dtype": []}'])
 def test_the_number_format_of_a_damaged_base_is_not_set(folder: Path, text: str) -> None:
     (folder / "config.json").write_text(text)
