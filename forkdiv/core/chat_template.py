@@ -111,5 +111,6 @@ def _read(path: Path) -> str:
 def _refusal(value: str, came: str) -> str:
     return (
         f"chat_template={shortened(repr(value))} names no template: got {came}; allowed: a Jinja "
-        "file, a checkpoint folder with a chat template, or a template; correct prompt.chat_template"
+        "file, a checkpoint folder with a chat template, or a template; correct "
+        "prompt.chat_template"
     )
