@@ -432,3 +432,21 @@ def test_the_source_of_a_grader_of_another_package_is_in_its_identity() -> None:
         pass
 
     assert Other().identity() == {"source": file_digest(__file__)}
+
+
+def test_the_comparison_after_one_that_was_ended_is_made_in_a_new_child() -> None:
+    from forkdiv.tasks.graders.algebra_process import PAIRS, AlgebraProcess
+    from forkdiv.tasks.graders.answers import Answer
+    from forkdiv.tasks.graders.numbers import Unreadable
+
+    algebra = AlgebraProcess()
+
+    def equal(a: str, b: str) -> bool:
+        return algebra.equal(Answer("formula", a), Answer("formula", b))
+
+    assert equal("x^2+2x+1", "(x+1)^2")
+    with pytest.raises(Unreadable):
+        equal("x", "(" * 3000 + "x" + ")" * 3000)
+    assert equal("2x", "x+x") and not equal("2x", "3x")
+    # and beyond the number of pairs of one child
+    assert all(equal(f"x+{i}", f"{i}+x") for i in range(PAIRS + 2))

@@ -1,14 +1,15 @@
 """Algebra in a process of its own, so that no text can take the grader's time or memory.
 
-The process is this module run as a program. It imports math-verify once and forks a child for each
-pair of answers; the kernel ends a child that exceeds its CPU time or memory. What ends a child is
-the text of the response, so it has no readable answer; only the end of the process itself is a
-failure of the grader.
+The process is this module run as a program. It imports math-verify once and forks a child, which
+compares pair after pair; the kernel ends a child that exceeds its CPU time for a pair or its
+memory, and the next pair gets a new one. What ends a child is the text of the response, so it has
+no readable answer; only the end of the process itself is a failure of the grader.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import select
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from forkdiv.tasks.graders.numbers import Unreadable
 CPU_S = 2
 WALL_S = 20.0  # less than the time limit of a grading process, whatever else the machine runs
 MEMORY = 2**30  # bytes beyond what the process has when it forks
+PAIRS = 200  # for one child: what it caches counts towards its memory
 INCOMPARABLE = "a formula that cannot be compared"
 TOO_LARGE = "a formula too large to compare"
 # compared before the first fork: a child inherits what this imports and caches
@@ -104,33 +107,70 @@ def _serve() -> None:
     os.dup2(2, 1)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     address_space = pages * resource.getpagesize()
+    child: _Child | None = None
     for line in sys.stdin:
-        expected, actual = map(from_json, json.loads(line))
-        replies.write(_in_child(algebra.equal_answers, expected, actual, address_space) + "\n")
+        child = child or _Child(algebra.equal_answers, address_space)
+        replies.write(child.compare(line) + "\n")
         replies.flush()
+        if child.ended:
+            child = None
+    if child:
+        child.end()
 
 
-def _in_child(compare: Any, expected: Answer, actual: Answer, address_space: int) -> str:
-    """Returns `equal`, `different`, or why the response has no answer that can be compared."""
-    result, result_end = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(result)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S + 1))
-        resource.setrlimit(resource.RLIMIT_AS, (address_space + MEMORY, address_space + MEMORY))
-        signal.signal(signal.SIGXCPU, signal.SIG_DFL)
-        try:
-            os.write(result_end, _compared(compare, expected, actual))
-        finally:
-            os._exit(0)
-    os.close(result_end)
-    with os.fdopen(result, "rb") as output:
-        ready, _, _ = select.select([output], [], [], WALL_S)
-        reply = output.read().decode() if ready else ""
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    return reply or TOO_LARGE
+class _Child:
+    """A fork of this process that compares up to `PAIRS` pairs."""
+
+    def __init__(self, compare: Any, address_space: int) -> None:
+        given, give = os.pipe()
+        result, result_end = os.pipe()
+        self._pid = os.fork()
+        if self._pid == 0:
+            os.close(give)
+            os.close(result)
+            try:
+                _compare_all(compare, address_space, given, result_end)
+            finally:
+                os._exit(0)
+        os.close(given)
+        os.close(result_end)
+        self._pairs, self._results = os.fdopen(give, "w"), os.fdopen(result)
+        self._left = PAIRS
+        self.ended = False
+
+    def compare(self, line: str) -> str:
+        """Returns `equal`, `different`, or why the response has no answer that can be compared."""
+        self._pairs.write(line)
+        self._pairs.flush()
+        ready, _, _ = select.select([self._results], [], [], WALL_S)
+        reply = self._results.readline().strip() if ready else ""
+        self._left -= 1
+        if not reply or not self._left:
+            self.end()
+        return reply or TOO_LARGE
+
+    def end(self) -> None:
+        """Ends the fork."""
+        self.ended = True
+        os.kill(self._pid, signal.SIGKILL)
+        os.waitpid(self._pid, 0)
+        self._results.close()
+        with suppress(BrokenPipeError):
+            self._pairs.close()
+
+
+def _compare_all(compare: Any, address_space: int, given: int, result_end: int) -> None:
+    """What the fork does: each line of `given` is a pair, each line of `result_end` a reply."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_AS, (address_space + MEMORY, address_space + MEMORY))
+    signal.signal(signal.SIGXCPU, signal.SIG_DFL)
+    with os.fdopen(given) as lines:
+        for line in lines:
+            usage = resource.getrusage(resource.RUSAGE_SELF)
+            limit = math.ceil(usage.ru_utime + usage.ru_stime) + CPU_S
+            resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
+            expected, actual = map(from_json, json.loads(line))
+            os.write(result_end, _compared(compare, expected, actual) + b"\n")
 
 
 def _compared(compare: Any, expected: Answer, actual: Answer) -> bytes:
