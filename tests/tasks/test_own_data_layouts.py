@@ -331,3 +331,15 @@ def test_a_column_whose_name_has_a_point_is_found_first(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_read_as_a_row_is_named(tmp_path: Path, row: Any, message: str) -> None:
     assert message in reason(tmp_path, row)
+
+
+def test_a_pipe_in_a_saved_dataset_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    import os
+
+    from forkdiv.core.errors import UserError
+    from forkdiv.tasks.own_data.arrow import read_saved
+
+    (tmp_path / "state.json").write_text("{}")
+    os.mkfifo(tmp_path / "data-00000-of-00001.arrow")
+    with pytest.raises(UserError, match="not a regular file"):
+        read_saved(tmp_path)

@@ -89,6 +89,9 @@ def read_saved(path: Path) -> RowFile:
     for name in ("state.json", "dataset_info.json"):
         if (path / name).exists():
             _small_json(path / name)
+    for file in path.iterdir():
+        if not file.is_file():  # a pipe would be waited for
+            raise unreadable(path, f"{file.name} in it is not a regular file")
     import datasets
 
     try:
