@@ -9,6 +9,7 @@ from typing import Any
 
 from forkdiv.models.checkpoint import read_config
 from forkdiv.models.shape import layer_count
+from forkdiv.models.weights import INDEX, weight_files
 
 # Standard deviation of the factor of each row, times the root of the number of layers: log-
 # probabilities then change by about 2 nats, in a model of 4 layers and in one of 30.
@@ -16,8 +17,8 @@ STRENGTH = 0.3
 
 
 def write_perturbed(source: Path, target: Path) -> None:
-    """Writes a copy of the checkpoint folder `source` to `target` in which each row of each weight
-    is multiplied by its own factor, 1 ± about `STRENGTH` / √layers.
+    """Writes a model like that of the folder `source` to `target`, without a tokenizer: each row of
+    each weight is multiplied by its own factor, 1 ± about `STRENGTH` / √layers.
 
     The factors follow from the weight's own numbers, so that equal weights under two names, as
     tied embeddings may be saved, stay equal.
@@ -27,14 +28,15 @@ def write_perturbed(source: Path, target: Path) -> None:
 
     target.mkdir(parents=True)
     strength = STRENGTH / (layer_count(read_config(source)) or 1) ** 0.5
-    for file in sorted(source.iterdir()):
-        if file.suffix == ".safetensors":
-            with safe_open(file, framework="pt") as tensors:
-                names = list(tensors.keys())
-                changed = {name: _scaled(tensors.get_tensor(name), strength) for name in names}
-            save_file(changed, target / file.name, metadata={"format": "pt"})
-        elif file.is_file() and file.suffix in (".json", ".jinja", ".model", ".txt"):
-            shutil.copyfile(file, target / file.name)
+    for file in weight_files(source):
+        with safe_open(file, framework="pt") as tensors:
+            names = list(tensors.keys())
+            changed = {name: _scaled(tensors.get_tensor(name), strength) for name in names}
+        save_file(changed, target / file.name, metadata={"format": "pt"})
+    # what loaders of the weights read; not digests.json, which names those of the source
+    for name in ("config.json", "generation_config.json", INDEX):
+        if (source / name).exists():
+            shutil.copyfile(source / name, target / name)
 
 
 def _scaled(tensor: Any, strength: float) -> Any:

@@ -27,10 +27,11 @@ from forkdiv.sample.client import (
     RetryableFailure,
 )
 from forkdiv.sample.completions import Completions, Reply
-from forkdiv.sample.engine import EngineDead, WarmEngine
+from forkdiv.sample.engine import WarmEngine
 from forkdiv.sample.engine_settings import EngineSpec, environment
 from forkdiv.sample.sample_sets import FailedRequest, Request, Response
 from forkdiv.sample.token_ids import UnanswerableRequest
+from forkdiv.sample.vllm_engine import EngineDead
 
 POLL_S = 0.5
 REPLICA_CPUS = 0.1
@@ -85,8 +86,8 @@ class Sampler:
         return name
 
     async def swaps(self) -> list[dict[str, Any]]:
-        """Returns every swap so far, with its error against the saved files and its seconds."""
-        return self._engine.swaps
+        """Returns every swap to a checkpoint so far; it is proved if it has no `problems`."""
+        return self._engine.weights.swaps
 
     async def tokens_drawn(self) -> tuple[str, int]:
         """Returns the replica's id, and the number of tokens that its engine has drawn so far."""

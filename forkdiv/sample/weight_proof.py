@@ -15,7 +15,7 @@ Runs in vLLM's worker process. Nothing here may import Ray.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn import Module
 
 PACKED = "cpu_linear"  # the attribute in which vLLM keeps the packed weights of a layer
+PACKING = "dispatch_cpu_unquantized_gemm"  # vLLM's function that packs a layer's weights on CPU
 DIGEST = "forkdiv_digest"  # the attribute of a packed copy with the digest of its weights
 
 
@@ -53,11 +54,23 @@ def swap(runner: Any, path: str) -> Proof:
 
 def load(runner: Any, path: str) -> None:
     """Loads the checkpoint at `path`, and packs every copy of its weights again."""
+    from vllm.model_executor.layers import utils
     from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
+
+    pack = utils.dispatch_cpu_unquantized_gemm
+
+    def pack_and_record(layer: Module, remove_weight: bool) -> None:
+        digest = _digest(layer)
+        pack(layer, remove_weight)
+        packed: Any = getattr(layer, PACKED)
+        # With the copy, not with the layer: an older copy that is put back brings its own. torch's
+        # function, where vLLM does not pack, takes no attribute; its weights can be compared.
+        if packed is not torch.nn.functional.linear:
+            setattr(packed, DIGEST, digest)
 
     model = runner.get_model()
     disable_packed_copies(model)
-    with _packing(_pack_and_record):
+    with _replaced(utils, PACKING, pack_and_record):
         runner.reload_weights(weights_path=path)
         # With tied embeddings, vLLM updates the embedding but not its packed copy for the logits.
         for module in model.modules():
@@ -78,6 +91,7 @@ def _not_packed(*_: Any) -> NoReturn:
 
 def verify(runner: Any, path: str) -> Proof:
     """Compares the model with the checkpoint at `path`; changes nothing."""
+    from vllm.model_executor.layers import utils
     from vllm.model_executor.model_loader import get_model_loader
     from vllm.model_executor.model_loader.reload import layerwise
 
@@ -116,7 +130,10 @@ def verify(runner: Any, path: str) -> Proof:
             layer.weight = torch.nn.Parameter(weight.new_empty(0), requires_grad=False)
 
     loader: Any = get_model_loader(runner.load_config)
-    with _packing(record), _replaced(layerwise, "_copy_and_restore_kernel_tensors", compare):
+    with (
+        _replaced(utils, PACKING, record),
+        _replaced(layerwise, "_copy_and_restore_kernel_tensors", compare),
+    ):
         layerwise.initialize_layerwise_reload(model)
         model.load_weights(loader.get_all_weights(config, model))
         layerwise.finalize_layerwise_reload(model, config)
@@ -164,16 +181,6 @@ def _bits(tensor: Tensor) -> Tensor:
     return tensor.detach().view(sizes[tensor.element_size()])
 
 
-def _pack_and_record(layer: Module, remove_weight: bool) -> None:
-    digest = _digest(layer)
-    _original_packing(layer, remove_weight)
-    packed: Any = getattr(layer, PACKED)
-    # With the copy, not with the layer: an older copy that is put back brings its own. torch's
-    # function, where vLLM does not pack, takes no attribute, and its weights can be compared.
-    if packed is not torch.nn.functional.linear:
-        setattr(packed, DIGEST, digest)
-
-
 def _digest(layer: Module) -> str:
     from blake3 import blake3
 
@@ -182,22 +189,6 @@ def _digest(layer: Module) -> str:
     numbers: Any = weight.detach().contiguous().view(torch.uint8).numpy()
     digest.update(numbers)
     return digest.hexdigest()
-
-
-def _original_packing(layer: Module, remove_weight: bool) -> None:
-    raise NotImplementedError  # replaced by `_packing`
-
-
-@contextmanager
-def _packing(way: Callable[[Module, bool], None]) -> Iterator[None]:
-    """Replaces the function with which vLLM packs a layer's weights on CPU."""
-    from vllm.model_executor.layers import utils
-
-    global _original_packing
-    original = utils.dispatch_cpu_unquantized_gemm
-    _original_packing = original
-    with _replaced(utils, "dispatch_cpu_unquantized_gemm", way):
-        yield
 
 
 @contextmanager

@@ -17,20 +17,22 @@ from forkdiv.sample import weight_proof
 from forkdiv.sample.vllm_worker import SwapExtension
 
 
-class StaleThirdSwap(SwapExtension):
-    """The third swap of an engine loads nothing and reports what a proof then finds."""
+class StaleFourthSwap(SwapExtension):
+    """The fourth swap of an engine loads nothing and reports what a proof then finds. The first two
+    are those of the check of its outputs."""
 
     count = 0
 
     def forkdiv_swap(self, path: str) -> dict[str, Any]:
         self.count += 1
-        if self.count != 3:
+        if self.count != 4:
             return super().forkdiv_swap(path)
         return asdict(weight_proof.verify(self.model_runner, path))
 
 
 class OutputLayerNotPacked(SwapExtension):
-    """As vLLM does it by itself: with tied embeddings the packed output layer stays as it was."""
+    """As vLLM does it by itself: with tied embeddings the packed output layer stays as it was. The
+    proof by bits is left out, so that only the check of outputs can see it."""
 
     def forkdiv_swap(self, path: str) -> dict[str, Any]:
         self.model_runner.reload_weights(weights_path=path)

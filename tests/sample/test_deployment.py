@@ -63,7 +63,7 @@ def test_a_swap_that_fails_its_proof_restarts_the_engine_and_samples_use_the_rig
     problems: list[Problem], other: Checkpoint
 ) -> None:
     spec = engine_spec(STUDY, open_checkpoint(BASE))
-    broken = replace(spec, worker_extension="tests.sample.broken_swap.StaleThirdSwap")
+    broken = replace(spec, worker_extension="tests.sample.broken_swap.StaleFourthSwap")
     name = deployment.deploy(broken)
     try:
         client = deployment.ServeSampler(name, broken.config.model_copy(update={"max_failures": 0}))
@@ -72,9 +72,23 @@ def test_a_swap_that_fails_its_proof_restarts_the_engine_and_samples_use_the_rig
             want = greedy_text(checkpoint, problems[0], GREEDY.max_new_tokens)
             assert found == {problems[0].id: [want]}
         swaps = deployment.wait_until_ready(name, 10).swaps.remote().result()
-        # the first is the check of the outputs, before these three
         assert [bool(swap["problems"]) for swap in swaps] == [False, True, False]
         assert [swap["restarted"] for swap in swaps] == [False, False, True]
+    finally:
+        ray_serve.delete(name)
+
+
+def test_an_engine_that_does_not_compute_with_all_of_its_weights_samples_nothing(
+    problems: list[Problem],
+) -> None:
+    spec = engine_spec(STUDY, open_checkpoint(BASE))
+    broken = replace(spec, worker_extension="tests.sample.broken_swap.OutputLayerNotPacked")
+    name = deployment.deploy(broken)
+    try:
+        client = deployment.ServeSampler(name, broken.config.model_copy(update={"max_failures": 0}))
+        (answer,) = client.sample(open_checkpoint(BASE), GREEDY, requests(problems[:1], 1))
+        assert isinstance(answer, FailedRequest)
+        assert "does not compute" in answer.message and "slope" in answer.message
     finally:
         ray_serve.delete(name)
 

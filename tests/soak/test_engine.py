@@ -33,7 +33,7 @@ def test_arguments_that_mean_nothing_are_refused_and_the_engine_goes_on() -> Non
                 params.extra_args = arguments
                 ids = engine._prompt_ids(base, prompt, "")
                 with pytest.raises(UnanswerableRequest, match="decoder argument"):
-                    await engine._generate({"prompt_token_ids": ids}, params)
+                    await engine._generate(ids, params)
             return len(await engine.sample(base, prompt, 2, 0, DecoderConfig()))
         finally:
             engine.close()
