@@ -55,6 +55,18 @@ def uri(place: PlaceConfig) -> str:
     return place.mlflow_uri or f"sqlite:///{place.root / 'mlflow.db'}"
 
 
+@contextmanager
+def _taken() -> Iterator[None]:
+    """Raises TrackingFailed where MLflow fails. It is also used as a decorator."""
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, _mlflow_errors()):
+            raise
+        text = _without_password(shortened(" ".join(str(error).split()), 300))
+        raise TrackingFailed(f"MLflow did not take it ({type(error).__name__}: {text})") from error
+
+
 @dataclass(frozen=True)
 class Tracker:
     """Writes to one tracking store, in batches. Only one process may write to a run."""
@@ -124,6 +136,7 @@ class Tracker:
             self._params(client, run.info.run_id, params)
             return str(run.info.run_id)
 
+    @_taken()
     def trial(
         self,
         parent: str,
@@ -142,24 +155,6 @@ class Tracker:
         row of training metrics per `step`; `started` is in seconds since the epoch.
 
         Raises TrackingFailed if MLflow does not take it."""
-        with _taken():
-            return self._trial(
-                parent, fingerprint, name, params, tags, started, metrics, valid, history, figures
-            )
-
-    def _trial(
-        self,
-        parent: str,
-        fingerprint: str,
-        name: str,
-        params: Mapping[str, float | str],
-        tags: Mapping[str, str],
-        started: float,
-        metrics: Mapping[str, float],
-        valid: bool,
-        history: Sequence[Mapping[str, float]],
-        figures: Mapping[str, Figure],
-    ) -> str:
         client = self._client()
         experiment = self._experiment(client)
         # the tag includes the parent: two studies may share a trial, and each has a run for it
@@ -277,17 +272,6 @@ def valid_name(name: str) -> str:
 
 def _valid(values: Mapping[str, float | str]) -> dict[str, str]:
     return {valid_name(key): shortened(str(value), MAX_VALUE) for key, value in values.items()}
-
-
-@contextmanager
-def _taken() -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        if not isinstance(error, _mlflow_errors()):
-            raise
-        text = _without_password(shortened(" ".join(str(error).split()), 300))
-        raise TrackingFailed(f"MLflow did not take it ({type(error).__name__}: {text})") from error
 
 
 def _mlflow_errors() -> tuple[type[Exception], ...]:

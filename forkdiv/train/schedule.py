@@ -4,8 +4,9 @@ checkpoints."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from random import Random
 
 from forkdiv.core.config.study import SftConfig
@@ -88,3 +89,11 @@ def saves(examples: int, config: SftConfig) -> list[Save]:
 def retained(examples: int, config: SftConfig) -> list[Save]:
     """Returns the checkpoints that the finished run retains: the newest `sft.keep`, or all."""
     return saves(examples, config)[-(config.keep or 0) :]
+
+
+def saved_states(plan: Sequence[Batch], every: int | None) -> set[int]:
+    """Returns the steps after which a state to resume from is saved: the ends of epochs, and every
+    `every` steps. None is saved after the last step, whose checkpoint is all that is left to do."""
+    ends = {batch.step for batch, after in pairwise(plan) if after.epoch != batch.epoch}
+    regular = {batch.step for batch in plan[:-1] if every and batch.step % every == 0}
+    return ends | regular

@@ -34,6 +34,8 @@ def reason_against(config: Any, dtype: str) -> str | None:
         return f"attention heads of {width} numbers; the kernel takes multiples of 8 up to 256"
     if getattr(config, "attn_logit_softcapping", None):
         return "the model caps its attention scores"
+    if any(getattr(config, name, None) for name in ("attention_dropout", "attn_pdrop")):
+        return "the model drops out attention in training"
     return None
 
 
@@ -52,11 +54,12 @@ def attend(
     (1, heads, tokens, width). `given` has the boundaries of the examples under the names that
     transformers uses for flash attention: `cu_seq_lens_q` (examples + 1) and `max_length_q`.
 
-    Raises NotImplementedError for attention that the kernel cannot compute.
+    Raises RuntimeError for attention that the kernel cannot compute and that no setting of the
+    config told of before.
     """
     asked = [name for name in UNSUPPORTED if given.get(name) is not None]
     if asked or dropout or attention_mask is not None or len(query) != 1:
-        raise NotImplementedError(
+        raise RuntimeError(
             "variable-length attention has no dropout, mask, or "
             f"{', '.join(UNSUPPORTED)}; set place.packed_attention=mask"
         )

@@ -27,7 +27,7 @@ from forkdiv.train.log import LOG, Meter, TrainLog
 from forkdiv.train.malloc import keep_freed_memory
 from forkdiv.train.packing import PackedRow, forward_passes
 from forkdiv.train.resume import TAG
-from forkdiv.train.schedule import Batch, Save, batches, learning_rate, saves
+from forkdiv.train.schedule import Batch, Save, batches, learning_rate, saved_states, saves
 
 JOB = "job"
 
@@ -134,20 +134,17 @@ def train_worker(config: dict[str, str]) -> None:
     if first and rank == 0:
         progress(f"fine-tuning: resuming after step {first} of {len(plan)}")
     scheduled = {save.step: save for save in saves(len(rows), job.sft)}
+    states = saved_states(plan, place.resume_every)
     meter = Meter(log, progress if rank == 0 else None, job.sft, len(plan))
     engine.train()
     log.event("ready", step=first, rank=rank)
-    for i, batch in enumerate(plan[first:], first):
+    for batch in plan[first:]:
         for group in engine.optimizer.param_groups:
             group["lr"] = learning_rate(batch.step, len(plan), job.sft)
         # seeded by step, so that dropout in a resumed run equals that of an uninterrupted run
         torch.manual_seed(_seed(job.sft.seed, batch.step, rank))
         meter.step(batch, *worker.step(batch.rows), engine)
-        # not after the last step: its checkpoint is all that is left to do
-        more = i + 1 < len(plan)
-        ends_epoch = more and plan[i + 1].epoch != batch.epoch
-        regular = place.resume_every and batch.step % place.resume_every == 0
-        saves_state = more and (ends_epoch or regular)
+        saves_state = batch.step in states
         save = scheduled.get(batch.step)
         if saves_state or save:
             meter.flush()

@@ -52,3 +52,13 @@ def test_nan_is_a_problem() -> None:
     assert output_check(before, after, wanted, wanted_after).problems == [
         "log-probabilities are not finite"
     ]
+
+
+def test_an_engine_that_deviates_more_after_a_swap_than_before_has() -> None:
+    """As with a small part that was not refreshed: its outputs follow nearly as they should."""
+    before, after, wanted, wanted_after = simulated(0.01)
+    after += np.random.default_rng(9).normal(0, 0.1, TOKENS)
+    found = output_check(before, after, wanted, wanted_after)
+    assert found.slope == pytest.approx(1, abs=0.02) and found.correlation > 0.99
+    (problem,) = found.problems
+    assert "times as much as before" in problem

@@ -51,6 +51,18 @@ def test_lora_parameters_are_counted_from_the_layer_sizes() -> None:
         shape_of("qwen2.5-0.5b", SftConfig(lora=LoraConfig(rank=8, targets=("query",))))
 
 
+def test_no_more_logits_are_planned_than_are_computed_at_once(seven: Shape) -> None:
+    def logits(**place: Any) -> float:
+        config = PlaceConfig.model_validate({"device": "gpu", "workers": 1, **place})
+        return memory.estimate(seven, BF16, config, 512).gpu["logits"]
+
+    # a pass of 16,384 tokens: in bfloat16, and in float32 with a copy and the gradient
+    all_at_once = 32 * 512 * seven.vocabulary * 16 / memory.GIB
+    assert logits(logits_gib=1000) == pytest.approx(all_at_once)
+    assert logits(logits_gib=0.5) == pytest.approx(0.5 * 4)
+    assert logits(logits_gib=1000, micro_batch=1) == pytest.approx(all_at_once / 32)
+
+
 def test_zero_stages_partition_sixteen_bytes_per_parameter(seven: Shape) -> None:
     per_parameter = {0: 16.0, 1: 4 + 12 / 8, 2: 2 + 14 / 8, 3: 16 / 8}
     for stage, wanted in per_parameter.items():

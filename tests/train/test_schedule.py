@@ -136,6 +136,16 @@ def run_of(
     return sft_run.identity(data, start, sft, prompt or PromptConfig())
 
 
+@pytest.mark.parametrize(
+    ("every", "steps"), [(None, {3, 6}), (2, {2, 3, 4, 6, 8}), (9, {3, 6}), (100, {3, 6})]
+)
+def test_states_are_saved_at_the_ends_of_epochs_and_regularly_but_not_at_the_end(
+    every: int | None, steps: set[int]
+) -> None:
+    three_epochs_of_three_steps = plan(5, epochs=3, batch_size=2)
+    assert schedule.saved_states(three_epochs_of_three_steps, every) == steps
+
+
 def test_place_is_not_part_of_a_runs_identity() -> None:
     places = [
         "place.workers=4",
@@ -319,6 +329,26 @@ def test_averaged_over_ranks_loss_and_gradient_are_those_of_the_whole_batch(
     for name, value in expected.items():
         averaged = torch.stack([part[name] for part in found]).mean(dim=0)
         torch.testing.assert_close(averaged, value, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("world", [1, 3])
+def test_every_rank_computes_its_logits_in_as_many_parts_as_the_largest_share_needs(
+    world: int,
+) -> None:
+    """ZeRO-3 gathers the output layer for each part: with other numbers it would wait for ever."""
+    rows = mixed_rows(7)
+    model = new_model("micro-llama", TOKENIZER, 0)
+    vocabulary = model.config.vocab_size
+    place = PlaceConfig(logits_gib=4 * vocabulary * 4 / 2**30)  # four tokens at once
+    shares = [sum(len(r) for _, r in rows[rank::world]) for rank in range(world)]
+    tokens: list[int] = []
+    model.lm_head.register_forward_hook(lambda _, given, __: tokens.append(given[0].shape[-2]))
+    for share in shares:
+        rank = shares.index(share)
+        tokens.clear()
+        stepped(model, rows, rank, world, place)
+        assert len(tokens) == 2 * -(-max(shares) // 4)  # each again in the backward pass
+        assert sum(tokens) == 2 * share and max(tokens) <= 4
 
 
 @pytest.mark.parametrize("loss_name", LOSSES)

@@ -95,6 +95,7 @@ def test_it_is_chosen_on_a_gpu_in_bfloat16_and_leaves_no_trace_in_the_checkpoint
         (GPU, SftConfig(), {}, "bfloat16"),
         (PlaceConfig(pack_tokens=64), SftConfig(dtype="bfloat16"), {}, "place.device=gpu"),
         (GPU, SftConfig(dtype="bfloat16"), {"head_dim": 12}, "heads of 12 numbers"),
+        (GPU, SftConfig(dtype="bfloat16"), {"attention_dropout": 0.1}, "drops out attention"),
     ],
 )
 def test_where_it_cannot_be_used_a_mask_is_and_asking_for_it_is_refused(
@@ -111,5 +112,5 @@ def test_attention_that_the_kernel_cannot_compute_is_not_computed_wrongly() -> N
     model = model_of("gemma2", attn_logit_softcapping=5.0)
     assert varlen_attention.reason_against(model.config, "bfloat16")
     varlen_attention.use(model)
-    with pytest.raises(NotImplementedError, match="packed_attention=mask"):
+    with pytest.raises(RuntimeError, match="packed_attention=mask"):
         model(**collate(ROWS, [(0, 1)], boundaries=True).inputs, use_cache=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
@@ -71,7 +71,7 @@ class Frozen(BaseModel):
         for key, value in data.items():
             field = cls.model_fields.get(str(key))
             several = value if isinstance(value, list | tuple) else [value]
-            takes = field is not None and field.annotation in (bool, bool | None)
+            takes = field is not None and bool in members(field.annotation)
             if field and not takes and any(isinstance(v, bool) for v in several):
                 raise ValueError(
                     f"{key} does not accept true or false: got {value}; allowed: a number or text, "
@@ -87,6 +87,19 @@ class Frozen(BaseModel):
             isinstance(kind, type) and issubclass(kind, BaseModel)
             for kind in members(field.annotation)
         )
+
+
+def without_defaults(
+    model: Frozen, values: dict[str, Any], names: Container[str]
+) -> dict[str, Any]:
+    """Returns the serialized `values` of a model without those of `names` that have their default:
+    settings that came later leave the fingerprints of older results as they were."""
+    fields = type(model).model_fields
+    return {
+        name: value
+        for name, value in values.items()
+        if name not in names or value != fields[name].default
+    }
 
 
 def members(annotation: Any) -> list[Any]:

@@ -7,7 +7,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from forkdiv.core.config.base import Frozen, Nats, Probability, Temperature, Tokens, Unit
+from forkdiv.core.config.base import (
+    Frozen,
+    Nats,
+    Probability,
+    Temperature,
+    Tokens,
+    Unit,
+    without_defaults,
+)
 
 # Settings that were added later: fingerprints omit them at their default, so that existing samples
 # are still reused.
@@ -160,12 +168,7 @@ class DecoderConfig(Frozen):
 
     @model_serializer(mode="wrap")
     def _without_later_defaults(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields, values = type(self).model_fields, plain(self)
-        return {
-            name: value
-            for name, value in values.items()
-            if name not in LATER or value != fields[name].default
-        }
+        return without_defaults(self, plain(self), LATER)
 
     @property
     def truncates(self) -> bool:

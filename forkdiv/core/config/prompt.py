@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from forkdiv.core.chat_template import DATE, template_text
-from forkdiv.core.config.base import Frozen
+from forkdiv.core.config.base import Frozen, without_defaults
 
 # Settings that were added later: fingerprints omit them at their default, so that existing results
 # are still reused.
@@ -81,9 +81,4 @@ class PromptConfig(Frozen):
 
     @model_serializer(mode="wrap")
     def _without_later_defaults(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields, values = type(self).model_fields, plain(self)
-        return {
-            name: value
-            for name, value in values.items()
-            if name not in LATER or value != fields[name].default
-        }
+        return without_defaults(self, plain(self), LATER)
