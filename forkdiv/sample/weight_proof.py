@@ -5,9 +5,8 @@ splits over GPUs or casts is the same in both. The first pass loads. The second 
 again, aside, and compares it bit for bit with the tensors that the model computes with.
 
 On CPU, vLLM packs the weights of linear layers into a form that cannot be read, and drops the
-weights. There the first pass keeps a digest of what is packed with each packed copy, and the second
-compares it. Before the first pass every packed copy is disabled, so that a copy which is not packed
-again is noticed.
+weights. There the first pass keeps with each packed copy a digest of its weights, and the second
+compares it. A copy that is not packed again brings the digest of its old weights, or none.
 
 Runs in vLLM's worker process. Nothing here may import Ray.
 """
@@ -18,7 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,6 +25,7 @@ from torch.nn import Module
 
 PACKED = "cpu_linear"  # the attribute in which vLLM keeps the packed weights of a layer
 PACKING = "dispatch_cpu_unquantized_gemm"  # vLLM's function that packs a layer's weights on CPU
+NOT_PACKED = torch.nn.functional.linear  # there where vLLM does not pack: the weights are compared
 DIGEST = "forkdiv_digest"  # the attribute of a packed copy with the digest of its weights
 
 
@@ -63,30 +63,15 @@ def load(runner: Any, path: str) -> None:
         digest = _digest(layer)
         pack(layer, remove_weight)
         packed: Any = getattr(layer, PACKED)
-        # With the copy, not with the layer: an older copy that is put back brings its own. torch's
-        # function, where vLLM does not pack, takes no attribute; its weights can be compared.
-        if packed is not torch.nn.functional.linear:
+        if packed is not NOT_PACKED:
             setattr(packed, DIGEST, digest)
 
-    model = runner.get_model()
-    disable_packed_copies(model)
     with _replaced(utils, PACKING, pack_and_record):
         runner.reload_weights(weights_path=path)
         # With tied embeddings, vLLM updates the embedding but not its packed copy for the logits.
-        for module in model.modules():
+        for module in runner.get_model().modules():
             if isinstance(module, VocabParallelEmbedding):
                 module.quant_method.process_weights_after_loading(module)
-
-
-def disable_packed_copies(model: Module) -> None:
-    """Makes every packed copy raise until it is packed again."""
-    for module in model.modules():
-        if hasattr(module, PACKED):
-            setattr(module, PACKED, _not_packed)
-
-
-def _not_packed(*_: Any) -> NoReturn:
-    raise RuntimeError("the packed weights of this layer were not loaded")
 
 
 def verify(runner: Any, path: str) -> Proof:
@@ -99,17 +84,17 @@ def verify(runner: Any, path: str) -> Proof:
     config.model, config.revision = path, None  # where vLLM's loader reads
     names = {module: name for name, module in model.named_modules()}
     proof, seen = Proof(), set[int]()
-    for module, name in names.items():
-        if getattr(module, PACKED, None) is _not_packed:
-            proof.problems.append(f"{name}: its packed copy was not loaded")
     biases = _tensors_loaded_in_place(model)
     packed_again: dict[Module, str] = {}
 
+    def check_copy(layer: Module, digest: str) -> None:
+        proof.tensors += 1
+        if getattr(getattr(layer, PACKED), DIGEST, None) != digest:
+            proof.problems.append(f"{names[layer]}: its packed copy has other weights")
+
     def compare(layer: Module, info: Any) -> None:
-        if layer in packed_again:
-            proof.tensors += 1
-            if packed_again[layer] != getattr(getattr(layer, PACKED), DIGEST, None):
-                proof.problems.append(f"{names[layer]}: its packed copy has other weights")
+        if layer in packed_again and getattr(layer, PACKED) is not NOT_PACKED:
+            check_copy(layer, packed_again[layer])
         for name, live in (info.kernel_tensors[0] | info.kernel_tensors[1]).items():
             if name in layer._buffers and name in layer._non_persistent_buffers_set:
                 continue  # computed from the config, not from the checkpoint
@@ -140,11 +125,11 @@ def verify(runner: Any, path: str) -> Proof:
     for (layer, name), before in biases.items():
         _compare(proof, f"{names[layer]}.{name}", before, getattr(layer, name))
         seen.add(getattr(layer, name).untyped_storage().data_ptr())
-    for module, name in names.items():
-        packed = getattr(getattr(module, PACKED, None), DIGEST, None)
+    for module in names:
+        packed = getattr(module, PACKED, NOT_PACKED)
         # a tied output layer: packed from a weight that was compared under another name
-        if packed and module not in packed_again and packed != _digest(module):
-            proof.problems.append(f"{name}: its packed copy has other weights")
+        if packed is not NOT_PACKED and module not in packed_again:
+            check_copy(module, _digest(module))
     for name, parameter in model.named_parameters():
         if parameter.numel() and parameter.untyped_storage().data_ptr() not in seen:
             proof.problems.append(f"{name}: not in the checkpoint")

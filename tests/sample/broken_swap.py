@@ -123,8 +123,22 @@ def _older_packed_copies(runner: Any, path: str, old: dict[str, Tensor]) -> None
 
 
 def _output_layer_not_packed(runner: Any, path: str, old: dict[str, Tensor]) -> None:
-    weight_proof.disable_packed_copies(runner.get_model())
-    runner.reload_weights(weights_path=path)
+    from vllm.model_executor.layers.vocab_parallel_embedding import UnquantizedEmbeddingMethod
+
+    pack = UnquantizedEmbeddingMethod.process_weights_after_loading
+    UnquantizedEmbeddingMethod.process_weights_after_loading = lambda *_: None
+    try:
+        weight_proof.load(runner, path)
+    finally:
+        UnquantizedEmbeddingMethod.process_weights_after_loading = pack
+
+
+def _older_output_layer(runner: Any, path: str, old: dict[str, Tensor]) -> None:
+    """Everything is loaded, then the packed output layer of before is put back."""
+    head = runner.get_model().lm_head
+    before = head.cpu_linear
+    weight_proof.load(runner, path)
+    head.cpu_linear = before
 
 
 # name: how a load goes wrong. The toy and SmolLM2 have Llama's names.
@@ -143,5 +157,6 @@ FAULTS: dict[str, Callable[[Any, str, dict[str, Tensor]], None]] = {
     ),
     "values are keys": loaded_with(_swapped_keys_and_values("layers.0.")),
     "older packed copies": _older_packed_copies,
+    "older output layer": _older_output_layer,
     "output layer not packed": _output_layer_not_packed,
 }

@@ -17,6 +17,7 @@ from forkdiv.models.checkpoint import check_tensors
 from forkdiv.models.loading import load_model, load_tokenizer
 from forkdiv.models.lora import add_adapters, merge_adapters
 from tests.one_step import one_step_later
+from tests.sample.broken_swap import FAULTS
 from tests.stack import BASE, ROOT, clean_environment
 from tests.swaps import ENVIRONMENT
 
@@ -84,13 +85,13 @@ def test_right_loads_are_accepted_and_wrong_ones_refused(dtype: str, tmp_path: P
     for family in families(tmp_path, dtype):
         found = in_one_engine(dtype, *family)
         assert found["refused"] == {} and found["right"] == len(family)
-        assert found["accepted"] == [] and found["wrong"] == 13
+        assert found["accepted"] == [] and found["wrong"] == len(FAULTS)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_two_hundred_right_and_wrong_swaps(dtype: str, tmp_path: Path) -> None:
-    rounds = 200 // (13 * len(DTYPES)) + 1
+    rounds = 200 // (len(FAULTS) * len(DTYPES)) + 1
     for family in families(tmp_path, dtype):
         found = in_one_engine(dtype, *family, rounds=rounds)
         print(dtype, found)
@@ -104,7 +105,7 @@ def test_two_hundred_right_swaps_of_a_real_model_in_bfloat16(tmp_path: Path) -> 
     later = [one_step_later(smollm2(), tmp_path / f"later-{i}", seed=i) for i in range(3)]
     found = in_one_engine("bfloat16", smollm2(), *later, rounds=2)
     print(found)
-    assert found["refused"] == {} and found["accepted"] == [] and found["wrong"] == 26
+    assert found["refused"] == {} and found["accepted"] == [] and found["wrong"] == 2 * len(FAULTS)
     many = in_one_engine("bfloat16", smollm2(), *later * 17, rounds=4)
     print(many)
     assert many["refused"] == {} and many["right"] >= 200
