@@ -106,7 +106,8 @@ class ForkTree:
 
     @cached_property
     def sequences(self) -> list[Path]:
-        """Returns the smallest set of paths along which every step is predicted."""
+        """Returns the sequences to run through the model: the fewest paths that together predict
+        every step."""
         parents = {step[:-1] for step in self.steps}
         return sorted(parents - {parent[:-1] for parent in parents if parent})
 

@@ -139,7 +139,7 @@ class Crossing(Result):
 
     `low` is None if the lower limit lies before the first k, `high` if the upper one lies after
     the last. `share` is the share of bootstrap resamples that have a crossing; `above_at_1` is
-    True if there is a gain at the smallest k.
+    True if the change at the first k is a gain.
     """
 
     k: float | None

@@ -45,7 +45,7 @@ def agreement(
             "counts and probabilities must have equal shapes and k must be at most n, got "
             f"{np.shape(counts)} counts, {p.shape} probabilities, k up to {max(ks)} with n={n}"
         )
-    p = np.where(p < 1e-290, 0.0, p)  # scipy's binomial overflows next to the smallest doubles
+    p = np.where(p < 1e-290, 0.0, p)  # scipy's binom.pmf overflows for probabilities near 1e-308
     p, observed_counts = p.reshape(len(p), -1), np.asarray(counts).reshape(len(p), -1)
     sizes = deal(n, p.shape[1])
     chances = [

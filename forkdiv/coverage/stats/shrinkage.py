@@ -18,9 +18,9 @@ NO_CHANGE = 1e-12  # smaller differences of means are rounding errors
 class Crossing:
     """The k at which the change to the base goes from gain to loss; None if there is none.
 
-    `low` is None if the limit is below the smallest k, `high` if it is above the largest; both are
-    None if `k` is. `share` is the share of bootstrap replicates with a crossing; `above_at_1` is
-    true if the change at the smallest k is a gain.
+    `low` is None if the lower limit lies before the first k, `high` if the upper one lies after the
+    last; both are None if `k` is. `share` is the share of bootstrap replicates with a crossing;
+    `above_at_1` is true if the change at the first k is a gain.
     """
 
     k: float | None
@@ -36,7 +36,7 @@ def crossing(ks: Sequence[int], difference: Floats, weights: Floats, confidence:
     It is the first fall from above 0 to below 0, interpolated linearly in log k. The percentile
     limits are over the replicates of `weights`: a replicate with gains up to the largest k counts
     as a crossing above it, a replicate without a gain before its first loss as one below the
-    smallest k.
+    first k.
     """
     mean = difference.mean(axis=0)
     (estimate,) = _crossings(ks, mean[None, :])
