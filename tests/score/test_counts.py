@@ -60,7 +60,7 @@ def test_votes_are_unknown_where_wrong_verdicts_carry_no_answer() -> None:
     assert (tally.counts.right_votes, tally.counts.wrong_votes) == (None, None)
 
 
-def test_answers_are_counted_by_problem_and_the_right_ones_are_known_without_a_right_sample() -> None:
+def test_answers_are_counted_and_the_right_one_is_known_without_a_right_sample() -> None:
     tally = VerdictCounter(PROBLEM, None, votes=True, references=["7"])
     for answer, times in (("8", 3), ("9", 1)):
         tally.add(told(Outcome.WRONG, answer), answer, times)
