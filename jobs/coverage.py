@@ -24,8 +24,10 @@ from forkdiv.core.store import check_writable
 from forkdiv.coverage import summary
 from forkdiv.coverage.conditions import Condition
 from forkdiv.report import page, tables
+from forkdiv.report.grid import Grid
 from forkdiv.report.headline import headline
 from forkdiv.terminal import say, show_table
+from jobs.report import show_beside_pass_at_k
 from tuning import fail_conditions
 from tuning.outcome import write_summary
 
@@ -62,6 +64,7 @@ def run(
     show_table(
         *_table(done), title=f"{study.name}: pass@k, with {_percent(done)} confidence intervals"
     )
+    show_beside_pass_at_k(Grid.of(done))
     say(headline(done))
     say(f"report: {written}")
     summary.check(done)
