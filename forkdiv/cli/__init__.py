@@ -130,7 +130,7 @@ def _signature(command: Callable[..., None], verb: Verb) -> inspect.Signature:
 
 
 def _own_parameter(name: str, option: Option) -> inspect.Parameter:
-    spelling = f"--{name.replace('_', '-')}"
+    spelling = f"--{name.rstrip('_').replace('_', '-')}"  # from_: Python reserves `from`
     if option.flag:
         return _parameter(name, bool | None, typer.Option(spelling, help=_help(option)))
     if option.text:

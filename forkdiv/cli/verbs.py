@@ -170,6 +170,22 @@ VERBS: dict[str, Verb] = {
         "eval.samples=128",
         PAIR,
     ),
+    "power": Verb(
+        "Compute how many problems and samples show a given loss.",
+        ("power", "eval"),
+        "power.correlation=0.9",
+        {
+            "k": Option("The k of pass@k.", "power.k", text="K"),
+            "loss": Option("The loss of pass@k to be shown.", "power.loss", text="LOSS"),
+            "power": Option("The probability of showing it.", "power.power", text="POWER"),
+            "problems": Option("Numbers of problems.", "power.problems", text="N[,N]"),
+            "samples": Option("Samples of each problem.", "power.samples", text="N[,N]"),
+            "from_": Option(
+                "The results of a finished comparison, whose problems are taken as an example.",
+                "power.result",
+            ),
+        },
+    ),
     "why": Verb(
         "Show the settings in which two results differ.",
         ("place",),
