@@ -57,7 +57,7 @@ def run(study: StudyConfig, fail_if: Sequence[str] = ()) -> int:
         say(f"note: {difference}")
     done = run_comparison(study, pair, say)
     write_results(study, done)
-    return fail_conditions.report(conditions, done, say)
+    return fail_conditions.report(conditions, done, study.folder, say)
 
 
 if __name__ == "__main__":

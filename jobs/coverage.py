@@ -68,7 +68,7 @@ def run(
     say(headline(done))
     say(f"report: {written}")
     summary.check(done)
-    return fail_conditions.report(conditions, done, say)
+    return fail_conditions.report(conditions, done, study.folder, say)
 
 
 def _percent(done: Summary) -> str:

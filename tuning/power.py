@@ -13,11 +13,12 @@ from forkdiv.core.errors import refuse
 from forkdiv.core.results import Cell, Summary
 from forkdiv.coverage.stats.power import Design, Population, assumed, measured
 from forkdiv.report import studies
-from forkdiv.report.grid import nearest_1
+from forkdiv.report.grid import nearest_1, signed
 from forkdiv.report.setting import Setting
 
 PROBLEMS = (100, 200, 500, 1000, 2000, 5000)
 MOST_PASS_AT_K = 0.95
+FEW_PROBLEMS = 50  # of which a spread is a rough estimate
 
 Table = tuple[list[str], list[list[str]]]
 
@@ -178,9 +179,12 @@ def _measured_line(cell: Cell, path: Path | None, k: int) -> str:
     setting = Setting.of(
         cell, tuple(name for name, value in cell.axes.items() if value is not None)
     )
+    few = ""
+    if cell.n_problems < FEW_PROBLEMS:
+        few = "; so few problems show their spread only roughly"
     name = f" of {setting.label}" if setting and setting.label != "tuned" else ""
     return (
         f"problems like those in {path}: {cell.n_problems} problems with {cell.n_samples} samples; "
-        f"measured change{name} at k={measured_k}: {change.value:+.3f} "
-        f"({change.low:+.3f} to {change.high:+.3f})"
+        f"measured change{name} at k={measured_k}: {signed(change.value)} "
+        f"({signed(change.low)} to {signed(change.high)}){few}"
     )

@@ -11,6 +11,7 @@ from forkdiv.report.tables import Table
 
 SHOWN_FROM = 0.01  # a baseline at the largest k from which the report shows it
 WARNED_FROM = 0.05
+MARGIN = 0.02  # pass@k is clearly above its baseline if the limits exclude a smaller difference
 MAX_KS = 4
 MAX_NAMED = 3
 
@@ -31,7 +32,8 @@ def content(summary: Summary, grid: Grid) -> Content | None:
         note(
             "The baseline draws k responses without replacement from all responses to the other "
             "problems and compares their answers with the right answer. “Right answers” is the "
-            "number of distinct ones. Smaller k, and cover@τ, reward guessing less. See arXiv "
+            "number of distinct ones. pass@k counts as clearly above its baseline if the limits of the "
+            f"difference are above {MARGIN:g}. Smaller k, and cover@τ, reward guessing less. See arXiv "
             "2510.08325 and arXiv 2410.15466.",
             _unknown_text(cells),
         ),
@@ -99,7 +101,7 @@ def warning(grid: Grid) -> str:
 
 def _may_be_guessed(cell: Cell) -> bool:
     baseline, above = _at_largest_k(cell)
-    return baseline >= WARNED_FROM and above is not None and above.direction <= 0
+    return baseline >= WARNED_FROM and above is not None and above.low < MARGIN
 
 
 def _gain_may_be_guessed(cell: Cell) -> bool:

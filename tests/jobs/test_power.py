@@ -81,7 +81,7 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_problems_of_a_finished_comparison_are_an_example(comparison: Path, file: str) -> None:
     done = power("--from", str(comparison / file), "--loss", "0.1", "--problems", "300")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "300 problems with 16 samples; measured change at k=16: -0." in done.stdout
+    assert "300 problems with 16 samples; measured change at k=16: −0." in done.stdout
     (row,) = rows(done.stdout).values()
     assert len(row) == 6, "16, 32 and 64 samples"
     assert 0.5 < float(row[0]) <= 1
