@@ -32,9 +32,9 @@ def content(summary: Summary, grid: Grid) -> Content | None:
         note(
             "The baseline draws k responses without replacement from all responses to the other "
             "problems and compares their answers with the right answer. “Right answers” is the "
-            "number of distinct ones. pass@k counts as clearly above its baseline if the limits of the "
-            f"difference are above {MARGIN:g}. Smaller k, and cover@τ, reward guessing less. See arXiv "
-            "2510.08325 and arXiv 2410.15466.",
+            "number of distinct ones. pass@k counts as clearly above its baseline if the limits of "
+            f"the difference are above {MARGIN:g}. Smaller k, and cover@τ, reward guessing less. "
+            "See arXiv 2510.08325 and arXiv 2410.15466.",
             _unknown_text(cells),
         ),
     ]
