@@ -12,7 +12,7 @@ import numpy as np
 
 from forkdiv.core.records import Completion, Outcome, Problem, Verdict
 
-MAX_ANSWERS = 256  # answers of a problem that are stored; rarer ones are left out
+MAX_ANSWERS = 64  # answers of a problem that are stored; rarer ones are left out
 MAX_SHOWN_CHARACTERS = 4000  # of the example responses in a report
 
 
