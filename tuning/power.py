@@ -55,7 +55,7 @@ class Question:
         if cell is None:
             population, line = _assumed_problems(study, k, random)
         else:
-            population = measured(cell.n_samples, cell.paired_counts, random)
+            population = _measured_problems(cell, k, config.loss, random)
             line = _measured_line(cell, config.result, k)
         return cls(
             k=k,
@@ -145,6 +145,18 @@ def _assumed_problems(
         f"problems), correlation of base and tuned {config.correlation:g}; "
         "--from RESULTS takes a finished comparison instead"
     )
+
+
+def _measured_problems(cell: Cell, k: int, loss: float, random: np.random.Generator) -> Population:
+    try:
+        return measured(cell.n_samples, cell.paired_counts, k, loss, random)
+    except ValueError as error:
+        raise refuse(
+            "the models of these results cannot lose so much",
+            f"{loss:g}",
+            str(error),
+            "lower --loss",
+        ) from error
 
 
 def _measured_cell(path: Path) -> Cell:

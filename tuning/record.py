@@ -65,19 +65,18 @@ def headline_metrics(cells: Sequence[Cell]) -> dict[str, float]:
         }
         for name, by_k in numbers.items():
             metrics |= {f"{prefix}{name}_{k}": value for k, value in by_k.items()}
-        metrics |= _beside_pass_at_k(cell, prefix)
         metrics[f"{prefix}truncated"] = cell.truncated
         metrics[f"{prefix}unparsable"] = cell.unparsable
         metrics[f"{prefix}errors"] = cell.errors
         metrics[f"{prefix}valid"] = float(cell.valid)
         if cell.subset == ALL:
-            metrics |= _at_forks(cell.forks)
+            metrics |= _at_forks(cell.forks) | _beside_pass_at_k(cell)
     return metrics
 
 
-def _beside_pass_at_k(cell: Cell, subset: str) -> dict[str, float]:
-    """Returns metrics of reliability and the guess baseline. Their prefixes end with a slash, so
-    that MLflow shows them in groups of their own, apart from pass@k."""
+def _beside_pass_at_k(cell: Cell) -> dict[str, float]:
+    """Returns metrics of reliability and the guess baseline on all problems. Their prefixes end
+    with a slash, so that MLflow shows them in groups of their own, apart from pass@k."""
     named = {
         "reliability/": cell.reliability,
         "reliability/delta_": cell.reliability_delta,
@@ -85,7 +84,7 @@ def _beside_pass_at_k(cell: Cell, subset: str) -> dict[str, float]:
         "guess/above_": {f"pass@{k}": v for k, v in cell.guess.above.items()} if cell.guess else {},
     }
     return {
-        f"{group}{subset}{name.replace('@', '_at_').replace('-', '_')}": interval.value
+        f"{group}{name.replace('@', '_at_').replace('-', '_')}": interval.value
         for group, intervals in named.items()
         for name, interval in intervals.items()
     }

@@ -90,7 +90,7 @@ def count(samples: Samples, judge: Judge, n: int) -> tuple[list[ProblemCounts], 
                 if at not in counters:
                     votes = _verdicts_have_answers(judge, verdicts)
                     problem = samples.problems[at]
-                    references = _references(judge, problem) if votes else ()
+                    references = _references(judge, problem, line) if votes else ()
                     counters[at] = VerdictCounter(problem, line.valid, votes, references)
                 if judge.is_grader:
                     agreement.add(line, verdicts)
@@ -174,11 +174,12 @@ def _verdicts_have_answers(judge: Judge, verdicts: Sequence[Verdict]) -> bool:
     return all(verdict.answer is not None for verdict in graded)
 
 
-def _references(judge: Judge, problem: Problem) -> Sequence[str]:
-    """Returns the problem's reference as the grader reads it; empty if it cannot be read: then the
-    verdicts on its responses are errors."""
+def _references(judge: Judge, problem: Problem, line: SampleLine) -> Sequence[str]:
+    """Returns the problem's right answers: those beside forkdiv's verdicts, else the reference as
+    the grader reads it. Empty if it cannot be read: then the verdicts on its responses are
+    errors."""
     if not judge.is_grader:
-        return ()
+        return line.right_answers
     try:
         return (build_grader(judge.name).reference(problem.facts["answer"]),)
     except ValueError:

@@ -100,12 +100,28 @@ def test_a_measured_population_has_the_spread_of_the_comparison_it_is_from() -> 
     draw, n = random(1), 64
     counts = zip(draw.binomial(n, truth.base), draw.binomial(n, truth.tuned), strict=True)
     pairs = [(int(base), int(tuned), 1) for base, tuned in counts]
-    population = measured(n, pairs, random(2))
+    population = measured(n, pairs, 16, 0.1, random(2))
     for samples in (16, 64, 256):
         again = Design.of(population, 16, samples, 0.1, random(3)).spread
         expected = Design.of(truth, 16, samples, 0.1, random(4)).spread
         assert again == pytest.approx(expected, rel=0.05)
     assert population.base.mean() == pytest.approx(truth.base.mean(), abs=0.01)
+
+
+@pytest.mark.parametrize("loss", [0.02, 0.1, 0.3])
+def test_a_measured_population_has_the_loss_that_is_asked_for(loss: float) -> None:
+    pairs = [(16, 16, 50), (8, 2, 30), (4, 0, 20), (0, 1, 10)]
+    population = measured(16, pairs, 16, loss, random())
+    lost = np.mean(1 - (1 - population.base) ** 16) - np.mean(1 - (1 - population.tuned) ** 16)
+    assert lost == pytest.approx(loss, abs=0.005)
+
+
+def test_where_both_models_solved_everything_a_loss_is_that_of_whole_problems() -> None:
+    population = measured(16, [(16, 16, 60)], 16, 0.02, random())
+    design = Design.of(population, 16, 16, 0.02, random(1))
+    assert design.spread == pytest.approx(np.sqrt(0.02 * 0.98), abs=0.005)
+    with pytest.raises(ValueError, match="the loss must be at most pass@16 of the base"):
+        measured(16, [(0, 0, 60), (16, 16, 1)], 16, 0.5, random())
 
 
 def test_the_required_number_of_problems_reaches_the_power_and_three_quarters_do_not() -> None:
@@ -115,6 +131,15 @@ def test_the_required_number_of_problems_reaches_the_power_and_three_quarters_do
     assert design.power(problems, CONFIDENCE, random(3)) > 0.8 - 0.03
     assert design.power(problems * 3 // 4, CONFIDENCE, random(4)) < 0.8
     assert design.detectable(problems, CONFIDENCE, 0.8) == pytest.approx(0.05, rel=0.1)
+
+
+def test_the_required_number_is_found_where_few_problems_differ() -> None:
+    population = measured(16, [(16, 16, 60)], 16, 0.05, random())
+    for samples in (16, 64):
+        design = Design.of(population, 16, samples, 0.05, random(1))
+        problems = design.required(CONFIDENCE, 0.8, random(2))
+        assert design.power(problems, CONFIDENCE, random(3)) > 0.75
+        assert design.power(problems * 3 // 4, CONFIDENCE, random(4)) < 0.75
 
 
 def test_power_grows_with_problems_and_with_samples_up_to_the_spread_of_problems() -> None:

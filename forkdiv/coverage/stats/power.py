@@ -23,6 +23,7 @@ from forkdiv.coverage.stats.score_interval import Moments, limits
 POPULATION = 200_000  # simulated problems
 STUDIES = 2000  # the standard error of a power is at most 0.011
 MAX_VALUES = 2**21  # simulated problems that are in memory at once
+FEWEST, SIMULATIONS, NEAR = 10, 6, 0.01  # of the search for a number of problems
 MOST_SIMULATED = 20_000  # problems of a study; for larger ones the normal approximation is exact
 GRID, STEPS = 33, 150  # of the estimate of a joint distribution
 CONCENTRATIONS = (-7.0, 12.0)  # logarithms of a + b of the beta distributions
@@ -65,15 +66,21 @@ def assumed(
 def measured(
     n: int,
     pairs: Sequence[tuple[int, int, int]],
+    k: int,
+    loss: float,
     random: np.random.Generator,
     size: int = POPULATION,
 ) -> Population:
-    """Returns problems like those of a finished comparison.
+    """Returns problems like those of a finished comparison, with another loss of pass@k.
 
     `pairs` lists (right samples of the base, of the tuned model, problems), `n` samples each. The
     joint distribution of the two success probabilities is the nonparametric maximum likelihood
     estimate on a grid (Kiefer and Wolfowitz 1956), computed by expectation maximization. So it
     keeps the correlation of base and tuned, without the noise of the samples.
+
+    If less than `loss` was measured, the tuned model never solves a random share of the problems;
+    if more was measured, it equals the base on a random share. Raises ValueError if the tuned model
+    cannot lose so much.
     """
     counts, index = np.unique(np.array(pairs)[:, :2], axis=0, return_inverse=True)
     problems = np.bincount(index.ravel(), np.array(pairs)[:, 2])
@@ -85,7 +92,21 @@ def measured(
         likelihood = ((base @ joint) * tuned).sum(axis=1)
         joint *= base.T @ (tuned * (problems / likelihood)[:, None])
     cells = random.choice(GRID**2, size, p=(joint / joint.sum()).ravel())
-    return Population(grid[cells // GRID], grid[cells % GRID])
+    return _with_loss(Population(grid[cells // GRID], grid[cells % GRID]), k, loss, random)
+
+
+def _with_loss(
+    population: Population, k: int, loss: float, random: np.random.Generator
+) -> Population:
+    base, tuned = population.base, population.tuned
+    before, after = (float(np.mean(1 - (1 - p) ** k)) for p in (base, tuned))
+    missing = loss - (before - after)
+    if missing > after:
+        raise ValueError(f"the loss must be at most pass@{k} of the base, {before:.3f}")
+    chosen = random.random(len(base)) < (
+        missing / after if missing > 0 else missing / (missing - loss)
+    )
+    return Population(base, np.where(chosen, 0.0 if missing > 0 else base, tuned))
 
 
 @dataclass(frozen=True)
@@ -101,8 +122,8 @@ class Design:
     def of(
         cls, population: Population, k: int, samples: int, loss: float, random: np.random.Generator
     ) -> Design:
-        """Draws the samples. Where the population has another loss, differences are shifted, which
-        keeps their spread."""
+        """Draws the samples. Differences are shifted by the error of the mean of the simulated
+        problems, which is small beside that of a study."""
         estimates = pass_at_k(samples, np.arange(samples + 1), k)
         base, tuned = (
             estimates[random.binomial(samples, np.clip(p, 0.0, 1.0))]
@@ -140,14 +161,25 @@ class Design:
 
     def required(self, confidence: float, power: float, random: np.random.Generator) -> int:
         """Returns the number of problems that gives this power, rounded up to two digits: by the
-        normal approximation, corrected by simulations at its results."""
+        normal approximation, corrected by simulations.
+
+        Power rises faster than the approximation says where few problems have a difference: there,
+        limits are conservative. So the number is bracketed by the simulated ones.
+        """
         aim = _normal(confidence) + float(ndtri(power))
         problems = (aim * self.spread / self.loss) ** 2
-        for _ in range(3):
-            if not 10 <= problems <= MOST_SIMULATED:
+        low, high = float(FEWEST), math.inf
+        for _ in range(SIMULATIONS):
+            if not FEWEST <= problems <= MOST_SIMULATED:
                 break
-            reached = np.clip(self.power(round(problems), confidence, random), 0.01, 0.99)
-            problems *= (aim / (_normal(confidence) + float(ndtri(reached)))) ** 2
+            reached = self.power(round(problems), confidence, random)
+            if abs(reached - power) < NEAR:
+                break
+            low, high = (problems, high) if reached < power else (low, problems)
+            score = float(ndtri(np.clip(reached, 0.01, 0.99)))
+            problems *= (aim / (_normal(confidence) + score)) ** 2
+            if not low < problems < high:
+                problems = math.sqrt(low * high) if math.isfinite(high) else 2 * low
         return _rounded_up(problems)
 
 
