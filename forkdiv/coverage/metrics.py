@@ -2,7 +2,8 @@
 
 A metric is a class like `Metric`, registered here or by an installed package through the entry
 point group `forkdiv.metrics`. Every valid cell with exchangeable samples gets the mean over the
-problems with an interval, the report gets a table, and MLflow a value for each k.
+problems and its change from the base with intervals, the report gets a table, and MLflow a value
+for each k.
 """
 
 from __future__ import annotations
