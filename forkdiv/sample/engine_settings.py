@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from forkdiv.core.config.decoder import KNOBS, DecoderConfig
 from forkdiv.core.config.study import EngineConfig, PromptConfig
 from forkdiv.models.checkpoint import read_config
-from forkdiv.models.cpu_threads import WAITING, threads
+from forkdiv.models.cpu import WAITING, threads
 from forkdiv.models.shape import context_length
 from forkdiv.models.weights import parameter_count
 

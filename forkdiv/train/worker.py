@@ -21,7 +21,7 @@ from forkdiv.core.progress import Progress
 from forkdiv.core.store import publish_folder, write_text
 from forkdiv.data import tokenized
 from forkdiv.models import lora
-from forkdiv.models.cpu_threads import WAITING, threads
+from forkdiv.models.cpu import WAITING, threads
 from forkdiv.models.digests import write_digests
 from forkdiv.models.weights import parameter_count
 from forkdiv.train.job import DIVERGED, ROWS, Divergence, TrainingJob, checkpoint_folder
