@@ -19,6 +19,7 @@ from forkdiv.core.store import write_text
 from forkdiv.coverage import summary
 from forkdiv.terminal import say, show_table
 from tuning import preflight, row_lengths
+from tuning.resources import Work
 from tuning.space import Point, check_data, single_point
 
 
@@ -33,7 +34,8 @@ def run(study: StudyConfig) -> None:
     study = row_lengths.fitting(study, paths, trains=checkpoint is None, show=say)
     if checkpoint is None:
         check_data(study)
-    with open_study(study, base, "evaluate", say) as work:
+    trains = checkpoint is None or study.base is None
+    with open_study(study, base, "evaluate", say, Work(trains=trains)) as work:
         study, base = work.study, work.base
         if checkpoint:
             checkpoint = work.shared(checkpoint)

@@ -12,6 +12,7 @@ from forkdiv.sample import sample_sets
 from forkdiv.sample.evaluation import Evaluation
 from forkdiv.terminal import say
 from tuning import preflight, row_lengths
+from tuning.resources import Work
 
 
 def run(study: StudyConfig) -> None:
@@ -22,7 +23,7 @@ def run(study: StudyConfig) -> None:
     asked = study_checkpoint or base
     study = row_lengths.fitting(study, [asked.path], trains=False, show=say)
     evaluation = Evaluation.of(study)
-    with open_study(study, base, "sample", say) as work:
+    with open_study(study, base, "sample", say, Work(trains=study.base is None)) as work:
         checkpoint = work.shared(study_checkpoint) if study_checkpoint else work.base
         samples = sample_sets.obtain(
             work.store, evaluation, checkpoint, work.sampler, work.progress

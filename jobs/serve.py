@@ -34,6 +34,7 @@ from forkdiv.models.checkpoint import (
 from forkdiv.terminal import say
 from tuning import preflight
 from tuning.check_ray import check_ray
+from tuning.resources import Work
 
 KEY = "FORKDIV_API_KEY"
 
@@ -54,7 +55,8 @@ def run(study: StudyConfig, checkpoints: Sequence[Path] = ()) -> None:
     from tuning import session
 
     first = next(iter(served.values()))
-    with session.running(study.place):
+    with session.running(study.place, Work(trains=False)) as place:
+        study = study.model_copy(update={"place": place})
         spec = session.serving_spec(study, first)
         shared = {
             name: session.share(study.place, checkpoint) for name, checkpoint in served.items()

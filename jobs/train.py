@@ -12,6 +12,7 @@ from forkdiv.forks import synthesis
 from forkdiv.terminal import say
 from forkdiv.train import sft_run
 from tuning import preflight, row_lengths
+from tuning.resources import Work
 from tuning.space import check_data
 
 
@@ -24,7 +25,7 @@ def run(study: StudyConfig) -> None:
     check_data(study)
     # only synthesis from samples needs the sampler
     samples = study.dataset.synthesis == synthesis.SAMPLES
-    with open_study(study, base, "train", say, samples) as work:
+    with open_study(study, base, "train", say, Work(samples=samples)) as work:
         trained = work.pipeline.trained(work.study)
     for epoch, checkpoint in sft_run.checkpoints(trained).items():
         say(f"epoch {epoch:g}: {checkpoint.path}")

@@ -22,6 +22,7 @@ from forkdiv.sample.evaluation import Evaluation
 from forkdiv.tasks.registry import build
 from forkdiv.tracking import Tracker
 from tuning.outcome import obtain_summary, parent_run
+from tuning.resources import Work
 from tuning.space import Point
 
 
@@ -92,7 +93,12 @@ def _run(study: StudyConfig, pair: Pair, fingerprint: str, show: Callable[[str],
     Tracker.of(study.place).check()
     parent = parent_run(study, fingerprint)
     store = Store.of(study.place)
-    with progress_shown(study, "compare", show) as progress, session.running(study.place):
+    work = Work(trains=False)
+    with (
+        progress_shown(study, "compare", show) as progress,
+        session.running(study.place, work) as place,
+    ):
+        study = study.model_copy(update={"place": place})
         shared = {
             checkpoint.fingerprint: session.share(study.place, checkpoint)
             for checkpoint in [pair.base, *pair.tuned.values()]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -86,6 +86,9 @@ class NoSampler:
             f"samples of {checkpoint.path} are missing, and this command cannot draw samples; run "
             "`forkdiv study` (or `compare`, `evaluate`) with the same settings first"
         )
+
+    def giving_way(self, name: str) -> AbstractContextManager[str]:
+        return nullcontext("there is none")
 
     def tokens_drawn(self) -> None:
         return None
@@ -193,7 +196,15 @@ class Pipeline:
                 self.progress,
                 study.prompt,
                 evaluate,
+                self._turn if study.place.engine.takes_turns else nullcontext,
             )
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """A turn of training on the memory that the engine shares."""
+        with self.sampler.giving_way(self.progress.who) as how:
+            self.progress(f"fine-tuning: the engine has freed its memory ({how})")
+            yield
 
     def evaluate_during_training(self, study: StudyConfig, point: Point) -> Evaluate | None:
         """Returns a function that samples and scores a checkpoint while training continues, so that

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -69,6 +70,9 @@ class SamplerClient(Protocol):
     def sample(
         self, checkpoint: Checkpoint, decoder: DecoderConfig, requests: Iterable[Request]
     ) -> Iterator[Response | FailedRequest]: ...
+
+    def giving_way(self, name: str) -> AbstractContextManager[str]:
+        """Frees the engine's memory for the training run `name` in the block; yields how."""
 
     def tokens_drawn(self) -> int | None:
         """Returns the number of tokens that the engines have drawn so far, those of unfinished

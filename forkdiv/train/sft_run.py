@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from forkdiv.core.config.study import PlaceConfig, PromptConfig, SftConfig
@@ -49,9 +50,11 @@ def obtain(
     progress: Progress,
     prompt: PromptConfig = RAW,
     evaluate: Evaluate | None = None,
+    turn: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Artifact:
     """Returns the trained run; runs Ray Train if the store does not have it. `evaluate` is called
-    with each checkpoint but the last while training continues, in a separate thread.
+    with each checkpoint but the last while training continues, in a separate thread. Workers run
+    only within the block of a `turn`, in which nothing can be evaluated.
 
     Raises UserError for examples that cannot be trained on, and InvalidResult where the loss
     became NaN or infinite.
@@ -81,12 +84,14 @@ def obtain(
             )
             for save in retained_saves[:-1]
         }
-        with evaluating(scheduled, evaluate) if evaluate and place.overlap else nullcontext():
+        beside = place.overlap and not place.engine.takes_turns
+        with evaluating(scheduled, evaluate) if evaluate and beside else nullcontext():
             # an earlier attempt may have been killed after its last checkpoint
             if not all(checkpoint_folder(workspace, save).exists() for save in retained_saves):
                 from forkdiv.train.trainer import fit  # imports Ray, which takes seconds
 
-                fit(job)
+                with turn():
+                    fit(job)
         _check_finished(workspace, start)
         for save in retained_saves:
             # hard links: the workspace stays complete if anything fails before publishing

@@ -57,6 +57,11 @@ def test_on_a_gpu_graphs_are_captured_and_the_cache_takes_the_free_memory() -> N
     assert asked["enforce_eager"] is True and asked["kv_cache_memory_bytes"] == 16 * 2**30
 
 
+def test_only_an_engine_that_shares_its_gpu_can_sleep() -> None:
+    assert engine_arguments(spec("gpu"))["enable_sleep_mode"] is False
+    assert engine_arguments(spec("gpu", while_training="sleep"), True)["enable_sleep_mode"] is True
+
+
 def test_on_a_cpu_nothing_is_compiled_and_the_cache_is_small() -> None:
     cpu = spec("cpu")
     assert engine_arguments(cpu)["max_num_seqs"] == 256
