@@ -85,8 +85,8 @@ class EngineConfig(Frozen):
     while_training: Literal["auto", "beside", "sleep", "stop"] = Field(
         "auto",
         description="What the engine does while a model is trained. beside: it has GPUs of its own "
-        "and samples checkpoints. sleep: it shares a GPU with a training worker and gives its "
-        "memory back while training runs, with vLLM's sleep mode. stop: the same, but it ends and "
+        "and samples checkpoints. sleep: it shares a GPU with a training worker and frees its "
+        "memory while training runs, with vLLM's sleep mode. stop: the same, but it ends and "
         "is started again. auto: sleep if there is no GPU for it beside those of the workers, "
         "otherwise beside.",
     )
@@ -111,7 +111,7 @@ class EngineConfig(Frozen):
 
     @property
     def takes_turns(self) -> bool:
-        """Whether the engine gives its memory away while a model is trained."""
+        """Whether the engine frees its memory while a model is trained."""
         return self.while_training in ("sleep", "stop")
 
     @property
