@@ -66,5 +66,7 @@ def _flat(study: StudyConfig) -> dict[str, str]:
         else:
             flat[prefix] = json.dumps(node) if isinstance(node, list) else str(node)
 
+    for source in study.sources:
+        flat[f"source.{source.setting}"] = f"{source.name} at {source.commit}"
     walk("", canonical(study.model_dump(mode="json", exclude=NOT_LOGGED)))
     return flat
