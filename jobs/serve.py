@@ -6,8 +6,9 @@
 
 The model name of a checkpoint is its folder name (`base`); for a checkpoint in a run folder it is
 `RUN/epoch-0003`, and for one on the Hugging Face Hub the name as it was written. Any OpenAI client
-can sample it by this name at http://127.0.0.1:8000/v1. If the server accepts connections from other machines (place.http.host), requests need an API key: the
-value of FORKDIV_API_KEY, or a key that is generated and printed. Ctrl-C ends the server.
+can sample it by this name at http://127.0.0.1:8000/v1. If the server accepts connections from other
+machines (place.http.host), requests need an API key: the value of FORKDIV_API_KEY, or a key that is
+generated and printed. Ctrl-C ends the server.
 """
 
 from __future__ import annotations

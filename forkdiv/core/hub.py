@@ -86,8 +86,11 @@ class Repository:
         return _cached(self.kind, self.name.repo) / "snapshots" / self.commit
 
     def folder(self, names: Iterable[str]) -> Path:
-        """Returns the folder in the cache with these files of the repository, whole; what is
-        missing is downloaded, and a download that was interrupted goes on where it stopped.
+        """Returns the folder in the cache with these files of the repository, whole; those that are
+        missing are downloaded.
+
+        huggingface_hub takes up a broken connection five times, where it broke. If it gives up,
+        the files that are whole stay in the cache, and the next call downloads the others.
 
         Raises UserError if the disk has too little space, if the hub refuses, or if it cannot be
         reached and the cache lacks a file; InvalidResult if the download ends before its end.
@@ -95,6 +98,8 @@ class Repository:
         from huggingface_hub import snapshot_download
 
         names = list(names)
+        if not self._lacks(names):
+            return self._snapshot
         self._require_space(names)
         with _one_line(self.kind, self.name):
             folder = snapshot_download(
@@ -107,7 +112,11 @@ class Repository:
 
     def missing(self, names: Iterable[str]) -> int:
         """Returns the number of bytes of these files that the cache does not have yet."""
-        return sum(self.files[name] for name in names if not (self._snapshot / name).exists())
+        return sum(self.files[name] for name in self._lacks(names))
+
+    def _lacks(self, names: Iterable[str]) -> list[str]:
+        # huggingface_hub puts a file there only when it is whole
+        return [name for name in names if not (self._snapshot / name).exists()]
 
     def _require_space(self, names: Iterable[str]) -> None:
         """Raises UserError if the cache's disk has less free space than these files need."""
@@ -130,10 +139,15 @@ def open_repository(kind: Kind, name: ModelName | DatasetName) -> Repository:
     Raises UserError if there is no such repository or revision, if it may not be read, or if the
     hub cannot be reached and the cache does not know the revision.
     """
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, constants
 
     with _one_line(kind, name):
-        revision = HfApi().resolve_revision(name.repo, repo_type=kind, revision=name.revision)
+        revision = HfApi().resolve_revision(
+            name.repo,
+            repo_type=kind,
+            revision=name.revision,
+            local_files_only=constants.is_offline_mode(),
+        )
     return Repository(kind, name, revision)
 
 
@@ -209,7 +223,7 @@ def _one_line(
             raise InvalidResult(
                 f"the disk is full: downloading {name} into {cache_folder()} failed; free some "
                 "space, or set HF_HOME to a folder on another disk, and run the same command "
-                "again: the download goes on where it stopped"
+                "again: the files that are complete are kept"
             ) from error
         if error.errno is not None:
             raise refuse(
@@ -329,7 +343,7 @@ def _interrupted(name: ModelName | DatasetName, error: Exception) -> InvalidResu
     text = shortened(" ".join(str(error).split()), 200)
     return InvalidResult(
         f"downloading {name} from {_endpoint()} was interrupted ({type(error).__name__}: {text}); "
-        "run the same command again: the download goes on where it stopped"
+        "run the same command again: the files that are complete are kept"
     )
 
 

@@ -296,7 +296,11 @@ def _no_data(name: DatasetName, outline: Path) -> UserError:
 @contextmanager
 def _read_by_datasets(name: object) -> Iterator[None]:
     """Turns what the library raises in the block into one line; it raises many kinds of errors for
-    what a repository contains."""
+    what a repository contains, and logs each of them with its traceback."""
+    from datasets.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
     try:
         yield
     except (UserError, MemoryError):
@@ -307,6 +311,8 @@ def _read_by_datasets(name: object) -> Iterator[None]:
         raise _unreadable(name, error) from error
     except Exception as error:
         raise _unreadable(name, error) from error
+    finally:
+        logging.set_verbosity(before)
 
 
 def _unreadable(name: object, error: Exception) -> UserError:
