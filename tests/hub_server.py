@@ -44,14 +44,16 @@ class Repo:
 
 @dataclass
 class Hub:
-    """The server's state; tests change it while it runs. `break_after` breaks the next downloads
-    off after this many bytes; `requests` are the lines that were asked."""
+    """The server's state; tests change it while it runs. `break_after` breaks downloads off
+    after this many bytes; with `status` every request fails so, with `message`; `requests` are the
+    lines that were asked, and `ranges` the parts of files."""
 
     repos: dict[tuple[str, str], Repo] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     ranges: list[str] = field(default_factory=list)
     break_after: int | None = None
     status: int | None = None
+    message: str = "the hub is tired"
     url: str = ""
 
     def repo(self, name: str, kind: str = "model") -> Repo:
@@ -98,7 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         self.hub.requests.append(f"{self.command} {path}")
         if self.hub.status:
-            self._error(self.hub.status, "", "the hub is tired")
+            self._error(self.hub.status, "", self.hub.message)
             return
         parts = path.strip("/").split("/")
         if parts[0] == "api" and len(parts) < 4:

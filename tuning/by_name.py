@@ -8,8 +8,10 @@ there.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +36,13 @@ from forkdiv.models.hub import HubModel, open_model
 from forkdiv.tasks.own_data.hub import fetch_dataset
 
 # the settings that may name a model, and the section that a command reads them with
-MODELS = ("base", "checkpoint", "audit.model", "plan.architecture")
+MODELS = ("base", "checkpoint", "audit.model", "pretrain.start", "plan.architecture")
 # those that may name a dataset, and the split that a name without one stands for
 DATA = {"data": "test", "task.train": "train", "task.test": "test"}
 TEMPLATE = "prompt.chat_template"
 AUDITED = ("audit", "synthesize")  # their `data` are what a model learns from
 SHAPE_ONLY = ("plan",)  # needs no weights
+SOURCES = "sources.jsonl"  # in the folder of a study's results
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,21 @@ def resolve(
             update[setting] = model.folder if shape_only else model.download(show)
     for note in _shadowed(study, reads):
         show(note)
-    return _with(study, update, sources) if update else study
+    if not update:
+        return study
+    if "name" in reads:  # a command that writes results
+        _record(study, verb, sources)
+    return _with(study, update, sources)
+
+
+def _record(study: StudyConfig, verb: str, sources: list[Source]) -> None:
+    """Adds what the names stood for to a file in the folder of the study's results."""
+    check_writable(study.place.root, study.place.min_free_mib)
+    study.folder.mkdir(parents=True, exist_ok=True)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    lines = [json.dumps({"time": now, "command": verb, **asdict(source)}) for source in sources]
+    with (study.folder / SOURCES).open("a", encoding="utf-8") as file:
+        file.write("".join(f"{line}\n" for line in lines))
 
 
 def checkpoint(setting: str, path: Path, show: Callable[[str], None]) -> Download | None:

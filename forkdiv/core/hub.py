@@ -325,7 +325,10 @@ def _or_nearest(repo: str) -> str:
 
 def _refused(kind: Kind, name: ModelName | DatasetName, error: Exception) -> UserError:
     status = getattr(getattr(error, "response", None), "status_code", None)
+    # the first line; what follows is advice of the library for HTTP in general
+    text = str(error).strip().partition("\n")[0].partition(" For more information")[0]
     remedy = {
+        404: f"check HF_ENDPOINT ({_endpoint()}): no hub answers there",
         401: f"set {TOKEN} to a valid token, or unset it",
         403: f"use a token that may read it ({TOKEN}), or ask for access at {_page(kind, name)}",
         429: f"wait and run the same command again, or set {TOKEN}: the hub limits how often it "
@@ -333,7 +336,7 @@ def _refused(kind: Kind, name: ModelName | DatasetName, error: Exception) -> Use
     }.get(status or 0, "run the same command again later")
     return refuse(
         f"the Hugging Face Hub refuses the {kind} {name}",
-        shortened(" ".join(str(error).split()), 300),
+        shortened(text, 300),
         f"a {kind} that may be read",
         remedy,
     )

@@ -46,8 +46,7 @@ def assemble(
     """Returns the summary of a study from the cells of its trials.
 
     `axes` are the axes of the sweep; `dynamics` are the cells of checkpoints before the last one
-    of a run. `notes` default to those of the task, `settings` to those of the study; the
-    commits of names on the hub are notes as well.
+    of a run. `notes` default to those of the task, `settings` to those of the study.
     """
     cells = [cell for trial in trials for cell in trial]
     study_settings = study.model_dump(mode="json", exclude={"place", "pretrain", "checkpoint"})
@@ -60,10 +59,7 @@ def assemble(
         settings=study_settings if settings is None else dict(settings),
         confidence=study.eval.confidence,
         axes=tuple(axes),
-        notes=(
-            *(build(study.task).notes if notes is None else notes),
-            *map(str, study.sources),
-        ),
+        notes=tuple(build(study.task).notes if notes is None else notes),
         base=tuple(cell for cell in cells if not cell.tuned),
         cells=tuple(cell for cell in cells if cell.tuned),
         dynamics=tuple(dynamics),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from pathlib import Path
 from typing import NoReturn
 
@@ -149,13 +150,25 @@ def test_a_revision_that_is_not_there_is_refused_with_those_that_are(hub: Hub) -
 
 
 @pytest.mark.parametrize(
-    ("status", "remedy"), [(401, "valid token"), (429, "wait"), (418, "later")]
+    ("status", "remedy"), [(404, "check HF_ENDPOINT"), (429, "wait"), (418, "later")]
 )
 def test_other_refusals_say_what_to_do(hub: Hub, status: int, remedy: str) -> None:
     hub.repo("org/name").push({"a.txt": b"1"})
     hub.status = status
     text = message()
-    assert remedy in text or (status == 401 and "HF_TOKEN" in text)
+    assert remedy in text
+    assert str(status) in text
+
+
+def test_a_token_that_the_hub_does_not_know_is_refused(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.repo("org/name").push({"a.txt": b"1"})
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    hub.status, hub.message = 401, "Invalid credentials in Authorization header"
+    text = message()
+    assert "set HF_TOKEN to a valid token, or unset it" in text
+    assert "hf_wrong" not in text
 
 
 def test_a_connection_that_breaks_is_taken_up_where_it_broke(
@@ -193,8 +206,8 @@ def test_too_little_space_is_refused_before_the_download(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.repo("org/name").push({"a.txt": BIG})
-    usage = hub_files.shutil.disk_usage("/")._replace(free=1000)
-    monkeypatch.setattr(hub_files.shutil, "disk_usage", lambda path: usage)
+    usage = shutil.disk_usage("/")._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     assert "the disk has too little space for org/name" in message()
     assert not any("resolve" in line for line in hub.requests)
 
