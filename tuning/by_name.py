@@ -42,6 +42,7 @@ DATA = {"data": "test", "task.train": "train", "task.test": "test"}
 TEMPLATE = "prompt.chat_template"
 AUDITED = ("audit", "synthesize")  # their `data` are what a model learns from
 SHAPE_ONLY = ("plan",)  # needs no weights
+WITHOUT_DEVICE = ("plan", "interpolate", "export")  # run on any machine
 SOURCES = "sources.jsonl"  # in the folder of a study's results
 
 
@@ -77,6 +78,11 @@ def resolve(
         sources.append(Source(setting, str(named), data.commit, str(data)))
         show(str(sources[-1]))
         update[setting] = data.path
+    if opened and verb not in WITHOUT_DEVICE:
+        from tuning import preflight
+
+        # what would end the command later should not first cost a download
+        preflight.check_device(study.place, on_cluster=verb != "audit")
     for setting, model in opened.items():
         if setting == TEMPLATE:
             update[setting] = _template(model)

@@ -111,6 +111,16 @@ def test_a_name_that_is_wrong_is_refused_before_anything_large_is_downloaded(hub
     assert not any("safetensors" in line for line in hub.requests)
 
 
+def test_a_device_that_is_not_there_is_refused_before_anything_large_is_downloaded(
+    hub: Hub,
+) -> None:
+    text = forkdiv(
+        *("compare", "--base", "org/base", "--tuned", "org/base", "place.device=gpu"), status=2
+    )
+    assert "place.device=gpu cannot be used on this machine" in text
+    assert not any("safetensors" in line for line in hub.requests)
+
+
 def test_a_dot_before_a_text_makes_it_a_path_in_options_and_settings(hub: Hub) -> None:
     for arguments in (["--base", "./org/base"], ["base=./org/base"]):
         text = forkdiv("compare", "--tuned", str(BASE), *arguments, status=2)
