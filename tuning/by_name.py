@@ -9,7 +9,7 @@ there.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -108,16 +108,20 @@ def _record(study: StudyConfig, verb: str, sources: list[Source]) -> None:
         file.write("".join(f"{line}\n" for line in lines))
 
 
-def checkpoint(setting: str, path: Path, show: Callable[[str], None]) -> Download | None:
-    """Returns the files of a checkpoint that is named on the hub, downloaded; None for a path.
-    Raises as `resolve` does."""
-    if not is_name(path):
-        return None
-    name = _require_model(setting, path)
-    model = open_model(name)
-    source = Source(setting, str(name), model.commit)
-    show(str(source))
-    return Download(source, model.download(show))
+def checkpoints(
+    setting: str, paths: Sequence[Path], show: Callable[[str], None]
+) -> dict[Path, Download]:
+    """Returns the files of those checkpoints that are names on the hub, downloaded. Raises as
+    `resolve` does."""
+    opened: dict[Path, tuple[Source, HubModel]] = {}
+    for path in filter(is_name, paths):
+        name = _require_model(setting, path)
+        model = open_model(name)
+        opened[path] = Source(setting, str(name), model.commit), model
+        show(str(opened[path][0]))
+    return {
+        path: Download(source, model.download(show)) for path, (source, model) in opened.items()
+    }
 
 
 def _model_at(study: StudyConfig, setting: str, reads: tuple[str, ...]) -> ModelName | None:

@@ -257,7 +257,7 @@ def _not_found(kind: Kind, name: ModelName | DatasetName) -> UserError:
         f"{name.repo} is neither on this machine nor a {kind} on the Hugging Face Hub {who}",
         name,
         f"an existing path, or the name of a {kind} on the hub",
-        f"{_nearest(name.repo) or 'correct the name or the path'}{private}",
+        _nearest(name.repo) or f"correct the name or the path{private}",
     )
 
 

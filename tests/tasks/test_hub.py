@@ -146,6 +146,9 @@ def test_a_subset_or_split_that_is_not_there_is_refused_with_those_that_are(
     text = refusal(store, "org/sums:test")
     assert "needs the name of one of its subsets" in text
     assert "write org/sums/main:test" in text
+    push(hub, {"test.jsonl": lines(sums(1))})
+    text = refusal(store, "org/sums/main:test")
+    assert "allowed: default; write org/sums:test" in text
 
 
 @pytest.mark.parametrize(

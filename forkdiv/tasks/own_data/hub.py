@@ -189,13 +189,14 @@ def _subset(name: DatasetName, outline: Path) -> tuple[str | None, dict[str, str
         came = name.subset
     folders = sorted(entry.name for entry in outline.iterdir() if entry.is_dir())
     known = (folders if only else subsets) or [WHOLE]
+    example = name.repo if known == [WHOLE] else f"{name.repo}/{known[0]}"
     raise refuse(
         f"the dataset {name.repo} needs the name of one of its subsets"
         if name.subset is None
         else f"the dataset {name.repo} has no subset of this name",
         came,
         listed(known),
-        f"write {name.repo}/{known[0]}" + (f":{name.split}" if name.split else ""),
+        f"write {example}" + (f":{name.split}" if name.split else ""),
     )
 
 
