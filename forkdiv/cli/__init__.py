@@ -160,7 +160,7 @@ def _run(name: str, config: Path | None, arguments: list[str], options: Mapping[
     study = by_name.resolve(load(config, overrides), name, verb.reads, say)
     study, inferred = own_dtype.resolve(study)
     if shown := [line for line in inferred if line.partition(".")[0] in verb.reads]:
-        say(f"{', '.join(shown)} (the number format of the base)")
+        say(f"{', '.join(shown)} (the number format of the base){own_dtype.hint(study)}")
     job: Any = importlib.import_module(f"jobs.{name}")
     job.run(study, **own)
 

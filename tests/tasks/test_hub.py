@@ -20,6 +20,7 @@ from forkdiv.core.errors import UserError
 from forkdiv.core.hub import cache_folder
 from forkdiv.core.hub_names import dataset_name
 from forkdiv.core.store import Store
+from forkdiv.tasks.own_data import hub_rows
 from forkdiv.tasks.own_data.checked import digest, read_rows
 from forkdiv.tasks.own_data.config import ColumnsConfig
 from forkdiv.tasks.own_data.hub import NamedData, fetch_dataset
@@ -311,6 +312,17 @@ def test_jsonl_in_several_files_is_joined_and_a_bad_line_is_named(hub: Hub, stor
     read = read_rows(data.path, "auto", ColumnsConfig())
     assert data.rows == read.total == 3
     assert "line 3: is invalid JSON" in read.report()
+
+
+def test_text_that_is_too_large_is_refused_before_it_is_downloaded(
+    hub: Hub, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_rows, "LARGEST_FILE", 1000)
+    push(hub, {"test/a.jsonl": lines(sums(*range(20))), "test/b.jsonl": lines(sums(1))})
+    assert "the split of the dataset is too large" in refusal(store, "org/sums:test")
+    assert not any("/resolve/" in line for line in hub.requests)
+    push(hub, {"test.parquet": parquet(sums(*range(20)))})
+    assert "the split of the dataset is too large" in refusal(store, "org/sums:test")
 
 
 def test_csv_in_several_files_becomes_jsonl(hub: Hub, store: Store) -> None:

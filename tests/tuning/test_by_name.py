@@ -191,3 +191,15 @@ def test_the_records_of_a_study_have_the_commits(hub: Hub) -> None:
         assert done.notes[-1] == f"base: {name} is commit {commit} on the Hugging Face Hub"
         assert sum("Hugging Face Hub" in note for note in done.notes) == 1
     assert _flat(swept)["source.base"] == f"org/base at {commit}"
+
+
+def test_a_checkpoint_in_the_cache_is_copied_whole_to_where_other_nodes_read_it(here: Path) -> None:
+    """The cache has links to files outside the folder, which would not reach another node."""
+    from tuning.session import _copy
+
+    study, _ = resolved("study", "base=org/base")
+    assert study.base and (study.base / "model.safetensors").is_symlink()
+    _copy(study.base, here / "shared")
+    copied = [path for path in (here / "shared").rglob("*") if path.is_file()]
+    assert sorted(path.name for path in copied) == sorted(FILES)
+    assert not any(path.is_symlink() for path in copied)

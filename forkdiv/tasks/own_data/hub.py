@@ -23,7 +23,7 @@ from forkdiv.core.fingerprint import Identity
 from forkdiv.core.hub import Repository, listed, open_repository, size_text
 from forkdiv.core.hub_names import DatasetName
 from forkdiv.core.store import Store
-from forkdiv.tasks.own_data.hub_rows import Written, read_by_library, write_rows
+from forkdiv.tasks.own_data.hub_rows import Written, check_size, read_by_library, write_rows
 
 # the files in which a repository describes its subsets and splits
 DESCRIPTIONS = ("README.md", ".huggingface.yaml", "dataset_infos.json")
@@ -77,6 +77,7 @@ def fetch_dataset(
 
     def build(folder: Path) -> None:
         with _opened(repository, name, default_split) as split:
+            check_size({file: repository.files[file] for file in split.files})
             if size := repository.missing(split.files):
                 show(f"downloading {name} from the Hugging Face Hub: {size_text(size)} of data")
             written = split.write(folder)

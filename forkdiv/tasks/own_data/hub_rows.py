@@ -62,6 +62,14 @@ def write_rows(builder: Any, split: str, files: Sequence[Path], folder: Path, st
     return Written(path, rows)
 
 
+def check_size(files: Mapping[str, int]) -> None:
+    """Raises UserError for files of text that are larger than a file may be, before they are
+    downloaded; `files` are their sizes in bytes."""
+    text = [size for file, size in files.items() if _text_format(Path(file))]
+    if len(text) == len(files) and sum(text) > LARGEST_FILE:
+        raise _too_large()
+
+
 def _text_format(file: Path) -> str | None:
     suffix = Path(file.name.lower().removesuffix(COMPRESSED)).suffix
     format = SUFFIXES.get(suffix)
