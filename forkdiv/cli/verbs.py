@@ -14,12 +14,14 @@ from forkdiv.core.errors import refuse
 @dataclass(frozen=True)
 class Option:
     """An option of one verb. It sets `setting`, or is passed to the job under its own name if
-    `setting` is None: as a path, or as `kind` reads it. A `flag` takes no value."""
+    `setting` is None. A `flag` takes no value; any other option takes a path, which `kind` reads,
+    or the text that `text` describes in the help, such as NUMBER."""
 
     about: str
     setting: str | None = None
     many: bool = False
     flag: bool = False
+    text: str = ""
     kind: Callable[[str], Path] = Path
 
 
@@ -77,6 +79,13 @@ PAIR = {
         "data",
     ),
 }
+
+FAIL_IF = Option(
+    "End with status 3 if the limits show that this holds, such as 'pass@64 < base - 0.02', and "
+    "with 4 if they cannot decide it. Can be repeated.",
+    many=True,
+    text="CONDITION",
+)
 
 TRAINED = ("task", "prompt", "base", "pretrain", "dataset", "synthesis", "sft")
 SAMPLED = ("task", "prompt", "base", "checkpoint", "decoder", "eval")
@@ -154,7 +163,7 @@ VERBS: dict[str, Verb] = {
         "Sample, score and compare two checkpoints.",
         ("base", "checkpoint", "data", "task", "prompt", "decoder", "eval", "name", "place"),
         "eval.samples=128",
-        PAIR,
+        {**PAIR, "fail_if": FAIL_IF},
     ),
     "interpolate": Verb(
         "Average the weights of two checkpoints (WiSE-FT).",
@@ -186,6 +195,7 @@ VERBS: dict[str, Verb] = {
                 "Samples of the base model (before fine-tuning), in the same form as --samples.",
                 many=True,
             ),
+            "fail_if": FAIL_IF,
         },
     ),
     "export": Verb(
@@ -193,6 +203,22 @@ VERBS: dict[str, Verb] = {
         (*SWEPT, "checkpoint", "data"),
         "eval.samples=128",
         PAIR,
+    ),
+    "power": Verb(
+        "Compute how many problems and samples show a given loss.",
+        ("power", "eval"),
+        "power.correlation=0.9",
+        {
+            "k": Option("The k of pass@k.", "power.k", text="K"),
+            "loss": Option("The loss of pass@k to be shown.", "power.loss", text="LOSS"),
+            "power": Option("The probability of showing it.", "power.power", text="POWER"),
+            "problems": Option("Numbers of problems.", "power.problems", text="N[,N]"),
+            "samples": Option("Samples of each problem.", "power.samples", text="N[,N]"),
+            "from_": Option(
+                "The results of a finished comparison, whose problems are taken as an example.",
+                "power.result",
+            ),
+        },
     ),
     "why": Verb(
         "Show the settings in which two results differ.",
@@ -235,9 +261,7 @@ def sorted_out(
         if setting:
             overrides.append(f"{setting}={json.dumps(str(value), ensure_ascii=False)}")
         else:
-            option = verb.options[name]
-            read = [option.kind(text) for text in value] if option.many else option.kind(value)
-            own[name] = value if option.flag else read
+            own[name] = _own_value(verb.options[name], value)
     if verb.words is None:
         overrides += words  # refused as settings without a value
     elif words and verb.words.setting:
@@ -245,3 +269,12 @@ def sorted_out(
     elif words and verb.words.parameter:
         own.setdefault(verb.words.parameter, []).extend(map(verb.words.kind, words))
     return overrides, own
+
+
+def _own_value(option: Option, value: Any) -> Any:
+    """Returns what a job gets for an option of its own: texts as they are, paths as paths."""
+    if option.flag:
+        return value
+    if option.text:
+        return list(value) if option.many else value
+    return [option.kind(text) for text in value] if option.many else option.kind(value)
