@@ -72,6 +72,7 @@ LIBRARIES = {
               "forkdiv/coverage/exact.py",
               "forkdiv/forks/entropy.py"),
     "deepspeed": ("forkdiv/train/worker.py",),
+    "huggingface_hub": ("forkdiv/core/hub.py",),
     "peft": ("forkdiv/models/lora.py",),
 }  # fmt: skip
 
