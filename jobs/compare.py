@@ -18,7 +18,7 @@ from forkdiv.models.checkpoint import saved_checkpoints
 from forkdiv.tasks.registry import build
 from forkdiv.terminal import say
 from jobs.report import write_results
-from tuning import infer_settings, preflight
+from tuning import infer_settings, preflight, prompt_notes
 from tuning.comparison import Pair, asked_differently, run_comparison
 
 
@@ -43,6 +43,8 @@ def run(study: StudyConfig) -> None:
     tuned = {number: preflight.check_checkpoint(path, task) for number, path in folders.items()}
     for checkpoint in tuned.values():
         preflight.check_prompts(study, checkpoint.path, task)
+    for note in prompt_notes.notes(study, [base.path, *folders.values()]):
+        say(f"note: {note}")
     pair = Pair(base, tuned, unit)
     if difference := asked_differently(study, pair):
         say(f"note: {difference}")

@@ -61,6 +61,14 @@ def test_an_invalid_cell_has_no_best_case() -> None:
     assert both.affected == {"errors": 1, "truncated": 3, "unparsable": 3}
 
 
+def test_responses_cut_off_in_their_thinking_are_shown_beside_all_that_were_cut_off() -> None:
+    cells = [a_cell(0.0), a_cell(0.5, truncated=1200, truncated_thinking=1100)]
+    grid = Grid.of(a_summary(cells, base=[]))
+    for made in (numbers.numbers(grid), losses.losses(grid)):
+        at = made.header.index("truncated")
+        assert [row[at] for row in made.rows] == ["3", "1,200 (1,100 in thinking)"]
+
+
 def test_every_row_is_as_long_as_its_header() -> None:
     axes = {"fork_density": (0.0, 1.0), "structure": ("data-level", "problem-level")}
     plain = grid_summary(("all", "x"), axes).as_json()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from forkdiv.core.config.base import Frozen, Problems, Samples, Seed, Share
+from forkdiv.core.config.base import Frozen, Problems, Samples, Seed, Share, without_defaults
 
 K = Annotated[int, Field(ge=1)]
+LATER = ("thinking_end",)  # fingerprints omit it at its default
 
 
 class EvalConfig(Frozen):
@@ -55,6 +56,18 @@ class EvalConfig(Frozen):
     confidence: Share = Field(
         0.95, gt=0.5, lt=1, description="Confidence level of all limits in results."
     )
+
+    thinking_end: str | None = Field(
+        None,
+        min_length=1,
+        max_length=64,
+        description="The text that ends a response's thinking: graders read what follows it. null: "
+        "</think> or another known tag, if the chat template, the vocabulary or the data has it.",
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_defaults(self, plain(self), LATER)
 
     @model_validator(mode="after")
     def _k_within_samples(self) -> Self:
