@@ -48,7 +48,7 @@ def _opened_again(study: StudyConfig, path: Path) -> Iterator[str]:
     if again:
         yield (
             f"the chat template of {path} ends its prompts with {opening}, and {again:,} of "
-            f"{len(responses):,} examples begin with it: they are trained on without theirs"
+            f"{len(responses):,} examples begin with it again: they are trained on without it"
         )
     unclosed = sum(closing not in response for response in responses)
     if unclosed:

@@ -56,7 +56,7 @@ def test_examples_that_open_the_thinking_again_are_counted(
     completions = ["<think>a</think>1", "\n<think>b</think>2", "c</think>3"]
     data = study(tmp_path, completions * 20)
     (note,) = notes(data, [folders["opens"]], trains=True)
-    assert "ends its prompts with <think>, and " in note and "without theirs" in note
+    assert "ends its prompts with <think>, and " in note and "trained on without it" in note
     assert not notes(data, [folders["opens"]]), "nothing is trained"
     assert not notes(data, [folders["plain"]], trains=True)
 
