@@ -23,10 +23,10 @@ STAGE_VERSIONS = {
     "train": 2,
     "interpolation": 1,
     "samples": 3,
-    "verdicts": 3,
+    "verdicts": 4,
     "exact": 2,
     "forks": 1,
-    "study": 2,
+    "study": 3,
 }
 
 # Libraries whose release can change a stage's numbers.

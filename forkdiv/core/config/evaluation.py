@@ -8,8 +8,12 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from forkdiv.core.config.base import Frozen, Problems, Samples, Seed, Share, without_defaults
 
+# Settings that were added later: fingerprints omit them at their default, so that existing results
+# are still reused.
+LATER = ("tau", "thinking_end")
+
 K = Annotated[int, Field(ge=1)]
-LATER = ("thinking_end",)  # fingerprints omit it at its default
+Tau = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
 
 class EvalConfig(Frozen):
@@ -38,6 +42,12 @@ class EvalConfig(Frozen):
         description="The k, beyond `samples`, at which pass@k is extrapolated. Empty: 8 and 64 "
         "times `samples`.",
     )
+    tau: tuple[Tau, ...] = Field(
+        (0.1, 0.25, 0.5, 0.75, 1.0),
+        description="The shares of right samples at which Cover@τ is reported: the share of "
+        "problems of which at least this share of the samples is right. G-Pass@k is reported at "
+        "those of at least 0.5.",
+    )
     enough: Samples | None = Field(
         None,
         description="If a problem has this many correct samples, no more are drawn for it "
@@ -65,10 +75,6 @@ class EvalConfig(Frozen):
         "</think> or another known tag, if the chat template, the vocabulary or the data has it.",
     )
 
-    @model_serializer(mode="wrap")
-    def _without_later_defaults(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return without_defaults(self, plain(self), LATER)
-
     @model_validator(mode="after")
     def _k_within_samples(self) -> Self:
         beyond = [k for k in self.k if k > self.samples]
@@ -86,6 +92,15 @@ class EvalConfig(Frozen):
             return tuple(sorted(set(self.k)))
         powers = (2**i for i in range(self.samples.bit_length()))
         return tuple(sorted({*powers, self.samples}))
+
+    @property
+    def taus(self) -> tuple[float, ...]:
+        """The shares of right samples at which Cover@tau is reported, in order."""
+        return tuple(sorted(set(self.tau)))
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_defaults(self, plain(self), LATER)
 
     @property
     def predicted(self) -> tuple[int, ...]:
