@@ -25,7 +25,7 @@ from forkdiv.models.checkpoint import saved_checkpoints
 from forkdiv.tasks.registry import build
 from forkdiv.terminal import say
 from jobs.report import write_results
-from tuning import fail_conditions, infer_settings, preflight
+from tuning import fail_conditions, infer_settings, preflight, prompt_notes
 from tuning.comparison import Pair, asked_differently, run_comparison
 
 
@@ -52,6 +52,8 @@ def run(study: StudyConfig, fail_if: Sequence[str] = ()) -> int:
     tuned = {number: preflight.check_checkpoint(path, task) for number, path in folders.items()}
     for checkpoint in tuned.values():
         preflight.check_prompts(study, checkpoint.path, task)
+    for note in prompt_notes.notes(study, [base.path, *folders.values()]):
+        say(f"note: {note}")
     pair = Pair(base, tuned, unit)
     if difference := asked_differently(study, pair):
         say(f"note: {difference}")

@@ -17,8 +17,9 @@ from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.results import Cell
 from forkdiv.core.store import write_text
 from forkdiv.coverage import summary
+from forkdiv.report.tables import in_thinking
 from forkdiv.terminal import say, show_table
-from tuning import preflight, row_lengths
+from tuning import preflight, prompt_notes, row_lengths
 from tuning.resources import Work
 from tuning.space import Point, check_data, single_point
 
@@ -31,6 +32,8 @@ def run(study: StudyConfig) -> None:
     point = single_point(study)
     checkpoint = preflight.check_study_checkpoint(study, base)
     paths = [base.path, *([checkpoint.path] if checkpoint else [])]
+    for note in prompt_notes.notes(study, paths, trains=checkpoint is None):
+        say(f"note: {note}")
     study = row_lengths.fitting(study, paths, trains=checkpoint is None, show=say)
     if checkpoint is None:
         check_data(study)
@@ -60,7 +63,7 @@ def _table(cells: list[Cell]) -> tuple[list[str], list[list[str]]]:
         [
             cell.subset,
             *(_entry(cell, k) for k in ks),
-            str(cell.truncated + cell.unparsable),
+            str(cell.truncated + cell.unparsable) + in_thinking(cell),
         ]
         for cell in cells
     ]

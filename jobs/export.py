@@ -50,7 +50,10 @@ def run(study: StudyConfig) -> None:
             created=_last_drawn(samples),
         )
         portions = samples.portions(eval.samples)
-        say(f"{model.name}: {write(study.folder / 'harness', run_info, task, problems, portions)}")
+        thinking = Evaluation.of(model.study).thinking(model.checkpoint)
+        folder = study.folder / "harness"
+        written = write(folder, run_info, task, problems, portions, thinking)
+        say(f"{model.name}: {written}")
 
 
 def models_of(study: StudyConfig, store: Store) -> list[Model]:

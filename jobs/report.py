@@ -19,6 +19,7 @@ from forkdiv.core.store import Store, check_writable
 from forkdiv.coverage import summary
 from forkdiv.report import comparison, glance, guess, page, reliability, samples, studies
 from forkdiv.report.answer import QUESTION, answer
+from forkdiv.report.cut_off import cut_off_line
 from forkdiv.report.grid import Grid
 from forkdiv.report.headline import warning
 from forkdiv.report.page import Link
@@ -96,6 +97,8 @@ def show_summary(study: StudyConfig, done: Summary) -> None:
     title = f"{study.name}: {glance.terminal_title(grid)}"
     show_table(*glance.terminal_table(grid), title=title)
     show_beside_pass_at_k(grid)
+    if line := cut_off_line(grid):
+        say(f"note: {line}")
     say(f"{QUESTION} {answer(grid)}")
 
 

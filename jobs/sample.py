@@ -11,7 +11,7 @@ from forkdiv.core.config.study import StudyConfig
 from forkdiv.sample import sample_sets
 from forkdiv.sample.evaluation import Evaluation
 from forkdiv.terminal import say
-from tuning import preflight, row_lengths
+from tuning import preflight, prompt_notes, row_lengths
 from tuning.resources import Work
 
 
@@ -21,6 +21,8 @@ def run(study: StudyConfig) -> None:
     base = preflight.check(study, takes_checkpoint=True)
     study_checkpoint = preflight.check_study_checkpoint(study, base)
     asked = study_checkpoint or base
+    for note in prompt_notes.notes(study, [asked.path]):
+        say(f"note: {note}")
     study = row_lengths.fitting(study, [asked.path], trains=False, show=say)
     evaluation = Evaluation.of(study)
     with open_study(study, base, "sample", say, Work(trains=study.base is None)) as work:

@@ -1,4 +1,4 @@
-"""Serve checkpoints on an OpenAI-compatible completions route, from one engine that stays loaded.
+"""Serve checkpoints on OpenAI-compatible routes, from one engine that stays loaded.
 
     forkdiv serve --checkpoints graph-d3-l3
     forkdiv serve --checkpoints BASE RUN place.http.port=8001
@@ -33,7 +33,7 @@ from forkdiv.models.checkpoint import (
     share_engine,
 )
 from forkdiv.terminal import say
-from tuning import by_name, preflight
+from tuning import by_name, preflight, prompt_notes
 from tuning.check_ray import check_ray
 from tuning.resources import Work
 
@@ -48,6 +48,8 @@ def run(study: StudyConfig, checkpoints: Sequence[Path] = ()) -> None:
     preflight.check_ports(study.place)
     check_ray(study.place)
     preflight.check_port(http.host, http.port, "place.http.port")
+    for note in prompt_notes.notes(study, [checkpoint.path for checkpoint in served.values()]):
+        say(f"note: {note}")
     # imported after the checks, because Ray's imports take seconds
     from ray import serve as ray_serve
 

@@ -11,7 +11,7 @@ from forkdiv.core.config.study import StudyConfig
 from forkdiv.forks import synthesis
 from forkdiv.terminal import say
 from forkdiv.train import sft_run
-from tuning import preflight, row_lengths
+from tuning import preflight, prompt_notes, row_lengths
 from tuning.resources import Work
 from tuning.space import check_data
 
@@ -21,6 +21,8 @@ def run(study: StudyConfig) -> None:
 
     base = preflight.check(study, measures=False)
     study = study.model_copy(update={"sweep": type(study.sweep)()})
+    for note in prompt_notes.notes(study, [base.path], trains=True):
+        say(f"note: {note}")
     study = row_lengths.fitting(study, [base.path], trains=True, show=say)
     check_data(study)
     # only synthesis from samples needs the sampler

@@ -71,7 +71,13 @@ def identity(study: StudyConfig, pair: Pair) -> Identity:
     """Returns the identity of the comparison's summary."""
     whole = summary.identity(study, pair.base)
     tuned = {f"tuned-{number}": tuned.fingerprint for number, tuned in pair.tuned.items()}
-    return Identity("study", whole.config, {**whole.parents, **tuned})
+    evaluation = Evaluation.of(study)
+    thinking = {
+        f"thinking-{number}": own.as_json()
+        for number, checkpoint in pair.tuned.items()
+        if (own := evaluation.thinking(checkpoint))
+    }
+    return Identity("study", {**whole.config, **thinking}, {**whole.parents, **tuned})
 
 
 def run_comparison(study: StudyConfig, pair: Pair, show: Callable[[str], None]) -> Summary:

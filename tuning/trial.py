@@ -169,7 +169,7 @@ class Pipeline:
             rows = cells(name, cell_inputs, config)
         rule = [f"until {config.enough} correct"] if config.enough else []
         counts_identity = verdicts.identity(
-            samples, len(problems), config.samples, rule, evaluation.task.grading()
+            samples, len(problems), config.samples, rule, evaluation.grading(checkpoint)
         )
         return rows, counts, counts_identity.fingerprint
 
@@ -262,7 +262,8 @@ class Pipeline:
         task, problems, n = evaluation.task, evaluation.problems, evaluation.config.samples
         samples = self.sampled(evaluation, checkpoint)
         with self._timed("score"):
-            counts = verdicts.obtain(self.store, task, problems, n, samples)
+            thinking = evaluation.thinking(checkpoint)
+            counts = verdicts.obtain(self.store, task, problems, n, samples, thinking=thinking)
         return counts, samples.identity
 
     def _until_settled(
@@ -273,6 +274,7 @@ class Pipeline:
         config, problems = evaluation.config, evaluation.problems
         assert config.enough
         design = stats.doubling(config.samples, config.first, config.enough)
+        thinking = evaluation.thinking(checkpoint)
         counted: dict[str, ProblemCounts] = {}
         unsettled = problems
         for n in design.stages:
@@ -282,7 +284,7 @@ class Pipeline:
             is_subset = len(unsettled) < len(problems)
             with self._timed("score"):
                 counts = verdicts.obtain(
-                    self.store, evaluation.task, unsettled, n, samples, is_subset
+                    self.store, evaluation.task, unsettled, n, samples, is_subset, thinking
                 )
             for count in counts:
                 count.stages, count.enough = design.stages, design.enough
@@ -310,16 +312,19 @@ class Pipeline:
         return samples
 
     def exact(self, evaluation: Evaluation, checkpoint: Checkpoint) -> Floats | None:
-        """Returns exact probabilities; None if the decoder draws trees, or the task cannot list
-        every correct response."""
+        """Returns exact probabilities; None if the decoder draws trees, if the task cannot list
+        every correct response, or if responses have thinking, which no list can have."""
         if evaluation.decoder.tree_samples or not evaluation.task.exhaustive:
+            return None
+        if evaluation.thinking(checkpoint):
             return None
         return exact.read(exact.obtain(self.store, evaluation, checkpoint))
 
     def at_forks(self, evaluation: Evaluation, checkpoint: Checkpoint) -> ForkProbabilities | None:
         """Returns the checkpoint's exact probabilities at the forks; None if the decoder has more
-        settings than a temperature, or the task does not know its forks."""
-        if not evaluation.decoder.is_plain:
+        settings than a temperature, if the task does not know its forks, or if responses have
+        thinking."""
+        if not evaluation.decoder.is_plain or evaluation.thinking(checkpoint):
             return None
         if not exact_forks.applies(evaluation.task, evaluation.problems):
             return None

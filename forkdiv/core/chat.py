@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
+from forkdiv.core.errors import shortened
 from forkdiv.core.json_types import type_name
 
 MARK = "\x1e"  # ASCII's record separator, which no keyboard types
 SYSTEM, USER, ASSISTANT = "system", "user", "assistant"
 ROLES = (SYSTEM, USER, ASSISTANT)
+TEXT_PARTS = ("text", "input_text", "output_text")  # types of content parts that have a text
 
 
 def pack(messages: Sequence[Mapping[str, str]]) -> str:
@@ -42,6 +44,27 @@ def unpack(prompt: str) -> list[dict[str, str]]:
     if not isinstance(turns, list) or not turns:
         raise ValueError(f"a conversation is {type_name(turns)}, not a list of messages")
     return [_turn(turn, number) for number, turn in enumerate(turns, 1)]
+
+
+def content_text(content: object, number: int) -> object:
+    """Returns the content of message `number`, with a list of text parts joined by line feeds, as
+    vLLM joins them. Raises ValueError for a part that is not text."""
+    if isinstance(content, list):
+        return "\n".join(_part(part, number) for part in content)
+    return content
+
+
+def _part(part: object, number: int) -> str:
+    if isinstance(part, str):
+        return part
+    if isinstance(part, Mapping):
+        kind, text = part.get("type"), part.get("text")
+        if kind in TEXT_PARTS and isinstance(text, str):
+            return text
+        if kind not in TEXT_PARTS:
+            kind = shortened(repr(kind), 40)
+            raise ValueError(f"message {number} has a content part of type {kind}; allowed: text")
+    raise ValueError(f"message {number} has a content part without a text")
 
 
 def prompt_and_answer(messages: object) -> tuple[str, str | None]:

@@ -144,8 +144,16 @@ def _cell(name: CellName, subset: str, inputs: CellInputs, config: EvalConfig) -
             "lost": _wrong_reasons(counts),
             **_present_fields(measured),
             **_same_samples(counts),
+            **_truncated_thinking(counts),
         }
     )
+
+
+def _truncated_thinking(counts: Sequence[ProblemCounts]) -> dict[str, int]:
+    """Returns the number of samples that were cut off inside their thinking; empty without any, as
+    for models without thinking."""
+    total = sum(problem.truncated_thinking for problem in counts)
+    return {"truncated_thinking": total} if total else {}
 
 
 def _same_samples(counts: Sequence[ProblemCounts]) -> dict[str, int]:

@@ -12,6 +12,7 @@ from forkdiv.core.fingerprint import Identity, stages
 from forkdiv.core.results import BestDecoder, Cell, CheckpointPaths, Summary
 from forkdiv.core.store import commit, versions
 from forkdiv.models.checkpoint import Checkpoint
+from forkdiv.sample.evaluation import Evaluation
 from forkdiv.tasks.registry import build
 
 NOT_IDENTITY = {
@@ -26,7 +27,8 @@ def identity(study: StudyConfig, base: Checkpoint) -> Identity:
     where the study runs."""
     config = study.model_dump(exclude={"task", *NOT_IDENTITY})
     task = build(study.task)
-    grading = {"grading": task.grading()} if task.grading() else {}
+    of_base = Evaluation.of(study).grading(base)
+    grading = {"grading": of_base} if of_base else {}
     return Identity(
         "study",
         config | {"task": task.identity(), "stages": stages()} | grading,

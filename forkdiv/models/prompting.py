@@ -6,14 +6,15 @@ tokens, so none are added again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from forkdiv.core.chat import unpack
-from forkdiv.core.chat_template import checkpoint_template
+from forkdiv.core.chat_template import checkpoint_template, is_reserved
 from forkdiv.core.config.study import PromptConfig
 from forkdiv.core.errors import UserError, refuse
+from forkdiv.core.thinking import continuation
 from forkdiv.models.template_render import RENDERER
 
 if TYPE_CHECKING:
@@ -64,8 +65,13 @@ def encode(
     tokenizer: PreTrainedTokenizerBase, prompt: str, response: str, config: PromptConfig
 ) -> tuple[list[int], list[int]]:
     """Returns the token ids of prompt and response; the response ends with the tokenizer's end
-    token."""
+    token. A tag of thinking that the chat template opens at the end of the prompt is not opened
+    again by the response."""
     end = tokenizer.eos_token_id
+    if config.template == "chat":
+        text = chat_text(tokenizer, prompt, config)
+        ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids, [*response_ids(tokenizer, continuation(text, response)), end]
     return prompt_ids(tokenizer, prompt, config), [*response_ids(tokenizer, response), end]
 
 
@@ -102,7 +108,18 @@ def chat_text(tokenizer: PreTrainedTokenizerBase, prompt: str, config: PromptCon
         turns = [{"role": "system", "content": config.system}, *turns]
     template = config.chat_template or tokenizer.get_chat_template()
     whose = "prompt.chat_template" if config.chat_template else str(tokenizer.name_or_path)
-    return RENDERER.render(template, turns, _special_tokens(tokenizer), config.date, whose)
+    special = _special_tokens(tokenizer)
+    return RENDERER.render(template, turns, special, config.date, whose, config.template_args)
+
+
+def unread_args(template: str, args: Collection[str], whose: str) -> tuple[list[str], str]:
+    """Returns the arguments that the chat template never reads, and as text those that it reads;
+    `whose` names it in errors. Raises UserError for a template that does not parse."""
+    if not args:
+        return [], ""
+    names = RENDERER.variables(template, whose)
+    own = (name for name in sorted(names) if not is_reserved(name))
+    return sorted(set(args) - names), ", ".join(own) or "none"
 
 
 def check_template(path: Path, config: PromptConfig) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from forkdiv.core.results import Summary
 from forkdiv.report.grid import Grid, estimate
 from forkdiv.report.section import Content, Download, Part, Section, TableView, note
-from forkdiv.report.tables import WILSON, Table, change_text, pass_at_text
+from forkdiv.report.tables import WILSON, Table, change_text, pass_at_text, truncated_text
 
 
 def content(summary: Summary, grid: Grid) -> Content:
@@ -41,7 +41,7 @@ def numbers(grid: Grid, ends: Sequence[int] | None = None) -> Table:
         row = grid.row(cell)
         for k in ends:
             row += [pass_at_text(cell, k), change_text(cell, k)]
-        rows.append([*row, str(cell.truncated), str(cell.unparsable)])
+        rows.append([*row, truncated_text(cell), str(cell.unparsable)])
     return Table([*header, "truncated", "unparsable"], rows)
 
 

@@ -50,6 +50,18 @@ class Table:
         return len(self.rows) <= MAX_OPEN_ROWS
 
 
+def truncated_text(cell: Cell) -> str:
+    """Returns the number of truncated samples, and how many of them were cut off inside their
+    thinking."""
+    return f"{cell.truncated:,}{in_thinking(cell)}"
+
+
+def in_thinking(cell: Cell) -> str:
+    """Returns the number of samples that were cut off inside their thinking, in brackets; empty
+    without any."""
+    return f" ({cell.truncated_thinking:,} in thinking)" if cell.truncated_thinking else ""
+
+
 def pass_at_text(cell: Cell, k: int) -> str:
     value = estimate(cell.pass_at, k)
     return f"{value.value:.3f}" if value else "invalid"

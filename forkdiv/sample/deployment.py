@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,9 +28,10 @@ from forkdiv.sample.client import (
     RequestSender,
     RetryableFailure,
 )
-from forkdiv.sample.completions import Completions, Reply
+from forkdiv.sample.completions import Completions
 from forkdiv.sample.engine import WarmEngine
 from forkdiv.sample.engine_settings import REPLICA_CPUS, EngineSpec, environment
+from forkdiv.sample.replies import Reply
 from forkdiv.sample.sample_sets import FailedRequest, Request, Response
 from forkdiv.sample.swap_queue import EngineAsleep
 from forkdiv.sample.token_ids import UnanswerableRequest
@@ -77,13 +78,14 @@ class Sampler:
             os._exit(1)
         return [(sample.token_ids, sample.text, sample.finish) for sample in samples]
 
-    async def complete(self, body: dict[str, Any]) -> AsyncIterator[Reply]:
+    async def complete(self, body: dict[str, Any], chat: bool = False) -> AsyncIterator[Reply]:
         """Yields the replies to an HTTP request; see `Completions.replies`."""
         if name := serve.get_multiplexed_model_id():
             await self._register_model(name)
         try:
-            async for reply in self._completions.replies(body):
-                yield reply
+            async with aclosing(self._completions.replies(body, chat)) as replies:
+                async for reply in replies:
+                    yield reply
         except EngineDead:
             os._exit(1)  # as above
 

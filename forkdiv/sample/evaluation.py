@@ -9,6 +9,9 @@ from functools import cached_property
 from forkdiv.core.config.decoder import DecoderConfig
 from forkdiv.core.config.study import EvalConfig, PromptConfig, StudyConfig
 from forkdiv.core.records import Problem
+from forkdiv.core.thinking import Thinking, tags_of
+from forkdiv.models.checkpoint import Checkpoint
+from forkdiv.models.thinking import checkpoint_tags, with_prompt
 from forkdiv.tasks.base import Task
 from forkdiv.tasks.registry import build
 
@@ -48,6 +51,24 @@ class Evaluation:
         count = min(PROBES, self.task.available(self.config.split) // 2)
         problems = self.task.heldout(self.config.split, max(count - count % parts, parts))
         return [problem.prompt for problem in problems]
+
+    def thinking(self, checkpoint: Checkpoint) -> Thinking | None:
+        """Returns the tags around the thinking in the checkpoint's responses; None if its template,
+        its vocabulary, the task's own responses and the settings have none."""
+        folder = checkpoint.token_files
+        tags = self.task.thinking_tags
+        if self.config.thinking_end:
+            tags = tags_of(self.config.thinking_end)
+        elif tags is None and folder is not None:
+            tags = checkpoint_tags(folder, self.prompt)
+        return None if tags is None else with_prompt(tags, folder, self.prompt)
+
+    def grading(self, checkpoint: Checkpoint) -> dict[str, object]:
+        """Returns what decides the verdicts on the checkpoint's samples besides the task's
+        settings: a part of the identity of results that depend on them."""
+        thinking = self.thinking(checkpoint)
+        own = {"thinking": thinking.as_json()} if thinking else {}
+        return self.task.grading() | own
 
     def on_validation(self, problems: int) -> Evaluation:
         """Returns the same evaluation on the first `problems` problems of the validation split."""

@@ -45,6 +45,8 @@ class Task(ABC):
     votes: bool = True
     # whether `solutions` covers every valid branch of every fork
     enumerates: ClassVar[bool] = False
+    # the tags around the thinking in the task's own responses, None without thinking
+    thinking_tags: tuple[str, str] | None = None
     # the subsets of the held-out problems with results of their own, of equal size
     subsets: Sequence[str] = ()
     # the default number of problems of each split

@@ -21,6 +21,7 @@ from forkdiv.core.progress import Progress
 from forkdiv.core.store import Artifact, Store
 from forkdiv.data import dataset, tokenized
 from forkdiv.models.checkpoint import SAVES, Checkpoint, saved_checkpoints
+from forkdiv.models.thinking import opening_tag
 from forkdiv.train import resume
 from forkdiv.train.eval_during import Evaluate, evaluating
 from forkdiv.train.job import DIVERGED, ROWS, Divergence, TrainingJob, checkpoint_folder
@@ -30,14 +31,20 @@ from forkdiv.train.schedule import epoch_name, retained
 RAW = PromptConfig()
 
 
-def identity(data: str, start: str, config: SftConfig, prompt: PromptConfig = RAW) -> Identity:
+def identity(
+    data: str, start: str, config: SftConfig, prompt: PromptConfig = RAW, opening: str = ""
+) -> Identity:
     """Returns the identity of the run that fine-tunes checkpoint `start` on dataset `data`, both
-    given by fingerprint.
+    given by fingerprint. `opening` is the tag of thinking with which the chat template ends its
+    prompts, and which responses then leave out (`prompting.encode`).
 
     Workers, ZeRO stage and device are not part of it, because they do not decide the result.
     """
+    opened = {"opening": opening} if opening else {}
     return Identity(
-        "train", {"sft": config.deciding, "prompt": prompt}, {"dataset": data, "start": start}
+        "train",
+        {"sft": config.deciding, "prompt": prompt, **opened},
+        {"dataset": data, "start": start},
     )
 
 
@@ -59,7 +66,8 @@ def obtain(
     Raises UserError for examples that cannot be trained on, and InvalidResult where the loss
     became NaN or infinite.
     """
-    run_identity = identity(data.fingerprint, start.fingerprint, config, prompt)
+    opening = opening_tag(start.token_files, prompt)
+    run_identity = identity(data.fingerprint, start.fingerprint, config, prompt, opening)
 
     def make(folder: Path) -> None:
         rows = tokenized.encode_examples(dataset.stream(data.path), start.path, prompt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date
 from typing import Annotated, Any, Literal, Self
 
@@ -9,17 +10,18 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    JsonValue,
     SerializerFunctionWrapHandler,
     model_serializer,
     model_validator,
 )
 
-from forkdiv.core.chat_template import DATE, template_text
+from forkdiv.core.chat_template import DATE, check_template_args, template_text
 from forkdiv.core.config.base import Frozen, without_defaults
 
 # Settings that were added later: fingerprints omit them at their default, so that existing results
 # are still reused.
-LATER = ("chat_template", "date")
+LATER = ("chat_template", "date", "template_args")
 
 
 def _date(value: Any) -> str:
@@ -31,6 +33,14 @@ def _date(value: Any) -> str:
             f"date={value!r} is not a date; allowed: YYYY-MM-DD, such as {DATE}; correct "
             "prompt.date"
         ) from error
+
+
+def _template_args(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        check_template_args(value)
+    except ValueError as error:
+        raise ValueError(f"{error}; correct prompt.template_args") from error
+    return value
 
 
 class PromptConfig(Frozen):
@@ -56,6 +66,12 @@ class PromptConfig(Frozen):
         "template=chat only: a Jinja file, a checkpoint folder whose template is used, or the "
         "template itself. null: each checkpoint's own.",
     )
+    template_args: Annotated[dict[str, JsonValue], AfterValidator(_template_args)] = Field(
+        {},
+        description="Arguments of the chat template by name, for template=chat only, such as "
+        "{enable_thinking: false}. An argument that the template does not read has no effect, and "
+        "is reported.",
+    )
     date: Annotated[str, BeforeValidator(_date)] = Field(
         DATE,
         description="The date that a chat template sees as today (YYYY-MM-DD), so that results do "
@@ -69,11 +85,11 @@ class PromptConfig(Frozen):
                 f"text={self.text!r} must contain {{prompt}} exactly once; allowed: any text "
                 "around it; correct prompt.text"
             )
-        for name in ("system", "chat_template"):
+        for name in ("system", "chat_template", "template_args"):
             value = getattr(self, name)
-            if value is not None and self.template != "chat":
+            if value not in (None, {}) and self.template != "chat":
                 raise ValueError(
-                    f"{name}={value[:80]!r} has an effect with prompt.template=chat only, got "
+                    f"{name}={str(value)[:80]!r} has an effect with prompt.template=chat only, got "
                     f"prompt.template={self.template}; allowed: prompt.template=chat; set it, or "
                     f"remove prompt.{name}"
                 )

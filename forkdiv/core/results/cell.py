@@ -278,7 +278,8 @@ class Measured(Result):
 
 class Cell(CellName, Measured):
     """One cell. `n_samples` is the requested number of samples per problem, `n_drawn` the total
-    that was drawn; `lost` counts wrong answers by reason. `same_samples` is the number of problems
+    that was drawn; `truncated_thinking` are those of the truncated samples that were cut off inside
+    their thinking; `lost` counts wrong answers by reason. `same_samples` is the number of problems
     whose samples are all the same response, None if it is unknown. A cell with `errors` (samples
     without a verdict) is not `valid` and has no numbers."""
 
@@ -292,3 +293,4 @@ class Cell(CellName, Measured):
     valid: bool
     lost: dict[str, int]
     same_samples: int | None = None
+    truncated_thinking: int = 0

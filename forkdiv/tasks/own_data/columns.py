@@ -15,7 +15,7 @@ from forkdiv.core.chat import USER
 from forkdiv.core.errors import UserError, refuse, shortened
 from forkdiv.core.json_types import type_name
 from forkdiv.tasks.own_data.config import ColumnsConfig
-from forkdiv.tasks.own_data.conversations import read_conversation
+from forkdiv.tasks.own_data.conversations import read_conversation, with_reasoning
 from forkdiv.tasks.own_data.field_path import column_of, fields_in, value_of
 from forkdiv.tasks.own_data.file import Record
 from forkdiv.tasks.own_data.json_text import decode_json, reason
@@ -201,7 +201,19 @@ def _prompt_and_completion(record: Record, columns: ColumnsConfig) -> tuple[str,
         if more is not None and more != "":
             turns = [_user_turn(f"{prompt}\n\n{_text(more, 'input')}")]
     packed, _ = _conversation(turns)
-    return packed, _text(completion, "completion") if columns.completion else None
+    if not columns.completion:
+        return packed, None
+    return packed, _after_reasoning(record, columns.reasoning, _text(completion, "completion"))
+
+
+def _after_reasoning(record: Record, column: str | None, completion: str) -> str:
+    """Returns the completion after the thinking in the column, if the row has some."""
+    if column is None or (value := _value(record, column)) is None or value == "":
+        return completion
+    try:
+        return with_reasoning(completion, _text(value, "reasoning"))
+    except ValueError as error:
+        raise Unusable(str(error)) from error
 
 
 def _input(record: Record, column: str) -> Any:

@@ -27,6 +27,7 @@ from typing import Any
 from forkdiv.core.config.study import DatasetConfig
 from forkdiv.core.errors import UserError, refuse
 from forkdiv.core.records import Example, Outcome, Problem, Trace, Verdict
+from forkdiv.core.thinking import tags_in
 from forkdiv.tasks.base import SPLITS, Task, derive, example, no_grader, too_few
 from forkdiv.tasks.graders.registry import build_grader
 from forkdiv.tasks.own_data.checked import RowsRead, digest, mark_bad, read_rows, require_good
@@ -79,6 +80,12 @@ class OwnData(Task):
         self.votes = ":" not in config.grader  # a user's function may return only a bool
 
     @cached_property
+    def thinking_tags(self) -> tuple[str, str] | None:  # type: ignore[override]
+        """The tags around the thinking in the completions."""
+        reads = (read for read in (self._data.train, self._data.test) if read)
+        return tags_in(row.completion for read in reads for row in read.rows if row.completion)
+
+    @cached_property
     def subsets(self) -> Sequence[str]:  # type: ignore[override]
         """The subsets of the held-out problems in order of appearance, of any size."""
         heldout = (self._data.splits[split].values() for split in ("validation", "test"))
@@ -95,7 +102,10 @@ class OwnData(Task):
         """The config with the digest of the files in place of their paths."""
         unset = {name for name in ("skip_train", "skip_test") if not getattr(self.config, name)}
         settings = self.config.model_dump(exclude={"train", "test", *unset})
-        return settings | {"content": self.digest}
+        # which rows are skipped depends on how their thinking is read
+        skips = self.config.on_bad_row == "skip" and self.thinking_tags
+        thinking = {"thinking": list(self.thinking_tags)} if skips and self.thinking_tags else {}
+        return settings | {"content": self.digest} | thinking
 
     def grading(self) -> dict[str, Any]:
         """The grader's version, libraries and source."""
