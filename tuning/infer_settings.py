@@ -15,10 +15,10 @@ from forkdiv.models.asked import own_tokenizer
 from forkdiv.models.checkpoint import check_files, read_config
 from forkdiv.models.prompting import check_template
 from forkdiv.models.shape import context_length
+from forkdiv.sample.evaluation import Evaluation
 from forkdiv.tasks.graders.infer import infer_grader
 from forkdiv.tasks.own_data.checked import read_rows
 from forkdiv.tasks.own_data.config import FileConfig
-from forkdiv.tasks.registry import build
 from tuning import row_lengths
 
 INSPECTED_ROWS = 200
@@ -91,14 +91,14 @@ def _max_new_tokens(study: StudyConfig, checkpoints: Sequence[Path]) -> int:
     at most MAX_NEW_TOKENS."""
     from forkdiv.models.prompting import prompt_ids
 
-    problems = build(study.task).heldout(study.eval.split, study.eval.problems)
+    evaluation = Evaluation.of(study)
     free = [MAX_NEW_TOKENS]
     for folder in checkpoints:
         context = context_length(read_config(folder)) or 1 << 30
         tokenizer = own_tokenizer(folder).tokenizer
         lengths = {
-            problem.id: len(prompt_ids(tokenizer, problem.prompt, study.prompt))
-            for problem in problems
+            problem.id: len(prompt_ids(tokenizer, problem.prompt, evaluation.prompt))
+            for problem in evaluation.asked_problems
         }
         longest = max(lengths, key=lengths.__getitem__)
         if lengths[longest] >= context:
@@ -106,7 +106,9 @@ def _max_new_tokens(study: StudyConfig, checkpoints: Sequence[Path]) -> int:
                 f"the prompt of problem {longest} does not fit the context of {folder}",
                 f"{lengths[longest]} tokens",
                 f"fewer than {context} tokens",
-                "remove the problem, or use a checkpoint with a longer context",
+                "remove the problem, use a checkpoint with a longer context, or lower prompt.shots"
+                if evaluation.shots.count
+                else "remove the problem, or use a checkpoint with a longer context",
             )
         free.append(context - lengths[longest])
     return min(free)

@@ -65,5 +65,5 @@ def tuned_checkpoint(study: StudyConfig, base: Checkpoint, store: Store) -> Chec
     data = dataset.sft_identity(build(study.task), study.dataset).fingerprint
     if study.dataset.synthesis != "none":
         data = synthesis.identity(study, data, base.fingerprint).fingerprint
-    run = sft_run.identity(data, base.fingerprint, study.sft, study.prompt)
+    run = sft_run.identity(data, base.fingerprint, study.sft, study.prompt.without_shots)
     return sft_run.planned(store, run, study.sft, base.token_files)

@@ -191,7 +191,7 @@ class Pipeline:
                 study.sft,
                 study.place,
                 self.progress,
-                study.prompt,
+                study.prompt.without_shots,
                 evaluate,
             )
 

@@ -12,6 +12,7 @@ from forkdiv.core.fingerprint import Identity, stages
 from forkdiv.core.results import BestDecoder, Cell, CheckpointPaths, Summary
 from forkdiv.core.store import commit, versions
 from forkdiv.models.checkpoint import Checkpoint
+from forkdiv.sample.evaluation import Evaluation
 from forkdiv.tasks.registry import build
 
 NOT_IDENTITY = {"name", "place", "base", "checkpoint", "pretrain", "audit", "data", "plan"}
@@ -20,8 +21,10 @@ NOT_IDENTITY = {"name", "place", "base", "checkpoint", "pretrain", "audit", "dat
 def identity(study: StudyConfig, base: Checkpoint) -> Identity:
     """Returns the identity of a study. Name and place are excluded, so that it does not depend on
     where the study runs."""
-    config = study.model_dump(exclude={"task", *NOT_IDENTITY})
-    task = build(study.task)
+    config = study.model_dump(exclude={"task", "prompt", *NOT_IDENTITY})
+    evaluation = Evaluation.of(study)
+    task = evaluation.task
+    config |= {"prompt": evaluation.prompt, **evaluation.shots.identity()}
     grading = {"grading": task.grading()} if task.grading() else {}
     return Identity(
         "study",

@@ -27,7 +27,7 @@ from typing import Any
 from forkdiv.core.config.study import DatasetConfig
 from forkdiv.core.errors import UserError, refuse
 from forkdiv.core.records import Example, Outcome, Problem, Trace, Verdict
-from forkdiv.tasks.base import SPLITS, Task, derive, example, no_grader, too_few
+from forkdiv.tasks.base import SPLITS, Task, derive, example, no_grader, no_shots, too_few
 from forkdiv.tasks.graders.registry import build_grader
 from forkdiv.tasks.own_data.checked import RowsRead, digest, mark_bad, read_rows, require_good
 from forkdiv.tasks.own_data.columns import Row, prompt_id
@@ -187,6 +187,14 @@ class OwnData(Task):
         for pairs in by_prompt.values():
             problem = self._problem([row for row, _ in pairs], "train")
             yield from (example(problem, Trace(response, ""), ()) for _, response in pairs)
+
+    def shot_pool(self) -> Iterator[tuple[str, str]]:
+        """The completions of the train split; without them, the answers of a training file."""
+        if self.config.train is None:
+            raise no_shots("a file of problems without a training file")
+        for row in self.training_rows:
+            assert row.completion is not None
+            yield row.prompt, row.completion
 
     def _nothing_to_train_on(self) -> UserError:
         read = self._data.train
