@@ -5,10 +5,12 @@ Every inferred setting is reported with its name, so that the user can set it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from forkdiv.benchmarks.config import BenchmarkConfig
 from forkdiv.core.config.study import PromptConfig, StudyConfig
 from forkdiv.core.errors import UserError, refuse
 from forkdiv.models.asked import own_tokenizer
@@ -19,7 +21,7 @@ from forkdiv.sample.evaluation import Evaluation
 from forkdiv.tasks.graders.infer import infer_grader
 from forkdiv.tasks.own_data.checked import read_rows
 from forkdiv.tasks.own_data.config import FileConfig
-from tuning import row_lengths
+from tuning import benchmark_settings, row_lengths
 
 INSPECTED_ROWS = 200
 MAX_NEW_TOKENS = 512
@@ -45,7 +47,9 @@ def infer(study: StudyConfig, checkpoints: Sequence[Path]) -> tuple[StudyConfig,
         has = "every checkpoint has" if template == "chat" else "not every checkpoint has"
         offer = "" if template == "chat" else _offered_template(checkpoints)
         messages.append(f"prompt.template={template} ({has} a chat template{offer})")
-    study = study.model_copy(update=update)
+    study = benchmark_settings.resolve(study.model_copy(update=update))
+    if isinstance(study.task, BenchmarkConfig):
+        messages += _of_benchmark(study)
     if study.data is not None:
         study = row_lengths.fitting(study, checkpoints, trains=False, show=messages.append)
     if study.data is not None and "max_new_tokens" not in study.decoder.model_fields_set:
@@ -59,15 +63,25 @@ def infer(study: StudyConfig, checkpoints: Sequence[Path]) -> tuple[StudyConfig,
 def _task(study: StudyConfig) -> tuple[FileConfig, str]:
     """Returns the task for the study's `data`, and a message about its inferred grader (empty if
     the user set the grader)."""
-    config = study.task if study.task.kind == "file" else FileConfig(test=study.data)
-    assert isinstance(config, FileConfig)
+    is_own = isinstance(study.task, FileConfig)
+    config = study.task if isinstance(study.task, FileConfig) else FileConfig(test=study.data)
     assert study.data is not None
+    if isinstance(config, BenchmarkConfig):  # its training split is where shots come from
+        return config.model_copy(update={"test": study.data}), ""
     task = config.model_copy(update={"train": None, "test": study.data})
-    if study.task.kind == "file" and "grader" in config.model_fields_set:
+    if is_own and "grader" in config.model_fields_set:
         return task, ""
     read = read_rows(study.data, task.format, task.columns, frozenset({"answer", "completion"}))
     grader, reason = infer_grader(read.rows[:INSPECTED_ROWS])
     return task.model_copy(update={"grader": grader}), f"task.grader={grader} ({reason})"
+
+
+def _of_benchmark(study: StudyConfig) -> list[str]:
+    assert isinstance(study.task, BenchmarkConfig)
+    lines = [f"task.wording={study.task.wording}", f"task.grader={study.task.grader}"]
+    if study.decoder.stop:
+        lines.append(f"decoder.stop={json.dumps(study.decoder.stop)}")
+    return lines
 
 
 def _offered_template(checkpoints: Sequence[Path]) -> str:
@@ -88,11 +102,12 @@ def _has_chat(checkpoint: Path) -> bool:
 
 def _max_new_tokens(study: StudyConfig, checkpoints: Sequence[Path]) -> int:
     """Returns the number of tokens that every checkpoint's context leaves after the longest prompt,
-    at most MAX_NEW_TOKENS."""
+    at most MAX_NEW_TOKENS, or what the benchmark allows."""
     from forkdiv.models.prompting import prompt_ids
 
     evaluation = Evaluation.of(study)
-    free = [MAX_NEW_TOKENS]
+    is_benchmark = isinstance(study.task, BenchmarkConfig)
+    free = [study.task.found.max_new_tokens if is_benchmark else MAX_NEW_TOKENS]
     for folder in checkpoints:
         context = context_length(read_config(folder)) or 1 << 30
         tokenizer = own_tokenizer(folder).tokenizer

@@ -299,16 +299,17 @@ class Pipeline:
         return samples
 
     def exact(self, evaluation: Evaluation, checkpoint: Checkpoint) -> Floats | None:
-        """Returns exact probabilities; None if the decoder draws trees, or the task cannot list
-        every correct response."""
-        if evaluation.decoder.tree_samples or not evaluation.task.exhaustive:
+        """Returns exact probabilities; None if the decoder draws trees or ends responses at texts,
+        or the task cannot list every correct response."""
+        decoder = evaluation.decoder
+        if decoder.tree_samples or decoder.stop or not evaluation.task.exhaustive:
             return None
         return exact.read(exact.obtain(self.store, evaluation, checkpoint))
 
     def at_forks(self, evaluation: Evaluation, checkpoint: Checkpoint) -> ForkProbabilities | None:
         """Returns the checkpoint's exact probabilities at the forks; None if the decoder has more
         settings than a temperature, or the task does not know its forks."""
-        if not evaluation.decoder.is_plain:
+        if not evaluation.decoder.is_plain or evaluation.decoder.stop:
             return None
         if not exact_forks.applies(evaluation.task, evaluation.problems):
             return None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import keyword
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -107,7 +108,8 @@ def _add(to: typer.Typer, name: str) -> None:
 
     def command(config: Config = None, traceback: Traceback = False, **given: Any) -> None:
         with one_line(traceback):
-            _run(name, config, given.pop("arguments") or [], given)
+            options = {option: given[_parameter_name(option)] for option in verb.options}
+            _run(name, config, given["arguments"] or [], options)
 
     command.__signature__ = _signature(command, verb)  # type: ignore[attr-defined]
     to.command(name, help=help_texts.of(name), short_help=verb.about)(command)
@@ -131,8 +133,13 @@ def _own_parameter(name: str, option: Option) -> inspect.Parameter:
     if option.flag:
         return _parameter(name, bool | None, typer.Option(f"--{name}", help=_help(option)))
     kind: Any = list[Path] | None if option.many else Path | None
-    how = typer.Option(f"--{name}", help=_help(option), parser=_path, metavar="PATH")
-    return _parameter(name, kind, how)
+    metavar = "NAME" if option.is_name else "PATH"
+    how = typer.Option(f"--{name}", help=_help(option), parser=_path, metavar=metavar)
+    return _parameter(_parameter_name(name), kind, how)
+
+
+def _parameter_name(option: str) -> str:
+    return f"{option}_" if keyword.iskeyword(option) else option
 
 
 def _parameter(name: str, kind: Any, how: Any) -> inspect.Parameter:
@@ -147,11 +154,11 @@ def _help(option: Option) -> str:
 def _run(name: str, config: Path | None, arguments: list[str], options: Mapping[str, Any]) -> None:
     from forkdiv.core.config.load import load
     from forkdiv.terminal import quiet_libraries, say
-    from tuning import own_dtype
+    from tuning import benchmark_settings, own_dtype
 
     quiet_libraries()
     overrides, own = sorted_out(VERBS[name], arguments, options)
-    study, inferred = own_dtype.resolve(load(config, overrides))
+    study, inferred = own_dtype.resolve(benchmark_settings.resolve(load(config, overrides)))
     if shown := [line for line in inferred if line.partition(".")[0] in VERBS[name].reads]:
         say(f"{', '.join(shown)} (the number format of the base)")
     job: Any = importlib.import_module(f"jobs.{name}")
@@ -203,6 +210,16 @@ def _settings(
 
     with one_line():
         print(listing.show_settings(section, format))
+
+
+@app.command(
+    "benchmarks", help=help_texts.BENCHMARKS, short_help="List the benchmarks known by name."
+)
+def _benchmarks() -> None:
+    from forkdiv.cli import listing
+
+    with one_line():
+        print(listing.show_benchmarks())
 
 
 @app.command("configs", help=help_texts.CONFIGS, short_help="List the named configs.")

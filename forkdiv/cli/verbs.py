@@ -14,12 +14,13 @@ from forkdiv.core.errors import refuse
 @dataclass(frozen=True)
 class Option:
     """An option of one verb. It sets `setting`, or is passed to the job under its own name if
-    `setting` is None. A `flag` takes no value."""
+    `setting` is None. A `flag` takes no value; the value is a path unless it `is_name`."""
 
     about: str
     setting: str | None = None
     many: bool = False
     flag: bool = False
+    is_name: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,18 @@ class Verb:
 
 
 DATA = Option("Your own data file, or a dataset folder that forkdiv wrote.", "data")
+AS = Option("The benchmark whose form the data has; `forkdiv benchmarks` lists them.",
+            "task.benchmark", is_name=True)  # fmt: skip
 PAIR = {
     "base": Option("The model before fine-tuning: a Hugging Face folder.", "base"),
     "tuned": Option(
         "The model after fine-tuning, or a run folder with several checkpoints.", "checkpoint"
     ),
-    "data": Option("Problems with their answers: JSONL, JSON, Parquet, CSV.", "data"),
+    "data": Option(
+        "Problems with their answers: JSONL, JSON, Parquet, CSV; or the name of a benchmark.",
+        "data",
+    ),
+    "as": AS,
 }
 
 TRAINED = ("task", "prompt", "base", "pretrain", "dataset", "synthesis", "sft")

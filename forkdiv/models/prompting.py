@@ -88,8 +88,8 @@ def plain_text(prompt: str, config: PromptConfig) -> str:
 
 
 def _shot_text(asked: str, answered: str) -> str:
-    gap = "" if asked[-1:].isspace() else " "
-    return f"{asked}{gap}{answered.strip()}"
+    gap = "" if asked[-1:].isspace() or answered[:1].isspace() else " "
+    return f"{asked}{gap}{answered.rstrip()}"  # code begins with its indentation
 
 
 def _single_turn(prompt: str, config: PromptConfig) -> str:

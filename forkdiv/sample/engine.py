@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from forkdiv.core.config.study import DecoderConfig
@@ -113,7 +113,8 @@ class WarmEngine:
         if len(drawn) != n:
             raise RuntimeError(f"requested {n} samples, the engine returned {len(drawn)}")
         prefix_ids = tuple(response_ids(own.tokenizer, prefix) if prefix else ())
-        return [self._sample_of(checkpoint, ids, finish, prefix_ids) for ids, finish in drawn]
+        samples = [self._sample_of(checkpoint, ids, finish, prefix_ids) for ids, finish in drawn]
+        return [replace(sample, text=decoder.before_stop(sample.text)) for sample in samples]
 
     async def _trees(
         self, prompt: list[int], n: int, seed: int, decoder: DecoderConfig, ends: Sequence[int]

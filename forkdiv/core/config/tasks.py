@@ -43,10 +43,14 @@ def kind_of(settings: Mapping[str, Any]) -> str:
         return kind
     if settings.keys() <= config_class(DEFAULT_KIND).model_fields.keys():
         return DEFAULT_KIND
-    fitting = [
-        kind for kind in KINDS.names() if settings.keys() <= config_class(kind).model_fields.keys()
-    ]
+    fitting = [kind for kind in KINDS.names() if _fits(config_class(kind), settings)]
     return fitting[0] if len(fitting) == 1 else DEFAULT_KIND
+
+
+def _fits(config: type[TaskConfig], settings: Mapping[str, Any]) -> bool:
+    fields = config.model_fields
+    needed = {name for name, field in fields.items() if field.is_required() and name != "kind"}
+    return needed <= settings.keys() <= fields.keys()
 
 
 def _read(value: Any) -> TaskConfig:

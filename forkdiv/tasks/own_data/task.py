@@ -18,7 +18,7 @@ completion.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -76,7 +76,8 @@ class OwnData(Task):
         # without a grader only work without verdicts is possible: audit, fine-tuning
         self._grader = build_grader(config.grader if self.graded else "exact")
         self.grading_selects_rows = self.graded and config.on_bad_row == "skip"
-        self.votes = ":" not in config.grader  # a user's function may return only a bool
+        # a user's function may return only a bool
+        self.votes = ":" not in config.grader and getattr(self._grader, "votes", True)
 
     @cached_property
     def subsets(self) -> Sequence[str]:  # type: ignore[override]
@@ -134,6 +135,11 @@ class OwnData(Task):
         """The rows that are graded although their completion has another answer."""
         reads = (read for read in (self._data.train, self._data.test) if read)
         return tuple(read.rejected_report for read in reads if read.rejected_report)
+
+    def unavailable(self) -> str | None:
+        """What the grader needs and this machine lacks."""
+        lacks: Callable[[], str | None] | None = getattr(self._grader, "unavailable", None)
+        return lacks() if lacks else None
 
     def available(self, split: str) -> int:
         return len(self._data.splits[split])
@@ -276,9 +282,7 @@ class OwnData(Task):
     def _read(self, path: Path, optional: str) -> RowsRead:
         """Returns the file's rows, checked. With two files, each may lack the columns that only
         the other needs."""
-        both = self.config.train and self.config.test
-        optional_columns = frozenset({optional, "subset"} if both else ())
-        read = read_rows(path, self.config.format, self.config.columns, optional_columns)
+        read = self._rows(path, optional)
         if self.graded:
             return judge(read, self._grader, trains=path != self.config.test)
         answers_only = _answers_only(read)
@@ -287,6 +291,11 @@ class OwnData(Task):
             for row in read.rows
         )
         return replace(read, rows=tuple(rows))
+
+    def _rows(self, path: Path, optional: str) -> RowsRead:
+        both = self.config.train and self.config.test
+        optional_columns = frozenset({optional, "subset"} if both else ())
+        return read_rows(path, self.config.format, self.config.columns, optional_columns)
 
     @cached_property
     def training_rows(self) -> Sequence[Row]:
