@@ -1,20 +1,42 @@
-"""Settings that follow from a benchmark and that the user did not set: its wording, the texts that
-end a response, and its file where it is named in place of one."""
+"""Settings that follow from a benchmark and that the user did not set: where its data is, how it is
+worded, and the texts that end a response."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from forkdiv.benchmarks.base import Benchmark, Source
 from forkdiv.benchmarks.config import BenchmarkConfig
+from forkdiv.benchmarks.registry import BENCHMARKS
 from forkdiv.core.config.decoder import DecoderConfig
 from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.errors import refuse
+
+
+def with_source(study: StudyConfig, reads: tuple[str, ...]) -> StudyConfig:
+    """Returns the study with the datasets on the hub that a benchmark stands for: in place of its
+    name in `data`, of a missing task.test, and of a missing task.train where shots are drawn.
+
+    A file or folder with the name of a benchmark is used as a file.
+    """
+    if "task" not in reads:
+        return study
+    update: dict[str, Any] = {}
+    if "data" in reads and study.data and (name := _named(study.data)):
+        benchmark = BENCHMARKS.get(name)
+        update["data"] = _path(benchmark, benchmark.source)
+        if not isinstance(study.task, BenchmarkConfig):
+            update["task"] = BenchmarkConfig(benchmark=name, test=update["data"])
+    task = update.get("task", study.task)
+    if isinstance(task, BenchmarkConfig):
+        update["task"] = _with_files(task, study, bool(study.data) and "data" in reads)
+    return study.model_copy(update=update) if update else study
 
 
 def resolve(study: StudyConfig) -> StudyConfig:
-    """Returns the study with what follows from its benchmark; without one, the study itself.
-
-    Models that are asked by a text go on after their answer, so the benchmark's `stop` ends it.
-    """
+    """Returns the study with the wording and the texts that end a response; without a benchmark,
+    the study itself. Models that are asked by a text go on after their answer."""
     task = study.task
     if not isinstance(task, BenchmarkConfig):
         return study
@@ -25,6 +47,36 @@ def resolve(study: StudyConfig) -> StudyConfig:
         update["decoder"] = _stopping(study.decoder, stop)
         update["decoders"] = {name: _stopping(own, stop) for name, own in study.decoders.items()}
     return study.model_copy(update=update)
+
+
+def _with_files(task: BenchmarkConfig, study: StudyConfig, has_data: bool) -> BenchmarkConfig:
+    """Returns the task with its published splits where it needs a file and has none."""
+    benchmark, files = task.found, {}
+    is_published = (study.data and _named(study.data)) or (task.test is None and not has_data)
+    if task.test is None and not has_data:
+        files["test"] = _path(benchmark, benchmark.source)
+    draws = study.prompt.shots and study.prompt.shots_data is None and task.train is None
+    if draws and is_published and benchmark.shots:
+        files["train"] = _path(benchmark, benchmark.shots)
+    return task.model_copy(update=files)
+
+
+def _named(data: Path) -> str | None:
+    """Returns the benchmark that a path names, unless there is such a file."""
+    name = data.name
+    here = data.parent in (Path.cwd(), Path())
+    return name if here and name in BENCHMARKS.names() and not data.exists() else None
+
+
+def _path(benchmark: Benchmark, source: Source | None) -> Path:
+    if source is None:
+        raise refuse(
+            f"the benchmark {benchmark.name} has no data of its own",
+            "its name",
+            "a file in its form",
+            f"set --data FILE --as {benchmark.name}",
+        )
+    return Path(source.name)
 
 
 def _stopping(decoder: DecoderConfig, stop: tuple[str, ...]) -> DecoderConfig:

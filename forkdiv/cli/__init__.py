@@ -76,8 +76,9 @@ def _config_names(incomplete: str) -> list[str]:
     return [name for name in shipped.configs() if name.startswith(incomplete)]
 
 
-def _path(text: str) -> Path:
-    """Reads the value of an option. Path("") would be the current folder."""
+def _path(text: str) -> str:
+    """Reads the value of an option. It stays a text: a Path would drop the `./` that tells a path
+    from a name on the Hugging Face Hub, and Path("") would be the current folder."""
     if not text.strip():
         raise refuse(
             "an option has an empty value",
@@ -85,7 +86,11 @@ def _path(text: str) -> Path:
             "a path or a name",
             "write the value, or leave the option out",
         )
-    return Path(text)
+    return text
+
+
+def _config_path(text: str) -> Path:
+    return Path(_path(text))
 
 
 Config = Annotated[
@@ -93,7 +98,7 @@ Config = Annotated[
     typer.Option(
         metavar="NAME|FILE",
         help="A named config (`forkdiv configs` lists them) or a YAML file of settings.",
-        parser=_path,
+        parser=_config_path,
         autocompletion=_config_names,
     ),
 ]
@@ -132,7 +137,7 @@ def _signature(command: Callable[..., None], verb: Verb) -> inspect.Signature:
 def _own_parameter(name: str, option: Option) -> inspect.Parameter:
     if option.flag:
         return _parameter(name, bool | None, typer.Option(f"--{name}", help=_help(option)))
-    kind: Any = list[Path] | None if option.many else Path | None
+    kind: Any = list[str] | None if option.many else str | None
     metavar = "NAME" if option.is_name else "PATH"
     how = typer.Option(f"--{name}", help=_help(option), parser=_path, metavar=metavar)
     return _parameter(_parameter_name(name), kind, how)
@@ -154,12 +159,15 @@ def _help(option: Option) -> str:
 def _run(name: str, config: Path | None, arguments: list[str], options: Mapping[str, Any]) -> None:
     from forkdiv.core.config.load import load
     from forkdiv.terminal import quiet_libraries, say
-    from tuning import benchmark_settings, own_dtype
+    from tuning import benchmark_settings, by_name, own_dtype
 
     quiet_libraries()
-    overrides, own = sorted_out(VERBS[name], arguments, options)
-    study, inferred = own_dtype.resolve(benchmark_settings.resolve(load(config, overrides)))
-    if shown := [line for line in inferred if line.partition(".")[0] in VERBS[name].reads]:
+    verb = VERBS[name]
+    overrides, own = sorted_out(verb, arguments, options)
+    study = benchmark_settings.with_source(load(config, overrides), verb.reads)
+    study = by_name.resolve(study, name, verb.reads, say)
+    study, inferred = own_dtype.resolve(benchmark_settings.resolve(study))
+    if shown := [line for line in inferred if line.partition(".")[0] in verb.reads]:
         say(f"{', '.join(shown)} (the number format of the base)")
     job: Any = importlib.import_module(f"jobs.{name}")
     job.run(study, **own)
