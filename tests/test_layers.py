@@ -28,6 +28,7 @@ MODULES = {
 MAY_IMPORT = {
     "core": (),
     "tasks": ("core",),
+    "benchmarks": ("core", "tasks"),
     "models": ("core",),
     "data": ("core", "tasks", "models"),
     "train": ("core", "tasks", "models", "data"),
@@ -44,7 +45,7 @@ MAY_IMPORT = {
         "report", "tracking",
     ),
     "tuning": (
-        "core", "tasks", "models", "data", "train", "sample", "score", "coverage", "forks",
+        "core", "tasks", "benchmarks", "models", "data", "train", "sample", "score", "coverage", "forks",
         "report", "tracking", "lm_eval", "terminal",
     ),
 }  # fmt: skip

@@ -27,7 +27,7 @@ def with_source(study: StudyConfig, reads: tuple[str, ...]) -> StudyConfig:
         benchmark = BENCHMARKS.get(name)
         update["data"] = _path(benchmark, benchmark.source)
         if not isinstance(study.task, BenchmarkConfig):
-            update["task"] = BenchmarkConfig(benchmark=name, test=update["data"])
+            update["task"] = BenchmarkConfig(benchmark=name)
     task = update.get("task", study.task)
     if isinstance(task, BenchmarkConfig):
         update["task"] = _with_files(task, study, bool(study.data) and "data" in reads)

@@ -106,8 +106,9 @@ def _max_new_tokens(study: StudyConfig, checkpoints: Sequence[Path]) -> int:
     from forkdiv.models.prompting import prompt_ids
 
     evaluation = Evaluation.of(study)
-    is_benchmark = isinstance(study.task, BenchmarkConfig)
-    free = [study.task.found.max_new_tokens if is_benchmark else MAX_NEW_TOKENS]
+    task = study.task
+    most = task.found.max_new_tokens if isinstance(task, BenchmarkConfig) else MAX_NEW_TOKENS
+    free = [most]
     for folder in checkpoints:
         context = context_length(read_config(folder)) or 1 << 30
         tokenizer = own_tokenizer(folder).tokenizer

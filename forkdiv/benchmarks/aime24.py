@@ -6,23 +6,22 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from forkdiv.benchmarks.base import Benchmark, Item, Source, Wording, label_field, unexpected
+from forkdiv.benchmarks.base import Benchmark, Item, Source, Wording, label_field, roles, unexpected
 from forkdiv.benchmarks.math_500 import boxed_item
 from forkdiv.benchmarks.registry import register
 
 ANSWER = re.compile(r"\d{1,3}")
 
 
-
 class Aime(Benchmark):
     """The answer is a whole number from 0 to 999."""
 
     rows = (30,)
-    columns = {
-        "problem": ("problem", "question"),
-        "answer": ("answer",),
-        "solution": ("solution",),
-    }
+    columns = roles(
+        problem=("problem", "question"),
+        answer=("answer",),
+        solution=("solution",),
+    )
     optional = frozenset({"solution"})
     grader = "math"
     stop = ("Problem:",)
@@ -38,7 +37,9 @@ class Aime(Benchmark):
 class Aime24(Aime):
     name = "aime24"
     about = "AIME 2024 I and II; the answer is a whole number up to 999"
-    source = Source("Maxwell-Jia/AIME_2024", "train", None, "8d88b2876a82a080e2f172cc9b25d0d9d2cb4792")
+    source = Source(
+        "Maxwell-Jia/AIME_2024", "train", None, "8d88b2876a82a080e2f172cc9b25d0d9d2cb4792"
+    )
     licence = "MIT"
     link = "https://huggingface.co/datasets/Maxwell-Jia/AIME_2024"
 

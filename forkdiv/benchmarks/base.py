@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 from forkdiv.core.errors import shortened
@@ -51,8 +52,8 @@ class Item:
 
 
 class Benchmark(ABC):
-    """A benchmark; see the module docstring. `version` is increased by hand when prompts, answers or
-    rows change, so that older results are not reused."""
+    """A benchmark; see the module docstring. `version` is increased by hand when prompts, answers
+    or rows change, so that older results are not reused."""
 
     name: ClassVar[str]
     about: ClassVar[str]
@@ -86,6 +87,11 @@ class Benchmark(ABC):
         """Returns the split of a row, `test`, `shots` or another, for a benchmark whose published
         file has all splits. None: rows do not say it, a file is one split."""
         return None
+
+
+def roles(**names: tuple[str, ...]) -> Mapping[str, tuple[str, ...]]:
+    """Returns the names of the columns of each role, as `Benchmark.columns` has them."""
+    return MappingProxyType(names)
 
 
 def text_field(fields: Mapping[str, Any], role: str) -> str:

@@ -12,6 +12,7 @@ from forkdiv.benchmarks.base import (
     Source,
     Wording,
     label_field,
+    roles,
     text_field,
     unexpected,
 )
@@ -35,7 +36,7 @@ class Gsm8k(Benchmark):
     source = Source("openai/gsm8k", "test", "main", REVISION)
     shots = Source("openai/gsm8k", "train", "main", REVISION)
     rows = (1319,)
-    columns = {"question": ("question",), "answer": ("answer",), "solution": ("solution",)}
+    columns = roles(question=("question",), answer=("answer",), solution=("solution",))
     optional = frozenset({"solution"})
     grader = "math"
     stop = ("Question:",)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from forkdiv.benchmarks.base import Benchmark, Item, Source, Wording, text_field, unexpected
+from forkdiv.benchmarks.base import Benchmark, Item, Source, Wording, roles, text_field, unexpected
 from forkdiv.benchmarks.registry import register
 from forkdiv.tasks.graders.unit_tests import reference_text
 
@@ -31,13 +31,13 @@ class HumanEval(Benchmark):
         "7dce6050a7d6d172f3cc5c32aa97f52fa1a2e544",
     )
     rows = (164,)
-    columns = {
-        "prompt": ("prompt",),
-        "tests": ("test",),
-        "name": ("entry_point",),
-        "solution": ("canonical_solution",),
-        "id": ("task_id",),
-    }
+    columns = roles(
+        prompt=("prompt",),
+        tests=("test",),
+        name=("entry_point",),
+        solution=("canonical_solution",),
+        id=("task_id",),
+    )
     optional = frozenset({"solution", "id"})
     grader = "unit_tests"
     stop = STOP

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from forkdiv.benchmarks.base import Benchmark, Item, Source, Wording, label_field, text_field
+from forkdiv.benchmarks.base import Benchmark, Item, Source, Wording, label_field, roles, text_field
 from forkdiv.benchmarks.registry import register
 
 REQUEST = "{problem}\n\nReason step by step, and put the final answer into \\boxed{}."
@@ -20,12 +20,12 @@ class Math500(Benchmark):
         "HuggingFaceH4/MATH-500", "test", None, "6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be"
     )
     rows = (500,)
-    columns = {
-        "problem": ("problem", "question"),
-        "answer": ("answer",),
-        "solution": ("solution",),
-        "id": ("unique_id",),
-    }
+    columns = roles(
+        problem=("problem", "question"),
+        answer=("answer",),
+        solution=("solution",),
+        id=("unique_id",),
+    )
     optional = frozenset({"solution", "id"})
     grader = "math"
     stop = ("Problem:",)

@@ -16,6 +16,7 @@ from forkdiv.benchmarks.base import (
     Wording,
     label_field,
     list_field,
+    roles,
     text_field,
     unexpected,
 )
@@ -41,14 +42,14 @@ class Mbpp(Benchmark):
     source = Source("google-research-datasets/mbpp", "test", "full", REVISION)
     shots = Source("google-research-datasets/mbpp", "prompt", "full", REVISION)
     rows = (500, 257)
-    columns = {
-        "text": ("text", "prompt"),
-        "tests": ("test_list",),
-        "solution": ("code",),
-        "id": ("task_id",),
-        "setup": ("test_setup_code",),
-        "imports": ("test_imports",),
-    }
+    columns = roles(
+        text=("text", "prompt"),
+        tests=("test_list",),
+        solution=("code",),
+        id=("task_id",),
+        setup=("test_setup_code",),
+        imports=("test_imports",),
+    )
     optional = frozenset({"setup", "imports"})
     grader = "unit_tests"
     stop = STOP

@@ -12,9 +12,9 @@ from forkdiv.benchmarks.base import SHOTS, TEST, TRAIN, Benchmark
 from forkdiv.benchmarks.config import BenchmarkConfig
 from forkdiv.benchmarks.reading import is_part, read_benchmark
 from forkdiv.core.fingerprint import file_digest
-from forkdiv.tasks.own_data.columns import Row
 from forkdiv.tasks.base import no_shots
 from forkdiv.tasks.own_data.checked import RowsRead
+from forkdiv.tasks.own_data.columns import Row
 from forkdiv.tasks.own_data.task import OwnData
 
 

@@ -180,8 +180,6 @@ def test_points_show_their_values_where_the_pointer_rests(tmp_path: Path) -> Non
 def test_the_share_of_readable_responses_stands_beside_pass_at_k(
     truncated: int, unparsable: int, shown: str
 ) -> None:
-    cell = a_cell(0.5).model_copy(
-        update={"n_drawn": 1600, "truncated": truncated, "unparsable": unparsable}
-    )
+    cell = a_cell(0.5) | {"n_drawn": 1600, "truncated": truncated, "unparsable": unparsable}
     header, rows = glance.terminal_table(Grid.of(a_summary([cell])))
     assert rows[1][header.index("readable")] == shown

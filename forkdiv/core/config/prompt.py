@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from forkdiv.core.chat_template import DATE, template_text
-from forkdiv.core.config.base import AbsolutePath, Frozen, Seed, without_defaults
+from forkdiv.core.config.base import DataPath, Frozen, Seed, without_defaults
 
 # Settings that were added later: fingerprints omit them at their default, so that existing results
 # are still reused.
@@ -71,10 +71,10 @@ class PromptConfig(Frozen):
         "else as text, with an empty line between them. Fine-tuning never uses them. 0: none.",
     )
     shots_seed: Seed = Field(0, description="Seed of the choice of the shots.")
-    shots_data: AbsolutePath | None = Field(
+    shots_data: DataPath | None = Field(
         None,
-        description="File that the shots are drawn from; its rows have a prompt and a completion, "
-        "or an answer. A problem that is itself in the file is never its own shot. null: the "
+        description="File, or dataset on the Hugging Face Hub (org/dataset:split), that the shots "
+        "are drawn from; its rows have a prompt and a completion, or an answer. A problem that is itself in the file is never its own shot. null: the "
         "training problems of the task.",
     )
 

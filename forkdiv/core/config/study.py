@@ -158,7 +158,9 @@ class StudyConfig(Frozen):
         default = data.get("decoder") if isinstance(data, Mapping) else None
         if not isinstance(named, Mapping) or not isinstance(default, Mapping):
             return data
-        shared = {key: default[key] for key in ("max_new_tokens", "dtype", "stop") if key in default}
+        shared = {
+            key: default[key] for key in ("max_new_tokens", "dtype", "stop") if key in default
+        }
         filled = {
             name: {**shared, **settings} if isinstance(settings, Mapping) else settings
             for name, settings in named.items()

@@ -19,7 +19,8 @@ _PYTHON = ("", "py", "python", "python3")
 # What a model goes on with after its function: no part of it (as in the published harnesses)
 _AFTERWARDS = re.compile(r"^(?:assert\b|print\b|if\b|\"\"\"|'''|```|<)", re.MULTILINE)
 _BEGINS = re.compile(
-    r"^(?:@|#|def\b|class\b|async\b|import\b|from\b|\w+(?:[ \t]*:[^\n=]+)?[ \t]*=(?!=))", re.MULTILINE
+    r"^(?:@|#|def\b|class\b|async\b|import\b|from\b|\w+(?:[ \t]*:[^\n=]+)?[ \t]*=(?!=))",
+    re.MULTILINE,
 )
 _AT_MARGIN = re.compile(r"^(?=[^\s)\]}])", re.MULTILINE)
 

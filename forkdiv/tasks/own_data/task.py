@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from forkdiv.core.config.study import DatasetConfig
 from forkdiv.core.errors import UserError, refuse
@@ -57,7 +57,7 @@ class OwnData(Task):
     """The task; the module docstring shows a problem. Rows are read at their first use and kept in
     memory; grading a response does not read them."""
 
-    config_class = FileConfig
+    config_class: ClassVar[type[FileConfig]] = FileConfig
     config: FileConfig
 
     knobs = frozenset({"synthesis"})
