@@ -13,8 +13,8 @@ from forkdiv.tasks.own_data.config import ColumnsConfig, FileConfig
 
 
 class BenchmarkConfig(FileConfig):
-    """A public benchmark; `forkdiv benchmarks` lists them. Its files are read in its published form,
-    and it says how a problem is asked and graded."""
+    """A public benchmark; `forkdiv benchmarks` lists them. Its files are read in its published
+    form, and it says how a problem is asked and graded."""
 
     kind: Literal["benchmark"] = "benchmark"  # type: ignore[assignment]
     benchmark: str = Field(

@@ -28,8 +28,8 @@ REQUEST = (
 
 
 class Gsm8k(Benchmark):
-    """`answer` is a worked solution that ends in `#### 18`, or the number alone beside a column with
-    the solution, whose #### then counts."""
+    """`answer` is a worked solution that ends in `#### 18`, or the number alone beside a column
+    with the solution, whose #### then counts."""
 
     name = "gsm8k"
     about = "grade-school word problems; the answer is a number"

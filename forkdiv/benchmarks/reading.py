@@ -21,8 +21,8 @@ WITHOUT = "read it without --as, with task.columns and task.grader of your own"
 def read_benchmark(
     path: Path, format: str, benchmark: Benchmark, wording: Wording, parts: Sequence[str]
 ) -> RowsRead:
-    """Returns the rows of a file in the benchmark's published form; of a file with all splits, those
-    of `parts`.
+    """Returns the rows of a file in the benchmark's published form; of a file with all splits,
+    those of `parts`.
 
     Raises UserError if columns are missing, no row has the published form, or there are more
     problems than the benchmark has.

@@ -19,8 +19,8 @@ from forkdiv.tasks.own_data.task import OwnData
 
 
 class BenchmarkTask(OwnData):
-    """Problems of `task.test`, asked and graded as the benchmark says; `task.train` is a file of its
-    training split. Everything else is as for a user's own file."""
+    """Problems of `task.test`, asked and graded as the benchmark says; `task.train` is a file of
+    its training split. Everything else is as for a user's own file."""
 
     config_class = BenchmarkConfig
     config: BenchmarkConfig

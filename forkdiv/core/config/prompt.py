@@ -73,9 +73,10 @@ class PromptConfig(Frozen):
     shots_seed: Seed = Field(0, description="Seed of the choice of the shots.")
     shots_data: DataPath | None = Field(
         None,
-        description="File, or dataset on the Hugging Face Hub (org/dataset:split), that the shots "
-        "are drawn from; its rows have a prompt and a completion, or an answer. A problem that is itself in the file is never its own shot. null: the "
-        "training problems of the task.",
+        description="File that the shots are drawn from, or a dataset on the Hugging Face Hub "
+        "(org/dataset:split); its rows have a prompt and a completion, or an answer. A problem "
+        "that is itself in the file is never its own shot. null: the training problems of the "
+        "task.",
     )
 
     @model_validator(mode="after")
