@@ -15,7 +15,7 @@ from forkdiv.core.config.study import PromptConfig, StudyConfig
 from forkdiv.core.errors import UserError, refuse
 from forkdiv.models.asked import own_tokenizer
 from forkdiv.models.checkpoint import check_files, read_config
-from forkdiv.models.prompting import check_template
+from forkdiv.models.prompting import BETWEEN_SHOTS, check_template
 from forkdiv.models.shape import context_length
 from forkdiv.sample.evaluation import Evaluation
 from forkdiv.tasks.graders.infer import infer_grader
@@ -50,6 +50,11 @@ def infer(study: StudyConfig, checkpoints: Sequence[Path]) -> tuple[StudyConfig,
     study = benchmark_settings.resolve(study.model_copy(update=update))
     if isinstance(study.task, BenchmarkConfig):
         messages += _of_benchmark(study)
+    if line := _stop_after_shots(study):
+        study = study.model_copy(
+            update={"decoder": study.decoder.model_copy(update={"stop": (line,)})}
+        )
+        messages.append(f"decoder.stop={json.dumps([line])}")
     if study.data is not None:
         study = row_lengths.fitting(study, checkpoints, trains=False, show=messages.append)
     if study.data is not None and "max_new_tokens" not in study.decoder.model_fields_set:
@@ -74,6 +79,21 @@ def _task(study: StudyConfig) -> tuple[FileConfig, str]:
     read = read_rows(study.data, task.format, task.columns, frozenset({"answer", "completion"}))
     grader, reason = infer_grader(read.rows[:INSPECTED_ROWS])
     return task.model_copy(update={"grader": grader}), f"task.grader={grader} ({reason})"
+
+
+def _stop_after_shots(study: StudyConfig) -> str:
+    """Returns the text at which a model that continues shots goes on to another problem: an empty
+    line and the beginning of prompt.text. Empty if the user set decoder.stop, if there are no shots
+    as text, or if a shot's own response contains that text."""
+    prompt = study.prompt
+    decoder = study.decoder
+    is_set = "stop" in decoder.model_fields_set or decoder.tree_samples
+    if not prompt.shots or prompt.template == "chat" or is_set:
+        return ""
+    before = prompt.text.partition("{prompt}")[0].strip() if prompt.template == "plain" else ""
+    stop = BETWEEN_SHOTS + before
+    shots = Evaluation.of(study).shots.ordered
+    return "" if any(stop in answered for _, answered in shots) else stop
 
 
 def _of_benchmark(study: StudyConfig) -> list[str]:

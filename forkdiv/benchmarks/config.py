@@ -18,6 +18,7 @@ class BenchmarkConfig(FileConfig):
 
     kind: Literal["benchmark"] = "benchmark"  # type: ignore[assignment]
     benchmark: str = Field(
+        "",
         description="Name of the benchmark, or package.module:NAME of one of your own. The same as "
         "--as NAME."
     )
@@ -36,7 +37,7 @@ class BenchmarkConfig(FileConfig):
     @classmethod
     def _own_grader(cls, data: Any) -> Any:
         """Fills in the benchmark's grader, so that it is part of every identity."""
-        if isinstance(data, dict) and isinstance(data.get("benchmark"), str):
+        if isinstance(data, dict) and isinstance(data.get("benchmark") or None, str):
             try:
                 benchmark = find_benchmark(data["benchmark"])
             except UserError as error:

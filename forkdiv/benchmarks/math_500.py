@@ -19,6 +19,7 @@ class Math500(Benchmark):
     source = Source(
         "HuggingFaceH4/MATH-500", "test", None, "6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be"
     )
+    shots = Source("nlile/hendrycks-MATH-benchmark", "train")  # MATH without these 500 problems
     rows = (500,)
     columns = roles(
         problem=("problem", "question"),

@@ -26,8 +26,8 @@ class BenchmarkTask(OwnData):
     config: BenchmarkConfig
 
     def __init__(self, config: BenchmarkConfig) -> None:
+        self.benchmark = config.found  # raises for an empty name
         super().__init__(config)
-        self.benchmark = config.found
         self.licence = self.benchmark.licence
 
     def identity(self) -> dict[str, Any]:

@@ -21,6 +21,8 @@ from forkdiv.cli.text_encoding import use_utf8
 from forkdiv.cli.verbs import VERBS, Option, Verb, sorted_out
 from forkdiv.core.errors import refuse
 
+# verbs that infer the prompt template of two checkpoints, and what follows from it
+INFERRING = ("compare", "export")
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 app = typer.Typer(
@@ -166,7 +168,9 @@ def _run(name: str, config: Path | None, arguments: list[str], options: Mapping[
     overrides, own = sorted_out(verb, arguments, options)
     study = benchmark_settings.with_source(load(config, overrides), verb.reads)
     study = by_name.resolve(study, name, verb.reads, say)
-    study, inferred = own_dtype.resolve(benchmark_settings.resolve(study))
+    if not (study.checkpoint and name in INFERRING):
+        study = benchmark_settings.resolve(study)
+    study, inferred = own_dtype.resolve(study)
     if shown := [line for line in inferred if line.partition(".")[0] in verb.reads]:
         say(f"{', '.join(shown)} (the number format of the base)")
     job: Any = importlib.import_module(f"jobs.{name}")

@@ -25,7 +25,8 @@ from tests.core.test_config import refusal
 
 # --- tasks --------------------------------------------------------------------------------------
 
-A_TASK = {kind: {"kind": kind} | ({"test": "a.jsonl"} if kind == "file" else {}) for kind in TASKS}
+NEEDED = {"file": {"test": "a.jsonl"}, "benchmark": {"test": "a.jsonl", "benchmark": "gsm8k"}}
+A_TASK = {kind: {"kind": kind} | NEEDED.get(kind, {}) for kind in TASKS}
 
 
 @pytest.mark.parametrize("kind", TASKS)
@@ -115,6 +116,8 @@ def test_the_date_of_templates_is_read_as_text_or_as_a_date(tmp_path: Path) -> N
         (["task.columns.answer=a"], "file"),
         (["task.grader=math", "task.seed=1"], "file"),
         (["task.on_bad_row=skip"], "file"),
+        (["task.benchmark=gsm8k"], "benchmark"),
+        (["task.benchmark=gsm8k", "task.grader=hash"], "benchmark"),
         (["task.seed=1"], "graph_branching"),
         ([], "graph_branching"),
     ],
