@@ -20,7 +20,7 @@ class BenchmarkConfig(FileConfig):
     benchmark: str = Field(
         "",
         description="Name of the benchmark, or package.module:NAME of one of your own. The same as "
-        "--as NAME."
+        "--as NAME.",
     )
     wording: Literal["text", "chat"] | None = Field(
         None,

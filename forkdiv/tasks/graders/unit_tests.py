@@ -16,7 +16,7 @@ from forkdiv.core.records import Verdict
 from forkdiv.tasks.graders.base import CORRECT, UNPARSABLE, WRONG, Canary, own_identity
 from forkdiv.tasks.graders.code_text import programs
 from forkdiv.tasks.sandbox.run import Limits, Sandbox, unavailable
-from forkdiv.tasks.sandbox.unit_tests import TestEnd, UnitTests, run_tests
+from forkdiv.tasks.sandbox.unit_tests import ProgramEnd, UnitTests, run_tests
 
 # CPU time is what a slow program uses; a loaded machine only makes wall-clock time longer. Both are
 # below the time that a grading process may take for a response.
@@ -60,10 +60,10 @@ class UnitTestGrader:
         names = reference["names"]
         candidates = programs(reference["prompt"], text, names[0] if names else None)
         unit = UnitTests(reference["tests"], names)
-        ended = run_tests(self._sandbox, candidates, unit) if candidates else TestEnd.NO_PROGRAM
-        if ended is TestEnd.PASSED:
+        ended = run_tests(self._sandbox, candidates, unit) if candidates else ProgramEnd.NO_PROGRAM
+        if ended is ProgramEnd.PASSED:
             return Verdict(CORRECT)
-        outcome = UNPARSABLE if ended is TestEnd.NO_PROGRAM else WRONG
+        outcome = UNPARSABLE if ended is ProgramEnd.NO_PROGRAM else WRONG
         return Verdict(outcome, None, ended.value)
 
     def unavailable(self) -> str | None:

@@ -25,7 +25,7 @@ from typing import Any
 from forkdiv.tasks.sandbox.run import Ended, RunResult, Sandbox
 
 
-class TestEnd(StrEnum):
+class ProgramEnd(StrEnum):
     """How the tests of a program ended. The texts are the reasons of wrong answers in results."""
 
     PASSED = "its tests pass"
@@ -51,7 +51,7 @@ class UnitTests:
     names: Sequence[str] = ()
 
 
-def run_tests(sandbox: Sandbox, programs: Sequence[str], unit: UnitTests) -> TestEnd:
+def run_tests(sandbox: Sandbox, programs: Sequence[str], unit: UnitTests) -> ProgramEnd:
     """Runs the tests on the first of the programs that compiles. Raises SandboxLost."""
     secret = secrets.token_hex(16)
     request = {"programs": list(programs), "tests": unit.tests, "names": list(unit.names)}
@@ -60,29 +60,29 @@ def run_tests(sandbox: Sandbox, programs: Sequence[str], unit: UnitTests) -> Tes
 
 
 _BY_OUTCOME = {
-    Ended.TIMEOUT: TestEnd.TIME,
-    Ended.MEMORY: TestEnd.MEMORY,
-    Ended.OUTPUT: TestEnd.OUTPUT,
-    Ended.CRASHED: TestEnd.CRASHED,
-    Ended.DENIED: TestEnd.DENIED,
+    Ended.TIMEOUT: ProgramEnd.TIME,
+    Ended.MEMORY: ProgramEnd.MEMORY,
+    Ended.OUTPUT: ProgramEnd.OUTPUT,
+    Ended.CRASHED: ProgramEnd.CRASHED,
+    Ended.DENIED: ProgramEnd.DENIED,
 }
 _BY_EXCEPTION = {
-    "AssertionError": TestEnd.FAILED,
-    "NoProgram": TestEnd.NO_PROGRAM,
-    "ForgedResult": TestEnd.FORGED,
-    "ModuleNotFoundError": TestEnd.NO_MODULE,
-    "SystemExit": TestEnd.EXITED,
-    "MemoryError": TestEnd.MEMORY,
+    "AssertionError": ProgramEnd.FAILED,
+    "NoProgram": ProgramEnd.NO_PROGRAM,
+    "ForgedResult": ProgramEnd.FORGED,
+    "ModuleNotFoundError": ProgramEnd.NO_MODULE,
+    "SystemExit": ProgramEnd.EXITED,
+    "MemoryError": ProgramEnd.MEMORY,
 }
 
 
-def _ended(result: RunResult, secret: str) -> TestEnd:
+def _ended(result: RunResult, secret: str) -> ProgramEnd:
     if result.outcome is Ended.OK:
-        return TestEnd.PASSED if secret in result.printed else TestEnd.EXITED
+        return ProgramEnd.PASSED if secret in result.printed else ProgramEnd.EXITED
     if result.outcome is Ended.RAISED:
-        return _BY_EXCEPTION.get(result.error.partition(":")[0], TestEnd.RAISED)
+        return _BY_EXCEPTION.get(result.error.partition(":")[0], ProgramEnd.RAISED)
     if result.outcome is Ended.DENIED and result.error.startswith("import of "):
-        return TestEnd.NO_MODULE
+        return ProgramEnd.NO_MODULE
     return _BY_OUTCOME[result.outcome]
 
 
