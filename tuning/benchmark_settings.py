@@ -16,7 +16,8 @@ from forkdiv.core.errors import refuse
 
 def with_source(study: StudyConfig, reads: tuple[str, ...]) -> StudyConfig:
     """Returns the study with the datasets on the hub that a benchmark stands for: in place of its
-    name in `data`, of a missing task.test, and of a missing task.train where shots are drawn.
+    name in `data`, of a missing task.test, and of a missing prompt.shots_data where shots are
+    drawn.
 
     A file or folder with the name of a benchmark is used as a file.
     """
@@ -29,9 +30,17 @@ def with_source(study: StudyConfig, reads: tuple[str, ...]) -> StudyConfig:
         if not isinstance(study.task, BenchmarkConfig):
             update["task"] = BenchmarkConfig(benchmark=name)
     task = update.get("task", study.task)
-    if isinstance(task, BenchmarkConfig):
-        update["task"] = _with_files(task, study, bool(study.data) and "data" in reads)
-    return study.model_copy(update=update) if update else study
+    if not isinstance(task, BenchmarkConfig):
+        return study
+    has_data = bool(study.data) and "data" in reads
+    if task.test is None and not has_data:
+        update["task"] = task.model_copy(update={"test": _path(task.found, task.found.source)})
+    is_published = "data" in update or (task.test is None and not has_data)
+    draws = study.prompt.shots and study.prompt.shots_data is None and task.train is None
+    if draws and is_published and "prompt" in reads and task.found.shots:
+        shots = {"shots_data": _path(task.found, task.found.shots)}
+        update["prompt"] = study.prompt.model_copy(update=shots)
+    return study.model_copy(update=update)
 
 
 def resolve(study: StudyConfig) -> StudyConfig:
@@ -47,18 +56,6 @@ def resolve(study: StudyConfig) -> StudyConfig:
         update["decoder"] = _stopping(study.decoder, stop)
         update["decoders"] = {name: _stopping(own, stop) for name, own in study.decoders.items()}
     return study.model_copy(update=update)
-
-
-def _with_files(task: BenchmarkConfig, study: StudyConfig, has_data: bool) -> BenchmarkConfig:
-    """Returns the task with its published splits where it needs a file and has none."""
-    benchmark, files = task.found, {}
-    is_published = (study.data and _named(study.data)) or (task.test is None and not has_data)
-    if task.test is None and not has_data:
-        files["test"] = _path(benchmark, benchmark.source)
-    draws = study.prompt.shots and study.prompt.shots_data is None and task.train is None
-    if draws and is_published and benchmark.shots:
-        files["train"] = _path(benchmark, benchmark.shots)
-    return task.model_copy(update=files)
 
 
 def _named(data: Path) -> str | None:

@@ -26,7 +26,7 @@ from tests.benchmarks.files import AIME, GSM8K, HUMANEVAL, MATH, MBPP, SANITIZED
 from tests.docs.pages import blocks
 
 NAMES = ("aime24", "aime25", "gsm8k", "humaneval", "math-500", "mbpp")
-FORMS = {
+FORMS: dict[str, list[dict[str, Any]]] = {
     "gsm8k": GSM8K,
     "math-500": MATH,
     "aime24": AIME,

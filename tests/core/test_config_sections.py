@@ -140,3 +140,11 @@ def test_the_kind_of_a_task_follows_from_settings_that_one_task_has(
 def test_settings_of_no_single_task_are_refused_by_name(settings: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         load(None, settings)
+
+
+def test_named_decoders_end_responses_as_the_studys_decoder_does() -> None:
+    settings = ['decoder.stop=["Q:"]', "decoders.warm={temperature: 1.5}", "sweep.decoder=[warm]"]
+    assert load(None, settings).decoders["warm"].stop == ("Q:",)
+    assert "stop" not in load(None, []).decoder.model_dump(), "earlier fingerprints hold"
+    with pytest.raises(UserError, match=r"stop=.*tree_samples=4 cannot be combined"):
+        load(None, ['decoder.stop=["Q:"]', "decoder.tree_samples=4"])
