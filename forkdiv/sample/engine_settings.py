@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from forkdiv.core.config.decoder import KNOBS, DecoderConfig
 from forkdiv.core.config.study import EngineConfig, PromptConfig
 from forkdiv.models.checkpoint import read_config
+from forkdiv.models.cpu_threads import WAITING, threads
 from forkdiv.models.shape import context_length
+from forkdiv.models.weights import parameter_count
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -39,6 +41,7 @@ def environment(spec: EngineSpec) -> dict[str, str]:
     shared = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
     if spec.device == "gpu":
         return shared
+    shared |= WAITING
     # without it, vLLM allocates a share of the machine's memory
     shared |= {"VLLM_CPU_KVCACHE_SPACE": str(spec.config.kv_cache_gib or CPU_KV_CACHE_GIB)}
     if _is_eager(spec):
@@ -91,14 +94,11 @@ def _on_cpu(spec: EngineSpec) -> dict[str, Any]:
 
 
 def set_threads(spec: EngineSpec) -> None:
-    """Sets the threads of the next engine to the number of cores minus one, as vLLM does for a
-    model in a separate process. Ray would limit it to one thread."""
+    """Sets the threads of the next engine. Ray would limit it to one thread."""
     if spec.device != "cpu" or spec.config.tensor_parallel > 1:
         return
-    from vllm.utils.cpu_resource_utils import get_allowed_cpu_list
-
-    cores = {(cpu.numa_node, cpu.physical_core) for cpu in get_allowed_cpu_list()}
-    os.environ["OMP_NUM_THREADS"] = str(max(1, len(cores) - 1))
+    number = spec.config.threads or threads(parameter_count(spec.shape_of), spec.config.replicas)
+    os.environ["OMP_NUM_THREADS"] = str(number)
 
 
 def sampling_params(

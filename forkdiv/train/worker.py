@@ -21,7 +21,9 @@ from forkdiv.core.progress import Progress
 from forkdiv.core.store import publish_folder, write_text
 from forkdiv.data import tokenized
 from forkdiv.models import lora
+from forkdiv.models.cpu_threads import WAITING, threads
 from forkdiv.models.digests import write_digests
+from forkdiv.models.weights import parameter_count
 from forkdiv.train.job import DIVERGED, ROWS, Divergence, TrainingJob, checkpoint_folder
 from forkdiv.train.log import LOG, Meter, TrainLog
 from forkdiv.train.malloc import keep_freed_memory
@@ -104,7 +106,7 @@ def train_worker(config: dict[str, str]) -> None:
     # DeepSpeed reads them at import. Not set through Ray: a runtime environment would start
     # separate worker processes.
     os.environ |= {"DS_ACCELERATOR": "cuda" if place.device == "gpu" else "cpu"}
-    os.environ |= {"DS_LOG_LEVEL": "error"}
+    os.environ |= {"DS_LOG_LEVEL": "error"} | WAITING
     with gc_paused():
         import torch
         from ray import train
@@ -113,9 +115,10 @@ def train_worker(config: dict[str, str]) -> None:
         from forkdiv.models.prompting import line_end_ids
         from forkdiv.train import varlen_attention
 
+    context = train.get_context()
     if place.device == "cpu":
         keep_freed_memory()
-    context = train.get_context()
+        torch.set_num_threads(worker_threads(job.start, place, context.get_local_world_size()))
     rank, world = context.get_world_rank(), context.get_world_size()
     progress = Progress(job.progress, job.who)
     log = TrainLog(workspace / LOG, rank)
@@ -157,6 +160,13 @@ def train_worker(config: dict[str, str]) -> None:
                 _delete_older(workspace, list(scheduled.values()), save, job.sft.keep)
         if saves_state:
             _report_state(engine, batch, meter)
+
+
+def worker_threads(start: Path, place: PlaceConfig, workers: int) -> int:
+    """Returns the CPU threads of each of the `workers` on this machine that train `start`."""
+    if place.threads_per_worker:
+        return place.threads_per_worker
+    return max(int(place.cpus_per_worker), threads(parameter_count(start), workers))
 
 
 def _seed(*parts: int) -> int:

@@ -57,6 +57,12 @@ class EngineConfig(Frozen):
     max_num_seqs: int = Field(
         256, ge=1, description="Largest number of responses that one engine generates at once."
     )
+    threads: int | None = Field(
+        None,
+        ge=1,
+        description="CPU threads of one engine, where it samples on a CPU. null: one for every 10 "
+        "million parameters of the model, at most all cores.",
+    )
     enforce_eager: bool | None = Field(
         None,
         description="Whether vLLM runs without compiling the model and without CUDA graphs: faster "
@@ -110,6 +116,12 @@ class PlaceConfig(Frozen):
     workers: int = Field(2, ge=1, description="Training processes; with GPUs, one GPU for each.")
     cpus_per_worker: float = Field(
         0.5, gt=0, allow_inf_nan=False, description="CPUs that Ray reserves for each worker."
+    )
+    threads_per_worker: int | None = Field(
+        None,
+        ge=1,
+        description="CPU threads of each worker, where it trains on a CPU. null: one for every 10 "
+        "million parameters of the model, at most its share of the cores.",
     )
     zero_stage: Literal[0, 1, 2, 3] = Field(
         1,
