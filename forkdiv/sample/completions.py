@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from forkdiv.core.errors import InvalidResult, UserError, shortened
-from forkdiv.models.asked import OwnTokenizer, own_tokenizer
+from forkdiv.models.asked import own_tokenizer
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample.engine import WarmEngine
-from forkdiv.sample.engine_tokenizer import set_tokenizer
 from forkdiv.sample.token_ids import UnanswerableRequest, check_ids
 
 GRAMMAR = (
@@ -37,7 +36,6 @@ class Completions:
         self._served = served
         self._handlers: dict[str, Any] = {}
         self._handlers_engine: Any = None  # the engine that the handlers are bound to
-        self._tokenizer_in_use: tuple[Any, OwnTokenizer] | None = None  # with its engine
 
     async def replies(self, body: Mapping[str, Any]) -> AsyncIterator[Reply]:
         """Yields one `{"status", "body"}`, or a sequence of `{"chunk"}` if the body asks for a
@@ -49,7 +47,7 @@ class Completions:
             return
         try:
             async with self._engine.holding(checkpoint):
-                self._use_tokenizer_of(checkpoint)
+                self._engine.use_tokenizer_of(checkpoint)
                 async for reply in self._vllm_replies(request):
                     yield reply
         except (UserError, InvalidResult) as error:
@@ -95,14 +93,6 @@ class Completions:
             raise _Refused(400, str(error)) from error
         self._check_grammar(request, self._served[name])
         return request, self._served[name]
-
-    def _use_tokenizer_of(self, checkpoint: Checkpoint) -> None:
-        """Sets the tokenizer of the held checkpoint, unless it is set: those of one run share it,
-        and a restart replaces the engine."""
-        wanted = (self._engine.llm, self._engine.own_tokenizer(checkpoint))
-        if wanted != self._tokenizer_in_use:
-            set_tokenizer(*wanted)
-            self._tokenizer_in_use = wanted
 
     def _check_grammar(self, request: Any, checkpoint: Checkpoint) -> None:
         """Raises _Refused for a grammar on a checkpoint whose vocabulary is not that of the

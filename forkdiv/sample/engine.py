@@ -19,6 +19,7 @@ from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.models.prompting import prompt_ids, response_ids
 from forkdiv.sample import sample_trees
 from forkdiv.sample.engine_settings import EngineSpec, sampling_params
+from forkdiv.sample.engine_tokenizer import set_tokenizer
 from forkdiv.sample.proved_weights import ProvedWeights
 from forkdiv.sample.sample_sets import SEED_SPACE
 from forkdiv.sample.swap_queue import SwapQueue
@@ -53,6 +54,7 @@ class WarmEngine:
         self._finished_tokens = 0
         self._ids: dict[tuple[Checkpoint, str, str], list[int]] = {}
         self._own: dict[Checkpoint, OwnTokenizer] = {}
+        self._tokenizer_in_use: tuple[AsyncLLM, OwnTokenizer] | None = None
         self._texts: dict[tuple[Checkpoint, tuple[int, ...]], str] = {}
 
     @property
@@ -102,6 +104,8 @@ class WarmEngine:
         times = n if decoder.greedy else 1
         async with self.holding(checkpoint):
             own = self.own_tokenizer(checkpoint)
+            if decoder.stop:  # vLLM looks for these texts in what it decodes
+                self.use_tokenizer_of(checkpoint)
             ids = self._prompt_ids(checkpoint, prompt, prefix)
             if decoder.tree_samples:
                 drawn = await self._trees(ids, n, seed, decoder, own.ends)
@@ -205,6 +209,14 @@ class WarmEngine:
                 self._own.pop(next(iter(self._own)))
             self._own[checkpoint] = own_tokenizer(checkpoint.path)
         return self._own[checkpoint]
+
+    def use_tokenizer_of(self, checkpoint: Checkpoint) -> None:
+        """Makes vLLM decode with the tokenizer of the held checkpoint, unless it does: those of one
+        run share it, and a restart replaces the engine."""
+        wanted = (self.llm, self.own_tokenizer(checkpoint))
+        if wanted != self._tokenizer_in_use:
+            set_tokenizer(*wanted)
+            self._tokenizer_in_use = wanted
 
     def _prompt_ids(self, checkpoint: Checkpoint, prompt: str, prefix: str) -> list[int]:
         """Returns the prompt's token ids; cached, since a study samples the same prompts again."""
