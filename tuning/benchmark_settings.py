@@ -16,8 +16,8 @@ from forkdiv.core.errors import refuse
 
 def with_source(study: StudyConfig, reads: tuple[str, ...]) -> StudyConfig:
     """Returns the study with the datasets on the hub that a benchmark stands for: in place of its
-    name in `data`, of a missing task.test, and of a missing prompt.shots_data where shots are
-    drawn.
+    name in `data`, of missing data of two checkpoints, of a missing task.test, and of a missing
+    prompt.shots_data where shots are drawn.
 
     A file or folder with the name of a benchmark is used as a file.
     """
@@ -32,7 +32,9 @@ def with_source(study: StudyConfig, reads: tuple[str, ...]) -> StudyConfig:
     task = update.get("task", study.task)
     if not isinstance(task, BenchmarkConfig):
         return study
-    has_data = bool(study.data) and "data" in reads
+    if "data" in reads and study.checkpoint and study.data is None and task.test is None:
+        update["data"] = _path(task.found, task.found.source)
+    has_data = "data" in reads and bool(update.get("data", study.data))
     if task.test is None and not has_data:
         update["task"] = task.model_copy(update={"test": _path(task.found, task.found.source)})
     is_published = "data" in update or (task.test is None and not has_data)

@@ -86,6 +86,11 @@ def test_without_a_file_the_task_of_a_benchmark_is_fetched(gsm8k: Path) -> None:
     assert few.prompt.shots_data and few.prompt.shots_data.read_bytes().count(b"\n") == 4
 
 
+def test_two_checkpoints_need_no_more_than_the_benchmarks_name(gsm8k: Path) -> None:
+    study = resolved("compare", "task.benchmark=gsm8k", "checkpoint=DIR")
+    assert study.data and study.data.read_bytes().count(b"\n") == 3
+
+
 def test_a_file_with_the_name_of_a_benchmark_is_used_as_a_file(gsm8k: Path) -> None:
     (gsm8k / "humaneval").write_text("x")
     study = resolved("compare", "data=humaneval")
