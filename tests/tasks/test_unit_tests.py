@@ -132,6 +132,8 @@ EQUAL = "    def __eq__(self, other): return True\n    def __hash__(self): retur
         "import sys\nsys.settrace(lambda *a: None)\ndef f(x): return 0\n",
         "import atexit, os\natexit.register(lambda: os.write(1, b'x'))\ndef f(x): return 0\n",
         "def check(f): pass\ndef f(x): return 0\n",
+        "import __main__\n__main__._restore = __main__._checked = lambda f, c: f\n"
+        f"class All:\n{EQUAL}\ndef f(x): return All()\n",
     ],
 )
 def test_tampering_with_the_tests_does_not_pass(sandbox: Sandbox, text: str) -> None:

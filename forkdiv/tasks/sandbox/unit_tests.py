@@ -1,8 +1,8 @@
 """The program that runs unit tests on a response in the sandbox, and how its end is read.
 
-The sandbox runs one text, so this module writes the program `_run` with its request into one. In
-the sandbox, code of the response and the tests share a process, as in the published harnesses. So
-that code cannot pass by something else than its results:
+The sandbox runs one text, so the source of `_run` and its arguments are written into one. In the
+sandbox, code of the response and the tests share a process, as in the published harnesses. So that
+code cannot pass by something else than its results:
 
 - a run passes only if it prints a secret of its own after the last test: who exits early fails
 - built-in functions and modules are as before the response when the tests begin, and what the
@@ -17,9 +17,11 @@ from __future__ import annotations
 
 import inspect
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
+from types import CodeType
 from typing import Any
 
 from forkdiv.tasks.sandbox.run import Ended, RunResult, Sandbox
@@ -54,8 +56,8 @@ class UnitTests:
 def run_tests(sandbox: Sandbox, programs: Sequence[str], unit: UnitTests) -> ProgramEnd:
     """Runs the tests on the first of the programs that compiles. Raises SandboxLost."""
     secret = secrets.token_hex(16)
-    request = {"programs": list(programs), "tests": unit.tests, "names": list(unit.names)}
-    result = sandbox.run(f"{_SOURCE}\n_run({request!r}, {secret!r})\n")
+    arguments = (list(programs), unit.tests, list(unit.names), secret)
+    result = sandbox.run(f"{_source()}\n_run{arguments!r}\n")
     return _ended(result, secret)
 
 
@@ -86,89 +88,107 @@ def _ended(result: RunResult, secret: str) -> ProgramEnd:
     return _BY_OUTCOME[result.outcome]
 
 
-def _run(request: dict[str, Any], secret: str) -> None:
-    """Runs in the sandbox, as text: it must not use any other name of this module."""
+# --- what runs in the sandbox, as text: it must not use any other name of this module -------------
+
+
+class NoProgram(Exception):
+    """None of the programs compiles."""
+
+
+class ForgedResult(Exception):
+    """A result is an object that is made to pass tests."""
+
+
+def _run(programs: list[str], tests: str, tested: list[str], secret: str) -> None:
+    """Runs the tests on the first program that compiles, and prints the secret if they pass."""
     import builtins
     import os
     import sys
     import types
 
-    write, kept = os.write, dict(vars(builtins))
-    modules = {name: (module, dict(vars(module))) for name, module in sys.modules.items()}
+    # bound before the program runs, which may replace what the names mean
+    write, kept, restore, checked = os.write, dict(vars(builtins)), _restore, _checked
+    before = {name: (module, dict(vars(module))) for name, module in sys.modules.items()}
+    check = _result_check()
+    program = _compiled(programs)
+    solution = types.ModuleType("solution")
+    sys.modules["solution"] = solution
+    exec(program, vars(solution))
+    sys.settrace(None)
+    sys.setprofile(None)
+    restore(vars(builtins), kept)
+    for module, names in before.values():
+        restore(vars(module), names)
+    seen = {}
+    for name, value in vars(solution).items():
+        if name in tested or (callable(value) and not isinstance(value, type)):
+            value = checked(value, check)
+        if name in tested or name not in kept:
+            seen[name] = value
+    seen["__builtins__"] = kept
+    exec(compile(tests, "<tests>", "exec", dont_inherit=True), seen)
+    write(1, f"\n{secret}\n".encode())
+
+
+def _compiled(programs: list[str]) -> CodeType:
+    for source in programs:
+        try:
+            return compile(source, "<response>", "exec", dont_inherit=True)
+        except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
+            continue
+    raise NoProgram
+
+
+def _restore(now: dict[str, Any], before: dict[str, Any]) -> None:
+    for name, value in before.items():
+        if now.get(name) is not value:
+            now[name] = value
+
+
+def _checked(function: Any, check: Callable[[Any], None]) -> Callable[..., Any]:
+    def call(*arguments: Any, **named: Any) -> Any:
+        result = function(*arguments, **named)
+        check(result)
+        return result
+
+    return call
+
+
+def _result_check() -> Callable[[Any], None]:
+    """Returns a function that raises ForgedResult for an object whose class came later than this
+    call and has operators of its own. Call it before the program runs."""
     operators = (
         *("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__bool__", "__len__"),
         *("__contains__", "__getitem__", "__iter__", "__class__", "__abs__", "__sub__"),
         *("__rsub__", "__add__", "__radd__", "__float__", "__int__", "__index__", "__round__"),
     )
+    # not through the class, whose metaclass may answer otherwise
     mro_of, names_in = type.__dict__["__mro__"].__get__, type.__dict__["__dict__"].__get__
-    subclasses, kind_of, is_callable = type.__subclasses__, type, callable
-    plain = {object}
-    new = [object]
+    subclasses, kind_of = type.__subclasses__, type
+    plain, new = {object}, [object]
     while new:
         found = [kind for parent in new for kind in subclasses(parent) if kind not in plain]
         plain.update(found)
         new = [kind for kind in dict.fromkeys(found) if kind is not type]
 
-    class NoProgram(Exception):
-        pass
-
-    class ForgedResult(Exception):
-        pass
-
     def check(value: Any, depth: int = 0) -> None:
         kind = kind_of(value)
-        if kind in (list, tuple, set, frozenset) and depth < 20:
-            for item in value:
-                check(item, depth + 1)
-        elif kind is dict and depth < 20:
-            for key, item in value.items():
-                check(key, depth + 1)
+        if kind in (list, tuple, set, frozenset, dict) and depth < 20:
+            for item in (*value, *value.values()) if kind is dict else value:
                 check(item, depth + 1)
         elif kind not in plain:
             own = [names_in(parent) for parent in mro_of(kind) if parent not in plain]
             if kind_of(kind) not in plain or any(name in has for has in own for name in operators):
                 raise ForgedResult
 
-    def checked(function: Any) -> Any:
-        def call(*arguments: Any, **named: Any) -> Any:
-            result = function(*arguments, **named)
-            check(result)
-            return result
-
-        return call
-
-    program = None
-    for source in request["programs"]:
-        try:
-            program = compile(source, "<response>", "exec", dont_inherit=True)
-            break
-        except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
-            continue
-    if program is None:
-        raise NoProgram
-    solution = types.ModuleType("solution")
-    sys.modules["solution"] = solution
-    exec(program, vars(solution))
-
-    sys.settrace(None)
-    sys.setprofile(None)
-    vars(builtins).update(kept)
-    for module, before in modules.values():
-        now = vars(module)
-        for name, value in before.items():
-            if now.get(name) is not value:
-                now[name] = value
-    names = {
-        name: checked(value)
-        if name in request["names"] or (is_callable(value) and not isinstance(value, type))
-        else value
-        for name, value in vars(solution).items()
-        if name not in kept or name in request["names"]
-    }
-    names["__builtins__"] = kept
-    exec(compile(request["tests"], "<tests>", "exec", dont_inherit=True), names)
-    write(1, f"\n{secret}\n".encode())
+    return check
 
 
-# without the annotations that need an import
-_SOURCE = inspect.getsource(_run).replace(": dict[str, Any]", "").replace("Any", "object")
+IN_SANDBOX = (NoProgram, ForgedResult, _compiled, _restore, _checked, _result_check, _run)
+
+
+@cache
+def _source() -> str:
+    # the names in annotations are not there
+    parts = [inspect.getsource(part) for part in IN_SANDBOX]
+    return "\n\n".join(["from __future__ import annotations", *parts])
