@@ -276,7 +276,7 @@ def test_a_response_ends_before_a_stop_text_in_its_own_tokenizer(
     prompt = contexts[0][0].prompt
     (plain,) = engine.samples(Ask(checkpoint, prompt, 32, 500, DecoderConfig()))
     word = Counter(one.text.split()[2] for one in plain if len(one.text.split()) > 2)
-    stop = f" {word.most_common(1)[0][0]} "
+    stop = f" {word.most_common(1)[0][0]}"
     (ended,) = engine.samples(Ask(checkpoint, prompt, 32, 500, DecoderConfig(stop=(stop,))))
     assert [one.text for one in ended] == [one.text.partition(stop)[0] for one in plain]
     cut = [one for one, whole in zip(ended, plain, strict=True) if stop in whole.text]
