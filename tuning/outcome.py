@@ -15,7 +15,7 @@ from forkdiv.coverage import summary
 from forkdiv.tracking import Tracker
 
 SUMMARY = "summary.json"
-NOT_LOGGED = {"place", "pretrain", "base", "checkpoint", "audit", "data", "plan"}
+NOT_LOGGED = {"place", "pretrain", "base", "checkpoint", "audit", "data", "plan", "power"}
 
 
 def obtain_summary(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import keyword
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -115,8 +114,9 @@ def _add(to: typer.Typer, name: str) -> None:
 
     def command(config: Config = None, traceback: Traceback = False, **given: Any) -> None:
         with one_line(traceback):
-            options = {option: given[_parameter_name(option)] for option in verb.options}
-            _run(name, config, given["arguments"] or [], options)
+            status = _run(name, config, given.pop("arguments") or [], given)
+            if status:
+                raise typer.Exit(status)
 
     command.__signature__ = _signature(command, verb)  # type: ignore[attr-defined]
     to.command(name, help=help_texts.of(name), short_help=verb.about)(command)
@@ -137,16 +137,16 @@ def _signature(command: Callable[..., None], verb: Verb) -> inspect.Signature:
 
 
 def _own_parameter(name: str, option: Option) -> inspect.Parameter:
+    spelling = f"--{name.rstrip('_').replace('_', '-')}"  # from_: Python reserves `from`
     if option.flag:
-        return _parameter(name, bool | None, typer.Option(f"--{name}", help=_help(option)))
+        return _parameter(name, bool | None, typer.Option(spelling, help=_help(option)))
+    if option.text:
+        text: Any = list[str] | None if option.many else str | None
+        how = typer.Option(spelling, help=_help(option), metavar=option.text)
+        return _parameter(name, text, how)
     kind: Any = list[str] | None if option.many else str | None
-    metavar = "NAME" if option.is_name else "PATH"
-    how = typer.Option(f"--{name}", help=_help(option), parser=_path, metavar=metavar)
-    return _parameter(_parameter_name(name), kind, how)
-
-
-def _parameter_name(option: str) -> str:
-    return f"{option}_" if keyword.iskeyword(option) else option
+    how = typer.Option(spelling, help=_help(option), parser=_path, metavar="PATH")
+    return _parameter(name, kind, how)
 
 
 def _parameter(name: str, kind: Any, how: Any) -> inspect.Parameter:
@@ -158,7 +158,8 @@ def _help(option: Option) -> str:
     return f"{option.about} The same as {option.setting}=…" if option.setting else option.about
 
 
-def _run(name: str, config: Path | None, arguments: list[str], options: Mapping[str, Any]) -> None:
+def _run(name: str, config: Path | None, arguments: list[str], options: Mapping[str, Any]) -> int:
+    """Runs the job; returns the exit status that it asks for."""
     from forkdiv.core.config.load import load
     from forkdiv.terminal import quiet_libraries, say
     from tuning import benchmark_settings, by_name, own_dtype
@@ -172,9 +173,9 @@ def _run(name: str, config: Path | None, arguments: list[str], options: Mapping[
         study = benchmark_settings.resolve(study)
     study, inferred = own_dtype.resolve(study)
     if shown := [line for line in inferred if line.partition(".")[0] in verb.reads]:
-        say(f"{', '.join(shown)} (the number format of the base)")
+        say(f"{', '.join(shown)} (the number format of the base){own_dtype.hint(study)}")
     job: Any = importlib.import_module(f"jobs.{name}")
-    job.run(study, **own)
+    return int(job.run(study, **own) or 0)
 
 
 def _show_version(wanted: bool) -> None:

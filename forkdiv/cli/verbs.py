@@ -14,15 +14,15 @@ from forkdiv.core.errors import refuse
 @dataclass(frozen=True)
 class Option:
     """An option of one verb. It sets `setting`, or is passed to the job under its own name if
-    `setting` is None: as a path, or as `kind` reads it. A `flag` takes no value; the value that a
-    user writes is a path unless it `is_name`."""
+    `setting` is None: as a path, or as `kind` reads it. A `flag` takes no value; any other option
+    takes a path, or the text that `text` describes in the help, such as NUMBER."""
 
     about: str
     setting: str | None = None
     many: bool = False
     flag: bool = False
     kind: Callable[[str], Path] = Path
-    is_name: bool = False
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ DATA = Option(
 AS = Option(
     "The benchmark in whose form the data is; `forkdiv benchmarks` lists them.",
     "task.benchmark",
-    is_name=True,
+    text="NAME",
 )
 PAIR = {
     "base": Option(
@@ -83,8 +83,15 @@ PAIR = {
         "(org/dataset:split), or the name of a benchmark.",
         "data",
     ),
-    "as": AS,
+    "as_": AS,
 }
+
+FAIL_IF = Option(
+    "End with status 3 if the limits show that this holds, such as 'pass@64 < base - 0.02', and "
+    "with 4 if they cannot decide it. Can be repeated.",
+    many=True,
+    text="CONDITION",
+)
 
 TRAINED = ("task", "prompt", "base", "pretrain", "dataset", "synthesis", "sft")
 SAMPLED = ("task", "prompt", "base", "checkpoint", "decoder", "eval")
@@ -162,7 +169,7 @@ VERBS: dict[str, Verb] = {
         "Sample, score and compare two checkpoints.",
         ("base", "checkpoint", "data", "task", "prompt", "decoder", "eval", "name", "place"),
         "eval.samples=128",
-        PAIR,
+        {**PAIR, "fail_if": FAIL_IF},
     ),
     "interpolate": Verb(
         "Average the weights of two checkpoints (WiSE-FT).",
@@ -194,6 +201,7 @@ VERBS: dict[str, Verb] = {
                 "Samples of the base model (before fine-tuning), in the same form as --samples.",
                 many=True,
             ),
+            "fail_if": FAIL_IF,
         },
     ),
     "export": Verb(
@@ -201,6 +209,22 @@ VERBS: dict[str, Verb] = {
         (*SWEPT, "checkpoint", "data"),
         "eval.samples=128",
         PAIR,
+    ),
+    "power": Verb(
+        "Compute how many problems and samples show a given loss.",
+        ("power", "eval"),
+        "power.correlation=0.9",
+        {
+            "k": Option("The k of pass@k.", "power.k", text="K"),
+            "loss": Option("The loss of pass@k to be shown.", "power.loss", text="LOSS"),
+            "power": Option("The probability of showing it.", "power.power", text="POWER"),
+            "problems": Option("Numbers of problems.", "power.problems", text="N[,N]"),
+            "samples": Option("Samples of each problem.", "power.samples", text="N[,N]"),
+            "from_": Option(
+                "The results of a finished comparison, whose problems are taken as an example.",
+                "power.result",
+            ),
+        },
     ),
     "why": Verb(
         "Show the settings in which two results differ.",
@@ -237,15 +261,22 @@ def sorted_out(
         )
     own: dict[str, Any] = {}
     for name, value in options.items():
+        option = verb.options[name]
+        if isinstance(value, str) and not value.strip():
+            raise refuse(
+                f"--{name.rstrip('_')} has an empty value",
+                "'' (is a variable not set?)",
+                option.text or "a path or a name",
+                "write the value, or leave the option out",
+            )
         if not value:
             continue
-        setting = verb.options[name].setting
-        if setting:
-            overrides.append(f"{setting}={json.dumps(str(value), ensure_ascii=False)}")
+        if option.setting:
+            overrides.append(f"{option.setting}={json.dumps(str(value), ensure_ascii=False)}")
+        elif option.flag or option.text:
+            own[name] = list(value) if option.many else value
         else:
-            option = verb.options[name]
-            read = [option.kind(text) for text in value] if option.many else option.kind(value)
-            own[name] = value if option.flag else read
+            own[name] = list(map(option.kind, value)) if option.many else option.kind(value)
     if verb.words is None:
         overrides += words  # refused as settings without a value
     elif words and verb.words.setting:

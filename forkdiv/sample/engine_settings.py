@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from forkdiv.core.config.decoder import KNOBS, DecoderConfig
 from forkdiv.core.config.study import EngineConfig, PromptConfig
 from forkdiv.models.checkpoint import read_config
-from forkdiv.models.cpu_threads import WAITING, threads
+from forkdiv.models.cpu import WAITING, threads
 from forkdiv.models.shape import context_length
 from forkdiv.models.weights import parameter_count
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vllm import SamplingParams
 
 CPU_KV_CACHE_GIB = 1
+CPU_SEQUENCES = 256
 IN_PROCESS_EXECUTOR = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 
 
@@ -52,15 +53,16 @@ def environment(spec: EngineSpec) -> dict[str, str]:
 
 def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
     """Returns vLLM's arguments for an engine."""
+    on_cpu = spec.device == "cpu"
     return {
         "model": str(spec.shape_of),
         "trust_remote_code": False,
         "dtype": spec.dtype,
         "tensor_parallel_size": spec.config.tensor_parallel,
-        "max_num_seqs": spec.config.max_num_seqs,
+        "max_num_seqs": spec.config.max_num_seqs or (CPU_SEQUENCES if on_cpu else None),
         "enforce_eager": _is_eager(spec),
         "generation_config": "vllm",  # otherwise the checkpoint's top-p and top-k would apply
-        "block_size": 32 if spec.device == "cpu" else None,  # 128 never caches short prompts
+        "block_size": 32 if on_cpu else None,  # 128 never caches short prompts
         # on CPU an environment variable sets it; on a GPU the default follows from its memory
         "kv_cache_memory_bytes": (
             spec.config.kv_cache_gib * 2**30
@@ -72,7 +74,7 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
         "disable_log_stats": True,
         "worker_extension_cls": spec.worker_extension,
         "logits_processors": ["forkdiv.sample.logits_processors:DecoderProcessor"],
-        **(_on_cpu(spec) if spec.device == "cpu" else {}),
+        **(_on_cpu(spec) if on_cpu else {}),
     }
 
 

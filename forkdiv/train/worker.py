@@ -21,7 +21,7 @@ from forkdiv.core.progress import Progress
 from forkdiv.core.store import publish_folder, write_text
 from forkdiv.data import tokenized
 from forkdiv.models import lora
-from forkdiv.models.cpu_threads import WAITING, threads
+from forkdiv.models.cpu import WAITING, threads
 from forkdiv.models.digests import write_digests
 from forkdiv.models.weights import parameter_count
 from forkdiv.train.job import DIVERGED, ROWS, Divergence, TrainingJob, checkpoint_folder
@@ -113,12 +113,13 @@ def train_worker(config: dict[str, str]) -> None:
 
         from forkdiv.models.loading import load_tokenizer
         from forkdiv.models.prompting import line_end_ids
-        from forkdiv.train import varlen_attention
+        from forkdiv.train import pass_size, varlen_attention
 
     context = train.get_context()
+    workers_here = context.get_local_world_size()
     if place.device == "cpu":
         keep_freed_memory()
-        torch.set_num_threads(worker_threads(job.start, place, context.get_local_world_size()))
+        torch.set_num_threads(worker_threads(job.start, place, workers_here))
     rank, world = context.get_world_rank(), context.get_world_size()
     progress = Progress(job.progress, job.who)
     log = TrainLog(workspace / LOG, rank)
@@ -129,6 +130,11 @@ def train_worker(config: dict[str, str]) -> None:
     step_ends = torch.tensor(line_end_ids(tokenizer, rows), dtype=torch.long)
     with gc_paused():
         engine = new_engine(job.start, job.sft, place, world)
+    gib = pass_size.smallest(pass_size.memory_of_worker(place, workers_here), engine.device)
+    longest = max(len(prompt) + len(response) for prompt, response in rows)
+    place, line = pass_size.with_pass_size(job.start, job.sft, place, longest, gib)
+    if line and rank == 0:
+        progress(f"fine-tuning: {line}")
     boundaries = engine.module.config._attn_implementation == varlen_attention.NAME
     worker = Worker(engine, rows, step_ends, job.sft, place, rank, world, boundaries)
     first = _resume(engine, job.resume_from)

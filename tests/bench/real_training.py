@@ -14,7 +14,7 @@ from forkdiv.core.config.study import (
 )
 from forkdiv.core.store import Store
 from forkdiv.data import dataset
-from forkdiv.models.cpu_threads import threads
+from forkdiv.models.cpu import threads
 from forkdiv.models.weights import parameter_count
 from forkdiv.tasks.registry import build
 from tests.bench.row import Row

@@ -54,8 +54,11 @@ class EngineConfig(Frozen):
         description="Memory of one engine's KV cache. null: 1 on a CPU; on a GPU what vLLM leaves "
         "of nine tenths of its memory.",
     )
-    max_num_seqs: int = Field(
-        256, ge=1, description="Largest number of responses that one engine generates at once."
+    max_num_seqs: int | None = Field(
+        None,
+        ge=1,
+        description="Largest number of responses that one engine generates at once. null: 256 on a "
+        "CPU; on a GPU what vLLM chooses for its memory.",
     )
     threads: int | None = Field(
         None,
@@ -133,7 +136,7 @@ class PlaceConfig(Frozen):
         ge=1,
         description="Rows in one forward pass of a worker (a row contains one example, or several "
         "if they are packed); a step then consists of several passes. Saves memory and does not "
-        "change the result. null: all rows in one pass.",
+        "change the result. null: as many rows as the estimate of `forkdiv plan` says that fit.",
     )
     pack_tokens: Tokens | None = Field(
         None,

@@ -1,8 +1,13 @@
-"""The number of CPU threads that compute a model, and how they wait for each other."""
+"""What this machine's CPU offers a model: threads, and instructions for bfloat16."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from joblib import cpu_count
+
+CPUINFO = Path("/proc/cpuinfo")
+BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}  # the last on ARM
 
 # Below, threads wait for each other longer than they compute.
 PARAMETERS_PER_THREAD = 10_000_000
@@ -18,3 +23,19 @@ def threads(parameters: int, sharing: int = 1) -> int:
     the physical cores that this process may use (by its affinity and its container's limit)."""
     cores: int = cpu_count(only_physical_cores=True)
     return max(1, min(cores // sharing, parameters // PARAMETERS_PER_THREAD))
+
+
+def lacks_bfloat16() -> bool:
+    """Returns whether this CPU is known to have no instructions for bfloat16, so that every number
+    is converted to float32 and back."""
+    try:
+        lines = CPUINFO.read_text().splitlines()
+    except FileNotFoundError:  # not Linux
+        return False
+    features = {
+        word
+        for line in lines
+        if line.startswith(("flags", "Features"))
+        for word in line.partition(":")[2].split()
+    }
+    return bool(features) and not features & BFLOAT16

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from forkdiv.core.config.study import PlaceConfig
-from forkdiv.models import cpu_threads
+from forkdiv.models import cpu
 from forkdiv.models.weights import parameter_count
 from forkdiv.train.worker import worker_threads
 from tests.stack import BASE
@@ -16,7 +16,7 @@ from tests.stack import BASE
 
 @pytest.fixture(autouse=True)
 def _eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu_threads, "cpu_count", lambda only_physical_cores: 8)
+    monkeypatch.setattr(cpu, "cpu_count", lambda only_physical_cores: 8)
 
 
 @pytest.mark.parametrize(
@@ -26,11 +26,11 @@ def _eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_larger_model_has_more_threads_up_to_its_share_of_the_cores(
     parameters: int, sharing: int, expected: int
 ) -> None:
-    assert cpu_threads.threads(parameters, sharing) == expected
+    assert cpu.threads(parameters, sharing) == expected
 
 
 def test_more_processes_than_cores_have_one_thread_each() -> None:
-    assert cpu_threads.threads(10**9, sharing=20) == 1
+    assert cpu.threads(10**9, sharing=20) == 1
 
 
 def test_the_parameters_of_a_checkpoint_are_those_of_its_tensors() -> None:
@@ -51,3 +51,21 @@ def test_a_training_worker_has_the_threads_that_are_set_or_its_reserved_cpus(
     place: dict[str, Any], expected: int
 ) -> None:
     assert worker_threads(Path(BASE), PlaceConfig.model_validate(place), 2) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "lacks"),
+    [
+        ("processor\t: 0\nflags\t\t: fpu avx2 avx512f avx512_bf16\n", False),
+        ("processor\t: 0\nFeatures\t: fp asimd bf16\n", False),
+        ("processor\t: 0\nflags\t\t: fpu avx2\nbugs\t: bf16\n", True),
+        ("hart: 0\n", False),
+    ],
+)
+def test_a_cpu_without_bfloat16_is_known_by_its_flags(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, lacks: bool
+) -> None:
+    monkeypatch.setattr(cpu, "CPUINFO", tmp_path / "cpuinfo")
+    assert not cpu.lacks_bfloat16()
+    (tmp_path / "cpuinfo").write_text(text)
+    assert cpu.lacks_bfloat16() == lacks
