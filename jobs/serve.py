@@ -77,9 +77,10 @@ def named_checkpoints(
     its commit. Raises UserError if there are none, if two have the same name, and if one engine
     cannot serve them together."""
     served: dict[str, Checkpoint] = {}
-    for path in paths:
-        download = by_name.checkpoint("--checkpoints", path, show)
-        path = download.path if download else path
+    downloads = by_name.checkpoints("--checkpoints", paths, show)
+    for named in paths:
+        download = downloads.get(named)
+        path = download.path if download else named
         _, folders = saved_checkpoints(path)
         for folder in folders.values():
             name = download.source.name if download else path.resolve().name

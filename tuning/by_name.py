@@ -9,7 +9,7 @@ there.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,6 +47,7 @@ DATA = {
 TEMPLATE = "prompt.chat_template"
 AUDITED = ("audit", "synthesize")  # their `data` are what a model learns from
 SHAPE_ONLY = ("plan",)  # needs no weights
+WITHOUT_DEVICE = ("plan", "interpolate", "export")  # run on any machine
 SOURCES = "sources.jsonl"  # in the folder of a study's results
 
 
@@ -64,7 +65,8 @@ def resolve(
     """Returns the study with local files in the place of all names that the verb reads. `show` gets
     one line per name, with its commit, before anything large is downloaded.
 
-    Raises UserError for what cannot be had, before anything large is downloaded where possible.
+    Raises UserError for a name that is wrong or may not be read, before weights are downloaded; and
+    as `HubModel.download` and `fetch_dataset` do.
     """
     update: dict[str, Any] = {}
     sources: list[Source] = []
@@ -82,6 +84,11 @@ def resolve(
         sources.append(Source(setting, str(named), data.commit, str(data)))
         show(str(sources[-1]))
         update[setting] = data.path
+    if opened and verb not in WITHOUT_DEVICE:
+        from tuning import preflight
+
+        # what would end the command later should not first cost a download
+        preflight.check_device(study.place, on_cluster=verb != "audit")
     for setting, model in opened.items():
         if setting == TEMPLATE:
             update[setting] = _template(model)
@@ -107,16 +114,20 @@ def _record(study: StudyConfig, verb: str, sources: list[Source]) -> None:
         file.write("".join(f"{line}\n" for line in lines))
 
 
-def checkpoint(setting: str, path: Path, show: Callable[[str], None]) -> Download | None:
-    """Returns the files of a checkpoint that is named on the hub, downloaded; None for a path.
-    Raises as `resolve` does."""
-    if not is_name(path):
-        return None
-    name = _require_model(setting, path)
-    model = open_model(name)
-    source = Source(setting, str(name), model.commit)
-    show(str(source))
-    return Download(source, model.download(show))
+def checkpoints(
+    setting: str, paths: Sequence[Path], show: Callable[[str], None]
+) -> dict[Path, Download]:
+    """Returns the files of those checkpoints that are names on the hub, downloaded. Raises as
+    `resolve` does."""
+    opened: dict[Path, tuple[Source, HubModel]] = {}
+    for path in filter(is_name, paths):
+        name = _require_model(setting, path)
+        model = open_model(name)
+        opened[path] = Source(setting, str(name), model.commit), model
+        show(str(opened[path][0]))
+    return {
+        path: Download(source, model.download(show)) for path, (source, model) in opened.items()
+    }
 
 
 def _model_at(study: StudyConfig, setting: str, reads: tuple[str, ...]) -> ModelName | None:

@@ -140,12 +140,11 @@ def _own_parameter(name: str, option: Option) -> inspect.Parameter:
     spelling = f"--{name.rstrip('_').replace('_', '-')}"  # from_: Python reserves `from`
     if option.flag:
         return _parameter(name, bool | None, typer.Option(spelling, help=_help(option)))
-    if option.text:
-        text: Any = list[str] | None if option.many else str | None
-        how = typer.Option(spelling, help=_help(option), metavar=option.text)
-        return _parameter(name, text, how)
     kind: Any = list[str] | None if option.many else str | None
-    how = typer.Option(spelling, help=_help(option), parser=_path, metavar="PATH")
+    if option.text:
+        how = typer.Option(spelling, help=_help(option), metavar=option.text)
+    else:
+        how = typer.Option(spelling, help=_help(option), parser=_path, metavar="PATH")
     return _parameter(name, kind, how)
 
 

@@ -100,7 +100,7 @@ class Repository:
         names = list(names)
         if not self._lacks(names):
             return self._snapshot
-        self._require_space(names)
+        self.require_space(names)
         with _one_line(self.kind, self.name):
             folder = snapshot_download(
                 self.name.repo,
@@ -118,7 +118,7 @@ class Repository:
         # huggingface_hub puts a file there only when it is whole
         return [name for name in names if not (self._snapshot / name).exists()]
 
-    def _require_space(self, names: Iterable[str]) -> None:
+    def require_space(self, names: Iterable[str]) -> None:
         """Raises UserError if the cache's disk has less free space than these files need."""
         needed = self.missing(names)
         cache = _existing(cache_folder())
@@ -126,7 +126,7 @@ class Repository:
         if needed > free:
             raise refuse(
                 f"the disk has too little space for {self.name}",
-                f"{needed / 2**30:.2f} GiB to download, and {free / 2**30:.2f} GiB free at {cache}",
+                f"{size_text(needed)} to download, and {size_text(free)} free at {cache}",
                 "a cache of the Hugging Face Hub with enough space",
                 "free some space, or set HF_HOME to a folder on another disk",
             )
@@ -257,7 +257,7 @@ def _not_found(kind: Kind, name: ModelName | DatasetName) -> UserError:
         f"{name.repo} is neither on this machine nor a {kind} on the Hugging Face Hub {who}",
         name,
         f"an existing path, or the name of a {kind} on the hub",
-        f"{_nearest(name.repo) or 'correct the name or the path'}{private}",
+        _nearest(name.repo) or f"correct the name or the path{private}",
     )
 
 

@@ -47,6 +47,7 @@ class HubModel:
         """
         small, wanted = _small_files(self.repository.files), self._weight_files()
         if size := self.repository.missing(wanted):
+            self.repository.require_space(wanted)
             name = self.repository.name
             show(f"downloading {name} from the Hugging Face Hub: {size_text(size)} of weights")
         return self.repository.folder([*small, *wanted])

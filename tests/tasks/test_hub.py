@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 from datetime import date
@@ -9,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,6 +20,7 @@ from forkdiv.core.errors import UserError
 from forkdiv.core.hub import cache_folder
 from forkdiv.core.hub_names import dataset_name
 from forkdiv.core.store import Store
+from forkdiv.tasks.own_data import hub_rows
 from forkdiv.tasks.own_data.checked import digest, read_rows
 from forkdiv.tasks.own_data.config import ColumnsConfig
 from forkdiv.tasks.own_data.hub import NamedData, fetch_dataset
@@ -144,6 +147,9 @@ def test_a_subset_or_split_that_is_not_there_is_refused_with_those_that_are(
     text = refusal(store, "org/sums:test")
     assert "needs the name of one of its subsets" in text
     assert "write org/sums/main:test" in text
+    push(hub, {"test.jsonl": lines(sums(1))})
+    text = refusal(store, "org/sums/main:test")
+    assert "allowed: default; write org/sums:test" in text
 
 
 @pytest.mark.parametrize(
@@ -162,8 +168,9 @@ def test_a_dataset_without_a_card_is_read_by_the_names_of_its_files(
 ) -> None:
     push(hub, files)
     data = fetch(store, "org/sums:test")
-    assert rows_of(data) == sums(2)
-    assert data.subset is None
+    read = read_rows(data.path, "auto", ColumnsConfig())
+    assert [row.prompt for row in read.rows] == ["What is 2 + 1?"]
+    assert (data.subset, data.rows) == (None, 1)
 
 
 def test_a_subset_may_be_a_folder_of_a_dataset_without_a_card(hub: Hub, store: Store) -> None:
@@ -266,7 +273,11 @@ def test_a_dataset_without_data_files_is_refused(hub: Hub, store: Store) -> None
     "files",
     [
         {"test.parquet": b"PAR1 and then nothing"},
-        {"test.jsonl": b'{"question": "a"}\n{"question": \n'},
+        {"test.json": b'[{"question": "a"}, {"question": ]'},
+        {"test.csv": b"question;answer\na;1\n"},
+        {"a/test.csv": b"question,answer\na,1,2\n", "b/test.csv": b"question,answer\na,1\n"},
+        {"test.jsonl": b""},
+        {"data.zip": b"PK"},
         {"README.md": b"---\nconfigs: 3\n---\n", "test.jsonl": lines(sums(1))},
         {"README.md": b"---\nconfigs: [\n---\n", "test.jsonl": lines(sums(1))},
         {"README.md": CARD, "test.jsonl": lines(sums(1))},
@@ -275,7 +286,65 @@ def test_a_dataset_without_data_files_is_refused(hub: Hub, store: Store) -> None
 def test_a_damaged_dataset_is_one_line(hub: Hub, store: Store, files: dict[str, bytes]) -> None:
     push(hub, files)
     text = refusal(store, "org/sums")
-    assert "cannot read org/sums" in text or "no files that can be read" in text
+    assert any(
+        part in text
+        for part in (
+            "cannot read org/sums",
+            "no files that can be read",
+            "cannot be read",
+            "is empty",
+        )
+    )
+
+
+def test_texts_and_numbers_of_text_files_stay_as_they_are_written(hub: Hub, store: Store) -> None:
+    day = '{"question": "When?", "answer": "2020-01-02", "n": 1.10, "big": 12345678901234567890123}'
+    push(hub, {"test.jsonl": day.encode()})
+    assert fetch(store, "org/sums:test").path.read_text() == day + "\n"
+    push(hub, {"train.csv": b"question,answer\nWho?,007\n"})
+    assert fetch(store, "org/sums:train").path.read_text() == "question,answer\nWho?,007\n"
+
+
+def test_jsonl_in_several_files_is_joined_and_a_bad_line_is_named(hub: Hub, store: Store) -> None:
+    first = lines(sums(1)).rstrip(b"\n")
+    push(hub, {"test/a.jsonl": first, "test/b.jsonl.gz": gzip.compress(lines(sums(2)) + b"{")})
+    data = fetch(store, "org/sums:test")
+    read = read_rows(data.path, "auto", ColumnsConfig())
+    assert data.rows == read.total == 3
+    assert "line 3: is invalid JSON" in read.report()
+
+
+def test_text_that_is_too_large_is_refused_before_it_is_downloaded(
+    hub: Hub, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_rows, "LARGEST_FILE", 1000)
+    push(hub, {"test/a.jsonl": lines(sums(*range(20))), "test/b.jsonl": lines(sums(1))})
+    assert "the split of the dataset is too large" in refusal(store, "org/sums:test")
+    assert not any("/resolve/" in line for line in hub.requests)
+    push(hub, {"test.parquet": parquet(sums(*range(20)))})
+    assert "the split of the dataset is too large" in refusal(store, "org/sums:test")
+
+
+def test_csv_in_several_files_becomes_jsonl(hub: Hub, store: Store) -> None:
+    files = {f"test/{n}.csv": f"question,answer\nWhat?,0{n}\n".encode() for n in (1, 2)}
+    push(hub, files)
+    data = fetch(store, "org/sums:test")
+    assert rows_of(data) == [{"question": "What?", "answer": f"0{n}"} for n in (1, 2)]
+
+
+def test_csv_with_settings_in_the_card_is_read_by_them(hub: Hub, store: Store) -> None:
+    card = b"---\nconfigs:\n- config_name: default\n  data_files: t.csv\n  sep: ';'\n---\n"
+    push(hub, {"README.md": card, "t.csv": b"question;answer\na;x\n"})
+    assert rows_of(fetch(store, "org/sums")) == [{"question": "a", "answer": "x"}]
+
+
+def test_objects_of_differing_keys_stay_objects(hub: Hub, store: Store) -> None:
+    rows = [{"meta": {"k": 1}}, {"meta": {"k": 2, "z": "s"}}]
+    features = datasets.Features({"meta": datasets.Json()})
+    out = io.BytesIO()
+    datasets.Dataset.from_list(rows, features=features).to_parquet(out)
+    push(hub, {"test.parquet": out.getvalue()})
+    assert rows_of(fetch(store, "org/sums")) == rows
 
 
 def test_values_keep_what_json_can_hold_and_bytes_are_left_out(hub: Hub, store: Store) -> None:

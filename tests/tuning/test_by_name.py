@@ -95,7 +95,7 @@ def test_a_plan_needs_no_weights(hub: Hub) -> None:
     assert not any("safetensors" in line for line in hub.requests)
 
 
-def test_the_template_of_a_model_is_had_by_its_name(hub: Hub) -> None:
+def test_a_chat_template_is_that_of_a_model_on_the_hub(hub: Hub) -> None:
     hub.repo("org/chat").push(
         {"config.json": FILES["config.json"], "chat_template.jinja": b"{{ messages }}!"}
     )
@@ -108,6 +108,16 @@ def test_the_template_of_a_model_is_had_by_its_name(hub: Hub) -> None:
 def test_a_name_that_is_wrong_is_refused_before_anything_large_is_downloaded(hub: Hub) -> None:
     text = forkdiv("compare", "--base", "org/base", "--tuned", "org/tuned", status=2)
     assert "org/tuned is neither on this machine nor a model on the Hugging Face Hub" in text
+    assert not any("safetensors" in line for line in hub.requests)
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_large_is_downloaded(
+    hub: Hub,
+) -> None:
+    text = forkdiv(
+        *("compare", "--base", "org/base", "--tuned", "org/base", "place.device=gpu"), status=2
+    )
+    assert "place.device=gpu cannot be used on this machine" in text
     assert not any("safetensors" in line for line in hub.requests)
 
 
@@ -181,3 +191,15 @@ def test_the_records_of_a_study_have_the_commits(hub: Hub) -> None:
         assert done.notes[-1] == f"base: {name} is commit {commit} on the Hugging Face Hub"
         assert sum("Hugging Face Hub" in note for note in done.notes) == 1
     assert _flat(swept)["source.base"] == f"org/base at {commit}"
+
+
+def test_a_checkpoint_in_the_cache_is_copied_whole_to_where_other_nodes_read_it(here: Path) -> None:
+    """The cache has links to files outside the folder, which would not reach another node."""
+    from tuning.session import _copy
+
+    study, _ = resolved("study", "base=org/base")
+    assert study.base and (study.base / "model.safetensors").is_symlink()
+    _copy(study.base, here / "shared")
+    copied = [path for path in (here / "shared").rglob("*") if path.is_file()]
+    assert sorted(path.name for path in copied) == sorted(FILES)
+    assert not any(path.is_symlink() for path in copied)

@@ -1,7 +1,7 @@
-"""Datasets of the Hugging Face Hub by name: the rows of one split, as a JSONL file.
+"""Datasets of the Hugging Face Hub by name: the rows of one split, as one data file.
 
-The library datasets reads the repository as everywhere else: its card, the names of its files, its
-subsets and splits. Only the files of the split are downloaded, into the hub's own cache, and no
+The library datasets finds subsets, splits and files as everywhere else, by the dataset's card and
+the names of its files. Only the files of the split are downloaded, into the hub's own cache, and no
 code of the repository runs. The rows are written to the store, which every node can read; there
 they are identified by their content as any data file, so that two revisions with the same rows give
 the same results, and a revision with other rows gives others.
@@ -12,31 +12,27 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from forkdiv.core import hub
-from forkdiv.core.errors import UserError, refuse, shortened
+from forkdiv.core.errors import UserError, refuse
 from forkdiv.core.fingerprint import Identity
-from forkdiv.core.hub import Repository, listed, open_repository
+from forkdiv.core.hub import Repository, listed, open_repository, size_text
 from forkdiv.core.hub_names import DatasetName
 from forkdiv.core.store import Store
-from forkdiv.tasks.own_data.lines import LARGEST_FILE, size_text
+from forkdiv.tasks.own_data.hub_rows import Written, check_size, read_by_library, write_rows
 
 # the files in which a repository describes its subsets and splits
 DESCRIPTIONS = ("README.md", ".huggingface.yaml", "dataset_infos.json")
-ROWS_AT_ONCE = 1000
 WHOLE = "default"  # the subset of a dataset that names none
 
 
 @dataclass(frozen=True)
 class NamedData:
-    """The rows of a split in a JSONL file of the store. `subset` is None if the dataset has only
+    """The rows of a split in a data file of the store. `subset` is None if the dataset has only
     one; `left_out` are columns of images, audio or other bytes."""
 
     path: Path
@@ -58,7 +54,8 @@ def fetch_dataset(
     show: Callable[[str], None],
     default_split: str = "test",
 ) -> NamedData:
-    """Returns the rows of a split of a dataset as a JSONL file in the store, one object per row.
+    """Returns the rows of a split of a dataset as a data file in the store: JSONL, or the JSON or
+    CSV file that the split consists of.
 
     Without `name.subset` the dataset's default or only subset is used; without `name.split` its
     only split, else `default_split`. `show` gets a line before a download, and one where another
@@ -80,15 +77,16 @@ def fetch_dataset(
 
     def build(folder: Path) -> None:
         with _opened(repository, name, default_split) as split:
+            check_size({file: repository.files[file] for file in split.files})
             if size := repository.missing(split.files):
-                show(f"downloading {name} from the Hugging Face Hub: {hub.size_text(size)} of data")
-            rows, left_out = split.write(folder / split.file_name)
+                show(f"downloading {name} from the Hugging Face Hub: {size_text(size)} of data")
+            written = split.write(folder)
         about = {
-            "file": split.file_name,
+            "file": written.path.name,
             "subset": split.subset,
             "split": split.name,
-            "rows": rows,
-            "left_out": list(left_out),
+            "rows": written.rows,
+            "left_out": list(written.left_out),
         }
         (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
 
@@ -115,41 +113,15 @@ class _Split:
     files: Sequence[str]
     builder: Any
 
-    @property
-    def file_name(self) -> str:
-        """The name by which messages and dataset cards call the rows."""
+    def write(self, folder: Path) -> Written:
+        """Writes the rows into the folder, in a file named after the dataset, subset and split, as
+        messages and dataset cards call it."""
         parts = [self.repository.name.repo, *([self.subset] if self.subset else []), self.name]
-        return re.sub(r"[^\w.-]+", "-", "-".join(parts)) + ".jsonl"
-
-    def write(self, path: Path) -> tuple[int, tuple[str, ...]]:
-        """Writes the rows as JSONL; returns their number and the columns that are left out."""
-        from datasets.data_files import DataFilesDict, DataFilesList
-
-        folder = self.repository.folder(self.files)
-        local = [str(folder / file) for file in self.files]
-        origins = [(self.repository.commit, file) for file in self.files]
-        self.builder.config.data_files = DataFilesDict({self.name: DataFilesList(local, origins)})
-        rows, left_out, size = 0, dict[str, None](), 0
-        with _read_by_datasets(self.repository.name), path.open("w", encoding="utf-8") as out:
-            streamed = self.builder.as_streaming_dataset(self.name).with_format("arrow")
-            for table in streamed.iter(ROWS_AT_ONCE):
-                binary = [field.name for field in table.schema if _is_binary(field.type)]
-                left_out.update(dict.fromkeys(binary))
-                for row in table.drop_columns(binary).to_pylist():
-                    line = json.dumps(_plain(row), ensure_ascii=False, allow_nan=False)
-                    out.write(f"{line}\n")
-                    rows, size = rows + 1, size + len(line)
-                    if size > LARGEST_FILE:
-                        raise self._too_large()
-        return rows, tuple(left_out)
-
-    def _too_large(self) -> UserError:
-        return refuse(
-            f"the split {self.name} of {self.repository.name} is too large",
-            f"more than {size_text(LARGEST_FILE)} of rows",
-            f"up to {size_text(LARGEST_FILE)}: all rows are kept in memory",
-            "name a smaller split or subset, or write a part of it to a file and name the file",
-        )
+        stem = re.sub(r"[^\w.-]+", "-", "-".join(parts))
+        source = self.repository.folder(self.files)
+        with read_by_library(self.repository.name):
+            local = [source / file for file in self.files]
+            return write_rows(self.builder, self.name, local, folder, stem)
 
 
 @contextmanager
@@ -174,7 +146,7 @@ def _opened(repository: Repository, name: DatasetName, default_split: str) -> It
 
 
 def _find(repository: Repository, name: DatasetName, default_split: str, outline: Path) -> _Split:
-    with _read_by_datasets(name):
+    with read_by_library(name):
         subset, arguments = _subset(name, outline)
         builder = _builder(outline, **arguments)
         # resolved: the folder may be reached through a link
@@ -218,13 +190,14 @@ def _subset(name: DatasetName, outline: Path) -> tuple[str | None, dict[str, str
         came = name.subset
     folders = sorted(entry.name for entry in outline.iterdir() if entry.is_dir())
     known = (folders if only else subsets) or [WHOLE]
+    example = name.repo if known == [WHOLE] else f"{name.repo}/{known[0]}"
     raise refuse(
         f"the dataset {name.repo} needs the name of one of its subsets"
         if name.subset is None
         else f"the dataset {name.repo} has no subset of this name",
         came,
         listed(known),
-        f"write {name.repo}/{known[0]}" + (f":{name.split}" if name.split else ""),
+        f"write {example}" + (f":{name.split}" if name.split else ""),
     )
 
 
@@ -291,56 +264,3 @@ def _no_data(name: DatasetName, outline: Path) -> UserError:
         "Parquet, JSON, JSONL, CSV, Arrow or text files",
         "name another dataset or revision",
     )
-
-
-@contextmanager
-def _read_by_datasets(name: object) -> Iterator[None]:
-    """Turns what the library raises in the block into one line; it raises many kinds of errors for
-    what a repository contains, and logs each of them with its traceback."""
-    from datasets.utils import logging
-
-    before = logging.get_verbosity()
-    logging.set_verbosity(logging.CRITICAL)
-    try:
-        yield
-    except (UserError, MemoryError):
-        raise
-    except OSError as error:
-        if error.errno is not None:  # of this machine's disk, not of the repository
-            raise
-        raise _unreadable(name, error) from error
-    except Exception as error:
-        raise _unreadable(name, error) from error
-    finally:
-        logging.set_verbosity(before)
-
-
-def _unreadable(name: object, error: Exception) -> UserError:
-    return refuse(
-        f"the library datasets cannot read {name}",
-        f"{type(error).__name__}: {shortened(' '.join(str(error).split()), 300)}",
-        "a dataset of data files (Parquet, JSON, CSV …) whose card fits them",
-        "name another subset or revision, or download a file of it and name the file",
-    )
-
-
-def _is_binary(kind: Any) -> bool:
-    """Returns whether values of this Arrow type contain bytes."""
-    import pyarrow.types as types
-
-    if types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind):
-        return True
-    return any(_is_binary(kind.field(at).type) for at in range(kind.num_fields))
-
-
-def _plain(value: Any) -> Any:
-    """Returns a value of Arrow as JSON has it: times and decimal numbers as text, NaN as null."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, float):
-        return value if abs(value) != float("inf") and value == value else None
-    if isinstance(value, datetime | date | time):
-        return value.isoformat()
-    return str(value) if isinstance(value, Decimal | timedelta) else value
