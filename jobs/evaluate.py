@@ -17,7 +17,7 @@ from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.results import Cell
 from forkdiv.core.store import write_text
 from forkdiv.coverage import summary
-from forkdiv.report.tables import in_thinking
+from forkdiv.report.tables import in_thinking, readable_text
 from forkdiv.terminal import say, show_table
 from tuning import preflight, prompt_notes, row_lengths
 from tuning.resources import Work
@@ -63,11 +63,11 @@ def _table(cells: list[Cell]) -> tuple[list[str], list[list[str]]]:
         [
             cell.subset,
             *(_entry(cell, k) for k in ks),
-            str(cell.truncated + cell.unparsable) + in_thinking(cell),
+            readable_text(cell) + in_thinking(cell),
         ]
         for cell in cells
     ]
-    return ["subset", *(f"pass@{k}" for k in ks), "truncated or unparsable"], rows
+    return ["subset", *(f"pass@{k}" for k in ks), "readable"], rows
 
 
 def _entry(cell: Cell, k: int) -> str:

@@ -30,7 +30,7 @@ from tuning.models import Model, pair_models, sweep_models
 
 
 def run(study: StudyConfig) -> None:
-    from forkdiv.lm_eval.run import Run
+    from forkdiv.lm_eval.run import Run, prompt_text
     from forkdiv.lm_eval.writing import write
 
     store = Store.of(study.place)
@@ -48,6 +48,7 @@ def run(study: StudyConfig) -> None:
             n=eval.samples,
             ks=eval.ks,
             created=_last_drawn(samples),
+            prompt=lambda prompt: prompt_text(evaluation.asked(prompt)),
         )
         portions = samples.portions(eval.samples)
         thinking = Evaluation.of(model.study).thinking(model.checkpoint)

@@ -28,6 +28,7 @@ MODULES = {
 MAY_IMPORT = {
     "core": (),
     "tasks": ("core",),
+    "benchmarks": ("core", "tasks"),
     "models": ("core",),
     "data": ("core", "tasks", "models"),
     "train": ("core", "tasks", "models", "data"),
@@ -44,8 +45,8 @@ MAY_IMPORT = {
         "report", "tracking",
     ),
     "tuning": (
-        "core", "tasks", "models", "data", "train", "sample", "score", "coverage", "forks",
-        "report", "tracking", "lm_eval", "terminal",
+        "core", "tasks", "benchmarks", "models", "data", "train", "sample", "score", "coverage",
+        "forks", "report", "tracking", "lm_eval", "terminal",
     ),
 }  # fmt: skip
 EVERYONE = ("jobs", "cli")  # the command line and what it starts see all rooms

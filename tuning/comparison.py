@@ -51,8 +51,9 @@ def asked_differently(study: StudyConfig, pair: Pair) -> str | None:
     """Returns a line about what the base and the last tuned checkpoint are asked differently; None
     if they see the same token ids and stop at the same tokens."""
     *_, tuned = pair.tuned.values()
-    prompts = Evaluation.of(study).probes
-    found = asked.differences(pair.base.path, tuned.path, prompts, study.prompt)
+    evaluation = Evaluation.of(study)
+    prompts = evaluation.probes
+    found = asked.differences(pair.base.path, tuned.path, prompts, evaluation.prompt)
     if not found:
         return None
     line = (

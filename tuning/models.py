@@ -69,5 +69,6 @@ def tuned_checkpoint(study: StudyConfig, base: Checkpoint, store: Store) -> Chec
             study, data, base.fingerprint, Evaluation.of(study).thinking(base)
         ).fingerprint
     opening = opening_tag(base.token_files, study.prompt)
-    run = sft_run.identity(data, base.fingerprint, study.sft, study.prompt, opening)
+    prompt = study.prompt.without_shots
+    run = sft_run.identity(data, base.fingerprint, study.sft, prompt, opening)
     return sft_run.planned(store, run, study.sft, base.token_files)

@@ -193,7 +193,7 @@ def engine_spec(study: StudyConfig, base: Checkpoint) -> EngineSpec:
         device=study.place.device,
         config=study.place.engine,
         proof_prompts=tuple(tuple(ids) for ids in _token_ids(base.path, prompts)),
-        prompt=study.prompt,
+        prompt=study.prompt.without_shots,
     )
 
 
@@ -211,7 +211,7 @@ def serving_spec(study: StudyConfig, first: Checkpoint) -> EngineSpec:
         device=study.place.device,
         config=study.place.engine,
         proof_prompts=tuple(prompts),
-        prompt=study.prompt,
+        prompt=study.prompt.without_shots,
     )
 
 

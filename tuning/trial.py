@@ -194,7 +194,7 @@ class Pipeline:
                 study.sft,
                 study.place,
                 self.progress,
-                study.prompt,
+                study.prompt.without_shots,
                 evaluate,
                 self._turn if study.place.engine.takes_turns else nullcontext,
             )
@@ -312,9 +312,11 @@ class Pipeline:
         return samples
 
     def exact(self, evaluation: Evaluation, checkpoint: Checkpoint) -> Floats | None:
-        """Returns exact probabilities; None if the decoder draws trees, if the task cannot list
-        every correct response, or if responses have thinking, which no list can have."""
-        if evaluation.decoder.tree_samples or not evaluation.task.exhaustive:
+        """Returns exact probabilities; None if the decoder draws trees or ends responses at texts,
+        if the task cannot list every correct response, or if responses have thinking, which no
+        list can have."""
+        decoder = evaluation.decoder
+        if decoder.tree_samples or decoder.stop or not evaluation.task.exhaustive:
             return None
         if evaluation.thinking(checkpoint):
             return None
@@ -324,7 +326,8 @@ class Pipeline:
         """Returns the checkpoint's exact probabilities at the forks; None if the decoder has more
         settings than a temperature, if the task does not know its forks, or if responses have
         thinking."""
-        if not evaluation.decoder.is_plain or evaluation.thinking(checkpoint):
+        decoder = evaluation.decoder
+        if not decoder.is_plain or decoder.stop or evaluation.thinking(checkpoint):
             return None
         if not exact_forks.applies(evaluation.task, evaluation.problems):
             return None

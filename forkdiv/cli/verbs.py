@@ -63,6 +63,11 @@ DATA = Option(
     "(org/dataset:split).",
     "data",
 )
+AS = Option(
+    "The benchmark in whose form the data is; `forkdiv benchmarks` lists them.",
+    "task.benchmark",
+    text="NAME",
+)
 PAIR = {
     "base": Option(
         "The model before fine-tuning: a Hugging Face folder, or a model on the Hugging Face Hub "
@@ -74,10 +79,11 @@ PAIR = {
         "checkpoint",
     ),
     "data": Option(
-        "Problems with their answers: JSONL, JSON, Parquet, CSV, or a dataset on the Hugging Face "
-        "Hub (org/dataset:split).",
+        "Problems with their answers: JSONL, JSON, Parquet, CSV, a dataset on the Hugging Face Hub "
+        "(org/dataset:split), or the name of a benchmark.",
         "data",
     ),
+    "as_": AS,
 }
 
 FAIL_IF = Option(
@@ -255,13 +261,20 @@ def sorted_out(
         )
     own: dict[str, Any] = {}
     for name, value in options.items():
+        option = verb.options[name]
+        if isinstance(value, str) and not value.strip():
+            raise refuse(
+                f"--{name.rstrip('_')} has an empty value",
+                "'' (is a variable not set?)",
+                option.text or "a path or a name",
+                "write the value, or leave the option out",
+            )
         if not value:
             continue
-        setting = verb.options[name].setting
-        if setting:
-            overrides.append(f"{setting}={json.dumps(str(value), ensure_ascii=False)}")
+        if option.setting:
+            overrides.append(f"{option.setting}={json.dumps(str(value), ensure_ascii=False)}")
         else:
-            own[name] = _own_value(verb.options[name], value)
+            own[name] = _own_value(option, value)
     if verb.words is None:
         overrides += words  # refused as settings without a value
     elif words and verb.words.setting:

@@ -25,9 +25,11 @@ NOT_REPORTED = {"place", "pretrain", "checkpoint", "power"}  # settings that a s
 def identity(study: StudyConfig, base: Checkpoint) -> Identity:
     """Returns the identity of a study. Name and place are excluded, so that it does not depend on
     where the study runs."""
-    config = study.model_dump(exclude={"task", *NOT_IDENTITY})
-    task = build(study.task)
-    of_base = Evaluation.of(study).grading(base)
+    config = study.model_dump(exclude={"task", "prompt", *NOT_IDENTITY})
+    evaluation = Evaluation.of(study)
+    task = evaluation.task
+    config |= {"prompt": evaluation.prompt, **evaluation.shots.identity()}
+    of_base = evaluation.grading(base)
     grading = {"grading": of_base} if of_base else {}
     return Identity(
         "study",

@@ -56,7 +56,7 @@ def identity(
     if way == ENUMERATOR:
         return Identity("synthesis", knobs, {"dataset": data})
     audit = study.audit.model_dump(include={"quantile", "min_entropy", "min_probability"})
-    knobs |= {"config": config, "prompt": study.prompt, "audit": audit}
+    knobs |= {"config": config, "prompt": study.prompt.without_shots, "audit": audit}
     grading = build(study.task).grading() | ({"thinking": thinking.as_json()} if thinking else {})
     if grading:
         knobs["grading"] = grading
@@ -115,7 +115,11 @@ def repair(
     if task.forks(gaps.problem_of(rows[0]), rows[0].response) is None:
         progress("synthesis: finding forks with the next-token entropy of the base")
         model_forks = ModelForks(
-            base.path, study.prompt, study.audit, study.place.device, config.forks_per_problem
+            base.path,
+            study.prompt.without_shots,
+            study.audit,
+            study.place.device,
+            config.forks_per_problem,
         )
     data = find_gaps(task, rows, model_forks)
     report = SynthesisReport(

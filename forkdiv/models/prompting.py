@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from forkdiv.core.chat import unpack
+from forkdiv.core.chat import split_shots, unpack
 from forkdiv.core.chat_template import checkpoint_template, is_reserved
 from forkdiv.core.config.study import PromptConfig
 from forkdiv.core.errors import UserError, refuse
@@ -19,6 +19,8 @@ from forkdiv.models.template_render import RENDERER
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+BETWEEN_SHOTS = "\n\n"  # without a chat template
 
 
 def prompt_ids(
@@ -84,7 +86,19 @@ def line_end_ids(
 
 
 def plain_text(prompt: str, config: PromptConfig) -> str:
-    """Returns the text of a prompt without a chat template."""
+    """Returns the text of a prompt without a chat template. Shots stand before it, each with its
+    response; a space separates the two unless the template ends in white space."""
+    shots, own = split_shots(prompt)
+    parts = [_shot_text(_single_turn(asked, config), answered) for asked, answered in shots]
+    return BETWEEN_SHOTS.join([*parts, _single_turn(own, config)])
+
+
+def _shot_text(asked: str, answered: str) -> str:
+    gap = "" if asked[-1:].isspace() or answered[:1].isspace() else " "
+    return f"{asked}{gap}{answered.rstrip()}"  # code begins with its indentation
+
+
+def _single_turn(prompt: str, config: PromptConfig) -> str:
     turns = unpack(prompt)
     if len(turns) != 1:
         raise refuse(

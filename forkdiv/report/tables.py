@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from forkdiv.core.results import Cell
-from forkdiv.report.grid import estimate
+from forkdiv.report.grid import estimate, share_text
 
 Row = list[str]
 
@@ -65,6 +65,11 @@ def in_thinking(cell: Cell) -> str:
 def pass_at_text(cell: Cell, k: int) -> str:
     value = estimate(cell.pass_at, k)
     return f"{value.value:.3f}" if value else "invalid"
+
+
+def readable_text(cell: Cell) -> str:
+    """Returns the share of responses that were neither truncated nor unparsable."""
+    return share_text(cell.readable_share) if cell.valid else ""
 
 
 def change_text(cell: Cell, k: int) -> str:

@@ -84,7 +84,9 @@ def _unread_text(cells: Sequence[Cell], responses: str) -> str:
         remedies.append("raise decoder.max_new_tokens")
     if unparsable:
         parts.append(f"{100 * unparsable:.0f}% had no readable answer")
-        remedies.append("correct the prompt or the grader (prompt.template, task.grader)")
+        remedies.append(
+            "correct the prompt or the grader (prompt.template, prompt.shots, task.grader)"
+        )
     if unparsable > truncated:
         remedies.reverse()
     return (

@@ -16,11 +16,10 @@ from contextlib import aclosing
 from typing import Any
 
 from forkdiv.core.errors import InvalidResult, UserError
-from forkdiv.models.asked import OwnTokenizer, own_tokenizer
+from forkdiv.models.asked import own_tokenizer
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample import chat_requests
 from forkdiv.sample.engine import WarmEngine
-from forkdiv.sample.engine_tokenizer import set_tokenizer
 from forkdiv.sample.replies import Reply, RequestRefused, first_names, problem
 from forkdiv.sample.request_checks import (
     check_known,
@@ -45,7 +44,6 @@ class Completions:
         self._engine = engine
         self._served = served
         self._handlers = Handlers(engine, served)
-        self._tokenizer_in_use: tuple[Any, OwnTokenizer] | None = None  # with its engine
 
     async def replies(self, body: Mapping[str, Any], chat: bool = False) -> AsyncGenerator[Reply]:
         """Yields one `{"status", "body"}`, or a sequence of `{"chunk"}` if the body asks for a
@@ -63,7 +61,7 @@ class Completions:
             return
         try:
             async with self._engine.holding(checkpoint):
-                self._use_tokenizer_of(checkpoint)
+                self._engine.use_tokenizer_of(checkpoint)
                 # closed at once where the client is gone, so that the generation ends before
                 # another checkpoint is swapped in
                 async with aclosing(self._vllm_replies(request, chat)) as replies:
@@ -109,14 +107,6 @@ class Completions:
             chat_requests.rendered, prompt, args, checkpoint, tokenizer, self._engine.spec.prompt
         )
         return request
-
-    def _use_tokenizer_of(self, checkpoint: Checkpoint) -> None:
-        """Sets the tokenizer of the held checkpoint, unless it is set: those of one run share it,
-        and a restart replaces the engine."""
-        wanted = (self._engine.llm, self._engine.own_tokenizer(checkpoint))
-        if wanted != self._tokenizer_in_use:
-            set_tokenizer(*wanted)
-            self._tokenizer_in_use = wanted
 
     def _check_grammar(self, request: Any) -> None:
         """Raises RequestRefused for a grammar on a checkpoint whose vocabulary is not that of the

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from forkdiv.core.config.study import DecoderConfig
@@ -19,6 +19,7 @@ from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.models.prompting import prompt_ids, response_ids
 from forkdiv.sample import sample_trees
 from forkdiv.sample.engine_settings import EngineSpec, sampling_params
+from forkdiv.sample.engine_tokenizer import set_tokenizer
 from forkdiv.sample.proved_weights import ProvedWeights
 from forkdiv.sample.sample_sets import SEED_SPACE
 from forkdiv.sample.swap_queue import SwapQueue
@@ -58,6 +59,7 @@ class WarmEngine:
         self._finished_tokens = 0
         self._ids: dict[tuple[Checkpoint, str, str], list[int]] = {}
         self._own: dict[Checkpoint, OwnTokenizer] = {}
+        self._tokenizer_in_use: tuple[AsyncLLM, OwnTokenizer] | None = None
         self._texts: dict[tuple[Checkpoint, tuple[int, ...]], str] = {}
 
     @property
@@ -109,6 +111,8 @@ class WarmEngine:
         times = n if decoder.greedy else 1
         async with self.holding(checkpoint):
             own = self.own_tokenizer(checkpoint)
+            if decoder.stop:  # vLLM looks for these texts in what it decodes
+                self.use_tokenizer_of(checkpoint)
             ids = self._prompt_ids(checkpoint, prompt, prefix)
             if decoder.tree_samples:
                 drawn = await self._trees(ids, n, seed, decoder, own.ends)
@@ -120,7 +124,8 @@ class WarmEngine:
         if len(drawn) != n:
             raise RuntimeError(f"requested {n} samples, the engine returned {len(drawn)}")
         prefix_ids = tuple(response_ids(own.tokenizer, prefix) if prefix else ())
-        return [self._sample_of(checkpoint, ids, finish, prefix_ids) for ids, finish in drawn]
+        samples = [self._sample_of(checkpoint, ids, finish, prefix_ids) for ids, finish in drawn]
+        return [replace(sample, text=decoder.before_stop(sample.text)) for sample in samples]
 
     async def _trees(
         self, prompt: list[int], n: int, seed: int, decoder: DecoderConfig, ends: Sequence[int]
@@ -220,6 +225,14 @@ class WarmEngine:
                 self._own.pop(next(iter(self._own)))
             self._own[checkpoint] = own_tokenizer(checkpoint.path)
         return self._own[checkpoint]
+
+    def use_tokenizer_of(self, checkpoint: Checkpoint) -> None:
+        """Makes vLLM decode with the tokenizer of the held checkpoint, unless it does: those of one
+        run share it, and a restart replaces the engine."""
+        wanted = (self.llm, self.own_tokenizer(checkpoint))
+        if wanted != self._tokenizer_in_use:
+            set_tokenizer(*wanted)
+            self._tokenizer_in_use = wanted
 
     def _prompt_ids(self, checkpoint: Checkpoint, prompt: str, prefix: str) -> list[int]:
         """Returns the prompt's token ids; cached, since a study samples the same prompts again."""

@@ -131,7 +131,8 @@ def sampling_params(
         # the end token that vLLM knows is that of the engine's first checkpoint
         ignore_eos=True,
         stop_token_ids=list(stop_ids),
-        detokenize=False,
+        stop=list(decoder.stop) or None,
+        detokenize=bool(decoder.stop),  # vLLM finds these texts in what it has decoded
         output_kind=RequestOutputKind.FINAL_ONLY,
         extra_args=arguments or None,
     )

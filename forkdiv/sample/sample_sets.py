@@ -174,6 +174,7 @@ def identity(evaluation: Evaluation, checkpoint: Checkpoint) -> Identity:
         "prompt": evaluation.prompt,
         "prompt_ids": None,
         "stop_ids": None,
+        **evaluation.shots.identity(),
     }
     if folder := checkpoint.token_files:
         seen = asked(folder, evaluation.probes, evaluation.prompt)
@@ -201,7 +202,7 @@ def obtain(
     Raises InvalidResult if a number is not a multiple of the tree size, and if a stored tree is
     incomplete.
     """
-    problems, decoder = evaluation.problems, evaluation.decoder
+    problems, decoder = evaluation.asked_problems, evaluation.decoder
     per_problem = per_problem or [evaluation.config.samples] * len(problems)
     for n in per_problem:
         if n % decoder.unit:

@@ -25,7 +25,8 @@ from tests.core.test_config import refusal
 
 # --- tasks --------------------------------------------------------------------------------------
 
-A_TASK = {kind: {"kind": kind} | ({"test": "a.jsonl"} if kind == "file" else {}) for kind in TASKS}
+NEEDED = {"file": {"test": "a.jsonl"}, "benchmark": {"test": "a.jsonl", "benchmark": "gsm8k"}}
+A_TASK = {kind: {"kind": kind} | NEEDED.get(kind, {}) for kind in TASKS}
 
 
 @pytest.mark.parametrize("kind", TASKS)
@@ -115,6 +116,8 @@ def test_the_date_of_templates_is_read_as_text_or_as_a_date(tmp_path: Path) -> N
         (["task.columns.answer=a"], "file"),
         (["task.grader=math", "task.seed=1"], "file"),
         (["task.on_bad_row=skip"], "file"),
+        (["task.benchmark=gsm8k"], "benchmark"),
+        (["task.benchmark=gsm8k", "task.grader=hash"], "benchmark"),
         (["task.seed=1"], "graph_branching"),
         ([], "graph_branching"),
     ],
@@ -137,3 +140,11 @@ def test_the_kind_of_a_task_follows_from_settings_that_one_task_has(
 def test_settings_of_no_single_task_are_refused_by_name(settings: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         load(None, settings)
+
+
+def test_named_decoders_end_responses_as_the_studys_decoder_does() -> None:
+    settings = ['decoder.stop=["Q:"]', "decoders.warm={temperature: 1.5}", "sweep.decoder=[warm]"]
+    assert load(None, settings).decoders["warm"].stop == ("Q:",)
+    assert "stop" not in load(None, []).decoder.model_dump(), "earlier fingerprints hold"
+    with pytest.raises(UserError, match=r"stop=.*tree_samples=4 cannot be combined"):
+        load(None, ['decoder.stop=["Q:"]', "decoder.tree_samples=4"])

@@ -17,11 +17,12 @@ from pydantic import (
 )
 
 from forkdiv.core.chat_template import DATE, check_template_args, template_text
-from forkdiv.core.config.base import Frozen, without_defaults
+from forkdiv.core.config.base import DataPath, Frozen, Seed, without_defaults
 
 # Settings that were added later: fingerprints omit them at their default, so that existing results
 # are still reused.
-LATER = ("chat_template", "date", "template_args")
+LATER = ("chat_template", "date", "template_args", "shots", "shots_seed", "shots_data")
+SHOTS = ("shots", "shots_seed", "shots_data")
 
 
 def _date(value: Any) -> str:
@@ -77,6 +78,22 @@ class PromptConfig(Frozen):
         description="The date that a chat template sees as today (YYYY-MM-DD), so that results do "
         "not depend on the day.",
     )
+    shots: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="Number of worked examples (shots) that are shown before each problem when a "
+        "model is sampled, the same ones for every problem: as earlier turns with template=chat, "
+        "else as text, with an empty line between them. Fine-tuning never uses them. 0: none.",
+    )
+    shots_seed: Seed = Field(0, description="Seed of the choice of the shots.")
+    shots_data: DataPath | None = Field(
+        None,
+        description="File that the shots are drawn from, or a dataset on the Hugging Face Hub "
+        "(org/dataset:split); its rows have a prompt and a completion, or an answer. A problem "
+        "that is itself in the file is never its own shot. null: the training problems of the "
+        "task.",
+    )
 
     @model_validator(mode="after")
     def _holds_the_prompt(self) -> Self:
@@ -94,6 +111,23 @@ class PromptConfig(Frozen):
                     f"remove prompt.{name}"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _shots_are_used(self) -> Self:
+        for name in ("shots_seed", "shots_data"):
+            if not self.shots and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"{name}={getattr(self, name)} has an effect with prompt.shots only, got "
+                    f"prompt.shots=0; allowed: prompt.shots of 1 or more; set it, or remove "
+                    f"prompt.{name}"
+                )
+        return self
+
+    @property
+    def without_shots(self) -> PromptConfig:
+        """The same settings for prompts without shots, as training uses them."""
+        defaults = {name: type(self).model_fields[name].default for name in SHOTS}
+        return self.model_copy(update=defaults)
 
     @model_serializer(mode="wrap")
     def _without_later_defaults(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -115,7 +115,7 @@ class StudyConfig(Frozen):
     decoders: dict[Name, DecoderConfig] = Field(
         default_factory=dict,
         description="Decoders by name, for sweep.decoder. Each has the settings of `decoder`; "
-        "dtype and max_new_tokens are taken from `decoder` if they are not set here.",
+        "dtype, max_new_tokens and stop are taken from `decoder` if they are not set here.",
     )
     eval: EvalConfig = Field(
         EvalConfig(), description="On which problems, and with how many samples."
@@ -158,12 +158,14 @@ class StudyConfig(Frozen):
 
     @model_validator(mode="before")
     @classmethod
-    def _decoders_share_dtype_and_length(cls, data: Any) -> Any:
+    def _decoders_share_settings(cls, data: Any) -> Any:
         named = data.get("decoders") if isinstance(data, Mapping) else None
         default = data.get("decoder") if isinstance(data, Mapping) else None
         if not isinstance(named, Mapping) or not isinstance(default, Mapping):
             return data
-        shared = {key: default[key] for key in ("max_new_tokens", "dtype") if key in default}
+        shared = {
+            key: default[key] for key in ("max_new_tokens", "dtype", "stop") if key in default
+        }
         filled = {
             name: {**shared, **settings} if isinstance(settings, Mapping) else settings
             for name, settings in named.items()

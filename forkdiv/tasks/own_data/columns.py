@@ -282,7 +282,7 @@ def _label(record: Record, column: str | None, role: str) -> str | None:
         return None
     value = _value(record, column)
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
-        return _number_text(value, role)
+        return number_text(value, role)
     if isinstance(value, list | dict) and (fields := fields_in(value, column)):
         named = " or ".join(f"task.columns.{role}={shortened(field, 60)}" for field in fields)
         raise Unusable(
@@ -294,7 +294,7 @@ def _label(record: Record, column: str | None, role: str) -> str | None:
     return _text(value, role)
 
 
-def _number_text(number: int | float | Decimal, role: str) -> str:
+def number_text(number: int | float | Decimal, role: str) -> str:
     """Returns a number as text. 18.0 becomes `18`, since several tools store a column of integers
     with missing values as floats. Raises Unusable for NaN and infinity."""
     exact = Decimal(repr(number)) if isinstance(number, float) else Decimal(number)
