@@ -12,11 +12,13 @@ from forkdiv.sample import sample_sets
 from forkdiv.sample.evaluation import Evaluation
 from forkdiv.terminal import say
 from tuning import preflight, row_lengths
+from tuning.adapters import with_merged
 
 
 def run(study: StudyConfig) -> None:
     from tuning.open_study import open_study
 
+    study = with_merged(study, say)
     base = preflight.check(study, takes_checkpoint=True)
     study_checkpoint = preflight.check_study_checkpoint(study, base)
     asked = study_checkpoint or base

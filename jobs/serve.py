@@ -17,7 +17,7 @@ import secrets
 import signal
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from forkdiv import cli
@@ -28,18 +28,18 @@ from forkdiv.models.checkpoint import (
     Checkpoint,
     check_tensors,
     open_checkpoint,
-    saved_checkpoints,
     share_engine,
 )
+from forkdiv.models.saved import saved_checkpoints
 from forkdiv.terminal import say
-from tuning import preflight
+from tuning import adapters, preflight
 from tuning.check_ray import check_ray
 
 KEY = "FORKDIV_API_KEY"
 
 
 def run(study: StudyConfig, checkpoints: Sequence[Path] = ()) -> None:
-    served = named_checkpoints(checkpoints)
+    served = named_checkpoints(checkpoints, lambda path: adapters.merged(study, path, say))
     http = study.place.http
     key = api_key(http)
     preflight.check_device(study.place)
@@ -69,8 +69,11 @@ def run(study: StudyConfig, checkpoints: Sequence[Path] = ()) -> None:
             ray_serve.delete(app)
 
 
-def named_checkpoints(paths: Sequence[Path]) -> dict[str, Checkpoint]:
-    """Returns the checkpoints by their model names. Raises UserError if there are none, if two have
+def named_checkpoints(
+    paths: Sequence[Path], merged: Callable[[Path], Path] = lambda path: path
+) -> dict[str, Checkpoint]:
+    """Returns the checkpoints by their model names; `merged` returns the folder of the whole model
+    for an adapter's folder. Raises UserError if there are none, if two have
     the same name, and if one engine cannot serve them together."""
     served: dict[str, Checkpoint] = {}
     for path in map(base_folder, paths):
@@ -85,7 +88,7 @@ def named_checkpoints(paths: Sequence[Path]) -> dict[str, Checkpoint]:
                     "different folder names",
                     "rename one of the folders, or serve them in two processes",
                 )
-            served[name] = open_checkpoint(folder)
+            served[name] = open_checkpoint(merged(folder))
     if not served:
         raise refuse(
             "serve needs a checkpoint",

@@ -22,12 +22,17 @@ STAGE_VERSIONS = {
     "base": 1,
     "train": 2,
     "interpolation": 1,
+    "adapter": 1,
     "samples": 3,
     "verdicts": 3,
     "exact": 2,
     "forks": 1,
     "study": 2,
 }
+
+# Stages whose results are identified by their content where they are used: their versions are not
+# part of results that depend on all stages.
+BY_CONTENT = ("adapter",)
 
 # Libraries whose release can change a stage's numbers.
 STAGE_LIBRARIES = {
@@ -74,13 +79,17 @@ def fingerprint_of(description: Mapping[str, Any]) -> str:
 
 
 def stages() -> dict[str, Any]:
-    """Returns version and libraries of every stage, for a result that depends on all of them."""
+    """Returns version and libraries of every stage, for a result that depends on all of them.
+
+    Those of BY_CONTENT are left out: such a result has the content itself as its parent.
+    """
     return {
         stage: {
             "version": version,
             "libraries": {n: library_version(n) for n in STAGE_LIBRARIES.get(stage, ())},
         }
         for stage, version in STAGE_VERSIONS.items()
+        if stage not in BY_CONTENT
     }
 
 

@@ -6,15 +6,13 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.config.study import NOT_IDENTITY, WHICH_CHECKPOINTS, StudyConfig
 from forkdiv.core.errors import InvalidResult
 from forkdiv.core.fingerprint import Identity, stages
 from forkdiv.core.results import BestDecoder, Cell, CheckpointPaths, Summary
 from forkdiv.core.store import commit, versions
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.tasks.registry import build
-
-NOT_IDENTITY = {"name", "place", "base", "checkpoint", "pretrain", "audit", "data", "plan"}
 
 
 def identity(study: StudyConfig, base: Checkpoint) -> Identity:
@@ -49,7 +47,8 @@ def assemble(
     of a run. `notes` default to those of the task, `settings` to those of the study.
     """
     cells = [cell for trial in trials for cell in trial]
-    study_settings = study.model_dump(mode="json", exclude={"place", "pretrain", "checkpoint"})
+    left_out = {"place", "pretrain", *WHICH_CHECKPOINTS}
+    study_settings = study.model_dump(mode="json", exclude=left_out)
     paths = {"checkpoints": checkpoints} if checkpoints else {}
     return Summary(
         study=study.name,

@@ -19,7 +19,8 @@ from forkdiv.core.fingerprint import Identity
 from forkdiv.core.progress import Progress
 from forkdiv.core.store import Artifact, Store
 from forkdiv.data import dataset, tokenized
-from forkdiv.models.checkpoint import SAVES, Checkpoint, saved_checkpoints
+from forkdiv.models.checkpoint import Checkpoint
+from forkdiv.models.saved import SAVES, saved_checkpoints
 from forkdiv.train import resume
 from forkdiv.train.eval_during import Evaluate, evaluating
 from forkdiv.train.job import DIVERGED, ROWS, Divergence, TrainingJob, checkpoint_folder

@@ -23,12 +23,15 @@ from forkdiv.core.config.sft import LoraConfig, PretrainConfig, SftConfig
 from forkdiv.core.config.shipped import DEFAULT_BASE, CheckpointPath
 from forkdiv.core.config.sweep import AXES, TUNING_AXES, SweepConfig
 from forkdiv.core.config.tasks import AnyTask, default_task
+from forkdiv.core.config.watch import WatchConfig
 
 __all__ = [
     "AXES",
     "DATA_AXES",
+    "NOT_IDENTITY",
     "RESERVED_NAMES",
     "TUNING_AXES",
+    "WHICH_CHECKPOINTS",
     "AuditConfig",
     "DatasetConfig",
     "DecoderConfig",
@@ -44,6 +47,7 @@ __all__ = [
     "StudyConfig",
     "SweepConfig",
     "SynthesisConfig",
+    "WatchConfig",
 ]
 
 # What forkdiv, Ray Tune and MLflow keep under place.root. SQLite adds files beside its database.
@@ -57,6 +61,12 @@ RESERVED_NAMES = (
     "mlflow.db-shm",
     "mlflow.lock",
 )
+
+# Settings that name checkpoints, whose content is part of results in their place.
+WHICH_CHECKPOINTS = frozenset({"checkpoint", "checkpoint_pattern", "adapter_base", "watch"})
+# Settings that are not part of the identity of a study's results.
+NOT_IDENTITY = frozenset({"name", "place", "base", "pretrain", "audit", "data", "plan"})
+NOT_IDENTITY |= WHICH_CHECKPOINTS
 
 
 class StudyConfig(Frozen):
@@ -82,7 +92,18 @@ class StudyConfig(Frozen):
     checkpoint: CheckpointPath | None = Field(
         None,
         description="A fine-tuned model to sample, evaluate, compare, export or interpolate, "
-        "instead of training one: a Hugging Face folder, or a run folder with several checkpoints.",
+        "instead of training one: a Hugging Face folder, the folder of a LoRA adapter that PEFT "
+        "saved, or a run folder with several checkpoints.",
+    )
+    checkpoint_pattern: str | None = Field(
+        None,
+        description="Which checkpoints of a run folder are measured: a pattern of their names, "
+        "such as step-* or checkpoint-[1-4]00. null: all that have a name which forkdiv knows.",
+    )
+    adapter_base: CheckpointPath | None = Field(
+        None,
+        description="The model that a LoRA adapter was trained on: a Hugging Face folder. null: "
+        "the one that its adapter_config.json names, or base if that is not on this machine.",
     )
     data: AbsolutePath | None = Field(
         None,
@@ -115,6 +136,9 @@ class StudyConfig(Frozen):
         EvalConfig(), description="On which problems, and with how many samples."
     )
     sweep: SweepConfig = Field(SweepConfig(), description="Which settings vary.")
+    watch: WatchConfig = Field(
+        WatchConfig(), description="How a run that is still training is followed."
+    )
     plan: PlanConfig = Field(PlanConfig(), description="What `forkdiv plan` assumes.")
     place: PlaceConfig = Field(PlaceConfig(), description="Where it runs.")
 

@@ -1,0 +1,59 @@
+"""Where the base of an adapter is: what its adapter_config.json names, or what the user gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from forkdiv.core.config import shipped
+from forkdiv.core.errors import UserError, refuse
+from forkdiv.models.adapter.config import ADAPTER, Adapter
+
+QUANTISED = ("4bit", "8bit", "gptq", "awq", "int4", "int8", "fp8")  # in names of repositories
+
+
+def find(
+    adapter: Adapter,
+    given: Path | None = None,
+    otherwise: Path | None = None,
+    start: Path | None = None,
+) -> Path:
+    """Returns the folder of the adapter's base: `given`, else the folder that adapter_config.json
+    names, else `otherwise`.
+
+    A relative path starts at the current folder, as in PEFT, or else at `start`, the folder of the
+    adapter. Raises UserError if there is none.
+    """
+    if given is not None:
+        return given
+    if folder := _named_folder(adapter, start or adapter.path):
+        return folder
+    if otherwise is not None:
+        return otherwise
+    raise _not_here(adapter)
+
+
+def _named_folder(adapter: Adapter, start: Path) -> Path | None:
+    name = adapter.config.base_model_name_or_path
+    if not name or "\0" in name:
+        return None
+    if name in shipped.bases():
+        return shipped.bases()[name]
+    named = Path(name).expanduser()
+    candidates = [named] if named.is_absolute() else [Path.cwd() / named, start / named]
+    try:
+        return next((path for path in candidates if (path / "config.json").is_file()), None)
+    except OSError:  # a name that is too long for a path
+        return None
+
+
+def _not_here(adapter: Adapter) -> UserError:
+    name = adapter.config.base_model_name_or_path
+    is_quantised = name and any(mark in name.lower() for mark in QUANTISED)
+    revision = f" at revision {adapter.config.revision}" if adapter.config.revision else ""
+    return refuse(
+        f"the base of the adapter {adapter.path} is not on this machine",
+        f"base_model_name_or_path={name!r}{revision} in {ADAPTER}",
+        "a folder with the model that the adapter was trained on"
+        + (", not quantised" if is_quantised else ""),
+        "set adapter_base=DIR to that folder",
+    )
