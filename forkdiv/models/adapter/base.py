@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from forkdiv.core.config import shipped
-from forkdiv.core.errors import UserError, refuse
+from forkdiv.core.errors import UserError, refuse, shortened
 from forkdiv.models.adapter.config import ADAPTER, Adapter
 
 QUANTISED = ("4bit", "8bit", "gptq", "awq", "int4", "int8", "fp8")  # in names of repositories
@@ -48,11 +48,12 @@ def _named_folder(adapter: Adapter, start: Path) -> Path | None:
 
 def _not_here(adapter: Adapter) -> UserError:
     name = adapter.config.base_model_name_or_path
+    shown = "none" if name is None else shortened(repr(name))
     is_quantised = name and any(mark in name.lower() for mark in QUANTISED)
     revision = f" at revision {adapter.config.revision}" if adapter.config.revision else ""
     return refuse(
         f"the base of the adapter {adapter.path} is not on this machine",
-        f"base_model_name_or_path={name!r}{revision} in {ADAPTER}",
+        f"base_model_name_or_path={shown}{revision} in {ADAPTER}",
         "a folder with the model that the adapter was trained on"
         + (", not quantised" if is_quantised else ""),
         "set adapter_base=DIR to that folder",

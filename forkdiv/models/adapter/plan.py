@@ -301,9 +301,10 @@ def _shapes_by_key(adapter: Adapter) -> dict[str, tuple[int, ...]]:
 
 def _does_not_fit(adapter: Adapter, base: Path, problems: list[str]) -> UserError:
     more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
+    named = shortened(str(adapter.config.base_model_name_or_path))
     return refuse(
         f"the adapter {adapter.path} does not fit the base {base}",
         f"{problems[0]}{more}",
-        f"the model that it was trained on ({adapter.config.base_model_name_or_path})",
+        f"the model that it was trained on ({named})",
         "set adapter_base=DIR to that model, or copy the adapter again if it is incomplete",
     )
