@@ -19,6 +19,7 @@ from forkdiv.core.store import write_text
 from forkdiv.models.adapter.config import ADAPTER, has_adapter
 from forkdiv.models.complete import STATE, model_files
 from forkdiv.models.files import read_json
+from forkdiv.models.saved import whole
 from forkdiv.models.weights import INDEX
 from forkdiv.models.written import COPIED, copy_small_files
 
@@ -79,7 +80,7 @@ def recorded(folder: Path) -> Watched | None:
     content = read_json(folder / RECORD)
     return Watched(
         str(content["name"]),
-        float(content["number"]),
+        whole(float(content["number"])),
         str(content["source"]),
         str(content["fingerprint"]),
         str(content.get("stamp", "")),

@@ -128,7 +128,7 @@ def candidates(run: Path, pattern: str | None) -> list[tuple[float, Path]]:
         digits = re.findall(r"\d+", folder.name)
         named = bool(digits) if pattern else NAMES.fullmatch(folder.name) is not None
         if named and not folder.name.startswith((".", "tmp")) and folder.is_dir():
-            found.append((float(int(digits[-1])), folder))
+            found.append((int(digits[-1]), folder))
     return sorted(found)
 
 

@@ -120,7 +120,7 @@ def _recorded_epochs(path: Path) -> dict[float, Path]:
                 "the epoch at which each checkpoint was saved, by the name of its folder",
                 f"train again, or delete {SAVES} to use the numbers in the folders' names",
             )
-    return {_whole(epoch): path / name for name, epoch in epochs.items()}
+    return {whole(epoch): path / name for name, epoch in epochs.items()}
 
 
 def _by_name(path: Path) -> Mapping[str, dict[float, Path]]:
@@ -133,6 +133,6 @@ def _by_name(path: Path) -> Mapping[str, dict[float, Path]]:
     return by_unit
 
 
-def _whole(number: float) -> float:
+def whole(number: float) -> float:
     """Returns 2 for 2.0: the form that users read and that identifies cells."""
     return int(number) if number == int(number) else round(number, 4)
