@@ -54,6 +54,7 @@ EVERYONE = ("jobs", "cli")  # the command line and what it starts see all rooms
 LIBRARIES = {
     "ray": (
         "forkdiv/train/trainer.py",
+        "forkdiv/train/pass_size.py",
         "forkdiv/train/process_group.py",
         "forkdiv/train/worker.py",
         "forkdiv/train/resume.py",

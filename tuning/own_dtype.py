@@ -11,6 +11,7 @@ from typing import Any
 
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.errors import UserError
+from forkdiv.models.cpu import lacks_bfloat16
 from forkdiv.models.files import read_json
 
 # as the config.json of a checkpoint names it: the formats of sampling, and of training. Training in
@@ -39,6 +40,16 @@ def resolve(study: StudyConfig) -> tuple[StudyConfig, list[str]]:
         update["sft"] = study.sft.model_copy(update={"dtype": TRAINED[own]})
     named = [name for name in ("decoder", "sft") if name in update]
     return study.model_copy(update=update), [f"{n}.dtype={update[n].dtype}" for n in named]
+
+
+def hint(study: StudyConfig) -> str:
+    """Returns a hint for a CPU that is slow in the study's number format; otherwise ""."""
+    if study.place.device != "cpu" or study.decoder.dtype != "bfloat16" or not lacks_bfloat16():
+        return ""
+    return (
+        "; this CPU has no instructions for bfloat16 and may be faster with decoder.dtype=float32 "
+        "sft.dtype=float32"
+    )
 
 
 def dtype_of(checkpoint: Path) -> str | None:

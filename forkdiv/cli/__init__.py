@@ -153,7 +153,7 @@ def _run(name: str, config: Path | None, arguments: list[str], options: Mapping[
     overrides, own = sorted_out(VERBS[name], arguments, options)
     study, inferred = own_dtype.resolve(load(config, overrides))
     if shown := [line for line in inferred if line.partition(".")[0] in VERBS[name].reads]:
-        say(f"{', '.join(shown)} (the number format of the base)")
+        say(f"{', '.join(shown)} (the number format of the base){own_dtype.hint(study)}")
     job: Any = importlib.import_module(f"jobs.{name}")
     job.run(study, **own)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -97,6 +98,11 @@ def shapes(path: Path) -> dict[str, tuple[int, ...]]:
                 if name not in out or chosen.get(name) == file.name:
                     out[name] = tuple(tensors.get_slice(name).get_shape())
     return out
+
+
+def parameter_count(path: Path) -> int:
+    """Returns the number of parameters, of which those that a tied model shares count once."""
+    return sum(math.prod(shape) for shape in shapes(path).values())
 
 
 @contextmanager

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 from forkdiv.core.config.decoder import KNOBS, DecoderConfig
 from forkdiv.core.config.study import EngineConfig, PromptConfig
 from forkdiv.models.checkpoint import read_config
+from forkdiv.models.cpu import WAITING, threads
 from forkdiv.models.shape import context_length
+from forkdiv.models.weights import parameter_count
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
 
 CPU_KV_CACHE_GIB = 1
+CPU_SEQUENCES = 256
 IN_PROCESS_EXECUTOR = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 
 
@@ -39,6 +42,7 @@ def environment(spec: EngineSpec) -> dict[str, str]:
     shared = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
     if spec.device == "gpu":
         return shared
+    shared |= WAITING
     # without it, vLLM allocates a share of the machine's memory
     shared |= {"VLLM_CPU_KVCACHE_SPACE": str(spec.config.kv_cache_gib or CPU_KV_CACHE_GIB)}
     if _is_eager(spec):
@@ -49,15 +53,16 @@ def environment(spec: EngineSpec) -> dict[str, str]:
 
 def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
     """Returns vLLM's arguments for an engine."""
+    on_cpu = spec.device == "cpu"
     return {
         "model": str(spec.shape_of),
         "trust_remote_code": False,
         "dtype": spec.dtype,
         "tensor_parallel_size": spec.config.tensor_parallel,
-        "max_num_seqs": spec.config.max_num_seqs,
+        "max_num_seqs": spec.config.max_num_seqs or (CPU_SEQUENCES if on_cpu else None),
         "enforce_eager": _is_eager(spec),
         "generation_config": "vllm",  # otherwise the checkpoint's top-p and top-k would apply
-        "block_size": 32 if spec.device == "cpu" else None,  # 128 never caches short prompts
+        "block_size": 32 if on_cpu else None,  # 128 never caches short prompts
         # on CPU an environment variable sets it; on a GPU the default follows from its memory
         "kv_cache_memory_bytes": (
             spec.config.kv_cache_gib * 2**30
@@ -69,7 +74,7 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
         "disable_log_stats": True,
         "worker_extension_cls": spec.worker_extension,
         "logits_processors": ["forkdiv.sample.logits_processors:DecoderProcessor"],
-        **(_on_cpu(spec) if spec.device == "cpu" else {}),
+        **(_on_cpu(spec) if on_cpu else {}),
     }
 
 
@@ -91,14 +96,11 @@ def _on_cpu(spec: EngineSpec) -> dict[str, Any]:
 
 
 def set_threads(spec: EngineSpec) -> None:
-    """Sets the threads of the next engine to the number of cores minus one, as vLLM does for a
-    model in a separate process. Ray would limit it to one thread."""
+    """Sets the threads of the next engine. Ray would limit it to one thread."""
     if spec.device != "cpu" or spec.config.tensor_parallel > 1:
         return
-    from vllm.utils.cpu_resource_utils import get_allowed_cpu_list
-
-    cores = {(cpu.numa_node, cpu.physical_core) for cpu in get_allowed_cpu_list()}
-    os.environ["OMP_NUM_THREADS"] = str(max(1, len(cores) - 1))
+    number = spec.config.threads or threads(parameter_count(spec.shape_of), spec.config.replicas)
+    os.environ["OMP_NUM_THREADS"] = str(number)
 
 
 def sampling_params(

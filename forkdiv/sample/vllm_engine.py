@@ -118,9 +118,12 @@ def _timed(work: Callable[[], None]) -> float:
 
 def _start(spec: EngineSpec) -> AsyncLLM:
     from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.async_llm import AsyncLLM
 
     set_threads(spec)
     return AsyncLLM.from_engine_args(
-        AsyncEngineArgs(**engine_arguments(spec), enable_log_requests=False)
+        AsyncEngineArgs(**engine_arguments(spec), enable_log_requests=False),
+        # vLLM's defaults for throughput, by the GPU; without it, 128 responses at once on any GPU
+        usage_context=UsageContext.LLM_CLASS,
     )

@@ -109,7 +109,7 @@ def _shape(architecture: dict[str, Any], sft: SftConfig) -> Shape:
         largest=max([embedding, *sizes]),
         layers=config.num_hidden_layers,
         hidden=config.hidden_size,
-        feed_forward=config.intermediate_size,
+        feed_forward=getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
         key_value=width * (getattr(config, "num_key_value_heads", None) or heads),
         vocabulary=config.vocab_size,
         context=context_length(architecture) or config.max_position_embeddings,

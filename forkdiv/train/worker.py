@@ -21,7 +21,9 @@ from forkdiv.core.progress import Progress
 from forkdiv.core.store import publish_folder, write_text
 from forkdiv.data import tokenized
 from forkdiv.models import lora
+from forkdiv.models.cpu import WAITING, threads
 from forkdiv.models.digests import write_digests
+from forkdiv.models.weights import parameter_count
 from forkdiv.train.job import DIVERGED, ROWS, Divergence, TrainingJob, checkpoint_folder
 from forkdiv.train.log import LOG, Meter, TrainLog
 from forkdiv.train.malloc import keep_freed_memory
@@ -104,18 +106,20 @@ def train_worker(config: dict[str, str]) -> None:
     # DeepSpeed reads them at import. Not set through Ray: a runtime environment would start
     # separate worker processes.
     os.environ |= {"DS_ACCELERATOR": "cuda" if place.device == "gpu" else "cpu"}
-    os.environ |= {"DS_LOG_LEVEL": "error"}
+    os.environ |= {"DS_LOG_LEVEL": "error"} | WAITING
     with gc_paused():
         import torch
         from ray import train
 
         from forkdiv.models.loading import load_tokenizer
         from forkdiv.models.prompting import line_end_ids
-        from forkdiv.train import varlen_attention
+        from forkdiv.train import pass_size, varlen_attention
 
+    context = train.get_context()
+    workers_here = context.get_local_world_size()
     if place.device == "cpu":
         keep_freed_memory()
-    context = train.get_context()
+        torch.set_num_threads(worker_threads(job.start, place, workers_here))
     rank, world = context.get_world_rank(), context.get_world_size()
     progress = Progress(job.progress, job.who)
     log = TrainLog(workspace / LOG, rank)
@@ -126,6 +130,11 @@ def train_worker(config: dict[str, str]) -> None:
     step_ends = torch.tensor(line_end_ids(tokenizer, rows), dtype=torch.long)
     with gc_paused():
         engine = new_engine(job.start, job.sft, place, world)
+    gib = pass_size.smallest(pass_size.memory_of_worker(place, workers_here), engine.device)
+    longest = max(len(prompt) + len(response) for prompt, response in rows)
+    place, line = pass_size.with_pass_size(job.start, job.sft, place, longest, gib)
+    if line and rank == 0:
+        progress(f"fine-tuning: {line}")
     boundaries = engine.module.config._attn_implementation == varlen_attention.NAME
     worker = Worker(engine, rows, step_ends, job.sft, place, rank, world, boundaries)
     first = _resume(engine, job.resume_from)
@@ -157,6 +166,13 @@ def train_worker(config: dict[str, str]) -> None:
                 _delete_older(workspace, list(scheduled.values()), save, job.sft.keep)
         if saves_state:
             _report_state(engine, batch, meter)
+
+
+def worker_threads(start: Path, place: PlaceConfig, workers: int) -> int:
+    """Returns the CPU threads of each of the `workers` on this machine that train `start`."""
+    if place.threads_per_worker:
+        return place.threads_per_worker
+    return max(int(place.cpus_per_worker), threads(parameter_count(start), workers))
 
 
 def _seed(*parts: int) -> int:

@@ -11,13 +11,35 @@ from types import ModuleType
 
 from forkdiv.core.store import commit, versions, write_text
 from forkdiv.terminal import say, show_table
-from tests.bench import generate, packing, passk, problems, real, sampling, swap, training
+from tests.bench import (
+    generate,
+    packing,
+    passk,
+    problems,
+    real,
+    real_sampling,
+    real_training,
+    sampling,
+    swap,
+    training,
+)
 from tests.bench.row import Row
 
 OUT = Path("runs/bench.json")
 
 
-MODULES = (problems, passk, packing, training, swap, sampling, generate, real)
+MODULES = (
+    problems,
+    passk,
+    packing,
+    training,
+    swap,
+    sampling,
+    generate,
+    real,
+    real_sampling,
+    real_training,
+)
 
 
 def main(names: Sequence[str]) -> None:

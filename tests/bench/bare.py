@@ -5,28 +5,32 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from forkdiv.core.config.study import SftConfig
 from forkdiv.data.tokenized import Row
 from forkdiv.models.loading import load_model
+from forkdiv.models.lora import add_adapters
 from forkdiv.train import schedule
 from forkdiv.train.collate import collate
-from tests.stack import BASE
 from tests.train.logits import loss_of_logits
 
 
 class BareLoop:
     """PyTorch alone, with the optimizer that Hugging Face's trainer takes."""
 
-    def __init__(self, rows: Sequence[Row], config: SftConfig, threads: int) -> None:
+    def __init__(self, base: Path, rows: Sequence[Row], config: SftConfig, threads: int) -> None:
         torch.set_num_threads(threads)
         self._rows, self._config = rows, config
-        self._model = load_model(BASE)
+        model: Any = load_model(base, getattr(torch, config.dtype))
+        self._model = add_adapters(model, config.lora) if config.lora.rank else model
         self._model.train()
+        trained = [weight for weight in self._model.parameters() if weight.requires_grad]
         self._optimizer = torch.optim.AdamW(
-            self._model.parameters(), config.learning_rate, weight_decay=0.0, fused=True
+            trained, config.learning_rate, weight_decay=0.0, fused=True
         )
         plan = list(schedule.batches(len(rows), config))
         whole = [batch for batch in plan if len(batch.rows) == config.batch_size]

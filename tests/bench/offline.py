@@ -52,12 +52,15 @@ def running(
     n: int,
     max_tokens: int = 16,
     whole: bool = False,
+    dtype: str = "float32",
+    threads: int | None = None,
 ) -> Iterator[Offline]:
     """A process for `prompts` (token ids), after its first sample. `whole` responses do not end
-    before `max_tokens`."""
-    request = folder / "offline.json"
+    before `max_tokens`. `threads`: None, as many as forkdiv takes."""
+    request = folder / f"offline-{threads}.json"
     asked = {"model": str(model), "prompts": [list(one) for one in prompts], "n": n}
-    request.write_text(json.dumps(asked | {"max_tokens": max_tokens, "whole": whole}))
+    asked |= {"max_tokens": max_tokens, "whole": whole, "dtype": dtype, "threads": threads}
+    request.write_text(json.dumps(asked))
     reading, writing = os.pipe()  # vLLM has the last word on stdout
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.bench.offline", str(request), str(writing)],
@@ -85,7 +88,8 @@ def main(request: Path, descriptor: int) -> None:
     )
 
     asked = json.loads(request.read_text())
-    spec = EngineSpec(Path(asked["model"]), "float32", "cpu", EngineConfig(), ())
+    config = EngineConfig(threads=asked["threads"])
+    spec = EngineSpec(Path(asked["model"]), asked["dtype"], "cpu", config, ())
     os.environ |= environment(spec)
     from vllm import LLM, SamplingParams
 

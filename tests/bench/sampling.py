@@ -105,7 +105,7 @@ def _through_serve(
         handle = deployment.wait_until_ready(app, 600)
         up = time.perf_counter() - started
         one = [Request(problems[0], 0, 1, 1)]
-        _tokens(client, base, hot, one)
+        tokens_of(client, base, hot, one)
         found.first_s = time.perf_counter() - started
         own = handle.seconds.remote().result()
         found.parts = {
@@ -115,25 +115,25 @@ def _through_serve(
             "load, proof and sample": found.first_s - up,
         }
         started = time.perf_counter()
-        _tokens(client, base, hot, one)
+        tokens_of(client, base, hot, one)
         found.again_s = time.perf_counter() - started
         rates, found.offline = [], []
         for _ in range(ROUNDS):
             found.offline.append(vllm.round())
             started = time.perf_counter()
-            tokens = _tokens(client, base, hot, requests)
+            tokens = tokens_of(client, base, hot, requests)
             rates.append(tokens / (time.perf_counter() - started))
         found.rate, found.offline = median(rates[1:]), found.offline[1:]
         started = time.perf_counter()
         for checkpoint in checkpoints:
             for temperature in TEMPERATURES:
-                _tokens(client, checkpoint, DecoderConfig(temperature=temperature), requests)
+                tokens_of(client, checkpoint, DecoderConfig(temperature=temperature), requests)
         found.grid_s = time.perf_counter() - started
         ray_serve.delete(app)
     return found
 
 
-def _tokens(
+def tokens_of(
     client: deployment.ServeSampler,
     checkpoint: Checkpoint,
     decoder: DecoderConfig,

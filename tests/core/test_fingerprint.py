@@ -127,6 +127,7 @@ OTHER_PLACES: dict[str, Any] = {
     "device": "gpu",
     "workers": 1,
     "cpus_per_worker": 1.0,
+    "threads_per_worker": 2,
     "zero_stage": 3,
     "micro_batch": 4,
     "pack_tokens": 512,

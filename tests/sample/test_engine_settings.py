@@ -51,6 +51,7 @@ def spec(device: str, **config: Any) -> EngineSpec:
 
 def test_on_a_gpu_graphs_are_captured_and_the_cache_takes_the_free_memory() -> None:
     gpu = engine_arguments(spec("gpu"))
+    assert gpu["max_num_seqs"] is None  # vLLM's own, by the GPU's memory
     assert gpu["enforce_eager"] is False and gpu["kv_cache_memory_bytes"] is None
     asked = engine_arguments(spec("gpu", enforce_eager=True, kv_cache_gib=16))
     assert asked["enforce_eager"] is True and asked["kv_cache_memory_bytes"] == 16 * 2**30
@@ -58,6 +59,8 @@ def test_on_a_gpu_graphs_are_captured_and_the_cache_takes_the_free_memory() -> N
 
 def test_on_a_cpu_nothing_is_compiled_and_the_cache_is_small() -> None:
     cpu = spec("cpu")
+    assert engine_arguments(cpu)["max_num_seqs"] == 256
+    assert engine_arguments(spec("cpu", max_num_seqs=8))["max_num_seqs"] == 8
     assert engine_arguments(cpu)["enforce_eager"] is True
     assert environment(cpu)["VLLM_CPU_KVCACHE_SPACE"] == "1"
     asked = spec("cpu", enforce_eager=False, kv_cache_gib=3)

@@ -36,6 +36,7 @@ pytestmark = [
 ]
 
 KILLS, PROBLEMS, N = 10, 200, 64
+SAMPLES = 512  # more parts of 4,096 samples than kills
 # "no hang over two minutes beyond an engine start", which takes up to a minute and a half here
 PATIENCE_S = 210
 STUDY = StudyConfig(base=BASE)
@@ -87,7 +88,7 @@ def test_a_client_that_is_killed_again_and_again_draws_every_key_once(tmp_path: 
     chance = random.Random(seed)
     command = [sys.executable, "-m", "jobs.sample", f"checkpoint={BASE}", f"base={BASE}"]
     settings = [f"place.root={tmp_path}", "place.dashboard=false", f"eval.problems={PROBLEMS}"]
-    settings += ["eval.samples=256", "name=killed"]
+    settings += [f"eval.samples={SAMPLES}", "name=killed"]
 
     def start() -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -98,21 +99,22 @@ def test_a_client_that_is_killed_again_and_again_draws_every_key_once(tmp_path: 
             stderr=subprocess.DEVNULL,
         )
 
+    def parts() -> set[Path]:
+        return set(tmp_path.glob("store/samples/*/part-*.parquet"))
+
     for _ in range(KILLS):
-        process = start()
-        deadline, ready = time.monotonic() + 300, False
-        while not ready and time.monotonic() < deadline and process.poll() is None:
-            progress = tmp_path / "killed" / "progress.jsonl"
-            ready = progress.exists() and "sampled" in progress.read_text()
+        before, process = parts(), start()
+        deadline = time.monotonic() + 300
+        while parts() <= before and time.monotonic() < deadline:
+            assert process.poll() is None, "it ended before it was killed"
             time.sleep(0.2)
+        assert parts() > before, "no part within 300 s"
         time.sleep(chance.uniform(0, 4))
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        (tmp_path / "killed" / "progress.jsonl").write_text("")
     assert start().wait(timeout=900) == 0
-    parts = list(tmp_path.glob("store/samples/*/part-*.parquet"))
-    counted = keys(parts)
-    assert len(counted) == PROBLEMS * 256 and set(counted.values()) == {1}
+    counted = keys(sorted(parts()))
+    assert len(counted) == PROBLEMS * SAMPLES and set(counted.values()) == {1}
 
 
 def keys(parts: list[Path]) -> Counter[tuple[str, int]]:

@@ -57,14 +57,22 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 def assert_equal(run: Artifact, other: Artifact) -> None:
     assert run.fingerprint == other.fingerprint
     for epoch, checkpoint in sft_run.checkpoints(run).items():
-        mine = load_file(checkpoint.path / "model.safetensors")
-        theirs = load_file(sft_run.checkpoints(other)[epoch].path / "model.safetensors")
-        assert mine.keys() == theirs.keys()
-        assert all(torch.equal(mine[name], theirs[name]) for name in mine), epoch
-    curves = [
-        [(row["step"], row["loss"]) for row in log.read_log(one.path)] for one in (run, other)
-    ]
-    assert curves[0] == curves[1]
+        weights = load_file(checkpoint.path / "model.safetensors")
+        expected = load_file(sft_run.checkpoints(other)[epoch].path / "model.safetensors")
+        assert weights.keys() == expected.keys()
+        assert all(torch.equal(weights[name], expected[name]) for name in weights), epoch
+    mine, theirs = losses(run), losses(other)
+    same = mine.keys() & theirs.keys()
+    assert len(same) >= 0.8 * len(theirs)
+    assert {steps: mine[steps] for steps in same} == {steps: theirs[steps] for steps in same}
+
+
+def losses(run: Artifact) -> dict[tuple[int, int], float]:
+    """The mean loss over the steps of each row: after the first number, up to the second. After a
+    resumption, and while steps are slow, rows have fewer steps."""
+    rows = log.read_log(run.path)
+    ends = [0, *(row["step"] for row in rows)]
+    return {(ends[i], row["step"]): row["loss"] for i, row in enumerate(rows)}
 
 
 def test_a_driver_that_is_killed_again_and_again_ends_with_the_same_weights(

@@ -54,8 +54,17 @@ class EngineConfig(Frozen):
         description="Memory of one engine's KV cache. null: 1 on a CPU; on a GPU what vLLM leaves "
         "of nine tenths of its memory.",
     )
-    max_num_seqs: int = Field(
-        256, ge=1, description="Largest number of responses that one engine generates at once."
+    max_num_seqs: int | None = Field(
+        None,
+        ge=1,
+        description="Largest number of responses that one engine generates at once. null: 256 on a "
+        "CPU; on a GPU what vLLM chooses for its memory.",
+    )
+    threads: int | None = Field(
+        None,
+        ge=1,
+        description="CPU threads of one engine, where it samples on a CPU. null: one for every 10 "
+        "million parameters of the model, at most all cores.",
     )
     enforce_eager: bool | None = Field(
         None,
@@ -111,6 +120,12 @@ class PlaceConfig(Frozen):
     cpus_per_worker: float = Field(
         0.5, gt=0, allow_inf_nan=False, description="CPUs that Ray reserves for each worker."
     )
+    threads_per_worker: int | None = Field(
+        None,
+        ge=1,
+        description="CPU threads of each worker, where it trains on a CPU. null: one for every 10 "
+        "million parameters of the model, at most its share of the cores.",
+    )
     zero_stage: Literal[0, 1, 2, 3] = Field(
         1,
         description="What DeepSpeed partitions over the workers. 0: nothing, 1: the optimizer's "
@@ -121,7 +136,7 @@ class PlaceConfig(Frozen):
         ge=1,
         description="Rows in one forward pass of a worker (a row contains one example, or several "
         "if they are packed); a step then consists of several passes. Saves memory and does not "
-        "change the result. null: all rows in one pass.",
+        "change the result. null: as many rows as the estimate of `forkdiv plan` says that fit.",
     )
     pack_tokens: Tokens | None = Field(
         None,
