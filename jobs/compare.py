@@ -1,7 +1,7 @@
 """Sample, score and compare two existing checkpoints on a file of problems, with a report.
 
     forkdiv compare --base CHECKPOINT --tuned CHECKPOINT --data FILE
-    forkdiv compare --base DIR --tuned RUN --checkpoints 'step-*' --data FILE task.grader=math
+    forkdiv compare --base DIR --tuned RUN --checkpoints 'step-*' --data FILE
     forkdiv compare --base DIR --tuned RUN --search --data FILE
     forkdiv compare --base DIR --watch RUN --data FILE
 

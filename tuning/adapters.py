@@ -58,9 +58,7 @@ def merged(study: StudyConfig, folder: Path, show: Show) -> Path:
     if has_weights(folder) and base.path != folder.resolve():
         beside.check_same_model(adapter, base.path)
         show(f"{folder} has weights beside its adapter: both are the base with this adapter")
-    path = merge.obtain(Store.of(study.place), adapter, base, show)
-    show(f"the adapter {folder}, merged into {base.path}: {path}")
-    return path
+    return merge.obtain(Store.of(study.place), adapter, base, show)
 
 
 def opened(
@@ -76,10 +74,7 @@ def opened(
     tuned_from = study.base if is_given and study.base != folder else None
     if tuned_from is not None and has_adapter(tuned_from):
         tuned_from = None
-    path = adapter_base.find(adapter, study.adapter_base, tuned_from, named_from)
-    named = adapter.config.base_model_name_or_path
-    if path == tuned_from and study.adapter_base is None and path != Path(named or ""):
-        show(f"the base of the adapter {folder} ({named}) is not here: base={path} is used")
+    path = adapter_base.find(adapter, study.adapter_base, tuned_from, named_from, show)
     base = open_checkpoint(path, stray_adapter=path == folder)
     if not (path in bases().values() or (path / DIGESTS).is_file()):
         from forkdiv.models.loading import check_loadable  # torch: seconds

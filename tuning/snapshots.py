@@ -11,7 +11,7 @@ import errno
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from forkdiv.core.errors import UserError
@@ -29,30 +29,33 @@ NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EACCES)
 
 @dataclass(frozen=True)
 class Watched:
-    """What was measured: a checkpoint's folder, its number, and the fingerprint of its content."""
+    """What a snapshot is: its checkpoint's folder and number, the stamp of the weights when they
+    were linked, and the fingerprint of its content, which is empty until it is measured."""
 
     name: str
     number: float
     source: str
-    fingerprint: str
-    stamp: str = ""  # of the weights of the source when they were linked
+    stamp: str
+    fingerprint: str = ""
 
 
-def take(source: Path, folder: Path) -> Path:
-    """Links and copies the checkpoint `source` to `folder`, which is made anew; returns it. Raises
-    FileNotFoundError if the source is deleted meanwhile."""
+def take(source: Path, number: float, folder: Path) -> Watched:
+    """Links and copies the checkpoint `source` to `folder`, which is made anew, and records what it
+    is. Raises FileNotFoundError if the source is deleted meanwhile."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    watched = Watched(source.name, number, str(source), stamp(source))
     try:
         copy_small_files(source, folder, (*COPIED, ADAPTER, INDEX, STATE))
         for file in model_files(source):
             _link(file.resolve(), folder / file.name)
         if not (folder / ADAPTER).exists() and has_adapter(source):
             raise FileNotFoundError(errno.ENOENT, "deleted", str(source / ADAPTER))
+        write_text(folder / RECORD, json.dumps(asdict(watched), indent=1))
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    return folder
+    return watched
 
 
 def add_tokenizer(folder: Path, base: Path) -> bool:
@@ -65,16 +68,19 @@ def add_tokenizer(folder: Path, base: Path) -> bool:
     return True
 
 
-def release(folder: Path, watched: Watched) -> None:
-    """Removes the weights of a measured snapshot, and records what it was."""
+def release(folder: Path, fingerprint: str) -> None:
+    """Removes the weights of a measured snapshot, and records its fingerprint."""
+    watched = recorded(folder)
+    assert watched, "a snapshot that `take` made"
+    watched = replace(watched, fingerprint=fingerprint)
     write_text(folder / RECORD, json.dumps(asdict(watched), indent=1))
     for file in folder.rglob("*.safetensors"):
         file.unlink()
 
 
 def recorded(folder: Path) -> Watched | None:
-    """Returns what a snapshot was; None if it was not measured. Raises UserError for a damaged
-    record."""
+    """Returns what a snapshot is; None if it was not finished. Raises UserError for a record that
+    cannot be read."""
     if not (folder / RECORD).is_file():
         return None
     content = read_json(folder / RECORD)
@@ -82,8 +88,8 @@ def recorded(folder: Path) -> Watched | None:
         str(content["name"]),
         whole(float(content["number"])),
         str(content["source"]),
+        str(content["stamp"]),
         str(content["fingerprint"]),
-        str(content.get("stamp", "")),
     )
 
 

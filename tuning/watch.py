@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import re
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.config.study import StudyConfig, WatchConfig
 from forkdiv.core.errors import InvalidResult, UserError, refuse
 from forkdiv.core.results import Summary
 from forkdiv.models import complete
@@ -24,7 +25,6 @@ from tuning import adapters, preflight, snapshots
 from tuning.comparison import Pair
 from tuning.outcome import write_summary
 from tuning.series import GrowingTable, Series, open_series
-from tuning.snapshots import Watched
 
 NAMES = re.compile(r"(epoch|checkpoint|step|global_step)[-_]?(\d+)")
 MERGED = "merged"  # in the snapshot of an adapter: the whole model
@@ -36,13 +36,11 @@ Show = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Item:
-    """A complete checkpoint: its number, its own folder, that of its snapshot, and the stamp of its
-    weights."""
+    """A complete checkpoint: its number, its own folder, and that of its snapshot."""
 
     number: float
     source: Path
     snapshot: Path
-    stamp: str
 
 
 @dataclass
@@ -60,6 +58,7 @@ class Looker:
     waiting: dict[str, str] = field(default_factory=dict)  # what folders lack, by name
     last_new: float = field(default_factory=time.monotonic)
     is_gone: bool = False
+    had_ended: bool = False  # an earlier watch met the last checkpoint
     _seen: dict[str, tuple[complete.Seen, int]] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
 
@@ -91,14 +90,15 @@ class Looker:
         if lacks:
             self.waiting[folder.name] = lacks
             return
-        taken = snapshots.take(folder, self.snapshots / folder.name)
+        snapshot = self.snapshots / folder.name
+        snapshots.take(folder, number, snapshot)
         if complete.state_of(folder) != now:  # written again meanwhile
             self._seen[folder.name] = ((), 0)
             return
         self.waiting.pop(folder.name, None)
         self.known.add(folder.name)
         self.last_new = time.monotonic()
-        self.items.put(Item(number, folder, taken, snapshots.stamp(taken)))
+        self.items.put(Item(number, folder, snapshot))
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -162,15 +162,15 @@ def watch(study: StudyConfig, base: Checkpoint, run: Path, show: Show) -> tuple[
     with open_series(study, base, "step", show) as series:
         series.pipeline.evaluated(series.evaluation, series.pipeline.base)
         table = GrowingTable(series, show)
-        known = _restore(series, run, folder, table, show)
-        looker = Looker(run, folder, study.checkpoint_pattern, study.watch.every_s, known, show)
+        looker = Looker(run, folder, study.checkpoint_pattern, study.watch.every_s, set(), show)
+        _restore(series, looker, table)
         try:
             with looker.running():
                 _measure_all(series, looker, table, show)
         except KeyboardInterrupt:
             show("stopping")
         for name, lacks in looker.waiting.items():
-            show(f"{name} was not measured, because it is incomplete: {lacks}")
+            show(f"{name} was not measured: it lacks something or cannot be read: {lacks}")
         if not series.measured:
             raise InvalidResult(f"no checkpoint of {run} was measured")
         pair = series.pair()
@@ -180,7 +180,8 @@ def watch(study: StudyConfig, base: Checkpoint, run: Path, show: Show) -> tuple[
 def _measure_all(series: Series, looker: Looker, table: GrowingTable, show: Show) -> None:
     rules = series.study.watch
     while True:
-        ended = looker.is_gone or bool(rules.end_file and (looker.run / rules.end_file).exists())
+        has_file = bool(rules.end_file and (looker.run / rules.end_file).exists())
+        ended = has_file or looker.had_ended
         try:
             item = looker.items.get(timeout=min(looker.every_s, 1.0))
         except queue.Empty:
@@ -195,18 +196,20 @@ def _measure_all(series: Series, looker: Looker, table: GrowingTable, show: Show
             continue
         if isinstance(item, Exception):
             raise item
-        is_last = complete.has_ended(item.snapshot) or (
-            rules.until is not None and item.number >= rules.until
-        )
-        measured = _measure(series, item, table, show)
+        is_last = _is_last(rules, item.number, item.snapshot)
+        _measure(series, item, table, show)
         looker.last_new = time.monotonic()
-        if is_last and looker.items.empty() and (measured or rules.until is not None):
+        if is_last and looker.items.empty():
             show(f"{item.source.name} is the last checkpoint: the watch ends")
             return
 
 
-def _measure(series: Series, item: Item, table: GrowingTable, show: Show) -> bool:
-    """Measures one checkpoint and writes the report again; returns whether it succeeded."""
+def _is_last(rules: WatchConfig, number: float, snapshot: Path) -> bool:
+    return complete.has_ended(snapshot) or (rules.until is not None and number >= rules.until)
+
+
+def _measure(series: Series, item: Item, table: GrowingTable, show: Show) -> None:
+    """Measures one checkpoint and writes the report again, or shows why it cannot be measured."""
     name = item.source.name
     try:
         checkpoint = _whole(series, item, show)
@@ -216,12 +219,11 @@ def _measure(series: Series, item: Item, table: GrowingTable, show: Show) -> boo
         result = series.measure(item.number, checkpoint)
     except (UserError, InvalidResult) as error:
         show(f"{name} was not measured: {error}")
-        return False
+        shutil.rmtree(item.snapshot)
+        return
     table.add(item.number, result)
     _write_report(series)
-    watched = Watched(name, item.number, str(item.source), checkpoint.fingerprint, item.stamp)
-    snapshots.release(item.snapshot, watched)
-    return True
+    snapshots.release(item.snapshot, checkpoint.fingerprint)
 
 
 def _whole(series: Series, item: Item, show: Show) -> Checkpoint:
@@ -247,29 +249,33 @@ def _write_report(series: Series) -> None:
     page.write(done, series.study.folder, [])
 
 
-def _restore(series: Series, run: Path, folder: Path, table: GrowingTable, show: Show) -> set[str]:
-    """Finds the results of an earlier watch of this run, and returns the names of their folders."""
-    known: set[str] = set()
-    found = [
-        (watched, path)
-        for path in sorted(folder.iterdir() if folder.is_dir() else [])
-        if (watched := snapshots.recorded(path)) and Path(watched.source).parent == run
-    ]
+def _restore(series: Series, looker: Looker, table: GrowingTable) -> None:
+    """Finds the results of an earlier watch of this run, and the snapshots that it did not measure
+    and whose checkpoints are gone."""
+    folders = looker.snapshots.iterdir() if looker.snapshots.is_dir() else ()
+    found = [(watched, path) for path in folders if (watched := snapshots.recorded(path))]
     for watched, path in sorted(found, key=lambda pair: pair[0].number):
         source = Path(watched.source)
-        if snapshots.has_changed(watched):
-            continue  # trained again in the same folder: it is measured again
+        if source.parent != looker.run or snapshots.has_changed(watched):
+            continue  # of another run, or trained again in the same folder
+        if not watched.fingerprint:
+            if not source.is_dir():
+                looker.known.add(watched.name)
+                looker.items.put(Item(watched.number, source, path))
+            continue
         whole = path / MERGED if has_adapter(path) else path
-        series.sources[whole] = source
         if not series.measured:
             series.unit = unit_of([watched.name])
         try:
             result = series.restore(watched.number, Checkpoint(whole, watched.fingerprint))
         except InvalidResult as error:
             if not source.is_dir():
-                known.add(watched.name)
-                show(f"{watched.name} was not measured with these settings, and is gone: {error}")
+                looker.known.add(watched.name)
+                looker.show(
+                    f"{watched.name} is gone, and was measured with other settings: {error}"
+                )
             continue
-        known.add(watched.name)
+        series.sources[whole] = source
+        looker.known.add(watched.name)
+        looker.had_ended |= _is_last(series.study.watch, watched.number, path)
         table.add(watched.number, result)
-    return known

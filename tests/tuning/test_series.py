@@ -27,12 +27,13 @@ from tests.fakes import FakeSampler
 from tests.stack import BASE
 from tests.tuning.test_trial import faithful
 from tuning import series as series_module
+from tuning import snapshots
 from tuning.comparison import Pair
 from tuning.open_study import OpenStudy
 from tuning.peak import search_peak
 from tuning.watch import watch
 
-PROBLEMS = 5
+PROBLEMS = 4
 SETTINGS = (
     *(f"eval.problems={PROBLEMS}", "eval.samples=8", "eval.k=[1,8]", "eval.bootstrap=100"),
     *(f"base={BASE}", "watch.every_s=0.05", "name=series"),
@@ -128,6 +129,27 @@ def test_started_again_it_measures_nothing_twice_even_if_the_trainer_deleted_all
     }
 
 
+def test_started_again_after_the_training_ended_it_ends_without_sampling(
+    run: Path, tmp_path: Path, sampler: FakeSampler
+) -> None:
+    first, _ = watched(study(tmp_path), run)
+    before = len(sampler.asked)
+    again, lines = watched(study(tmp_path), run)
+    assert rows(lines) == ["10", "20", "30"] and list(again.tuned) == list(first.tuned)
+    assert len(sampler.asked) == before
+
+
+def test_killed_it_still_measures_what_waited_and_was_deleted(
+    run: Path, tmp_path: Path, sampler: FakeSampler
+) -> None:
+    asked = study(tmp_path)
+    source = (run / "checkpoint-20").resolve()
+    snapshots.take(source, 20, asked.folder / "watched" / "checkpoint-20")
+    shutil.rmtree(source)
+    pair, _ = watched(asked, run)
+    assert list(pair.tuned) == [10, 20, 30]
+
+
 def test_with_other_settings_what_is_gone_is_named_and_the_rest_is_measured_again(
     run: Path, tmp_path: Path, sampler: FakeSampler
 ) -> None:
@@ -135,9 +157,7 @@ def test_with_other_settings_what_is_gone_is_named_and_the_rest_is_measured_agai
     shutil.rmtree(run / "checkpoint-10")
     pair, lines = watched(study(tmp_path, "eval.samples=16"), run)
     assert list(pair.tuned) == [20, 30]
-    assert any(
-        "checkpoint-10 was not measured with these settings, and is gone" in x for x in lines
-    )
+    assert any("checkpoint-10 is gone, and was measured with other settings" in x for x in lines)
 
 
 def test_a_checkpoint_trained_again_in_the_same_folder_is_measured_again(
@@ -176,7 +196,7 @@ def test_it_ends_after_idle_time_and_with_a_file_of_the_trainer(
     pair, lines = watched(study(tmp_path, end), run)
     assert list(pair.tuned) == [10, 20, 30]
     assert any("no new checkpoint for" in line for line in lines)
-    assert any(line.startswith("checkpoint-40 was not measured, because it is") for line in lines)
+    assert any(line.startswith("checkpoint-40 was not measured: it lacks") for line in lines)
 
 
 def test_a_watch_that_measured_nothing_is_no_result(tmp_path: Path, sampler: FakeSampler) -> None:
@@ -188,7 +208,8 @@ def test_a_watch_that_measured_nothing_is_no_result(tmp_path: Path, sampler: Fak
 def test_ctrl_c_ends_it_with_what_is_measured(
     run: Path, tmp_path: Path, sampler: FakeSampler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure, calls = series_module.Series.measure, []
+    measure = series_module.Series.measure
+    calls: list[float] = []
 
     def interrupted(self: Any, number: float, checkpoint: Checkpoint) -> Any:
         if calls:
@@ -206,7 +227,7 @@ def test_the_search_compares_the_peak_with_the_base_and_names_what_it_measured(
 ) -> None:
     # the smaller the factor, the flatter the model: pass@8 of this base falls on both sides of 1
     factors = {step: 0.4 + step / 20 for step in range(1, 13)}
-    folders = {
+    folders: dict[float, Path] = {
         step: with_norm(tmp_path / "run" / f"step-{step}", factor)
         for step, factor in factors.items()
     }

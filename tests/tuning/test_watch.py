@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from queue import Empty
 
@@ -14,7 +15,6 @@ from forkdiv.models.checkpoint import open_checkpoint
 from tests.adapters import saved_adapter
 from tests.stack import BASE
 from tuning import snapshots
-from tuning.snapshots import Watched
 from tuning.watch import Item, Looker, candidates, check_run
 
 
@@ -111,14 +111,15 @@ def test_the_weights_of_a_measured_snapshot_are_released_and_what_it_was_is_kept
     run: Path,
 ) -> None:
     source = saved_adapter(run / "checkpoint-4")
-    snapshot = snapshots.take(source, run.parent / "snapshot")
+    snapshot = run.parent / "snapshot"
+    watched = snapshots.take(source, 4, snapshot)
     assert {file.name for file in snapshot.iterdir()} >= {
         "adapter_config.json",
         "adapter_model.safetensors",
     }
-    assert snapshots.recorded(snapshot) is None
-    watched = Watched("checkpoint-4", 4, str(source), "f" * 32, snapshots.stamp(source))
-    snapshots.release(snapshot, watched)
+    assert snapshots.recorded(snapshot) == watched and not watched.fingerprint
+    snapshots.release(snapshot, "f" * 32)
+    watched = replace(watched, fingerprint="f" * 32)
     assert not list(snapshot.rglob("*.safetensors"))
     assert snapshots.recorded(snapshot) == watched and not snapshots.has_changed(watched)
     saved_adapter(source, seed=1)
@@ -131,7 +132,8 @@ def test_a_model_without_a_tokenizer_gets_that_of_the_base(run: Path) -> None:
     shutil.copytree(BASE, run / "checkpoint-1")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (run / "checkpoint-1" / name).unlink()
-    snapshot = snapshots.take(run / "checkpoint-1", run.parent / "snapshot")
+    snapshot = run.parent / "snapshot"
+    snapshots.take(run / "checkpoint-1", 1, snapshot)
     assert snapshots.add_tokenizer(snapshot, BASE)
     open_checkpoint(snapshot)
     assert not snapshots.add_tokenizer(snapshot, BASE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from forkdiv.core.config import shipped
@@ -16,9 +17,10 @@ def find(
     given: Path | None = None,
     otherwise: Path | None = None,
     start: Path | None = None,
+    show: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Returns the folder of the adapter's base: `given`, else the folder that adapter_config.json
-    names, else `otherwise`.
+    names, else `otherwise`; then `show` gets a line.
 
     A relative path starts at the current folder, as in PEFT, or else at `start`, the folder of the
     adapter. Raises UserError if there is none.
@@ -28,6 +30,9 @@ def find(
     if folder := _named_folder(adapter, start or adapter.path):
         return folder
     if otherwise is not None:
+        name = shortened(str(adapter.config.base_model_name_or_path))
+        where = start or adapter.path
+        show(f"the base of the adapter {where} ({name}) is not here: base={otherwise} is used")
         return otherwise
     raise _not_here(adapter)
 
