@@ -2,11 +2,13 @@
 
     forkdiv serve --checkpoints graph-d3-l3
     forkdiv serve --checkpoints BASE RUN place.http.port=8001
+    forkdiv serve --checkpoints org/name org/name@revision
 
 The model name of a checkpoint is its folder name (`base`); for a checkpoint in a run folder it is
-`RUN/epoch-0003`. Any OpenAI client can sample it by this name at http://127.0.0.1:8000/v1. If the
-server accepts connections from other machines (place.http.host), requests need an API key: the
-value of FORKDIV_API_KEY, or a key that is generated and printed. Ctrl-C ends the server.
+`RUN/epoch-0003`, and for one on the Hugging Face Hub the name as it was written. Any OpenAI client
+can sample it by this name at http://127.0.0.1:8000/v1. If the server accepts connections from other
+machines (place.http.host), requests need an API key: the value of FORKDIV_API_KEY, or a key that is
+generated and printed. Ctrl-C ends the server.
 """
 
 from __future__ import annotations
@@ -21,7 +23,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from forkdiv import cli
-from forkdiv.core.config.shipped import base_folder
 from forkdiv.core.config.study import HttpConfig, StudyConfig
 from forkdiv.core.errors import refuse
 from forkdiv.models.checkpoint import (
@@ -32,14 +33,14 @@ from forkdiv.models.checkpoint import (
 )
 from forkdiv.models.saved import saved_checkpoints
 from forkdiv.terminal import say
-from tuning import adapters, preflight
+from tuning import adapters, by_name, preflight
 from tuning.check_ray import check_ray
 
 KEY = "FORKDIV_API_KEY"
 
 
 def run(study: StudyConfig, checkpoints: Sequence[Path] = ()) -> None:
-    served = named_checkpoints(checkpoints, lambda path: adapters.merged(study, path, say))
+    served = named_checkpoints(checkpoints, say, lambda path: adapters.merged(study, path, say))
     http = study.place.http
     key = api_key(http)
     preflight.check_device(study.place)
@@ -70,16 +71,22 @@ def run(study: StudyConfig, checkpoints: Sequence[Path] = ()) -> None:
 
 
 def named_checkpoints(
-    paths: Sequence[Path], merged: Callable[[Path], Path] = lambda path: path
+    paths: Sequence[Path],
+    show: Callable[[str], None] = lambda message: None,
+    merged: Callable[[Path], Path] = lambda path: path,
 ) -> dict[str, Checkpoint]:
-    """Returns the checkpoints by their model names; `merged` returns the folder of the whole model
-    for an adapter's folder. Raises UserError if there are none, if two have
-    the same name, and if one engine cannot serve them together."""
+    """Returns the checkpoints by their model names; one on the hub is downloaded, and `show` gets
+    its commit; `merged` returns the folder of the whole model for an adapter's folder. Raises
+    UserError if there are none, if two have the same name, and if one engine cannot serve them
+    together."""
     served: dict[str, Checkpoint] = {}
-    for path in map(base_folder, paths):
+    downloads = by_name.checkpoints("--checkpoints", paths, show)
+    for named in paths:
+        download = downloads.get(named)
+        path = download.path if download else named
         _, folders = saved_checkpoints(path)
         for folder in folders.values():
-            name = path.resolve().name
+            name = download.source.name if download else path.resolve().name
             name = name if folder == path else f"{name}/{folder.name}"
             if name in served:
                 raise refuse(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,23 +14,25 @@ from forkdiv.core.errors import refuse
 @dataclass(frozen=True)
 class Option:
     """An option of one verb. It sets `setting`, or is passed to the job under its own name if
-    `setting` is None. A `flag` takes no value."""
+    `setting` is None: as a path, or as `kind` reads it. A `flag` takes no value."""
 
     about: str
     setting: str | None = None
     many: bool = False
     flag: bool = False
+    kind: Callable[[str], Path] = Path
 
 
 @dataclass(frozen=True)
 class Words:
     """The meaning of arguments without `=`: values of `setting`, or of the job's parameter
-    `parameter`, so that a shell pattern such as `DIR/*` can be used."""
+    `parameter` (read by `kind`), so that a shell pattern such as `DIR/*` can be used."""
 
     metavar: str
     about: str
     setting: str | None = None
     parameter: str | None = None
+    kind: Callable[[str], Path] = Path
 
 
 @dataclass(frozen=True)
@@ -45,19 +47,40 @@ class Verb:
     words: Words | None = None
 
 
-DATA = Option("Your own data file, or a dataset folder that forkdiv wrote.", "data")
+def _checkpoint(text: str) -> Path:
+    """Returns the path of a checkpoint, or a name on the hub as a relative path."""
+    from forkdiv.core.config.shipped import checkpoint_path
+
+    path = checkpoint_path(text)
+    assert isinstance(path, Path)
+    return path
+
+
+DATA = Option(
+    "Your own data file, a dataset folder that forkdiv wrote, or a dataset on the Hugging Face Hub "
+    "(org/dataset:split).",
+    "data",
+)
 PAIR = {
-    "base": Option("The model before fine-tuning: a Hugging Face folder.", "base"),
+    "base": Option(
+        "The model before fine-tuning: a Hugging Face folder, or a model on the Hugging Face Hub "
+        "(org/name or org/name@revision).",
+        "base",
+    ),
     "tuned": Option(
-        "The model after fine-tuning: a Hugging Face folder, a LoRA adapter that PEFT saved, or a "
-        "run folder with several checkpoints.",
+        "The model after fine-tuning, as --base, a LoRA adapter that PEFT saved, or a run folder "
+        "with several checkpoints.",
         "checkpoint",
     ),
     "checkpoints": Option(
         "With a run folder: a pattern of the checkpoints that are measured, such as 'step-*'.",
         "checkpoint_pattern",
     ),
-    "data": Option("Problems with their answers: JSONL, JSON, Parquet, CSV.", "data"),
+    "data": Option(
+        "Problems with their answers: JSONL, JSON, Parquet, CSV, or a dataset on the Hugging Face "
+        "Hub (org/dataset:split).",
+        "data",
+    ),
 }
 
 TRAINED = ("task", "prompt", "base", "pretrain", "dataset", "synthesis", "sft")
@@ -106,10 +129,18 @@ VERBS: dict[str, Verb] = {
         "place.http.port=8001",
         {
             "checkpoints": Option(
-                "A Hugging Face folder, or a run folder with several checkpoints.", many=True
+                "A Hugging Face folder, a run folder with several checkpoints, or a model on the "
+                "Hugging Face Hub (org/name).",
+                many=True,
+                kind=_checkpoint,
             )
         },
-        Words("CHECKPOINT", "More checkpoints, after --checkpoints.", parameter="checkpoints"),
+        Words(
+            "CHECKPOINT",
+            "More checkpoints, after --checkpoints.",
+            parameter="checkpoints",
+            kind=_checkpoint,
+        ),
     ),
     "plan": Verb(
         "Estimate parameters, steps and GPU memory of a fine-tuning run.",
@@ -147,8 +178,10 @@ VERBS: dict[str, Verb] = {
         ("base", "checkpoint", "adapter_base", "interpolation", "place"),
         "place.root=/shared/runs",
         {
-            "base": Option("The earlier checkpoint: a Hugging Face folder.", "base"),
-            "tuned": Option("The later checkpoint: a Hugging Face folder.", "checkpoint"),
+            "base": Option("The earlier checkpoint: a Hugging Face folder, or org/name.", "base"),
+            "tuned": Option(
+                "The later checkpoint: a Hugging Face folder, or org/name.", "checkpoint"
+            ),
         },
         Words(
             "ALPHA",
@@ -219,11 +252,13 @@ def sorted_out(
         if setting:
             overrides.append(f"{setting}={json.dumps(str(value), ensure_ascii=False)}")
         else:
-            own[name] = list(value) if verb.options[name].many else value
+            option = verb.options[name]
+            read = [option.kind(text) for text in value] if option.many else option.kind(value)
+            own[name] = value if option.flag else read
     if verb.words is None:
         overrides += words  # refused as settings without a value
     elif words and verb.words.setting:
         overrides.insert(0, f"{verb.words.setting}=[{','.join(words)}]")
     elif words and verb.words.parameter:
-        own.setdefault(verb.words.parameter, []).extend(Path(word) for word in words)
+        own.setdefault(verb.words.parameter, []).extend(map(verb.words.kind, words))
     return overrides, own

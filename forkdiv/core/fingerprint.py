@@ -28,11 +28,10 @@ STAGE_VERSIONS = {
     "exact": 2,
     "forks": 1,
     "study": 2,
+    "source": 1,
 }
-
-# Stages whose results are identified by their content where they are used: their versions are not
-# part of results that depend on all stages.
-BY_CONTENT = ("adapter",)
+# Stages whose results are identified by their content where they are used
+BY_CONTENT = ("source", "adapter")
 
 # Libraries whose release can change a stage's numbers.
 STAGE_LIBRARIES = {
@@ -79,10 +78,8 @@ def fingerprint_of(description: Mapping[str, Any]) -> str:
 
 
 def stages() -> dict[str, Any]:
-    """Returns version and libraries of every stage, for a result that depends on all of them.
-
-    Those of BY_CONTENT are left out: such a result has the content itself as its parent.
-    """
+    """Returns version and libraries of every stage, for a result that depends on all of them. Those
+    of BY_CONTENT are left out: what they made is in the result's other inputs."""
     return {
         stage: {
             "version": version,

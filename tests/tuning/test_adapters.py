@@ -17,6 +17,7 @@ from jobs import compare, export, interpolate
 from jobs.serve import named_checkpoints
 from tests.adapters import saved_adapter
 from tests.checkpoints_tokens import edit
+from tests.hub_server import Hub, folder_files
 from tests.stack import BASE
 from tuning import adapters
 
@@ -71,6 +72,25 @@ def test_the_base_of_the_comparison_serves_where_the_adapters_own_is_not_here(
         adapters.with_merged(study(tmp_path, f"checkpoint={adapter}"), lines.append)
 
 
+def test_a_base_that_only_the_hub_has_is_downloaded_at_its_revision(
+    tmp_path: Path, hub: Hub
+) -> None:
+    commit = hub.repo("org/model").push(folder_files(BASE))
+    later = Path(shutil.copytree(BASE, tmp_path / "later"))
+    edit(later / "config.json", notes="x")
+    hub.repo("org/model").push(folder_files(later))
+    adapter = saved_adapter(tmp_path / "adapter")
+    edit(adapter / "adapter_config.json", base_model_name_or_path="org/model", revision=commit)
+    lines: list[str] = []
+    whole = adapters.merged(study(tmp_path), adapter, lines.append)
+    load_model(whole)
+    assert any(f"org/model at {commit}" in line for line in lines)
+    assert "notes" not in (whole / "config.json").read_text()
+    edit(adapter / "adapter_config.json", base_model_name_or_path="org/missing", revision=None)
+    with pytest.raises(UserError, match="cannot be had .*or set adapter_base=DIR"):
+        adapters.merged(study(tmp_path), adapter, lines.append)
+
+
 def test_an_adapter_beside_the_weights_of_its_base_is_the_model(tmp_path: Path) -> None:
     both = saved_adapter(Path(shutil.copytree(BASE, tmp_path / "both")))
     alone = saved_adapter(tmp_path / "alone")
@@ -91,7 +111,8 @@ def test_adapters_have_the_names_of_their_folders_when_they_are_served(tmp_path:
         saved_adapter(tmp_path / "run" / f"checkpoint-{step}", seed=step)
     asked = study(tmp_path)
     served = named_checkpoints(
-        [BASE, tmp_path / "run"], lambda path: adapters.merged(asked, path, lambda line: None)
+        [BASE, tmp_path / "run"],
+        merged=lambda path: adapters.merged(asked, path, lambda line: None),
     )
     assert list(served) == [BASE.name, "run/checkpoint-5", "run/checkpoint-10"]
     assert len({checkpoint.fingerprint for checkpoint in served.values()}) == 3

@@ -7,13 +7,13 @@ modules and imported from here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
-from forkdiv.core.config.base import AbsolutePath, Frozen, Name, Share
+from forkdiv.core.config.base import DataPath, Frozen, Name, Share
 from forkdiv.core.config.data import DATA_AXES, AuditConfig, DatasetConfig, SynthesisConfig
 from forkdiv.core.config.decoder import DecoderConfig
 from forkdiv.core.config.evaluation import EvalConfig
@@ -24,6 +24,7 @@ from forkdiv.core.config.shipped import DEFAULT_BASE, CheckpointPath
 from forkdiv.core.config.sweep import AXES, TUNING_AXES, SweepConfig
 from forkdiv.core.config.tasks import AnyTask, default_task
 from forkdiv.core.config.watch import WatchConfig
+from forkdiv.core.hub_names import Source
 
 __all__ = [
     "AXES",
@@ -87,13 +88,15 @@ class StudyConfig(Frozen):
         validate_default=True,
         description="The model before fine-tuning: the name of a shipped base, or a Hugging Face "
         "folder (a relative path starts at the current folder). null: the base that `pretrain` "
-        "describes, built at its first use.",
+        "describes, built at its first use. Or the name of a model on the Hugging Face Hub, "
+        "org/name or org/name@revision; a folder of that name on this machine is used instead.",
     )
     checkpoint: CheckpointPath | None = Field(
         None,
         description="A fine-tuned model to sample, evaluate, compare, export or interpolate, "
         "instead of training one: a Hugging Face folder, the folder of a LoRA adapter that PEFT "
-        "saved, or a run folder with several checkpoints.",
+        "saved, a run folder with several checkpoints, or the name of a model on the Hugging Face "
+        "Hub, as in `base`.",
     )
     checkpoint_pattern: str | None = Field(
         None,
@@ -102,13 +105,15 @@ class StudyConfig(Frozen):
     )
     adapter_base: CheckpointPath | None = Field(
         None,
-        description="The model that a LoRA adapter was trained on: a Hugging Face folder. null: "
-        "the one that its adapter_config.json names, or base if that is not on this machine.",
+        description="The model that a LoRA adapter was trained on: a Hugging Face folder, or the "
+        "name of a model on the Hugging Face Hub, as in `base`. null: the one that its "
+        "adapter_config.json names, or base if that cannot be had.",
     )
-    data: AbsolutePath | None = Field(
+    data: DataPath | None = Field(
         None,
         description="Your own data file, or a dataset folder that forkdiv wrote. Used by audit, "
-        "synthesize, compare and export instead of the data that `task` and `dataset` describe.",
+        "synthesize, compare and export instead of the data that `task` and `dataset` describe. Or "
+        "the name of a dataset on the Hugging Face Hub, as in task.train.",
     )
     pretrain: PretrainConfig = Field(
         PretrainConfig(), description="The base model that base=null builds."
@@ -141,6 +146,21 @@ class StudyConfig(Frozen):
     )
     plan: PlanConfig = Field(PlanConfig(), description="What `forkdiv plan` assumes.")
     place: PlaceConfig = Field(PlaceConfig(), description="Where it runs.")
+
+    # where the files came from that the command line put in the place of names on the hub
+    _sources: tuple[Source, ...] = PrivateAttr(())
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The names on the Hugging Face Hub that the settings had, with their commits. They are
+        written into records; the content of the files decides results."""
+        return self._sources
+
+    def with_sources(self, update: Mapping[str, Any], sources: Sequence[Source]) -> StudyConfig:
+        """Returns the study with other settings, and with further sources."""
+        study = self.model_copy(update=update)
+        study._sources = (*self._sources, *sources)
+        return study
 
     @property
     def folder(self) -> Path:

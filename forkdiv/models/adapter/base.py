@@ -7,7 +7,9 @@ from pathlib import Path
 
 from forkdiv.core.config import shipped
 from forkdiv.core.errors import UserError, refuse, shortened
+from forkdiv.core.hub_names import ModelName, model_name
 from forkdiv.models.adapter.config import ADAPTER, Adapter
+from forkdiv.models.hub import open_model
 
 QUANTISED = ("4bit", "8bit", "gptq", "awq", "int4", "int8", "fp8")  # in names of repositories
 
@@ -20,7 +22,8 @@ def find(
     show: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Returns the folder of the adapter's base: `given`, else the folder that adapter_config.json
-    names, else `otherwise`; then `show` gets a line.
+    names, else `otherwise`, for which `show` gets a line, else the model of that name on the
+    Hugging Face Hub, which is downloaded.
 
     A relative path starts at the current folder, as in PEFT, or else at `start`, the folder of the
     adapter. Raises UserError if there is none.
@@ -34,7 +37,26 @@ def find(
         where = start or adapter.path
         show(f"the base of the adapter {where} ({name}) is not here: base={otherwise} is used")
         return otherwise
+    if hub_name := _hub_name(adapter):
+        return _downloaded(adapter, hub_name, show)
     raise _not_here(adapter)
+
+
+def _hub_name(adapter: Adapter) -> ModelName | None:
+    name, revision = adapter.config.base_model_name_or_path, adapter.config.revision
+    return model_name(f"{name}@{revision}" if revision else str(name)) if name else None
+
+
+def _downloaded(adapter: Adapter, name: ModelName, show: Callable[[str], None]) -> Path:
+    try:
+        model = open_model(name)
+        show(f"the base of the adapter {adapter.path}: {name} at {model.commit}")
+        return model.download(show)
+    except UserError as error:
+        raise UserError(
+            f"the base of the adapter {adapter.path} cannot be had ({error}); or set "
+            "adapter_base=DIR to a folder with that model"
+        ) from error
 
 
 def _named_folder(adapter: Adapter, start: Path) -> Path | None:
