@@ -30,6 +30,7 @@ NAMES = re.compile(r"(epoch|checkpoint|step|global_step)[-_]?(\d+)")
 MERGED = "merged"  # in the snapshot of an adapter: the whole model
 # A folder that its writer leaves without trainer_state.json is complete after this many looks.
 PATIENCE = 6
+QUIET = 3  # looks after which a run that has ended has nothing more
 
 Show = Callable[[str], None]
 
@@ -59,12 +60,14 @@ class Looker:
     last_new: float = field(default_factory=time.monotonic)
     is_gone: bool = False
     had_ended: bool = False  # an earlier watch met the last checkpoint
+    quiet_looks: int = 0  # looks in which nothing was new or being written, up to now
     _seen: dict[str, tuple[complete.Seen, int]] = field(default_factory=dict)
+    _is_busy: bool = False
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def look(self) -> None:
         """Looks once. A folder must be the same at two looks, and complete."""
-        self.is_gone = not self.run.is_dir()
+        self.is_gone, self._is_busy = not self.run.is_dir(), False
         for number, folder in [] if self.is_gone else candidates(self.run, self.pattern):
             if folder.name in self.known:
                 continue
@@ -78,12 +81,14 @@ class Looker:
         for name in [name for name in self.waiting if not (self.run / name).is_dir()]:
             del self.waiting[name]
             self.show(f"{name} was deleted before it was complete")
+        self.quiet_looks = 0 if self._is_busy else self.quiet_looks + 1
 
     def _look_at(self, number: float, folder: Path) -> None:
         before, looks = self._seen.get(folder.name, ((), 0))
         now = complete.state_of(folder)
         same = looks + 1 if now == before else 0
         self._seen[folder.name] = (now, same)
+        self._is_busy |= not same
         lacks = complete.missing(folder) if same else "it is still being written"
         if lacks == complete.STATE and same >= PATIENCE:
             lacks = None
@@ -97,7 +102,7 @@ class Looker:
             return
         self.waiting.pop(folder.name, None)
         self.known.add(folder.name)
-        self.last_new = time.monotonic()
+        self.last_new, self._is_busy = time.monotonic(), True
         self.items.put(Item(number, folder, snapshot))
 
     @contextmanager
@@ -189,8 +194,8 @@ def _measure_all(series: Series, looker: Looker, table: GrowingTable, show: Show
             if looker.is_gone:
                 show(f"{looker.run} is gone: the watch ends")
                 return
-            # one more look after the end was seen: the last checkpoint may have come before it
-            if (ended and idle > 3 * looker.every_s) or (rules.idle_s and idle > rules.idle_s):
+            # some looks after the end was seen: the last checkpoint may have come before it
+            if (ended and looker.quiet_looks > QUIET) or (rules.idle_s and idle > rules.idle_s):
                 show(f"no new checkpoint for {idle:.0f} s: the watch ends")
                 return
             continue

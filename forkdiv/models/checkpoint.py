@@ -104,8 +104,10 @@ def check_files(path: Path, stray_adapter: bool = False) -> None:
 
 def check_token_ids(path: Path, last: int) -> None:
     """Raises UserError if `last`, the largest token id of the tokenizer, has no row in the model's
-    embedding."""
-    rows = embedding_rows(path) or vocabulary_size(read_config(path))
+    embedding. Without weights, which are refused elsewhere, the config says how many there are: of
+    a checkpoint that was measured the tokenizer may be all that is left."""
+    has_weights = any(path.glob("*.safetensors"))
+    rows = (embedding_rows(path) if has_weights else None) or vocabulary_size(read_config(path))
     if rows is not None and last >= rows:
         raise refuse(
             f"the tokenizer of the checkpoint {path} has more tokens than the model",

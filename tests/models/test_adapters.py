@@ -310,7 +310,7 @@ def test_the_base_is_the_folder_that_the_config_names_or_the_given_one(
     assert found("base", given=other) == other
     assert found("base", otherwise=other) == BASE
     assert found("org/model", otherwise=other) == other
-    message = refusal(lambda: found("org/model-bnb-4bit"))
+    message = refusal(lambda: found("model-bnb-4bit"))
     assert "is not on this machine" in message and "set adapter_base=DIR" in message
     assert "not quantised" in message
     assert "base_model_name_or_path=none" in refusal(lambda: found(None))

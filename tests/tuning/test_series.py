@@ -19,6 +19,7 @@ from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.errors import InvalidResult
 from forkdiv.core.progress import Progress
 from forkdiv.core.store import Store
+from forkdiv.models import asked
 from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
 from tests.adapters import saved_adapter
 from tests.checkpoints import with_norm
@@ -91,6 +92,8 @@ def run(tmp_path: Path) -> Path:
 
 
 def watched(study: StudyConfig, run: Path) -> tuple[Pair, list[str]]:
+    asked._LOADED.clear()  # as in a new process: what is left of checkpoints is read again
+    asked._ASKED.clear()
     lines: list[str] = []
     _, pair = watch(study, open_checkpoint(BASE), run, lines.append)
     return pair, lines
@@ -99,18 +102,18 @@ def watched(study: StudyConfig, run: Path) -> tuple[Pair, list[str]]:
 def test_each_checkpoint_is_measured_until_the_training_ends(
     run: Path, tmp_path: Path, sampler: FakeSampler
 ) -> None:
-    asked = study(tmp_path)
-    pair, lines = watched(asked, run)
+    settings = study(tmp_path)
+    pair, lines = watched(settings, run)
     assert list(pair.tuned) == [10, 20, 30] and pair.unit == "step"
     assert rows(lines) == ["10", "20", "30"], lines
     assert lines[-1] == "checkpoint-30 is the last checkpoint: the watch ends"
     assert len(sampler.asked) == 4 * PROBLEMS, "the base's samples, and those of three checkpoints"
-    done = json.loads((asked.folder / "summary.json").read_text())
+    done = json.loads((settings.folder / "summary.json").read_text())
     assert {cell["epoch"] for cell in done["cells"]} == {30}
     assert {cell["epoch"] for cell in done["dynamics"]} == {10, 20}
     assert done["checkpoints"]["tuned"]["30"] == str(run / "checkpoint-30")
-    assert (asked.folder / "report.html").is_file()
-    assert not list((asked.folder / "watched").rglob("*.safetensors")), "no weights are kept"
+    assert (settings.folder / "report.html").is_file()
+    assert not list((settings.folder / "watched").rglob("*.safetensors")), "no weights are kept"
 
 
 def test_started_again_it_measures_nothing_twice_even_if_the_trainer_deleted_all(
@@ -142,11 +145,11 @@ def test_started_again_after_the_training_ended_it_ends_without_sampling(
 def test_killed_it_still_measures_what_waited_and_was_deleted(
     run: Path, tmp_path: Path, sampler: FakeSampler
 ) -> None:
-    asked = study(tmp_path)
+    settings = study(tmp_path)
     source = (run / "checkpoint-20").resolve()
-    snapshots.take(source, 20, asked.folder / "watched" / "checkpoint-20")
+    snapshots.take(source, 20, settings.folder / "watched" / "checkpoint-20")
     shutil.rmtree(source)
-    pair, _ = watched(asked, run)
+    pair, _ = watched(settings, run)
     assert list(pair.tuned) == [10, 20, 30]
 
 
@@ -232,9 +235,9 @@ def test_the_search_compares_the_peak_with_the_base_and_names_what_it_measured(
         for step, factor in factors.items()
     }
     lines: list[str] = []
-    asked = study(tmp_path)
+    settings = study(tmp_path)
     base = open_checkpoint(BASE)
-    done, pair = search_peak(asked, base, "step", folders, lines.append)
+    done, pair = search_peak(settings, base, "step", folders, lines.append)
     measured = sorted(pair.tuned)
     assert len(measured) < len(folders)
     assert {cell.epoch for cell in done.cells} == {list(pair.tuned)[-1]}
@@ -250,5 +253,5 @@ def test_the_search_compares_the_peak_with_the_base_and_names_what_it_measured(
     assert f"peak search: {len(measured)} of 12 checkpoints measured" in text
     assert f"is at step {best:g}" in text
     assert "does not separate" in text, "so few problems do not tell neighbours apart"
-    again, _ = search_peak(asked, base, "step", folders, lines.append)
+    again, _ = search_peak(settings, base, "step", folders, lines.append)
     assert again.fingerprint == done.fingerprint
