@@ -107,7 +107,9 @@ def _add(to: typer.Typer, name: str) -> None:
 
     def command(config: Config = None, traceback: Traceback = False, **given: Any) -> None:
         with one_line(traceback):
-            _run(name, config, given.pop("arguments") or [], given)
+            status = _run(name, config, given.pop("arguments") or [], given)
+            if status:
+                raise typer.Exit(status)
 
     command.__signature__ = _signature(command, verb)  # type: ignore[attr-defined]
     to.command(name, help=help_texts.of(name), short_help=verb.about)(command)
@@ -128,10 +130,15 @@ def _signature(command: Callable[..., None], verb: Verb) -> inspect.Signature:
 
 
 def _own_parameter(name: str, option: Option) -> inspect.Parameter:
+    spelling = f"--{name.rstrip('_').replace('_', '-')}"  # from_: Python reserves `from`
     if option.flag:
-        return _parameter(name, bool | None, typer.Option(f"--{name}", help=_help(option)))
+        return _parameter(name, bool | None, typer.Option(spelling, help=_help(option)))
+    if option.text:
+        text: Any = list[str] | None if option.many else str | None
+        how = typer.Option(spelling, help=_help(option), metavar=option.text)
+        return _parameter(name, text, how)
     kind: Any = list[Path] | None if option.many else Path | None
-    how = typer.Option(f"--{name}", help=_help(option), parser=_path, metavar="PATH")
+    how = typer.Option(spelling, help=_help(option), parser=_path, metavar="PATH")
     return _parameter(name, kind, how)
 
 
@@ -144,7 +151,8 @@ def _help(option: Option) -> str:
     return f"{option.about} The same as {option.setting}=…" if option.setting else option.about
 
 
-def _run(name: str, config: Path | None, arguments: list[str], options: Mapping[str, Any]) -> None:
+def _run(name: str, config: Path | None, arguments: list[str], options: Mapping[str, Any]) -> int:
+    """Runs the job; returns the exit status that it asks for."""
     from forkdiv.core.config.load import load
     from forkdiv.terminal import quiet_libraries, say
     from tuning import own_dtype
@@ -155,7 +163,7 @@ def _run(name: str, config: Path | None, arguments: list[str], options: Mapping[
     if shown := [line for line in inferred if line.partition(".")[0] in VERBS[name].reads]:
         say(f"{', '.join(shown)} (the number format of the base){own_dtype.hint(study)}")
     job: Any = importlib.import_module(f"jobs.{name}")
-    job.run(study, **own)
+    return int(job.run(study, **own) or 0)
 
 
 def _show_version(wanted: bool) -> None:

@@ -14,12 +14,14 @@ from forkdiv.core.errors import refuse
 @dataclass(frozen=True)
 class Option:
     """An option of one verb. It sets `setting`, or is passed to the job under its own name if
-    `setting` is None. A `flag` takes no value."""
+    `setting` is None. A `flag` takes no value; any other option takes a path, or the text that
+    `text` describes in the help, such as NUMBER."""
 
     about: str
     setting: str | None = None
     many: bool = False
     flag: bool = False
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,13 @@ PAIR = {
     ),
     "data": Option("Problems with their answers: JSONL, JSON, Parquet, CSV.", "data"),
 }
+
+FAIL_IF = Option(
+    "End with status 3 if the limits show that this holds, such as 'pass@64 < base - 0.02', and "
+    "with 4 if they cannot decide it. Can be repeated.",
+    many=True,
+    text="CONDITION",
+)
 
 TRAINED = ("task", "prompt", "base", "pretrain", "dataset", "synthesis", "sft")
 TUNED = ("checkpoint", "adapter_base")
@@ -140,6 +149,7 @@ VERBS: dict[str, Verb] = {
                 "The folder of a run that is still training, in place of --tuned: each checkpoint "
                 "is measured as it appears."
             ),
+            "fail_if": FAIL_IF,
         },
     ),
     "interpolate": Verb(
@@ -170,6 +180,7 @@ VERBS: dict[str, Verb] = {
                 "Samples of the base model (before fine-tuning), in the same form as --samples.",
                 many=True,
             ),
+            "fail_if": FAIL_IF,
         },
     ),
     "export": Verb(
@@ -177,6 +188,22 @@ VERBS: dict[str, Verb] = {
         (*SWEPT, "checkpoint", "checkpoint_pattern", "adapter_base", "data"),
         "eval.samples=128",
         PAIR,
+    ),
+    "power": Verb(
+        "Compute how many problems and samples show a given loss.",
+        ("power", "eval"),
+        "power.correlation=0.9",
+        {
+            "k": Option("The k of pass@k.", "power.k", text="K"),
+            "loss": Option("The loss of pass@k to be shown.", "power.loss", text="LOSS"),
+            "power": Option("The probability of showing it.", "power.power", text="POWER"),
+            "problems": Option("Numbers of problems.", "power.problems", text="N[,N]"),
+            "samples": Option("Samples of each problem.", "power.samples", text="N[,N]"),
+            "from_": Option(
+                "The results of a finished comparison, whose problems are taken as an example.",
+                "power.result",
+            ),
+        },
     ),
     "why": Verb(
         "Show the settings in which two results differ.",
