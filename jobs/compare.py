@@ -1,15 +1,20 @@
 """Sample, score and compare two existing checkpoints on a file of problems, with a report.
 
     forkdiv compare --base CHECKPOINT --tuned CHECKPOINT --data FILE
-    forkdiv compare --base DIR --tuned RUN --checkpoints 'step-*' --data FILE
     forkdiv compare --base DIR --tuned RUN --search --data FILE
     forkdiv compare --base DIR --watch RUN --data FILE
+    forkdiv compare --base DIR --tuned DIR --fail-if 'pass@64 < base - 0.02'
 
 CHECKPOINT is any Hugging Face folder, or the folder of a LoRA adapter that PEFT saved. RUN is the
-output folder of a training run with several checkpoints (checkpoint-500, epoch-0003 …). --search
-measures only as many of them as it takes to find the one with the largest pass@k; --watch measures
-each one when the trainer has written it, until the training ends or Ctrl-C is pressed. Without
---data, the problems come from the task in the config.
+output folder of a training run with several checkpoints (checkpoint-500, epoch-0003 …);
+--checkpoints 'step-*' picks some of them. --search measures only as many as it takes to find the
+one with the largest pass@k; --watch measures each one when the trainer has written it, until the
+training ends or Ctrl-C is pressed. Without --data, the problems come from the task in the config.
+
+--fail-if takes METRIC OP base, with + or - a number, or METRIC OP NUMBER. The metrics are pass@K,
+majority@K, cover@TAU, g-pass@K_TAU, mg-pass@K, distinct@K and above-guess@K. The status is 3 if the
+confidence limits show that a condition holds, else 4 if they cannot decide one, else 0. It is 1 if
+a result cannot be trusted, and 2 if the input is wrong.
 """
 
 from __future__ import annotations
@@ -20,19 +25,25 @@ from pathlib import Path
 from forkdiv import cli
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.errors import refuse
-from forkdiv.core.results import Summary
+from forkdiv.coverage.conditions import Condition
 from forkdiv.models.adapter.config import has_adapter
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.models.saved import saved_checkpoints
 from forkdiv.tasks.registry import build
 from forkdiv.terminal import say
 from jobs.report import write_results
-from tuning import adapters, infer_settings, preflight
+from tuning import adapters, fail_conditions, infer_settings, preflight
 from tuning.comparison import Pair, asked_differently, run_comparison
 from tuning.models import pair_models
 
 
-def run(study: StudyConfig, search: bool = False, watch: Path | None = None) -> None:
+def run(
+    study: StudyConfig,
+    search: bool = False,
+    watch: Path | None = None,
+    fail_if: Sequence[str] = (),
+) -> int:
+    """Returns the exit status that `fail_if` asks for."""
     _check_options(study, search, watch)
     study = study.model_copy(update={"sweep": type(study.sweep)()})
     if watch is not None:
@@ -40,6 +51,7 @@ def run(study: StudyConfig, search: bool = False, watch: Path | None = None) -> 
 
         watching.check_run(watch)
         study, base = _opened(study, [])
+        conditions = _conditions(fail_if, study, "step", ())
         done, pair = watching.watch(study, base, watch, say)
     else:
         assert study.checkpoint
@@ -48,17 +60,26 @@ def run(study: StudyConfig, search: bool = False, watch: Path | None = None) -> 
             from tuning.peak import search_peak
 
             study, base = _opened(study, [])
+            conditions = _conditions(fail_if, study, unit, ())  # which are measured is not known
             done, pair = search_peak(study, base, unit, folders, say)
         else:
-            study, done, pair = _compared(study, unit, folders)
+            study, pair = _pair(study, unit, folders)
+            conditions = _conditions(fail_if, study, unit, tuple(folders))
+            done = run_comparison(study, pair, say)
     *_, last = pair.tuned.values()
     write_results(study, done, list(pair_models(study, pair.base, last)))
+    return fail_conditions.report(conditions, done, study.folder, say)
 
 
-def _compared(
-    study: StudyConfig, unit: str, folders: Mapping[float, Path]
-) -> tuple[StudyConfig, Summary, Pair]:
-    """Compares all checkpoints of `folders` with the base."""
+def _conditions(
+    fail_if: Sequence[str], study: StudyConfig, unit: str, numbers: tuple[float, ...]
+) -> list[Condition]:
+    return fail_conditions.parse(fail_if, study, build(study.task).votes, (unit, numbers))
+
+
+def _pair(study: StudyConfig, unit: str, folders: Mapping[float, Path]) -> tuple[StudyConfig, Pair]:
+    """Returns the base and all checkpoints of `folders`, after all checks, and the study with
+    inferred settings."""
     named_base = study.base
     if any(map(has_adapter, folders.values())):
         infer_settings.infer(study, [])  # the data is checked before adapters are merged
@@ -73,7 +94,7 @@ def _compared(
     pair = Pair(base, tuned, unit, sources={base.path: named_base or base.path, **sources})
     if difference := asked_differently(study, pair):
         say(f"note: {difference}")
-    return study, run_comparison(study, pair, say), pair
+    return study, pair
 
 
 def _opened(study: StudyConfig, tuned: Sequence[Path]) -> tuple[StudyConfig, Checkpoint]:

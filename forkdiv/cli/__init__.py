@@ -112,7 +112,9 @@ def _add(to: typer.Typer, name: str) -> None:
 
     def command(config: Config = None, traceback: Traceback = False, **given: Any) -> None:
         with one_line(traceback):
-            _run(name, config, given.pop("arguments") or [], given)
+            status = _run(name, config, given.pop("arguments") or [], given)
+            if status:
+                raise typer.Exit(status)
 
     command.__signature__ = _signature(command, verb)  # type: ignore[attr-defined]
     to.command(name, help=help_texts.of(name), short_help=verb.about)(command)
@@ -133,10 +135,14 @@ def _signature(command: Callable[..., None], verb: Verb) -> inspect.Signature:
 
 
 def _own_parameter(name: str, option: Option) -> inspect.Parameter:
+    spelling = f"--{name.rstrip('_').replace('_', '-')}"  # from_: Python reserves `from`
     if option.flag:
-        return _parameter(name, bool | None, typer.Option(f"--{name}", help=_help(option)))
+        return _parameter(name, bool | None, typer.Option(spelling, help=_help(option)))
     kind: Any = list[str] | None if option.many else str | None
-    how = typer.Option(f"--{name}", help=_help(option), parser=_path, metavar="PATH")
+    if option.text:
+        how = typer.Option(spelling, help=_help(option), metavar=option.text)
+    else:
+        how = typer.Option(spelling, help=_help(option), parser=_path, metavar="PATH")
     return _parameter(name, kind, how)
 
 
@@ -149,7 +155,8 @@ def _help(option: Option) -> str:
     return f"{option.about} The same as {option.setting}=…" if option.setting else option.about
 
 
-def _run(name: str, config: Path | None, arguments: list[str], options: Mapping[str, Any]) -> None:
+def _run(name: str, config: Path | None, arguments: list[str], options: Mapping[str, Any]) -> int:
+    """Runs the job; returns the exit status that it asks for."""
     from forkdiv.core.config.load import load
     from forkdiv.terminal import quiet_libraries, say
     from tuning import by_name, own_dtype
@@ -162,7 +169,7 @@ def _run(name: str, config: Path | None, arguments: list[str], options: Mapping[
     if shown := [line for line in inferred if line.partition(".")[0] in verb.reads]:
         say(f"{', '.join(shown)} (the number format of the base){own_dtype.hint(study)}")
     job: Any = importlib.import_module(f"jobs.{name}")
-    job.run(study, **own)
+    return int(job.run(study, **own) or 0)
 
 
 def _show_version(wanted: bool) -> None:

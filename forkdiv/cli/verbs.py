@@ -14,13 +14,15 @@ from forkdiv.core.errors import refuse
 @dataclass(frozen=True)
 class Option:
     """An option of one verb. It sets `setting`, or is passed to the job under its own name if
-    `setting` is None: as a path, or as `kind` reads it. A `flag` takes no value."""
+    `setting` is None: as a path, or as `kind` reads it. A `flag` takes no value; an option with
+    `text` takes the text that it describes in the help, such as NUMBER."""
 
     about: str
     setting: str | None = None
     many: bool = False
     flag: bool = False
     kind: Callable[[str], Path] = Path
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,13 @@ PAIR = {
         "data",
     ),
 }
+
+FAIL_IF = Option(
+    "End with status 3 if the limits show that this holds, such as 'pass@64 < base - 0.02', and "
+    "with 4 if they cannot decide it. Can be repeated.",
+    many=True,
+    text="CONDITION",
+)
 
 TRAINED = ("task", "prompt", "base", "pretrain", "dataset", "synthesis", "sft")
 TUNED = ("checkpoint", "adapter_base")
@@ -171,6 +180,7 @@ VERBS: dict[str, Verb] = {
                 "The folder of a run that is still training, in place of --tuned: each checkpoint "
                 "is measured as it appears."
             ),
+            "fail_if": FAIL_IF,
         },
     ),
     "interpolate": Verb(
@@ -203,6 +213,7 @@ VERBS: dict[str, Verb] = {
                 "Samples of the base model (before fine-tuning), in the same form as --samples.",
                 many=True,
             ),
+            "fail_if": FAIL_IF,
         },
     ),
     "export": Verb(
@@ -210,6 +221,22 @@ VERBS: dict[str, Verb] = {
         (*SWEPT, "checkpoint", "checkpoint_pattern", "adapter_base", "data"),
         "eval.samples=128",
         PAIR,
+    ),
+    "power": Verb(
+        "Compute how many problems and samples show a given loss.",
+        ("power", "eval"),
+        "power.correlation=0.9",
+        {
+            "k": Option("The k of pass@k.", "power.k", text="K"),
+            "loss": Option("The loss of pass@k to be shown.", "power.loss", text="LOSS"),
+            "power": Option("The probability of showing it.", "power.power", text="POWER"),
+            "problems": Option("Numbers of problems.", "power.problems", text="N[,N]"),
+            "samples": Option("Samples of each problem.", "power.samples", text="N[,N]"),
+            "from_": Option(
+                "The results of a finished comparison, whose problems are taken as an example.",
+                "power.result",
+            ),
+        },
     ),
     "why": Verb(
         "Show the settings in which two results differ.",
@@ -253,8 +280,8 @@ def sorted_out(
             overrides.append(f"{setting}={json.dumps(str(value), ensure_ascii=False)}")
         else:
             option = verb.options[name]
-            read = [option.kind(text) for text in value] if option.many else option.kind(value)
-            own[name] = value if option.flag else read
+            kind = (lambda text: text) if option.flag or option.text else option.kind
+            own[name] = [kind(text) for text in value] if option.many else kind(value)
     if verb.words is None:
         overrides += words  # refused as settings without a value
     elif words and verb.words.setting:

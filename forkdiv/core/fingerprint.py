@@ -24,10 +24,10 @@ STAGE_VERSIONS = {
     "interpolation": 1,
     "adapter": 1,
     "samples": 3,
-    "verdicts": 3,
+    "verdicts": 4,
     "exact": 2,
     "forks": 1,
-    "study": 2,
+    "study": 3,
     "source": 1,
 }
 # Stages whose results are identified by their content where they are used

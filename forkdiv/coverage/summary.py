@@ -14,6 +14,9 @@ from forkdiv.core.store import commit, versions
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.tasks.registry import build
 
+# settings that a summary leaves out
+NOT_REPORTED = {"place", "pretrain", "power", *WHICH_CHECKPOINTS}
+
 
 def identity(study: StudyConfig, base: Checkpoint) -> Identity:
     """Returns the identity of a study. Name and place are excluded, so that it does not depend on
@@ -47,8 +50,7 @@ def assemble(
     of a run. `notes` default to those of the task, `settings` to those of the study.
     """
     cells = [cell for trial in trials for cell in trial]
-    left_out = {"place", "pretrain", *WHICH_CHECKPOINTS}
-    study_settings = study.model_dump(mode="json", exclude=left_out)
+    study_settings = study.model_dump(mode="json", exclude=NOT_REPORTED)
     paths = {"checkpoints": checkpoints} if checkpoints else {}
     return Summary(
         study=study.name,

@@ -1,8 +1,8 @@
 """`StudyConfig`: the settings of all commands, with one section per stage.
 
-Everything except `PlaceConfig` and `PlanConfig` decides results and is part of fingerprints;
-`PlaceConfig` says where the work runs and never is. The sections are defined in the neighbouring
-modules and imported from here.
+Everything except `PlaceConfig`, `PlanConfig` and `PowerConfig` decides results and is part of
+fingerprints; `PlaceConfig` says where the work runs and never is. The sections are defined in the
+neighbouring modules and imported from here.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from forkdiv.core.config.data import DATA_AXES, AuditConfig, DatasetConfig, Synt
 from forkdiv.core.config.decoder import DecoderConfig
 from forkdiv.core.config.evaluation import EvalConfig
 from forkdiv.core.config.place import EngineConfig, HttpConfig, PlaceConfig, PlanConfig
+from forkdiv.core.config.power import PowerConfig
 from forkdiv.core.config.prompt import PromptConfig
 from forkdiv.core.config.sft import LoraConfig, PretrainConfig, SftConfig
 from forkdiv.core.config.shipped import DEFAULT_BASE, CheckpointPath
@@ -42,6 +43,7 @@ __all__ = [
     "LoraConfig",
     "PlaceConfig",
     "PlanConfig",
+    "PowerConfig",
     "PretrainConfig",
     "PromptConfig",
     "SftConfig",
@@ -66,7 +68,7 @@ RESERVED_NAMES = (
 # Settings that name checkpoints, whose content is part of results in their place.
 WHICH_CHECKPOINTS = frozenset({"checkpoint", "checkpoint_pattern", "adapter_base", "watch"})
 # Settings that are not part of the identity of a study's results.
-NOT_IDENTITY = frozenset({"name", "place", "base", "pretrain", "audit", "data", "plan"})
+NOT_IDENTITY = frozenset({"name", "place", "base", "pretrain", "audit", "data", "plan", "power"})
 NOT_IDENTITY |= WHICH_CHECKPOINTS
 
 
@@ -145,6 +147,9 @@ class StudyConfig(Frozen):
         WatchConfig(), description="How a run that is still training is followed."
     )
     plan: PlanConfig = Field(PlanConfig(), description="What `forkdiv plan` assumes.")
+    power: PowerConfig = Field(
+        PowerConfig(), description="What `forkdiv power` assumes and compares."
+    )
     place: PlaceConfig = Field(PlaceConfig(), description="Where it runs.")
 
     # where the files came from that the command line put in the place of names on the hub
