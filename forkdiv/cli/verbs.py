@@ -77,6 +77,7 @@ PAIR = {
     "checkpoints": Option(
         "With a run folder: a pattern of the checkpoints that are measured, such as 'step-*'.",
         "checkpoint_pattern",
+        text="PATTERN",
     ),
     "data": Option(
         "Problems with their answers: JSONL, JSON, Parquet, CSV, or a dataset on the Hugging Face "
