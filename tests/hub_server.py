@@ -53,7 +53,7 @@ class Hub:
     ranges: list[str] = field(default_factory=list)
     break_after: int | None = None
     status: int | None = None
-    message: str = "the hub is tired"
+    message: str = "internal error"
     url: str = ""
 
     def repo(self, name: str, kind: str = "model") -> Repo:

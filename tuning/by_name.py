@@ -67,7 +67,8 @@ def resolve(
     """Returns the study with local files in the place of all names that the verb reads. `show` gets
     one line per name, with its commit, before anything large is downloaded.
 
-    Raises UserError for what cannot be had, before anything large is downloaded where possible.
+    Raises UserError for a name that is wrong or may not be read, before weights are downloaded; and
+    as `HubModel.download` and `fetch_dataset` do.
     """
     update: dict[str, Any] = {}
     sources: list[Source] = []

@@ -14,15 +14,15 @@ from forkdiv.core.errors import refuse
 @dataclass(frozen=True)
 class Option:
     """An option of one verb. It sets `setting`, or is passed to the job under its own name if
-    `setting` is None: as a path, or as `kind` reads it. A `flag` takes no value; an option with
-    `text` takes the text that it describes in the help, such as NUMBER."""
+    `setting` is None. A `flag` takes no value; any other option takes a path, which `kind` reads,
+    or the text that `text` describes in the help, such as NUMBER."""
 
     about: str
     setting: str | None = None
     many: bool = False
     flag: bool = False
-    kind: Callable[[str], Path] = Path
     text: str = ""
+    kind: Callable[[str], Path] = Path
 
 
 @dataclass(frozen=True)
@@ -280,9 +280,7 @@ def sorted_out(
         if setting:
             overrides.append(f"{setting}={json.dumps(str(value), ensure_ascii=False)}")
         else:
-            option = verb.options[name]
-            kind = (lambda text: text) if option.flag or option.text else option.kind
-            own[name] = [kind(text) for text in value] if option.many else kind(value)
+            own[name] = _own_value(verb.options[name], value)
     if verb.words is None:
         overrides += words  # refused as settings without a value
     elif words and verb.words.setting:
@@ -290,3 +288,12 @@ def sorted_out(
     elif words and verb.words.parameter:
         own.setdefault(verb.words.parameter, []).extend(map(verb.words.kind, words))
     return overrides, own
+
+
+def _own_value(option: Option, value: Any) -> Any:
+    """Returns what a job gets for an option of its own: texts as they are, paths as paths."""
+    if option.flag:
+        return value
+    if option.text:
+        return list(value) if option.many else value
+    return [option.kind(text) for text in value] if option.many else option.kind(value)

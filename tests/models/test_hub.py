@@ -130,7 +130,7 @@ def test_weights_that_the_cache_lacks_are_refused_without_a_network(
         download()
 
 
-def test_a_model_whose_config_alone_is_needed_is_had_without_its_weights(hub: Hub) -> None:
+def test_a_model_whose_config_alone_is_needed_is_downloaded_without_its_weights(hub: Hub) -> None:
     hub.repo("org/base").push({**FILES, "config.json": config(quantization_config={"bits": 4})})
     folder = open_model(NAME, weights=False).folder
     assert sorted(path.name for path in folder.iterdir()) == SMALL

@@ -95,7 +95,7 @@ def test_a_plan_needs_no_weights(hub: Hub) -> None:
     assert not any("safetensors" in line for line in hub.requests)
 
 
-def test_the_template_of_a_model_is_had_by_its_name(hub: Hub) -> None:
+def test_a_chat_template_is_that_of_a_model_on_the_hub(hub: Hub) -> None:
     hub.repo("org/chat").push(
         {"config.json": FILES["config.json"], "chat_template.jinja": b"{{ messages }}!"}
     )
