@@ -20,6 +20,7 @@ from forkdiv.coverage import summary
 from forkdiv.report.tables import in_thinking, readable_text
 from forkdiv.terminal import say, show_table
 from tuning import preflight, prompt_notes, row_lengths
+from tuning.adapters import with_merged
 from tuning.resources import Work
 from tuning.space import Point, check_data, single_point
 
@@ -27,6 +28,8 @@ from tuning.space import Point, check_data, single_point
 def run(study: StudyConfig) -> None:
     from tuning.open_study import open_study
 
+    named = study
+    study = with_merged(study, say)
     base = preflight.check(study, takes_checkpoint=True)
     study = study.model_copy(update={"sweep": type(study.sweep)()})
     point = single_point(study)
@@ -46,9 +49,9 @@ def run(study: StudyConfig) -> None:
             result = work.pipeline.compared(study, untrained, {0: checkpoint})
         else:
             result = work.pipeline.run(point)
-    name = str(checkpoint.path) if checkpoint else point.name
+    name = str(named.checkpoint) if checkpoint else point.name
     cells = [cell.as_json() for cell in result.cells]
-    evaluation = {"checkpoint": name, "base": str(base.path), "cells": cells}
+    evaluation = {"checkpoint": name, "base": str(named.base or base.path), "cells": cells}
     evaluation["sources"] = [str(source) for source in study.sources]
     path = study.folder / "evaluation.json"
     write_text(path, json.dumps(evaluation | {"seconds": result.seconds}, indent=1))

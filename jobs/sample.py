@@ -12,12 +12,14 @@ from forkdiv.sample import sample_sets
 from forkdiv.sample.evaluation import Evaluation
 from forkdiv.terminal import say
 from tuning import preflight, prompt_notes, row_lengths
+from tuning.adapters import with_merged
 from tuning.resources import Work
 
 
 def run(study: StudyConfig) -> None:
     from tuning.open_study import open_study
 
+    study = with_merged(study, say)
     base = preflight.check(study, takes_checkpoint=True)
     study_checkpoint = preflight.check_study_checkpoint(study, base)
     asked = study_checkpoint or base

@@ -29,11 +29,11 @@ from forkdiv.models.checkpoint import (
     Checkpoint,
     check_tensors,
     open_checkpoint,
-    saved_checkpoints,
     share_engine,
 )
+from forkdiv.models.saved import saved_checkpoints
 from forkdiv.terminal import say
-from tuning import by_name, preflight, prompt_notes
+from tuning import adapters, by_name, preflight, prompt_notes
 from tuning.check_ray import check_ray
 from tuning.resources import Work
 
@@ -41,7 +41,7 @@ KEY = "FORKDIV_API_KEY"
 
 
 def run(study: StudyConfig, checkpoints: Sequence[Path] = ()) -> None:
-    served = named_checkpoints(checkpoints, say)
+    served = named_checkpoints(checkpoints, say, lambda path: adapters.merged(study, path, say))
     http = study.place.http
     key = api_key(http)
     preflight.check_device(study.place)
@@ -75,11 +75,14 @@ def run(study: StudyConfig, checkpoints: Sequence[Path] = ()) -> None:
 
 
 def named_checkpoints(
-    paths: Sequence[Path], show: Callable[[str], None] = lambda message: None
+    paths: Sequence[Path],
+    show: Callable[[str], None] = lambda message: None,
+    merged: Callable[[Path], Path] = lambda path: path,
 ) -> dict[str, Checkpoint]:
     """Returns the checkpoints by their model names; one on the hub is downloaded, and `show` gets
-    its commit. Raises UserError if there are none, if two have the same name, and if one engine
-    cannot serve them together."""
+    its commit; `merged` returns the folder of the whole model for an adapter's folder. Raises
+    UserError if there are none, if two have the same name, and if one engine cannot serve them
+    together."""
     served: dict[str, Checkpoint] = {}
     downloads = by_name.checkpoints("--checkpoints", paths, show)
     for named in paths:
@@ -96,7 +99,7 @@ def named_checkpoints(
                     "different folder names",
                     "rename one of the folders, or serve them in two processes",
                 )
-            served[name] = open_checkpoint(folder)
+            served[name] = open_checkpoint(merged(folder))
     if not served:
         raise refuse(
             "serve needs a checkpoint",

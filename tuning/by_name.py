@@ -36,7 +36,14 @@ from forkdiv.models.hub import HubModel, open_model
 from forkdiv.tasks.own_data.hub import fetch_dataset
 
 # the settings that may name a model, and the section that a command reads them with
-MODELS = ("base", "checkpoint", "audit.model", "pretrain.start", "plan.architecture")
+MODELS = (
+    "base",
+    "checkpoint",
+    "adapter_base",
+    "audit.model",
+    "pretrain.start",
+    "plan.architecture",
+)
 # those that may name a dataset, and the split that a name without one stands for
 DATA = {
     "data": "test",

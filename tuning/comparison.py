@@ -7,8 +7,10 @@ the last checkpoint is compared with the base, and the earlier ones show when co
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.fingerprint import Identity
@@ -25,14 +27,35 @@ from tuning.outcome import obtain_summary, parent_run
 from tuning.resources import Work
 from tuning.space import Point
 
+if TYPE_CHECKING:
+    from tuning.trial import Pipeline, TrialResult
+
 
 @dataclass(frozen=True)
 class Pair:
-    """The base, and the tuned checkpoints by the epoch or step at which they were saved."""
+    """The base, and the tuned checkpoints by the epoch or step at which they were saved.
+
+    The last of them is compared with the base: `chosen`, if that is not the latest. `sources` maps
+    the folders of merged adapters to those of the adapters; `notes` are shown in the report.
+    """
 
     base: Checkpoint
     tuned: Mapping[float, Checkpoint]
     unit: str  # of the numbers: epoch or step
+    chosen: float | None = None
+    sources: Mapping[Path, Path] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def paths(self) -> CheckpointPaths:
+        """The folders as the user named them."""
+        tuned = {
+            str(number): str(self.sources.get(checkpoint.path, checkpoint.path))
+            for number, checkpoint in self.tuned.items()
+        }
+        return CheckpointPaths(
+            base=str(self.sources.get(self.base.path, self.base.path)), tuned=tuned
+        )
 
     @property
     def engines(self) -> list[list[Checkpoint]]:
@@ -73,12 +96,14 @@ def identity(study: StudyConfig, pair: Pair) -> Identity:
     whole = summary.identity(study, pair.base)
     tuned = {f"tuned-{number}": tuned.fingerprint for number, tuned in pair.tuned.items()}
     evaluation = Evaluation.of(study)
-    thinking = {
+    further: dict[str, object] = {
         f"thinking-{number}": own.as_json()
         for number, checkpoint in pair.tuned.items()
         if (own := evaluation.thinking(checkpoint))
     }
-    return Identity("study", {**whole.config, **thinking}, {**whole.parents, **tuned})
+    if pair.chosen is not None:
+        further["chosen"] = pair.chosen
+    return Identity("study", {**whole.config, **further}, {**whole.parents, **tuned})
 
 
 def run_comparison(study: StudyConfig, pair: Pair, show: Callable[[str], None]) -> Summary:
@@ -117,16 +142,32 @@ def _run(study: StudyConfig, pair: Pair, fingerprint: str, show: Callable[[str],
     tuned = {number: shared[tuned.fingerprint] for number, tuned in pair.tuned.items()}
     pipeline = Pipeline(study, base, store, NoSampler(), progress)
     trials = []
-    both: tuple[tuple[Point, Mapping[float, Checkpoint]], ...] = (
-        (Point(study.decoder.temperature, study.sft.seed, tuned=False), {0: base}),
-        (Point(study.decoder.temperature, study.sft.seed), tuned),
-    )
-    for point, checkpoints in both:
+    begun = time.time()
+    for trial in compared(pipeline, tuned):
+        trials.append(trial)
+        record(study, trial, parent, "tuned" if trial.point.tuned else "base", begun, show)
         begun = time.time()
-        trials.append(pipeline.compared(study, point, checkpoints))
-        record(study, trials[-1], parent, "tuned" if point.tuned else "base", begun, show)
     seconds = {**pipeline.seconds, "total": time.perf_counter() - started}
-    paths = {str(number): str(tuned.path) for number, tuned in pair.tuned.items()}
+    return assembled(study, pair, fingerprint, trials, seconds)
+
+
+def compared(pipeline: Pipeline, tuned: Mapping[float, Checkpoint]) -> Iterator[TrialResult]:
+    """Yields the result of the pipeline's base, and that of the tuned checkpoints, of which the
+    last is the model and the others are its dynamics."""
+    study = pipeline.study
+    untrained = Point(study.decoder.temperature, study.sft.seed, tuned=False)
+    yield pipeline.compared(study, untrained, {0: pipeline.base})
+    yield pipeline.compared(study, Point(study.decoder.temperature, study.sft.seed), tuned)
+
+
+def assembled(
+    study: StudyConfig,
+    pair: Pair,
+    fingerprint: str,
+    trials: Sequence[TrialResult],
+    seconds: Mapping[str, float],
+) -> Summary:
+    """Returns the summary of a pair from the results that `compared` yields."""
     difference = asked_differently(study, pair)
     return summary.assemble(
         study,
@@ -136,8 +177,8 @@ def _run(study: StudyConfig, pair: Pair, fingerprint: str, show: Callable[[str],
         seconds,
         dynamics=[cell for trial in trials for cell in trial.dynamics],
         unit=pair.unit,
-        notes=[*build(study.task).notes, *([difference] if difference else [])],
-        checkpoints=CheckpointPaths(base=str(pair.base.path), tuned=paths),
+        notes=[*build(study.task).notes, *pair.notes, *([difference] if difference else [])],
+        checkpoints=pair.paths,
     )
 
 

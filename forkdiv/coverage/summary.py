@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.config.study import NOT_IDENTITY, WHICH_CHECKPOINTS, StudyConfig
 from forkdiv.core.errors import InvalidResult
 from forkdiv.core.fingerprint import Identity, stages
 from forkdiv.core.results import BestDecoder, Cell, CheckpointPaths, Summary
@@ -15,11 +15,8 @@ from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample.evaluation import Evaluation
 from forkdiv.tasks.registry import build
 
-NOT_IDENTITY = {
-    *("name", "place", "base", "checkpoint", "pretrain", "audit", "data", "plan", "power"),
-}
-
-NOT_REPORTED = {"place", "pretrain", "checkpoint", "power"}  # settings that a summary leaves out
+# settings that a summary leaves out
+NOT_REPORTED = {"place", "pretrain", "power", *WHICH_CHECKPOINTS}
 
 
 def identity(study: StudyConfig, base: Checkpoint) -> Identity:

@@ -20,7 +20,8 @@ from forkdiv.core.fingerprint import Identity
 from forkdiv.core.progress import Progress
 from forkdiv.core.store import Artifact, Store
 from forkdiv.data import dataset, tokenized
-from forkdiv.models.checkpoint import SAVES, Checkpoint, saved_checkpoints
+from forkdiv.models.checkpoint import Checkpoint
+from forkdiv.models.saved import SAVES, saved_checkpoints
 from forkdiv.models.thinking import opening_tag
 from forkdiv.train import resume
 from forkdiv.train.eval_during import Evaluate, evaluating
