@@ -50,8 +50,8 @@ def run(
         from tuning import watch as watching
 
         watching.check_run(watch)
-        study, base = _opened(study, [])
         conditions = _conditions(fail_if, study, "step", ())
+        study, base = _opened(study, [])
         done, pair = watching.watch(study, base, watch, say)
     else:
         assert study.checkpoint
@@ -59,12 +59,12 @@ def run(
         if search:
             from tuning.peak import search_peak
 
-            study, base = _opened(study, [])
             conditions = _conditions(fail_if, study, unit, ())  # which are measured is not known
+            study, base = _opened(study, [])
             done, pair = search_peak(study, base, unit, folders, say)
         else:
-            study, pair = _pair(study, unit, folders)
             conditions = _conditions(fail_if, study, unit, tuple(folders))
+            study, pair = _pair(study, unit, folders)
             done = run_comparison(study, pair, say)
     *_, last = pair.tuned.values()
     write_results(study, done, list(pair_models(study, pair.base, last)))
@@ -74,6 +74,10 @@ def run(
 def _conditions(
     fail_if: Sequence[str], study: StudyConfig, unit: str, numbers: tuple[float, ...]
 ) -> list[Condition]:
+    """Returns the conditions; they are read before anything is written or started."""
+    if not fail_if:
+        return []
+    study, _ = infer_settings.infer(study, [])  # what is inferred from checkpoints decides nothing
     return fail_conditions.parse(fail_if, study, build(study.task).votes, (unit, numbers))
 
 

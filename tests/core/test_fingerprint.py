@@ -56,6 +56,8 @@ OTHER_VALUES: dict[type[Frozen], dict[str, Any]] = {
         "chat_template": "{{ messages }}",
         "date": "2027-03-04",
         "template_args": {"enable_thinking": False},
+        "shots": 4,
+        "shots_seed": 5,
     },
     DatasetConfig: {
         "examples": 801,
@@ -102,6 +104,7 @@ OTHER_VALUES: dict[type[Frozen], dict[str, Any]] = {
         "top_k": 4,
         "min_p": 0.1,
         "top_n_sigma": 1.0,
+        "stop": ("Question:",),
         "gate_entropy": 0.4,
         "hot_temperature": 1.5,
         "first_tokens": 3,
@@ -114,7 +117,7 @@ OTHER_VALUES: dict[type[Frozen], dict[str, Any]] = {
 }
 DEFAULTS: dict[type[Frozen], Frozen] = {
     GraphBranchingConfig: ROOM,
-    PromptConfig: PromptConfig(template="chat"),
+    PromptConfig: PromptConfig(template="chat", shots=1),
     DatasetConfig: DatasetConfig(),
     SynthesisConfig: SynthesisConfig(),
     SftConfig: SftConfig(),
@@ -204,8 +207,9 @@ def identities(study: StudyConfig) -> dict[str, str]:
 
 def test_the_tables_of_other_values_name_every_field() -> None:
     for kind, values in OTHER_VALUES.items():
-        # the options of a loss of somebody's own: tests/train/test_own_loss.py
-        assert set(values) | {"kind", "loss_options"} >= set(kind.model_fields), kind
+        # the options of a loss of somebody's own: tests/train/test_own_loss.py; of a file with
+        # shots the content counts: tests/sample/test_shots.py
+        assert set(values) | {"kind", "loss_options", "shots_data"} >= set(kind.model_fields), kind
     assert set(OTHER_PLACES) >= set(PlaceConfig.model_fields)
 
 

@@ -300,7 +300,9 @@ def test_a_sample_without_a_verdict_ends_the_repair(
     script = tmp_path / "raising.py"
     script.write_text(RAISING)
     # the command is Grader's default argument: what synthesis starts
-    monkeypatch.setattr(Grader.__init__, "__defaults__", (30.0, (sys.executable, str(script))))
+    monkeypatch.setattr(
+        Grader.__init__, "__defaults__", (30.0, (sys.executable, str(script)), None)
+    )
     with pytest.raises(InvalidResult, match=r"grader failed on a sample .*: ZeroDivisionError"):
         sampled(tmp_path, *TWO)
 

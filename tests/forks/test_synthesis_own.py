@@ -137,4 +137,7 @@ def test_a_grader_that_raises_ends_the_repair(study: StudyConfig, tmp_path: Path
 
 
 def raises(answer: str, text: str) -> bool:
-    raise OSError("the grader is ill")
+    """Grades the file's own completions, and fails on samples of nonsense."""
+    if text.endswith("?"):
+        raise OSError("the grader is ill")
+    return leads_to_the_goal(answer, text)
