@@ -215,8 +215,8 @@ def test_the_tables_of_other_values_name_every_field() -> None:
 
 @pytest.mark.parametrize(("kind", "field"), CHANGES)
 def test_every_identity_field_changes_the_fingerprint(kind: type[Frozen], field: str) -> None:
-    # two designs exclude each other, so that the one is set without the other
-    default = DecoderConfig() if field == "first_tokens" else DEFAULTS[kind]
+    # designs exclude each other, so that these are set without the others
+    default = DecoderConfig() if field in ("first_tokens", "stop") else DEFAULTS[kind]
     other = changed(default, **{field: OTHER_VALUES[kind][field]})
     assert getattr(other, field) != getattr(default, field)
     assert hashed(other) != hashed(default)
