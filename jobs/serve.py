@@ -19,8 +19,10 @@ import socket
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from forkdiv import cli
+from forkdiv.core.config.load import load
 from forkdiv.core.config.shipped import base_folder
 from forkdiv.core.config.study import HttpConfig, StudyConfig
 from forkdiv.core.errors import refuse
@@ -34,6 +36,9 @@ from forkdiv.models.checkpoint import (
 from forkdiv.terminal import say
 from tuning import preflight
 from tuning.check_ray import check_ray
+
+if TYPE_CHECKING:
+    from ray.serve import Application
 
 KEY = "FORKDIV_API_KEY"
 
@@ -67,6 +72,40 @@ def run(study: StudyConfig, checkpoints: Sequence[Path] = ()) -> None:
             _until_stopped()
         finally:
             ray_serve.delete(app)
+
+
+def application(arguments: dict[str, Any]) -> Application:
+    """Builds the application for a config file of Ray Serve, which calls it on the cluster with
+    `import_path: jobs.serve:application`. KubeRay deploys it so; see cluster/serve/.
+
+    `arguments` has `checkpoints`, a list of folders or names as after --checkpoints, and
+    `settings`, a list of key=value. Requests need the API key in FORKDIV_API_KEY.
+    """
+    unknown = sorted(arguments.keys() - {"checkpoints", "settings"})
+    if unknown:
+        raise refuse(
+            "jobs.serve:application has an unknown argument",
+            ", ".join(unknown),
+            "checkpoints, settings",
+            "correct args of the application in serveConfigV2",
+        )
+    study = load(None, arguments.get("settings", ()))
+    served = named_checkpoints([Path(path) for path in arguments.get("checkpoints", ())])
+    key = os.environ.get(KEY)
+    if not key:
+        raise refuse(
+            f"{KEY} is not set where Ray's workers start, and the server accepts connections from "
+            "other machines",
+            "no API key",
+            "a long random text",
+            f"set {KEY} in the environment of all Ray nodes",
+        )
+    from forkdiv.sample.http import application as build
+    from tuning import session
+
+    spec = session.serving_spec(study, next(iter(served.values())))
+    shared = {name: session.share(study.place, checkpoint) for name, checkpoint in served.items()}
+    return build(spec, shared, key)
 
 
 def named_checkpoints(paths: Sequence[Path]) -> dict[str, Checkpoint]:
