@@ -234,7 +234,7 @@ def test_the_readme_submits_studies_that_parse(entrypoint: str) -> None:
 
 
 def test_the_readme_submits_on_each_kind_of_cluster() -> None:
-    assert len(documented_entrypoints()) == 3
+    assert len(documented_entrypoints()) == 4
 
 
 def cpus_needed(place: PlaceConfig, entrypoint_cpus: float) -> float:
