@@ -23,6 +23,7 @@ CLIENT_ADDRESS = "10.99.0.254"
 HOST = Path(__file__).with_name("host.sh")
 PROGRAMS = ("ip", "unshare", "nsenter", "setpriv", "rsync", "ssh", "ssh-keygen")
 UNSHARE = ("unshare", "-m", "-p", "-u", "-i", "--fork", "--mount-proc")
+ALL_OF_IT = ("-m", "-n", "-p", "-u", "-i", "-r", "-w")  # its namespaces, root and folder
 SSHD = Path("/usr/sbin/sshd")
 
 
@@ -50,14 +51,13 @@ class Lab:
 
     def enter(self, host: str, *command: str) -> list[str]:
         """The command line that runs `command` on a host as root, in its root folder."""
-        return ["nsenter", "-t", str(self.pids[host]), "-m", "-n", "-p", "-u", "-i", "-r", *command]
+        return ["nsenter", "-t", str(self.pids[host]), *ALL_OF_IT, *command]
 
     def client(self, script: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
         """Runs a bash script on the client, in the repository, with the environment on PATH."""
         return subprocess.run(
             self.enter("client", "bash", "-c", f"cd {ROOT} && {script}"),
             env=client_environment(),
-            cwd="/",  # nsenter keeps this folder, which need not exist in the host
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -71,7 +71,6 @@ class Lab:
             check=True,
             capture_output=True,
             text=True,
-            cwd="/",
         )
         marks = ("raylet", "gcs_server", "dashboard.py", "monitor.py", "ray::")
         return [line for line in listed.stdout.splitlines() if any(mark in line for mark in marks)]
@@ -126,6 +125,8 @@ def _join(spaces: dict[str, str]) -> None:
         ip("-n", client, "link", "set", name, "master", "bridge", "up")
         ip("-n", space, "address", "add", f"{address}/24", "dev", "eth0")
         ip("-n", space, "link", "set", "eth0", "up")
+        # to nowhere; Ray takes the address of the interface with the default route for its own
+        ip("-n", space, "route", "add", "default", "via", CLIENT_ADDRESS)
 
 
 @contextmanager

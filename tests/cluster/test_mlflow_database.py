@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -94,7 +95,7 @@ def postgres(password: str) -> Iterator[int]:
             wait_for(lambda: connect(port, password), server)
             yield port
         finally:
-            server.terminate()
+            server.send_signal(signal.SIGINT)  # SIGTERM would wait for clients to leave
             server.wait(30)
 
 
