@@ -44,8 +44,8 @@ soak: setup-dev
 	tests/soak/install
 	$(BIN)/python -m pytest -m soak -rP
 
-# Three hosts with ssh in namespaces of this machine (as root, with openssh-server, rsync, iproute2),
-# MLflow on PostgreSQL, Slurm's script, KubeRay's definitions. What cannot run says why.
+# Three hosts with ssh and a Slurm in namespaces of this machine, MLflow on PostgreSQL, the Serve
+# config, KubeRay's definitions. What cannot run here says why; docs/clusters.md says what it needs.
 soak-cluster: setup-dev
 	$(BIN)/python -m pytest -rsP tests/cluster
 
