@@ -44,6 +44,7 @@ def run(study: StudyConfig) -> None:
     name = str(checkpoint.path) if checkpoint else point.name
     cells = [cell.as_json() for cell in result.cells]
     evaluation = {"checkpoint": name, "base": str(base.path), "cells": cells}
+    evaluation["sources"] = [str(source) for source in study.sources]
     path = study.folder / "evaluation.json"
     write_text(path, json.dumps(evaluation | {"seconds": result.seconds}, indent=1))
     show_table(*_table(result.cells), title=f"{name}: pass@k (change from the base)")

@@ -17,7 +17,7 @@ from forkdiv.core.results import Summary, TrackedRun
 from forkdiv.core.results.tracked import PORT
 from forkdiv.core.store import Store, check_writable
 from forkdiv.coverage import summary
-from forkdiv.report import comparison, glance, page, samples, studies
+from forkdiv.report import comparison, glance, guess, page, reliability, samples, studies
 from forkdiv.report.answer import QUESTION, answer
 from forkdiv.report.grid import Grid
 from forkdiv.report.headline import warning
@@ -95,7 +95,15 @@ def show_summary(study: StudyConfig, done: Summary) -> None:
         say(message)
     title = f"{study.name}: {glance.terminal_title(grid)}"
     show_table(*glance.terminal_table(grid), title=title)
+    show_beside_pass_at_k(grid)
     say(f"{QUESTION} {answer(grid)}")
+
+
+def show_beside_pass_at_k(grid: Grid) -> None:
+    """Prints cover@τ of a single comparison, and a warning if pass@k may be guessing."""
+    for line in (reliability.headline(grid), guess.warning(grid)):
+        if line:
+            say(line)
 
 
 def write_report(study: StudyConfig, done: Summary, run: TrackedRun | None = None) -> Path:

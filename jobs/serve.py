@@ -2,11 +2,13 @@
 
     forkdiv serve --checkpoints graph-d3-l3
     forkdiv serve --checkpoints BASE RUN place.http.port=8001
+    forkdiv serve --checkpoints org/name org/name@revision
 
 The model name of a checkpoint is its folder name (`base`); for a checkpoint in a run folder it is
-`RUN/epoch-0003`. Any OpenAI client can sample it by this name at http://127.0.0.1:8000/v1. If the
-server accepts connections from other machines (place.http.host), requests need an API key: the
-value of FORKDIV_API_KEY, or a key that is generated and printed. Ctrl-C ends the server.
+`RUN/epoch-0003`, and for one on the Hugging Face Hub the name as it was written. Any OpenAI client
+can sample it by this name at http://127.0.0.1:8000/v1. If the server accepts connections from other
+machines (place.http.host), requests need an API key: the value of FORKDIV_API_KEY, or a key that is
+generated and printed. Ctrl-C ends the server.
 """
 
 from __future__ import annotations
@@ -17,13 +19,13 @@ import secrets
 import signal
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forkdiv import cli
 from forkdiv.core.config.load import load
-from forkdiv.core.config.shipped import base_folder
+from forkdiv.core.config.shipped import checkpoint_path
 from forkdiv.core.config.study import HttpConfig, StudyConfig
 from forkdiv.core.errors import refuse
 from forkdiv.models.checkpoint import (
@@ -34,7 +36,7 @@ from forkdiv.models.checkpoint import (
     share_engine,
 )
 from forkdiv.terminal import say
-from tuning import preflight
+from tuning import by_name, preflight
 from tuning.check_ray import check_ray
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ KEY = "FORKDIV_API_KEY"
 
 
 def run(study: StudyConfig, checkpoints: Sequence[Path] = ()) -> None:
-    served = named_checkpoints(checkpoints)
+    served = named_checkpoints(checkpoints, say)
     http = study.place.http
     key = api_key(http)
     preflight.check_device(study.place)
@@ -90,7 +92,6 @@ def application(arguments: dict[str, Any]) -> Application:
             "correct args of the application in serveConfigV2",
         )
     study = load(None, arguments.get("settings", ()))
-    served = named_checkpoints([Path(path) for path in arguments.get("checkpoints", ())])
     key = os.environ.get(KEY)
     if not key:
         raise refuse(
@@ -100,6 +101,8 @@ def application(arguments: dict[str, Any]) -> Application:
             "a long random text",
             f"set {KEY} in the environment of all Ray nodes",
         )
+    named = (Path(str(checkpoint_path(path))) for path in arguments.get("checkpoints", ()))
+    served = named_checkpoints(tuple(named))
     from forkdiv.sample.http import application as build
     from tuning import session
 
@@ -108,14 +111,20 @@ def application(arguments: dict[str, Any]) -> Application:
     return build(spec, shared, key)
 
 
-def named_checkpoints(paths: Sequence[Path]) -> dict[str, Checkpoint]:
-    """Returns the checkpoints by their model names. Raises UserError if there are none, if two have
-    the same name, and if one engine cannot serve them together."""
+def named_checkpoints(
+    paths: Sequence[Path], show: Callable[[str], None] = lambda message: None
+) -> dict[str, Checkpoint]:
+    """Returns the checkpoints by their model names; one on the hub is downloaded, and `show` gets
+    its commit. Raises UserError if there are none, if two have the same name, and if one engine
+    cannot serve them together."""
     served: dict[str, Checkpoint] = {}
-    for path in map(base_folder, paths):
+    downloads = by_name.checkpoints("--checkpoints", paths, show)
+    for named in paths:
+        download = downloads.get(named)
+        path = download.path if download else named
         _, folders = saved_checkpoints(path)
         for folder in folders.values():
-            name = path.resolve().name
+            name = download.source.name if download else path.resolve().name
             name = name if folder == path else f"{name}/{folder.name}"
             if name in served:
                 raise refuse(

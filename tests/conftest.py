@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from tests.hub_server import Hub
     from tests.serving import Engine, Shared
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -67,3 +68,27 @@ def engine(shared: Shared) -> Engine:
 def no_ray(shared: Shared) -> None:
     """Ends the shared Ray, for tests that connect to another one in their own process."""
     shared.stop()
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A stand-in of the Hugging Face Hub with an empty cache, for this process and for those that
+    it starts; no token is set."""
+    from huggingface_hub import constants
+
+    from tests.hub_server import serving
+
+    with serving() as hub:
+        home = tmp_path / "hf-home"
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_HOME", str(home))
+        for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE"):
+            monkeypatch.delenv(name, raising=False)
+        # read from the environment when the library is imported
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        yield hub

@@ -70,6 +70,7 @@ LIBRARIES = {
               "forkdiv/sample/weight_proof.py", "forkdiv/coverage/exact.py",
               "forkdiv/forks/entropy.py"),
     "deepspeed": ("forkdiv/train/worker.py",),
+    "huggingface_hub": ("forkdiv/core/hub.py",),
     "peft": ("forkdiv/models/lora.py",),
 }  # fmt: skip
 

@@ -15,7 +15,7 @@ from forkdiv.coverage import summary
 from forkdiv.tracking import Tracker
 
 SUMMARY = "summary.json"
-NOT_LOGGED = {"place", "pretrain", "base", "checkpoint", "audit", "data", "plan"}
+NOT_LOGGED = {"place", "pretrain", "base", "checkpoint", "audit", "data", "plan", "power"}
 
 
 def obtain_summary(
@@ -39,7 +39,8 @@ def obtain_summary(
         if summary.is_valid(done):
             text = json.dumps(done.as_json())
             store.obtain(identity, lambda path: write_text(path / SUMMARY, text))
-    done = done.under_name(study.name)  # a study with another name may have stored it
+    # a study with another name may have stored it, or one that named the same commits otherwise
+    done = done.under_name(study.name).with_notes(map(str, study.sources))
     write_summary(done, study.folder)
     return done
 
@@ -66,5 +67,7 @@ def _flat(study: StudyConfig) -> dict[str, str]:
         else:
             flat[prefix] = json.dumps(node) if isinstance(node, list) else str(node)
 
+    for source in study.sources:
+        flat[f"source.{source.setting}"] = f"{source.name} at {source.commit}"
     walk("", canonical(study.model_dump(mode="json", exclude=NOT_LOGGED)))
     return flat

@@ -70,8 +70,24 @@ def headline_metrics(cells: Sequence[Cell]) -> dict[str, float]:
         metrics[f"{prefix}errors"] = cell.errors
         metrics[f"{prefix}valid"] = float(cell.valid)
         if cell.subset == ALL:
-            metrics |= _at_forks(cell.forks)
+            metrics |= _at_forks(cell.forks) | _beside_pass_at_k(cell)
     return metrics
+
+
+def _beside_pass_at_k(cell: Cell) -> dict[str, float]:
+    """Returns metrics of reliability and the guess baseline on all problems. Their prefixes end
+    with a slash, so that MLflow shows them in groups of their own, apart from pass@k."""
+    named = {
+        "reliability/": cell.reliability,
+        "reliability/delta_": cell.reliability_delta,
+        "guess/": {f"pass@{k}": v for k, v in cell.guess.pass_at.items()} if cell.guess else {},
+        "guess/above_": {f"pass@{k}": v for k, v in cell.guess.above.items()} if cell.guess else {},
+    }
+    return {
+        f"{group}{name.replace('@', '_at_').replace('-', '_')}": interval.value
+        for group, intervals in named.items()
+        for name, interval in intervals.items()
+    }
 
 
 def _effort(result: TrialResult) -> dict[str, float]:

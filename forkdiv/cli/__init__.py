@@ -75,8 +75,9 @@ def _config_names(incomplete: str) -> list[str]:
     return [name for name in shipped.configs() if name.startswith(incomplete)]
 
 
-def _path(text: str) -> Path:
-    """Reads the value of an option. Path("") would be the current folder."""
+def _path(text: str) -> str:
+    """Reads the value of an option. It stays a text: a Path would drop the `./` that tells a path
+    from a name on the Hugging Face Hub, and Path("") would be the current folder."""
     if not text.strip():
         raise refuse(
             "an option has an empty value",
@@ -84,7 +85,11 @@ def _path(text: str) -> Path:
             "a path or a name",
             "write the value, or leave the option out",
         )
-    return Path(text)
+    return text
+
+
+def _config_path(text: str) -> Path:
+    return Path(_path(text))
 
 
 Config = Annotated[
@@ -92,7 +97,7 @@ Config = Annotated[
     typer.Option(
         metavar="NAME|FILE",
         help="A named config (`forkdiv configs` lists them) or a YAML file of settings.",
-        parser=_path,
+        parser=_config_path,
         autocompletion=_config_names,
     ),
 ]
@@ -107,7 +112,9 @@ def _add(to: typer.Typer, name: str) -> None:
 
     def command(config: Config = None, traceback: Traceback = False, **given: Any) -> None:
         with one_line(traceback):
-            _run(name, config, given.pop("arguments") or [], given)
+            status = _run(name, config, given.pop("arguments") or [], given)
+            if status:
+                raise typer.Exit(status)
 
     command.__signature__ = _signature(command, verb)  # type: ignore[attr-defined]
     to.command(name, help=help_texts.of(name), short_help=verb.about)(command)
@@ -128,10 +135,14 @@ def _signature(command: Callable[..., None], verb: Verb) -> inspect.Signature:
 
 
 def _own_parameter(name: str, option: Option) -> inspect.Parameter:
+    spelling = f"--{name.rstrip('_').replace('_', '-')}"  # from_: Python reserves `from`
     if option.flag:
-        return _parameter(name, bool | None, typer.Option(f"--{name}", help=_help(option)))
-    kind: Any = list[Path] | None if option.many else Path | None
-    how = typer.Option(f"--{name}", help=_help(option), parser=_path, metavar="PATH")
+        return _parameter(name, bool | None, typer.Option(spelling, help=_help(option)))
+    kind: Any = list[str] | None if option.many else str | None
+    if option.text:
+        how = typer.Option(spelling, help=_help(option), metavar=option.text)
+    else:
+        how = typer.Option(spelling, help=_help(option), parser=_path, metavar="PATH")
     return _parameter(name, kind, how)
 
 
@@ -144,18 +155,21 @@ def _help(option: Option) -> str:
     return f"{option.about} The same as {option.setting}=…" if option.setting else option.about
 
 
-def _run(name: str, config: Path | None, arguments: list[str], options: Mapping[str, Any]) -> None:
+def _run(name: str, config: Path | None, arguments: list[str], options: Mapping[str, Any]) -> int:
+    """Runs the job; returns the exit status that it asks for."""
     from forkdiv.core.config.load import load
     from forkdiv.terminal import quiet_libraries, say
-    from tuning import own_dtype
+    from tuning import by_name, own_dtype
 
     quiet_libraries()
-    overrides, own = sorted_out(VERBS[name], arguments, options)
-    study, inferred = own_dtype.resolve(load(config, overrides))
-    if shown := [line for line in inferred if line.partition(".")[0] in VERBS[name].reads]:
+    verb = VERBS[name]
+    overrides, own = sorted_out(verb, arguments, options)
+    study = by_name.resolve(load(config, overrides), name, verb.reads, say)
+    study, inferred = own_dtype.resolve(study)
+    if shown := [line for line in inferred if line.partition(".")[0] in verb.reads]:
         say(f"{', '.join(shown)} (the number format of the base){own_dtype.hint(study)}")
     job: Any = importlib.import_module(f"jobs.{name}")
-    job.run(study, **own)
+    return int(job.run(study, **own) or 0)
 
 
 def _show_version(wanted: bool) -> None:

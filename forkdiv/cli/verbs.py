@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,23 +14,27 @@ from forkdiv.core.errors import refuse
 @dataclass(frozen=True)
 class Option:
     """An option of one verb. It sets `setting`, or is passed to the job under its own name if
-    `setting` is None. A `flag` takes no value."""
+    `setting` is None. A `flag` takes no value; any other option takes a path, which `kind` reads,
+    or the text that `text` describes in the help, such as NUMBER."""
 
     about: str
     setting: str | None = None
     many: bool = False
     flag: bool = False
+    text: str = ""
+    kind: Callable[[str], Path] = Path
 
 
 @dataclass(frozen=True)
 class Words:
     """The meaning of arguments without `=`: values of `setting`, or of the job's parameter
-    `parameter`, so that a shell pattern such as `DIR/*` can be used."""
+    `parameter` (read by `kind`), so that a shell pattern such as `DIR/*` can be used."""
 
     metavar: str
     about: str
     setting: str | None = None
     parameter: str | None = None
+    kind: Callable[[str], Path] = Path
 
 
 @dataclass(frozen=True)
@@ -45,14 +49,43 @@ class Verb:
     words: Words | None = None
 
 
-DATA = Option("Your own data file, or a dataset folder that forkdiv wrote.", "data")
+def _checkpoint(text: str) -> Path:
+    """Returns the path of a checkpoint, or a name on the hub as a relative path."""
+    from forkdiv.core.config.shipped import checkpoint_path
+
+    path = checkpoint_path(text)
+    assert isinstance(path, Path)
+    return path
+
+
+DATA = Option(
+    "Your own data file, a dataset folder that forkdiv wrote, or a dataset on the Hugging Face Hub "
+    "(org/dataset:split).",
+    "data",
+)
 PAIR = {
-    "base": Option("The model before fine-tuning: a Hugging Face folder.", "base"),
-    "tuned": Option(
-        "The model after fine-tuning, or a run folder with several checkpoints.", "checkpoint"
+    "base": Option(
+        "The model before fine-tuning: a Hugging Face folder, or a model on the Hugging Face Hub "
+        "(org/name or org/name@revision).",
+        "base",
     ),
-    "data": Option("Problems with their answers: JSONL, JSON, Parquet, CSV.", "data"),
+    "tuned": Option(
+        "The model after fine-tuning, as --base, or a run folder with several checkpoints.",
+        "checkpoint",
+    ),
+    "data": Option(
+        "Problems with their answers: JSONL, JSON, Parquet, CSV, or a dataset on the Hugging Face "
+        "Hub (org/dataset:split).",
+        "data",
+    ),
 }
+
+FAIL_IF = Option(
+    "End with status 3 if the limits show that this holds, such as 'pass@64 < base - 0.02', and "
+    "with 4 if they cannot decide it. Can be repeated.",
+    many=True,
+    text="CONDITION",
+)
 
 TRAINED = ("task", "prompt", "base", "pretrain", "dataset", "synthesis", "sft")
 SAMPLED = ("task", "prompt", "base", "checkpoint", "decoder", "eval")
@@ -98,10 +131,18 @@ VERBS: dict[str, Verb] = {
         "place.http.port=8001",
         {
             "checkpoints": Option(
-                "A Hugging Face folder, or a run folder with several checkpoints.", many=True
+                "A Hugging Face folder, a run folder with several checkpoints, or a model on the "
+                "Hugging Face Hub (org/name).",
+                many=True,
+                kind=_checkpoint,
             )
         },
-        Words("CHECKPOINT", "More checkpoints, after --checkpoints.", parameter="checkpoints"),
+        Words(
+            "CHECKPOINT",
+            "More checkpoints, after --checkpoints.",
+            parameter="checkpoints",
+            kind=_checkpoint,
+        ),
     ),
     "plan": Verb(
         "Estimate parameters, steps and GPU memory of a fine-tuning run.",
@@ -122,15 +163,17 @@ VERBS: dict[str, Verb] = {
         "Sample, score and compare two checkpoints.",
         ("base", "checkpoint", "data", "task", "prompt", "decoder", "eval", "name", "place"),
         "eval.samples=128",
-        PAIR,
+        {**PAIR, "fail_if": FAIL_IF},
     ),
     "interpolate": Verb(
         "Average the weights of two checkpoints (WiSE-FT).",
         ("base", "checkpoint", "interpolation", "place"),
         "place.root=/shared/runs",
         {
-            "base": Option("The earlier checkpoint: a Hugging Face folder.", "base"),
-            "tuned": Option("The later checkpoint: a Hugging Face folder.", "checkpoint"),
+            "base": Option("The earlier checkpoint: a Hugging Face folder, or org/name.", "base"),
+            "tuned": Option(
+                "The later checkpoint: a Hugging Face folder, or org/name.", "checkpoint"
+            ),
         },
         Words(
             "ALPHA",
@@ -152,6 +195,7 @@ VERBS: dict[str, Verb] = {
                 "Samples of the base model (before fine-tuning), in the same form as --samples.",
                 many=True,
             ),
+            "fail_if": FAIL_IF,
         },
     ),
     "export": Verb(
@@ -159,6 +203,22 @@ VERBS: dict[str, Verb] = {
         (*SWEPT, "checkpoint", "data"),
         "eval.samples=128",
         PAIR,
+    ),
+    "power": Verb(
+        "Compute how many problems and samples show a given loss.",
+        ("power", "eval"),
+        "power.correlation=0.9",
+        {
+            "k": Option("The k of pass@k.", "power.k", text="K"),
+            "loss": Option("The loss of pass@k to be shown.", "power.loss", text="LOSS"),
+            "power": Option("The probability of showing it.", "power.power", text="POWER"),
+            "problems": Option("Numbers of problems.", "power.problems", text="N[,N]"),
+            "samples": Option("Samples of each problem.", "power.samples", text="N[,N]"),
+            "from_": Option(
+                "The results of a finished comparison, whose problems are taken as an example.",
+                "power.result",
+            ),
+        },
     ),
     "why": Verb(
         "Show the settings in which two results differ.",
@@ -201,11 +261,20 @@ def sorted_out(
         if setting:
             overrides.append(f"{setting}={json.dumps(str(value), ensure_ascii=False)}")
         else:
-            own[name] = list(value) if verb.options[name].many else value
+            own[name] = _own_value(verb.options[name], value)
     if verb.words is None:
         overrides += words  # refused as settings without a value
     elif words and verb.words.setting:
         overrides.insert(0, f"{verb.words.setting}=[{','.join(words)}]")
     elif words and verb.words.parameter:
-        own.setdefault(verb.words.parameter, []).extend(Path(word) for word in words)
+        own.setdefault(verb.words.parameter, []).extend(map(verb.words.kind, words))
     return overrides, own
+
+
+def _own_value(option: Option, value: Any) -> Any:
+    """Returns what a job gets for an option of its own: texts as they are, paths as paths."""
+    if option.flag:
+        return value
+    if option.text:
+        return list(value) if option.many else value
+    return [option.kind(text) for text in value] if option.many else option.kind(value)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from forkdiv.core.errors import shortened
+from forkdiv.core.hub_names import is_name, model_name, model_or_path
 
 TEMPLATE_FILE = "chat_template.jinja"
 NAMED_TEMPLATES = "additional_chat_templates"  # a folder of NAME.jinja
@@ -18,13 +19,16 @@ MAX_BYTES = 2**24  # of a file; published templates have some ten thousand
 
 def template_text(value: str) -> str:
     """Returns the template that a setting names: the content of a file, the template of a
-    checkpoint folder, or the value itself if it is a template.
+    checkpoint folder, or the value itself if it is a template. The name of a model on the hub is
+    returned as it is, for the command line to replace.
 
     Raises ValueError if there is none.
     """
     if "{" in value or "\n" in value:
         return value
     path = Path(value)
+    if is_model_name(value):
+        return value
     try:
         path.stat()
     except (OSError, ValueError) as error:  # also a name that is too long, or has a null character
@@ -37,6 +41,11 @@ def template_text(value: str) -> str:
     if not path.is_file():  # also a device or a pipe, which might never end
         raise ValueError(_refusal(value, "no such file or folder"))
     return _read(path)
+
+
+def is_model_name(value: str) -> bool:
+    """Returns whether the setting is the name of a model on the hub, not a template or a path."""
+    return model_name(value) is not None and is_name(Path(str(model_or_path(value))))
 
 
 def checkpoint_template(path: Path) -> str | None:

@@ -21,7 +21,9 @@ from forkdiv.core.store_record import RECORD
 SAMPLES_RECORD, SUMMARY = "identity.json", "summary.json"
 STUDY = "study"
 # settings of a summary that do not decide its numbers
-NO_IDENTITY = {"name", "base", "data", "audit", "plan", "place", "checkpoint", "pretrain"}
+NO_IDENTITY = {
+    *("name", "base", "data", "audit", "plan", "power", "place", "checkpoint", "pretrain"),
+}
 # the value of a field that only the other record has; a setting that was added later is recorded
 # only if it differs from its default
 ABSENT = "(absent)"

@@ -23,11 +23,14 @@ STAGE_VERSIONS = {
     "train": 2,
     "interpolation": 1,
     "samples": 3,
-    "verdicts": 3,
+    "verdicts": 4,
     "exact": 2,
     "forks": 1,
-    "study": 2,
+    "study": 3,
+    "source": 1,
 }
+# Stages whose results are identified by their content where they are used
+BY_CONTENT = ("source",)
 
 # Libraries whose release can change a stage's numbers.
 STAGE_LIBRARIES = {
@@ -74,13 +77,15 @@ def fingerprint_of(description: Mapping[str, Any]) -> str:
 
 
 def stages() -> dict[str, Any]:
-    """Returns version and libraries of every stage, for a result that depends on all of them."""
+    """Returns version and libraries of every stage, for a result that depends on all of them. Those
+    of BY_CONTENT are left out: what they made is in the result's other inputs."""
     return {
         stage: {
             "version": version,
             "libraries": {n: library_version(n) for n in STAGE_LIBRARIES.get(stage, ())},
         }
         for stage, version in STAGE_VERSIONS.items()
+        if stage not in BY_CONTENT
     }
 
 

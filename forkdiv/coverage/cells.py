@@ -23,15 +23,24 @@ from forkdiv.core.results import (
     ModeValue,
     Shrinkage,
 )
-from forkdiv.coverage import estimate, fork_summary, lost_problems, stats
+from forkdiv.coverage import beside_pass_at_k, estimate, fork_summary, lost_problems, stats
+from forkdiv.coverage.beside_pass_at_k import Comparison, by_k
 from forkdiv.coverage.fork_summary import ForkProbabilities
-from forkdiv.coverage.metrics import metrics_of
 from forkdiv.coverage.stats import Floats
 from forkdiv.score.counts import ProblemCounts
 
 ALL = "all"
-# Random sample orders behind a mean over problems of majority@k: its error is at most 0.0016.
-MAJORITY_DRAWS = 100_000
+# Fields that were added later: a cell that has no value for them is written as it was before.
+LATER = {
+    "metrics",
+    "metrics_delta",
+    "majority_limits",
+    "majority_delta",
+    "reliability",
+    "reliability_delta",
+    "guess",
+    "paired_counts",
+}
 
 
 @dataclass(frozen=True)
@@ -147,10 +156,9 @@ def _same_samples(counts: Sequence[ProblemCounts]) -> dict[str, int]:
 
 
 def _present_fields(measured: Measured) -> dict[str, Any]:
-    """Returns all fields, without `metrics` if no metric is registered: a summary is written with
+    """Returns all fields, without those of `LATER` that are empty: a summary is written with
     exactly the fields that were passed to it."""
-    fields = dict(measured)
-    return fields if measured.metrics else {k: v for k, v in fields.items() if k != "metrics"}
+    return {name: value for name, value in dict(measured).items() if value or name not in LATER}
 
 
 def _measure(inputs: CellInputs, config: EvalConfig) -> Measured:
@@ -162,19 +170,22 @@ def _measure(inputs: CellInputs, config: EvalConfig) -> Measured:
     exact, agreement = ({}, None) if inputs.exact is None else _exact(inputs, config)
     forks = None if inputs.forks is None else _forks(inputs, weights, config)
     law, no_law = _law(tuned, weights, config)
-    # majority vote, distinct solutions and modes need samples that are exchangeable
+    # distinct solutions, modes and the metrics beside pass@k need exchangeable samples
     any_k = estimate.exchangeable(tuned)
     distinct, distinct_delta = _distinct(tuned, base, weights, config) if any_k else ({}, {})
     bands = stats.mean_intervals(values, weights, config.confidence, strata)
-    metrics = metrics_of(tuned, weights, config) if any_k else {}
+    beside: dict[str, Any] = {}
+    if any_k:
+        base_values = None if base is None else estimate.pass_at(base, ks)
+        comparison = Comparison(tuned, base, weights, config)
+        beside = beside_pass_at_k.measure(comparison, values, base_values)
     return Measured(
         modes=_by_mode(tuned, ks) if any_k else {},
-        pass_at=dict(_by_k(ks, bands)),
+        pass_at=dict(by_k(ks, bands)),
         delta_to_base=delta,
         best_case_pass_at=_best_case(tuned, ks),
         exact_pass_at=exact,
         agreement=agreement,
-        majority_at=_majority(tuned, config) if any_k else {},
         distinct_at=distinct,
         distinct_delta=distinct_delta,
         valid_solutions=_mean_valid_solutions(tuned),
@@ -182,7 +193,7 @@ def _measure(inputs: CellInputs, config: EvalConfig) -> Measured:
         law=law,
         no_law=no_law,
         shrinkage=shrinkage,
-        metrics=metrics,
+        **beside,
     )
 
 
@@ -198,7 +209,7 @@ def _change(
     shrinkage = lost_problems.shrinkage_of(
         tuned, base, inputs.prompts, ks, (values, base_values), weights, config.confidence, bands
     )
-    return _by_k(ks, bands), shrinkage
+    return by_k(ks, bands), shrinkage
 
 
 def _exact(inputs: CellInputs, config: EvalConfig) -> tuple[dict[int, float], Agreement]:
@@ -261,20 +272,6 @@ def _mean_valid_solutions(counts: Sequence[ProblemCounts]) -> float | None:
     return float(np.mean(valid_counts)) if len(valid_counts) == len(counts) else None
 
 
-def _majority(counts: Sequence[ProblemCounts], config: EvalConfig) -> dict[int, float]:
-    """Returns the mean over problems of majority@k; empty if verdicts contain no answers."""
-    # each problem has its own seed, so that sampling errors average out
-    draws = -(-MAJORITY_DRAWS // len(counts))
-    rows = [
-        stats.majority_at_k(
-            problem.n, problem.right_votes, problem.wrong_votes, config.ks, draws, seed
-        )
-        for seed, problem in enumerate(counts)
-        if problem.right_votes is not None and problem.wrong_votes is not None
-    ]
-    return _floats(config.ks, np.mean(rows, axis=0)) if len(rows) == len(counts) else {}
-
-
 def _unbounded_intervals(
     ks: Sequence[int], values: Floats, weights: Floats, confidence: float
 ) -> dict[int, Interval]:
@@ -323,7 +320,3 @@ def _by_mode(counts: Sequence[ProblemCounts], ks: Sequence[int]) -> dict[str, Mo
             },
         )
     return modes
-
-
-def _by_k(ks: Sequence[int], intervals: Sequence[stats.Interval]) -> dict[int, Interval]:
-    return {k: Interval(**asdict(interval)) for k, interval in zip(ks, intervals, strict=True)}

@@ -14,7 +14,11 @@ from forkdiv.core.store import commit, versions
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.tasks.registry import build
 
-NOT_IDENTITY = {"name", "place", "base", "checkpoint", "pretrain", "audit", "data", "plan"}
+NOT_IDENTITY = {
+    *("name", "place", "base", "checkpoint", "pretrain", "audit", "data", "plan", "power"),
+}
+
+NOT_REPORTED = {"place", "pretrain", "checkpoint", "power"}  # settings that a summary leaves out
 
 
 def identity(study: StudyConfig, base: Checkpoint) -> Identity:
@@ -49,7 +53,7 @@ def assemble(
     of a run. `notes` default to those of the task, `settings` to those of the study.
     """
     cells = [cell for trial in trials for cell in trial]
-    study_settings = study.model_dump(mode="json", exclude={"place", "pretrain", "checkpoint"})
+    study_settings = study.model_dump(mode="json", exclude=NOT_REPORTED)
     paths = {"checkpoints": checkpoints} if checkpoints else {}
     return Summary(
         study=study.name,

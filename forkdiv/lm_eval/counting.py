@@ -16,6 +16,7 @@ from forkdiv.lm_eval.lines import SampleLine
 from forkdiv.lm_eval.reading import Samples
 from forkdiv.score.counts import ProblemCounts, VerdictCounter
 from forkdiv.score.grader_process import Grader
+from forkdiv.tasks.graders.registry import build_grader
 from forkdiv.tasks.own_data.config import FileConfig
 from forkdiv.tasks.own_data.file import quoted
 from forkdiv.tasks.registry import build
@@ -88,7 +89,9 @@ def count(samples: Samples, judge: Judge, n: int) -> tuple[list[ProblemCounts], 
             for (at, line), verdicts in zip(batch, _verdicts(judge, grader, pairs), strict=True):
                 if at not in counters:
                     votes = _verdicts_have_answers(judge, verdicts)
-                    counters[at] = VerdictCounter(samples.problems[at], line.valid, votes)
+                    problem = samples.problems[at]
+                    references = _references(judge, problem, line) if votes else ()
+                    counters[at] = VerdictCounter(problem, line.valid, votes, references)
                 if judge.is_grader:
                     agreement.add(line, verdicts)
                 else:
@@ -169,6 +172,18 @@ def _verdicts_have_answers(judge: Judge, verdicts: Sequence[Verdict]) -> bool:
         verdict for verdict in verdicts if verdict.outcome in (Outcome.CORRECT, Outcome.WRONG)
     ]
     return all(verdict.answer is not None for verdict in graded)
+
+
+def _references(judge: Judge, problem: Problem, line: SampleLine) -> Sequence[str]:
+    """Returns the problem's right answers: those beside forkdiv's verdicts, else the reference as
+    the grader reads it. Empty if it cannot be read: then the verdicts on its responses are
+    errors."""
+    if not judge.is_grader:
+        return line.right_answers
+    try:
+        return (build_grader(judge.name).reference(problem.facts["answer"]),)
+    except ValueError:
+        return ()
 
 
 def _number_judged(line: SampleLine) -> int:

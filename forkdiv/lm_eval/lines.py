@@ -31,6 +31,7 @@ NOT_METRICS = {
     "prompt_hash",
     "target_hash",
     "valid_solutions",
+    "right_answers",
 }
 _BOM = b"\xef\xbb\xbf"
 LONGEST_LINE = 2**29  # bytes: thousands of long responses fit
@@ -47,7 +48,7 @@ class SampleLine:
 
     `location` names the line and its file in messages. `filtered` is the output of the filter:
     one text, a list of texts, or None. `settings` are the generation arguments; empty if the
-    line does not contain them.
+    line does not contain them. `right_answers` are in the form of the verdicts' answers.
     """
 
     location: str
@@ -62,6 +63,7 @@ class SampleLine:
     settings: Mapping[str, Any]
     verdicts: tuple[Verdict, ...] | None
     valid: int | None
+    right_answers: tuple[str, ...] = ()
 
     @property
     def content_digest(self) -> str:
@@ -153,6 +155,7 @@ def _line(location: str, raw: bytes) -> SampleLine:
         settings=settings,
         verdicts=_verdicts(location, row.get(VERDICTS), len(responses)),
         valid=_valid_solutions(location, row.get("valid_solutions")),
+        right_answers=_right_answers(location, row.get("right_answers")),
     )
 
 
@@ -226,6 +229,19 @@ def _valid_solutions(location: str, value: Any) -> int | None:
             "correct the file, or remove the key",
         )
     return value
+
+
+def _right_answers(location: str, value: Any) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(answer, str) for answer in value):
+        raise refuse(
+            f"{location} has `right_answers` that are not a list of texts",
+            quoted(str(value), 60),
+            "the right answers of the problem, as the verdicts have answers; or null",
+            "correct the file, or remove the key",
+        )
+    return tuple(value)
 
 
 def _whole(location: str, value: Any) -> int:

@@ -33,10 +33,12 @@ def measure(
     samples: Sequence[Path],
     base: Sequence[Path],
     show: Callable[[str], None] = lambda line: None,
+    before_grading: Callable[[StudyConfig, bool], None] = lambda study, has_answers: None,
 ) -> Summary:
     """Returns the summary of the samples in `samples` (files or folders), with the change to the
-    samples in `base` if there are any. `show` prints a progress line. Uses `task.grader`,
-    `task.columns`, `eval` and `name` of the study.
+    samples in `base` if there are any. `show` prints a progress line. `before_grading` is
+    called with the study, whose eval.samples is then known, and whether verdicts have answers. Uses
+    `task.grader`, `task.columns`, `eval` and `name` of the study.
 
     Raises UserError if the files of a model are not samples of one model on one set of problems.
     """
@@ -49,6 +51,7 @@ def measure(
     n = _samples_per_problem(study, list(models.values()))
     study = study.model_copy(update={"eval": study.eval.model_copy(update={"samples": n})})
     judge = choose(study, list(models.values()))
+    before_grading(study, not judge.is_metric and ":" not in judge.name)
     notes = [f"verdicts by {judge}", *_notes(models)]
     counts: dict[str, list[ProblemCounts]] = {}
     for role, samples_of_model in models.items():

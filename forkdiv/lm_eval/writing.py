@@ -166,6 +166,7 @@ def _row(
         **metrics,
         VERDICTS: [_verdict_row(verdict) for verdict in verdicts],
         "valid_solutions": _count_solutions(task, problem),
+        "right_answers": list(task.references(problem)) if task.votes else None,
     }
 
 

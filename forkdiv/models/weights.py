@@ -130,21 +130,7 @@ def _dtypes(file: Path) -> dict[str, str]:
 def index(path: Path) -> dict[str, str]:
     """Returns the file of each tensor that the index names; an empty dict without an index. Raises
     UserError if a file is missing, or is not in this folder."""
-    if not (path / INDEX).exists():
-        return {}
-    try:
-        files = {
-            str(name): str(file) for name, file in read_json(path / INDEX)["weight_map"].items()
-        }
-        if not files:
-            raise ValueError("an empty weight_map")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise refuse(
-            f"the checkpoint {path} has no readable {INDEX}",
-            f"{type(error).__name__} {error}",
-            "a weight_map that maps tensors to files",
-            "export it again",
-        ) from error
+    files = named_in_index(path)
     problems = {
         file: "not a safetensors file" if is_file_name(file) else "not a file of the folder"
         for file in sorted(set(files.values()))
@@ -160,4 +146,25 @@ def index(path: Path) -> dict[str, str]:
             f"all files that {INDEX} names, in the folder itself",
             "copy or export it again",
         )
+    return files
+
+
+def named_in_index(path: Path) -> dict[str, str]:
+    """As `index`, but the files themselves need not be there. Raises UserError if the index cannot
+    be read."""
+    if not (path / INDEX).exists():
+        return {}
+    try:
+        files = {
+            str(name): str(file) for name, file in read_json(path / INDEX)["weight_map"].items()
+        }
+        if not files:
+            raise ValueError("an empty weight_map")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise refuse(
+            f"the checkpoint {path} has no readable {INDEX}",
+            f"{type(error).__name__} {error}",
+            "a weight_map that maps tensors to files",
+            "export it again",
+        ) from error
     return files

@@ -18,6 +18,7 @@ from matplotlib.lines import Line2D
 from forkdiv.core.results import Cell, Summary
 from forkdiv.report import lines, plot
 from forkdiv.report.grid import Grid, estimate, shortened, subset_title, subsets_of
+from forkdiv.report.guess import SHOWN_FROM, shown_cells
 from forkdiv.report.lines import K_LABEL, draw_line
 from forkdiv.report.panels import MAX_SUBSETS, Panel, curves_omitted, layout, looks
 from forkdiv.report.plot import Plot
@@ -49,6 +50,9 @@ def content(summary: Summary, grid: Grid) -> Content:
             "together). Use the light band for statements about a whole line, such as “below the "
             "base from k=8”.",
             seed_note if len(grid.seeds) > 1 else "",
+            "Thin dash-dotted lines are the guess baseline, see “Guessing”."
+            if shown_cells(grid)
+            else "",
             curves_omitted(grid),
         ),
         Plots("pass_at_k", partial(pictures, grid), partial(figure, grid)),
@@ -154,6 +158,8 @@ def _add_legend(figure: Figure, grid: Grid) -> None:
     handles = lines.handles(looks(grid))
     if any(cell.exact_pass_at for cell in grid.cells):
         handles.append(Line2D([], [], color="#555555", ls=":", lw=0.9, label="exact"))
+    if shown_cells(grid):
+        handles.append(Line2D([], [], color="#555555", ls="-.", lw=0.9, label="guess baseline"))
     if not handles:
         return
     longest = max(len(str(handle.get_label())) for handle in handles)
@@ -192,6 +198,7 @@ def _draw_panel(grid: Grid, panel: Panel, axes: Axes) -> None:
             values = {k: value.value for k in ks if (value := estimate(cell.pass_at, k))}
             axes.plot(list(values), list(values.values()), color=look["color"], lw=0.5, alpha=0.5)
         _draw_exact(axes, cells, look["color"])
+        _draw_guess(axes, cells, look["color"])
     _set_axes(axes, grid.ks)
 
 
@@ -202,6 +209,17 @@ def _draw_exact(axes: Axes, cells: Sequence[Cell], colour: Any) -> None:
             exact.setdefault(k, []).append(value)
     means = {k: float(np.mean(values)) for k, values in sorted(exact.items())}
     axes.plot(list(means), list(means.values()), color=colour, linestyle=":", linewidth=0.9)
+
+
+def _draw_guess(axes: Axes, cells: Sequence[Cell], colour: Any) -> None:
+    """Draws the mean guess baseline of the cells, if it matters at the largest k."""
+    baselines = [cell.guess.pass_at for cell in cells if cell.guess]
+    if not baselines:
+        return
+    ks = sorted(set.intersection(*map(set, baselines)))
+    means = [float(np.mean([baseline[k].value for baseline in baselines])) for k in ks]
+    if means and means[-1] >= SHOWN_FROM:
+        axes.plot(ks, means, color=colour, linestyle="-.", linewidth=0.9)
 
 
 def _set_axes(axes: Axes, ks: Sequence[int]) -> None:

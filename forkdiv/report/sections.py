@@ -29,6 +29,8 @@ FINDINGS = {
     "decoders": "forkdiv.report.decoders:SECTION",
     "best": "forkdiv.report.best:SECTION",
     "majority": "forkdiv.report.majority:SECTION",
+    "reliability": "forkdiv.report.reliability:SECTION",
+    "guess": "forkdiv.report.guess:SECTION",
     "modes": "forkdiv.report.modes:SECTION",
     "metrics": "forkdiv.report.metrics:SECTION",
     "law": "forkdiv.report.law:SECTION",

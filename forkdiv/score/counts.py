@@ -12,6 +12,7 @@ import numpy as np
 
 from forkdiv.core.records import Completion, Outcome, Problem, Verdict
 
+MAX_ANSWERS = 64  # answers of a problem that are stored; rarer ones are left out
 MAX_SHOWN_CHARACTERS = 4000  # of the example responses in a report
 
 
@@ -34,6 +35,10 @@ class ProblemCounts:
     For adaptive sampling, `stages` and `enough` are the parameters of the stopping rule
     (coverage.Design). `alike` says whether all samples are the same response; None for fewer than
     two samples, and in counts that were stored before this field.
+
+    `answers` counts the samples with each answer, by a hash of the answer's canonical form; it has
+    the MAX_ANSWERS most frequent ones, and is None where verdicts have no answers. `right_answers`
+    are the hashes of the answers that are right: of those in samples, and of the problem's own.
     """
 
     problem_id: str
@@ -58,6 +63,8 @@ class ProblemCounts:
     stages: tuple[int, ...] = ()
     enough: int = 0
     alike: bool | None = None
+    answers: dict[str, int] | None = None
+    right_answers: tuple[str, ...] = ()
 
 
 def from_json(row: Mapping[str, Any]) -> ProblemCounts:
@@ -72,15 +79,19 @@ def from_json(row: Mapping[str, Any]) -> ProblemCounts:
         name: {int(group): tuple(numbers) for group, numbers in row.get(name, {}).items()}
         for name in ("strata", "trees")
     }
-    stages = tuple(row.get("stages", ()))
-    return ProblemCounts(**{**row, **spectra, **groups, "by_mode": modes, "stages": stages})
+    tuples = {name: tuple(row.get(name, ())) for name in ("stages", "right_answers")}
+    return ProblemCounts(**{**row, **spectra, **groups, **tuples, "by_mode": modes})
 
 
 class VerdictCounter:
     """Counts one problem's verdicts. It keeps eight bytes per text and answer, so that millions of
     samples fit into memory."""
 
-    def __init__(self, problem: Problem, valid: int | None, votes: bool) -> None:
+    def __init__(
+        self, problem: Problem, valid: int | None, votes: bool, references: Iterable[str] = ()
+    ) -> None:
+        """`references` are the canonical forms of answers that are known to be right."""
+        self._references = [_key(answer) for answer in references]
         self._counts = ProblemCounts(problem.id, problem.subset, valid=valid)
         self._votes = votes
         self._trees: dict[int, list[tuple[int, bool, bool]]] = {}
@@ -142,6 +153,9 @@ class VerdictCounter:
         if self._votes:
             counts.right_votes = _spectrum(self._right)
             counts.wrong_votes = _spectrum(self._wrong)
+            counts.answers = _most_frequent(self._right, self._wrong)
+            right = {*np.frombuffer(self._right, dtype=np.uint64).tolist(), *self._references}
+            counts.right_answers = tuple(_text(key) for key in sorted(right)[:MAX_ANSWERS])
         return counts
 
 
@@ -165,6 +179,19 @@ def _tree(rows: Iterable[tuple[int, bool, bool]]) -> tuple[int, int | None, int 
 
 def _key(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def _text(key: int) -> str:
+    return f"{key:016x}"
+
+
+def _most_frequent(*votes: array[int]) -> dict[str, int]:
+    """Returns how many samples have each of the MAX_ANSWERS most frequent answers."""
+    keys, times = np.unique(
+        np.concatenate([np.frombuffer(part, dtype=np.uint64) for part in votes]), return_counts=True
+    )
+    order = np.lexsort((keys, -times))[:MAX_ANSWERS]
+    return {_text(int(keys[i])): int(times[i]) for i in order}
 
 
 def _spectrum(keys: array[int]) -> dict[int, int]:

@@ -80,7 +80,9 @@ def count(
     """
     by_id = {problem.id: problem for problem in problems}
     counters = {
-        problem.id: VerdictCounter(problem, _solutions(task, problem), task.votes)
+        problem.id: VerdictCounter(
+            problem, _solutions(task, problem), task.votes, task.references(problem)
+        )
         for problem in problems
     }
     stream = iter(completions)

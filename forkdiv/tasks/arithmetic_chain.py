@@ -32,7 +32,7 @@ equation first; `position_leak` does the same, to show that this gives the right
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 from typing import Literal, Self
 
@@ -162,6 +162,9 @@ class ArithmeticChain(Task):
         right = system.chain(system.target)[0].variable
         branches = tuple(system.first_steps)
         return [Fork(step.start(1), branches, (right,), problem.subset == SIGNED)]
+
+    def references(self, problem: Problem) -> Sequence[str]:
+        return (str(problem.facts["answer"]),)
 
     def verify(self, problem: Problem, text: str) -> Verdict:
         r"""Reads the last `\boxed{}`: an integer, optionally with spaces, dollar signs or leading

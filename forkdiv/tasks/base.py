@@ -99,6 +99,12 @@ class Task(ABC):
     def solutions(self, problem: Problem) -> list[Trace]:
         """Returns correct responses; all of them if the task is `exhaustive`."""
 
+    def references(self, problem: Problem) -> Sequence[str]:
+        """Returns the problem's right answers in the canonical form that verdicts have; empty if
+        the task cannot list them. The guess baseline needs them for problems that no sample
+        solves."""
+        return ()
+
     def forks(self, problem: Problem, text: str) -> list[Fork] | None:
         """Returns the decision points of a correct response, in order; None if the task does not
         know them."""

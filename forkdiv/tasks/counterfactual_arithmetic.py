@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import combinations_with_replacement
 from typing import Annotated, Literal, Self
@@ -127,6 +128,9 @@ class CounterfactualArithmetic(Task):
             rf"The answer is \boxed{{{facts['answer']}}}.",
         ]
         return [Trace("\n".join(lines), WORDS)]
+
+    def references(self, problem: Problem) -> Sequence[str]:
+        return (problem.facts["answer"],)
 
     def verify(self, problem: Problem, text: str) -> Verdict:
         r"""Reads the last `\boxed{}` as a number in the problem's base, in upper or lower case,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from collections.abc import Sequence
 from typing import Literal
 
 from forkdiv.core.config.tasks import TaskConfig
@@ -171,6 +172,9 @@ class ShortFacts(Task):
 
     def solutions(self, problem: Problem) -> list[Trace]:
         return [Trace(rf"The answer is \boxed{{{problem.facts['answers'][0]}}}.", WORDS)]
+
+    def references(self, problem: Problem) -> Sequence[str]:
+        return tuple(map(normal, problem.facts["answers"]))
 
     def verify(self, problem: Problem, text: str) -> Verdict:
         r"""Reads the content of `\boxed{}`; without a box, the text after the last "answer is",

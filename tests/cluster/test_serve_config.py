@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from forkdiv.core.errors import UserError
 from jobs.serve import application
 from tests.jobs.conftest import free_port
 from tests.stack import clean_environment
@@ -44,15 +45,21 @@ def ask(url: str, body: dict[str, Any] | None = None, key: str = KEY) -> dict[st
     [
         ({"checkpoint": ["graph-d3-l3"]}, "unknown argument: got checkpoint"),
         ({"checkpoints": []}, "serve needs a checkpoint"),
-        ({"checkpoints": ["graph-d3-l3"]}, "FORKDIV_API_KEY is not set"),
+        ({"settings": ["place.rot=/shared"]}, "place.rot"),
     ],
 )
 def test_wrong_arguments_are_refused(
     arguments: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("FORKDIV_API_KEY", raising=False)
-    with pytest.raises(Exception, match=message):
+    monkeypatch.setenv("FORKDIV_API_KEY", KEY)
+    with pytest.raises(UserError, match=message):
         application(arguments)
+
+
+def test_a_key_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FORKDIV_API_KEY", raising=False)
+    with pytest.raises(UserError, match="FORKDIV_API_KEY is not set"):
+        application({"checkpoints": ["graph-d3-l3"]})
 
 
 @pytest.mark.stack

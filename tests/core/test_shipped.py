@@ -74,7 +74,7 @@ def test_a_shipped_base_keeps_its_name_where_a_folder_has_it_too(elsewhere: Path
 
 
 def test_a_path_is_fixed_where_it_is_read(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    study = load(None, ["base=models/own", "checkpoint=tuned"])
+    study = load(None, ["base=./models/own", "checkpoint=tuned"])
     monkeypatch.chdir("/")
     assert (study.base, study.checkpoint) == (elsewhere / "models/own", elsewhere / "tuned")
     assert StudyConfig.model_validate(study.model_dump(mode="json")) == study

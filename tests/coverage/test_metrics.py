@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from forkdiv.core.config.evaluation import EvalConfig
 from forkdiv.core.results import Cell, CellName
 from forkdiv.coverage.cells import CellInputs, cells
+from forkdiv.coverage.metric_names import Metrics
 from forkdiv.coverage.metrics import METRICS, Metric
 from forkdiv.coverage.stats import Floats
 from forkdiv.score.counts import ProblemCounts
@@ -57,6 +58,16 @@ def test_a_registered_metric_is_measured_with_limits_and_recorded() -> None:
     assert all(band.low <= band.value <= band.high for band in bands.values())
     assert headline_metrics([cell])["all_correct_at_2"] == pytest.approx(1.25 / 3)
     assert Cell.model_validate(cell.as_json()) == cell
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_registered_metric_has_a_paired_change_and_a_name_for_conditions() -> None:
+    inputs = CellInputs(counts(4, 2, 0), counts(2, 2, 2))
+    cell = cells(NAME.model_copy(update={"tuned": True}), inputs, CONFIG)[-1]
+    change = cell.metrics_delta["all_correct"][2]
+    assert change.value == pytest.approx(1.25 / 3 - 0.25)
+    assert Metrics.of_cell(cell).changes["all_correct@2"] == change
+    assert "all_correct@2" in Metrics.to_measure(CONFIG, True, True).names
 
 
 def test_without_one_a_cell_is_written_as_it_was() -> None:

@@ -81,6 +81,8 @@ def test_a_file_that_agrees_with_itself_is_measured(tmp_path: Path) -> None:
         ({"pass@2": None}, r"line 2 of .* contradict the metric pass@2 on it: got pass@2 'None'"),
         ({"valid_solutions": 1}, r"line 2 of .* is impossible: got 1, but 2 different responses"),
         ({"valid_solutions": 0}, r"line 2 of .* impossible number of `valid_solutions`: got '0'"),
+        ({"right_answers": "7"}, "`right_answers` that are not a list of texts: got '7'"),
+        ({"right_answers": [7]}, "`right_answers` that are not a list of texts"),
         ({"valid_solutions": -3}, "impossible number of `valid_solutions`"),
         ({"valid_solutions": True}, "impossible number of `valid_solutions`: got 'True'"),
         ({"valid_solutions": 2.5}, "impossible number of `valid_solutions`: got '2.5'"),

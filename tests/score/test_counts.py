@@ -10,7 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forkdiv.core.records import Completion, Outcome, Problem, Verdict
-from forkdiv.score.counts import MAX_SHOWN_CHARACTERS, VerdictCounter, from_json, solutions_among
+from forkdiv.score.counts import (
+    MAX_ANSWERS,
+    MAX_SHOWN_CHARACTERS,
+    VerdictCounter,
+    from_json,
+    solutions_among,
+)
 
 PROBLEM = Problem("p", "test", "signed", "", {})
 Outcomes = st.sampled_from([Outcome.CORRECT, Outcome.WRONG, Outcome.TRUNCATED, Outcome.UNPARSABLE])
@@ -52,6 +58,27 @@ def test_votes_are_unknown_where_wrong_verdicts_carry_no_answer() -> None:
     tally = VerdictCounter(PROBLEM, None, votes=False)
     tally.add(Verdict(Outcome.CORRECT, "7"), "7")
     assert (tally.counts.right_votes, tally.counts.wrong_votes) == (None, None)
+
+
+def test_answers_are_counted_and_the_right_one_is_known_without_a_right_sample() -> None:
+    tally = VerdictCounter(PROBLEM, None, votes=True, references=["7"])
+    for answer, times in (("8", 3), ("9", 1)):
+        tally.add(told(Outcome.WRONG, answer), answer, times)
+    tally.add(Verdict(Outcome.UNPARSABLE), "no answer", 4)
+    solved = VerdictCounter(PROBLEM, None, votes=True)
+    solved.add(told(Outcome.CORRECT, "7"), "seven", 2)
+    assert sorted((tally.counts.answers or {}).values()) == [1, 3]
+    assert tally.counts.right_answers == solved.counts.right_answers
+    assert set(solved.counts.answers or {}) == set(solved.counts.right_answers)
+    assert VerdictCounter(PROBLEM, None, votes=False).counts.answers is None
+
+
+def test_of_very_many_answers_the_most_frequent_ones_are_stored() -> None:
+    tally = VerdictCounter(PROBLEM, None, votes=True)
+    for i in range(MAX_ANSWERS + 50):
+        tally.add(told(Outcome.WRONG, str(i)), str(i), 2 if i >= 50 else 1)
+    answers = tally.counts.answers or {}
+    assert len(answers) == MAX_ANSWERS and set(answers.values()) == {2}
 
 
 def test_one_response_of_each_kind_is_kept_and_no_error_counts_as_wrong() -> None:

@@ -58,7 +58,12 @@ def test_truncated_and_unparsable_answers_stay_in_n_and_are_counted_apart() -> N
         right_text=right(FIRST),
         wrong_text=other_end(FIRST),
         alike=False,
+        answers=counts[0].answers,
+        right_answers=counts[0].right_answers,
     )
+    assert sorted((counts[0].answers or {}).values()) == [1, 1, 2]
+    (right_answer,) = counts[0].right_answers
+    assert counts[0].answers and counts[0].answers[right_answer] == 2
     assert [one.problem_id for one in counts] == [problem.id for problem in PROBLEMS]
     assert all(one.n == 0 for one in counts[1:])
 

@@ -7,7 +7,6 @@ from typing import Literal
 from pydantic import Field
 
 from forkdiv.core.config.base import (
-    AbsolutePath,
     Examples,
     Frozen,
     Nats,
@@ -18,6 +17,7 @@ from forkdiv.core.config.base import (
     Temperature,
     Tokens,
 )
+from forkdiv.core.config.shipped import CheckpointPath
 
 # The knobs of the data that a sweep may vary, in the order results are named by.
 DATA_AXES = ("fork_density", "direction", "branch_coverage", "structure", "synthesis")
@@ -108,8 +108,10 @@ class AuditConfig(Frozen):
         "one prompt diverge there. model: `audit.model` has a high next-token entropy there. "
         "Empty: every way that the data allows.",
     )
-    model: AbsolutePath | None = Field(
-        None, description="Checkpoint whose next-token entropy is used by the way `model`."
+    model: CheckpointPath | None = Field(
+        None,
+        description="Checkpoint whose next-token entropy is used by the way `model`: a "
+        "folder, or the name of a model on the Hugging Face Hub.",
     )
     quantile: float = Field(
         0.8,

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from forkdiv.core.config.base import Frozen, Problems, Samples, Seed, Share
+from forkdiv.core.config.base import Frozen, Problems, Samples, Seed, Share, without_defaults
+
+# Settings that were added later: fingerprints omit them at their default, so that existing results
+# are still reused.
+LATER = ("tau",)
 
 K = Annotated[int, Field(ge=1)]
+Tau = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
 
 class EvalConfig(Frozen):
@@ -36,6 +41,12 @@ class EvalConfig(Frozen):
         (),
         description="The k, beyond `samples`, at which pass@k is extrapolated. Empty: 8 and 64 "
         "times `samples`.",
+    )
+    tau: tuple[Tau, ...] = Field(
+        (0.1, 0.25, 0.5, 0.75, 1.0),
+        description="The shares of right samples at which Cover@τ is reported: the share of "
+        "problems of which at least this share of the samples is right. G-Pass@k is reported at "
+        "those of at least 0.5.",
     )
     enough: Samples | None = Field(
         None,
@@ -73,6 +84,15 @@ class EvalConfig(Frozen):
             return tuple(sorted(set(self.k)))
         powers = (2**i for i in range(self.samples.bit_length()))
         return tuple(sorted({*powers, self.samples}))
+
+    @property
+    def taus(self) -> tuple[float, ...]:
+        """The shares of right samples at which Cover@tau is reported, in order."""
+        return tuple(sorted(set(self.tau)))
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_defaults(self, plain(self), LATER)
 
     @property
     def predicted(self) -> tuple[int, ...]:

@@ -11,10 +11,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import BeforeValidator
 
 import forkdiv
 from forkdiv.core.errors import UserError, refuse, shortened
+from forkdiv.core.hub_names import model_or_path
 
 PACKAGE = Path(forkdiv.__file__).absolute().parent
 CONFIGS = PACKAGE.parent / "jobs" / "configs"
@@ -78,19 +79,21 @@ def unknown_name(wrong: str, came: object, known: Iterable[str], allowed: str) -
     return refuse(wrong, shortened(str(came)), f"{allowed} {', '.join(names)}", remedy)
 
 
-def base_folder(path: Path) -> Path:
-    """Returns the folder of a checkpoint: a shipped base if `path` is its name, else the absolute
-    path. A folder of your own with such a name must be given as an absolute path."""
-    return bases().get(str(path)) or path.absolute()
+def checkpoint_path(value: object) -> object:
+    """Returns the folder of a checkpoint for the value of a setting: a shipped base if it is its
+    name, else an absolute path, or the name of a model on the hub as a relative path
+    (`forkdiv.core.hub_names`). A folder of your own with the name of a shipped base must be given
+    as an absolute path."""
+    return bases().get(str(value)) or model_or_path(value)
 
 
-def _architecture_file(path: Path) -> Path:
-    return architectures().get(str(path)) or path.absolute()
+def _architecture_file(value: object) -> object:
+    return architectures().get(str(value)) or model_or_path(value)
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:
     return sorted(folder.glob(pattern))
 
 
-CheckpointPath = Annotated[Path, AfterValidator(base_folder)]
-ArchitecturePath = Annotated[Path, AfterValidator(_architecture_file)]
+CheckpointPath = Annotated[Path, BeforeValidator(checkpoint_path)]
+ArchitecturePath = Annotated[Path, BeforeValidator(_architecture_file)]

@@ -1,28 +1,30 @@
 """`StudyConfig`: the settings of all commands, with one section per stage.
 
-Everything except `PlaceConfig` and `PlanConfig` decides results and is part of fingerprints;
-`PlaceConfig` says where the work runs and never is. The sections are defined in the neighbouring
-modules and imported from here.
+Everything except `PlaceConfig`, `PlanConfig` and `PowerConfig` decides results and is part of
+fingerprints; `PlaceConfig` says where the work runs and never is. The sections are defined in the
+neighbouring modules and imported from here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
-from forkdiv.core.config.base import AbsolutePath, Frozen, Name, Share
+from forkdiv.core.config.base import DataPath, Frozen, Name, Share
 from forkdiv.core.config.data import DATA_AXES, AuditConfig, DatasetConfig, SynthesisConfig
 from forkdiv.core.config.decoder import DecoderConfig
 from forkdiv.core.config.evaluation import EvalConfig
 from forkdiv.core.config.place import EngineConfig, HttpConfig, PlaceConfig, PlanConfig
+from forkdiv.core.config.power import PowerConfig
 from forkdiv.core.config.prompt import PromptConfig
 from forkdiv.core.config.sft import LoraConfig, PretrainConfig, SftConfig
 from forkdiv.core.config.shipped import DEFAULT_BASE, CheckpointPath
 from forkdiv.core.config.sweep import AXES, TUNING_AXES, SweepConfig
 from forkdiv.core.config.tasks import AnyTask, default_task
+from forkdiv.core.hub_names import Source
 
 __all__ = [
     "AXES",
@@ -38,6 +40,7 @@ __all__ = [
     "LoraConfig",
     "PlaceConfig",
     "PlanConfig",
+    "PowerConfig",
     "PretrainConfig",
     "PromptConfig",
     "SftConfig",
@@ -77,17 +80,20 @@ class StudyConfig(Frozen):
         validate_default=True,
         description="The model before fine-tuning: the name of a shipped base, or a Hugging Face "
         "folder (a relative path starts at the current folder). null: the base that `pretrain` "
-        "describes, built at its first use.",
+        "describes, built at its first use. Or the name of a model on the Hugging Face Hub, "
+        "org/name or org/name@revision; a folder of that name on this machine is used instead.",
     )
     checkpoint: CheckpointPath | None = Field(
         None,
         description="A fine-tuned model to sample, evaluate, compare, export or interpolate, "
-        "instead of training one: a Hugging Face folder, or a run folder with several checkpoints.",
+        "instead of training one: a Hugging Face folder, a run folder with several checkpoints, or "
+        "the name of a model on the Hugging Face Hub, as in `base`.",
     )
-    data: AbsolutePath | None = Field(
+    data: DataPath | None = Field(
         None,
         description="Your own data file, or a dataset folder that forkdiv wrote. Used by audit, "
-        "synthesize, compare and export instead of the data that `task` and `dataset` describe.",
+        "synthesize, compare and export instead of the data that `task` and `dataset` describe. Or "
+        "the name of a dataset on the Hugging Face Hub, as in task.train.",
     )
     pretrain: PretrainConfig = Field(
         PretrainConfig(), description="The base model that base=null builds."
@@ -116,7 +122,25 @@ class StudyConfig(Frozen):
     )
     sweep: SweepConfig = Field(SweepConfig(), description="Which settings vary.")
     plan: PlanConfig = Field(PlanConfig(), description="What `forkdiv plan` assumes.")
+    power: PowerConfig = Field(
+        PowerConfig(), description="What `forkdiv power` assumes and compares."
+    )
     place: PlaceConfig = Field(PlaceConfig(), description="Where it runs.")
+
+    # where the files came from that the command line put in the place of names on the hub
+    _sources: tuple[Source, ...] = PrivateAttr(())
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The names on the Hugging Face Hub that the settings had, with their commits. They are
+        written into records; the content of the files decides results."""
+        return self._sources
+
+    def with_sources(self, update: Mapping[str, Any], sources: Sequence[Source]) -> StudyConfig:
+        """Returns the study with other settings, and with further sources."""
+        study = self.model_copy(update=update)
+        study._sources = (*self._sources, *sources)
+        return study
 
     @property
     def folder(self) -> Path:

@@ -189,6 +189,22 @@ class Shrinkage(Result):
     largest_loss: LargestLoss | None
 
 
+class Guess(Result):
+    """The guess baseline: what guessing would get that does not depend on the problem.
+
+    `pass_at` is pass@k of k responses drawn from the model's own responses to the other problems;
+    `above` is the mean of pass@k minus it, and `above_delta` the change of `above` from the base.
+    `references` is the number of distinct right answers of all problems, and `unknown` the number
+    of problems whose right answer is unknown, for which the baseline is 0.
+    """
+
+    pass_at: dict[int, Interval]
+    above: dict[int, Interval]
+    above_delta: dict[int, Interval] = {}
+    references: int
+    unknown: int = 0
+
+
 class Named(Result):
     """A result that is identified by the axes of a study. In JSON the axes are at the level of the
     other keys: every key that is not a field is an axis."""
@@ -229,6 +245,11 @@ class Measured(Result):
     `best_case_pass_at` every truncated or unparsable answer counts as correct. `exact_pass_at` is
     computed from the model's probabilities, `majority_at` from a majority vote among k samples;
     `distinct_at` is the number of distinct correct solutions among k samples.
+
+    `reliability` has Cover@tau, G-Pass@k and mG-Pass@k by name, such as cover@0.5, g-pass@16_0.5
+    and mg-pass@16; `reliability_delta` has their changes from the base. `paired_counts` lists how
+    many problems had so many right samples of the base and so many of the tuned model, as (base,
+    tuned, problems); it is empty where samples are not exchangeable.
     """
 
     modes: dict[str, Mode] = {}
@@ -246,6 +267,13 @@ class Measured(Result):
     no_law: str = ""
     shrinkage: Shrinkage | None = None
     metrics: dict[str, dict[int, Interval]] = {}  # by the name of a registered metric
+    metrics_delta: dict[str, dict[int, Interval]] = {}
+    majority_limits: dict[int, Interval] = {}  # of majority_at
+    majority_delta: dict[int, Interval] = {}
+    reliability: dict[str, Interval] = {}
+    reliability_delta: dict[str, Interval] = {}
+    guess: Guess | None = None
+    paired_counts: tuple[tuple[int, int, int], ...] = ()
 
 
 class Cell(CellName, Measured):

@@ -57,6 +57,10 @@ class Summary(Result):
         """Returns the same results with another study name."""
         return self.model_copy(update={"study": name})
 
+    def with_notes(self, notes: Iterable[str]) -> Summary:
+        """Returns the same results with further notes."""
+        return self.model_copy(update={"notes": (*self.notes, *notes)})
+
     def filter_cells(self, predicate: Callable[[Cell], bool]) -> Summary:
         """Returns the same study with only the cells for which `predicate` is True."""
         cells = {

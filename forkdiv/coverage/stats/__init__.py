@@ -22,6 +22,7 @@ from forkdiv.coverage.stats.intervals import (
 )
 from forkdiv.coverage.stats.law import Heldout, Law, Rival, law
 from forkdiv.coverage.stats.majority import majority_at_k
+from forkdiv.coverage.stats.reliability import cover_at, g_pass_at_k, mg_pass_at_k
 from forkdiv.coverage.stats.sequential import Design, doubling
 from forkdiv.coverage.stats.shrinkage import NO_CHANGE, Changed, Crossing, changed, crossing
 
@@ -44,6 +45,7 @@ __all__ = [
     "beta_rates",
     "bootstrap_weights",
     "changed",
+    "cover_at",
     "crossing",
     "deal",
     "distinct_at_k",
@@ -51,9 +53,11 @@ __all__ = [
     "entropy",
     "exact_pass_at_k",
     "exact_pass_at_k_stratified",
+    "g_pass_at_k",
     "law",
     "majority_at_k",
     "mean_intervals",
+    "mg_pass_at_k",
     "paired_differences",
     "pass_at_k",
     "pass_at_k_stratified",

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from forkdiv.core.config.base import AbsolutePath, Frozen
+from forkdiv.core.config.base import DataPath, Frozen
 from forkdiv.core.config.tasks import TaskConfig
 
 
@@ -63,8 +63,17 @@ class FileConfig(TaskConfig):
     """
 
     kind: Literal["file"] = "file"
-    train: AbsolutePath | None = Field(None, description="File to fine-tune on.")
-    test: AbsolutePath | None = Field(None, description="File of held-out problems.")
+    train: DataPath | None = Field(
+        None,
+        description="File to fine-tune on, or the name of a dataset on the Hugging Face Hub: "
+        "org/dataset, org/dataset:split or org/dataset/subset:split, each with @revision. Without "
+        "a split: its only one, or train.",
+    )
+    test: DataPath | None = Field(
+        None,
+        description="File of held-out problems, or the name of a dataset as in `train`. Without a "
+        "split: its only one, or test.",
+    )
     format: Literal["auto", "jsonl", "json", "parquet", "csv", "tsv", "arrow", "datasets"] = Field(
         "auto", description="Format of the files. auto: from the ending of the file's name."
     )

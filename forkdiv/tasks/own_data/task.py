@@ -214,6 +214,10 @@ class OwnData(Task):
         by_split = (split.get(problem.prompt, ()) for split in self._data.splits.values())
         return [Trace(row.completion, "") for rows in by_split for row in rows if row.completion]
 
+    def references(self, problem: Problem) -> Sequence[str]:
+        """The reference answer as the grader reads it; the files were checked with it."""
+        return (self._grader.reference(problem.facts["answer"]),) if self.votes else ()
+
     def verify(self, problem: Problem, text: str) -> Verdict:
         return self._grader.grade(problem.facts["answer"], text)
 
