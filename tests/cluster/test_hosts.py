@@ -54,7 +54,7 @@ def wait_for_workers(hosts: lab.Lab, seconds: float = 180) -> float:
 
 
 def raylets(hosts: lab.Lab, name: str) -> list[str]:
-    return [line for line in hosts.ray_processes(name) if "/raylet/raylet " in line]
+    return [line for line in hosts.ray_processes(name) if "/raylet/raylet" in line]
 
 
 def cells(summary: Path) -> list[dict[str, Any]]:
