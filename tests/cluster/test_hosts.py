@@ -70,7 +70,7 @@ def test_a_study_on_three_hosts_has_the_cells_of_one_machine(
     settings = " ".join(f"'{setting}'" for setting in (*STUDY, "place.root=/shared/runs"))
     started = time.monotonic()
     job = hosts.client(
-        "(ray dashboard /shared/up.yaml &) && "
+        "(ray dashboard /shared/up.yaml > /dev/null 2>&1 &) && "
         "until curl --silent --output /dev/null http://127.0.0.1:8265; do sleep 1; done && "
         "ray job submit --address http://127.0.0.1:8265 --working-dir . "
         f"--entrypoint-num-cpus 1 -- python -m jobs.study {settings}",
@@ -97,3 +97,18 @@ def wait_until_gone(hosts: lab.Lab, name: str, seconds: float = 150) -> None:
         assert time.monotonic() - started < seconds, left
         time.sleep(1)
     print(f"{name}: Ray ended {time.monotonic() - started:.0f} s after `ray down`")
+
+
+def test_the_documented_ssh_command_ends_a_worker_at_once(hosts: lab.Lab) -> None:
+    wait_for_workers(hosts)
+    (name, *_) = WORKERS
+    page = (lab.ROOT / "docs" / "clusters.md").read_text()
+    (command, *_) = re.findall(r"^ssh ubuntu@\S+ (.*)$", page, re.MULTILINE)
+    # as the page says: ray-up-cpu.yaml has its environment elsewhere
+    command = command.replace(".venv-forkdiv/bin/ray", "forkdiv/.venv/bin/ray")
+    down = hosts.client("ray down --yes /shared/up.yaml")  # else the autoscaler starts it again
+    assert down.returncode == 0, down.stdout
+    options = "-q -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
+    stopped = hosts.client(f"ssh {options} ubuntu@{lab.ADDRESSES[name]} {command}")
+    assert stopped.returncode == 0, stopped.stdout
+    assert hosts.ray_processes(name) == []

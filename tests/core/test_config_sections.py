@@ -137,3 +137,10 @@ def test_the_kind_of_a_task_follows_from_settings_that_one_task_has(
 def test_settings_of_no_single_task_are_refused_by_name(settings: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         load(None, settings)
+
+
+@pytest.mark.parametrize("base", ["graph-d3-l3", "/models/own", "org/name@main"])
+def test_settings_with_paths_are_read_back_from_json(base: str) -> None:
+    """The trials of a sweep get their study as JSON."""
+    study = StudyConfig.model_validate({"base": base, "data": "/data/own.jsonl"})
+    assert StudyConfig.model_validate_json(study.model_dump_json()) == study
