@@ -34,7 +34,12 @@ def run(study: StudyConfig) -> None:
     base = study.base if study.task.kind != "file" else None
     device = "cuda" if study.place.device == "gpu" else "cpu"
     done = audit(
-        build(study.task), inputs.examples(study, say), study.audit, study.prompt, base, device
+        build(study.task),
+        inputs.examples(study, say),
+        study.audit,
+        study.prompt.without_shots,
+        base,
+        device,
     )
     for line in text.lines(done.summary):
         say(line)

@@ -20,17 +20,18 @@ from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.errors import refuse
 from forkdiv.core.records import Problem
 from forkdiv.core.store import Store, check_writable
-from forkdiv.models.checkpoint import saved_checkpoints
+from forkdiv.models.saved import saved_checkpoints
 from forkdiv.sample.evaluation import Evaluation
 from forkdiv.sample.sample_sets import SampleSet
 from forkdiv.tasks.registry import build
 from forkdiv.terminal import say
 from tuning import infer_settings, preflight
+from tuning.adapters import with_merged
 from tuning.models import Model, pair_models, sweep_models
 
 
 def run(study: StudyConfig) -> None:
-    from forkdiv.lm_eval.run import Run
+    from forkdiv.lm_eval.run import Run, prompt_text
     from forkdiv.lm_eval.writing import write
 
     store = Store.of(study.place)
@@ -48,9 +49,13 @@ def run(study: StudyConfig) -> None:
             n=eval.samples,
             ks=eval.ks,
             created=_last_drawn(samples),
+            prompt=lambda prompt: prompt_text(evaluation.asked(prompt)),
         )
         portions = samples.portions(eval.samples)
-        say(f"{model.name}: {write(study.folder / 'harness', run_info, task, problems, portions)}")
+        thinking = Evaluation.of(model.study).thinking(model.checkpoint)
+        folder = study.folder / "harness"
+        written = write(folder, run_info, task, problems, portions, thinking)
+        say(f"{model.name}: {written}")
 
 
 def models_of(study: StudyConfig, store: Store) -> list[Model]:
@@ -58,7 +63,10 @@ def models_of(study: StudyConfig, store: Store) -> list[Model]:
     study's grid."""
     if study.checkpoint is None:
         return list(sweep_models(study, preflight.check_base(study, build(study.task)), store))
-    *_, last = saved_checkpoints(study.checkpoint)[1].values()
+    *_, last = saved_checkpoints(study.checkpoint, study.checkpoint_pattern)[1].values()
+    study = with_merged(study.model_copy(update={"checkpoint": last}), say)
+    assert study.checkpoint
+    last = study.checkpoint
     checkpoints = [*([study.base] if study.base else []), last]
     study, _ = infer_settings.infer(study, checkpoints)
     task = build(study.task)

@@ -5,7 +5,8 @@
 
 The numbers are the values of alpha: 0 is the base, 1 the tuned model, 0.5 half way between. --base
 is the base model, or any checkpoint saved earlier in the same training run. To measure several
-values of alpha in a study, set sweep.interpolation=[0.5,1].
+values of alpha in a study, set sweep.interpolation=[0.5,1]. Both may be LoRA adapters that PEFT
+saved; alpha 1 writes the base with the adapter merged in.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from forkdiv.core.progress import progress_shown
 from forkdiv.core.store import Store, check_writable
 from forkdiv.models.checkpoint import open_checkpoint
 from forkdiv.terminal import say
+from tuning.adapters import with_merged
 
 
 def run(study: StudyConfig) -> None:
@@ -30,8 +32,10 @@ def run(study: StudyConfig) -> None:
             "two Hugging Face checkpoint folders",
             "set --base DIR and --tuned DIR",
         )
+    whole = with_merged(study, say, beside_weights=False)
+    assert whole.base and whole.checkpoint
     early, late = (
-        open_checkpoint(path, stray_adapter=True) for path in (study.base, study.checkpoint)
+        open_checkpoint(path, stray_adapter=True) for path in (whole.base, whole.checkpoint)
     )
     pair = check_pair(early.path, late.path)
     check_writable(study.place.root, study.place.min_free_mib)

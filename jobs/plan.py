@@ -12,10 +12,11 @@ from __future__ import annotations
 import json
 
 from forkdiv import cli
-from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.config.study import PlaceConfig, StudyConfig
 from forkdiv.core.errors import refuse
 from forkdiv.tasks.registry import build
 from forkdiv.terminal import say, show_table
+from tuning.resources import Work, placed
 
 
 def run(study: StudyConfig) -> None:
@@ -48,6 +49,9 @@ def run(study: StudyConfig) -> None:
         f"workers: {place.workers} on {nodes} node{'s' * (nodes > 1)}, ZeRO stage "
         f"{place.zero_stage}, offload {place.offload}, {sft.dtype}"
     )
+    gpus = nodes * study.plan.gpus_per_node if place.device == "gpu" else 0
+    place, turns = placed(place, Work(), gpus)
+    say(f"engine: {turns or _beside(place)}")
     say(
         f"steps: {steps} ({sft.epochs} epochs of {examples} examples, {sft.batch_size} per step), "
         f"{round(sft.warmup_share * steps)} of them warm-up"
@@ -59,6 +63,8 @@ def run(study: StudyConfig) -> None:
     need = memory.estimate(shape, sft, place, study.plan.tokens)
     rows = [[name, f"{gib:.1f}"] for name, gib in need.gpu.items()]
     rows += [["GPU total", f"{need.total:.1f}"], ["host memory", f"{need.host:.1f}"]]
+    rows += [["… to load the model", f"{need.loading:.1f}"]]
+    rows += [["… to save it (first worker)", f"{need.saving:.1f}"]]
     show_table(["per worker", "estimated GiB"], rows, title=f"{study.name}: memory")
     if need.total > study.plan.gpu_gib:
         raise refuse(
@@ -68,6 +74,14 @@ def run(study: StudyConfig) -> None:
             "raise place.zero_stage or place.workers, lower place.micro_batch, or set "
             "place.activation_checkpointing, place.offload or sft.lora.rank",
         )
+
+
+def _beside(place: PlaceConfig) -> str:
+    """Returns where the engine of a study runs while a model is trained."""
+    engine = place.engine
+    most = max(engine.replicas, engine.max_replicas or 0) * engine.tensor_parallel
+    where = "the CPU" if place.device == "cpu" else f"{most} GPU{'s' * (most > 1)} of its own"
+    return f"on {where}, beside training (place.engine.while_training=beside)"
 
 
 if __name__ == "__main__":

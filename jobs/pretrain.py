@@ -19,6 +19,7 @@ from forkdiv.tasks.registry import build
 from forkdiv.terminal import say
 from tuning import preflight
 from tuning.check_ray import check_ray
+from tuning.resources import Work
 
 
 def run(study: StudyConfig) -> None:
@@ -38,7 +39,7 @@ def run(study: StudyConfig) -> None:
     check_ray(study.place)
     study = study.model_copy(update={"base": None})
     planned = preflight.check_base(study, build(study.task))
-    with open_study(study, planned, "pretrain", say, samples=False) as work:
+    with open_study(study, planned, "pretrain", say, Work(samples=False)) as work:
         pretrained = work.base
     aside = target.with_name(".base")
     shutil.rmtree(aside, ignore_errors=True)

@@ -19,13 +19,14 @@ from forkdiv.core.store import Store, check_writable
 from forkdiv.coverage import summary
 from forkdiv.report import comparison, glance, guess, page, reliability, samples, studies
 from forkdiv.report.answer import QUESTION, answer
+from forkdiv.report.cut_off import cut_off_line
 from forkdiv.report.grid import Grid
 from forkdiv.report.headline import warning
 from forkdiv.report.page import Link
 from forkdiv.terminal import say, show_table
 from forkdiv.tracking import Tracker, TrackingFailed
 from jobs.export import models_of
-from tuning.models import reported
+from tuning.models import Model, reported
 from tuning.outcome import SUMMARY, parent_run
 from tuning.shown_samples import shown_samples
 
@@ -49,21 +50,22 @@ def run(study: StudyConfig, beside: Sequence[Path] = ()) -> None:
         say(f"comparison: {comparison.write(others, study.folder)}")
 
 
-def write_results(study: StudyConfig, done: Summary) -> None:
-    """Writes the report, ends the MLflow run and prints the results of a new summary.
+def write_results(study: StudyConfig, done: Summary, models: Sequence[Model] = ()) -> None:
+    """Writes the report, ends the MLflow run and prints the results of a new summary. `models` are
+    those whose samples are shown, by default those of the study's settings.
 
     Raises InvalidResult, after everything is written, if a cell is invalid.
     """
     tracker = Tracker.of(study.place)
     try:
         run = _tracked_run(study, done, tracker)
-        written = write_report(study, done, run)
+        written = write_report(study, done, run, models)
         tracker.finish(
             run.run, summary.metrics(done), _logged_files(written), summary.is_valid(done)
         )
     except TrackingFailed as error:  # the results do not depend on MLflow
         say(f"the study's run in MLflow is incomplete: {error}")
-        run, written = None, write_report(study, done)
+        run, written = None, write_report(study, done, models=models)
     show_summary(study, done)
     say(f"report: {written}")
     if run:
@@ -96,6 +98,8 @@ def show_summary(study: StudyConfig, done: Summary) -> None:
     title = f"{study.name}: {glance.terminal_title(grid)}"
     show_table(*glance.terminal_table(grid), title=title)
     show_beside_pass_at_k(grid)
+    if line := cut_off_line(grid):
+        say(f"note: {line}")
     say(f"{QUESTION} {answer(grid)}")
 
 
@@ -106,20 +110,24 @@ def show_beside_pass_at_k(grid: Grid) -> None:
             say(line)
 
 
-def write_report(study: StudyConfig, done: Summary, run: TrackedRun | None = None) -> Path:
+def write_report(
+    study: StudyConfig,
+    done: Summary,
+    run: TrackedRun | None = None,
+    models: Sequence[Model] = (),
+) -> Path:
     """Writes the report and the page of samples to the study's folder; returns the report's path.
     `run` is the study's MLflow run; by default the one that is recorded next to the summary."""
-    links = [*_samples_link(study), *_mlflow_links(run or TrackedRun.kept_in(study.folder))]
+    links = [*_samples_link(study, models), *_mlflow_links(run or TrackedRun.kept_in(study.folder))]
     return page.write(done, study.folder, links)
 
 
-def _samples_link(study: StudyConfig) -> list[Link]:
+def _samples_link(study: StudyConfig, models: Sequence[Model]) -> list[Link]:
     """Writes the page of samples and returns the link to it. If samples are missing in the store,
     for example on another machine, the report says why there is no page."""
     store = Store.of(study.place)
     try:
-        models = reported(models_of(study, store))
-        shown = shown_samples(study.name, models, store)
+        shown = shown_samples(study.name, reported(models or models_of(study, store)), store)
     except (InvalidResult, UserError) as error:
         say(f"the page of samples is not written: {error}")
         return [Link("This report has no page of samples: ", str(error), after=". ")]

@@ -1,4 +1,4 @@
-"""Serve checkpoints on an OpenAI-compatible completions route, from one engine that stays loaded.
+"""Serve checkpoints on OpenAI-compatible routes, from one engine that stays loaded.
 
     forkdiv serve --checkpoints graph-d3-l3
     forkdiv serve --checkpoints BASE RUN place.http.port=8001
@@ -32,12 +32,13 @@ from forkdiv.models.checkpoint import (
     Checkpoint,
     check_tensors,
     open_checkpoint,
-    saved_checkpoints,
     share_engine,
 )
+from forkdiv.models.saved import saved_checkpoints
 from forkdiv.terminal import say
-from tuning import by_name, preflight
+from tuning import adapters, by_name, preflight, prompt_notes
 from tuning.check_ray import check_ray
+from tuning.resources import Work
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -46,13 +47,15 @@ KEY = "FORKDIV_API_KEY"
 
 
 def run(study: StudyConfig, checkpoints: Sequence[Path] = ()) -> None:
-    served = named_checkpoints(checkpoints, say)
+    served = named_checkpoints(checkpoints, say, lambda path: adapters.merged(study, path, say))
     http = study.place.http
     key = api_key(http)
     preflight.check_device(study.place)
     preflight.check_ports(study.place)
     check_ray(study.place)
     preflight.check_port(http.host, http.port, "place.http.port")
+    for note in prompt_notes.notes(study, [checkpoint.path for checkpoint in served.values()]):
+        say(f"note: {note}")
     # imported after the checks, because Ray's imports take seconds
     from ray import serve as ray_serve
 
@@ -61,7 +64,8 @@ def run(study: StudyConfig, checkpoints: Sequence[Path] = ()) -> None:
     from tuning import session
 
     first = next(iter(served.values()))
-    with session.running(study.place):
+    with session.running(study.place, Work(trains=False)) as place:
+        study = study.model_copy(update={"place": place})
         spec = session.serving_spec(study, first)
         shared = {
             name: session.share(study.place, checkpoint) for name, checkpoint in served.items()
@@ -112,11 +116,14 @@ def application(arguments: dict[str, Any]) -> Application:
 
 
 def named_checkpoints(
-    paths: Sequence[Path], show: Callable[[str], None] = lambda message: None
+    paths: Sequence[Path],
+    show: Callable[[str], None] = lambda message: None,
+    merged: Callable[[Path], Path] = lambda path: path,
 ) -> dict[str, Checkpoint]:
     """Returns the checkpoints by their model names; one on the hub is downloaded, and `show` gets
-    its commit. Raises UserError if there are none, if two have the same name, and if one engine
-    cannot serve them together."""
+    its commit; `merged` returns the folder of the whole model for an adapter's folder. Raises
+    UserError if there are none, if two have the same name, and if one engine cannot serve them
+    together."""
     served: dict[str, Checkpoint] = {}
     downloads = by_name.checkpoints("--checkpoints", paths, show)
     for named in paths:
@@ -133,7 +140,7 @@ def named_checkpoints(
                     "different folder names",
                     "rename one of the folders, or serve them in two processes",
                 )
-            served[name] = open_checkpoint(folder)
+            served[name] = open_checkpoint(merged(folder))
     if not served:
         raise refuse(
             "serve needs a checkpoint",

@@ -13,13 +13,15 @@ from forkdiv import cli
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.terminal import say
 from jobs.report import write_results
-from tuning import preflight, row_lengths
+from tuning import preflight, prompt_notes, row_lengths
 from tuning.space import check_data
 from tuning.study import run_study
 
 
 def run(study: StudyConfig) -> None:
     base = preflight.check(study)
+    for note in prompt_notes.notes(study, [base.path], trains=True):
+        say(f"note: {note}")
     study = row_lengths.fitting(study, [base.path], trains=True, show=say)
     check_data(study)
     write_results(study, run_study(study, base, say))

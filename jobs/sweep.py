@@ -11,7 +11,7 @@ from forkdiv.core.config.study import StudyConfig
 from forkdiv.coverage import summary
 from forkdiv.terminal import say
 from jobs.report import show_summary
-from tuning import preflight, row_lengths
+from tuning import preflight, prompt_notes, row_lengths
 from tuning.outcome import SUMMARY
 from tuning.space import check_data
 from tuning.study import run_study
@@ -19,6 +19,8 @@ from tuning.study import run_study
 
 def run(study: StudyConfig) -> None:
     base = preflight.check(study)
+    for note in prompt_notes.notes(study, [base.path], trains=True):
+        say(f"note: {note}")
     study = row_lengths.fitting(study, [base.path], trains=True, show=say)
     check_data(study)
     done = run_study(study, base, say)

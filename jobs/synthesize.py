@@ -21,6 +21,7 @@ from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.tasks.registry import build
 from forkdiv.terminal import say
 from tuning import preflight
+from tuning.resources import Work
 from tuning.space import check_data
 
 Repaired = tuple[list[Example], synthesis.SynthesisReport]
@@ -57,7 +58,7 @@ def _sampled(study: StudyConfig, base: Checkpoint) -> Repaired:
 
     preflight.check_ports(study.place)
     rows = list(inputs.examples(study, say))
-    with open_study(study, base, "synthesize", say) as work:
+    with open_study(study, base, "synthesize", say, Work(trains=study.base is None)) as work:
         return synthesis.repair(
             work.study, build(study.task), rows, work.base, work.sampler, work.progress
         )

@@ -11,7 +11,8 @@ from forkdiv.core.config.study import StudyConfig
 from forkdiv.forks import synthesis
 from forkdiv.terminal import say
 from forkdiv.train import sft_run
-from tuning import preflight, row_lengths
+from tuning import preflight, prompt_notes, row_lengths
+from tuning.resources import Work
 from tuning.space import check_data
 
 
@@ -20,11 +21,13 @@ def run(study: StudyConfig) -> None:
 
     base = preflight.check(study, measures=False)
     study = study.model_copy(update={"sweep": type(study.sweep)()})
+    for note in prompt_notes.notes(study, [base.path], trains=True):
+        say(f"note: {note}")
     study = row_lengths.fitting(study, [base.path], trains=True, show=say)
     check_data(study)
     # only synthesis from samples needs the sampler
     samples = study.dataset.synthesis == synthesis.SAMPLES
-    with open_study(study, base, "train", say, samples) as work:
+    with open_study(study, base, "train", say, Work(samples=samples)) as work:
         trained = work.pipeline.trained(work.study)
     for epoch, checkpoint in sft_run.checkpoints(trained).items():
         say(f"epoch {epoch:g}: {checkpoint.path}")

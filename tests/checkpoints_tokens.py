@@ -51,6 +51,13 @@ def edit(file: Path, **values: Any) -> Path:
     return file
 
 
+def with_template(folder: Path, template: str) -> Checkpoint:
+    """The shipped base with a chat template."""
+    shutil.copytree(BASE, folder)
+    (folder / "chat_template.jinja").write_text(template)
+    return open_checkpoint(folder)
+
+
 def renumbered(folder: Path) -> Checkpoint:
     """The shipped base with its tokens numbered otherwise: other ids, the same answers."""
     shutil.copytree(BASE, folder)

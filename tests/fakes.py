@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from random import Random
 
@@ -87,6 +88,9 @@ class FakeSampler:
             else:
                 yield Response(request, self._draw(checkpoint, decoder, request))
 
+    def giving_way(self, name: str) -> AbstractContextManager[str]:
+        return nullcontext("there is none")
+
     def tokens_drawn(self) -> int | None:
         return None
 
@@ -135,6 +139,9 @@ class ContinuingSampler:
             else:
                 seeds = range(request.seed, request.seed + request.n - self.short)
                 yield Response(request, [self._draw(request, seed) for seed in seeds])
+
+    def giving_way(self, name: str) -> AbstractContextManager[str]:
+        return nullcontext("there is none")
 
     def tokens_drawn(self) -> int | None:
         return None

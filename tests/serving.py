@@ -24,6 +24,12 @@ from tuning.session import running, serving_spec
 STUDY = StudyConfig(base=BASE)
 PLACE = PlaceConfig(dashboard=False, num_cpus=2)
 KEY = "the key of these tests"
+TEMPLATES = {
+    # of words that the base's tokenizer has
+    "chat": "{% if edge is defined %}edges: {{ edge }} {% endif %}"
+    "{% for m in messages %}{{ m['content'] }} {% endfor %}",
+    "endless": "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+}
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,8 @@ class Shared:
             "run/epoch-0001": self._made("other"),
             "broken": self._made("broken"),
             "renumbered": self._made("renumbered"),
+            "chat": self._made("chat"),
+            "endless": self._made("endless"),
         }
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -126,6 +134,8 @@ class Shared:
             return open_checkpoint(folder)
         if name == "renumbered":
             return checkpoints_tokens.renumbered(folder)
+        if name in TEMPLATES:
+            return checkpoints_tokens.with_template(folder, TEMPLATES[name])
         if name == "broken":
             return checkpoints.broken(folder, "not numbers")
         return checkpoints.disturbed(folder, scale=0.05)

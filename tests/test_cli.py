@@ -389,3 +389,10 @@ def test_a_refusal_loads_nothing_heavy(tmp_path: Path) -> None:
     done = run_python("-c", HELP, "study", f"place.root={tmp_path}", "base=/no/such")
     assert done.returncode == 2
     assert HEAVY.isdisjoint(done.stdout.partition("LOADED")[2].split())
+
+
+def test_benchmarks_are_listed_with_grader_source_and_licence(tmp_path: Path) -> None:
+    text = " ".join(shown("benchmarks", cwd=tmp_path).split())
+    assert "gsm8k grade-school word problems" in text
+    assert "grader unit_tests; data openai/openai_humaneval" in text
+    assert "licence CC-BY-4.0" in text

@@ -28,6 +28,7 @@ MODULES = {
 MAY_IMPORT = {
     "core": (),
     "tasks": ("core",),
+    "benchmarks": ("core", "tasks"),
     "models": ("core",),
     "data": ("core", "tasks", "models"),
     "train": ("core", "tasks", "models", "data"),
@@ -44,8 +45,8 @@ MAY_IMPORT = {
         "report", "tracking",
     ),
     "tuning": (
-        "core", "tasks", "models", "data", "train", "sample", "score", "coverage", "forks",
-        "report", "tracking", "lm_eval", "terminal",
+        "core", "tasks", "benchmarks", "models", "data", "train", "sample", "score", "coverage",
+        "forks", "report", "tracking", "lm_eval", "terminal",
     ),
 }  # fmt: skip
 EVERYONE = ("jobs", "cli")  # the command line and what it starts see all rooms
@@ -61,13 +62,15 @@ LIBRARIES = {
         "forkdiv/sample/deployment.py",
         "forkdiv/sample/http.py",
         "forkdiv/sample/sample_sets.py",
+        "forkdiv/sample/trainings.py",
         "tuning/",
         "jobs/",
     ),
     "mlflow": ("forkdiv/tracking.py",),
     "vllm": ("forkdiv/sample/",),
     "torch": ("forkdiv/models/", "forkdiv/train/", "forkdiv/sample/logits_processors.py",
-              "forkdiv/sample/weight_proof.py", "forkdiv/coverage/exact.py",
+              "forkdiv/sample/weight_proof.py", "forkdiv/sample/vllm_worker.py",
+              "forkdiv/coverage/exact.py",
               "forkdiv/forks/entropy.py"),
     "deepspeed": ("forkdiv/train/worker.py",),
     "huggingface_hub": ("forkdiv/core/hub.py",),

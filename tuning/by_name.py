@@ -36,9 +36,21 @@ from forkdiv.models.hub import HubModel, open_model
 from forkdiv.tasks.own_data.hub import fetch_dataset
 
 # the settings that may name a model, and the section that a command reads them with
-MODELS = ("base", "checkpoint", "audit.model", "pretrain.start", "plan.architecture")
+MODELS = (
+    "base",
+    "checkpoint",
+    "adapter_base",
+    "audit.model",
+    "pretrain.start",
+    "plan.architecture",
+)
 # those that may name a dataset, and the split that a name without one stands for
-DATA = {"data": "test", "task.train": "train", "task.test": "test"}
+DATA = {
+    "data": "test",
+    "task.train": "train",
+    "task.test": "test",
+    "prompt.shots_data": "train",
+}
 TEMPLATE = "prompt.chat_template"
 AUDITED = ("audit", "synthesize")  # their `data` are what a model learns from
 SHAPE_ONLY = ("plan",)  # needs no weights

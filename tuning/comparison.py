@@ -7,8 +7,10 @@ the last checkpoint is compared with the base, and the earlier ones show when co
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.fingerprint import Identity
@@ -22,16 +24,38 @@ from forkdiv.sample.evaluation import Evaluation
 from forkdiv.tasks.registry import build
 from forkdiv.tracking import Tracker
 from tuning.outcome import obtain_summary, parent_run
+from tuning.resources import Work
 from tuning.space import Point
+
+if TYPE_CHECKING:
+    from tuning.trial import Pipeline, TrialResult
 
 
 @dataclass(frozen=True)
 class Pair:
-    """The base, and the tuned checkpoints by the epoch or step at which they were saved."""
+    """The base, and the tuned checkpoints by the epoch or step at which they were saved.
+
+    The last of them is compared with the base: `chosen`, if that is not the latest. `sources` maps
+    the folders of merged adapters to those of the adapters; `notes` are shown in the report.
+    """
 
     base: Checkpoint
     tuned: Mapping[float, Checkpoint]
     unit: str  # of the numbers: epoch or step
+    chosen: float | None = None
+    sources: Mapping[Path, Path] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def paths(self) -> CheckpointPaths:
+        """The folders as the user named them."""
+        tuned = {
+            str(number): str(self.sources.get(checkpoint.path, checkpoint.path))
+            for number, checkpoint in self.tuned.items()
+        }
+        return CheckpointPaths(
+            base=str(self.sources.get(self.base.path, self.base.path)), tuned=tuned
+        )
 
     @property
     def engines(self) -> list[list[Checkpoint]]:
@@ -50,8 +74,9 @@ def asked_differently(study: StudyConfig, pair: Pair) -> str | None:
     """Returns a line about what the base and the last tuned checkpoint are asked differently; None
     if they see the same token ids and stop at the same tokens."""
     *_, tuned = pair.tuned.values()
-    prompts = Evaluation.of(study).probes
-    found = asked.differences(pair.base.path, tuned.path, prompts, study.prompt)
+    evaluation = Evaluation.of(study)
+    prompts = evaluation.probes
+    found = asked.differences(pair.base.path, tuned.path, prompts, evaluation.prompt)
     if not found:
         return None
     line = (
@@ -70,7 +95,15 @@ def identity(study: StudyConfig, pair: Pair) -> Identity:
     """Returns the identity of the comparison's summary."""
     whole = summary.identity(study, pair.base)
     tuned = {f"tuned-{number}": tuned.fingerprint for number, tuned in pair.tuned.items()}
-    return Identity("study", whole.config, {**whole.parents, **tuned})
+    evaluation = Evaluation.of(study)
+    further: dict[str, object] = {
+        f"thinking-{number}": own.as_json()
+        for number, checkpoint in pair.tuned.items()
+        if (own := evaluation.thinking(checkpoint))
+    }
+    if pair.chosen is not None:
+        further["chosen"] = pair.chosen
+    return Identity("study", {**whole.config, **further}, {**whole.parents, **tuned})
 
 
 def run_comparison(study: StudyConfig, pair: Pair, show: Callable[[str], None]) -> Summary:
@@ -92,7 +125,12 @@ def _run(study: StudyConfig, pair: Pair, fingerprint: str, show: Callable[[str],
     Tracker.of(study.place).check()
     parent = parent_run(study, fingerprint)
     store = Store.of(study.place)
-    with progress_shown(study, "compare", show) as progress, session.running(study.place):
+    work = Work(trains=False)
+    with (
+        progress_shown(study, "compare", show) as progress,
+        session.running(study.place, work) as place,
+    ):
+        study = study.model_copy(update={"place": place})
         shared = {
             checkpoint.fingerprint: session.share(study.place, checkpoint)
             for checkpoint in [pair.base, *pair.tuned.values()]
@@ -104,16 +142,32 @@ def _run(study: StudyConfig, pair: Pair, fingerprint: str, show: Callable[[str],
     tuned = {number: shared[tuned.fingerprint] for number, tuned in pair.tuned.items()}
     pipeline = Pipeline(study, base, store, NoSampler(), progress)
     trials = []
-    both: tuple[tuple[Point, Mapping[float, Checkpoint]], ...] = (
-        (Point(study.decoder.temperature, study.sft.seed, tuned=False), {0: base}),
-        (Point(study.decoder.temperature, study.sft.seed), tuned),
-    )
-    for point, checkpoints in both:
+    begun = time.time()
+    for trial in compared(pipeline, tuned):
+        trials.append(trial)
+        record(study, trial, parent, "tuned" if trial.point.tuned else "base", begun, show)
         begun = time.time()
-        trials.append(pipeline.compared(study, point, checkpoints))
-        record(study, trials[-1], parent, "tuned" if point.tuned else "base", begun, show)
     seconds = {**pipeline.seconds, "total": time.perf_counter() - started}
-    paths = {str(number): str(tuned.path) for number, tuned in pair.tuned.items()}
+    return assembled(study, pair, fingerprint, trials, seconds)
+
+
+def compared(pipeline: Pipeline, tuned: Mapping[float, Checkpoint]) -> Iterator[TrialResult]:
+    """Yields the result of the pipeline's base, and that of the tuned checkpoints, of which the
+    last is the model and the others are its dynamics."""
+    study = pipeline.study
+    untrained = Point(study.decoder.temperature, study.sft.seed, tuned=False)
+    yield pipeline.compared(study, untrained, {0: pipeline.base})
+    yield pipeline.compared(study, Point(study.decoder.temperature, study.sft.seed), tuned)
+
+
+def assembled(
+    study: StudyConfig,
+    pair: Pair,
+    fingerprint: str,
+    trials: Sequence[TrialResult],
+    seconds: Mapping[str, float],
+) -> Summary:
+    """Returns the summary of a pair from the results that `compared` yields."""
     difference = asked_differently(study, pair)
     return summary.assemble(
         study,
@@ -123,8 +177,8 @@ def _run(study: StudyConfig, pair: Pair, fingerprint: str, show: Callable[[str],
         seconds,
         dynamics=[cell for trial in trials for cell in trial.dynamics],
         unit=pair.unit,
-        notes=[*build(study.task).notes, *([difference] if difference else [])],
-        checkpoints=CheckpointPaths(base=str(pair.base.path), tuned=paths),
+        notes=[*build(study.task).notes, *pair.notes, *([difference] if difference else [])],
+        checkpoints=pair.paths,
     )
 
 

@@ -10,6 +10,7 @@ from forkdiv.core.store import Store
 from forkdiv.data import dataset
 from forkdiv.forks import synthesis
 from forkdiv.models.checkpoint import Checkpoint
+from forkdiv.models.thinking import opening_tag
 from forkdiv.sample import sample_sets
 from forkdiv.sample.evaluation import Evaluation
 from forkdiv.sample.sample_sets import SampleSet
@@ -64,6 +65,10 @@ def tuned_checkpoint(study: StudyConfig, base: Checkpoint, store: Store) -> Chec
     exist yet."""
     data = dataset.sft_identity(build(study.task), study.dataset).fingerprint
     if study.dataset.synthesis != "none":
-        data = synthesis.identity(study, data, base.fingerprint).fingerprint
-    run = sft_run.identity(data, base.fingerprint, study.sft, study.prompt)
+        data = synthesis.identity(
+            study, data, base.fingerprint, Evaluation.of(study).thinking(base)
+        ).fingerprint
+    opening = opening_tag(base.token_files, study.prompt)
+    prompt = study.prompt.without_shots
+    run = sft_run.identity(data, base.fingerprint, study.sft, prompt, opening)
     return sft_run.planned(store, run, study.sft, base.token_files)

@@ -16,6 +16,7 @@ from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample.deployment import ServeSampler
 from forkdiv.sample.sample_sets import SamplerClient
 from tuning import session
+from tuning.resources import ALL, Work
 from tuning.trial import NoSampler, Pipeline
 
 
@@ -55,21 +56,22 @@ def open_study(
     base: Checkpoint,
     who: str,
     show: Callable[[str], None],
-    samples: bool = True,
+    work: Work = ALL,
     watch: Callable[[Event], None] = lambda event: None,
 ) -> Iterator[OpenStudy]:
-    """Opens the study for the block; with `samples`, a sampler starts in the background."""
+    """Opens the study for the block; if `work` samples, a sampler starts in the background."""
     started = time.perf_counter()
     with progress_shown(study, who, show, watch) as progress:
         progress("starting Ray")
-        with session.running(study.place):
+        with session.running(study.place, work, progress) as place:
+            study = study.model_copy(update={"place": place})
             if address := session.dashboard(study.place):
                 show(address)  # not into the progress file: it holds a token
             ready = time.perf_counter()
             study, base = session.prepare_base(study, base, progress)
             seconds = {"ray": ready - started, "base": time.perf_counter() - ready}
             store = Store.of(study.place)
-            if not samples:
+            if not work.samples:
                 yield OpenStudy(study, base, progress, store, None, seconds)
                 return
             with session.sampler(study, base) as app:

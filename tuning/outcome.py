@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.config.study import NOT_IDENTITY, StudyConfig
 from forkdiv.core.fingerprint import Identity, canonical
 from forkdiv.core.results import Summary
 from forkdiv.core.store import Store, write_text
@@ -15,7 +15,6 @@ from forkdiv.coverage import summary
 from forkdiv.tracking import Tracker
 
 SUMMARY = "summary.json"
-NOT_LOGGED = {"place", "pretrain", "base", "checkpoint", "audit", "data", "plan", "power"}
 
 
 def obtain_summary(
@@ -69,5 +68,5 @@ def _flat(study: StudyConfig) -> dict[str, str]:
 
     for source in study.sources:
         flat[f"source.{source.setting}"] = f"{source.name} at {source.commit}"
-    walk("", canonical(study.model_dump(mode="json", exclude=NOT_LOGGED)))
+    walk("", canonical(study.model_dump(mode="json", exclude=set(NOT_IDENTITY - {"name"}))))
     return flat

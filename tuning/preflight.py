@@ -6,6 +6,7 @@ import socket
 from importlib import metadata
 from pathlib import Path
 
+from forkdiv.core.chat import unpack
 from forkdiv.core.config.shipped import bases
 from forkdiv.core.config.study import PlaceConfig, StudyConfig
 from forkdiv.core.errors import refuse
@@ -21,6 +22,7 @@ from forkdiv.models.checkpoint import (
 from forkdiv.models.digests import DIGESTS
 from forkdiv.models.prompting import chat_text, check_template
 from forkdiv.models.shape import context_length
+from forkdiv.sample.evaluation import Evaluation
 from forkdiv.tasks.base import Task, too_few
 from forkdiv.tasks.registry import build
 from forkdiv.train.pretrain import CONTEXT, planned_base
@@ -87,8 +89,9 @@ def check_prompts(study: StudyConfig, path: Path, task: Task) -> None:
     if study.prompt.template != "chat" or not task.available(study.eval.split):
         return
     tokenizer = own_tokenizer(path).tokenizer
-    for problem in task.heldout(study.eval.split, study.eval.problems):
-        chat_text(tokenizer, problem.prompt, study.prompt)
+    evaluation = Evaluation.of(study)
+    for problem in evaluation.asked_problems:
+        chat_text(tokenizer, problem.prompt, evaluation.prompt)
 
 
 def check_checkpoint(path: Path, task: Task) -> Checkpoint:
@@ -140,15 +143,16 @@ def check_lengths(study: StudyConfig, base: Path, task: Task) -> None:
         )
     shape = base if study.base else study.pretrain.start  # the base may not exist yet
     context = context_length(read_config(shape)) if shape else CONTEXT
-    prompt = task.heldout(study.eval.split, study.eval.problems)[0].prompt
+    prompt = Evaluation.of(study).asked_problems[0].prompt
     # the number of words is a lower bound of the number of tokens
-    needed = len(prompt.split()) + study.decoder.max_new_tokens
+    words = sum(len(turn["content"].split()) for turn in unpack(prompt))
+    needed = words + study.decoder.max_new_tokens
     if context is not None and needed > context:
         raise refuse(
             f"prompt and response do not fit the context of {base}",
             f"at least {needed} tokens",
             f"at most {context} tokens",
-            "lower decoder.max_new_tokens or the problem size of the task",
+            "lower decoder.max_new_tokens, prompt.shots or the problem size of the task",
         )
 
 

@@ -65,7 +65,10 @@ def headline_metrics(cells: Sequence[Cell]) -> dict[str, float]:
         }
         for name, by_k in numbers.items():
             metrics |= {f"{prefix}{name}_{k}": value for k, value in by_k.items()}
+        metrics[f"{prefix}readable"] = cell.readable_share
         metrics[f"{prefix}truncated"] = cell.truncated
+        if cell.truncated_thinking:
+            metrics[f"{prefix}truncated_thinking"] = cell.truncated_thinking
         metrics[f"{prefix}unparsable"] = cell.unparsable
         metrics[f"{prefix}errors"] = cell.errors
         metrics[f"{prefix}valid"] = float(cell.valid)

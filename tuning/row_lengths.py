@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from forkdiv.core.chat import MARK
-from forkdiv.core.config.study import PromptConfig, StudyConfig
+from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.errors import refuse
 from forkdiv.models.asked import own_tokenizer
 from forkdiv.models.checkpoint import read_config
 from forkdiv.models.prompting import encode, prompt_ids
 from forkdiv.models.shape import context_length
+from forkdiv.sample.evaluation import Evaluation
 from forkdiv.tasks.own_data.checked import RowsRead
 from forkdiv.tasks.own_data.columns import Row
 from forkdiv.tasks.own_data.config import FileConfig
@@ -58,7 +59,8 @@ def fitting(
                 "the data has rows that do not fit the model's context",
                 report,
                 "prompt, response and end token within the context",
-                "shorten these rows, use a model with a longer context, or set "
+                "shorten these rows, use a model with a longer context, "
+                f"{'lower prompt.shots, ' * bool(study.prompt.shots)}or set "
                 "task.on_bad_row=skip to leave them out",
             )
         show(f"left out: {report}")
@@ -76,20 +78,24 @@ def _too_long(
 ) -> Iterator[tuple[int, int]]:
     """Yields the line and the number of tokens of each row that exceeds the context."""
     tokenizer = own_tokenizer(folder).tokenizer
-    prompt: PromptConfig = study.prompt
-    overhead = len(prompt_ids(tokenizer, "x", prompt)) + SLACK
+    evaluation = Evaluation.of(study)
+    prompt = evaluation.prompt
+    with_shots = evaluation.asked
+    plain = len(prompt_ids(tokenizer, "x", prompt)) + SLACK
+    few_shot = len(prompt_ids(tokenizer, with_shots("x"), prompt)) + SLACK
     heldout = {row.line for row in task.heldout_rows(role, study.eval.split)}
     rows: list[Row] = list(task.heldout_rows(role, study.eval.split))
     rows += task.training_rows if trains and role == "train" else []
     for row in rows:
-        response = "" if row.line in heldout else row.completion or ""
+        is_asked = row.line in heldout
+        response = "" if is_asked else row.completion or ""
         # a token is at least one byte of the text: most rows need not be tokenized. Conversations
         # are, because a template may refuse one
-        size = len(f"{row.prompt}{response}".encode()) + overhead
+        size = len(f"{row.prompt}{response}".encode()) + (few_shot if is_asked else plain)
         if size <= context and not row.prompt.startswith(MARK):
             continue
-        if row.line in heldout:
-            tokens = len(prompt_ids(tokenizer, row.prompt, prompt)) + 1  # and a token to sample
+        if is_asked:  # and a token to sample
+            tokens = len(prompt_ids(tokenizer, with_shots(row.prompt), prompt)) + 1
         else:
             tokens = sum(map(len, encode(tokenizer, row.prompt, response, prompt)))
         if tokens > context:

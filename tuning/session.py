@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
@@ -24,20 +24,23 @@ from forkdiv.models.checkpoint import Checkpoint, read_config
 from forkdiv.models.shape import vocabulary_size
 from forkdiv.sample import deployment
 from forkdiv.sample.engine_settings import EngineSpec
+from forkdiv.sample.trainings import start_trainings
 from forkdiv.tasks.registry import build
 from forkdiv.train.pretrain import obtain_base
 from tuning.check_ray import ray_address
+from tuning.resources import ALL, Work, check_resources, placed
 
 PROOF_PROMPTS, PROOF_TOKENS, SERVED_TOKENS = 4, 256, 16
-# A trial mostly waits for its workers and replicas. It reserves almost no CPU: trials that reserved
-# all CPUs would wait for their own workers for ever.
-TRIAL_CPUS = 0.01
 CHECKPOINT = "checkpoint"
 
 
 @contextmanager
-def running(place: PlaceConfig) -> Iterator[None]:
-    """Connects to Ray for the block. A local Ray requires a token and ends with the block."""
+def running(
+    place: PlaceConfig, work: Work = ALL, show: Callable[[str], None] = lambda line: None
+) -> Iterator[PlaceConfig]:
+    """Connects to Ray for the block; yields the place with place.engine.while_training decided, and
+    shows a line if training and sampling take turns. A local Ray requires a token and ends with the
+    block."""
     address = ray_address(place)
     if address:
         _join(address)
@@ -55,9 +58,12 @@ def running(place: PlaceConfig) -> Iterator[None]:
             logging_level="ERROR",
         )
     try:
+        decided, line = placed(place, work, _most_gpus(place))
         if not address:  # a cluster may add nodes; this machine cannot
-            _check_resources(place)
-        yield
+            check_resources(decided, work, ray.cluster_resources())
+        if line:
+            show(line)
+        yield decided
     finally:
         ray.shutdown()
 
@@ -102,26 +108,14 @@ def _preload_forkdiv() -> None:
     os.environ.setdefault("RAY_preload_python_modules", "forkdiv,jobs,tuning")
 
 
-def _check_resources(place: PlaceConfig) -> None:
-    """Raises UserError if the study needs more CPUs or GPUs than this machine has; it would wait
-    for them for ever."""
-    trials = place.max_concurrent_trials
-    gpu = place.device == "gpu"
-    needs = {
-        "CPU": trials * (place.workers * place.cpus_per_worker + TRIAL_CPUS)
-        + place.engine.replicas * deployment.REPLICA_CPUS,
-        "GPU": gpu
-        * (trials * place.workers + place.engine.replicas * place.engine.tensor_parallel),
-    }
-    has = ray.cluster_resources()
-    for kind, needed in needs.items():
-        if needed > has.get(kind, 0.0):
-            raise refuse(
-                f"the settings of place need more {kind}s than this machine has",
-                f"{needed:g} {kind}s",
-                f"at most {has.get(kind, 0.0):g}",
-                "lower place.workers, place.cpus_per_worker or place.max_concurrent_trials",
-            )
+def _most_gpus(place: PlaceConfig) -> float:
+    """Returns the number of GPUs that there can be, as far as Ray knows: a cluster's autoscaler may
+    have told it what it can add."""
+    has = float(ray.cluster_resources().get("GPU", 0.0))
+    if not ray_address(place):
+        return has
+    most = ray._private.state.state.get_max_resources_from_cluster_config()
+    return has if most is None else max(has, float(most.get("GPU", 0.0)))
 
 
 def dashboard(place: PlaceConfig) -> str | None:
@@ -177,7 +171,10 @@ def _copy(path: Path, folder: Path) -> None:
 @contextmanager
 def sampler(study: StudyConfig, base: Checkpoint) -> Iterator[str]:
     """Starts the sampler's Serve application in the background for the block; yields its name."""
-    name = deployment.deploy(engine_spec(study, base))
+    spec = engine_spec(study, base)
+    takes_turns = study.place.engine.takes_turns
+    trainings = start_trainings(deployment.app_name(spec)) if takes_turns else None
+    name = deployment.deploy(spec, trainings)
     try:
         yield name
     finally:
@@ -196,7 +193,7 @@ def engine_spec(study: StudyConfig, base: Checkpoint) -> EngineSpec:
         device=study.place.device,
         config=study.place.engine,
         proof_prompts=tuple(tuple(ids) for ids in _token_ids(base.path, prompts)),
-        prompt=study.prompt,
+        prompt=study.prompt.without_shots,
     )
 
 
@@ -214,7 +211,7 @@ def serving_spec(study: StudyConfig, first: Checkpoint) -> EngineSpec:
         device=study.place.device,
         config=study.place.engine,
         proof_prompts=tuple(prompts),
-        prompt=study.prompt,
+        prompt=study.prompt.without_shots,
     )
 
 

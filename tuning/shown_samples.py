@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from forkdiv.core.errors import InvalidResult
 from forkdiv.core.records import Outcome, Problem, Verdict
 from forkdiv.core.results import ShownModel, ShownProblem, ShownResponse, ShownSamples
 from forkdiv.core.store import Store
+from forkdiv.core.thinking import Thinking
 from forkdiv.lm_eval.run import prompt_text
 from forkdiv.sample.evaluation import Evaluation
 from forkdiv.score.grader_process import Grader
 from forkdiv.score.verdicts import graded
+from forkdiv.tasks.base import Task
 from tuning.models import Model
 
 MAX_GRADED = 6_000  # samples of all models together
@@ -32,13 +35,27 @@ def shown_samples(name: str, models: Sequence[Model], store: Store) -> ShownSamp
     n = evaluation.config.samples
     limit = max(MAX_GRADED // (n * len(models)), 1)
     problems = evaluation.problems[: min(limit, MAX_PROBLEMS)]
-    with Grader(evaluation.task) as grader:
-        shown = tuple(_model(model, store, problems, n, grader) for model in models)
+    with _Graders(evaluation.task) as graders:
+        shown = tuple(_model(model, store, problems, n, graders) for model in models)
     return ShownSamples(study=name, samples=n, all_problems=len(evaluation.problems), models=shown)
 
 
+class _Graders(ExitStack):
+    """One grading process for all models whose responses have the same tags around thinking."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self._task = task
+        self._started: dict[Thinking | None, Grader] = {}
+
+    def of(self, thinking: Thinking | None) -> Grader:
+        if thinking not in self._started:
+            self._started[thinking] = self.enter_context(Grader(self._task, thinking=thinking))
+        return self._started[thinking]
+
+
 def _model(
-    model: Model, store: Store, problems: Sequence[Problem], n: int, grader: Grader
+    model: Model, store: Store, problems: Sequence[Problem], n: int, graders: _Graders
 ) -> ShownModel:
     samples = model.samples(store)
     stored, complete = samples.stored_indices(), (1 << n) - 1  # index i is bit i
@@ -49,7 +66,9 @@ def _model(
     by_id = {problem.id: problem for problem in problems}
     answers: dict[str, list[tuple[str, Verdict, int]]] = {id: [] for id in by_id}
     completions = list(samples.portions(n)(problems))
-    for problem_id, text, verdict, same in graded(grader, by_id, completions):
+    thinking = Evaluation.of(model.study).thinking(model.checkpoint)
+    rows = graded(graders.of(thinking), by_id, completions, thinking)
+    for problem_id, text, verdict, same in rows:
         answers[problem_id].append((text, verdict, len(same)))
     return ShownModel(
         name=model.name,

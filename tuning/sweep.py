@@ -20,7 +20,7 @@ from forkdiv.core.store_record import reading
 from forkdiv.models.checkpoint import Checkpoint
 from tuning.open_study import OpenStudy
 from tuning.record import record
-from tuning.session import TRIAL_CPUS
+from tuning.resources import TRIAL_CPUS
 from tuning.space import Point, at, points
 from tuning.trial import Pipeline, TrialResult
 

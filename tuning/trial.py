@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -86,6 +86,9 @@ class NoSampler:
             f"samples of {checkpoint.path} are missing, and this command cannot draw samples; run "
             "`forkdiv study` (or `compare`, `evaluate`) with the same settings first"
         )
+
+    def giving_way(self, name: str) -> AbstractContextManager[str]:
+        return nullcontext("there is none")
 
     def tokens_drawn(self) -> None:
         return None
@@ -166,7 +169,7 @@ class Pipeline:
             rows = cells(name, cell_inputs, config)
         rule = [f"until {config.enough} correct"] if config.enough else []
         counts_identity = verdicts.identity(
-            samples, len(problems), config.samples, rule, evaluation.task.grading()
+            samples, len(problems), config.samples, rule, evaluation.grading(checkpoint)
         )
         return rows, counts, counts_identity.fingerprint
 
@@ -191,9 +194,17 @@ class Pipeline:
                 study.sft,
                 study.place,
                 self.progress,
-                study.prompt,
+                study.prompt.without_shots,
                 evaluate,
+                self._turn if study.place.engine.takes_turns else nullcontext,
             )
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """A turn of training on the memory that the engine shares."""
+        with self.sampler.giving_way(self.progress.who) as how:
+            self.progress(f"fine-tuning: the engine has freed its memory ({how})")
+            yield
 
     def evaluate_during_training(self, study: StudyConfig, point: Point) -> Evaluate | None:
         """Returns a function that samples and scores a checkpoint while training continues, so that
@@ -251,7 +262,8 @@ class Pipeline:
         task, problems, n = evaluation.task, evaluation.problems, evaluation.config.samples
         samples = self.sampled(evaluation, checkpoint)
         with self._timed("score"):
-            counts = verdicts.obtain(self.store, task, problems, n, samples)
+            thinking = evaluation.thinking(checkpoint)
+            counts = verdicts.obtain(self.store, task, problems, n, samples, thinking=thinking)
         return counts, samples.identity
 
     def _until_settled(
@@ -262,6 +274,7 @@ class Pipeline:
         config, problems = evaluation.config, evaluation.problems
         assert config.enough
         design = stats.doubling(config.samples, config.first, config.enough)
+        thinking = evaluation.thinking(checkpoint)
         counted: dict[str, ProblemCounts] = {}
         unsettled = problems
         for n in design.stages:
@@ -271,7 +284,7 @@ class Pipeline:
             is_subset = len(unsettled) < len(problems)
             with self._timed("score"):
                 counts = verdicts.obtain(
-                    self.store, evaluation.task, unsettled, n, samples, is_subset
+                    self.store, evaluation.task, unsettled, n, samples, is_subset, thinking
                 )
             for count in counts:
                 count.stages, count.enough = design.stages, design.enough
@@ -299,16 +312,22 @@ class Pipeline:
         return samples
 
     def exact(self, evaluation: Evaluation, checkpoint: Checkpoint) -> Floats | None:
-        """Returns exact probabilities; None if the decoder draws trees, or the task cannot list
-        every correct response."""
-        if evaluation.decoder.tree_samples or not evaluation.task.exhaustive:
+        """Returns exact probabilities; None if the decoder draws trees or ends responses at texts,
+        if the task cannot list every correct response, or if responses have thinking, which no
+        list can have."""
+        decoder = evaluation.decoder
+        if decoder.tree_samples or decoder.stop or not evaluation.task.exhaustive:
+            return None
+        if evaluation.thinking(checkpoint):
             return None
         return exact.read(exact.obtain(self.store, evaluation, checkpoint))
 
     def at_forks(self, evaluation: Evaluation, checkpoint: Checkpoint) -> ForkProbabilities | None:
         """Returns the checkpoint's exact probabilities at the forks; None if the decoder has more
-        settings than a temperature, or the task does not know its forks."""
-        if not evaluation.decoder.is_plain:
+        settings than a temperature, if the task does not know its forks, or if responses have
+        thinking."""
+        decoder = evaluation.decoder
+        if not decoder.is_plain or decoder.stop or evaluation.thinking(checkpoint):
             return None
         if not exact_forks.applies(evaluation.task, evaluation.problems):
             return None

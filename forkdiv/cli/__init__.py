@@ -20,6 +20,8 @@ from forkdiv.cli.text_encoding import use_utf8
 from forkdiv.cli.verbs import VERBS, Option, Verb, sorted_out
 from forkdiv.core.errors import refuse
 
+# verbs that infer the prompt template of two checkpoints, and what follows from it
+INFERRING = ("compare", "export")
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 app = typer.Typer(
@@ -159,12 +161,15 @@ def _run(name: str, config: Path | None, arguments: list[str], options: Mapping[
     """Runs the job; returns the exit status that it asks for."""
     from forkdiv.core.config.load import load
     from forkdiv.terminal import quiet_libraries, say
-    from tuning import by_name, own_dtype
+    from tuning import benchmark_settings, by_name, own_dtype
 
     quiet_libraries()
     verb = VERBS[name]
     overrides, own = sorted_out(verb, arguments, options)
-    study = by_name.resolve(load(config, overrides), name, verb.reads, say)
+    study = benchmark_settings.with_source(load(config, overrides), verb.reads)
+    study = by_name.resolve(study, name, verb.reads, say)
+    if not (study.checkpoint and name in INFERRING):
+        study = benchmark_settings.resolve(study)
     study, inferred = own_dtype.resolve(study)
     if shown := [line for line in inferred if line.partition(".")[0] in verb.reads]:
         say(f"{', '.join(shown)} (the number format of the base){own_dtype.hint(study)}")
@@ -217,6 +222,16 @@ def _settings(
 
     with one_line():
         print(listing.show_settings(section, format))
+
+
+@app.command(
+    "benchmarks", help=help_texts.BENCHMARKS, short_help="List the benchmarks known by name."
+)
+def _benchmarks() -> None:
+    from forkdiv.cli import listing
+
+    with one_line():
+        print(listing.show_benchmarks())
 
 
 @app.command("configs", help=help_texts.CONFIGS, short_help="List the named configs.")

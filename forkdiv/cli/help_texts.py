@@ -18,6 +18,11 @@ SETTINGS = f"""List every setting: its type, default, unit and meaning.
     forkdiv settings task.file
     forkdiv settings --format markdown"""
 
+BENCHMARKS = f"""List the benchmarks known by name, each with its grader and the source of its data.
+
+{KEEP_LINES}    forkdiv benchmarks
+    forkdiv compare --base DIR --tuned DIR --data FILE --as gsm8k"""
+
 CONFIGS = f"""List the named configs, each with its question.
 
 {KEEP_LINES}    forkdiv configs

@@ -7,10 +7,14 @@ import shutil
 import textwrap
 from collections.abc import Iterable
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from forkdiv.core.config import reference, shipped
 from forkdiv.core.config.reference import Section, Setting
 from forkdiv.core.errors import refuse
+
+if TYPE_CHECKING:
+    from forkdiv.benchmarks.base import Source
 
 
 def settings() -> list[Setting]:
@@ -38,6 +42,31 @@ def show_configs() -> str:
     how = "Use one by its name, and change what you like: forkdiv study --config quickstart "
     where = f"The files are in {shipped.CONFIGS}."
     return "\n".join([*lines, "", *_wrapped(how + "eval.samples=128", ""), *_wrapped(where, "")])
+
+
+def show_benchmarks() -> str:
+    """The benchmarks, each with what it asks, its grader and where its data is."""
+    from forkdiv.benchmarks.registry import BENCHMARKS
+
+    lines = []
+    for name in BENCHMARKS.names():
+        benchmark = BENCHMARKS.get(name)
+        rows = " or ".join(f"{count:,}" for count in benchmark.rows)
+        shots = f"; shots from {_place(benchmark.shots)}" if benchmark.shots else ""
+        source = f"{_place(benchmark.source)}{shots}" if benchmark.source else "a file of yours"
+        parts = [
+            f"{benchmark.about}{f' ({rows} problems)' if rows else ''}",
+            f"grader {benchmark.grader}; data {source}",
+            f"licence {benchmark.licence}; {benchmark.link}",
+        ]
+        lines += [name, *(line for part in parts for line in _wrapped(part, "    "))]
+    how = "forkdiv compare --base DIR --tuned DIR --data FILE --as gsm8k"
+    return "\n".join([*lines, "", *_wrapped(f"Measure on a file in its form: {how}", "")])
+
+
+def _place(source: Source) -> str:
+    subset = f"/{source.subset}" if source.subset else ""
+    return f"{source.dataset}{subset}:{source.split}"
 
 
 def _width() -> int:

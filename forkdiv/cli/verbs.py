@@ -63,6 +63,11 @@ DATA = Option(
     "(org/dataset:split).",
     "data",
 )
+AS = Option(
+    "The benchmark in whose form the data is; `forkdiv benchmarks` lists them.",
+    "task.benchmark",
+    text="NAME",
+)
 PAIR = {
     "base": Option(
         "The model before fine-tuning: a Hugging Face folder, or a model on the Hugging Face Hub "
@@ -70,14 +75,21 @@ PAIR = {
         "base",
     ),
     "tuned": Option(
-        "The model after fine-tuning, as --base, or a run folder with several checkpoints.",
+        "The model after fine-tuning, as --base, a LoRA adapter that PEFT saved, or a run folder "
+        "with several checkpoints.",
         "checkpoint",
     ),
+    "checkpoints": Option(
+        "With a run folder: a pattern of the checkpoints that are measured, such as 'step-*'.",
+        "checkpoint_pattern",
+        text="PATTERN",
+    ),
     "data": Option(
-        "Problems with their answers: JSONL, JSON, Parquet, CSV, or a dataset on the Hugging Face "
-        "Hub (org/dataset:split).",
+        "Problems with their answers: JSONL, JSON, Parquet, CSV, a dataset on the Hugging Face Hub "
+        "(org/dataset:split), or the name of a benchmark.",
         "data",
     ),
+    "as_": AS,
 }
 
 FAIL_IF = Option(
@@ -88,7 +100,9 @@ FAIL_IF = Option(
 )
 
 TRAINED = ("task", "prompt", "base", "pretrain", "dataset", "synthesis", "sft")
-SAMPLED = ("task", "prompt", "base", "checkpoint", "decoder", "eval")
+TUNED = ("checkpoint", "adapter_base")
+WHICH = ("base", "checkpoint", "checkpoint_pattern", "adapter_base")
+SAMPLED = ("task", "prompt", "base", "checkpoint", "adapter_base", "decoder", "eval")
 SWEPT = (*TRAINED, "interpolation", "decoder", "decoders", "eval", "sweep", "name", "place")
 
 VERBS: dict[str, Verb] = {
@@ -127,7 +141,7 @@ VERBS: dict[str, Verb] = {
     ),
     "serve": Verb(
         "Serve checkpoints to OpenAI clients from one vLLM engine.",
-        ("prompt", "decoder", "place"),
+        ("adapter_base", "prompt", "decoder", "place"),
         "place.http.port=8001",
         {
             "checkpoints": Option(
@@ -156,18 +170,29 @@ VERBS: dict[str, Verb] = {
     ),
     "evaluate": Verb(
         "Sample and score one checkpoint against the base.",
-        (*TRAINED, "checkpoint", "interpolation", "decoder", "eval", "name", "place"),
+        (*TRAINED, *TUNED, "interpolation", "decoder", "eval", "name", "place"),
         "decoder.temperature=0.7",
     ),
     "compare": Verb(
         "Sample, score and compare two checkpoints.",
-        ("base", "checkpoint", "data", "task", "prompt", "decoder", "eval", "name", "place"),
+        (*WHICH, "data", "task", "prompt", "decoder", "eval", "watch", "name", "place"),
         "eval.samples=128",
-        {**PAIR, "fail_if": FAIL_IF},
+        {
+            **PAIR,
+            "search": Option(
+                "Measure only the checkpoints that it takes to find the largest pass@k of the run.",
+                flag=True,
+            ),
+            "watch": Option(
+                "The folder of a run that is still training, in place of --tuned: each checkpoint "
+                "is measured as it appears."
+            ),
+            "fail_if": FAIL_IF,
+        },
     ),
     "interpolate": Verb(
         "Average the weights of two checkpoints (WiSE-FT).",
-        ("base", "checkpoint", "interpolation", "place"),
+        ("base", "checkpoint", "adapter_base", "interpolation", "place"),
         "place.root=/shared/runs",
         {
             "base": Option("The earlier checkpoint: a Hugging Face folder, or org/name.", "base"),
@@ -200,7 +225,7 @@ VERBS: dict[str, Verb] = {
     ),
     "export": Verb(
         "Write samples and results as lm-evaluation-harness files.",
-        (*SWEPT, "checkpoint", "data"),
+        (*SWEPT, "checkpoint", "checkpoint_pattern", "adapter_base", "data"),
         "eval.samples=128",
         PAIR,
     ),
@@ -255,13 +280,20 @@ def sorted_out(
         )
     own: dict[str, Any] = {}
     for name, value in options.items():
+        option = verb.options[name]
+        if isinstance(value, str) and not value.strip():
+            raise refuse(
+                f"--{name.rstrip('_')} has an empty value",
+                "'' (is a variable not set?)",
+                option.text or "a path or a name",
+                "write the value, or leave the option out",
+            )
         if not value:
             continue
-        setting = verb.options[name].setting
-        if setting:
-            overrides.append(f"{setting}={json.dumps(str(value), ensure_ascii=False)}")
+        if option.setting:
+            overrides.append(f"{option.setting}={json.dumps(str(value), ensure_ascii=False)}")
         else:
-            own[name] = _own_value(verb.options[name], value)
+            own[name] = _own_value(option, value)
     if verb.words is None:
         overrides += words  # refused as settings without a value
     elif words and verb.words.setting:

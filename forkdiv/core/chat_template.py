@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,21 @@ TOKENIZER_SETTINGS = "tokenizer_config.json"
 DEFAULT = "default"  # name of the template for conversations without tools
 DATE = "2026-01-01"  # the date that a template sees as today, unless prompt.date is set
 MAX_BYTES = 2**24  # of a file; published templates have some ten thousand
+MAX_ARGS_CHARACTERS = 2**16  # of all arguments of a template together, as JSON
+# what the renderer itself gives a template, and what transformers' functions take beside it
+RESERVED_ARGS = (
+    "messages",
+    "tools",
+    "documents",
+    "add_generation_prompt",
+    "continue_final_message",
+    "conversation",
+    "chat_template",
+    "tokenize",
+    "raise_exception",
+    "strftime_now",
+)
+SPECIAL_TOKEN = "_token"  # ending of the names of special tokens, such as bos_token
 
 
 def template_text(value: str) -> str:
@@ -46,6 +62,39 @@ def template_text(value: str) -> str:
 def is_model_name(value: str) -> bool:
     """Returns whether the setting is the name of a model on the hub, not a template or a path."""
     return model_name(value) is not None and is_name(Path(str(model_or_path(value))))
+
+
+def is_reserved(name: str) -> bool:
+    """Whether forkdiv itself gives a template the variable of this name, or none may be given."""
+    return name in RESERVED_ARGS or name.endswith(SPECIAL_TOKEN)
+
+
+def check_template_args(args: Mapping[str, Any]) -> None:
+    """Raises ValueError for arguments that a chat template cannot be given: a name that is reserved
+    or no name of a variable, a number that JSON does not have, or too long values."""
+    for name in args:
+        if is_reserved(name):
+            raise ValueError(
+                f"the template argument {shortened(repr(name))} is reserved: forkdiv sets it; "
+                f"allowed: other names than {', '.join(RESERVED_ARGS)} and those that end in "
+                f"{SPECIAL_TOKEN}"
+            )
+        if not name.isidentifier() or name.startswith("__"):
+            raise ValueError(
+                f"the template argument {shortened(repr(name))} is not the name of a variable; "
+                "allowed: letters, digits and _, such as enable_thinking"
+            )
+    try:
+        characters = len(json.dumps(args, allow_nan=False))
+    except ValueError as error:
+        raise ValueError(
+            "a template argument is NaN or infinite; allowed: finite numbers"
+        ) from error
+    if characters > MAX_ARGS_CHARACTERS:
+        raise ValueError(
+            f"the template arguments are too long: got {characters} characters; allowed: at most "
+            f"{MAX_ARGS_CHARACTERS} as JSON"
+        )
 
 
 def checkpoint_template(path: Path) -> str | None:

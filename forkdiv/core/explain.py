@@ -15,15 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from forkdiv.core import store_record
+from forkdiv.core.config.study import NOT_IDENTITY
 from forkdiv.core.errors import refuse
 from forkdiv.core.store_record import RECORD
 
 SAMPLES_RECORD, SUMMARY = "identity.json", "summary.json"
 STUDY = "study"
-# settings of a summary that do not decide its numbers
-NO_IDENTITY = {
-    *("name", "base", "data", "audit", "plan", "power", "place", "checkpoint", "pretrain"),
-}
 # the value of a field that only the other record has; a setting that was added later is recorded
 # only if it differs from its default
 ABSENT = "(absent)"
@@ -249,7 +246,7 @@ def _study(folder: Path, summary: Mapping[str, Any]) -> Record:
         fingerprint=str(summary["fingerprint"]),
         path=folder,
         version=None,
-        config={key: value for key, value in settings.items() if key not in NO_IDENTITY},
+        config={key: value for key, value in settings.items() if key not in NOT_IDENTITY},
         parents={},
         libraries=dict(summary["versions"]),
     )

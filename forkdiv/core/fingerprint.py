@@ -22,6 +22,7 @@ STAGE_VERSIONS = {
     "base": 1,
     "train": 2,
     "interpolation": 1,
+    "adapter": 1,
     "samples": 3,
     "verdicts": 4,
     "exact": 2,
@@ -30,7 +31,7 @@ STAGE_VERSIONS = {
     "source": 1,
 }
 # Stages whose results are identified by their content where they are used
-BY_CONTENT = ("source",)
+BY_CONTENT = ("source", "adapter")
 
 # Libraries whose release can change a stage's numbers.
 STAGE_LIBRARIES = {

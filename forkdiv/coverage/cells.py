@@ -130,13 +130,15 @@ def _cell(name: CellName, subset: str, inputs: CellInputs, config: EvalConfig) -
     errors = sum(problem.error for problem in [*counts, *(inputs.base or [])])
     unknown: dict[int, Interval | None] = dict.fromkeys(config.ks)
     measured = Measured(pass_at=unknown) if errors else _measure(inputs, config)
+    drawn = sum(problem.n for problem in counts)
+    unread = sum(problem.truncated + problem.unparsable for problem in counts)
     return Cell.model_validate(
         {
             **name.as_json(),
             "subset": subset,
             "n_problems": len(counts),
             "n_samples": config.samples,
-            "n_drawn": sum(problem.n for problem in counts),
+            "n_drawn": drawn,
             "truncated": sum(problem.truncated for problem in counts),
             "unparsable": sum(problem.unparsable for problem in counts),
             "errors": errors,
@@ -144,8 +146,17 @@ def _cell(name: CellName, subset: str, inputs: CellInputs, config: EvalConfig) -
             "lost": _wrong_reasons(counts),
             **_present_fields(measured),
             **_same_samples(counts),
+            **_truncated_thinking(counts),
+            "readable": 1 - unread / drawn,
         }
     )
+
+
+def _truncated_thinking(counts: Sequence[ProblemCounts]) -> dict[str, int]:
+    """Returns the number of samples that were cut off inside their thinking; empty without any, as
+    for models without thinking."""
+    total = sum(problem.truncated_thinking for problem in counts)
+    return {"truncated_thinking": total} if total else {}
 
 
 def _same_samples(counts: Sequence[ProblemCounts]) -> dict[str, int]:

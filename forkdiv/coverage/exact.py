@@ -41,6 +41,7 @@ def identity(evaluation: Evaluation, checkpoint: Checkpoint) -> Identity:
         "temperature": decoder.temperature,
         "dtype": decoder.dtype,
     }
+    knobs |= evaluation.shots.identity()
     if not decoder.is_plain:
         knobs["decoder"] = decoder
     if len(ends := _named_ends(checkpoint)) > 1:
@@ -87,11 +88,12 @@ def probabilities(evaluation: Evaluation, checkpoint: Checkpoint) -> Floats:
     if not task.exhaustive:
         raise ValueError(f"{task.config.kind} does not list every correct response")
     traces = [task.solutions(problem) for problem in problems]
+    asked = [problem.prompt for problem in evaluation.asked_problems]
     model, own = load(checkpoint, decoder)
     # a response may end with any end token, and these are different responses
     encoded = [
-        (prompt_ids(own.tokenizer, problem.prompt, prompt), [*response, end])
-        for problem, solutions in zip(problems, traces, strict=True)
+        (prompt_ids(own.tokenizer, text, prompt), [*response, end])
+        for text, solutions in zip(asked, traces, strict=True)
         for response in (response_ids(own.tokenizer, trace.text) for trace in solutions)
         for end in own.ends
     ]
@@ -101,7 +103,7 @@ def probabilities(evaluation: Evaluation, checkpoint: Checkpoint) -> Floats:
     if not decoder.first_tokens:
         values = np.array([np.exp(logs.sum()) for logs in steps])
         return np.asarray(np.bincount(owner, values, len(problems)), dtype=np.float64)
-    heads = [prompt_ids(own.tokenizer, problem.prompt, prompt) for problem in problems]
+    heads = [prompt_ids(own.tokenizer, text, prompt) for text in asked]
     logprobs = next_token_logprobs(checkpoint.path, heads, decoder.dtype)
     first = [first_candidates(row, decoder.first_tokens).tolist() for row in logprobs]
     out = np.zeros((len(problems), decoder.first_tokens))

@@ -94,7 +94,8 @@ def probabilities(evaluation: Evaluation, checkpoint: Checkpoint) -> ForkProbabi
         raise ValueError(f"{task.config.kind} does not list every correct response with its forks")
     model, own = exact.load(checkpoint, evaluation.decoder)
     trees = [_tree(task, problem, own) for problem in problems]
-    heads = [prompt_ids(own.tokenizer, problem.prompt, evaluation.prompt) for problem in problems]
+    asked = [problem.prompt for problem in evaluation.asked_problems]
+    heads = [prompt_ids(own.tokenizer, text, evaluation.prompt) for text in asked]
     steps = _steps(model, heads, trees, evaluation.decoder.temperature)
     p, q, nodes = [], [], []
     for problem, tree in enumerate(trees):

@@ -6,27 +6,28 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.config.study import NOT_IDENTITY, WHICH_CHECKPOINTS, StudyConfig
 from forkdiv.core.errors import InvalidResult
 from forkdiv.core.fingerprint import Identity, stages
 from forkdiv.core.results import BestDecoder, Cell, CheckpointPaths, Summary
 from forkdiv.core.store import commit, versions
 from forkdiv.models.checkpoint import Checkpoint
+from forkdiv.sample.evaluation import Evaluation
 from forkdiv.tasks.registry import build
 
-NOT_IDENTITY = {
-    *("name", "place", "base", "checkpoint", "pretrain", "audit", "data", "plan", "power"),
-}
-
-NOT_REPORTED = {"place", "pretrain", "checkpoint", "power"}  # settings that a summary leaves out
+# settings that a summary leaves out
+NOT_REPORTED = {"place", "pretrain", "power", *WHICH_CHECKPOINTS}
 
 
 def identity(study: StudyConfig, base: Checkpoint) -> Identity:
     """Returns the identity of a study. Name and place are excluded, so that it does not depend on
     where the study runs."""
-    config = study.model_dump(exclude={"task", *NOT_IDENTITY})
-    task = build(study.task)
-    grading = {"grading": task.grading()} if task.grading() else {}
+    config = study.model_dump(exclude={"task", "prompt", *NOT_IDENTITY})
+    evaluation = Evaluation.of(study)
+    task = evaluation.task
+    config |= {"prompt": evaluation.prompt, **evaluation.shots.identity()}
+    of_base = evaluation.grading(base)
+    grading = {"grading": of_base} if of_base else {}
     return Identity(
         "study",
         config | {"task": task.identity(), "stages": stages()} | grading,

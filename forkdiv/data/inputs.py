@@ -24,7 +24,7 @@ def with_task_of_data(study: StudyConfig, grades: bool = True) -> StudyConfig:
         return study
     if folder := _dataset_folder(study.data):
         task = _task_of(folder)
-    elif study.task.kind == "file":
+    elif isinstance(study.task, FileConfig):
         update: dict[str, object] = {"train": study.data, "test": None}
         if not grades and "grader" not in study.task.model_fields_set:
             update["grader"] = UNGRADED
@@ -62,7 +62,7 @@ def _dataset_folder(path: Path) -> Path | None:
 def _task_of(folder: Path) -> TaskConfig:
     try:
         task = dataset.read_card(folder)["task"]
-        if task["kind"] == "file":
+        if task["kind"] in ("file", "benchmark"):
             return FileConfig(train=folder / dataset.EXAMPLES, grader=task["grader"])
         return task_adapter.validate_python(task)
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:

@@ -24,11 +24,13 @@ from forkdiv.core.progress import Progress
 from forkdiv.core.records import Example, Finish, Outcome, Trace
 from forkdiv.core.shuffle import Shuffled
 from forkdiv.core.store import Artifact, Store
+from forkdiv.core.thinking import Thinking
 from forkdiv.data import dataset
 from forkdiv.forks import gaps
 from forkdiv.forks.find import model_sites
 from forkdiv.forks.gaps import ProblemData
 from forkdiv.models.checkpoint import Checkpoint
+from forkdiv.sample.evaluation import Evaluation
 from forkdiv.sample.sample_sets import (
     SEED_SPACE,
     SEED_STRIDE,
@@ -44,16 +46,19 @@ from forkdiv.tasks.registry import build
 ENUMERATOR, SAMPLES = "enumerator", "samples"
 
 
-def identity(study: StudyConfig, data: str, base: str) -> Identity:
+def identity(
+    study: StudyConfig, data: str, base: str, thinking: Thinking | None = None
+) -> Identity:
     """Returns the identity of the repair of dataset `data`. With samples, it also depends on the
-    model `base` that they are drawn from."""
+    model `base` that they are drawn from, and on the `thinking` in its responses."""
     way, config = study.dataset.synthesis, study.synthesis
     knobs: dict[str, Any] = {"way": way, "budget": config.budget, "seed": config.seed}
     if way == ENUMERATOR:
         return Identity("synthesis", knobs, {"dataset": data})
     audit = study.audit.model_dump(include={"quantile", "min_entropy", "min_probability"})
-    knobs |= {"config": config, "prompt": study.prompt, "audit": audit}
-    if grading := build(study.task).grading():
+    knobs |= {"config": config, "prompt": study.prompt.without_shots, "audit": audit}
+    grading = build(study.task).grading() | ({"thinking": thinking.as_json()} if thinking else {})
+    if grading:
         knobs["grading"] = grading
     return Identity("synthesis", knobs, {"dataset": data, "base": base})
 
@@ -75,7 +80,9 @@ def obtain(
     way = study.dataset.synthesis
     if way == "none":
         return data
-    synthesis_identity = identity(study, data.fingerprint, base.fingerprint)
+    synthesis_identity = identity(
+        study, data.fingerprint, base.fingerprint, Evaluation.of(study).thinking(base)
+    )
 
     def make(folder: Path) -> None:
         rows = dataset.read(data.path)
@@ -108,7 +115,11 @@ def repair(
     if task.forks(gaps.problem_of(rows[0]), rows[0].response) is None:
         progress("synthesis: finding forks with the next-token entropy of the base")
         model_forks = ModelForks(
-            base.path, study.prompt, study.audit, study.place.device, config.forks_per_problem
+            base.path,
+            study.prompt.without_shots,
+            study.audit,
+            study.place.device,
+            config.forks_per_problem,
         )
     data = find_gaps(task, rows, model_forks)
     report = SynthesisReport(
@@ -232,7 +243,7 @@ def _sample(
         for (problem_data, _), seed in zip(open_gaps, seeds, strict=True)
         for text in dict.fromkeys(drawn[seed])
     ]
-    with Grader(task) as grader:
+    with Grader(task, thinking=Evaluation.of(study).thinking(base)) as grader:
         verdicts = grader.grade(pairs)
     correct: dict[str, list[Trace]] = {}
     for (problem, text), verdict in zip(pairs, verdicts, strict=True):

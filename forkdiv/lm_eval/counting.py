@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from forkdiv.core.errors import refuse
 from forkdiv.core.records import Outcome, Problem, Verdict
+from forkdiv.core.thinking import TAGS, Thinking
 from forkdiv.coverage.stats import pass_at_k
 from forkdiv.lm_eval.judge import ALLOWED, FORKDIV_VERDICTS, REQUESTED, Judge
 from forkdiv.lm_eval.lines import SampleLine
@@ -21,6 +22,7 @@ from forkdiv.tasks.own_data.config import FileConfig
 from forkdiv.tasks.own_data.file import quoted
 from forkdiv.tasks.registry import build
 
+THINKING = Thinking(*TAGS[0])  # unless eval.thinking_end is set
 RESPONSES_PER_BATCH = 8192  # held in memory; equal responses within a batch are graded once
 
 Lines = Sequence[tuple[Problem, SampleLine]]
@@ -71,8 +73,11 @@ class Agreement:
         return replace(self, equal=Counter(equal), compared=Counter(compared))
 
 
-def count(samples: Samples, judge: Judge, n: int) -> tuple[list[ProblemCounts], Agreement]:
-    """Returns the counts of the first `n` samples of each problem, in the order of the problems.
+def count(
+    samples: Samples, judge: Judge, n: int, thinking: Thinking = THINKING
+) -> tuple[list[ProblemCounts], Agreement]:
+    """Returns the counts of the first `n` samples of each problem, in the order of the problems. A
+    grader reads what follows the `thinking` of a response that has its tags.
 
     Raises UserError if a grader accepts no response although the metrics in the files do, if
     verdicts in the files contradict the pass@k beside them, or if a problem has more distinct
@@ -83,7 +88,7 @@ def count(samples: Samples, judge: Judge, n: int) -> tuple[list[ProblemCounts], 
     agreement = Agreement() if judge.is_grader else Agreement("the verdicts agree")
     _, _, filter = judge.name.rpartition(",")
     lines = samples.lines(filter if judge.is_metric else None)
-    with _grader(samples, judge) if judge.is_grader else nullcontext() as grader:
+    with _grader(samples, judge, thinking) if judge.is_grader else nullcontext() as grader:
         for batch in _batches(lines):
             pairs = [(samples.problems[at], line) for at, line in batch]
             for (at, line), verdicts in zip(batch, _verdicts(judge, grader, pairs), strict=True):
@@ -91,7 +96,7 @@ def count(samples: Samples, judge: Judge, n: int) -> tuple[list[ProblemCounts], 
                     votes = _verdicts_have_answers(judge, verdicts)
                     problem = samples.problems[at]
                     references = _references(judge, problem, line) if votes else ()
-                    counters[at] = VerdictCounter(problem, line.valid, votes, references)
+                    counters[at] = VerdictCounter(problem, line.valid, votes, references, thinking)
                 if judge.is_grader:
                     agreement.add(line, verdicts)
                 else:
@@ -108,8 +113,9 @@ def count(samples: Samples, judge: Judge, n: int) -> tuple[list[ProblemCounts], 
     return counts, agreement if judge.is_grader else agreement.contradictions
 
 
-def _grader(samples: Samples, judge: Judge) -> Grader:
-    return Grader(build(FileConfig(test=samples.files[0].path, grader=judge.name)))
+def _grader(samples: Samples, judge: Judge, thinking: Thinking) -> Grader:
+    task = build(FileConfig(test=samples.files[0].path, grader=judge.name))
+    return Grader(task, thinking=thinking)
 
 
 def _batches(lines: Iterable[tuple[int, SampleLine]]) -> Iterator[list[tuple[int, SampleLine]]]:

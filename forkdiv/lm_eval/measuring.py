@@ -12,10 +12,11 @@ from forkdiv.core.config.study import AXES, StudyConfig
 from forkdiv.core.errors import refuse
 from forkdiv.core.fingerprint import Identity
 from forkdiv.core.results import Cell, CellName, Summary
+from forkdiv.core.thinking import Thinking, tags_of
 from forkdiv.coverage import summary
 from forkdiv.coverage.cells import CellInputs, cells
 from forkdiv.lm_eval import files
-from forkdiv.lm_eval.counting import count
+from forkdiv.lm_eval.counting import THINKING, count
 from forkdiv.lm_eval.judge import Judge, choose, columns_and_grader
 from forkdiv.lm_eval.lines import DECODER_SETTINGS
 from forkdiv.lm_eval.pairing import Pair
@@ -53,10 +54,11 @@ def measure(
     judge = choose(study, list(models.values()))
     before_grading(study, not judge.is_metric and ":" not in judge.name)
     notes = [f"verdicts by {judge}", *_notes(models)]
+    thinking = Thinking(*tags_of(study.eval.thinking_end)) if study.eval.thinking_end else THINKING
     counts: dict[str, list[ProblemCounts]] = {}
     for role, samples_of_model in models.items():
         show(f"{_prefix(role, models)}grading {len(samples_of_model.problems) * n:,} samples")
-        counts[role], agreement = count(samples_of_model, judge, n)
+        counts[role], agreement = count(samples_of_model, judge, n, thinking)
         notes += [_prefix(role, models) + note for note in agreement.notes]
     notes += pair.notes if pair else []
     if pair:

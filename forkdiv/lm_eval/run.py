@@ -54,8 +54,8 @@ class Run:
         """Returns the generation arguments, with the names of lm_eval where it has one."""
         decoder = self.decoder.model_dump()
         return {
-            **{name: decoder[name] for name in LATER if name in decoder},
-            "until": [],
+            **{name: decoder[name] for name in LATER if name in decoder and name != "stop"},
+            "until": list(self.decoder.stop),
             "do_sample": not self.decoder.greedy,
             **{
                 lm_eval_name(name): decoder[name]

@@ -19,12 +19,14 @@ import numpy as np
 from forkdiv.core.errors import InvalidResult
 from forkdiv.core.records import Completion, Finish, Outcome, Problem, Verdict
 from forkdiv.core.store import publish_file, write_text
+from forkdiv.core.thinking import Thinking
 from forkdiv.coverage import stats
 from forkdiv.lm_eval.lines import VERDICTS
 from forkdiv.lm_eval.results import results
 from forkdiv.lm_eval.run import Run
 from forkdiv.score.counts import solutions_among
 from forkdiv.score.grader_process import Grader
+from forkdiv.score.verdicts import truncated
 from forkdiv.tasks.base import Task
 
 RESPONSES_PER_BATCH = 8192  # responses that are held in memory
@@ -38,13 +40,14 @@ def write(
     task: Task,
     problems: Sequence[Problem],
     completions: Completions,
+    thinking: Thinking | None = None,
 ) -> Path:
     """Writes `samples_TASK_DATE.jsonl` and `results_DATE.json` into the model's folder inside
     `folder`; returns the path of the latter. Files with equal dates are replaced.
 
     `completions` returns the responses to a list of problems, in any order. It is called for some
-    thousands of responses at a time, and each response is graded here. Raises InvalidResult if a
-    response is missing or has no verdict.
+    thousands of responses at a time, and each response is graded here, after its `thinking`. Raises
+    InvalidResult if a response is missing or has no verdict.
     """
     model_folder = folder / run.folder
     model_folder.mkdir(parents=True, exist_ok=True)
@@ -52,7 +55,7 @@ def write(
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         with aside.open("w", encoding="utf-8") as lines:
-            correct, digest = _write_lines(lines, run, task, problems, completions)
+            correct, digest = _write_lines(lines, run, task, problems, completions, thinking)
         publish_file(aside, path)
     finally:
         aside.unlink(missing_ok=True)
@@ -68,15 +71,16 @@ def _write_lines(
     task: Task,
     problems: Sequence[Problem],
     completions: Completions,
+    thinking: Thinking | None,
 ) -> tuple[list[int], str]:
     """Writes the lines; returns the number of correct responses to each problem, and the hash
     that lm_eval computes over all lines."""
     correct: list[int] = []
     file_hash = hashlib.sha256()
-    with Grader(task) as grader:
+    with Grader(task, thinking=thinking) as grader:
         for portion in _portions(problems, max(RESPONSES_PER_BATCH // run.n, 1)):
             by_problem = _samples_by_problem(portion, run.n, completions(portion))
-            for problem, verdicts in _graded(grader, portion, by_problem):
+            for problem, verdicts in _graded(grader, portion, by_problem, thinking):
                 row = _row(len(correct), problem, by_problem[problem.id], verdicts, run, task)
                 lines.write(json.dumps(row, ensure_ascii=False) + "\n")
                 file_hash.update(
@@ -107,7 +111,10 @@ def _samples_by_problem(
 
 
 def _graded(
-    grader: Grader, problems: Sequence[Problem], by_problem: Mapping[str, Sequence[Completion]]
+    grader: Grader,
+    problems: Sequence[Problem],
+    by_problem: Mapping[str, Sequence[Completion]],
+    thinking: Thinking | None,
 ) -> Iterator[tuple[Problem, list[Verdict]]]:
     pairs = {
         (problem.id, completion.text): (problem, completion.text)
@@ -118,7 +125,7 @@ def _graded(
     verdicts = dict(zip(pairs, grader.grade(list(pairs.values())), strict=True))
     for problem in problems:
         graded = [
-            Verdict(Outcome.TRUNCATED)
+            truncated(completion.text, thinking)
             if completion.finish == Finish.LENGTH
             else verdicts[problem.id, completion.text]
             for completion in by_problem[problem.id]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,13 @@ from tokenizers import Tokenizer
 
 from forkdiv.core.chat_template import NAMED_TEMPLATES
 from forkdiv.core.config import shipped
-from forkdiv.core.errors import UserError, refuse, shortened
+from forkdiv.core.errors import UserError, refuse
 from forkdiv.models.architecture import same_architecture
 from forkdiv.models.end_tokens import named_only_in_generation_config
 from forkdiv.models.files import (
     MAX_JSON_BYTES,
     TOKEN_FILES,
     check_regular,
-    is_file_name,
     read_json,
     unreadable,
 )
@@ -38,8 +36,6 @@ SMALL_FILES = (
     "special_tokens_map.json",
     "chat_template.jinja",
 )
-MAX_EPOCH = 10**9
-SAVES = "saves.json"  # in a run's folder: maps each checkpoint's folder to its epoch
 
 
 @dataclass(frozen=True)
@@ -108,8 +104,10 @@ def check_files(path: Path, stray_adapter: bool = False) -> None:
 
 def check_token_ids(path: Path, last: int) -> None:
     """Raises UserError if `last`, the largest token id of the tokenizer, has no row in the model's
-    embedding."""
-    rows = embedding_rows(path) or vocabulary_size(read_config(path))
+    embedding. Without weights, which are refused elsewhere, the config says how many there are: of
+    a checkpoint that was measured the tokenizer may be all that is left."""
+    has_weights = any(path.glob("*.safetensors"))
+    rows = (embedding_rows(path) if has_weights else None) or vocabulary_size(read_config(path))
     if rows is not None and last >= rows:
         raise refuse(
             f"the tokenizer of the checkpoint {path} has more tokens than the model",
@@ -139,68 +137,6 @@ def read_tokenizer(path: Path) -> Tokenizer:
         return Tokenizer.from_file(str(path / "tokenizer.json"))
     except Exception as error:  # tokenizers raises plain Exception
         raise _no_tokenizer(path, error) from error
-
-
-def saved_checkpoints(path: Path) -> tuple[str, dict[float, Path]]:
-    """Returns the unit ("epoch" or "step") and the checkpoints of a folder, keyed in that unit.
-
-    A folder that is itself a checkpoint has the key 0. A run's folder has subfolders such as
-    `epoch-0003` or `checkpoint-500`; if the run recorded the epoch of each (1.5: in the middle of
-    the second epoch), the unit is the epoch. Raises UserError for any other folder.
-    """
-    if path.is_dir():
-        check_no_adapter(path)
-    if (path / "config.json").is_file() or not path.is_dir():
-        read_config(path)
-        return "epoch", {0: path}
-    has_record = (path / SAVES).is_file()
-    by_unit = {"epoch": _recorded_epochs(path)} if has_record else _by_name(path)
-    if len(by_unit) != 1:
-        raise refuse(
-            f"{path} is neither a checkpoint nor a run's folder of checkpoints",
-            "no config.json" if not by_unit else "both epochs and steps",
-            "a Hugging Face folder, or a folder with checkpoint-N or epoch-N folders",
-            "check the path",
-        )
-    ((unit, checkpoints),) = by_unit.items()
-    return unit, dict(sorted(checkpoints.items()))
-
-
-def _recorded_epochs(path: Path) -> dict[float, Path]:
-    """Returns the checkpoints of a run's folder by the epoch that the run recorded for each."""
-    epochs = read_json(path / SAVES)
-    if not epochs:
-        raise refuse(
-            f"{path} has no checkpoints",
-            f"an empty {SAVES}",
-            "a run's folder that has saved at least one checkpoint",
-            "train again, or use another folder",
-        )
-    for name, epoch in epochs.items():
-        is_number = isinstance(epoch, int | float) and not isinstance(epoch, bool)
-        if not (is_number and 0 <= epoch < MAX_EPOCH and is_file_name(name)):
-            raise refuse(
-                f"{path / SAVES} is damaged",
-                shortened(f"{name}: {epoch}"),
-                "the epoch at which each checkpoint was saved, by the name of its folder",
-                f"train again, or delete {SAVES} to use the numbers in the folders' names",
-            )
-    return {_whole(epoch): path / name for name, epoch in epochs.items()}
-
-
-def _by_name(path: Path) -> dict[str, dict[float, Path]]:
-    by_unit: dict[str, dict[float, Path]] = {}
-    for folder in path.iterdir():
-        match = re.fullmatch(r"(epoch|checkpoint|step)[-_](\d+)", folder.name)
-        if match and (folder / "config.json").is_file():
-            unit = "epoch" if match[1] == "epoch" else "step"
-            by_unit.setdefault(unit, {})[int(match[2])] = folder
-    return by_unit
-
-
-def _whole(number: float) -> float:
-    """Returns 2 for 2.0: the form that users read and that identifies cells."""
-    return int(number) if number == int(number) else round(number, 4)
 
 
 def read_config(path: Path) -> dict[str, Any]:

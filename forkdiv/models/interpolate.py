@@ -5,34 +5,22 @@ Tensors are read and written one at a time without building a model; memory hold
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections import defaultdict
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
-from forkdiv.core.chat_template import NAMED_TEMPLATES
 from forkdiv.core.errors import refuse
 from forkdiv.core.fingerprint import Identity
 from forkdiv.core.progress import Progress
 from forkdiv.core.store import Store, publish_folder
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.models.digests import write_digests
-from forkdiv.models.files import TOKEN_FILES, check_regular
-from forkdiv.models.own_tensors import check_inside, stored_twice
+from forkdiv.models.own_tensors import stored_twice
 from forkdiv.models.pair import Pair, check_pair
-from forkdiv.models.weights import INDEX, WHOLE
+from forkdiv.models.written import copy_small_files, write_shards
 
 CHECKPOINT = "checkpoint"
-# What the result takes from the tuned checkpoint besides weights: not its adapters, its weights in
-# other formats, or the state of its training.
-COPIED = (
-    *TOKEN_FILES,
-    *("tokenizer.*.json", "vocab.json", "vocab.txt", "merges.txt", "*.model", "tekken.json"),
-    *(f"{NAMED_TEMPLATES}/*.jinja", "LICENSE", "LICENSE.txt", "LICENSE.md"),
-)
 
 
 def identity(early: Checkpoint, late: Checkpoint, alpha: float) -> Identity:
@@ -74,7 +62,7 @@ def write(early: Path, late: Path, alpha: float, out: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     try:
-        _copy_small_files(late, aside)
+        copy_small_files(late, aside)
         _write_weights(pair, alpha, aside)
         write_digests(aside)
         publish_folder(aside, out)
@@ -83,33 +71,10 @@ def write(early: Path, late: Path, alpha: float, out: Path) -> None:
         raise
 
 
-def _copy_small_files(late: Path, out: Path) -> None:
-    files = sorted({file for pattern in COPIED for file in late.glob(pattern)})
-    check_inside(late, files)
-    for file in files:
-        check_regular(file)
-        target = out / file.relative_to(late)
-        target.parent.mkdir(exist_ok=True)
-        shutil.copyfile(file, target)
-
-
 def _write_weights(pair: Pair, alpha: float, out: Path) -> None:
     """Writes the shards of `late`, and their index if there are several."""
-    names: dict[str, list[str]] = defaultdict(list)
-    for name, stored in pair.late.stored.items():
-        names[stored.file.name].append(name)
-    if len(names) == 1:
-        names = {WHOLE: next(iter(names.values()))}
-    total = 0
-    for file in sorted(names):
-        summed = {name: _between(pair, name, alpha) for name in names[file]}
-        total += sum(tensor.nbytes for tensor in summed.values())
-        save_file(summed, out / file, metadata={"format": "pt"})
-        del summed  # before the next shard is read
-    if len(names) > 1:
-        files = {name: file for file, tensors in names.items() for name in tensors}
-        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(files.items()))}
-        (out / INDEX).write_text(json.dumps(index, indent=2))
+    files = {name: stored.file.name for name, stored in pair.late.stored.items()}
+    write_shards(files, lambda name: _between(pair, name, alpha), out)
 
 
 def _between(pair: Pair, name: str, alpha: float) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import MutableMapping
 from typing import Any
 
 from forkdiv.core.config.study import LoraConfig
@@ -27,18 +27,19 @@ def add_adapters(model: Any, config: LoraConfig) -> Any:
     )
 
 
-def merge_adapters(state: Mapping[str, Any], config: LoraConfig) -> dict[str, Any]:
+def merge_adapters(state: MutableMapping[str, Any], config: LoraConfig) -> dict[str, Any]:
     """Returns the merged weights W + alpha/rank · B·A under the names of the plain model.
 
     Sums are computed in float32 and stored in the dtype of W. `state` maps the names of all
-    tensors of the adapted model to the tensors."""
+    tensors of the adapted model to the tensors. It is emptied on the way: two copies of a large
+    model may not fit into memory."""
+    adapters = {name: state.pop(name) for name in list(state) if A in name or B in name}
     out = {}
-    for name, tensor in state.items():
-        if A in name or B in name:
-            continue
+    for name in list(state):
+        tensor = state.pop(name)
         if BASE in name and name.endswith("weight"):
             layer = name.partition(BASE)[0]
-            a, b = (state[f"{layer}{part}weight"].float() for part in (A, B))
+            a, b = (adapters[f"{layer}{part}weight"].float() for part in (A, B))
             tensor = (tensor.float() + config.alpha / config.rank * (b @ a)).to(tensor.dtype)
         out[name.removeprefix(PREFIX).replace(BASE, ".")] = tensor
     return out

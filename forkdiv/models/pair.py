@@ -92,7 +92,7 @@ def _partners(early: OwnTensors, late: OwnTensors) -> dict[str, str]:
     """Returns the tensor of `early` for each of `late`. Raises UserError if they do not match."""
     partners, unused = {}, set(early.stored)
     for name in late.stored:
-        partner = _partner(name, early)
+        partner = counterpart(name, early)
         if partner:
             partners[name] = partner
             unused.discard(partner)
@@ -117,7 +117,7 @@ def _partners(early: OwnTensors, late: OwnTensors) -> dict[str, str]:
     return partners
 
 
-def _partner(name: str, early: OwnTensors) -> str | None:
+def counterpart(name: str, early: OwnTensors) -> str | None:
     """Returns the tensor of `early` that corresponds to `name`: with or without the prefix of the
     model's body, and in a model with tied embeddings, one tensor for both."""
     names = [name, *(name.removeprefix(prefix) for prefix in PREFIXES)]

@@ -6,18 +6,21 @@ tokens, so none are added again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from forkdiv.core.chat import unpack
-from forkdiv.core.chat_template import checkpoint_template
+from forkdiv.core.chat import split_shots, unpack
+from forkdiv.core.chat_template import checkpoint_template, is_reserved
 from forkdiv.core.config.study import PromptConfig
 from forkdiv.core.errors import UserError, refuse
+from forkdiv.core.thinking import continuation
 from forkdiv.models.template_render import RENDERER
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+BETWEEN_SHOTS = "\n\n"  # without a chat template
 
 
 def prompt_ids(
@@ -64,8 +67,13 @@ def encode(
     tokenizer: PreTrainedTokenizerBase, prompt: str, response: str, config: PromptConfig
 ) -> tuple[list[int], list[int]]:
     """Returns the token ids of prompt and response; the response ends with the tokenizer's end
-    token."""
+    token. A tag of thinking that the chat template opens at the end of the prompt is not opened
+    again by the response."""
     end = tokenizer.eos_token_id
+    if config.template == "chat":
+        text = chat_text(tokenizer, prompt, config)
+        ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids, [*response_ids(tokenizer, continuation(text, response)), end]
     return prompt_ids(tokenizer, prompt, config), [*response_ids(tokenizer, response), end]
 
 
@@ -78,7 +86,19 @@ def line_end_ids(
 
 
 def plain_text(prompt: str, config: PromptConfig) -> str:
-    """Returns the text of a prompt without a chat template."""
+    """Returns the text of a prompt without a chat template. Shots stand before it, each with its
+    response; a space separates the two unless the template ends in white space."""
+    shots, own = split_shots(prompt)
+    parts = [_shot_text(_single_turn(asked, config), answered) for asked, answered in shots]
+    return BETWEEN_SHOTS.join([*parts, _single_turn(own, config)])
+
+
+def _shot_text(asked: str, answered: str) -> str:
+    gap = "" if asked[-1:].isspace() or answered[:1].isspace() else " "
+    return f"{asked}{gap}{answered.rstrip()}"  # code begins with its indentation
+
+
+def _single_turn(prompt: str, config: PromptConfig) -> str:
     turns = unpack(prompt)
     if len(turns) != 1:
         raise refuse(
@@ -102,7 +122,18 @@ def chat_text(tokenizer: PreTrainedTokenizerBase, prompt: str, config: PromptCon
         turns = [{"role": "system", "content": config.system}, *turns]
     template = config.chat_template or tokenizer.get_chat_template()
     whose = "prompt.chat_template" if config.chat_template else str(tokenizer.name_or_path)
-    return RENDERER.render(template, turns, _special_tokens(tokenizer), config.date, whose)
+    special = _special_tokens(tokenizer)
+    return RENDERER.render(template, turns, special, config.date, whose, config.template_args)
+
+
+def unread_args(template: str, args: Collection[str], whose: str) -> tuple[list[str], str]:
+    """Returns the arguments that the chat template never reads, and as text those that it reads;
+    `whose` names it in errors. Raises UserError for a template that does not parse."""
+    if not args:
+        return [], ""
+    names = RENDERER.variables(template, whose)
+    own = (name for name in sorted(names) if not is_reserved(name))
+    return sorted(set(args) - names), ", ".join(own) or "none"
 
 
 def check_template(path: Path, config: PromptConfig) -> None:

@@ -16,6 +16,9 @@ from forkdiv.models.shape import layer_count
 
 MAX_LAYERS = 1000
 ADAPTER = "adapter_config.json"
+MERGE = (
+    "`forkdiv interpolate --base BASE --tuned ADAPTER 1` writes the base with the adapter merged in"
+)
 REMOTE_CODE = "auto_map"  # names Python files of the checkpoint that transformers would run
 WITH_REMOTE_CODE = ("config.json", "tokenizer_config.json", "generation_config.json")
 
@@ -73,14 +76,13 @@ def check_no_adapter(path: Path, beside_a_model: bool = False) -> None:
             f"{ADAPTER} (of the base {base}) and model weights",
             "a folder of one model",
             f"remove {ADAPTER} and adapter_model.safetensors from a copy if the weights are "
-            "merged already",
+            f"merged already; {MERGE}",
         )
     raise refuse(
         f"the checkpoint {path} is an adapter without a model",
         f"{ADAPTER} of the base {base}",
         "a folder with the whole model",
-        f"merge it: load {base} and this adapter with peft, call merge_and_unload(), and save the "
-        "model and its tokenizer with save_pretrained into a new folder",
+        MERGE,
     )
 
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 import jinja2.ext
+import jinja2.meta
 import jinja2.nodes
 import jinja2.sandbox
 
@@ -97,6 +98,7 @@ def rendered(request: dict[str, Any]) -> str:
     for part in template.generate(
         **{
             **request["special_tokens"],
+            **request["args"],
             "messages": request["messages"],
             "tools": None,
             "documents": None,
@@ -110,10 +112,18 @@ def rendered(request: dict[str, Any]) -> str:
     return "".join(parts)
 
 
+def variables(template: str) -> list[str]:
+    """Returns the names that the template reads and does not define."""
+    env = environment(datetime.min)
+    return sorted(jinja2.meta.find_undeclared_variables(env.parse(template)))
+
+
 def reply(request: dict[str, Any]) -> dict[str, str]:
     """Returns the prompt, or what went wrong in the template's or jinja2's words."""
     try:
         with timed():
+            if "variables_of" in request:
+                return {"text": json.dumps(variables(request["variables_of"]))}
             text = rendered(request)
             text.encode()
             return {"text": text}

@@ -13,10 +13,12 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
+from types import MappingProxyType
 from typing import Any
 
 from forkdiv.core.errors import UserError, refuse
 
+NO_ARGS: Mapping[str, Any] = MappingProxyType({})
 CHILD = Path(__file__).with_name("template_child.py")
 WALL_SECONDS = 15.0  # the child limits its CPU time to 2 s; this also covers a loaded machine
 
@@ -37,9 +39,10 @@ class TemplateRenderer:
         special_tokens: Mapping[str, Any],
         date: str,
         whose: str,
+        args: Mapping[str, Any] = NO_ARGS,
     ) -> str:
         """Returns the text of the conversation with the generation prompt. `date` is today for the
-        template, and `whose` names it in errors.
+        template, `args` are its own arguments, and `whose` names it in errors.
 
         Raises UserError, with the template's own words, if it does not parse, raises, or needs too
         much time or memory.
@@ -49,7 +52,16 @@ class TemplateRenderer:
             "messages": list(messages),
             "special_tokens": dict(special_tokens),
             "date": date,
+            "args": dict(args),
         }
+        return self._answer(request, whose)
+
+    def variables(self, template: str, whose: str) -> frozenset[str]:
+        """Returns the names of all variables that the template reads and does not define itself.
+        Raises UserError if it does not parse, or needs too much time or memory."""
+        return frozenset(json.loads(self._answer({"variables_of": template}, whose)))
+
+    def _answer(self, request: Mapping[str, Any], whose: str) -> str:
         with self._lock:
             try:
                 answer = self._ask(json.dumps(request).encode() + b"\n")

@@ -102,6 +102,7 @@ def numbers(studies: Sequence[Study]) -> Table:
     header = ["study", "model", "subset", "temperature", "seeds"]
     for k in ks:
         header += [f"pass@{k}", f"change at {k}"]
+    header.append("readable")
     rows = []
     for study in studies:
         if study.temperature is None:
@@ -117,7 +118,7 @@ def numbers(studies: Sequence[Study]) -> Table:
                     change = setting and study.grid.change(setting, study.temperature, subset, k)
                     row += [f"{value.value:.3f}" if value else "none"]
                     row += ["{} ({})".format(*change.parts(3)) if change else ""]
-                rows.append(row)
+                rows.append([*row, study.grid.readable(*place)])
     return Table(header, rows)
 
 

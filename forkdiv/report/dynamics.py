@@ -16,7 +16,7 @@ from forkdiv.report.panels import Panel, drawn_temperature, looks, near_rows
 from forkdiv.report.plot import Plot, Rows
 from forkdiv.report.section import Content, Legend, Plots, Section, TableView, note, paragraph
 from forkdiv.report.setting import Setting
-from forkdiv.report.tables import Table, change_text, pass_at_text
+from forkdiv.report.tables import Table, change_text, pass_at_text, readable_text
 
 MAX_ROWS = 6  # each has four plots
 
@@ -115,8 +115,8 @@ def table(dynamics: Dynamics) -> Table:
             row = [*grid.row(cell), f"{at:g}"]
             for k in dynamics.ks:
                 row += [pass_at_text(cell, k), change_text(cell, k)]
-            rows_in_order.append((number, at, row))
-    return Table(header, [row for _, _, row in sorted(rows_in_order)])
+            rows_in_order.append((number, at, [*row, readable_text(cell)]))
+    return Table([*header, "readable"], [row for _, _, row in sorted(rows_in_order)])
 
 
 def _without_missing(points: Mapping[float, Estimate | None]) -> dict[float, Estimate]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from forkdiv.core.results import Summary
 from forkdiv.report.grid import Grid, signed
 from forkdiv.report.section import Content, Section, TableView, paragraph
-from forkdiv.report.tables import Table, pass_at_text
+from forkdiv.report.tables import Table, pass_at_text, readable_text
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,9 @@ def agreements(grid: Grid) -> Agreements:
             exact = cell.exact_pass_at.get(k)
             row += [pass_at_text(cell, k), "" if exact is None else f"{exact:.3f}"]
         z = f"{signed(agreement.worst_z, 1)} s.e. at k={agreement.at_k}"
-        rows.append([*row, z, "yes" if agreement.agrees else "NO"])
-    return Agreements([*header, "largest difference", "agrees"], rows, agree, f"{worst:.1f}")
+        rows.append([*row, readable_text(cell), z, "yes" if agreement.agrees else "NO"])
+    header += ["readable", "largest difference", "agrees"]
+    return Agreements(header, rows, agree, f"{worst:.1f}")
 
 
 SECTION = Section("Sampled and exact pass@k", content)

@@ -31,10 +31,12 @@ class Value:
 
 @dataclass(frozen=True)
 class Row:
-    """`crossing` is k* in words; empty for the base."""
+    """`readable` is the share of readable responses; `crossing` is k* in words, empty for the
+    base."""
 
     name: str
     values: tuple[Value, ...]
+    readable: str
     crossing: str
 
 
@@ -72,7 +74,8 @@ class Glance:
             crossing = ""
             if model and answered:
                 crossing = _crossing_texts(grid, model, temperature, subset)
-            rows.append(Row(model.label if model else "base", values, crossing))
+            readable = grid.readable(model, temperature, subset)
+            rows.append(Row(model.label if model else "base", values, readable, crossing))
         return cls(temperature, ks, tuple(rows), len(grid.settings) - len(shown))
 
     @property
@@ -82,12 +85,14 @@ class Glance:
 
 def terminal_table(grid: Grid) -> tuple[list[str], list[list[str]]]:
     """Returns header and rows for a narrow terminal: one row for each model, pass@k at the smallest
-    and the largest k, its change to the base (* if the limits exclude 0), and k*."""
+    and the largest k, its change to the base (* if the limits exclude 0), the share of readable
+    responses, and k*."""
     glance = Glance.of(grid)
     if glance is None:
         return ["model"], [["no valid result"]]
     ends = sorted({0, len(glance.ks) - 1})
     header = ["model", *(text for at in ends for text in (f"pass@{glance.ks[at]}", "change"))]
+    header.append("readable")
     rows = []
     for row in glance.rows:
         cells = [row.name]
@@ -96,7 +101,7 @@ def terminal_table(grid: Grid) -> tuple[list[str], list[list[str]]]:
             cells.append(f"{value.value:.3f}" if value else "invalid")
             mark = "*" if row.values[at].mark else ""
             cells.append(f"{signed(change.value)}{mark}" if change else "")
-        rows.append([*cells, row.crossing.partition(" (")[0]])
+        rows.append([*cells, row.readable, row.crossing.partition(" (")[0]])
     if glance.knows_crossings:
         return [*header, "k*"], rows
     return header, [row[:-1] for row in rows]

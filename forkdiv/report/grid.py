@@ -161,6 +161,12 @@ class Grid:
             min(estimate_over_seeds.high, 1.0),
         )
 
+    def readable(self, setting: Setting | None, temperature: float, subset: str) -> str:
+        """Returns the share of readable responses over the seeds of one place; empty if no cell is
+        valid."""
+        shares = [c.readable_share for c in self.at(setting, temperature, subset) if c.valid]
+        return share_text(sum(shares) / len(shares)) if shares else ""
+
     def change(
         self, setting: Setting, temperature: float, subset: str, k: int, among: int = 1
     ) -> Estimate | None:
@@ -262,6 +268,13 @@ class Grid:
             spread = t * float(values.std(ddof=1)) / math.sqrt(len(estimates))
             down, up = math.hypot(spread, down), math.hypot(spread, up)
         return Estimate(mean, max(mean - down, -1.0), min(mean + up, 1.0), directions)
+
+
+def share_text(share: float) -> str:
+    """Returns a share in percent; 0% and 100% are exact."""
+    if 0 < share < 0.005:
+        return "<1%"
+    return ">99%" if 0.995 <= share < 1 else f"{share:.0%}"
 
 
 def decoders_of(summary: Summary) -> tuple[str | None, ...]:

@@ -10,7 +10,7 @@ from forkdiv.core.results import Cell, Summary
 from forkdiv.report.grid import Grid
 from forkdiv.report.headline import warning
 from forkdiv.report.section import Content, Section, TableView, paragraph
-from forkdiv.report.tables import Table, pass_at_text
+from forkdiv.report.tables import Table, pass_at_text, truncated_text
 
 UNREADABLE = ("errors", "truncated", "unparsable")
 MAX_REASONS = 8  # a grader's reasons may be free text
@@ -59,10 +59,10 @@ def losses(grid: Grid) -> Losses:
         header += [f"pass@{k}", "at best"]
     rows = []
     for cell in grid.cells:
-        counts = [cell.n_problems * cell.n_samples, *_unreadable_counts(cell).values()]
-        counts += [cell.lost.get(reason, 0) for reason in listed]
+        counts = [cell.lost.get(reason, 0) for reason in listed]
         counts += [sum(cell.lost.get(reason, 0) for reason in unlisted)] if unlisted else []
-        row = [*grid.row(cell), *(f"{count:,}" for count in counts)]
+        row = [*grid.row(cell), f"{cell.n_problems * cell.n_samples:,}", f"{cell.errors:,}"]
+        row += [truncated_text(cell), f"{cell.unparsable:,}", *(f"{count:,}" for count in counts)]
         for k in grid.ends:
             best = cell.best_case_pass_at.get(k)
             row += [pass_at_text(cell, k), "" if best is None else f"{best:.3f}"]

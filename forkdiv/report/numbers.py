@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from forkdiv.core.results import Summary
 from forkdiv.report.grid import Grid, estimate
 from forkdiv.report.section import Content, Download, Part, Section, TableView, note
-from forkdiv.report.tables import WILSON, Table, change_text, pass_at_text
+from forkdiv.report.tables import (
+    WILSON,
+    Table,
+    change_text,
+    pass_at_text,
+    readable_text,
+    truncated_text,
+)
 
 
 def content(summary: Summary, grid: Grid) -> Content:
@@ -41,13 +48,14 @@ def numbers(grid: Grid, ends: Sequence[int] | None = None) -> Table:
         row = grid.row(cell)
         for k in ends:
             row += [pass_at_text(cell, k), change_text(cell, k)]
-        rows.append([*row, str(cell.truncated), str(cell.unparsable)])
-    return Table([*header, "truncated", "unparsable"], rows)
+        rows.append([*row, readable_text(cell), truncated_text(cell), str(cell.unparsable)])
+    return Table([*header, "readable", "truncated", "unparsable"], rows)
 
 
 def long(grid: Grid) -> Table:
     """Returns the values of `numbers` in long format: one row for each cell and k."""
     header = [*grid.columns, "k", "pass@k", "low", "high", "change", "change low", "change high"]
+    header.append("readable")
     rows = []
     for cell in grid.cells:
         for k in cell.pass_at:
@@ -56,7 +64,7 @@ def long(grid: Grid) -> Table:
                 row += (
                     [repr(v) for v in (value.value, value.low, value.high)] if value else [""] * 3
                 )
-            rows.append(row)
+            rows.append([*row, repr(cell.readable_share) if cell.valid else ""])
     return Table(header, rows)
 
 

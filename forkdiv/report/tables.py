@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from forkdiv.core.results import Cell
-from forkdiv.report.grid import estimate
+from forkdiv.report.grid import estimate, share_text
 
 Row = list[str]
 
@@ -50,9 +50,26 @@ class Table:
         return len(self.rows) <= MAX_OPEN_ROWS
 
 
+def truncated_text(cell: Cell) -> str:
+    """Returns the number of truncated samples, and how many of them were cut off inside their
+    thinking."""
+    return f"{cell.truncated:,}{in_thinking(cell)}"
+
+
+def in_thinking(cell: Cell) -> str:
+    """Returns the number of samples that were cut off inside their thinking, in brackets; empty
+    without any."""
+    return f" ({cell.truncated_thinking:,} in thinking)" if cell.truncated_thinking else ""
+
+
 def pass_at_text(cell: Cell, k: int) -> str:
     value = estimate(cell.pass_at, k)
     return f"{value.value:.3f}" if value else "invalid"
+
+
+def readable_text(cell: Cell) -> str:
+    """Returns the share of responses that were neither truncated nor unparsable."""
+    return share_text(cell.readable_share) if cell.valid else ""
 
 
 def change_text(cell: Cell, k: int) -> str:

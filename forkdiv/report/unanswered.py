@@ -80,17 +80,28 @@ def _unread_text(cells: Sequence[Cell], responses: str) -> str:
         return ""
     parts, remedies = [], []
     if truncated:
-        parts.append(f"{100 * truncated:.0f}% were cut off")
+        parts.append(f"{100 * truncated:.0f}% were cut off{_in_thinking(cells)}")
         remedies.append("raise decoder.max_new_tokens")
     if unparsable:
         parts.append(f"{100 * unparsable:.0f}% had no readable answer")
-        remedies.append("correct the prompt or the grader (prompt.template, task.grader)")
+        remedies.append(
+            "correct the prompt or the grader (prompt.template, prompt.shots, task.grader)"
+        )
     if unparsable > truncated:
         remedies.reverse()
     return (
         f"of {responses}, {listed(parts)}, so that pass@k measures their format and not the "
         f"ability to solve the problems; {', or '.join(remedies)}"
     )
+
+
+def _in_thinking(cells: Sequence[Cell]) -> str:
+    """Returns how many of the truncated responses were cut off inside their thinking."""
+    inside, truncated = (
+        sum(cell.truncated_thinking for cell in cells),
+        sum(cell.truncated for cell in cells),
+    )
+    return f" ({100 * inside / truncated:.0f}% of these inside their thinking)" if inside else ""
 
 
 def _same_text(cells: Sequence[Cell], temperature: float) -> str:

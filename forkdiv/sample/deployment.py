@@ -8,6 +8,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
 from ray.serve.schema import ApplicationStatus
 
+from forkdiv.core.config.place import ENGINE_SHARE
 from forkdiv.core.config.study import DecoderConfig, EngineConfig
 from forkdiv.core.errors import InvalidResult, UserError
 from forkdiv.models.checkpoint import Checkpoint
@@ -26,15 +28,16 @@ from forkdiv.sample.client import (
     RequestSender,
     RetryableFailure,
 )
-from forkdiv.sample.completions import Completions, Reply
+from forkdiv.sample.completions import Completions
 from forkdiv.sample.engine import WarmEngine
-from forkdiv.sample.engine_settings import EngineSpec, environment
+from forkdiv.sample.engine_settings import REPLICA_CPUS, EngineSpec, environment
+from forkdiv.sample.replies import Reply
 from forkdiv.sample.sample_sets import FailedRequest, Request, Response
+from forkdiv.sample.swap_queue import EngineAsleep
 from forkdiv.sample.token_ids import UnanswerableRequest
 from forkdiv.sample.vllm_engine import EngineDead
 
 POLL_S = 0.5
-REPLICA_CPUS = 0.1
 SPARE_REQUESTS = 4
 COUNT_TIMEOUT_S = 5.0
 SAMPLER = "Sampler"  # name of the Serve deployment with the engines
@@ -44,8 +47,14 @@ class Sampler:
     """A replica with one warm engine. HTTP clients name checkpoints by the keys of `served`; the
     handles of a study pass the checkpoint itself."""
 
-    def __init__(self, spec: EngineSpec, served: Mapping[str, Checkpoint] | None = None) -> None:
-        self._engine = WarmEngine(spec)
+    def __init__(
+        self,
+        spec: EngineSpec,
+        served: Mapping[str, Checkpoint] | None = None,
+        trainings: Any = None,
+    ) -> None:
+        """`trainings` is the actor `Trainings` of an engine that takes turns with training."""
+        self._engine = WarmEngine(spec, trainings.running.remote if trainings else None)
         self._completions = Completions(self._engine, served or {})
 
     async def sample(
@@ -69,13 +78,14 @@ class Sampler:
             os._exit(1)
         return [(sample.token_ids, sample.text, sample.finish) for sample in samples]
 
-    async def complete(self, body: dict[str, Any]) -> AsyncIterator[Reply]:
+    async def complete(self, body: dict[str, Any], chat: bool = False) -> AsyncIterator[Reply]:
         """Yields the replies to an HTTP request; see `Completions.replies`."""
         if name := serve.get_multiplexed_model_id():
             await self._register_model(name)
         try:
-            async for reply in self._completions.replies(body):
-                yield reply
+            async with aclosing(self._completions.replies(body, chat)) as replies:
+                async for reply in replies:
+                    yield reply
         except EngineDead:
             os._exit(1)  # as above
 
@@ -85,12 +95,20 @@ class Sampler:
         engine does that, after the requests in flight are answered."""
         return name
 
+    async def free(self) -> str:
+        """Frees the engine's memory for a training run that is registered; returns how."""
+        try:
+            return await self._engine.free()
+        except EngineDead:
+            os._exit(1)  # as above; a new replica starts its engine at a request
+
     async def swaps(self) -> list[dict[str, Any]]:
         """Returns every swap to a checkpoint so far; it is proved if it has no `problems`."""
         return self._engine.weights.swaps
 
-    async def tokens_drawn(self) -> tuple[str, int]:
-        """Returns the replica's id, and the number of tokens that its engine has drawn so far."""
+    async def tokens_drawn(self) -> tuple[str, int | None]:
+        """Returns the replica's id, and the number of tokens that its engine has drawn so far; None
+        while it draws none."""
         return serve.get_replica_context().replica_id.unique_id, self._engine.tokens_drawn
 
     async def seconds(self) -> dict[str, float]:
@@ -102,21 +120,27 @@ class Sampler:
         await self._engine.alive()
 
 
-def deploy(spec: EngineSpec) -> str:
-    """Starts an application for this driver only; returns its name without waiting.
+def app_name(spec: EngineSpec) -> str:
+    """Returns the name of this driver's application for engines with the settings `spec`.
 
     Applications are not shared between drivers: on a shared cluster, the first study to end would
     delete the sampler of the others, and a sampler with older code could still serve requests.
     """
+    text = json.dumps(asdict(spec), sort_keys=True, default=str)
+    job = ray.get_runtime_context().get_job_id()
+    return f"forkdiv-sampler-{job}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def deploy(spec: EngineSpec, trainings: Any = None) -> str:
+    """Starts an application for this driver only; returns its name without waiting. `trainings` is
+    the actor `Trainings` with that name, for an engine that takes turns with training."""
     # Serve sets its log level on import; its log lines would appear between the progress lines
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     # no HTTP proxy: the study uses handles, and this avoids binding an extra port
     serve.start(proxy_location="Disabled", logging_config={"log_level": "WARNING"})
-    text = json.dumps(asdict(spec), sort_keys=True, default=str)
-    job = ray.get_runtime_context().get_job_id()
-    name = f"forkdiv-sampler-{job}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    name = app_name(spec)
     target = serve.RunTarget(
-        target=sampler_deployment(spec).bind(spec), name=name, route_prefix=None
+        target=sampler_deployment(spec).bind(spec, None, trainings), name=name, route_prefix=None
     )
     serve.run_many([target], wait_for_applications_running=False)
     return name
@@ -125,7 +149,9 @@ def deploy(spec: EngineSpec) -> str:
 def sampler_deployment(spec: EngineSpec) -> serve.Deployment:
     """Returns the deployment of the sampler with the number of replicas of `spec.config`."""
     config = spec.config
-    gpus = config.tensor_parallel if spec.device == "gpu" else 0
+    gpus: float = config.tensor_parallel if spec.device == "gpu" else 0
+    if gpus and config.takes_turns:
+        gpus = ENGINE_SHARE
     return serve.deployment(
         Sampler,
         name=SAMPLER,
@@ -194,6 +220,28 @@ class ServeSampler:
         channel = _ServeChannel(self.app, self.config, checkpoint, decoder)
         yield from RequestSender(channel, at_once, self.config.max_failures).results(requests)
 
+    @contextmanager
+    def giving_way(self, name: str) -> Iterator[str]:
+        """Frees the memory of an engine that takes turns with training, for the training run `name`
+        in the block; yields how it was freed. Requests of other trials wait for the block's end."""
+        trainings = ray.get_actor(self.app)
+        ray.get(trainings.begin.remote(name, _this_actor()))
+        try:
+            yield self._freed()
+        finally:
+            ray.get(trainings.end.remote(name))
+
+    def _freed(self) -> str:
+        while True:
+            handle = wait_until_ready(self.app, self.config.start_timeout_s)
+            try:
+                how: str = handle.free.remote().result(timeout_s=self.config.request_timeout_s)
+                return how
+            except ray.exceptions.RayTaskError:
+                raise
+            except ray.exceptions.RayError:
+                time.sleep(POLL_S)  # the replica ended: the engine of a new one is not started
+
     def tokens_drawn(self) -> int | None:
         """Returns the tokens drawn by all replicas that answer; None while none does. A call
         reaches one replica, so it asks a few times more than there are replicas."""
@@ -204,7 +252,8 @@ class ServeSampler:
         most = max(self.config.replicas, self.config.max_replicas or 0)
         asked = [handle.tokens_drawn.remote() for _ in range(1 if most == 1 else 3 * most)]
         try:
-            return sum(dict(one.result(timeout_s=COUNT_TIMEOUT_S) for one in asked).values())
+            counts = dict(one.result(timeout_s=COUNT_TIMEOUT_S) for one in asked).values()
+            return None if None in counts else sum(counts)
         except (ray.exceptions.RayError, TimeoutError):
             return None  # a replica that swaps or was lost: the next time
 
@@ -236,6 +285,16 @@ class _ServeChannel:
         return request, response
 
     def receive(self, ticket: tuple[Request, DeploymentResponse]) -> Response:
+        while True:
+            try:
+                return self._received(ticket)
+            except EngineAsleep:
+                trainings = ray.get_actor(self._app)
+                while ray.get(trainings.running.remote()):
+                    time.sleep(POLL_S)
+                ticket = self.send(ticket[0])
+
+    def _received(self, ticket: tuple[Request, DeploymentResponse]) -> Response:
         request, response = ticket
         try:
             return Response(request, response.result(timeout_s=self._config.request_timeout_s))
@@ -244,6 +303,8 @@ class _ServeChannel:
                 raise RequestRejected(_cause(error)) from error
             if isinstance(error.cause, InvalidResult | UserError):
                 raise CheckpointUnservable(_cause(error)) from error
+            if isinstance(error.cause, EngineAsleep):
+                raise EngineAsleep from error
             raise RetryableFailure(_cause(error)) from error
         except ray.exceptions.RayError as error:
             wait_until_ready(self._app, self._config.start_timeout_s)
@@ -252,6 +313,13 @@ class _ServeChannel:
             raise RetryableFailure(
                 f"no response within {self._config.request_timeout_s:g} s"
             ) from error
+
+
+def _this_actor() -> Any:
+    """Returns the handle of the actor of this process; None in the driver."""
+    if ray.get_runtime_context().get_actor_id() is None:
+        return None
+    return ray.get_runtime_context().current_actor
 
 
 def _cause(error: Exception) -> str:

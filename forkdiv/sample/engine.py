@@ -6,9 +6,9 @@ Which weights the engine has, and how a swap is proved, is in `proved_weights`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from forkdiv.core.config.study import DecoderConfig
@@ -19,10 +19,12 @@ from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.models.prompting import prompt_ids, response_ids
 from forkdiv.sample import sample_trees
 from forkdiv.sample.engine_settings import EngineSpec, sampling_params
+from forkdiv.sample.engine_tokenizer import set_tokenizer
 from forkdiv.sample.proved_weights import ProvedWeights
 from forkdiv.sample.sample_sets import SEED_SPACE
 from forkdiv.sample.swap_queue import SwapQueue
-from forkdiv.sample.vllm_engine import VllmEngine
+from forkdiv.sample.turns import EngineTurns
+from forkdiv.sample.vllm_engine import State, VllmEngine
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -43,16 +45,21 @@ RawSample = tuple[tuple[int, ...], str]  # token ids including the end token, fi
 
 
 class WarmEngine:
-    """A running engine. Use it from one event loop only."""
+    """An engine that answers requests. Use it from one event loop only. If it takes turns with
+    training, `training` says whether a model is being trained; the engine runs only while not."""
 
-    def __init__(self, spec: EngineSpec) -> None:
+    def __init__(
+        self, spec: EngineSpec, training: Callable[[], Awaitable[bool]] | None = None
+    ) -> None:
         self.spec = spec
         self._engine = VllmEngine(spec)
         self.weights = ProvedWeights(self._engine)
         self._swap_queue = SwapQueue(self.weights.swap)
+        self._turns = EngineTurns(self._engine, self.weights, self._swap_queue, training)
         self._finished_tokens = 0
         self._ids: dict[tuple[Checkpoint, str, str], list[int]] = {}
         self._own: dict[Checkpoint, OwnTokenizer] = {}
+        self._tokenizer_in_use: tuple[AsyncLLM, OwnTokenizer] | None = None
         self._texts: dict[tuple[Checkpoint, tuple[int, ...]], str] = {}
 
     @property
@@ -71,10 +78,12 @@ class WarmEngine:
         return self._engine.seconds
 
     @property
-    def tokens_drawn(self) -> int:
-        """The number of tokens drawn for samples, those of unfinished responses included."""
-        checking = self.weights.outputs is None  # what the check draws is not counted
-        return self._finished_tokens + (0 if checking else self._engine.unfinished_tokens)
+    def tokens_drawn(self) -> int | None:
+        """The number of tokens drawn for samples, those of unfinished responses included; None
+        before the engine runs, and while its outputs are checked."""
+        if self._engine.state != "running" or self.weights.checks:
+            return None
+        return self._finished_tokens + self._engine.unfinished_tokens
 
     async def sample(
         self,
@@ -102,6 +111,8 @@ class WarmEngine:
         times = n if decoder.greedy else 1
         async with self.holding(checkpoint):
             own = self.own_tokenizer(checkpoint)
+            if decoder.stop:  # vLLM looks for these texts in what it decodes
+                self.use_tokenizer_of(checkpoint)
             ids = self._prompt_ids(checkpoint, prompt, prefix)
             if decoder.tree_samples:
                 drawn = await self._trees(ids, n, seed, decoder, own.ends)
@@ -113,7 +124,8 @@ class WarmEngine:
         if len(drawn) != n:
             raise RuntimeError(f"requested {n} samples, the engine returned {len(drawn)}")
         prefix_ids = tuple(response_ids(own.tokenizer, prefix) if prefix else ())
-        return [self._sample_of(checkpoint, ids, finish, prefix_ids) for ids, finish in drawn]
+        samples = [self._sample_of(checkpoint, ids, finish, prefix_ids) for ids, finish in drawn]
+        return [replace(sample, text=decoder.before_stop(sample.text)) for sample in samples]
 
     async def _trees(
         self, prompt: list[int], n: int, seed: int, decoder: DecoderConfig, ends: Sequence[int]
@@ -184,13 +196,22 @@ class WarmEngine:
     def close(self) -> None:
         self._engine.close()
 
-    def holding(self, checkpoint: Checkpoint) -> AbstractAsyncContextManager[None]:
+    async def free(self) -> State:
+        """Frees the engine's memory for a training run, when all requests in flight are answered;
+        returns how. Requests then get EngineAsleep until training has ended."""
+        return await self._turns.give()
+
+    @asynccontextmanager
+    async def holding(self, checkpoint: Checkpoint) -> AsyncIterator[None]:
         """Keeps `checkpoint` loaded for the block; swaps it in and proves the swap if necessary.
 
         Raises UserError for a checkpoint that cannot be loaded, InvalidResult if the swap fails
-        its proof also in a new engine, and EngineDead if vLLM's processes have ended.
+        its proof also in a new engine, EngineDead if vLLM's processes have ended, and EngineAsleep
+        while training has the engine's memory.
         """
-        return self._swap_queue.holding(checkpoint)
+        await self._turns.take()
+        async with self._swap_queue.holding(checkpoint):
+            yield
 
     async def _generate(self, ids: list[int], parameters: Any) -> Any:
         final = await self._engine.generate(ids, parameters)
@@ -204,6 +225,14 @@ class WarmEngine:
                 self._own.pop(next(iter(self._own)))
             self._own[checkpoint] = own_tokenizer(checkpoint.path)
         return self._own[checkpoint]
+
+    def use_tokenizer_of(self, checkpoint: Checkpoint) -> None:
+        """Makes vLLM decode with the tokenizer of the held checkpoint, unless it does: those of one
+        run share it, and a restart replaces the engine."""
+        wanted = (self.llm, self.own_tokenizer(checkpoint))
+        if wanted != self._tokenizer_in_use:
+            set_tokenizer(*wanted)
+            self._tokenizer_in_use = wanted
 
     def _prompt_ids(self, checkpoint: Checkpoint, prompt: str, prefix: str) -> list[int]:
         """Returns the prompt's token ids; cached, since a study samples the same prompts again."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vllm import SamplingParams
 
 CPU_KV_CACHE_GIB = 1
+REPLICA_CPUS = 0.1  # that Ray reserves for an engine
 CPU_SEQUENCES = 256
 IN_PROCESS_EXECUTOR = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 
@@ -51,8 +52,8 @@ def environment(spec: EngineSpec) -> dict[str, str]:
     return shared
 
 
-def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
-    """Returns vLLM's arguments for an engine."""
+def engine_arguments(spec: EngineSpec, sleeps: bool = False) -> dict[str, Any]:
+    """Returns vLLM's arguments for an engine; with `sleeps`, it can be put to sleep."""
     on_cpu = spec.device == "cpu"
     return {
         "model": str(spec.shape_of),
@@ -72,6 +73,7 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
         "max_logprobs": -1,  # a request may read the whole vocabulary's log-probabilities
         "logprobs_mode": "raw_logprobs",
         "disable_log_stats": True,
+        "enable_sleep_mode": sleeps,
         "worker_extension_cls": spec.worker_extension,
         "logits_processors": ["forkdiv.sample.logits_processors:DecoderProcessor"],
         **(_on_cpu(spec) if on_cpu else {}),
@@ -129,7 +131,8 @@ def sampling_params(
         # the end token that vLLM knows is that of the engine's first checkpoint
         ignore_eos=True,
         stop_token_ids=list(stop_ids),
-        detokenize=False,
+        stop=list(decoder.stop) or None,
+        detokenize=bool(decoder.stop),  # vLLM finds these texts in what it has decoded
         output_kind=RequestOutputKind.FINAL_ONLY,
         extra_args=arguments or None,
     )

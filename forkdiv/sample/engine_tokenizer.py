@@ -1,8 +1,9 @@
-"""The tokenizer that vLLM uses for requests over HTTP, which bring text and expect text.
+"""The tokenizer that vLLM uses for requests over HTTP, which bring text and expect text, and for
+samples that end at the texts of decoder.stop.
 
 One engine serves checkpoints with different tokenizers. Requests for one checkpoint run together,
 and no request is in flight when another is swapped in, so that the tokenizer can be exchanged then.
-The samples of a study do not use it: they are requested and returned as token ids.
+Other samples of a study do not use it: they are requested and returned as token ids.
 """
 
 from __future__ import annotations

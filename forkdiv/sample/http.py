@@ -1,8 +1,9 @@
 """HTTP for the sampler: an OpenAI-compatible API.
 
-    GET  /v1/models        the names of the served checkpoints
-    POST /v1/completions   completions of one checkpoint
-    GET  /health           200 when the route is ready
+    GET  /v1/models             the names of the served checkpoints
+    POST /v1/completions        completions of a prompt by one checkpoint
+    POST /v1/chat/completions   answers of one checkpoint to messages, with its own chat template
+    GET  /health                200 when the route is ready
 
 Serve's model multiplexing sends a request to a replica that has its checkpoint loaded, if there is
 one.
@@ -15,17 +16,18 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import ray
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from ray import serve
-from ray.serve.handle import DeploymentHandle
+from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
 from forkdiv.models.checkpoint import Checkpoint
-from forkdiv.sample.completions import Reply, models, problem
 from forkdiv.sample.deployment import sampler_deployment
 from forkdiv.sample.engine_settings import EngineSpec
+from forkdiv.sample.replies import Reply, RequestRefused, models, problem
 
 APP = "forkdiv"
 MAX_BODY_BYTES = 64 * 2**20  # of one request
@@ -34,11 +36,34 @@ api = FastAPI(title="forkdiv", docs_url=None, redoc_url=None)
 
 
 # Defined before the class: its decorator pickles the app with all functions that the routes call.
-async def _chunks(first: Reply, replies: AsyncIterator[Reply]) -> AsyncIterator[str]:
-    yield first["chunk"]
-    async for reply in replies:
-        # the status is already sent, so a later error is sent as an event of the stream
-        yield reply["chunk"] if "chunk" in reply else f"data: {json.dumps(reply['body'])}\n\n"
+async def _chunks(first: Reply, replies: DeploymentResponseGenerator[Reply]) -> AsyncIterator[str]:
+    try:
+        yield first["chunk"]
+        async for reply in replies:
+            # the status is already sent, so a later error is sent as an event of the stream
+            yield reply["chunk"] if "chunk" in reply else f"data: {json.dumps(reply['body'])}\n\n"
+    finally:
+        replies.cancel()  # no effect on a stream that has ended; else the client is gone
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    """Returns the body of a request. Raises RequestRefused."""
+    if len(text) > MAX_BODY_BYTES:
+        size = f"the request body has {len(text)} bytes; allowed: at most {MAX_BODY_BYTES}"
+        raise RequestRefused(413, size)
+    try:
+        body = json.loads(text)
+        # an unpaired surrogate is no text: tokenizers raise errors of their own
+        json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        wrong = "the request body has an unpaired surrogate (\\ud800 …)"
+        raise RequestRefused(400, wrong) from error
+    except (ValueError, RecursionError) as error:
+        raise RequestRefused(400, f"the request body is not JSON: {error}") from error
+    if not isinstance(body, dict):
+        kind = type(body).__name__
+        raise RequestRefused(400, f"the request body is not a JSON object: got a {kind}")
+    return body
 
 
 def _json(reply: Reply) -> Response:
@@ -77,27 +102,25 @@ class Route:
     async def completions(self, request: Request) -> Response:
         if not self._is_authorized(request):
             return _json(_no_key())
-        text = await request.body()
-        if len(text) > MAX_BODY_BYTES:
-            size = f"the request body has {len(text)} bytes; allowed: at most {MAX_BODY_BYTES}"
-            return _json(problem(413, size))
+        return await self._answer(request, chat=False)
+
+    @api.post("/v1/chat/completions")
+    async def chat_completions(self, request: Request) -> Response:
+        if not self._is_authorized(request):
+            return _json(_no_key())
+        return await self._answer(request, chat=True)
+
+    async def _answer(self, request: Request, chat: bool) -> Response:
         try:
-            body = json.loads(text)
-            # an unpaired surrogate is no text: tokenizers raise errors of their own
-            json.dumps(body, ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            return _json(problem(400, "the request body has an unpaired surrogate (\\ud800 …)"))
-        except (ValueError, RecursionError) as error:
-            return _json(problem(400, f"the request body is not JSON: {error}"))
-        if not isinstance(body, dict):
-            kind = type(body).__name__
-            return _json(problem(400, f"the request body is not a JSON object: got a {kind}"))
+            body = _object(await request.body())
+        except RequestRefused as refused:
+            return _json(refused.reply)
         name = str(body.get("model"))
         # for an unknown name, Serve must not search for a replica with that model
         id = name if name in self._served else ""
-        replies = aiter(self._sampler.options(multiplexed_model_id=id).complete.remote(body))
+        replies = self._sampler.options(multiplexed_model_id=id).complete.remote(body, chat)
         try:
-            first = await anext(replies)
+            first = await anext(aiter(replies))
         except ray.exceptions.RayTaskError as error:
             return _json(problem(500, f"the sampler failed: {error.cause!r}"))
         except ray.exceptions.RayError:

@@ -88,5 +88,13 @@ def output_check(
     )
 
 
+def is_as_before(before: Floats, again: Floats, check: OutputCheck) -> bool:
+    """Whether an engine computes `again` as it did `before` with the same weights: its
+    log-probabilities of the same tokens may not deviate from the earlier ones by more than those
+    deviate from the reference."""
+    deviation = _rms(again - before)
+    return bool(np.isfinite(deviation)) and deviation <= check.noise
+
+
 def _rms(values: Floats) -> float:
     return float(np.sqrt(np.mean(values**2)))

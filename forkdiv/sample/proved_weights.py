@@ -10,7 +10,8 @@ import asyncio
 import logging
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from forkdiv.models.checkpoint import Checkpoint, check_tensors, read_config, sh
 from forkdiv.models.digests import check_digests
 from forkdiv.models.perturbed import write_perturbed
 from forkdiv.models.shape import context_length
-from forkdiv.sample.output_check import Floats, OutputCheck, output_check
+from forkdiv.sample.output_check import Floats, OutputCheck, is_as_before, output_check
 from forkdiv.sample.vllm_engine import VllmEngine
 
 # Of each prompt, for the check of the engine's outputs: some hundred tokens in all.
@@ -38,6 +39,9 @@ class ProvedWeights:
         self.swaps: list[dict[str, Any]] = []
         self.outputs: OutputCheck | None = None
         self._files: dict[Checkpoint, tuple[tuple[str, int, int], ...]] = {}
+        # of the check: its sequences, and their log-probabilities with the first checkpoint
+        self._checked: tuple[list[list[int]], Floats] | None = None
+        self.checks = False  # whether a check of outputs is running
 
     async def swap(self, checkpoint: Checkpoint) -> None:
         """Loads the checkpoint and proves it, in a new engine if the proof fails.
@@ -49,7 +53,8 @@ class ProvedWeights:
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, check_digests, checkpoint.path)
         if self.outputs is None:
-            self.outputs = await self._checked_outputs()
+            with self._checking():
+                self.outputs = await self._checked_outputs()
         if await self._load(checkpoint):
             return
         log.warning(
@@ -65,6 +70,35 @@ class ProvedWeights:
                 f"got {_first_few(self.swaps[-1]['problems'])}; allowed: the bits of the files, "
                 f"cast to {self._engine.spec.dtype}; check that vLLM supports this architecture"
             )
+
+    async def check_again(self) -> None:
+        """Checks that an engine that was asleep, or is new, computes as the engine did before; if
+        not, replaces it by a new one, whose outputs are checked before its first swap.
+
+        A swap loads weights only. Other tensors that vLLM lost, it must have restored itself.
+        """
+        if self.outputs is None or self._checked is None:
+            return
+        sequences, before = self._checked
+        problem = "its outputs are others with the same weights"
+        with self._checking():
+            try:
+                await self._swap_for_check(self._shape_of)
+                if is_as_before(before, await self._token_logprobs(sequences), self.outputs):
+                    return
+            except InvalidResult as error:
+                problem = str(error)
+        log.warning("the engine is not as it was before training (%s); starting a new one", problem)
+        self.outputs = self._checked = None
+        await self._engine.restart(self._shape_of)
+
+    @contextmanager
+    def _checking(self) -> Iterator[None]:
+        self.checks = True
+        try:
+            yield
+        finally:
+            self.checks = False
 
     def _check_suitable(self, checkpoint: Checkpoint) -> None:
         """Raises UserError for a checkpoint of another architecture, with other tensors, or whose
@@ -121,6 +155,7 @@ class ProvedWeights:
                 )
                 for path in (shape_of, changed)
             ]
+        self._checked = sequences, before
         found = output_check(before, after, wanted, wanted_after)
         if found.problems:
             raise InvalidResult(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -69,6 +70,9 @@ class SamplerClient(Protocol):
     def sample(
         self, checkpoint: Checkpoint, decoder: DecoderConfig, requests: Iterable[Request]
     ) -> Iterator[Response | FailedRequest]: ...
+
+    def giving_way(self, name: str) -> AbstractContextManager[str]:
+        """Frees the engine's memory for the training run `name` in the block; yields how."""
 
     def tokens_drawn(self) -> int | None:
         """Returns the number of tokens that the engines have drawn so far, those of unfinished
@@ -170,6 +174,7 @@ def identity(evaluation: Evaluation, checkpoint: Checkpoint) -> Identity:
         "prompt": evaluation.prompt,
         "prompt_ids": None,
         "stop_ids": None,
+        **evaluation.shots.identity(),
     }
     if folder := checkpoint.token_files:
         seen = asked(folder, evaluation.probes, evaluation.prompt)
@@ -197,7 +202,7 @@ def obtain(
     Raises InvalidResult if a number is not a multiple of the tree size, and if a stored tree is
     incomplete.
     """
-    problems, decoder = evaluation.problems, evaluation.decoder
+    problems, decoder = evaluation.asked_problems, evaluation.decoder
     per_problem = per_problem or [evaluation.config.samples] * len(problems)
     for n in per_problem:
         if n % decoder.unit:

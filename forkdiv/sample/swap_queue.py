@@ -5,6 +5,9 @@ checkpoint in a mixed stream; always preferring the loaded checkpoint would star
 requests for the loaded checkpoint are admitted until another request has waited for `patience_s`
 seconds. Then the engine finishes its requests, the checkpoint with the longest waiting request is
 swapped in, and all requests that wait for it are admitted together.
+
+An engine can also be suspended, so that training can use its memory. No request is admitted then,
+and after it no checkpoint counts as loaded.
 """
 
 from __future__ import annotations
@@ -18,6 +21,10 @@ from dataclasses import dataclass, field
 from forkdiv.models.checkpoint import Checkpoint
 
 PATIENCE_S = 2.0
+
+
+class EngineAsleep(Exception):
+    """The engine has given its memory to a training run; the request can be sent again later."""
 
 
 @dataclass
@@ -45,10 +52,15 @@ class SwapQueue:
         self._holders = 0
         self._queues: dict[Checkpoint, _Queue] = {}  # in the order of their first request
         self._changing: asyncio.Task[None] | None = None
+        self.suspended = False
+        self._drained: asyncio.Future[None] | None = None  # done when a suspension can go on
 
     @asynccontextmanager
     async def holding(self, checkpoint: Checkpoint) -> AsyncIterator[None]:
-        """Keeps `checkpoint` loaded for the block; waits until it is loaded."""
+        """Keeps `checkpoint` loaded for the block; waits until it is loaded. Raises EngineAsleep
+        while the engine is suspended."""
+        if self.suspended:
+            raise EngineAsleep
         if self._is_admitted(checkpoint):
             self._holders += 1
         else:
@@ -57,6 +69,27 @@ class SwapQueue:
             yield
         finally:
             self._leave()
+
+    async def suspend(self) -> None:
+        """Waits until no request holds the engine and no swap runs. Requests that have to wait get
+        EngineAsleep at once, as do all others until `resume`."""
+        self.suspended = True
+        self._turn_away()
+        if self._holders or self._changing:
+            self._drained = asyncio.get_running_loop().create_future()
+            await self._drained
+        self.loaded = None  # the weights do not survive
+
+    def resume(self) -> None:
+        """Admits requests again."""
+        self.suspended = False
+
+    def _turn_away(self) -> None:
+        """Fails the requests that wait, also for a swap that is running."""
+        for checkpoint in list(self._queues):
+            for request in self._queues.pop(checkpoint).waiting:
+                if not request.done():
+                    request.set_exception(EngineAsleep())
 
     def _is_admitted(self, checkpoint: Checkpoint) -> bool:
         if self._changing or checkpoint != self.loaded:
@@ -83,7 +116,11 @@ class SwapQueue:
 
     def _advance(self) -> None:
         """Starts the next change if no request holds the engine and a request waits."""
-        if not self._holders and not self._changing and self._queues:
+        if self._holders or self._changing:
+            return
+        if self._drained and not self._drained.done():
+            self._drained.set_result(None)
+        if self._queues:
             checkpoint = next(iter(self._queues))
             self._changing = asyncio.get_running_loop().create_task(self._change(checkpoint))
 
@@ -95,8 +132,8 @@ class SwapQueue:
             await asyncio.wait([swap])
             failure = asyncio.CancelledError() if swap.cancelled() else swap.exception()
             self.loaded = None if failure else checkpoint
-        # requests that arrived during the swap are admitted too
-        queue = self._queues.pop(checkpoint)
+        # requests that arrived during the swap are admitted too; none is left after `_turn_away`
+        queue = self._queues.pop(checkpoint, _Queue(0.0))
         self._changing = None
         for request in queue.waiting:
             if request.done():

@@ -19,3 +19,9 @@ class SwapExtension:
     def forkdiv_swap(self, path: str) -> dict[str, Any]:
         """Loads the checkpoint at `path` in place; returns the fields of a `weight_proof.Proof`."""
         return asdict(weight_proof.swap(self.model_runner, path))
+
+    def forkdiv_free_bytes(self) -> int:
+        """Returns the free memory of this worker's GPU, that of other processes considered."""
+        import torch
+
+        return int(torch.accelerator.get_memory_info()[0])

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from forkdiv.core.records import Completion, Outcome, Problem, Verdict
+from forkdiv.core.thinking import UNCLOSED, Thinking
 
 MAX_ANSWERS = 64  # answers of a problem that are stored; rarer ones are left out
 MAX_SHOWN_CHARACTERS = 4000  # of the example responses in a report
@@ -21,7 +22,8 @@ class ProblemCounts:
     """The counts of one problem's samples.
 
     `n` is the number of samples; `correct`, `wrong`, `truncated`, `unparsable` and `error` count
-    them by verdict. `wrong_by` counts wrong samples by reason, and `by_mode` gives the number of
+    them by verdict, and `truncated_thinking` the truncated ones that were cut off inside their
+    thinking. `wrong_by` counts wrong samples by reason, and `by_mode` gives the number of
     all and of correct samples of each mode. `solutions` is a spectrum of the distinct correct
     responses: {times drawn: number of responses}; `valid` is the number of correct responses that
     exist, None where the task cannot list them. `right_votes` and `wrong_votes` are the spectra of
@@ -63,6 +65,7 @@ class ProblemCounts:
     stages: tuple[int, ...] = ()
     enough: int = 0
     alike: bool | None = None
+    truncated_thinking: int = 0
     answers: dict[str, int] | None = None
     right_answers: tuple[str, ...] = ()
 
@@ -84,13 +87,20 @@ def from_json(row: Mapping[str, Any]) -> ProblemCounts:
 
 
 class VerdictCounter:
-    """Counts one problem's verdicts. It keeps eight bytes per text and answer, so that millions of
+    """Counts one problem's verdicts. With `thinking`, two responses are one solution if they are
+    equal after their thinking. It keeps eight bytes per text and answer, so that millions of
     samples fit into memory."""
 
     def __init__(
-        self, problem: Problem, valid: int | None, votes: bool, references: Iterable[str] = ()
+        self,
+        problem: Problem,
+        valid: int | None,
+        votes: bool,
+        references: Iterable[str] = (),
+        thinking: Thinking | None = None,
     ) -> None:
         """`references` are the canonical forms of answers that are known to be right."""
+        self._thinking = thinking
         self._references = [_key(answer) for answer in references]
         self._counts = ProblemCounts(problem.id, problem.subset, valid=valid)
         self._votes = votes
@@ -108,13 +118,16 @@ class VerdictCounter:
         correct = verdict.outcome is Outcome.CORRECT
         if verdict.outcome is Outcome.WRONG:
             counts.wrong_by[verdict.detail] = counts.wrong_by.get(verdict.detail, 0) + times
+        if verdict.outcome is Outcome.TRUNCATED and verdict.detail == UNCLOSED:
+            counts.truncated_thinking += times
         if verdict.mode:
             in_mode, right = counts.by_mode.get(verdict.mode, (0, 0))
             counts.by_mode[verdict.mode] = (in_mode + times, right + correct * times)
         if verdict.outcome is Outcome.ERROR and not counts.first_error:
             counts.first_error = verdict.detail
         if correct:
-            self._solutions.extend([_key(solution_of(text))] * times)
+            answer = self._thinking.answer_in(text) if self._thinking else text
+            self._solutions.extend([_key(solution_of(answer or text))] * times)
             counts.right_text = counts.right_text or text[:MAX_SHOWN_CHARACTERS]
         elif verdict.outcome is not Outcome.ERROR and counts.wrong_text is None:
             counts.wrong_text = text[:MAX_SHOWN_CHARACTERS]

@@ -22,6 +22,7 @@ from typing import Any
 
 from forkdiv.core.config.tasks import task_adapter
 from forkdiv.core.records import Outcome, Problem, Verdict
+from forkdiv.core.thinking import UNCLOSED, Thinking
 from forkdiv.tasks.base import Task
 from forkdiv.tasks.registry import build
 
@@ -33,14 +34,17 @@ PROBLEM_FIELDS = [field.name for field in fields(Problem)]
 
 
 class Grader:
-    """A grading process, restarted when it hangs or crashes. Use it in a `with` block."""
+    """A grading process, restarted when it hangs or crashes. Use it in a `with` block. With
+    `thinking` it grades the part of a response after its thinking."""
 
     def __init__(
         self,
         task: Task,
         seconds: float = SECONDS_PER_RESPONSE,
         command: Sequence[str] = (sys.executable, "-m", "forkdiv.score.grader_process"),
+        thinking: Thinking | None = None,
     ) -> None:
+        self._thinking = thinking
         self._task, self._seconds, self._command = task, seconds, command
         self._canaries = task.canaries()
         self._process: subprocess.Popen[bytes] | None = None
@@ -54,10 +58,24 @@ class Grader:
         self._stop()
 
     def grade(self, pairs: Sequence[tuple[Problem, str]]) -> list[Verdict]:
-        """Returns one verdict per (problem, response text), in order.
+        """Returns one verdict per (problem, response text), in order. A response whose thinking is
+        not closed is unparsable.
 
         After `MAX_FAILURES_IN_A_ROW` failed responses in a row, all remaining verdicts are errors.
         """
+        if self._thinking is None:
+            return self._grade(pairs)
+        answers = [self._thinking.answer_in(text) for _, text in pairs]
+        read = [
+            (problem, answer)
+            for (problem, _), answer in zip(pairs, answers, strict=True)
+            if answer is not None
+        ]
+        graded = iter(self._grade(read))
+        unclosed = Verdict(Outcome.UNPARSABLE, None, UNCLOSED)
+        return [unclosed if answer is None else next(graded) for answer in answers]
+
+    def _grade(self, pairs: Sequence[tuple[Problem, str]]) -> list[Verdict]:
         verdicts: list[Verdict] = []
         failures = 0  # attempts that failed on the next response
         errors = 0  # failed responses in a row

@@ -12,6 +12,7 @@ from typing import Any
 from forkdiv.core.fingerprint import Identity
 from forkdiv.core.records import Completion, Finish, Outcome, Problem, Verdict
 from forkdiv.core.store import Artifact, Store, write_text
+from forkdiv.core.thinking import UNCLOSED, Thinking
 from forkdiv.sample.sample_sets import FailedRequest, SampleSet
 from forkdiv.score.counts import ProblemCounts, VerdictCounter, from_json, solutions_among
 from forkdiv.score.grader_process import Grader
@@ -30,7 +31,8 @@ def identity(
     grading: Mapping[str, Any] = NO_GRADING,
 ) -> Identity:
     """Returns the identity of the verdicts on the first `n` samples of each problem: of the first
-    `problems` problems of the split, or of those whose ids are in `of`. `grading` is the task's."""
+    `problems` problems of the split, or of those whose ids are in `of`. `grading` is that of the
+    evaluation (`Evaluation.grading`)."""
     subset = {"of": list(of)} if of else {}
     settings = {"problems": problems, "n": n, **subset}
     settings |= {"grading": dict(grading)} if grading else {}
@@ -44,17 +46,20 @@ def obtain(
     n: int,
     samples: SampleSet,
     is_subset: bool = False,
+    thinking: Thinking | None = None,
 ) -> list[ProblemCounts]:
     """Returns the counts of the first `n` samples of each problem; grades them if the store does
-    not have the counts. `is_subset` says that the problems are not the first of their split.
+    not have the counts. `is_subset` says that the problems are not the first of their split, and
+    `thinking` gives the tags around the thinking in the samples.
 
     Counts with errors are returned but not stored, so that the next run grades again.
     """
     ids = [problem.id for problem in problems] if is_subset else ()
-    counts_identity = identity(samples.identity, len(problems), n, ids, task.grading())
+    grading = task.grading() | ({"thinking": thinking.as_json()} if thinking else {})
+    counts_identity = identity(samples.identity, len(problems), n, ids, grading)
     if artifact := store.find(counts_identity):
         return read(artifact)
-    counts = count(task, problems, samples.completions(problems, n), samples.failed)
+    counts = count(task, problems, samples.completions(problems, n), samples.failed, thinking)
     if not any(row.error for row in counts):
         rows = json.dumps([asdict(row) for row in counts])
         store.obtain(counts_identity, lambda folder: write_text(folder / COUNTS, rows))
@@ -72,6 +77,7 @@ def count(
     problems: Sequence[Problem],
     completions: Iterable[Completion],
     failed: Iterable[FailedRequest] = (),
+    thinking: Thinking | None = None,
 ) -> list[ProblemCounts]:
     """Grades every completion and counts the verdicts by problem, in the order of `problems`.
 
@@ -81,14 +87,14 @@ def count(
     by_id = {problem.id: problem for problem in problems}
     counters = {
         problem.id: VerdictCounter(
-            problem, _solutions(task, problem), task.votes, task.references(problem)
+            problem, _solutions(task, problem), task.votes, task.references(problem), thinking
         )
         for problem in problems
     }
     stream = iter(completions)
-    with Grader(task) as grader:
+    with Grader(task, thinking=thinking) as grader:
         while batch := list(islice(stream, SAMPLES_PER_BATCH)):
-            for problem_id, text, verdict, samples in graded(grader, by_id, batch):
+            for problem_id, text, verdict, samples in graded(grader, by_id, batch, thinking):
                 counters[problem_id].add(verdict, text, len(samples))
                 counters[problem_id].add_design(verdict, samples)
     for failure in failed:
@@ -98,7 +104,10 @@ def count(
 
 
 def graded(
-    grader: Grader, problems: dict[str, Problem], completions: Sequence[Completion]
+    grader: Grader,
+    problems: dict[str, Problem],
+    completions: Sequence[Completion],
+    thinking: Thinking | None = None,
 ) -> Iterator[tuple[str, str, Verdict, list[Completion]]]:
     """Yields problem id, text, verdict and the samples with that text; equal responses are graded
     once."""
@@ -109,7 +118,14 @@ def graded(
     verdicts = grader.grade([(problems[problem_id], text) for problem_id, text, _ in finished])
     by_key = dict(zip(finished, verdicts, strict=True))
     for key, samples in groups.items():
-        yield key[0], key[1], by_key.get(key) or Verdict(Outcome.TRUNCATED), samples
+        yield key[0], key[1], by_key.get(key) or truncated(key[1], thinking), samples
+
+
+def truncated(text: str, thinking: Thinking | None) -> Verdict:
+    """Returns the verdict on a response that was cut off: its detail is UNCLOSED if it was cut off
+    inside its thinking."""
+    inside = thinking is not None and thinking.answer_in(text) is None
+    return Verdict(Outcome.TRUNCATED, None, UNCLOSED if inside else "")
 
 
 def _solutions(task: Task, problem: Problem) -> int | None:

@@ -45,6 +45,8 @@ class Task(ABC):
     votes: bool = True
     # whether `solutions` covers every valid branch of every fork
     enumerates: ClassVar[bool] = False
+    # the tags around the thinking in the task's own responses, None without thinking
+    thinking_tags: tuple[str, str] | None = None
     # the subsets of the held-out problems with results of their own, of equal size
     subsets: Sequence[str] = ()
     # the default number of problems of each split
@@ -90,6 +92,15 @@ class Task(ABC):
         Raises UserError if the task cannot provide them.
         """
         raise self._evaluates_only("fine-tuning data")
+
+    def shot_pool(self) -> Iterator[tuple[str, str]]:
+        """Yields prompts and responses of training problems, from which few-shot prompts draw
+        their examples. They do not depend on dataset settings, so all models of a study see the
+        same ones. Raises UserError if the task has no training data."""
+        if "train" not in self.sizes:
+            raise no_shots(f"task.kind={self.config.kind}, which has no training problems")
+        for training in self.sft_examples(DatasetConfig()):
+            yield training.prompt, training.response
 
     def walk_examples(self, config: PretrainConfig, separator: str) -> Iterator[Example]:
         """Yields examples for a base model: random walks that ignore signs and targets."""
@@ -178,6 +189,15 @@ def no_grader(purpose: str) -> UserError:
         "task.grader=none",
         "a grader: exact, numeric, boxed, hash, choice, math or package.module:function",
         "set task.kind=file and task.grader",
+    )
+
+
+def no_shots(came: str) -> UserError:
+    return refuse(
+        "there are no examples to draw the shots of prompt.shots from",
+        came,
+        "a file of problems with solutions, or a task with training problems",
+        "set prompt.shots_data=FILE, or prompt.shots=0",
     )
 
 

@@ -17,6 +17,7 @@ TASKS = {
     "counterfactual_arithmetic": "forkdiv.tasks.counterfactual_arithmetic:CounterfactualArithmetic",
     "short_facts": "forkdiv.tasks.short_facts:ShortFacts",
     "file": "forkdiv.tasks.own_data.task:OwnData",
+    "benchmark": "forkdiv.benchmarks.task:BenchmarkTask",
 }
 
 

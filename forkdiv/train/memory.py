@@ -17,6 +17,8 @@ from forkdiv.models.shape import context_length
 from forkdiv.models.supported import check_layers, check_no_remote_code
 
 GIB = 2**30
+# assumed, not measured: what a sleeping engine keeps on its GPU, its context and CUDA graphs
+SLEEPING_GIB = 2.0
 OVERHEAD_GIB = 1.5  # driver, buffers of collectives, fragmentation of the allocator
 
 
@@ -38,10 +40,13 @@ class Shape:
 
 @dataclass(frozen=True)
 class Memory:
-    """Estimates in GiB for one worker: its GPU memory by kind, and its share of host memory."""
+    """Estimates in GiB for one worker: its GPU memory by kind, its share of host memory, and the
+    host memory that it takes for a while to load the model, and the first worker to save it."""
 
     gpu: dict[str, float]
     host: float
+    loading: float
+    saving: float
 
     @property
     def total(self) -> float:
@@ -151,7 +156,16 @@ def estimate(shape: Shape, sft: SftConfig, place: PlaceConfig, tokens: int) -> M
         "logits": with_logits * shape.vocabulary * (2 * size + 12),
         "overhead": OVERHEAD_GIB * GIB,
     }
-    return Memory({name: value / GIB for name, value in gpu.items()}, host / GIB)
+    if place.engine.while_training == "sleep":
+        gpu["sleeping engine"] = SLEEPING_GIB * GIB
+    return Memory(
+        {name: value / GIB for name, value in gpu.items()},
+        host=host / GIB,
+        # at stage 3 one tensor after another; otherwise a whole copy, unless files in the run's
+        # precision are mapped
+        loading=(shape.largest if stage == 3 else shape.parameters) * size / GIB,
+        saving=shape.parameters * size / GIB,
+    )
 
 
 def _activations(shape: Shape, place: PlaceConfig) -> float:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from forkdiv.core.config.study import PlaceConfig, PromptConfig, SftConfig
@@ -19,7 +20,9 @@ from forkdiv.core.fingerprint import Identity
 from forkdiv.core.progress import Progress
 from forkdiv.core.store import Artifact, Store
 from forkdiv.data import dataset, tokenized
-from forkdiv.models.checkpoint import SAVES, Checkpoint, saved_checkpoints
+from forkdiv.models.checkpoint import Checkpoint
+from forkdiv.models.saved import SAVES, saved_checkpoints
+from forkdiv.models.thinking import opening_tag
 from forkdiv.train import resume
 from forkdiv.train.eval_during import Evaluate, evaluating
 from forkdiv.train.job import DIVERGED, ROWS, Divergence, TrainingJob, checkpoint_folder
@@ -29,14 +32,20 @@ from forkdiv.train.schedule import epoch_name, retained
 RAW = PromptConfig()
 
 
-def identity(data: str, start: str, config: SftConfig, prompt: PromptConfig = RAW) -> Identity:
+def identity(
+    data: str, start: str, config: SftConfig, prompt: PromptConfig = RAW, opening: str = ""
+) -> Identity:
     """Returns the identity of the run that fine-tunes checkpoint `start` on dataset `data`, both
-    given by fingerprint.
+    given by fingerprint. `opening` is the tag of thinking with which the chat template ends its
+    prompts, and which responses then leave out (`prompting.encode`).
 
     Workers, ZeRO stage and device are not part of it, because they do not decide the result.
     """
+    opened = {"opening": opening} if opening else {}
     return Identity(
-        "train", {"sft": config.deciding, "prompt": prompt}, {"dataset": data, "start": start}
+        "train",
+        {"sft": config.deciding, "prompt": prompt, **opened},
+        {"dataset": data, "start": start},
     )
 
 
@@ -49,14 +58,17 @@ def obtain(
     progress: Progress,
     prompt: PromptConfig = RAW,
     evaluate: Evaluate | None = None,
+    turn: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Artifact:
     """Returns the trained run; runs Ray Train if the store does not have it. `evaluate` is called
-    with each checkpoint but the last while training continues, in a separate thread.
+    with each checkpoint but the last while training continues, in a separate thread. Workers run
+    only within the block of a `turn`, in which nothing can be evaluated.
 
     Raises UserError for examples that cannot be trained on, and InvalidResult where the loss
     became NaN or infinite.
     """
-    run_identity = identity(data.fingerprint, start.fingerprint, config, prompt)
+    opening = opening_tag(start.token_files, prompt)
+    run_identity = identity(data.fingerprint, start.fingerprint, config, prompt, opening)
 
     def make(folder: Path) -> None:
         rows = tokenized.encode_examples(dataset.stream(data.path), start.path, prompt)
@@ -81,12 +93,14 @@ def obtain(
             )
             for save in retained_saves[:-1]
         }
-        with evaluating(scheduled, evaluate) if evaluate and place.overlap else nullcontext():
+        beside = place.overlap and not place.engine.takes_turns
+        with evaluating(scheduled, evaluate) if evaluate and beside else nullcontext():
             # an earlier attempt may have been killed after its last checkpoint
             if not all(checkpoint_folder(workspace, save).exists() for save in retained_saves):
                 from forkdiv.train.trainer import fit  # imports Ray, which takes seconds
 
-                fit(job)
+                with turn():
+                    fit(job)
         _check_finished(workspace, start)
         for save in retained_saves:
             # hard links: the workspace stays complete if anything fails before publishing

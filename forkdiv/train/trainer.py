@@ -10,6 +10,7 @@ from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
+from forkdiv.core.config.place import WORKER_SHARE, PlaceConfig
 from forkdiv.train import resume
 from forkdiv.train.job import TrainingJob
 from forkdiv.train.process_group import ProcessGroup
@@ -45,14 +46,11 @@ def fit(job: TrainingJob) -> None:
     os.environ.setdefault(START_TIMEOUT, str(place.worker_start_timeout_s))
     (workspace / "checkpoints").mkdir(parents=True, exist_ok=True)
     gpu = place.device == "gpu"
-    resources = {"CPU": place.cpus_per_worker} | ({"GPU": 1.0} if gpu else {})
     Trainer(
         train_worker,
         train_loop_config={JOB: job.model_dump_json()},
         own_ray=place.ray_address is None,
-        scaling_config=ScalingConfig(
-            num_workers=place.workers, use_gpu=gpu, resources_per_worker=resources
-        ),
+        scaling_config=scaling(place),
         backend_config=ProcessGroup("nccl" if gpu else "gloo"),
         run_config=RunConfig(
             # no time stamp in name or folder: Ray Train resumes a run with the same two
@@ -64,3 +62,12 @@ def fit(job: TrainingJob) -> None:
             checkpoint_config=CheckpointConfig(num_to_keep=place.keep_states),
         ),
     ).fit()
+
+
+def scaling(place: PlaceConfig) -> ScalingConfig:
+    """Returns the number of workers and what Ray reserves for each. Workers always have GPUs of
+    their own; a GPU may be shared with the engine."""
+    gpu = place.device == "gpu"
+    share = WORKER_SHARE if place.engine.takes_turns else 1.0
+    resources = {"CPU": place.cpus_per_worker} | ({"GPU": share} if gpu else {})
+    return ScalingConfig(num_workers=place.workers, use_gpu=gpu, resources_per_worker=resources)

@@ -196,6 +196,7 @@ def new_engine(start: Path, config: SftConfig, place: PlaceConfig, world: int) -
 
     from forkdiv.models.loading import load_model
     from forkdiv.train.loss_forward import end_in_loss
+    from forkdiv.train.partitioned import load_partitioned
 
     with _hidden_module("mlflow"):
         import deepspeed
@@ -206,19 +207,25 @@ def new_engine(start: Path, config: SftConfig, place: PlaceConfig, world: int) -
     # build that is killed leaves a lock on which the next build waits for ever.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     torch.manual_seed(config.seed)
-    half = config.dtype == "bfloat16"
-    model: Any = load_model(start, torch.bfloat16 if half else torch.float32)
+    settings = deepspeed_config(config, place, world)
+    dtype = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
+    stage3 = place.zero_stage == 3
+    model: Any = load_partitioned(start, dtype, settings) if stage3 else load_model(start, dtype)
     if place.pack_tokens:
         separate_packed(model, config, place)
     end_in_loss(model)
     if config.lora.rank:
         model = lora.add_adapters(model, config.lora)
+        # adapters are in float32, which DeepSpeed converts only if it partitions the whole model
+        for weight in model.parameters() if stage3 else ():
+            if weight.requires_grad:
+                weight.data = weight.data.to(dtype)
     if place.activation_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     engine, *_ = deepspeed.initialize(
         model=model,
         model_parameters=[weight for weight in model.parameters() if weight.requires_grad],
-        config=deepspeed_config(config, place, world),
+        config=settings,
     )
     return engine
 

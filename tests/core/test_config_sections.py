@@ -25,7 +25,8 @@ from tests.core.test_config import refusal
 
 # --- tasks --------------------------------------------------------------------------------------
 
-A_TASK = {kind: {"kind": kind} | ({"test": "a.jsonl"} if kind == "file" else {}) for kind in TASKS}
+NEEDED = {"file": {"test": "a.jsonl"}, "benchmark": {"test": "a.jsonl", "benchmark": "gsm8k"}}
+A_TASK = {kind: {"kind": kind} | NEEDED.get(kind, {}) for kind in TASKS}
 
 
 @pytest.mark.parametrize("kind", TASKS)
@@ -115,6 +116,8 @@ def test_the_date_of_templates_is_read_as_text_or_as_a_date(tmp_path: Path) -> N
         (["task.columns.answer=a"], "file"),
         (["task.grader=math", "task.seed=1"], "file"),
         (["task.on_bad_row=skip"], "file"),
+        (["task.benchmark=gsm8k"], "benchmark"),
+        (["task.benchmark=gsm8k", "task.grader=hash"], "benchmark"),
         (["task.seed=1"], "graph_branching"),
         ([], "graph_branching"),
     ],
@@ -144,3 +147,11 @@ def test_settings_with_paths_are_read_back_from_json(base: str) -> None:
     """The trials of a sweep get their study as JSON."""
     study = StudyConfig.model_validate({"base": base, "data": "/data/own.jsonl"})
     assert StudyConfig.model_validate_json(study.model_dump_json()) == study
+
+
+def test_named_decoders_end_responses_as_the_studys_decoder_does() -> None:
+    settings = ['decoder.stop=["Q:"]', "decoders.warm={temperature: 1.5}", "sweep.decoder=[warm]"]
+    assert load(None, settings).decoders["warm"].stop == ("Q:",)
+    assert "stop" not in load(None, []).decoder.model_dump(), "earlier fingerprints hold"
+    with pytest.raises(UserError, match=r"stop=.*tree_samples=4 cannot be combined"):
+        load(None, ['decoder.stop=["Q:"]', "decoder.tree_samples=4"])

@@ -55,6 +55,7 @@ OTHER_VALUES: dict[type[Frozen], dict[str, Any]] = {
         "system": "Be brief.",
         "chat_template": "{{ messages }}",
         "date": "2027-03-04",
+        "template_args": {"enable_thinking": False},
     },
     DatasetConfig: {
         "examples": 801,

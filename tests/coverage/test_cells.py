@@ -118,6 +118,13 @@ def test_the_best_case_counts_every_unreadable_response_as_correct() -> None:
     assert (made["all"]["truncated"], made["all"]["unparsable"]) == (5, 4)
 
 
+def test_responses_cut_off_in_their_thinking_are_counted_only_where_there_are_some() -> None:
+    tuned = counts([4, 2, 4, 2])
+    assert "truncated_thinking" not in by_subset(tuned)["all"]
+    tuned[0].truncated, tuned[0].truncated_thinking = 3, 2
+    assert by_subset(tuned)["all"]["truncated_thinking"] == 2
+
+
 def test_wrong_responses_are_counted_by_reason() -> None:
     tuned = counts([8, 2, 6, 0])
     tuned[3].wrong_by = {OTHER_ENDS: 5, BROKEN_PATH: 3}

@@ -73,6 +73,7 @@ def test_every_command_of_a_block_parses(
 ) -> None:
     """Verbs, options, settings and named configs exist, whether or not the block is run."""
     monkeypatch.chdir(workspace.write_files(tmp_path, block.page))
+    monkeypatch.syspath_prepend(str(tmp_path))  # a page's own modules, as `PYTHONPATH=.` finds them
     for command in workspace.commands(block):
         check(command, monkeypatch)
 

@@ -89,7 +89,7 @@ def takes_settings(command: str) -> bool:
     return words[0] == "forkdiv" and "--help" not in words and words[1] not in WITHOUT_SETTINGS
 
 
-WITHOUT_SETTINGS = ("settings", "configs", "why", "--version", "--help")
+WITHOUT_SETTINGS = ("settings", "configs", "benchmarks", "why", "--version", "--help")
 
 
 def environment() -> dict[str, str]:

@@ -18,11 +18,11 @@ from forkdiv.models.checkpoint import (
     check_vocabulary,
     open_checkpoint,
     read_config,
-    saved_checkpoints,
 )
 from forkdiv.models.end_tokens import named_ends
 from forkdiv.models.loading import check_loadable
 from forkdiv.models.prompting import prompt_ids, read_template
+from forkdiv.models.saved import saved_checkpoints
 from forkdiv.models.shape import context_length
 from forkdiv.models.weights import shapes
 from tests.fuzz.case import Case

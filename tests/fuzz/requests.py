@@ -1,5 +1,8 @@
-"""Sends damaged requests to one live route, and a good one between them: it must be answered as at
-first, from the same engine."""
+"""Sends damaged requests to the routes of one live server, and a good one between them: it must be
+answered as at first, from the same engine.
+
+The server has the shipped base with a chat template of `CHAT_TEMPLATE` beside it, under the name
+`chat`."""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ from tests.fuzz.case import LONGEST_MESSAGE, SLOWEST_S, Tally
 from tests.fuzz.mutate import VALUES, damaged_bytes, damaged_value, dumped
 
 PROMPT = "edges: a>b b>c c>d d>e f>g start: a goal: e path:"
-PATH = "/v1/completions"
+PATH, CHAT_PATH = "/v1/completions", "/v1/chat/completions"
+CHAT_TEMPLATE = "{% for m in messages %}{{ m.content }} {% endfor %}{{ more if more is defined }}"
 CHECK_EVERY = 20  # requests
 VOCABULARY = 25  # of the shipped base
 LIMITS: dict[str, tuple[Any, ...]] = {
@@ -117,20 +121,75 @@ LIMITS: dict[str, tuple[Any, ...]] = {
 }
 
 
+TURN: dict[str, Any] = {"role": "user", "content": PROMPT}
+CONTENTS: tuple[Any, ...] = ("", " ", None, 1, {}, [], "\ud800", "\0")
+ROLES: tuple[Any, ...] = ("system", "assistant", "tool", "", None, 1, [])
+# in place of `prompt`, for the route of chat completions
+CHAT_LIMITS: dict[str, tuple[Any, ...]] = {
+    "messages": (
+        *([], None, 1, "a", {}, [None], [1], [[]], [{}], [{"role": "user"}], [{"content": "a"}]),
+        *([TURN] * 2, [TURN] * 500, [{**TURN, "content": "x" * 200_000}]),
+        *([{**TURN, "content": value}] for value in CONTENTS),
+        *(
+            [{**TURN, "content": [part]}]
+            for part in (
+                *(None, 1, "a", {}, {"type": "text"}, {"type": "text", "text": 1}),
+                {"type": "text", "text": PROMPT},
+                {"type": "image_url", "image_url": {"url": "file:///etc/passwd"}},
+                {"type": ["text"], "text": "a"},
+            )
+        ),
+        *([{**TURN, "role": role}] for role in ROLES),
+        *([{**TURN, key: 1}] for key in ("name", "tool_calls", "type", "weight", "x" * 9000)),
+        [{"role": "system", "content": "a"}, TURN, {"role": "assistant", "content": "b"}],
+    ),
+    "max_completion_tokens": (0, -1, 1, 512, 10**6, 2**63, None, "1"),
+    "logprobs": (True, False, None, 1, "yes"),
+    "top_logprobs": (0, 1, 25, 26, -1, -2, 10**9, True, None),
+    "chat_template_kwargs": (
+        *({}, [], 1, None, {"more": "a"}, {"more": [["a"]]}, {"more": "x" * 100_000}, {"": 1}),
+        *({"more": "\ud800"}, {"more": float("nan")}, {"messages": []}, {"unread": 1}, {"a b": 1}),
+        {"bos_token": "a"},
+    ),
+    "chat_template": ("{{ 1 }}", "{% for i in range(10**9) %}{% endfor %}", "{% if %}", 1, ""),
+    "tools": ([], [{}], [{"type": "function", "function": {"name": "f"}}], 1, "a"),
+    "tool_choice": ("none", "auto", "required", {}, 1),
+    "add_generation_prompt": (True, False, 1),
+    "continue_final_message": (True, False),
+    "reasoning_effort": ("low", "x", 1),
+    "include_reasoning": (True, False, 1),
+    "model": ("chat", "graph-d3-l3", "", None, 1, ["chat"], "x" * 100_000),
+    "documents": ([], [{"a": "b"}], 1),
+    "return_prompt_text": (True, 1),
+    "mm_processor_kwargs": ({"a": 1}, 1),
+    "audio": ({"voice": "a", "format": "wav"}, 1),
+}
+WITHOUT_CHAT = ("prompt", "suffix", "best_of", "echo", "prompt_embeds", "logprobs", "model")
+LIMITS_OF = {
+    PATH: LIMITS,
+    CHAT_PATH: {name: LIMITS[name] for name in LIMITS if name not in WITHOUT_CHAT} | CHAT_LIMITS,
+}
+
+
 def good() -> dict[str, Any]:
     return {"model": "graph-d3-l3", "prompt": PROMPT, "max_tokens": 8, "temperature": 0}
 
 
-def body_of(rng: Random) -> tuple[str, bytes]:
+def good_chat() -> dict[str, Any]:
+    return {"model": "chat", "messages": [dict(TURN)], "max_tokens": 8, "temperature": 0}
+
+
+def body_of(rng: Random, path: str = PATH) -> tuple[str, bytes]:
     """Returns what was done to a good body, and the bytes to send."""
-    body = good() | {"temperature": 1.0, "seed": 7}
+    body = (good() if path == PATH else good_chat()) | {"temperature": 1.0, "seed": 7}
+    limits = LIMITS_OF[path]
     draw = rng.random()
     if draw < 0.65:
-        names = rng.sample(list(LIMITS), rng.choice((1, 1, 2, 3)))
-        body |= {name: rng.choice(LIMITS[name]) for name in names}
+        names = rng.sample(list(limits), rng.choice((1, 1, 2, 3)))
+        body |= {name: rng.choice(limits[name]) for name in names}
         return str({name: body[name] for name in names})[:200], dumped(body, rng)
     if draw < 0.8:
-        body[rng.choice(list(LIMITS))] = rng.choice(VALUES)()
+        body[rng.choice(list(limits))] = rng.choice(VALUES)()
         return "a value of another kind", dumped(body, rng)
     if draw < 0.9:
         what, value = damaged_value(body, rng)
@@ -157,11 +216,15 @@ class Client:
             connection.close()
 
     def answer(self) -> str:
-        """Returns the greedy text of a good request."""
-        status, data, _ = self.post(json.dumps(good()).encode())
-        if status != 200:
-            raise RuntimeError(f"a good request got {status}: {data[:300]!r}")
-        return str(json.loads(data)["choices"][0]["text"])
+        """Returns the greedy texts of a good prompt and of good messages."""
+        texts = []
+        for path, body in ((PATH, good()), (CHAT_PATH, good_chat())):
+            status, data, _ = self.post(json.dumps(body).encode(), path=path)
+            if status != 200:
+                raise RuntimeError(f"a good request to {path} got {status}: {data[:300]!r}")
+            choice = json.loads(data)["choices"][0]
+            texts.append(choice["text"] if path == PATH else choice["message"]["content"])
+        return " | ".join(texts)
 
 
 def fuzz(seed: int, numbers: Sequence[int], url: str, show: Callable[[str], None] = print) -> Tally:
@@ -170,16 +233,17 @@ def fuzz(seed: int, numbers: Sequence[int], url: str, show: Callable[[str], None
     for done, number in enumerate(numbers, 1):
         again = f"python -m tests.fuzz requests --seed {seed} --only {number} --url {url}"
         rng = Random(f"{seed}/{number}")
-        what, data = body_of(rng)
+        path = rng.choice((PATH, CHAT_PATH))
+        what, data = body_of(rng, path)
         method = rng.choice(("POST",) * 12 + ("GET", "PUT"))
         try:
-            status, text, seconds = client.post(data, method)
+            status, text, seconds = client.post(data, method, path)
             find = _find(status, text, seconds, method)
         except (OSError, http.client.HTTPException) as error:
             status, seconds, find = 0, 0.0, f"{type(error).__name__}: {error}"
         if done % CHECK_EVERY == 0 or find or status >= 500 or len(numbers) == 1:
             find = find or _engine_lost(client, expected)
-        find = f"{find} ({method} {what:.250})" if find else ""
+        find = f"{find} ({method} {path} {what:.250})" if find else ""
         tally.add("request", f"status {status}", find, seconds, again)
         if find:
             show(tally.last)

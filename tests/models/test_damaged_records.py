@@ -18,9 +18,10 @@ from forkdiv.core.errors import UserError
 from forkdiv.models import digests
 from forkdiv.models.architecture import same_architecture
 from forkdiv.models.asked import own_tokenizer
-from forkdiv.models.checkpoint import open_checkpoint, saved_checkpoints
+from forkdiv.models.checkpoint import open_checkpoint
 from forkdiv.models.loading import check_loadable, load_tokenizer
 from forkdiv.models.prompting import prompt_ids
+from forkdiv.models.saved import saved_checkpoints
 from forkdiv.models.template_render import TemplateRenderer
 from forkdiv.train import memory
 from tests.stack import BASE

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from forkdiv.core.config.load import load
 from forkdiv.core.errors import UserError
-from forkdiv.models.checkpoint import check_files, open_checkpoint, saved_checkpoints
+from forkdiv.models.checkpoint import check_files, open_checkpoint
 from forkdiv.models.loading import load_model, load_tokenizer
 from forkdiv.models.shape import context_length, vocabulary_size
 from forkdiv.models.supported import is_causal_model
@@ -148,7 +148,7 @@ BROKEN: dict[Callable[[Path], None], tuple[str, ...]] = {
     ),
     eight_bits: ("is quantised: got model.layers.0.mlp.up_proj.weight of dtype I8",),
     quantised: ("is quantised", "quant_method='awq'", "use the checkpoint that it was made from"),
-    adapter: ("is an adapter without a model", "of the base org/base", "merge_and_unload()"),
+    adapter: ("is an adapter without a model", "of the base org/base", "forkdiv interpolate"),
     adapter_beside: ("has an adapter beside its weights", "remove adapter_config.json"),
     remote_model: ("brings its own Python code", "auto_map in config.json"),
     remote_tokenizer: ("brings its own Python code", "auto_map in tokenizer_config.json"),
@@ -180,11 +180,6 @@ def test_tensors_that_are_missing_or_of_another_shape_are_found_before_work(
     message = refusal(lambda: preflight.check(load(None, settings)))
     assert "do not match its config.json" in message
     assert "model.layers.1.mlp.up_proj.weight" in message
-
-
-def test_an_adapter_is_recognised_where_a_run_of_checkpoints_is_accepted(folder: Path) -> None:
-    adapter(folder)
-    assert "is an adapter" in refusal(lambda: saved_checkpoints(folder))
 
 
 def test_code_of_a_checkpoint_is_never_run_or_asked_about(

@@ -65,7 +65,7 @@ def test_other_ks_are_told_and_the_table_has_those_of_all(tmp_path: Path) -> Non
     studies = studies_of(folders)
     assert "different k; k of all studies: 1 and 4." in comparison.cautions(studies)[0]
     assert comparison.numbers(studies).header[5:] == [
-        *("pass@1", "change at 1", "pass@4", "change at 4")
+        *("pass@1", "change at 1", "pass@4", "change at 4", "readable")
     ]
 
 
@@ -99,7 +99,7 @@ def test_the_joint_table_holds_each_study_at_its_temperature_nearest_1(tmp_path:
         ["hot", "direction 1", "all problems", "1.5"],
         ["hot", "direction 1", "x", "1.5"],
     ]
-    assert made.rows[1][-2:] == ["0.400", "−0.200 (−0.250 to −0.150)"]
+    assert made.rows[1][-3:] == ["0.400", "−0.200 (−0.250 to −0.150)", ">99%"]
     assert "temperatures nearest 1 differ: 0.9 and 1.5" in " ".join(comparison.cautions(studies))
 
 

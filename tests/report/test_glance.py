@@ -171,3 +171,15 @@ def test_points_show_their_values_where_the_pointer_rests(tmp_path: Path) -> Non
     titles = re.findall(r"<title>([^<]*)</title>", text)
     assert "fork density 0, k 16: 0.400 (0.350 to 0.450)" in titles
     assert "0.5, temperature 1: −0.200 (−0.250 to −0.150)" in titles
+
+
+@pytest.mark.parametrize(
+    ("truncated", "unparsable", "shown"),
+    [(0, 0, "100%"), (1, 0, ">99%"), (40, 40, "95%"), (0, 1599, "<1%"), (1600, 0, "0%")],
+)
+def test_the_share_of_readable_responses_stands_beside_pass_at_k(
+    truncated: int, unparsable: int, shown: str
+) -> None:
+    cell = a_cell(0.5) | {"n_drawn": 1600, "truncated": truncated, "unparsable": unparsable}
+    header, rows = glance.terminal_table(Grid.of(a_summary([cell])))
+    assert rows[1][header.index("readable")] == shown

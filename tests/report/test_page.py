@@ -168,7 +168,8 @@ def test_table_has_one_row_per_cell_with_the_numbers_of_the_summary() -> None:
     header, rows = made.header, made.rows
     assert header == [
         *("fork density", "temperature", "seed", "subset"),
-        *("pass@1", "change at 1", "pass@16", "change at 16", "truncated", "unparsable"),
+        *("pass@1", "change at 1", "pass@16", "change at 16"),
+        *("readable", "truncated", "unparsable"),
     ]
     assert [row[:3] for row in rows] == [
         ["base", "1", "0"],
@@ -178,7 +179,7 @@ def test_table_has_one_row_per_cell_with_the_numbers_of_the_summary() -> None:
     ]
     assert rows[3][4:] == [
         *("0.700", "+0.300 (+0.250 to +0.350)", "0.400", "−0.200 (−0.250 to −0.150)"),
-        *("3", "2"),
+        *(">99%", "3", "2"),
     ]
     assert rows[1][4:8] == ["invalid", "", "invalid", ""]
     assert rows[0][5] == ""

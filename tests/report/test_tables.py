@@ -6,6 +6,7 @@ from typing import Any
 
 from forkdiv.report import exact, losses, numbers
 from forkdiv.report import modes as by_mode
+from forkdiv.report.cut_off import cut_off_line
 from forkdiv.report.grid import Grid
 from tests.summaries import (
     BROKEN_PATH,
@@ -59,6 +60,21 @@ def test_an_invalid_cell_has_no_best_case() -> None:
     both = losses.losses(Grid.of(a_summary([a_cell(0.0), made_invalid(a_cell(0.5))])))
     assert both.rows[-1][-4:] == ["invalid", "", "invalid", ""]
     assert both.affected == {"errors": 1, "truncated": 3, "unparsable": 3}
+
+
+def test_responses_cut_off_in_their_thinking_are_shown_beside_all_that_were_cut_off() -> None:
+    cells = [a_cell(0.0), a_cell(0.5, truncated=1200, truncated_thinking=1100)]
+    grid = Grid.of(a_summary(cells, base=[]))
+    for made in (numbers.numbers(grid), losses.losses(grid)):
+        at = made.header.index("truncated")
+        assert [row[at] for row in made.rows] == ["3", "1,200 (1,100 in thinking)"]
+
+
+def test_the_terminal_says_where_responses_were_cut_off_if_some_were_in_their_thinking() -> None:
+    cut = a_cell(0.5, truncated=1200, truncated_thinking=800)
+    assert cut_off_line(Grid.of(a_summary([a_cell(0.0)]))) == ""
+    line = cut_off_line(Grid.of(a_summary([cut])))
+    assert ": base 0% and 0%, fork density 0.5 50% and 25%; raise decoder.max_new_tokens" in line
 
 
 def test_every_row_is_as_long_as_its_header() -> None:

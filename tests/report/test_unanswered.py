@@ -45,6 +45,11 @@ def test_a_base_that_solves_nothing_has_no_coverage_to_lose() -> None:
     ("fields", "parts", "first_remedy"),
     [
         ({"truncated": 1400, "unparsable": 72}, ("88% were cut off", "4% had no"), "raise decoder"),
+        (
+            {"truncated": 1400, "unparsable": 72, "truncated_thinking": 700},
+            ("88% were cut off (50% of these inside their thinking)",),
+            "raise decoder",
+        ),
         ({"truncated": 0, "unparsable": 900}, ("56% had no readable answer",), "correct the"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from forkdiv.models.prompting import prompt_ids
 from forkdiv.sample.engine_settings import sampling_params, set_threads
 from forkdiv.tasks.registry import build
 from tests.checkpoints import with_norm
+from tests.checkpoints_tokens import renumbered
 from tests.serving import STUDY, Ask, Engine
 from tests.stack import BASE
 from tuning.session import engine_spec
@@ -260,3 +262,23 @@ def test_trees_are_not_cut(engine: Engine, contexts: list[tuple[Problem, str]]) 
     assert [one.finish for one in found if len(one.token_ids) == 3] == ["length"] * sum(
         len(one.token_ids) == 3 for one in found
     )
+
+
+@pytest.mark.parametrize("numbering", ["base", "renumbered"])
+def test_a_response_ends_before_a_stop_text_in_its_own_tokenizer(
+    engine: Engine,
+    contexts: list[tuple[Problem, str]],
+    numbering: str,
+    tmp_path: Path,
+) -> None:
+    """The engine's first checkpoint numbers its tokens otherwise than the second."""
+    checkpoint = BASE_CHECKPOINT if numbering == "base" else renumbered(tmp_path / "other")
+    prompt = contexts[0][0].prompt
+    (plain,) = engine.samples(Ask(checkpoint, prompt, 32, 500, DecoderConfig()))
+    word = Counter(one.text.split()[2] for one in plain if len(one.text.split()) > 2)
+    stop = f" {word.most_common(1)[0][0]}"
+    (ended,) = engine.samples(Ask(checkpoint, prompt, 32, 500, DecoderConfig(stop=(stop,))))
+    assert [one.text for one in ended] == [one.text.partition(stop)[0] for one in plain]
+    cut = [one for one, whole in zip(ended, plain, strict=True) if stop in whole.text]
+    assert cut and {one.finish for one in cut} == {"stop"}
+    assert sum(len(one.token_ids) for one in ended) < sum(len(one.token_ids) for one in plain)

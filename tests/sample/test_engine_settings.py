@@ -57,6 +57,11 @@ def test_on_a_gpu_graphs_are_captured_and_the_cache_takes_the_free_memory() -> N
     assert asked["enforce_eager"] is True and asked["kv_cache_memory_bytes"] == 16 * 2**30
 
 
+def test_only_an_engine_that_shares_its_gpu_can_sleep() -> None:
+    assert engine_arguments(spec("gpu"))["enable_sleep_mode"] is False
+    assert engine_arguments(spec("gpu", while_training="sleep"), True)["enable_sleep_mode"] is True
+
+
 def test_on_a_cpu_nothing_is_compiled_and_the_cache_is_small() -> None:
     cpu = spec("cpu")
     assert engine_arguments(cpu)["max_num_seqs"] == 256
@@ -66,3 +71,20 @@ def test_on_a_cpu_nothing_is_compiled_and_the_cache_is_small() -> None:
     asked = spec("cpu", enforce_eager=False, kv_cache_gib=3)
     assert engine_arguments(asked)["enforce_eager"] is False
     assert environment(asked)["VLLM_CPU_KVCACHE_SPACE"] == "3"
+
+
+def test_texts_that_end_a_response_are_passed_and_decoded_for() -> None:
+    """vLLM finds them in the text that it decodes, which it does for them only."""
+    from forkdiv.sample.engine_settings import sampling_params
+
+    plain = sampling_params(DecoderConfig(), 1, 0, 0, [2])
+    ending = sampling_params(DecoderConfig(stop=("\n\n", "Question:")), 1, 0, 0, [2])
+    assert (plain.stop, plain.detokenize) == ([], False)
+    assert (ending.stop, ending.detokenize) == (["\n\n", "Question:"], True)
+
+
+def test_a_response_ends_before_the_first_of_its_stop_texts() -> None:
+    decoder = DecoderConfig(stop=("Q:", "\n\n"))
+    assert decoder.before_stop("It is 4.\n\nQ: 5?") == "It is 4."
+    assert decoder.before_stop("Q: 5?") == ""
+    assert decoder.before_stop("It is 4.") == DecoderConfig().before_stop("It is 4.")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forkdiv.models.checkpoint import Checkpoint
-from forkdiv.sample.swap_queue import SwapQueue
+from forkdiv.sample.swap_queue import EngineAsleep, SwapQueue
 
 A, B, C = (Checkpoint(Path(name), name) for name in "abc")
 
@@ -113,6 +113,62 @@ def test_the_old_checkpoint_is_loaded_anew_after_a_failed_swap() -> None:
             await engine.use(B)
         await engine.use(A)
         assert engine.swaps == ["a", "a"]
+
+    run(body)
+
+
+def test_a_suspended_engine_finishes_its_requests_and_turns_all_others_away() -> None:
+    async def body() -> None:
+        engine = Engine()
+        running = asyncio.create_task(engine.use(A, rounds=10))
+        while not engine.users:
+            await asyncio.sleep(0)
+        waiting = asyncio.create_task(engine.use(B))
+        await asyncio.sleep(0)
+        suspending = asyncio.create_task(engine.turns.suspend())
+        with pytest.raises(EngineAsleep):
+            await waiting
+        assert engine.users == 1 and not suspending.done()
+        await asyncio.gather(running, suspending)
+        for checkpoint in (A, B):
+            with pytest.raises(EngineAsleep):
+                await engine.use(checkpoint)
+        assert engine.swaps == ["a"]
+
+    run(body)
+
+
+def test_no_checkpoint_counts_as_loaded_after_a_suspension() -> None:
+    async def body() -> None:
+        engine = Engine()
+        await engine.use(A)
+        await engine.turns.suspend()
+        engine.turns.resume()
+        await engine.use(A)
+        assert engine.swaps == ["a", "a"]
+
+    run(body)
+
+
+def test_a_suspension_waits_for_a_running_swap_whose_requests_are_turned_away() -> None:
+    async def body() -> None:
+        engine = Engine()
+        going, go = asyncio.Event(), asyncio.Event()
+
+        async def slow(checkpoint: Checkpoint) -> None:
+            going.set()
+            await go.wait()
+
+        engine.turns = SwapQueue(slow)
+        request = asyncio.create_task(engine.use(A))
+        await going.wait()
+        suspending = asyncio.create_task(engine.turns.suspend())
+        with pytest.raises(EngineAsleep):
+            await request
+        assert not suspending.done()
+        go.set()
+        await suspending
+        assert engine.turns.loaded is None
 
     run(body)
 

@@ -22,6 +22,8 @@ from safetensors.numpy import load_file, save_file
 
 from forkdiv.tasks.graph_branching import GraphBranchingConfig
 from forkdiv.tasks.registry import build
+from tests.checkpoints_tokens import with_template
+from tests.soak.served import served
 from tests.stack import BASE, ROOT, clean_environment
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
@@ -148,17 +150,14 @@ def sharpened(folder: Path) -> Path:
 
 
 def run_tool(model: Path, tasks: Path, names: str, to: Path, *more: str) -> None:
+    loaded = ("--model", "hf", "--model_args", f"pretrained={model},dtype=float32")
+    _run_tool([*loaded, "--device", "cpu", "--batch_size", "64"], tasks, names, to, *more)
+
+
+def _run_tool(model: list[str], tasks: Path, names: str, to: Path, *more: str) -> None:
     done = subprocess.run(
         [
-            *(
-                str(TOOL),
-                "run",
-                "--model",
-                "hf",
-                "--model_args",
-                f"pretrained={model},dtype=float32",
-            ),
-            *("--device", "cpu", "--batch_size", "64", "--include_path", str(tasks)),
+            *(str(TOOL), "run", *model, "--include_path", str(tasks)),
             *("--tasks", *names.split(), "--log_samples", "--output_path", str(to), *more),
         ],
         env=clean_environment()
@@ -215,6 +214,29 @@ def test_what_the_tool_writes_is_measured_as_by_hand(runs: Path, task: str, tmp_
         assert band["value"] == pytest.approx(by_hand(tuned, int(k)))
         change = by_hand(tuned, int(k)) - by_hand(base, int(k))
         assert cell["delta_to_base"][k]["value"] == pytest.approx(change)
+
+
+def test_the_tools_chat_model_gets_the_answers_of_the_same_model_that_it_loads(
+    tmp_path: Path,
+) -> None:
+    """Its messages are rendered here, and by transformers there."""
+    chat = with_template(tmp_path / "chat", "{% for m in messages %}{{ m.content }}{% endfor %}")
+    tasks = write_tasks(tmp_path / "tasks", 8, 4, repeats=2)
+    names = "graphs_greedy graphs_once"
+    run_tool(chat.path, tasks, names, tmp_path / "loaded", "--apply_chat_template")
+    with served(tmp_path, chat.path) as url:
+        route = f"base_url={url}/v1/chat/completions"
+        model = f"model=chat,{route},num_concurrent=2,max_retries=1,max_length=512"
+        arguments = ["--model", "local-chat-completions", "--model_args", model]
+        _run_tool(arguments, tasks, names, tmp_path / "asked", "--apply_chat_template")
+    loaded, asked = (responses(tmp_path / name, "graphs_greedy") for name in ("loaded", "asked"))
+    assert asked == loaded and len(asked) == 4
+    assert len(responses(tmp_path / "asked", "graphs_once")) == 4
+
+
+def responses(folder: Path, task: str) -> dict[int, list[str]]:
+    rows = map(json.loads, samples_of(folder, task).read_text().splitlines())
+    return {row["doc_id"]: [text.strip() for text in row["resps"][0]] for row in rows}
 
 
 def test_the_tool_reads_what_is_exported(tmp_path: Path) -> None:

@@ -72,6 +72,33 @@ def test_zero_stages_partition_sixteen_bytes_per_parameter(seven: Shape) -> None
         assert held * memory.GIB / seven.parameters == pytest.approx(wanted)
 
 
+def test_only_the_first_worker_needs_a_whole_copy_at_stage_3_and_only_to_save(
+    seven: Shape,
+) -> None:
+    whole = 2 * seven.parameters / memory.GIB
+    for stage in (1, 3):
+        place = PlaceConfig(device="gpu", workers=8, zero_stage=stage)
+        need = memory.estimate(seven, BF16, place, 512)
+        assert need.saving == pytest.approx(whole)
+        assert need.loading == pytest.approx(whole if stage == 1 else 2 * 152064 * 3584 / 2**30)
+
+
+def test_a_sleeping_engine_takes_some_memory_of_its_gpu(seven: Shape) -> None:
+    asleep = total(seven, engine={"while_training": "sleep"})
+    assert asleep - total(seven) == pytest.approx(memory.SLEEPING_GIB)
+
+
+def test_a_plan_says_what_the_engine_does(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    for gpus, said in ((1, "sleeps while a model is trained"), (2, "on 1 GPU of its own")):
+        job.run(load(CONFIGS / "arithmetic-chain.yaml", [f"plan.gpus_per_node={gpus}"]))
+        assert said in capsys.readouterr().out
+    job.run(load(None, ["plan.architecture=qwen2.5-0.5b"]))
+    assert "engine: on the CPU, beside training" in capsys.readouterr().out
+
+
 def test_settings_that_save_memory_lower_the_estimate(seven: Shape) -> None:
     plain = total(seven, zero_stage=3)
     assert total(seven, zero_stage=3, micro_batch=1) < plain
@@ -87,8 +114,24 @@ def test_settings_that_save_memory_lower_the_estimate(seven: Shape) -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("arithmetic-chain", ["494,032,768 parameters", "1 on 1 node,", "steps: 3200 (16 epochs"]),
-        ("arithmetic-chain-7b", ["7,615,616,512 parameters", "8 on 2 nodes, ZeRO stage 3", "400"]),
+        (
+            "arithmetic-chain",
+            [
+                "494,032,768 parameters",
+                "1 on 1 node,",
+                "steps: 3200 (16 epochs",
+                "share a GPU in turns (1 here)",
+            ],
+        ),
+        (
+            "arithmetic-chain-7b",
+            [
+                "7,615,616,512 parameters",
+                "8 on 2 nodes, ZeRO stage 3",
+                "400",
+                "share a GPU in turns (8 here)",
+            ],
+        ),
     ],
 )
 def test_the_shipped_configs_for_real_models_are_planned_and_fit(

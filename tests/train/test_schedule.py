@@ -17,9 +17,10 @@ from forkdiv.core.config.study import PlaceConfig, PromptConfig, SftConfig, Stud
 from forkdiv.core.errors import UserError
 from forkdiv.core.fingerprint import Identity
 from forkdiv.core.store import Artifact, Store
-from forkdiv.models.checkpoint import SAVES, Checkpoint
+from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.models.loading import new_model, word_tokenizer
 from forkdiv.models.prompting import encode
+from forkdiv.models.saved import SAVES
 from forkdiv.tasks.registry import build
 from forkdiv.train import log, schedule, sft_run
 from forkdiv.train.loss_forward import end_in_loss

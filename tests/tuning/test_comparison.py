@@ -12,6 +12,7 @@ import pytest
 from forkdiv.core.config.load import load
 from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
 from tests import stack
+from tests.adapters import saved_adapter
 from tests.checkpoints import with_norm
 from tests.checkpoints_tokens import chat_checkpoint, edit
 from tests.tuning.conftest import Study
@@ -97,6 +98,25 @@ def test_a_run_is_compared_with_its_base_and_its_earlier_checkpoints_are_dynamic
     assert f"report: {compared.root / 'micro' / 'report.html'}" in compared.output
     again = stack.run("compare", compared.root, *compared.command)
     assert "these results exist and are reused" in again.stdout
+
+
+@pytest.mark.stack
+def test_an_adapter_is_compared_as_the_base_with_the_adapter_merged_in(
+    study: Study, tmp_path: Path
+) -> None:
+    root = tmp_path / "compared"
+    shutil.copytree(study.root / "store" / "samples", root / "store" / "samples")
+    adapter = saved_adapter(tmp_path / "adapter")
+    stack.run("compare", root, "eval.k=[1,8]", f"checkpoint={adapter}")
+    found = json.loads((root / "micro" / "summary.json").read_text())
+    assert found["checkpoints"]["tuned"] == {"0": str(adapter)}
+    for cell in found["cells"]:
+        # the samples of vLLM have the probabilities that transformers computes from the files
+        assert cell["valid"] and cell["agreement"]["agrees"]
+    base, tuned = (
+        next(cell for cell in found[part] if cell["subset"] == "all") for part in ("base", "cells")
+    )
+    assert base["exact_pass_at"] != tuned["exact_pass_at"]
 
 
 @pytest.mark.stack

@@ -21,6 +21,7 @@ from forkdiv.coverage import exact, exact_forks, summary
 from forkdiv.data import dataset
 from forkdiv.forks import synthesis
 from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
+from forkdiv.models.thinking import opening_tag
 from forkdiv.sample import sample_sets
 from forkdiv.sample.evaluation import Evaluation
 from forkdiv.score import verdicts
@@ -55,12 +56,17 @@ def stages(
     made = dataset.sft_identity(evaluation.task, study.dataset)
     yield "dataset", made
     if study.dataset.synthesis != "none":
-        made = synthesis.identity(study, made.fingerprint, base.fingerprint)
+        made = synthesis.identity(
+            study, made.fingerprint, base.fingerprint, evaluation.thinking(base)
+        )
         yield "synthesis", made
-    yield "train", sft_run.identity(made.fingerprint, base.fingerprint, study.sft, study.prompt)
+    opening = opening_tag(base.token_files, study.prompt)
+    train = (made.fingerprint, base.fingerprint, study.sft, study.prompt, opening)
+    yield "train", sft_run.identity(*train)
     checkpoint = tuned_checkpoint(study, base, store) if point.tuned else base
     samples = sample_sets.identity(evaluation, checkpoint)
     yield "samples", samples
-    yield "verdicts", verdicts.identity(samples, len(evaluation.problems), study.eval.samples)
+    n, grading = study.eval.samples, evaluation.grading(checkpoint)
+    yield "verdicts", verdicts.identity(samples, len(evaluation.problems), n, grading=grading)
     yield "exact", exact.identity(evaluation, checkpoint)
     yield "forks", exact_forks.identity(evaluation, checkpoint)

@@ -304,6 +304,22 @@ def test_a_task_that_cannot_list_its_solutions_has_no_exact_values(tmp_path: Pat
     assert line.exact(Evaluation.of(line.study), base()) is None
 
 
+def test_a_model_with_thinking_has_no_exact_values_and_verdicts_of_its_own(tmp_path: Path) -> None:
+    plain, thinking = (
+        a_line(tmp_path, FakeSampler(), *settings, "decoder.temperature=1.0")
+        for settings in ((), ("eval.thinking_end='</think>'",))
+    )
+    evaluation = Evaluation.of(thinking.study)
+    assert plain.at_forks(Evaluation.of(plain.study), base()) is not None
+    assert thinking.at_forks(evaluation, base()) is None
+    assert thinking.exact(evaluation, base()) is None
+    samples = sample_sets.identity(evaluation, base())
+    assert samples == sample_sets.identity(Evaluation.of(plain.study), base())
+    results = [one.compared(one.study, Point(1.0, 0), {4: base()}) for one in (plain, thinking)]
+    assert results[0].fingerprint != results[1].fingerprint
+    assert results[0].cells[0].pass_at == results[1].cells[0].pass_at
+
+
 def test_a_checkpoint_evaluated_while_training_goes_on_is_not_sampled_again(
     tmp_path: Path, tuned: Checkpoint
 ) -> None:

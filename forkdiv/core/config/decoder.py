@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    model_serializer,
+    model_validator,
+)
 
 from forkdiv.core.config.base import (
     Frozen,
@@ -28,7 +34,11 @@ LATER = (
     "tree_samples",
     "fork_entropy",
     "branch_probability",
+    "stop",
 )
+
+
+Text = Annotated[str, StringConstraints(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -124,6 +134,12 @@ class DecoderConfig(Frozen):
         description="Largest length of a response. A longer response is cut off and counts as not "
         "correct.",
     )
+    stop: Annotated[tuple[Text, ...], Knob(lm_eval="until", shapes=False)] = Field(
+        (),
+        max_length=16,
+        description="Texts that end a response, besides the model's end tokens; they are not part "
+        "of it. For models that go on after their answer, such as a base model with prompt.shots.",
+    )
     dtype: Annotated[Literal["float32", "bfloat16", "float16"], Knob(shapes=False)] = Field(
         "float32",
         description="Number format of the model in sampling. If it is not set, a study with a base "
@@ -156,6 +172,12 @@ class DecoderConfig(Frozen):
                 f"temperature=0 with {self.design} draws identical samples; allowed: 0.01 or "
                 "more; raise decoder.temperature"
             )
+        if self.stop and self.tree_samples:
+            raise ValueError(
+                f"stop={list(self.stop)} and tree_samples={self.tree_samples} cannot be combined, "
+                "because a branch may begin within such a text; allowed: one of them; remove "
+                "decoder.stop, or set tree_samples to 0"
+            )
         if not self.tree_samples:
             fields = type(self).model_fields
             for name in ("fork_entropy", "branch_probability"):
@@ -179,6 +201,11 @@ class DecoderConfig(Frozen):
     def is_plain(self) -> bool:
         """Whether samples are independent draws from the model's distribution at a temperature."""
         return not self.truncates and self.gate_entropy is None and self.design == "independent"
+
+    def before_stop(self, text: str) -> str:
+        """Returns the text up to the first of the texts that end a response."""
+        ends = [at for stop in self.stop if (at := text.find(stop)) >= 0]
+        return text[: min(ends)] if ends else text
 
     @property
     def greedy(self) -> bool:

@@ -10,7 +10,7 @@ from forkdiv.core.config.base import Frozen, Problems, Samples, Seed, Share, wit
 
 # Settings that were added later: fingerprints omit them at their default, so that existing results
 # are still reused.
-LATER = ("tau",)
+LATER = ("tau", "thinking_end")
 
 K = Annotated[int, Field(ge=1)]
 Tau = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
@@ -65,6 +65,14 @@ class EvalConfig(Frozen):
     )
     confidence: Share = Field(
         0.95, gt=0.5, lt=1, description="Confidence level of all limits in results."
+    )
+
+    thinking_end: str | None = Field(
+        None,
+        min_length=1,
+        max_length=64,
+        description="The text that ends a response's thinking: graders read what follows it. null: "
+        "</think> or another known tag, if the chat template, the vocabulary or the data has it.",
     )
 
     @model_validator(mode="after")

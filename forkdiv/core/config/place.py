@@ -20,6 +20,10 @@ from forkdiv.core.config.base import (
 )
 from forkdiv.core.config.shipped import ArchitecturePath
 
+# Of a GPU that an engine and a training worker use in turns: the parts that Ray reserves for each.
+# They say nothing about memory. Two workers do not fit on one GPU.
+ENGINE_SHARE, WORKER_SHARE = 0.1, 0.9
+
 
 class PlanConfig(Frozen):
     """What `forkdiv plan` assumes. It needs no GPU and no weights."""
@@ -78,6 +82,14 @@ class EngineConfig(Frozen):
     request_timeout_s: Seconds = Field(
         600, description="Time limit for the answer to a request; after it the request has failed."
     )
+    while_training: Literal["auto", "beside", "sleep", "stop"] = Field(
+        "auto",
+        description="What the engine does while a model is trained. beside: it has GPUs of its own "
+        "and samples checkpoints. sleep: it shares a GPU with a training worker and frees its "
+        "memory while training runs, with vLLM's sleep mode. stop: the same, but it ends and "
+        "is started again. auto: sleep if there is no GPU for it beside those of the workers, "
+        "otherwise beside.",
+    )
     requests_in_flight: int = Field(
         32, ge=1, description="Requests (one problem each) sent to the engines at once."
     )
@@ -94,6 +106,27 @@ class EngineConfig(Frozen):
             raise ValueError(
                 f"max_replicas={self.max_replicas} is below replicas={self.replicas}; allowed: "
                 f"at least {self.replicas}; raise it, or remove it to turn autoscaling off"
+            )
+        return self
+
+    @property
+    def takes_turns(self) -> bool:
+        """Whether the engine frees its memory while a model is trained."""
+        return self.while_training in ("sleep", "stop")
+
+    @property
+    def can_take_turns(self) -> bool:
+        """Whether the engine may share a GPU with a worker: it must be one engine on one GPU."""
+        return self.replicas == self.tensor_parallel == (self.max_replicas or 1) == 1
+
+    @model_validator(mode="after")
+    def _only_one_engine_takes_turns(self) -> Self:
+        if self.takes_turns and not self.can_take_turns:
+            raise ValueError(
+                f"while_training={self.while_training} needs one engine on one GPU, got replicas="
+                f"{self.replicas}, max_replicas={self.max_replicas}, tensor_parallel="
+                f"{self.tensor_parallel}; allowed: 1 for each; lower them, or set "
+                "place.engine.while_training=beside"
             )
         return self
 
@@ -171,7 +204,8 @@ class PlaceConfig(Frozen):
     keep_states: int = Field(1, ge=1, description="Number of states kept, the newest ones.")
     overlap: bool = Field(
         True,
-        description="Whether a checkpoint is sampled and scored while its training continues.",
+        description="Whether a checkpoint is sampled and scored while its training continues; not "
+        "where the engine shares a GPU with training (engine.while_training).",
     )
     max_failures: int = Field(
         2, ge=0, description="How often a failed trial or training run is started again."
@@ -213,5 +247,14 @@ class PlaceConfig(Frozen):
             raise ValueError(
                 f"offload={self.offload} needs zero_stage={least} or more, got {self.zero_stage}; "
                 "allowed: optimizer from stage 1, parameters at stage 3; raise place.zero_stage"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _sleeps_on_a_gpu(self) -> Self:
+        if self.engine.while_training == "sleep" and self.device != "gpu":
+            raise ValueError(
+                f"engine.while_training=sleep needs device=gpu, got {self.device}; allowed on a "
+                "CPU: auto, beside, stop; vLLM has no sleep mode there"
             )
         return self

@@ -24,13 +24,16 @@ from forkdiv.core.config.sft import LoraConfig, PretrainConfig, SftConfig
 from forkdiv.core.config.shipped import DEFAULT_BASE, CheckpointPath
 from forkdiv.core.config.sweep import AXES, TUNING_AXES, SweepConfig
 from forkdiv.core.config.tasks import AnyTask, default_task
+from forkdiv.core.config.watch import WatchConfig
 from forkdiv.core.hub_names import Source
 
 __all__ = [
     "AXES",
     "DATA_AXES",
+    "NOT_IDENTITY",
     "RESERVED_NAMES",
     "TUNING_AXES",
+    "WHICH_CHECKPOINTS",
     "AuditConfig",
     "DatasetConfig",
     "DecoderConfig",
@@ -47,6 +50,7 @@ __all__ = [
     "StudyConfig",
     "SweepConfig",
     "SynthesisConfig",
+    "WatchConfig",
 ]
 
 # What forkdiv, Ray Tune and MLflow keep under place.root. SQLite adds files beside its database.
@@ -60,6 +64,12 @@ RESERVED_NAMES = (
     "mlflow.db-shm",
     "mlflow.lock",
 )
+
+# Settings that name checkpoints, whose content is part of results in their place.
+WHICH_CHECKPOINTS = frozenset({"checkpoint", "checkpoint_pattern", "adapter_base", "watch"})
+# Settings that are not part of the identity of a study's results.
+NOT_IDENTITY = frozenset({"name", "place", "base", "pretrain", "audit", "data", "plan", "power"})
+NOT_IDENTITY |= WHICH_CHECKPOINTS
 
 
 class StudyConfig(Frozen):
@@ -86,8 +96,20 @@ class StudyConfig(Frozen):
     checkpoint: CheckpointPath | None = Field(
         None,
         description="A fine-tuned model to sample, evaluate, compare, export or interpolate, "
-        "instead of training one: a Hugging Face folder, a run folder with several checkpoints, or "
-        "the name of a model on the Hugging Face Hub, as in `base`.",
+        "instead of training one: a Hugging Face folder, the folder of a LoRA adapter that PEFT "
+        "saved, a run folder with several checkpoints, or the name of a model on the Hugging Face "
+        "Hub, as in `base`.",
+    )
+    checkpoint_pattern: str | None = Field(
+        None,
+        description="Which checkpoints of a run folder are measured: a pattern of their names, "
+        "such as step-* or checkpoint-[1-4]00. null: all that have a name which forkdiv knows.",
+    )
+    adapter_base: CheckpointPath | None = Field(
+        None,
+        description="The model that a LoRA adapter was trained on: a Hugging Face folder, or the "
+        "name of a model on the Hugging Face Hub, as in `base`. null: the one that its "
+        "adapter_config.json names, or base if that cannot be had.",
     )
     data: DataPath | None = Field(
         None,
@@ -115,12 +137,15 @@ class StudyConfig(Frozen):
     decoders: dict[Name, DecoderConfig] = Field(
         default_factory=dict,
         description="Decoders by name, for sweep.decoder. Each has the settings of `decoder`; "
-        "dtype and max_new_tokens are taken from `decoder` if they are not set here.",
+        "dtype, max_new_tokens and stop are taken from `decoder` if they are not set here.",
     )
     eval: EvalConfig = Field(
         EvalConfig(), description="On which problems, and with how many samples."
     )
     sweep: SweepConfig = Field(SweepConfig(), description="Which settings vary.")
+    watch: WatchConfig = Field(
+        WatchConfig(), description="How a run that is still training is followed."
+    )
     plan: PlanConfig = Field(PlanConfig(), description="What `forkdiv plan` assumes.")
     power: PowerConfig = Field(
         PowerConfig(), description="What `forkdiv power` assumes and compares."
@@ -158,12 +183,14 @@ class StudyConfig(Frozen):
 
     @model_validator(mode="before")
     @classmethod
-    def _decoders_share_dtype_and_length(cls, data: Any) -> Any:
+    def _decoders_share_settings(cls, data: Any) -> Any:
         named = data.get("decoders") if isinstance(data, Mapping) else None
         default = data.get("decoder") if isinstance(data, Mapping) else None
         if not isinstance(named, Mapping) or not isinstance(default, Mapping):
             return data
-        shared = {key: default[key] for key in ("max_new_tokens", "dtype") if key in default}
+        shared = {
+            key: default[key] for key in ("max_new_tokens", "dtype", "stop") if key in default
+        }
         filled = {
             name: {**shared, **settings} if isinstance(settings, Mapping) else settings
             for name, settings in named.items()

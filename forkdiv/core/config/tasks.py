@@ -37,16 +37,24 @@ def config_class(kind: str) -> type[TaskConfig]:
 
 def kind_of(settings: Mapping[str, Any]) -> str:
     """Returns the kind of a task from its settings: `kind` if it is set, else the default kind, or
-    the only other kind that has all these settings, such as `file` for `columns` or `grader`."""
+    the only other kind that has all these settings, such as `file` for `columns` or `grader`. Kinds
+    that derive from that one do not count."""
     if "kind" in settings:
         kind: str = settings["kind"]
         return kind
     if settings.keys() <= config_class(DEFAULT_KIND).model_fields.keys():
         return DEFAULT_KIND
-    fitting = [
-        kind for kind in KINDS.names() if settings.keys() <= config_class(kind).model_fields.keys()
+    fitting = {
+        kind: config
+        for kind in KINDS.names()
+        if settings.keys() <= (config := config_class(kind)).model_fields.keys()
+    }
+    roots = [
+        kind
+        for kind, config in fitting.items()
+        if all(issubclass(other, config) for other in fitting.values())
     ]
-    return fitting[0] if len(fitting) == 1 else DEFAULT_KIND
+    return roots[0] if len(roots) == 1 else DEFAULT_KIND
 
 
 def _read(value: Any) -> TaskConfig:

@@ -278,9 +278,12 @@ class Measured(Result):
 
 class Cell(CellName, Measured):
     """One cell. `n_samples` is the requested number of samples per problem, `n_drawn` the total
-    that was drawn; `lost` counts wrong answers by reason. `same_samples` is the number of problems
-    whose samples are all the same response, None if it is unknown. A cell with `errors` (samples
-    without a verdict) is not `valid` and has no numbers."""
+    that was drawn; `truncated_thinking` are those of the truncated samples that were cut off inside
+    their thinking; `lost` counts wrong answers by reason. `same_samples` is the number of problems
+    whose samples are all the same response, None if it is unknown. `readable` is the share of
+    responses that were neither truncated nor unparsable; summaries of older versions lack it
+    (`readable_share` has it always). A cell with `errors` (samples without a verdict) is not
+    `valid` and has no numbers."""
 
     subset: str
     n_problems: int
@@ -292,3 +295,11 @@ class Cell(CellName, Measured):
     valid: bool
     lost: dict[str, int]
     same_samples: int | None = None
+    truncated_thinking: int = 0
+    readable: float | None = None
+
+    @property
+    def readable_share(self) -> float:
+        """The share of responses that were neither truncated nor unparsable."""
+        drawn = self.n_drawn or self.n_problems * self.n_samples
+        return 1 - (self.truncated + self.unparsable) / drawn

@@ -8,6 +8,7 @@
 | `hash` | the number on the line of the last `####` | the same value |
 | `choice` | its final choice, a letter from A to J | the same letter |
 | `math` | the last box, else the stated answer, formula or number | mathematically equivalent |
+| `unit_tests` | its Python code | the tests of the reference pass |
 | `package.module:function` | decided by the function | decided by the function |
 
 References and responses are read in the same way; docs/notations.md lists the notations. Values
@@ -36,6 +37,7 @@ GRADERS = {
     "hash": "forkdiv.tasks.graders.numeric:Hash",
     "choice": "forkdiv.tasks.graders.multiple_choice:Choice",
     "math": "forkdiv.tasks.graders.math:Math",
+    "unit_tests": "forkdiv.tasks.graders.unit_tests:UnitTestGrader",
 }
 NAMES: OpenList[Any] = OpenList("grader", __name__, "forkdiv.graders")
 

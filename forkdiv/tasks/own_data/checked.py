@@ -13,7 +13,15 @@ from forkdiv.tasks.own_data.arrow import read_arrow, read_parquet, read_saved, s
 from forkdiv.tasks.own_data.columns import Row, Unusable, find_columns, to_row
 from forkdiv.tasks.own_data.config import ColumnsConfig
 from forkdiv.tasks.own_data.field_path import column_of
-from forkdiv.tasks.own_data.file import FORMATS, NOT_UTF8, Broken, RowFile, quoted, unreadable
+from forkdiv.tasks.own_data.file import (
+    FORMATS,
+    NOT_UTF8,
+    Broken,
+    Record,
+    RowFile,
+    quoted,
+    unreadable,
+)
 from forkdiv.tasks.own_data.json_files import read_json, read_jsonl
 from forkdiv.tasks.own_data.separated import read_csv, read_tsv
 
@@ -111,10 +119,27 @@ def read_rows(
     Raises UserError if the file is missing, empty, unreadable or not a regular file, or if its
     columns cannot be identified.
     """
-    file = _open(path, _format(path, format))
+    file = open_rows(path, format)
     roles = find_columns(file.columns, columns, path, optional)
     fields = (name for name in roles.model_dump().values() if name)
     names = list(dict.fromkeys(column_of(name, file.columns) or name for name in fields))
+    return collect_rows(file, path, names, roles, lambda record: to_row(record, roles))
+
+
+def open_rows(path: Path, format: str) -> RowFile:
+    """Opens a file of rows; `format` is `auto` or a key of `READERS`. Raises UserError."""
+    return _open(path, _format(path, format))
+
+
+def collect_rows(
+    file: RowFile,
+    path: Path,
+    names: Sequence[str],
+    roles: ColumnsConfig,
+    convert: Callable[[Record], Row | None],
+) -> RowsRead:
+    """Returns the rows that `convert` makes of the columns `names`, and the records for which it
+    raises Unusable. Records for which it returns None are no rows of the result."""
     rows: list[Row] = []
     bad: dict[int, str] = {}
     repeats = _Repeats(file.unit, has_ids=roles.id is not None)
@@ -123,7 +148,8 @@ def read_rows(
             bad[record.line] = record.reason
             continue
         try:
-            row = to_row(record, roles)
+            if (row := convert(record)) is None:
+                continue
             repeats.check(row)
         except Unusable as reason:
             bad[record.line] = str(reason)

@@ -15,7 +15,7 @@ from forkdiv.core.chat import USER
 from forkdiv.core.errors import UserError, refuse, shortened
 from forkdiv.core.json_types import type_name
 from forkdiv.tasks.own_data.config import ColumnsConfig
-from forkdiv.tasks.own_data.conversations import read_conversation
+from forkdiv.tasks.own_data.conversations import read_conversation, with_reasoning
 from forkdiv.tasks.own_data.field_path import column_of, fields_in, value_of
 from forkdiv.tasks.own_data.file import Record
 from forkdiv.tasks.own_data.json_text import decode_json, reason
@@ -201,7 +201,19 @@ def _prompt_and_completion(record: Record, columns: ColumnsConfig) -> tuple[str,
         if more is not None and more != "":
             turns = [_user_turn(f"{prompt}\n\n{_text(more, 'input')}")]
     packed, _ = _conversation(turns)
-    return packed, _text(completion, "completion") if columns.completion else None
+    if not columns.completion:
+        return packed, None
+    return packed, _after_reasoning(record, columns.reasoning, _text(completion, "completion"))
+
+
+def _after_reasoning(record: Record, column: str | None, completion: str) -> str:
+    """Returns the completion after the thinking in the column, if the row has some."""
+    if column is None or (value := _value(record, column)) is None or value == "":
+        return completion
+    try:
+        return with_reasoning(completion, _text(value, "reasoning"))
+    except ValueError as error:
+        raise Unusable(str(error)) from error
 
 
 def _input(record: Record, column: str) -> Any:
@@ -270,7 +282,7 @@ def _label(record: Record, column: str | None, role: str) -> str | None:
         return None
     value = _value(record, column)
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
-        return _number_text(value, role)
+        return number_text(value, role)
     if isinstance(value, list | dict) and (fields := fields_in(value, column)):
         named = " or ".join(f"task.columns.{role}={shortened(field, 60)}" for field in fields)
         raise Unusable(
@@ -282,7 +294,7 @@ def _label(record: Record, column: str | None, role: str) -> str | None:
     return _text(value, role)
 
 
-def _number_text(number: int | float | Decimal, role: str) -> str:
+def number_text(number: int | float | Decimal, role: str) -> str:
     """Returns a number as text. 18.0 becomes `18`, since several tools store a column of integers
     with missing values as floats. Raises Unusable for NaN and infinity."""
     exact = Decimal(repr(number)) if isinstance(number, float) else Decimal(number)

@@ -17,10 +17,12 @@ class ColumnsConfig(Frozen):
     """
 
     @model_serializer(mode="wrap")
-    def _without_unset_input(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leaves out `input` where it is not set: results from before it existed stay valid."""
+    def _without_unset_later(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves out columns that came later where they are not set: results from before stay
+        valid."""
         values: dict[str, Any] = dump(self)
-        return {key: value for key, value in values.items() if key != "input" or value is not None}
+        later = ("input", "reasoning")
+        return {key: value for key, value in values.items() if key not in later or value}
 
     messages: str | None = Field(
         None,
@@ -38,6 +40,11 @@ class ColumnsConfig(Frozen):
         description="Column of the text to learn from; the reference answer is read from it if "
         "there is no answer column.",
     )
+    reasoning: str | None = Field(
+        None,
+        description="Column of the thinking before the completion. It is set before the completion "
+        "in <think> tags; null: completions as they are, and no thinking but that of messages.",
+    )
     answer: str | None = Field(None, description="Column of the reference answer.")
     id: str | None = Field(None, description="Column of the row's name.")
     subset: str | None = Field(
@@ -50,6 +57,12 @@ class ColumnsConfig(Frozen):
             raise ValueError(
                 f"messages={self.messages!r} and a prompt or completion are both set; allowed: "
                 "messages alone, or prompt and completion; remove one of them from task.columns"
+            )
+        if self.messages and self.reasoning:
+            raise ValueError(
+                f"messages={self.messages!r} and reasoning={self.reasoning!r} are both set; "
+                "allowed: a reasoning column beside a completion; the messages' own "
+                "reasoning_content is read without it"
             )
         return self
 

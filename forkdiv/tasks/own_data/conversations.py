@@ -1,7 +1,9 @@
 """Conversations as users' files have them, read as messages with a role and a text.
 
 Read are OpenAI's messages (`role` and `content`, with a content of text or of text parts) and
-ShareGPT's (`from` and `value`). What a file adds to a message without a meaning here is dropped:
+ShareGPT's (`from` and `value`). The thinking beside the text of the last message
+(`reasoning_content`) becomes part of the completion; chat templates leave out that of earlier
+messages, and so does this. What a file adds to a message without a meaning here is dropped:
 empty values (`"tool_calls": []`), and OpenAI's `weight` if it says that the last message counts.
 """
 
@@ -10,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from forkdiv.core.chat import ASSISTANT, ROLES, SYSTEM, USER, prompt_and_answer
+from forkdiv.core.chat import ASSISTANT, ROLES, SYSTEM, USER, content_text, prompt_and_answer
 from forkdiv.core.errors import shortened
 from forkdiv.core.json_types import type_name
+from forkdiv.core.thinking import joined, tags_in
 
 SPEAKERS = {
     "human": USER,
@@ -22,6 +25,7 @@ SPEAKERS = {
     "model": ASSISTANT,
     "developer": SYSTEM,  # OpenAI's later name
 }
+REASONING = ("reasoning_content", "reasoning", "thinking")  # of DeepSeek, vLLM and Harmony
 EMPTY: tuple[Any, ...] = (None, "", [], {}, False)
 
 
@@ -33,17 +37,40 @@ def read_conversation(value: object) -> tuple[str, str | None]:
     messages = [_message(item, number) for number, item in enumerate(value, 1)]
     if value and isinstance(value[-1], Mapping) and value[-1].get("weight") == 0:
         raise ValueError(f"message {len(value)} has the weight 0, so it is not to be learnt from")
-    return prompt_and_answer(messages)
+    prompt, answer = prompt_and_answer(messages)
+    return prompt, answer if answer is None else with_reasoning(answer, _reasoning(value[-1]))
+
+
+def with_reasoning(answer: str, reasoning: str | None) -> str:
+    """Returns the answer after its thinking, with tags around the thinking. Raises ValueError if
+    the answer has tags of thinking itself."""
+    if reasoning is None:
+        return answer
+    if tags := tags_in([answer]):
+        raise ValueError(f"has its thinking twice: as a field, and before {tags[1]} in its text")
+    return joined(reasoning, answer)
+
+
+def _reasoning(message: object) -> str | None:
+    """Returns the thinking beside the text of a message, or None."""
+    if not isinstance(message, Mapping):
+        return None
+    fields = [key for key in REASONING if message.get(key) not in EMPTY]
+    texts = {message[key] if isinstance(message[key], str) else None for key in fields}
+    if None in texts or len(texts) > 1:
+        raise ValueError(f"the last message has {' and '.join(fields)}; allowed: one text")
+    return next(iter(texts), None)
 
 
 def _message(item: object, number: int) -> object:
     if not isinstance(item, Mapping):
         return item
     names = ("from", "value") if "from" in item and "role" not in item else ("role", "content")
+    known = (*names, *REASONING)
     extra = [
         key
         for key, value in item.items()
-        if key not in names and value not in EMPTY and not (key == "weight" and value in (0, 1))
+        if key not in known and value not in EMPTY and not (key == "weight" and value in (0, 1))
     ]
     if extra:
         key = shortened(str(extra[0]), 40)
@@ -53,20 +80,4 @@ def _message(item: object, number: int) -> object:
         allowed = ", ".join((*ROLES, *SPEAKERS)) if names[0] == "from" else ", ".join(ROLES)
         shown = repr(shortened(role, 40)) if isinstance(role, str) else type_name(role)
         raise ValueError(f"message {number} has the role {shown}; allowed: {allowed}")
-    if isinstance(content, list):
-        content = "\n".join(_part(part, number) for part in content)
-    return {"role": SPEAKERS.get(role, role), "content": content}
-
-
-def _part(part: object, number: int) -> str:
-    """Returns the text of a content part. Parts are joined by line feeds, as vLLM joins them."""
-    if isinstance(part, str):
-        return part
-    if isinstance(part, Mapping):
-        kind, text = part.get("type"), part.get("text")
-        if kind in ("text", "input_text", "output_text") and isinstance(text, str):
-            return text
-        if kind != "text":
-            kind = shortened(repr(kind), 40)
-            raise ValueError(f"message {number} has a content part of type {kind}; allowed: text")
-    raise ValueError(f"message {number} has a content part without a text")
+    return {"role": SPEAKERS.get(role, role), "content": content_text(content, number)}

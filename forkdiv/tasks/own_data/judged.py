@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 
 from forkdiv.core.records import Outcome, Verdict
+from forkdiv.core.thinking import UNCLOSED, Thinking, tags_in
 from forkdiv.tasks.graders.base import AnswerGrader
 from forkdiv.tasks.graders.registry import build_grader
 from forkdiv.tasks.own_data.checked import BadRow, RowsRead, mark_bad
@@ -76,7 +77,10 @@ def _judged(
     firsts: dict[str, _Judged] = {}
     for row in rows:
         first = firsts.get(row.prompt)
-        judged = _judge_row(row, first, grader)
+        seen = _after_thinking(row)
+        judged = _Judged(row, None, f"in its completion, {UNCLOSED}")
+        if seen is not None:
+            judged = replace(_judge_row(seen, first, grader), row=row)
         if judged.reason and not trains and row.completion and row.answer is not None:
             alone = _judge_row(replace(row, completion=None), first, grader)
             if not alone.reason:
@@ -87,6 +91,17 @@ def _judged(
         if not first and not judged.reason:
             firsts[row.prompt] = judged
         yield judged
+
+
+def _after_thinking(row: Row) -> Row | None:
+    """Returns the row with the part of its completion that a grader reads; None for one that opens
+    its thinking after closing it."""
+    tags = tags_in([row.completion]) if row.completion else None
+    if tags is None or row.completion is None:
+        return row
+    # a template that opens the tag leaves the opening one out of its responses
+    answer = Thinking(*tags).answer_in(row.completion)
+    return None if answer is None else replace(row, completion=answer)
 
 
 def _judge_row(row: Row, first: _Judged | None, grader: AnswerGrader) -> _Judged:

@@ -18,16 +18,17 @@ completion.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from forkdiv.core.config.study import DatasetConfig
 from forkdiv.core.errors import UserError, refuse
 from forkdiv.core.records import Example, Outcome, Problem, Trace, Verdict
-from forkdiv.tasks.base import SPLITS, Task, derive, example, no_grader, too_few
+from forkdiv.core.thinking import tags_in
+from forkdiv.tasks.base import SPLITS, Task, derive, example, no_grader, no_shots, too_few
 from forkdiv.tasks.graders.registry import build_grader
 from forkdiv.tasks.own_data.checked import RowsRead, digest, mark_bad, read_rows, require_good
 from forkdiv.tasks.own_data.columns import Row, prompt_id
@@ -57,7 +58,7 @@ class OwnData(Task):
     """The task; the module docstring shows a problem. Rows are read at their first use and kept in
     memory; grading a response does not read them."""
 
-    config_class = FileConfig
+    config_class: ClassVar[type[FileConfig]] = FileConfig
     config: FileConfig
 
     knobs = frozenset({"synthesis"})
@@ -76,7 +77,14 @@ class OwnData(Task):
         # without a grader only work without verdicts is possible: audit, fine-tuning
         self._grader = build_grader(config.grader if self.graded else "exact")
         self.grading_selects_rows = self.graded and config.on_bad_row == "skip"
-        self.votes = ":" not in config.grader  # a user's function may return only a bool
+        # a user's function may return only a bool
+        self.votes = ":" not in config.grader and getattr(self._grader, "votes", True)
+
+    @cached_property
+    def thinking_tags(self) -> tuple[str, str] | None:  # type: ignore[override]
+        """The tags around the thinking in the completions."""
+        reads = (read for read in (self._data.train, self._data.test) if read)
+        return tags_in(row.completion for read in reads for row in read.rows if row.completion)
 
     @cached_property
     def subsets(self) -> Sequence[str]:  # type: ignore[override]
@@ -95,7 +103,10 @@ class OwnData(Task):
         """The config with the digest of the files in place of their paths."""
         unset = {name for name in ("skip_train", "skip_test") if not getattr(self.config, name)}
         settings = self.config.model_dump(exclude={"train", "test", *unset})
-        return settings | {"content": self.digest}
+        # which rows are skipped depends on how their thinking is read
+        skips = self.config.on_bad_row == "skip" and self.thinking_tags
+        thinking = {"thinking": list(self.thinking_tags)} if skips and self.thinking_tags else {}
+        return settings | {"content": self.digest} | thinking
 
     def grading(self) -> dict[str, Any]:
         """The grader's version, libraries and source."""
@@ -134,6 +145,11 @@ class OwnData(Task):
         """The rows that are graded although their completion has another answer."""
         reads = (read for read in (self._data.train, self._data.test) if read)
         return tuple(read.rejected_report for read in reads if read.rejected_report)
+
+    def unavailable(self) -> str | None:
+        """What the grader needs and this machine lacks."""
+        lacks: Callable[[], str | None] | None = getattr(self._grader, "unavailable", None)
+        return lacks() if lacks else None
 
     def available(self, split: str) -> int:
         return len(self._data.splits[split])
@@ -187,6 +203,14 @@ class OwnData(Task):
         for pairs in by_prompt.values():
             problem = self._problem([row for row, _ in pairs], "train")
             yield from (example(problem, Trace(response, ""), ()) for _, response in pairs)
+
+    def shot_pool(self) -> Iterator[tuple[str, str]]:
+        """The completions of the train split; without them, the answers of a training file."""
+        if self.config.train is None:
+            raise no_shots("a file of problems without a training file")
+        for row in self.training_rows:
+            assert row.completion is not None
+            yield row.prompt, row.completion
 
     def _nothing_to_train_on(self) -> UserError:
         read = self._data.train
@@ -272,9 +296,7 @@ class OwnData(Task):
     def _read(self, path: Path, optional: str) -> RowsRead:
         """Returns the file's rows, checked. With two files, each may lack the columns that only
         the other needs."""
-        both = self.config.train and self.config.test
-        optional_columns = frozenset({optional, "subset"} if both else ())
-        read = read_rows(path, self.config.format, self.config.columns, optional_columns)
+        read = self._rows(path, optional)
         if self.graded:
             return judge(read, self._grader, trains=path != self.config.test)
         answers_only = _answers_only(read)
@@ -283,6 +305,11 @@ class OwnData(Task):
             for row in read.rows
         )
         return replace(read, rows=tuple(rows))
+
+    def _rows(self, path: Path, optional: str) -> RowsRead:
+        both = self.config.train and self.config.test
+        optional_columns = frozenset({optional, "subset"} if both else ())
+        return read_rows(path, self.config.format, self.config.columns, optional_columns)
 
     @cached_property
     def training_rows(self) -> Sequence[Row]:

@@ -1,0 +1,179 @@
+"""What follows from a benchmark: its data by name, its wording, the texts that end a response."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from forkdiv.benchmarks.config import BenchmarkConfig
+from forkdiv.benchmarks.gsm8k import Gsm8k
+from forkdiv.cli.verbs import VERBS
+from forkdiv.core.config.load import load
+from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.errors import UserError
+from forkdiv.sample.evaluation import Evaluation
+from tests.benchmarks.files import GSM8K, HUMANEVAL, Record, write
+from tests.checkpoints_tokens import chat_checkpoint
+from tests.hub_server import Hub
+from tuning import benchmark_settings, by_name
+from tuning.infer_settings import infer
+
+CARD = b"""---
+configs:
+- config_name: main
+  data_files:
+  - split: train
+    path: main/train.jsonl
+  - split: test
+    path: main/test.jsonl
+---
+"""
+
+
+def lines(rows: Sequence[Record]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+@pytest.fixture
+def gsm8k(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The hub has GSM8K's two splits; the current folder is empty."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    files = {
+        "README.md": CARD,
+        "main/train.jsonl": lines(GSM8K[:4]),
+        "main/test.jsonl": lines(GSM8K[4:]),
+    }
+    commit = hub.repo("openai/gsm8k", "dataset").push(files)
+    for name in ("source", "shots"):
+        pinned = replace(getattr(Gsm8k, name), revision=commit)  # the stand-in has other commits
+        monkeypatch.setattr(Gsm8k, name, pinned)
+    return folder
+
+
+def resolved(verb: str, *settings: str) -> StudyConfig:
+    """The study as a command sees it."""
+    reads = VERBS[verb].reads
+    study = benchmark_settings.with_source(load(None, settings), reads)
+    return by_name.resolve(study, verb, reads, lambda line: None)
+
+
+def test_a_benchmarks_name_stands_for_its_dataset(gsm8k: Path, tmp_path: Path) -> None:
+    chat = chat_checkpoint(tmp_path / "chat", max_position_embeddings=2048)
+    study, said = infer(resolved("compare", "data=gsm8k", "prompt.shots=2"), [chat])
+    assert isinstance(study.task, BenchmarkConfig) and study.task.benchmark == "gsm8k"
+    evaluation = Evaluation.of(study)
+    assert len(evaluation.problems) == 3
+    assert evaluation.shots.count == 2
+    tests = {row["question"] for row in GSM8K[4:]}
+    assert all(
+        not any(question in shot[0] for question in tests) for shot in evaluation.shots.ordered
+    )
+    assert "task.wording=chat" in said
+
+
+def test_without_a_file_the_task_of_a_benchmark_is_fetched(gsm8k: Path) -> None:
+    study = resolved("evaluate", "task.benchmark=gsm8k")
+    assert isinstance(study.task, BenchmarkConfig) and study.task.test
+    assert study.task.test.read_bytes().count(b"\n") == 3
+    assert study.prompt.shots_data is None, "no shots are drawn"
+    few = resolved("evaluate", "task.benchmark=gsm8k", "prompt.shots=2")
+    assert few.prompt.shots_data and few.prompt.shots_data.read_bytes().count(b"\n") == 4
+
+
+def test_two_checkpoints_need_no_more_than_the_benchmarks_name(gsm8k: Path) -> None:
+    study = resolved("compare", "task.benchmark=gsm8k", "checkpoint=DIR")
+    assert study.data and study.data.read_bytes().count(b"\n") == 3
+
+
+def test_a_file_with_the_name_of_a_benchmark_is_used_as_a_file(gsm8k: Path) -> None:
+    (gsm8k / "humaneval").write_text("x")
+    study = resolved("compare", "data=humaneval")
+    assert study.data == gsm8k / "humaneval" and not isinstance(study.task, BenchmarkConfig)
+
+
+def test_a_benchmark_that_is_not_on_the_hub_is_one_line(gsm8k: Path) -> None:
+    with pytest.raises(UserError, match="openai/openai_humaneval") as refused:
+        resolved("compare", "data=humaneval")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_file_needs_a_source_of_shots(tmp_path: Path) -> None:
+    data = f"data={write(tmp_path, GSM8K)}"
+    study = resolved("compare", data, "task.benchmark=gsm8k", "prompt.shots=2")
+    chat = chat_checkpoint(tmp_path / "chat", max_position_embeddings=2048)
+    with pytest.raises(UserError, match=r"openai/gsm8k/main:train.*set prompt.shots_data=FILE"):
+        infer(study, [chat])
+
+
+def test_the_wording_follows_the_template_and_ends_texts_only(tmp_path: Path) -> None:
+    settings = [f"data={write(tmp_path, GSM8K)}", "task.benchmark=gsm8k"]
+    chat = chat_checkpoint(tmp_path / "chat", max_position_embeddings=2048)
+    plain = chat_checkpoint(tmp_path / "plain", None, max_position_embeddings=2048)
+    for checkpoints, wording, stop in (
+        ([chat], "chat", ()),
+        ([chat, plain], "text", ("Question:",)),
+    ):
+        study, said = infer(load(None, settings), checkpoints)
+        assert isinstance(study.task, BenchmarkConfig)
+        assert (study.task.wording, study.decoder.stop) == (wording, stop)
+        assert f"task.wording={wording}" in said
+        assert any(line.startswith("decoder.stop=") for line in said) == bool(stop)
+    own = [*settings, 'decoder.stop=["END"]', "task.wording=text", "prompt.template=chat"]
+    study, _ = infer(load(None, own), [chat])
+    assert isinstance(study.task, BenchmarkConfig)
+    assert (study.task.wording, study.decoder.stop) == ("text", ("END",))
+
+
+def test_a_benchmark_limits_the_length_of_responses(tmp_path: Path) -> None:
+    settings = [f"data={write(tmp_path, HUMANEVAL)}", "task.benchmark=humaneval"]
+    chat = chat_checkpoint(tmp_path / "chat", max_position_embeddings=4096)
+    assert infer(load(None, settings), [chat])[0].decoder.max_new_tokens == 512
+
+
+@pytest.mark.parametrize(
+    ("settings", "stop"),
+    [
+        (["prompt.template=raw"], ("\n\n",)),
+        (["prompt.template=plain"], ("\n\n### Instruction:",)),
+        (["prompt.template=chat"], ()),
+        (["prompt.template=raw", 'decoder.stop=["#"]'], ("#",)),
+        (["prompt.template=raw", "prompt.shots=0", "prompt.shots_data=null"], ()),
+    ],
+)
+def test_shots_as_text_end_the_response_before_another_problem(
+    settings: list[str], stop: tuple[str, ...], tmp_path: Path
+) -> None:
+    path = write(tmp_path, [{"question": f"{n} + 1?", "answer": str(n + 1)} for n in range(6)])
+    chat = chat_checkpoint(tmp_path / "chat", max_position_embeddings=2048)
+    few = [f"data={path}", "prompt.shots=2", f"prompt.shots_data={path}"]
+    assert infer(load(None, [*few, *settings]), [chat])[0].decoder.stop == stop
+
+
+def test_no_end_is_inferred_where_a_shot_contains_it(tmp_path: Path) -> None:
+    rows = [{"question": f"{n}?", "solution": f"so\n\n{n}", "answer": str(n)} for n in range(6)]
+    path = write(tmp_path, rows)
+    settings = [
+        f"data={path}",
+        "prompt.shots=2",
+        f"prompt.shots_data={path}",
+        "prompt.template=raw",
+    ]
+    study, _ = infer(
+        load(None, settings), [chat_checkpoint(tmp_path / "chat", max_position_embeddings=2048)]
+    )
+    assert study.decoder.stop == ()
+
+
+def test_shots_that_exceed_the_context_are_told_with_their_number(tmp_path: Path) -> None:
+    path = write(tmp_path, [{"question": f"{n} + 1? " * 20, "answer": str(n)} for n in range(9)])
+    settings = [f"data={path}", "prompt.shots=8", f"prompt.shots_data={path}"]
+    with pytest.raises(UserError, match=r"do not fit the model's context.*lower prompt.shots"):
+        infer(
+            load(None, settings), [chat_checkpoint(tmp_path / "chat", max_position_embeddings=512)]
+        )
