@@ -93,6 +93,8 @@ def running(folder: Path) -> Iterator[Lab]:
     for path in (shared, keys):
         path.mkdir(mode=0o700)
     shared.chmod(0o777)
+    names = {"localhost": "127.0.0.1", "client": CLIENT_ADDRESS, **ADDRESSES}
+    (keys / "hosts").write_text("".join(f"{at} {name}\n" for name, at in names.items()))
     for name in ("login", "host"):
         make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(keys / name)]
         subprocess.run(make, check=True)

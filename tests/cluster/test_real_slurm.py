@@ -47,7 +47,7 @@ START = """
 mkdir -p /run/munge /var/spool/slurmctld /var/spool/slurmd /etc/slurm &&
 chown munge: /run/munge &&
 mount -t tmpfs cgroup /sys/fs/cgroup && echo CgroupPlugin=cgroup/v1 > /etc/slurm/cgroup.conf &&
-cp /shared/slurm.conf /etc/slurm/ && cp /shared/hosts /etc/hosts &&
+cp /shared/slurm.conf /etc/slurm/ &&
 setpriv --reuid=munge --regid=munge --clear-groups munged --force
 """
 
@@ -107,8 +107,6 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with lab.running(tmp_path_factory.mktemp("lab")) as hosts:
         (hosts.shared / "slurm.conf").write_text(CONFIG)
         (hosts.shared / "nodes.py").write_text(NODES)
-        named = "".join(f"{address} {name}\n" for name, address in lab.ADDRESSES.items())
-        (hosts.shared / "hosts").write_text(f"127.0.0.1 localhost\n{named}")
         shutil.copy2(lab.ROOT / "cluster" / "slurm.sh", hosts.shared)
         cluster = Cluster(hosts)
         for host in ("h1", "h2"):
