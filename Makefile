@@ -13,7 +13,7 @@ OVERRIDES := $(if $(filter cpu,$(DEVICE)),--override forkdiv/requirements/overri
 # With it, every process that a study or a test starts would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup setup-dev quickstart test test-unit lint format bench soak docs gpu-check gpu-kit clean
+.PHONY: setup setup-dev quickstart test test-unit lint format bench soak soak-cluster docs gpu-check gpu-kit clean
 
 quickstart: setup
 	$(BIN)/forkdiv study --config $(CONFIG)
@@ -43,6 +43,11 @@ bench: setup-dev
 soak: setup-dev
 	tests/soak/install
 	$(BIN)/python -m pytest -m soak -rP
+
+# Three hosts with ssh and a Slurm in namespaces of this machine, MLflow on PostgreSQL, the Serve
+# config, KubeRay's definitions. What cannot run here says why; docs/clusters.md says what it needs.
+soak-cluster: setup-dev
+	$(BIN)/python -m pytest -rsP tests/cluster
 
 # What only a GPU can show, in at most eight minutes. Without a GPU: a test of the script.
 gpu-check: setup-dev

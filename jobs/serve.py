@@ -21,8 +21,11 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from forkdiv import cli
+from forkdiv.core.config.load import load
+from forkdiv.core.config.shipped import checkpoint_path
 from forkdiv.core.config.study import HttpConfig, StudyConfig
 from forkdiv.core.errors import refuse
 from forkdiv.models.checkpoint import (
@@ -36,6 +39,9 @@ from forkdiv.terminal import say
 from tuning import adapters, by_name, preflight, prompt_notes
 from tuning.check_ray import check_ray
 from tuning.resources import Work
+
+if TYPE_CHECKING:
+    from ray.serve import Application
 
 KEY = "FORKDIV_API_KEY"
 
@@ -72,6 +78,41 @@ def run(study: StudyConfig, checkpoints: Sequence[Path] = ()) -> None:
             _until_stopped()
         finally:
             ray_serve.delete(app)
+
+
+def application(arguments: dict[str, Any]) -> Application:
+    """Builds the application for a config file of Ray Serve, which calls it on the cluster with
+    `import_path: jobs.serve:application`. KubeRay deploys it so; see cluster/serve/.
+
+    `arguments` has `checkpoints`, a list of folders or names as after --checkpoints, and
+    `settings`, a list of key=value. Requests need the API key in FORKDIV_API_KEY.
+    """
+    unknown = sorted(arguments.keys() - {"checkpoints", "settings"})
+    if unknown:
+        raise refuse(
+            "jobs.serve:application has an unknown argument",
+            ", ".join(unknown),
+            "checkpoints, settings",
+            "correct args of the application in serveConfigV2",
+        )
+    study = load(None, arguments.get("settings", ()))
+    key = os.environ.get(KEY)
+    if not key:
+        raise refuse(
+            f"{KEY} is not set where Ray's workers start, and the server accepts connections from "
+            "other machines",
+            "no API key",
+            "a long random text",
+            f"set {KEY} in the environment of all Ray nodes",
+        )
+    named = (Path(str(checkpoint_path(path))) for path in arguments.get("checkpoints", ()))
+    served = named_checkpoints(tuple(named))
+    from forkdiv.sample.http import application as build
+    from tuning import session
+
+    spec = session.serving_spec(study, next(iter(served.values())))
+    shared = {name: session.share(study.place, checkpoint) for name, checkpoint in served.items()}
+    return build(spec, shared, key)
 
 
 def named_checkpoints(

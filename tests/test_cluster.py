@@ -1,15 +1,19 @@
 """The files that say where it runs: their versions, their study, their locks.
 
-Not covered: no image is built and no cluster started. `kubectl kustomize` renders the overlays;
-here a few lines apply the same patches.
+Nothing is started here: tests/cluster/ starts MLflow with its database, Slurm's script and three
+hosts with ssh. Not covered: no image is built. `kubectl kustomize` renders the overlays; here a few
+lines apply the same patches.
 """
 
 from __future__ import annotations
 
 import copy
+import importlib
 import json
 import re
+import resource
 import shlex
+import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,6 +22,7 @@ import jsonschema  # type: ignore[import-untyped]
 import pathspec
 import pytest
 import yaml
+from ray.serve.schema import ServeDeploySchema
 
 from forkdiv.core.config.load import load
 from forkdiv.core.config.study import PlaceConfig, StudyConfig
@@ -25,6 +30,7 @@ from forkdiv.core.config.study import PlaceConfig, StudyConfig
 ROOT = Path(__file__).parents[1]
 CLUSTER = ROOT / "cluster"
 DEVICES = ("cpu", "gpu")
+RAY_UP = ("ray-up.yaml", "ray-up-cpu.yaml")
 Manifest = dict[str, Any]
 
 
@@ -59,8 +65,8 @@ def rendered(device: str) -> dict[str, Manifest]:
     base, overlay = (read(CLUSTER / name / "kustomization.yaml") for name in ("base", "gpu"))
     manifests = {
         document["kind"]: document
-        for resource in base["resources"]
-        for document in yaml.safe_load_all((CLUSTER / "base" / resource).read_text())
+        for name in base["resources"]
+        for document in yaml.safe_load_all((CLUSTER / "base" / name).read_text())
     }
     image, patches = base["images"][0], []
     if device == "gpu":
@@ -83,6 +89,16 @@ def pods(manifests: dict[str, Manifest]) -> dict[str, Manifest]:
     }
     server = manifests["Deployment"]["spec"]["template"]["spec"]
     return {"head": cluster["headGroupSpec"]["template"]["spec"], **workers, "mlflow": server}
+
+
+def service() -> Manifest:
+    return read(CLUSTER / "serve" / "rayservice.yaml")
+
+
+def service_pods() -> list[Manifest]:
+    cluster = service()["spec"]["rayClusterConfig"]
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    return [group["template"]["spec"] for group in groups]
 
 
 def study(entrypoint: str) -> StudyConfig:
@@ -181,8 +197,9 @@ def test_every_ray_service_of_compose_demands_a_token() -> None:
         assert services[name]["environment"]["RAY_AUTH_TOKEN"].startswith("${RAY_AUTH_TOKEN:?")
 
 
-def test_every_ray_start_over_ssh_demands_a_token() -> None:
-    config = read(CLUSTER / "ray-up.yaml")
+@pytest.mark.parametrize("name", RAY_UP)
+def test_every_ray_start_over_ssh_demands_a_token(name: str) -> None:
+    config = read(CLUSTER / name)
     commands = config["head_start_ray_commands"] + config["worker_start_ray_commands"]
     starts = [command for command in commands if "ray start" in command]
     assert len(starts) == 2
@@ -217,7 +234,7 @@ def test_the_readme_submits_studies_that_parse(entrypoint: str) -> None:
 
 
 def test_the_readme_submits_on_each_kind_of_cluster() -> None:
-    assert len(documented_entrypoints()) == 3
+    assert len(documented_entrypoints()) == 4
 
 
 def cpus_needed(place: PlaceConfig, entrypoint_cpus: float) -> float:
@@ -232,14 +249,14 @@ def test_the_workers_hold_the_whole_study_at_once(device: str) -> None:
     place = study(job["entrypoint"]).place
     assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
     (group,) = cluster["workerGroupSpecs"]
-    assert group["minReplicas"] == group["replicas"] == group["maxReplicas"]
-    resources = group["template"]["spec"]["containers"][0]["resources"]
-    assert resources["requests"] == resources["limits"]
-    cpus, gpus = (int(resources["limits"].get(name, "0")) for name in ("cpu", "nvidia.com/gpu"))
-    assert group["replicas"] * cpus >= cpus_needed(place, job["entrypointNumCpus"])
+    assert group["minReplicas"] <= group["replicas"] < group["maxReplicas"]
+    pod = group["template"]["spec"]["containers"][0]["resources"]
+    assert pod["requests"] == pod["limits"]
+    cpus, gpus = (int(pod["limits"].get(name, "0")) for name in ("cpu", "nvidia.com/gpu"))
+    assert group["maxReplicas"] * cpus >= cpus_needed(place, job["entrypointNumCpus"])
     engine_gpus = place.engine.replicas * place.engine.tensor_parallel
     gpus_needed = place.workers + engine_gpus if device == "gpu" else 0
-    assert group["replicas"] * gpus == gpus_needed
+    assert group["maxReplicas"] * gpus == gpus_needed
 
 
 def test_compose_workers_hold_the_whole_study_at_once() -> None:
@@ -273,23 +290,114 @@ def test_every_ray_pod_shares_the_runs_and_has_room_in_shm(device: str) -> None:
 def test_mlflow_answers_to_the_name_that_the_study_calls(device: str) -> None:
     manifests = rendered(device)
     address = study(manifests["RayJob"]["spec"]["entrypoint"]).place.mlflow_uri
-    service = manifests["Service"]
-    host = f"{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
+    server = manifests["Service"]
+    host = f"{server['metadata']['name']}:{server['spec']['ports'][0]['port']}"
     environment = pods(manifests)["mlflow"]["containers"][0]["env"]
     allowed = {entry["name"]: entry.get("value", "") for entry in environment}
     assert address == f"http://{host}"
     assert host in allowed["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
 
 
-def test_ray_up_file_fits_rays_own_schema() -> None:
+@pytest.mark.parametrize("name", RAY_UP)
+def test_ray_up_file_fits_rays_own_schema(name: str) -> None:
     ray = find_spec("ray")
     assert ray is not None
     assert ray.origin is not None
     schema = json.loads((Path(ray.origin).parent / "autoscaler/ray-schema.json").read_text())
-    config = read(CLUSTER / "ray-up.yaml")
+    config = read(CLUSTER / name)
     jsonschema.validate(config, schema)
     assert config["provider"]["type"] == "local"
     assert config["max_workers"] == len(config["provider"]["worker_ips"])
+
+
+def test_the_forms_of_ray_up_differ_in_the_environment_only() -> None:
+    gpu, cpu = (read(CLUSTER / name) for name in RAY_UP)
+    texts = [json.dumps(config) for config in (gpu, cpu)]
+    assert "~/.venv-forkdiv" in texts[0] and "~/forkdiv/.venv" in texts[1]
+    moved = json.loads(texts[0].replace("~/.venv-forkdiv", "~/forkdiv/.venv"))
+    start = {key: value for key, value in moved.items() if key != "setup_commands"}
+    assert start == {key: value for key, value in cpu.items() if key != "setup_commands"}
+    assert "make -C ~/forkdiv setup DEVICE=cpu" in cpu["setup_commands"]
+
+
+@pytest.mark.parametrize("limit", [64, 70_000])
+@pytest.mark.parametrize("name", RAY_UP)
+def test_the_limit_of_open_files_is_the_highest_allowed(name: str, limit: int) -> None:
+    """A start command whose `ulimit` fails leaves a host without Ray."""
+    _, highest = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = min(limit, highest)
+    config = read(CLUSTER / name)
+    for commands in (config["head_start_ray_commands"], config["worker_start_ray_commands"]):
+        (start,) = (command for command in commands if "ray start" in command)
+        raise_limit = start.split(" && ")[1]
+        done = subprocess.run(
+            ["bash", "-c", f"ulimit -n {allowed} && ulimit -Sn 16 && {raise_limit} && ulimit -Sn"],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        assert int(done.stdout) == min(65536, allowed)
+
+
+@pytest.mark.parametrize("name", RAY_UP)
+def test_the_autoscaler_over_ssh_is_the_one_that_starts_all_workers(name: str) -> None:
+    (start,) = (
+        command
+        for command in read(CLUSTER / name)["head_start_ray_commands"]
+        if "ray start" in command
+    )
+    # the last one wins: `ray up` puts RAY_enable_autoscaler_v2=1 before the command
+    assert re.findall(r"RAY_enable_autoscaler_v2=(\d)", start) == ["0"]
+
+
+def test_the_kubernetes_api_is_the_autoscalers_alone() -> None:
+    cluster = rendered("cpu")["RayCluster"]["spec"]
+    path = "/var/run/secrets/kubernetes.io/serviceaccount"
+    assert cluster["enableInTreeAutoscaling"] is True
+    (mount,) = cluster["autoscalerOptions"]["volumeMounts"]
+    assert mount["mountPath"] == path and mount["readOnly"] is True
+    head = cluster["headGroupSpec"]["template"]["spec"]
+    (worker,) = (group["template"]["spec"] for group in cluster["workerGroupSpecs"])
+    assert mount["name"] in {volume["name"] for volume in head["volumes"]}
+    assert mount["name"] not in {volume["name"] for volume in worker["volumes"]}
+    for pod in (head, worker):
+        (container,) = pod["containers"]
+        assert mount["name"] not in {entry["name"] for entry in container["volumeMounts"]}
+
+
+def test_mlflow_is_probed() -> None:
+    (container,) = pods(rendered("cpu"))["mlflow"]["containers"]
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert container[probe]["httpGet"] == {"path": "/health", "port": "http"}
+
+
+def test_the_service_has_the_image_and_the_locks_of_the_cluster() -> None:
+    config = service()["spec"]["rayClusterConfig"]
+    assert config["rayVersion"] == pins("cpu")["ray"]
+    assert config["authOptions"] == {"mode": "token"}
+    overlay = read(CLUSTER / "serve" / "kustomization.yaml")["images"]
+    assert overlay == read(CLUSTER / "base" / "kustomization.yaml")["images"]
+    claim = rendered("cpu")["PersistentVolumeClaim"]["metadata"]["name"]
+    for pod in service_pods():
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["automountServiceAccountToken"] is False
+        (container,) = pod["containers"]
+        environment = {entry["name"]: entry for entry in container["env"]}
+        assert environment["RAY_AUTH_MODE"]["value"] == "token"
+        assert environment["FORKDIV_API_KEY"]["valueFrom"]["secretKeyRef"]["key"] == "api-key"
+        claims = [volume.get("persistentVolumeClaim") for volume in pod["volumes"]]
+        assert {"claimName": claim} in claims
+        assert container["image"] == f"forkdiv:ray{pins('cpu')['ray']}-cpu"
+
+
+def test_the_service_starts_what_the_command_serves() -> None:
+    config = yaml.safe_load(service()["spec"]["serveConfigV2"])
+    ServeDeploySchema.model_validate(config)
+    (application,) = config["applications"]
+    module, _, name = application["import_path"].partition(":")
+    assert callable(getattr(importlib.import_module(module), name))
+    assert load(None, application["args"]["settings"]).place.root == Path("/shared/runs")
+    assert config["http_options"]["host"] == "0.0.0.0"
 
 
 @pytest.mark.parametrize("ignore", [".rayignore", ".dockerignore"])

@@ -93,6 +93,12 @@ def dataset_name(text: str) -> DatasetName | None:
     return DatasetName(match["repo"], match["subset"], match["split"], match["revision"])
 
 
+def path_text(value: object) -> object:
+    """Returns a path as text, and other values unchanged. Pydantic refuses a Path from a validator
+    where it reads JSON, as it does for the trials of a sweep."""
+    return str(value) if isinstance(value, Path) else value
+
+
 def model_or_path(value: object) -> object:
     """Returns what a setting for a checkpoint holds: an absolute path, or a name as a relative one.
     Other values than texts and paths are returned unchanged, for pydantic to refuse."""

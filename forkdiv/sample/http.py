@@ -147,10 +147,18 @@ def deploy(
         http_options={"host": host, "port": port, "request_timeout_s": None},
         logging_config={"log_level": "WARNING", "enable_access_log": False},
     )
-    paths = {name: checkpoint.path for name, checkpoint in served.items()}
-    bound = Route.bind(  # type: ignore[attr-defined]
-        sampler_deployment(spec).bind(spec, dict(served)), paths, key
-    )
+    bound = application(spec, served, key)
     target = serve.RunTarget(target=bound, name=APP, route_prefix="/")
     serve.run_many([target], wait_for_applications_running=False)
     return APP
+
+
+def application(
+    spec: EngineSpec, served: Mapping[str, Checkpoint], key: str | None
+) -> serve.Application:
+    """Returns the route and its engine as an application of Ray Serve, not started."""
+    paths = {name: checkpoint.path for name, checkpoint in served.items()}
+    bound: serve.Application = Route.bind(  # type: ignore[attr-defined]
+        sampler_deployment(spec).bind(spec, dict(served)), paths, key
+    )
+    return bound

@@ -142,6 +142,13 @@ def test_settings_of_no_single_task_are_refused_by_name(settings: list[str], mes
         load(None, settings)
 
 
+@pytest.mark.parametrize("base", ["graph-d3-l3", "/models/own", "org/name@main"])
+def test_settings_with_paths_are_read_back_from_json(base: str) -> None:
+    """The trials of a sweep get their study as JSON."""
+    study = StudyConfig.model_validate({"base": base, "data": "/data/own.jsonl"})
+    assert StudyConfig.model_validate_json(study.model_dump_json()) == study
+
+
 def test_named_decoders_end_responses_as_the_studys_decoder_does() -> None:
     settings = ['decoder.stop=["Q:"]', "decoders.warm={temperature: 1.5}", "sweep.decoder=[warm]"]
     assert load(None, settings).decoders["warm"].stop == ("Q:",)

@@ -40,10 +40,12 @@ OTHERS = {
     "mlflow",
     "pip",
     "printf",
+    "sbatch",
     "set",
+    "ssh",
     ".",
 }
-RAY = {"get-auth-token", "up", "dashboard", "job"}
+RAY = {"get-auth-token", "up", "down", "dashboard", "job"}
 
 
 def named(block: Block) -> str:

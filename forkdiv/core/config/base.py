@@ -10,7 +10,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from forkdiv.core.hub_names import dataset_or_path
+from forkdiv.core.hub_names import dataset_or_path, path_text
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 # an absolute path, or the name of a dataset on the hub as a relative one
-DataPath = Annotated[Path, BeforeValidator(dataset_or_path)]
+DataPath = Annotated[Path, BeforeValidator(path_text), BeforeValidator(dataset_or_path)]
 
 Tokens = Annotated[int, Unit("tokens")]
 Examples = Annotated[int, Field(ge=1), Unit("examples")]

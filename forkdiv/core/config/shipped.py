@@ -15,7 +15,7 @@ from pydantic import BeforeValidator
 
 import forkdiv
 from forkdiv.core.errors import UserError, refuse, shortened
-from forkdiv.core.hub_names import model_or_path
+from forkdiv.core.hub_names import model_or_path, path_text
 
 PACKAGE = Path(forkdiv.__file__).absolute().parent
 CONFIGS = PACKAGE.parent / "jobs" / "configs"
@@ -95,5 +95,6 @@ def _files(folder: Path, pattern: str) -> list[Path]:
     return sorted(folder.glob(pattern))
 
 
-CheckpointPath = Annotated[Path, BeforeValidator(checkpoint_path)]
-ArchitecturePath = Annotated[Path, BeforeValidator(_architecture_file)]
+# the validator on the right comes first
+CheckpointPath = Annotated[Path, BeforeValidator(path_text), BeforeValidator(checkpoint_path)]
+ArchitecturePath = Annotated[Path, BeforeValidator(path_text), BeforeValidator(_architecture_file)]
