@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,8 +26,16 @@ WORDS = (
 )  # columns that hold no numbers
 BORDER = 3  # of a column: a space at each side and a line
 LEAST_NAME = 12
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Raises for the command line to end; rich would end the program itself."""
+        raise BrokenPipeError(errno.EPIPE, "the reader of the output has ended")
+
+
 # wide enough for a whole row where output goes to a file: cut numbers are worse than long lines
-_console = Console(highlight=False, soft_wrap=True)
+_console = _Console(highlight=False, soft_wrap=True)
 
 
 def quiet_libraries() -> None:

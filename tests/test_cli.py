@@ -396,3 +396,19 @@ def test_benchmarks_are_listed_with_grader_source_and_licence(tmp_path: Path) ->
     assert "gsm8k grade-school word problems" in text
     assert "grader unit_tests; data openai/openai_humaneval" in text
     assert "licence CC-BY-4.0" in text
+
+
+@pytest.mark.parametrize("words", [("settings",), ("plan", "--config", "arithmetic-chain")])
+def test_a_reader_that_ends_first_is_not_reported_as_a_bug(words: tuple[str, ...]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-c", MAIN, *words],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")

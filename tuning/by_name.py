@@ -79,6 +79,8 @@ def resolve(
     sources: list[Source] = []
     opened: dict[str, HubModel] = {}
     for setting in (*MODELS, TEMPLATE):
+        if verb in SHAPE_ONLY and setting == "base" and study.plan.architecture:
+            continue  # the architecture takes the place of the base's
         if name := _model_at(study, setting, reads):
             weights = verb not in SHAPE_ONLY and setting != TEMPLATE
             opened[setting] = open_model(name, weights)

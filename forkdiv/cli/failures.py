@@ -2,7 +2,8 @@
 
 2: the input is wrong (UserError). 1: a result cannot be trusted (InvalidResult), the disk or the
 memory is full, or Ray lost a process or a machine. 3, 4: a condition of --fail-if holds, or cannot
-be decided (coverage.conditions). 130: interrupted. 70: anything else is a bug of
+be decided (coverage.conditions). 130: interrupted. 141: the reader of the output has ended, as
+`head` does. 70: anything else is a bug of
 forkdiv; the traceback is in a file that the line names. 70 is EX_SOFTWARE of sysexits.h.
 """
 
@@ -11,6 +12,8 @@ from __future__ import annotations
 import errno
 import os
 import platform
+import select
+import signal
 import sys
 import tempfile
 import traceback
@@ -25,7 +28,9 @@ import forkdiv
 from forkdiv.core.errors import InvalidResult, UserError, shortened
 
 INVALID, WRONG_INPUT, BUG = 1, 2, 70
+NO_READER = 128 + signal.SIGPIPE
 LINE = 2000  # characters
+STDOUT = 1
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -41,6 +46,9 @@ def one_line(show_traceback: bool = False) -> Iterator[None]:
     except InvalidResult as error:
         _end(error, str(error), INVALID, show_traceback)
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _reader_has_ended():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)  # Python flushes it at its end
+            raise typer.Exit(NO_READER) from error
         if error.errno not in _FULL:
             _end(error, bug(error), BUG, show_traceback)
         where = error.filename or "a file"
@@ -57,6 +65,13 @@ def one_line(show_traceback: bool = False) -> Iterator[None]:
     except SystemExit as error:
         # foreign code called exit(), maybe with status 0, and there is no result
         _end(error, bug(error), BUG, show_traceback)
+
+
+def _reader_has_ended() -> bool:
+    """Returns whether standard output is a pipe that nobody reads."""
+    poll = select.poll()
+    poll.register(STDOUT, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _end(error: BaseException, line: str, status: int, show_traceback: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,16 +69,14 @@ def test_on_cpu_the_model_runs_in_the_engines_own_process(engine: Engine) -> Non
     assert [line for line in lines if line.startswith("VLLM::")] == ["VLLM::EngineCore"]
 
 
-def test_an_engine_computes_with_a_thread_per_core_but_one(
+def test_a_small_model_computes_with_one_thread_unless_more_are_set(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from vllm.utils import cpu_resource_utils
-
-    info = cpu_resource_utils.LogicalCPUInfo
-    cpus = [info(id=i, physical_core=i % 4, numa_node=0) for i in range(8)]
-    monkeypatch.setattr(cpu_resource_utils, "get_allowed_cpu_list", lambda: cpus)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as Ray leaves it
-    set_threads(engine_spec(STUDY, BASE_CHECKPOINT))
+    spec = engine_spec(STUDY, BASE_CHECKPOINT)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")  # what Ray leaves
+    set_threads(spec)
+    assert os.environ["OMP_NUM_THREADS"] == "1"
+    set_threads(replace(spec, config=spec.config.model_copy(update={"threads": 3})))
     assert os.environ["OMP_NUM_THREADS"] == "3"
 
 
