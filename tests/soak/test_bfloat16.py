@@ -42,7 +42,7 @@ def study(folder: Path, dtype: str) -> StudyConfig:
             "task": {"kind": "file", "test": file, "grader": "numeric"},
             "prompt": {"template": "chat"},
             "decoder": {"dtype": dtype, "max_new_tokens": 32},
-            "eval": {"problems": PROBLEMS, "samples": SAMPLES, "ks": [1, 2, 4, 8, 16, 32]},
+            "eval": {"problems": PROBLEMS, "samples": SAMPLES, "k": [1, 2, 4, 8, 16, 32]},
             "place": {"root": folder, "dashboard": False},
         }
     )
