@@ -64,7 +64,8 @@ class Pace:
         rate = completed / elapsed
         remaining = self._total - completed
         left = f", {duration(remaining / rate)} left" if remaining > 0 else ""
-        return f"{completed}/{self._total}, {rate:.3g} per second{left}"
+        shown = f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+        return f"{completed}/{self._total}, {shown} per second{left}"
 
 
 def duration(seconds: float) -> str:
