@@ -28,7 +28,7 @@ DIFFERENCE = 0.05
 
 
 def study(folder: Path, dtype: str) -> StudyConfig:
-    """Sums of two numbers from 0 to 9, which the model gets right with pass@1 0.07 and pass@32 0.83."""
+    """Sums of two numbers from 0 to 9: pass@1 is 0.07 and pass@32 0.83."""
     sums = [
         {"prompt": f"What is {a} + {b}?", "answer": str(a + b)}
         for a in range(10)
