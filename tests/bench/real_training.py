@@ -22,8 +22,8 @@ from tests.bench.turns import Rhythm, Trial, by_turns
 from tests.real_model import smollm2
 from tuning.session import running
 
-EXAMPLES, BATCH = 320, 4
-RHYTHM = Rhythm(seconds=16.0, steps=2)
+EXAMPLES, BATCH = 440, 4
+RHYTHM = Rhythm(seconds=22.0, steps=3)
 WAYS = {"real_train_vs_bare": LoraConfig(), "real_lora_vs_bare": LoraConfig(rank=16, alpha=32)}
 
 
