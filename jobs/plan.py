@@ -21,7 +21,7 @@ from tuning.resources import Work, placed
 
 def run(study: StudyConfig) -> None:
     from forkdiv.train import memory, schedule
-    from forkdiv.train.worker import deepspeed_config
+    from forkdiv.train.deepspeed_engine import deepspeed_config
 
     sft, place = study.sft, study.place
     path = study.plan.architecture or study.base

@@ -57,8 +57,9 @@ def main(out: Path, names: list[str]) -> None:
     from forkdiv.models.loading import load_tokenizer
     from forkdiv.tasks.graph_branching import GraphBranchingConfig
     from forkdiv.tasks.registry import build
+    from forkdiv.train.deepspeed_engine import new_engine
     from forkdiv.train.sft_run import RAW
-    from forkdiv.train.worker import Worker, export, new_engine
+    from forkdiv.train.worker import Worker, export
 
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     torch.distributed.init_process_group("gloo")  # as Ray Train does

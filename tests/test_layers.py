@@ -72,7 +72,7 @@ LIBRARIES = {
               "forkdiv/sample/weight_proof.py", "forkdiv/sample/vllm_worker.py",
               "forkdiv/coverage/exact.py",
               "forkdiv/forks/entropy.py"),
-    "deepspeed": ("forkdiv/train/worker.py",),
+    "deepspeed": ("forkdiv/train/deepspeed_engine.py", "forkdiv/train/worker.py"),
     "huggingface_hub": ("forkdiv/core/hub.py",),
     "peft": ("forkdiv/models/lora.py",),
 }  # fmt: skip

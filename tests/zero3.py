@@ -98,8 +98,9 @@ def rank_main(model: Path, way: str, out: Path, settings: dict[str, Any]) -> Non
     from forkdiv.models import loading
     from forkdiv.models.loading import load_tokenizer
     from forkdiv.train import partitioned
+    from forkdiv.train.deepspeed_engine import new_engine
     from forkdiv.train.malloc import keep_freed_memory
-    from forkdiv.train.worker import Worker, export, new_engine
+    from forkdiv.train.worker import Worker, export
 
     rank = int(os.environ["RANK"])
     keep_freed_memory()  # as every worker on a CPU does

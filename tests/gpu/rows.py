@@ -102,7 +102,8 @@ def worker(
     """What a Ray Train worker runs, with `model()` in place of a checkpoint's weights."""
     from forkdiv.models import loading
     from forkdiv.train import varlen_attention
-    from forkdiv.train.worker import Worker, new_engine
+    from forkdiv.train.deepspeed_engine import new_engine
+    from forkdiv.train.worker import Worker
 
     before = loading.load_model
     loading.load_model = lambda *_: model()

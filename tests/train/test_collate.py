@@ -12,10 +12,10 @@ from forkdiv.core.errors import UserError
 from forkdiv.data.tokenized import Row
 from forkdiv.models.loading import new_model
 from forkdiv.train.collate import collate
+from forkdiv.train.deepspeed_engine import separate_packed
 from forkdiv.train.losses.registry import LOSSES
 from forkdiv.train.losses.response import IGNORED
 from forkdiv.train.packing import forward_passes
-from forkdiv.train.worker import separate_packed
 from tests.train.logits import loss_of_logits
 from tests.train.test_schedule import TOKENIZER, gradient, mixed_rows
 

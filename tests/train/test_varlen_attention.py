@@ -16,7 +16,7 @@ from forkdiv.core.errors import UserError
 from forkdiv.data.tokenized import Row
 from forkdiv.train import varlen_attention
 from forkdiv.train.collate import collate
-from forkdiv.train.worker import separate_packed
+from forkdiv.train.deepspeed_engine import separate_packed
 
 ROWS: list[Row] = [([5, 6, 7], [8, 1]), ([9], [10, 11, 1]), ([3, 4], [1]), ([2], [5, 6, 7, 8, 1])]
 SMALL = {"vocab_size": 37, "hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 24}
