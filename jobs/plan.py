@@ -20,7 +20,7 @@ from tuning.resources import Work, placed
 
 
 def run(study: StudyConfig) -> None:
-    from forkdiv.train import memory, schedule
+    from forkdiv.train import memory, pass_size, schedule
     from forkdiv.train.deepspeed_engine import deepspeed_config
 
     sft, place = study.sft, study.place
@@ -52,6 +52,10 @@ def run(study: StudyConfig) -> None:
     gpus = nodes * study.plan.gpus_per_node if place.device == "gpu" else 0
     place, turns = placed(place, Work(), gpus)
     say(f"engine: {turns or _beside(place)}")
+    usable = pass_size.GPU_SHARE * study.plan.gpu_gib
+    place, passes = pass_size.with_rows_that_fit(shape, sft, place, study.plan.tokens, usable)
+    if passes:
+        say(f"passes: {passes}")
     say(
         f"steps: {steps} ({sft.epochs} epochs of {examples} examples, {sft.batch_size} per step), "
         f"{round(sft.warmup_share * steps)} of them warm-up"

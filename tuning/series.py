@@ -143,7 +143,7 @@ def open_series(
     study: StudyConfig, base: Checkpoint, unit: str, show: Callable[[str], None]
 ) -> Iterator[Series]:
     """Opens a series for the block, with an engine for the base, which is measured first."""
-    with open_study(study, base, "compare", show) as work:
+    with open_study(study, base, "compare", show, Work(trains=False)) as work:
         pipeline = replace(work.pipeline, study=study)
         yield Series(pipeline, unit, work.shared)
 

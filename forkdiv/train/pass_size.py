@@ -20,19 +20,27 @@ GPU_SHARE, CPU_SHARE = 0.8, 0.5
 def with_pass_size(
     start: Path, sft: SftConfig, place: PlaceConfig, tokens: int, gib: float
 ) -> tuple[PlaceConfig, str]:
-    """Returns the place with the `micro_batch` of a worker that has `gib` GiB, for examples of at
-    most `tokens` tokens, and a line that says so; unchanged and "" if it is set, or if all rows
-    fit."""
+    """Returns `with_rows_that_fit` for the model of the checkpoint `start`; the place unchanged, and
+    a line that says so, if the estimate does not know the model."""
     if place.micro_batch is not None:
         return place, ""
     try:
         shape = memory.shape(read_config(start), sft)
     except UserError as error:  # a model that trains may have a layout that the estimate lacks
         return place, f"the memory is not known, so a step is one forward pass: {error}"
-    rows = rows_that_fit(shape, sft, place, tokens, gib)
+    return with_rows_that_fit(shape, sft, place, tokens, gib)
+
+
+def with_rows_that_fit(
+    shape: Shape, sft: SftConfig, place: PlaceConfig, tokens: int, gib: float
+) -> tuple[PlaceConfig, str]:
+    """Returns the place with the `micro_batch` of a worker that may fill `gib` GiB, for examples of
+    at most `tokens` tokens, and a line that says so; unchanged and "" if it is set, or if all rows
+    fit."""
+    rows = None if place.micro_batch else rows_that_fit(shape, sft, place, tokens, gib)
     if rows is None:
         return place, ""
-    line = f"{rows} rows in a forward pass, by the estimate of memory (place.micro_batch)"
+    line = f"{rows} row{'s' * (rows > 1)} in a forward pass, by the estimate of memory (place.micro_batch)"
     return place.model_copy(update={"micro_batch": rows}), line
 
 

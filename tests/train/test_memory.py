@@ -152,6 +152,18 @@ def test_a_run_that_will_not_fit_is_refused_with_what_helps(
     assert "not expected to fit" in str(caught.value) and "place.offload" in str(caught.value)
 
 
+def test_a_plan_without_micro_batch_has_the_passes_that_training_chooses(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    one_gpu = ["sft.batch_size=256", "plan.gpu_gib=24"]
+    job.run(load(CONFIGS / "arithmetic-chain.yaml", [*one_gpu, "place.micro_batch=null"]))
+    assert "passes: 2 rows in a forward pass" in capsys.readouterr().out
+    with pytest.raises(UserError, match="not expected to fit"):
+        job.run(load(CONFIGS / "arithmetic-chain.yaml", [*one_gpu, "place.micro_batch=256"]))
+    assert "passes:" not in capsys.readouterr().out
+
+
 def test_an_unreadable_architecture_is_refused(tmp_path: Path) -> None:
     for text in ("{", json.dumps({"hidden_size": 3})):
         (tmp_path / "config.json").write_text(text)

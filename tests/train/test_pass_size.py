@@ -62,6 +62,8 @@ def test_the_rows_of_the_user_are_not_changed() -> None:
 def test_what_was_chosen_is_said() -> None:
     chosen, line = with_pass_size(BASE, SFT, place(), TOKENS, 2.0)
     assert chosen.micro_batch and line.startswith(f"{chosen.micro_batch} rows in a forward pass")
+    _, line = with_pass_size(BASE, SFT, place(), TOKENS, 0.001)
+    assert line.startswith("1 row in a forward pass")
 
 
 def test_the_shipped_base_is_trained_in_one_pass() -> None:
