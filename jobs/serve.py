@@ -38,7 +38,7 @@ from forkdiv.models.saved import saved_checkpoints
 from forkdiv.terminal import say
 from tuning import adapters, by_name, preflight, prompt_notes
 from tuning.check_ray import check_ray
-from tuning.resources import Work
+from tuning.resources import Work, placed
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -96,6 +96,8 @@ def application(arguments: dict[str, Any]) -> Application:
             "correct args of the application in serveConfigV2",
         )
     study = load(None, arguments.get("settings", ()))
+    place, _ = placed(study.place, Work(trains=False), gpus=0)
+    study = study.model_copy(update={"place": place})
     key = os.environ.get(KEY)
     if not key:
         raise refuse(

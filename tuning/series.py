@@ -23,6 +23,7 @@ from tuning.comparison import Pair, assembled, compared, identity
 from tuning.open_study import open_study
 from tuning.outcome import obtain_summary, parent_run
 from tuning.record import record
+from tuning.resources import Work
 from tuning.space import Point
 from tuning.trial import NoSampler, Pipeline, TrialResult
 

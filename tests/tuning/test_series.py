@@ -27,8 +27,8 @@ from tests.checkpoints_tokens import edit
 from tests.fakes import FakeSampler
 from tests.stack import BASE
 from tests.tuning.test_trial import faithful
+from tuning import resources, snapshots
 from tuning import series as series_module
-from tuning import snapshots
 from tuning.comparison import Pair
 from tuning.open_study import OpenStudy
 from tuning.peak import search_peak
@@ -59,7 +59,10 @@ def sampler(monkeypatch: pytest.MonkeyPatch) -> FakeSampler:
     fake = FakeSampler(chance=faithful)
 
     @contextmanager
-    def opened(study: StudyConfig, base: Checkpoint, *_: object) -> Iterator[Work]:
+    def opened(
+        study: StudyConfig, base: Checkpoint, who: str, show: object, needs: resources.Work
+    ) -> Iterator[Work]:
+        assert not needs.trains, "GPUs would be counted for workers that never start"
         progress, store = Progress(study.folder / "progress.jsonl"), Store.of(study.place)
         work = Work(study, base, progress, store, None, {})
         object.__setattr__(work, "fake", fake)
