@@ -53,6 +53,16 @@ def test_the_engine_may_run_when_the_last_training_has_ended() -> None:
     run(body)
 
 
+def test_a_run_that_was_begun_again_outlives_the_actor_that_began_it_first() -> None:
+    async def body(kept: Trainings) -> None:
+        await kept.begin("a", an_owner([True, ray.exceptions.ActorDiedError()]))
+        await kept.begin("a", an_owner([]))
+        await asyncio.sleep(0.1)
+        assert await kept.running()
+
+    run(body)
+
+
 def test_a_run_ends_with_the_actor_that_began_it_and_not_before() -> None:
     async def body(kept: Trainings) -> None:
         gone = ray.exceptions.ActorDiedError()

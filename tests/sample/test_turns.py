@@ -230,6 +230,53 @@ def test_a_start_that_fails_fails_the_requests_that_wait_and_the_next_starts_aga
     run(body)
 
 
+def test_an_engine_whose_restart_failed_is_started_by_the_next_request(
+    calls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        house = House(EngineConfig())  # it has its own memory: nothing but requests starts it
+        start = vllm_engine._start
+
+        def broken(spec: EngineSpec) -> Any:
+            raise RuntimeError("no memory")
+
+        monkeypatch.setattr(vllm_engine, "_start", broken)
+        with pytest.raises(RuntimeError, match="no memory"):
+            await house.engine.restart(BASE)
+        assert house.engine.state == "stopped"
+        monkeypatch.setattr(vllm_engine, "_start", start)
+        await house.ask()
+        assert calls[-1] == f"start {BASE.name}"
+
+    run(body)
+
+
+def test_no_request_is_admitted_while_a_started_engine_is_checked(calls: list[str]) -> None:
+    """The check swaps weights too."""
+
+    async def body() -> None:
+        house = House(STOP)
+        checking, checked = asyncio.Event(), asyncio.Event()
+
+        async def check() -> None:
+            checking.set()
+            await checked.wait()
+
+        weights: Any = house.turns._weights
+        weights.check_again = check
+        first = asyncio.create_task(house.ask())
+        await checking.wait()
+        second = asyncio.create_task(house.ask())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert house.engine.state == "running" and house.loaded == []
+        checked.set()
+        await asyncio.gather(first, second)
+        assert house.loaded == ["a"]
+
+    run(body)
+
+
 def test_training_that_begins_while_the_engine_starts_gets_its_memory(
     calls: list[str],
 ) -> None:

@@ -157,7 +157,8 @@ class PlaceConfig(Frozen):
         None,
         ge=1,
         description="CPU threads of each worker, where it trains on a CPU. null: one for every 10 "
-        "million parameters of the model, at most its share of the cores.",
+        "million parameters of the model, at most its share of the cores, but at least the whole "
+        "CPUs of `cpus_per_worker`.",
     )
     zero_stage: Literal[0, 1, 2, 3] = Field(
         1,
