@@ -29,6 +29,8 @@ def body(**more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("more", "param", "reason"),
     [
+        ({"n": 0}, "n", "n must be 1 to 4096, got 0"),
+        ({"hotness": 3}, None, "unknown arguments: hotness; allowed: "),
         ({"messages": []}, "messages", "got an empty list; allowed: one message or more"),
         ({"messages": None}, "messages", "got null"),
         ({"messages": "hello"}, "messages", "messages must be a list of messages"),
@@ -69,7 +71,7 @@ def body(**more: Any) -> dict[str, Any]:
     ],
 )
 def test_what_is_not_supported_is_refused_by_its_name(
-    more: dict[str, Any], param: str, reason: str
+    more: dict[str, Any], param: str | None, reason: str
 ) -> None:
     with pytest.raises(RequestRefused) as refused:
         parse(body(**more))
@@ -82,6 +84,13 @@ def test_what_is_not_supported_is_refused_by_its_name(
 @pytest.fixture(scope="module")
 def thinker(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     return Checkpoint(chat_checkpoint(tmp_path_factory.mktemp("m") / "thinker", THINKS), "thinker")
+
+
+def test_a_developer_is_the_system_and_an_empty_entry_or_a_type_means_nothing() -> None:
+    developer = {"role": "developer", "content": "Be brief."}
+    noted = {**USER, "type": "text", "name": None, "tool_calls": []}
+    _, prompt, _ = parse({"model": "m", "messages": [developer, noted], "tools": []})
+    assert prompt == pack([{**developer, "role": "system"}, USER])
 
 
 def text(checkpoint: Checkpoint, args: dict[str, Any], config: PromptConfig) -> str:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from forkdiv.core.config.study import PlaceConfig, SftConfig
 from forkdiv.train import memory
 from forkdiv.train.memory import Shape
-from forkdiv.train.pass_size import rows_that_fit, with_pass_size
+from forkdiv.train.pass_size import memory_of_worker, rows_that_fit, smallest, with_pass_size
 from tests.stack import BASE, ROOT
 
 SFT = SftConfig(dtype="bfloat16", batch_size=64)
@@ -74,3 +76,28 @@ def test_a_model_that_the_estimate_does_not_know_is_trained_in_one_pass(tmp_path
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "mamba"}))
     chosen, line = with_pass_size(tmp_path, SFT, place(), TOKENS, 0.001)
     assert chosen == place() and "memory is not known" in line
+
+
+def test_workers_share_the_memory_of_a_machine_and_each_has_most_of_its_gpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ray._common.utils.get_system_memory", lambda: 64 * memory.GIB)
+    on_cpu = place(device="cpu")
+    assert [memory_of_worker(on_cpu, workers) for workers in (1, 4)] == [32, 8]
+    card = SimpleNamespace(total_memory=80 * memory.GIB)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", {1: card}.__getitem__)
+    assert [memory_of_worker(place(), workers) for workers in (1, 4)] == [64, 64]
+
+
+def test_all_ranks_take_the_smallest_memory_so_that_they_run_as_many_passes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kind = torch.distributed.ReduceOp
+    combine = {kind.MIN: torch.minimum, kind.MAX: torch.maximum, kind.SUM: torch.add}
+
+    def all_reduce(own: torch.Tensor, op: Any) -> None:
+        own.copy_(combine[op](own, torch.tensor([16.0])))  # of another rank
+
+    monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
+    assert [smallest(gib, torch.device("cpu")) for gib in (24.0, 8.0)] == [16, 8]
