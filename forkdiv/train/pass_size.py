@@ -20,7 +20,7 @@ GPU_SHARE, CPU_SHARE = 0.8, 0.5
 def with_pass_size(
     start: Path, sft: SftConfig, place: PlaceConfig, tokens: int, gib: float
 ) -> tuple[PlaceConfig, str]:
-    """Returns `with_rows_that_fit` for the model of the checkpoint `start`; the place unchanged, and
+    """Returns `with_rows_that_fit` for the model of the checkpoint `start`; the place unchanged and
     a line that says so, if the estimate does not know the model."""
     if place.micro_batch is not None:
         return place, ""
@@ -40,7 +40,8 @@ def with_rows_that_fit(
     rows = None if place.micro_batch else rows_that_fit(shape, sft, place, tokens, gib)
     if rows is None:
         return place, ""
-    line = f"{rows} row{'s' * (rows > 1)} in a forward pass, by the estimate of memory (place.micro_batch)"
+    number = f"{rows} row{'s' * (rows > 1)}"
+    line = f"{number} in a forward pass, by the estimate of memory (place.micro_batch)"
     return place.model_copy(update={"micro_batch": rows}), line
 
 
