@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from forkdiv.core.errors import UserError
+from forkdiv.sample.engine_settings import EngineSpec
 from jobs.serve import application
 from tests.jobs.conftest import free_port
 from tests.stack import clean_environment
@@ -60,6 +61,15 @@ def test_a_key_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FORKDIV_API_KEY", raising=False)
     with pytest.raises(UserError, match="FORKDIV_API_KEY is not set"):
         application({"checkpoints": ["graph-d3-l3"]})
+
+
+def test_an_engine_that_only_serves_keeps_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORKDIV_API_KEY", KEY)
+    specs: list[EngineSpec] = []
+    monkeypatch.setattr("forkdiv.sample.http.application", lambda spec, *_: specs.append(spec))
+    settings = ["place.engine.while_training=stop"]
+    application({"checkpoints": ["graph-d3-l3"], "settings": settings})
+    assert [spec.config.while_training for spec in specs] == ["beside"]
 
 
 @pytest.mark.stack

@@ -9,6 +9,10 @@ from pydantic import ValidationError
 
 from forkdiv.core.config.study import PlaceConfig
 from forkdiv.core.errors import UserError
+from forkdiv.sample.deployment import sampler_deployment
+from forkdiv.sample.engine_settings import EngineSpec
+from forkdiv.train.trainer import scaling
+from tests.stack import BASE
 from tuning.resources import Work, check_resources, needs, placed
 
 BOTH, TRAINS, SAMPLES = Work(), Work(samples=False), Work(trains=False)
@@ -65,6 +69,17 @@ def test_one_gpu_is_enough_for_a_study_a_training_and_a_comparison() -> None:
         decided, _ = placed(place(), work, has["GPU"])
         assert needs(decided, work)["GPU"] == 1
         check_resources(decided, work, has)
+
+
+@pytest.mark.parametrize(("gpus", "engine", "worker"), [(1, 0.1, 0.9), (2, 1, 1)])
+def test_ray_reserves_one_gpu_for_an_engine_and_a_worker_that_share_it(
+    gpus: float, engine: float, worker: float
+) -> None:
+    decided, _ = placed(place(), BOTH, gpus)
+    spec = EngineSpec(BASE, "float32", "gpu", decided.engine, ())
+    reserved = sampler_deployment(spec).ray_actor_options
+    assert reserved is not None and reserved["num_gpus"] == engine
+    assert scaling(decided).resources_per_worker == {"CPU": 0.5, "GPU": worker}
 
 
 def test_only_what_a_command_starts_is_counted() -> None:
