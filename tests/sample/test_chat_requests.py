@@ -88,7 +88,7 @@ def thinker(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 def test_a_developer_is_the_system_and_an_empty_entry_or_a_type_means_nothing() -> None:
     developer = {"role": "developer", "content": "Be brief."}
-    noted = {**USER, "type": "text", "name": None, "tool_calls": []}
+    noted: dict[str, Any] = {**USER, "type": "text", "name": None, "tool_calls": []}
     _, prompt, _ = parse({"model": "m", "messages": [developer, noted], "tools": []})
     assert prompt == pack([{**developer, "role": "system"}, USER])
 

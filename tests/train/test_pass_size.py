@@ -94,7 +94,11 @@ def test_all_ranks_take_the_smallest_memory_so_that_they_run_as_many_passes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     kind = torch.distributed.ReduceOp
-    combine = {kind.MIN: torch.minimum, kind.MAX: torch.maximum, kind.SUM: torch.add}
+    combine: dict[Any, Any] = {
+        kind.MIN: torch.minimum,
+        kind.MAX: torch.maximum,
+        kind.SUM: torch.add,
+    }
 
     def all_reduce(own: torch.Tensor, op: Any) -> None:
         own.copy_(combine[op](own, torch.tensor([16.0])))  # of another rank
