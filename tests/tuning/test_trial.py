@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +26,7 @@ from forkdiv.sample import sample_sets
 from forkdiv.sample.evaluation import Evaluation
 from forkdiv.score import verdicts
 from forkdiv.tasks.registry import build
+from forkdiv.train import sft_run
 from tests.checkpoints import with_norm
 from tests.fakes import FakeSampler, an_eval
 from tuning.record import dynamics, headline_metrics, params, tags
@@ -426,3 +430,38 @@ def test_adaptive_samples_of_the_models_own_chances_agree_with_exact_values(
         cell.agreement and cell.agreement.agrees
         for cell in liar.run(Point(1.0, 0, tuned=False)).cells
     )
+
+
+class GivingWay(FakeSampler):
+    """A sampler whose engine shares its memory; notes when it is free."""
+
+    def __init__(self, happened: list[str]) -> None:
+        super().__init__()
+        self.happened = happened
+
+    @contextmanager
+    def giving_way(self, name: str) -> Iterator[str]:
+        self.happened.append("freed")
+        yield "stopped"
+        self.happened.append("taken back")
+
+
+@pytest.mark.parametrize(
+    ("while_training", "wanted"),
+    [("stop", ["freed", "trained", "taken back"]), ("beside", ["trained"])],
+)
+def test_a_run_is_trained_while_the_engine_that_shares_its_memory_has_freed_it(
+    while_training: str, wanted: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened: list[str] = []
+
+    def obtain(*arguments: Any) -> None:
+        turn = arguments[-1]
+        with turn():
+            happened.append("trained")
+
+    monkeypatch.setattr(sft_run, "obtain", obtain)
+    setting = f"place.engine.while_training={while_training}"
+    line = a_line(tmp_path, GivingWay(happened), setting, "dataset.examples=16")
+    line.trained(line.study)
+    assert happened == wanted
