@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from forkdiv.benchmarks.config import BenchmarkConfig
 from forkdiv.benchmarks.gsm8k import Gsm8k
-from forkdiv.cli.verbs import VERBS
+from forkdiv.cli import app
 from forkdiv.core.config.load import load
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.errors import UserError
@@ -19,7 +20,6 @@ from forkdiv.sample.evaluation import Evaluation
 from tests.benchmarks.files import GSM8K, HUMANEVAL, Record, write
 from tests.checkpoints_tokens import chat_checkpoint
 from tests.hub_server import Hub
-from tuning import benchmark_settings, by_name
 from tuning.infer_settings import infer
 
 CARD = b"""---
@@ -58,9 +58,17 @@ def gsm8k(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def resolved(verb: str, *settings: str) -> StudyConfig:
     """The study as a command sees it."""
-    reads = VERBS[verb].reads
-    study = benchmark_settings.with_source(load(None, settings), reads)
-    return by_name.resolve(study, verb, reads, lambda line: None)
+    seen: list[StudyConfig] = []
+
+    def run(study: StudyConfig, **own: object) -> None:
+        seen.append(study)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(f"jobs.{verb}.run", run)
+        done = CliRunner().invoke(app, [verb, *settings])
+    if done.exit_code:
+        raise UserError(" ".join(done.output.split()))
+    return seen[0]
 
 
 def test_a_benchmarks_name_stands_for_its_dataset(gsm8k: Path, tmp_path: Path) -> None:
@@ -91,6 +99,32 @@ def test_two_checkpoints_need_no_more_than_the_benchmarks_name(gsm8k: Path) -> N
     assert study.data and study.data.read_bytes().count(b"\n") == 3
 
 
+def test_checkpoints_of_a_run_that_is_followed_are_asked_as_two_checkpoints_are(
+    gsm8k: Path, tmp_path: Path
+) -> None:
+    chat = chat_checkpoint(tmp_path / "chat", max_position_embeddings=2048)
+    for settings in (["--data", "gsm8k"], ["task.benchmark=gsm8k"]):
+        study, said = infer(resolved("compare", "--watch", "RUN", *settings), [chat])
+        assert study.data and study.data.read_bytes().count(b"\n") == 3
+        assert "task.wording=chat" in said and study.decoder.stop == ()
+
+
+def test_settings_of_the_task_hold_for_a_benchmark_by_its_name(gsm8k: Path) -> None:
+    study = resolved("compare", "data=gsm8k", "task.grader=hash", "task.on_bad_row=skip")
+    assert isinstance(study.task, BenchmarkConfig)
+    assert (study.task.grader, study.task.on_bad_row) == ("hash", "skip")
+    with pytest.raises(UserError, match="columns cannot be set with benchmark=gsm8k"):
+        resolved("compare", "data=gsm8k", "task.columns.answer=solution")
+
+
+def test_what_a_model_learns_from_is_the_training_split_of_a_benchmark(gsm8k: Path) -> None:
+    for verb in ("audit", "synthesize"):
+        study = resolved(verb, "data=gsm8k")
+        assert study.data and study.data.read_bytes().count(b"\n") == 4
+    with pytest.raises(UserError, match="the benchmark humaneval has no such data of its own"):
+        resolved("audit", "data=humaneval")
+
+
 def test_a_file_with_the_name_of_a_benchmark_is_used_as_a_file(gsm8k: Path) -> None:
     (gsm8k / "humaneval").write_text("x")
     study = resolved("compare", "data=humaneval")
@@ -98,9 +132,8 @@ def test_a_file_with_the_name_of_a_benchmark_is_used_as_a_file(gsm8k: Path) -> N
 
 
 def test_a_benchmark_that_is_not_on_the_hub_is_one_line(gsm8k: Path) -> None:
-    with pytest.raises(UserError, match="openai/openai_humaneval") as refused:
+    with pytest.raises(UserError, match=r"^forkdiv: openai/openai_humaneval is neither"):
         resolved("compare", "data=humaneval")
-    assert "\n" not in str(refused.value)
 
 
 def test_a_file_needs_a_source_of_shots(tmp_path: Path) -> None:
