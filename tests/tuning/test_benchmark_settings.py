@@ -21,6 +21,7 @@ from tests.benchmarks.files import GSM8K, HUMANEVAL, Record, write
 from tests.checkpoints_tokens import chat_checkpoint
 from tests.hub_server import Hub
 from tuning.infer_settings import infer
+from tuning.row_lengths import fitting
 
 CARD = b"""---
 configs:
@@ -210,3 +211,19 @@ def test_shots_that_exceed_the_context_are_told_with_their_number(tmp_path: Path
         infer(
             load(None, settings), [chat_checkpoint(tmp_path / "chat", max_position_embeddings=512)]
         )
+
+
+def test_the_shot_in_reserve_counts_in_the_length_of_a_prompt(tmp_path: Path) -> None:
+    """It is shown before the problems that are shots themselves, and may be the longest."""
+    rows = [{"question": f"{n} + 1?", "answer": str(n + 1)} for n in range(9)]
+    rows[0]["question"] = "0 + 1? " * 400
+    path = write(tmp_path, rows)
+    chat = chat_checkpoint(tmp_path / "chat", max_position_embeddings=512)
+    settings = [f"task.test={write(tmp_path, rows[1:], 'test.jsonl')}", "prompt.shots=2"]
+    studies = [
+        load(None, [*settings, f"prompt.shots_data={path}", f"prompt.shots_seed={seed}"])
+        for seed in range(20)
+    ]
+    (study, *_) = [s for s in studies if len(Evaluation.of(s).shots.ordered[-1][0]) > 1000]
+    with pytest.raises(UserError, match=r"2 of 8 rows: test.jsonl line"):
+        fitting(study, [chat], trains=False)
