@@ -87,6 +87,16 @@ def test_both_layouts_of_mbpp_are_read_and_task_id_decides_the_split(tmp_path: P
         assert len(shown) == 2 and "add 2 to" in shown[0] and "add 3 to" in shown[1]
 
 
+def test_one_file_of_mbpp_may_be_learnt_from_and_measured_on(tmp_path: Path) -> None:
+    path = write(tmp_path, MBPP)
+    task = a_task("mbpp", path, f"task.train={path}")
+    assert {problem.facts["id"] for problem in task.heldout("test")} == (
+        {"mbpp/11", "mbpp/12", "mbpp/510"}
+    )
+    learnt = {row.id for row in task.files["train"].rows}
+    assert learnt == {"mbpp/2", "mbpp/3", "mbpp/511", "mbpp/600", "mbpp/974"}
+
+
 @pytest.mark.parametrize(
     ("name", "rows", "told"),
     [
