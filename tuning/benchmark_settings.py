@@ -8,13 +8,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from forkdiv.benchmarks.base import Benchmark, Source
+from forkdiv.benchmarks.base import Benchmark
 from forkdiv.benchmarks.config import BenchmarkConfig
 from forkdiv.benchmarks.registry import BENCHMARKS
 from forkdiv.core.config.decoder import DecoderConfig
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.config.tasks import TaskConfig
 from forkdiv.core.errors import UserError, refuse
+from forkdiv.core.hub_names import DatasetName
 from forkdiv.tasks.own_data.config import FileConfig
 from tuning.by_name import AUDITED
 
@@ -87,7 +88,7 @@ def _named(data: Path) -> str | None:
     return name if here and name in BENCHMARKS.names() and not data.exists() else None
 
 
-def _path(benchmark: Benchmark, source: Source | None) -> Path:
+def _path(benchmark: Benchmark, source: DatasetName | None) -> Path:
     if source is None:
         raise refuse(
             f"the benchmark {benchmark.name} has no such data of its own",
@@ -95,7 +96,7 @@ def _path(benchmark: Benchmark, source: Source | None) -> Path:
             "a file in its form",
             f"set --data FILE (task.benchmark={benchmark.name})",
         )
-    return Path(source.name)
+    return Path(str(source))
 
 
 def _stopping(decoder: DecoderConfig, stop: tuple[str, ...]) -> DecoderConfig:

@@ -55,7 +55,7 @@ class BenchmarkTask(OwnData):
         rows = self._examples_in_test_file()
         if not rows:
             source = self.benchmark.shots
-            where = f", which is {source.name}" if source else ""
+            where = f", which is {source}" if source else ""
             split = f"its training split{where}" if source else "a training split, as it has none"
             raise no_shots(f"{self.benchmark.name} without {split}")
         yield from ((row.prompt, row.completion) for row in rows if row.completion is not None)

@@ -48,9 +48,9 @@ def test_every_shipped_benchmark_registers_itself_and_states_what_it_is() -> Non
     for name in NAMES:
         benchmark = BENCHMARKS.get(name)
         assert benchmark.name == name and benchmark.source and benchmark.rows
-        for stated in (benchmark.about, benchmark.licence, benchmark.source.dataset):
+        for stated in (benchmark.about, benchmark.licence, benchmark.source.repo):
             assert " ".join(stated.split()) in " ".join(listed.split())
-        assert benchmark.link.endswith(benchmark.source.dataset)
+        assert benchmark.link.endswith(benchmark.source.repo)
         assert re.fullmatch(r"[0-9a-f]{40}", benchmark.source.revision or "")
 
 
