@@ -19,6 +19,8 @@ from forkdiv.core.hub_names import DatasetName
 from forkdiv.tasks.own_data.config import FileConfig
 from tuning.by_name import AUDITED
 
+GRADER_ONLY = ("coverage",)  # its problems are in the files of samples
+
 
 def with_source(
     study: StudyConfig, verb: str, reads: tuple[str, ...], compares: bool
@@ -31,7 +33,7 @@ def with_source(
     A file or folder with the name of a benchmark is used as a file. Raises UserError for settings
     that do not fit the benchmark, and if it has no such split.
     """
-    if "task" not in reads:
+    if "task" not in reads or verb in GRADER_ONLY:
         return study
     data = study.data if "data" in reads else None
     named = _named(data) if data else None
@@ -42,7 +44,9 @@ def with_source(
     if named:
         benchmark = BENCHMARKS.get(named)
         learns = verb in AUDITED
-        update["data"] = _path(benchmark, benchmark.shots if learns else benchmark.source)
+        split = "training split" if learns else "data"
+        source = benchmark.shots if learns else benchmark.source
+        update["data"] = _path(benchmark, source, split)
     elif data is None and task.test is None:
         path = _path(task.found, task.found.source)
         update |= {"data": path} if compares else {"task": task.model_copy(update={"test": path})}
@@ -88,13 +92,13 @@ def _named(data: Path) -> str | None:
     return name if here and name in BENCHMARKS.names() and not data.exists() else None
 
 
-def _path(benchmark: Benchmark, source: DatasetName | None) -> Path:
+def _path(benchmark: Benchmark, source: DatasetName | None, what: str = "data") -> Path:
     if source is None:
         raise refuse(
-            f"the benchmark {benchmark.name} has no such data of its own",
-            "its name",
+            f"the benchmark {benchmark.name} has no {what} of its own",
+            benchmark.name,
             "a file in its form",
-            f"set --data FILE (task.benchmark={benchmark.name})",
+            f"set --data FILE and task.benchmark={benchmark.name}",
         )
     return Path(str(source))
 

@@ -80,6 +80,8 @@ def test_several_solutions_of_a_problem_are_one_shot_in_whatever_white_space(
     study = a_study(f"task.test={test}", "prompt.shots=2", f"prompt.shots_data={path}")
     evaluation = Evaluation.of(study)
     assert set(evaluation.shots.ordered) == {spellings[0], *others}
+    with pytest.raises(UserError, match=r"prompt.shots=3 and 3 problems"):
+        Evaluation.of(a_study(f"task.test={test}", "prompt.shots=3", f"prompt.shots_data={path}"))
     first = [problem.prompt for problem in evaluation.problems].index("1 + 1?")
     assert sorted(shown(evaluation)[first]) == ["2 + 1?", "3 + 1?"]
 

@@ -122,8 +122,16 @@ def test_what_a_model_learns_from_is_the_training_split_of_a_benchmark(gsm8k: Pa
     for verb in ("audit", "synthesize"):
         study = resolved(verb, "data=gsm8k")
         assert study.data and study.data.read_bytes().count(b"\n") == 4
-    with pytest.raises(UserError, match="the benchmark humaneval has no such data of its own"):
+    with pytest.raises(UserError, match="the benchmark humaneval has no training split of its own"):
         resolved("audit", "data=humaneval")
+
+
+def test_samples_of_another_tool_are_graded_without_the_benchmarks_data(
+    gsm8k: Path, hub: Hub
+) -> None:
+    study = resolved("coverage", "task.benchmark=gsm8k")
+    assert isinstance(study.task, BenchmarkConfig) and study.task.grader == "math"
+    assert hub.requests == []
 
 
 def test_a_file_with_the_name_of_a_benchmark_is_used_as_a_file(gsm8k: Path) -> None:
