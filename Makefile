@@ -42,11 +42,12 @@ bench: setup-dev
 # Repeated kills, every seed, the report in a real browser.
 soak: setup-dev
 	tests/soak/install
-	$(BIN)/python -m pytest -m soak -rP
+	$(BIN)/python -m pytest -m soak -rP --ignore tests/cluster
 
 # Three hosts with ssh and a Slurm in namespaces of this machine, MLflow on PostgreSQL, the Serve
 # config, KubeRay's definitions. What cannot run here says why; docs/clusters.md says what it needs.
 soak-cluster: setup-dev
+	tests/cluster/install
 	$(BIN)/python -m pytest -rsP tests/cluster
 
 # What only a GPU can show, in at most eight minutes. Without a GPU: a test of the script.

@@ -36,8 +36,9 @@ cp "$keys/hosts" "$root/etc/hosts"
 # .venv at its own path, because its scripts name that path; the repository itself is the client's
 if [ "$name" = client ]; then
   mount --rbind "$repository" "$root$repository"
-  install -d -m 700 "$root/root/.ssh"
-  install -m 600 "$keys/login" "$root/root/.ssh/id_ed25519"
+  home=$root$(getent passwd "$(id -u)" | cut -d: -f6)
+  install -d -m 700 "$home/.ssh"
+  install -m 600 "$keys/login" "$home/.ssh/id_ed25519"
 else
   chroot "$root" useradd --create-home --shell /bin/bash --password '*' ubuntu
   home=$root/home/ubuntu

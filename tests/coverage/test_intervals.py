@@ -129,3 +129,16 @@ def test_the_populations_differ_in_what_they_ask() -> None:
     assert len(BY_NAME) == len(SINGLE) + len(PAIRED)
     truths = [one.truth()[0] for one in SINGLE if isinstance(one, Population)]
     assert min(truths) < 0.03 and max(truths) > 0.97
+
+
+def test_the_order_of_sums_does_not_change_the_simultaneous_confidence() -> None:
+    """As with another number of threads: few problems have many equal means, whose order is then
+    chance."""
+    random = np.random.default_rng(0)
+    values = random.integers(0, 11, (10, 4)) / 10
+    weights = bootstrap_weights(["all"] * 10, 1000, 0)
+    expected = confidence_at_once(weights @ values, 0.95)
+    for seed in range(20):
+        order = np.random.default_rng(seed).permutation(10)
+        summed = sum(weights[:, i, None] * values[i] for i in order)
+        assert confidence_at_once(summed, 0.95) == expected

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import socket
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from forkdiv.models.lora import merge_adapters
 from tests.ranks import LORA, PLAIN
 from tests.stack import BASE, ROOT, clean_environment
 
-NAMES = [*PLAIN, *(LORA if importlib.util.find_spec("peft") else [])]
+NAMES = [*PLAIN, *LORA]
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +73,6 @@ def test_an_engine_imports_neither_mlflow_nor_torchs_compiler(exported: Path) ->
 
 
 @pytest.mark.stack
-@pytest.mark.skipif("lora" not in NAMES, reason="peft is not installed")
 def test_adapters_are_trained_and_merged_into_an_ordinary_checkpoint(exported: Path) -> None:
     start, tuned = weights(BASE), weights(exported / "lora")
     moved = {name for name in start if not torch.equal(start[name], tuned[name])}

@@ -13,6 +13,7 @@ from forkdiv.coverage.stats.checked import Floats
 from forkdiv.coverage.stats.score_interval import Moments, limits
 
 SCORE, WILSON = "score", "wilson"
+MEAN_DIGITS = 12  # of means; what follows is the rounding of sums
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,9 @@ def confidence_at_once(replicates: Floats, confidence: float) -> float:
     normal scores of the replicates of that k, is below its quantile in a share `confidence` of the
     replicates. Ranks are used because the skewness of each k is handled by the limits.
     """
+    # Few problems have many equal means. The order of their sums, which depends on the number of
+    # threads, must not decide which is larger.
+    replicates = replicates.round(MEAN_DIGITS)
     spread = np.ptp(replicates, axis=0) > 0
     if spread.sum() < 2:
         return confidence
