@@ -17,9 +17,10 @@ from forkdiv.core.config.load import load
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.errors import UserError
 from forkdiv.sample.evaluation import Evaluation
-from tests.benchmarks.files import GSM8K, HUMANEVAL, Record, write
+from tests.benchmarks.files import GSM8K, HUMANEVAL, MATH, Record, write
 from tests.checkpoints_tokens import chat_checkpoint
 from tests.hub_server import Hub
+from tuning import benchmark_settings
 from tuning.infer_settings import infer
 from tuning.row_lengths import fitting
 
@@ -172,10 +173,31 @@ def test_the_wording_follows_the_template_and_ends_texts_only(tmp_path: Path) ->
     assert (study.task.wording, study.decoder.stop) == ("text", ("END",))
 
 
+def test_every_decoder_ends_texts_but_one_that_draws_trees_or_has_texts_of_its_own(
+    tmp_path: Path,
+) -> None:
+    study = load(
+        None,
+        [
+            f"task.test={write(tmp_path, GSM8K)}",
+            "task.benchmark=gsm8k",
+            "decoders.plain.temperature=0.5",
+            "decoders.tree.tree_samples=4",
+            "decoders.own.stop=[END]",
+        ],
+    )
+    done = benchmark_settings.resolve(study)
+    stops = {name: decoder.stop for name, decoder in done.decoders.items()}
+    assert stops == {"plain": ("Question:",), "tree": (), "own": ("END",)}
+    assert done.decoder.stop == ("Question:",)
+
+
 def test_a_benchmark_limits_the_length_of_responses(tmp_path: Path) -> None:
     settings = [f"data={write(tmp_path, HUMANEVAL)}", "task.benchmark=humaneval"]
     chat = chat_checkpoint(tmp_path / "chat", max_position_embeddings=4096)
     assert infer(load(None, settings), [chat])[0].decoder.max_new_tokens == 512
+    settings = [f"data={write(tmp_path, MATH)}", "task.benchmark=math-500"]
+    assert infer(load(None, settings), [chat])[0].decoder.max_new_tokens == 2048
 
 
 @pytest.mark.parametrize(
