@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from forkdiv.core.chat import MARK
+from forkdiv.core.chat import MARK, with_shots
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.errors import refuse
 from forkdiv.models.asked import own_tokenizer
@@ -80,9 +80,9 @@ def _too_long(
     tokenizer = own_tokenizer(folder).tokenizer
     evaluation = Evaluation.of(study)
     prompt = evaluation.prompt
-    with_shots = evaluation.asked
     plain = len(prompt_ids(tokenizer, "x", prompt)) + SLACK
-    few_shot = len(prompt_ids(tokenizer, with_shots("x"), prompt)) + SLACK
+    # with the shot in reserve, which may take the place of a shorter one
+    few_shot = len(prompt_ids(tokenizer, with_shots("x", evaluation.shots.ordered), prompt)) + SLACK
     heldout = {row.line for row in task.heldout_rows(role, study.eval.split)}
     rows: list[Row] = list(task.heldout_rows(role, study.eval.split))
     rows += task.training_rows if trains and role == "train" else []
@@ -95,7 +95,7 @@ def _too_long(
         if size <= context and not row.prompt.startswith(MARK):
             continue
         if is_asked:  # and a token to sample
-            tokens = len(prompt_ids(tokenizer, with_shots(row.prompt), prompt)) + 1
+            tokens = len(prompt_ids(tokenizer, evaluation.asked(row.prompt), prompt)) + 1
         else:
             tokens = sum(map(len, encode(tokenizer, row.prompt, response, prompt)))
         if tokens > context:

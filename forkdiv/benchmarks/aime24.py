@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from forkdiv.benchmarks.base import Benchmark, Item, Source, Wording, label_field, roles, unexpected
+from forkdiv.benchmarks.base import Benchmark, Item, Wording, label_field, roles, unexpected
 from forkdiv.benchmarks.math_500 import boxed_item
 from forkdiv.benchmarks.registry import register
+from forkdiv.core.hub_names import DatasetName
 
 ANSWER = re.compile(r"\d{1,3}")
 
@@ -37,8 +38,8 @@ class Aime(Benchmark):
 class Aime24(Aime):
     name = "aime24"
     about = "AIME 2024 I and II; the answer is a whole number up to 999"
-    source = Source(
-        "Maxwell-Jia/AIME_2024", "train", None, "8d88b2876a82a080e2f172cc9b25d0d9d2cb4792"
+    source = DatasetName(
+        "Maxwell-Jia/AIME_2024", None, "train", "8d88b2876a82a080e2f172cc9b25d0d9d2cb4792"
     )
     licence = "MIT"
     link = "https://huggingface.co/datasets/Maxwell-Jia/AIME_2024"

@@ -15,29 +15,12 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 from forkdiv.core.errors import shortened
+from forkdiv.core.hub_names import DatasetName
 from forkdiv.core.json_types import type_name
 from forkdiv.tasks.own_data.columns import Unusable, number_text
 
 Wording = Literal["text", "chat"]
 TEST, SHOTS, TRAIN = "test", "shots", "train"  # parts of a file that has all splits
-
-
-@dataclass(frozen=True)
-class Source:
-    """A split of a dataset on the Hugging Face hub. `revision` is the commit that is read; None:
-    the newest."""
-
-    dataset: str
-    split: str
-    subset: str | None = None
-    revision: str | None = None
-
-    @property
-    def name(self) -> str:
-        """The dataset and its subset, as a user writes them after --data."""
-        subset = f"/{self.subset}" if self.subset else ""
-        revision = f"@{self.revision}" if self.revision else ""
-        return f"{self.dataset}{subset}:{self.split}{revision}"
 
 
 @dataclass(frozen=True)
@@ -58,9 +41,9 @@ class Benchmark(ABC):
     name: ClassVar[str]
     about: ClassVar[str]
     version: ClassVar[int] = 1
-    # the measured split, and the split that shots are drawn from (None: there is none)
-    source: ClassVar[Source | None] = None
-    shots: ClassVar[Source | None] = None
+    # the measured split, and the split that shots are drawn from (None: there is none), on the hub
+    source: ClassVar[DatasetName | None] = None
+    shots: ClassVar[DatasetName | None] = None
     # the numbers of problems of its published versions; empty: any number
     rows: ClassVar[tuple[int, ...]] = ()
     # role -> the names of its column, in any case, the usual one first

@@ -9,7 +9,6 @@ from typing import Any
 from forkdiv.benchmarks.base import (
     Benchmark,
     Item,
-    Source,
     Wording,
     label_field,
     roles,
@@ -17,6 +16,7 @@ from forkdiv.benchmarks.base import (
     unexpected,
 )
 from forkdiv.benchmarks.registry import register
+from forkdiv.core.hub_names import DatasetName
 
 NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?%?")
 MARK = "####"
@@ -33,8 +33,8 @@ class Gsm8k(Benchmark):
 
     name = "gsm8k"
     about = "grade-school word problems; the answer is a number"
-    source = Source("openai/gsm8k", "test", "main", REVISION)
-    shots = Source("openai/gsm8k", "train", "main", REVISION)
+    source = DatasetName("openai/gsm8k", "main", "test", REVISION)
+    shots = DatasetName("openai/gsm8k", "main", "train", REVISION)
     rows = (1319,)
     columns = roles(question=("question",), answer=("answer",), solution=("solution",))
     optional = frozenset({"solution"})

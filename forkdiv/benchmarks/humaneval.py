@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from forkdiv.benchmarks.base import Benchmark, Item, Source, Wording, roles, text_field, unexpected
+from forkdiv.benchmarks.base import Benchmark, Item, Wording, roles, text_field, unexpected
 from forkdiv.benchmarks.registry import register
+from forkdiv.core.hub_names import DatasetName
 from forkdiv.tasks.graders.unit_tests import reference_text
 
 REQUEST = (
@@ -24,10 +25,10 @@ class HumanEval(Benchmark):
 
     name = "humaneval"
     about = "Python functions to complete; unit tests decide"
-    source = Source(
+    source = DatasetName(
         "openai/openai_humaneval",
-        "test",
         "openai_humaneval",
+        "test",
         "7dce6050a7d6d172f3cc5c32aa97f52fa1a2e544",
     )
     rows = (164,)

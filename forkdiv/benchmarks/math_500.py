@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from forkdiv.benchmarks.base import Benchmark, Item, Source, Wording, label_field, roles, text_field
+from forkdiv.benchmarks.base import Benchmark, Item, Wording, label_field, roles, text_field
 from forkdiv.benchmarks.registry import register
+from forkdiv.core.hub_names import DatasetName
 
 REQUEST = "{problem}\n\nReason step by step, and put the final answer into \\boxed{}."
 
@@ -16,10 +17,12 @@ class Math500(Benchmark):
 
     name = "math-500"
     about = "competition problems of MATH; the answer is a formula"
-    source = Source(
-        "HuggingFaceH4/MATH-500", "test", None, "6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be"
+    source = DatasetName(
+        "HuggingFaceH4/MATH-500", None, "test", "6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be"
     )
-    shots = Source("nlile/hendrycks-MATH-benchmark", "train")  # MATH without these 500 problems
+    shots = DatasetName(
+        "nlile/hendrycks-MATH-benchmark", None, "train"
+    )  # MATH without these 500 problems
     rows = (500,)
     columns = roles(
         problem=("problem", "question"),

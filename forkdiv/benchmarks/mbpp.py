@@ -12,7 +12,6 @@ from forkdiv.benchmarks.base import (
     TRAIN,
     Benchmark,
     Item,
-    Source,
     Wording,
     label_field,
     list_field,
@@ -21,6 +20,7 @@ from forkdiv.benchmarks.base import (
     unexpected,
 )
 from forkdiv.benchmarks.registry import register
+from forkdiv.core.hub_names import DatasetName
 from forkdiv.tasks.graders.unit_tests import reference_text
 
 REVISION = "4bb6404fdc6cacfda99d4ac4205087b89d32030c"
@@ -39,8 +39,8 @@ class Mbpp(Benchmark):
 
     name = "mbpp"
     about = "short Python functions described in words; unit tests decide"
-    source = Source("google-research-datasets/mbpp", "test", "full", REVISION)
-    shots = Source("google-research-datasets/mbpp", "prompt", "full", REVISION)
+    source = DatasetName("google-research-datasets/mbpp", "full", "test", REVISION)
+    shots = DatasetName("google-research-datasets/mbpp", "full", "prompt", REVISION)
     rows = (500, 257)
     columns = roles(
         text=("text", "prompt"),

@@ -103,7 +103,7 @@ def _shown(columns: Mapping[str, str]) -> ColumnsConfig:
 
 def _too_many(benchmark: Benchmark, read: RowsRead, path: Path) -> UserError:
     published = " or ".join(f"{rows:,}" for rows in benchmark.rows)
-    source = f", which is {benchmark.source.name}" if benchmark.source else ""
+    source = f", which is {benchmark.source}" if benchmark.source else ""
     return refuse(
         f"the file has more problems than {benchmark.name}",
         f"{len(read.rows):,} in {path}",

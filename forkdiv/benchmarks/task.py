@@ -15,7 +15,7 @@ from forkdiv.core.fingerprint import file_digest
 from forkdiv.tasks.base import no_shots
 from forkdiv.tasks.own_data.checked import RowsRead
 from forkdiv.tasks.own_data.columns import Row
-from forkdiv.tasks.own_data.task import OwnData
+from forkdiv.tasks.own_data.task import OwnData, Role
 
 
 class BenchmarkTask(OwnData):
@@ -55,7 +55,7 @@ class BenchmarkTask(OwnData):
         rows = self._examples_in_test_file()
         if not rows:
             source = self.benchmark.shots
-            where = f", which is {source.name}" if source else ""
+            where = f", which is {source}" if source else ""
             split = f"its training split{where}" if source else "a training split, as it has none"
             raise no_shots(f"{self.benchmark.name} without {split}")
         yield from ((row.prompt, row.completion) for row in rows if row.completion is not None)
@@ -72,8 +72,8 @@ class BenchmarkTask(OwnData):
         test = self.files.get("test")
         return [text] if test and (text := is_part(self.benchmark, test)) else []
 
-    def _rows(self, path: Path, optional: str) -> RowsRead:
-        return self._of_parts(path, (TEST,) if path == self.config.test else (SHOTS, TRAIN))
+    def _rows(self, path: Path, role: Role) -> RowsRead:
+        return self._of_parts(path, (TEST,) if role == "test" else (SHOTS, TRAIN))
 
     def _of_parts(self, path: Path, parts: Sequence[str]) -> RowsRead:
         wording = self.config.wording or "text"

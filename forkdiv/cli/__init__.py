@@ -20,8 +20,6 @@ from forkdiv.cli.text_encoding import use_utf8
 from forkdiv.cli.verbs import VERBS, Option, Verb, sorted_out
 from forkdiv.core.errors import refuse
 
-# verbs that infer the prompt template of two checkpoints, and what follows from it
-INFERRING = ("compare", "export")
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 app = typer.Typer(
@@ -166,9 +164,12 @@ def _run(name: str, config: Path | None, arguments: list[str], options: Mapping[
     quiet_libraries()
     verb = VERBS[name]
     overrides, own = sorted_out(verb, arguments, options)
-    study = benchmark_settings.with_source(load(config, overrides), verb.reads)
+    study = load(config, overrides)
+    # these infer the prompt template of two checkpoints, and later what follows from it
+    compares = name == "compare" or (name == "export" and study.checkpoint is not None)
+    study = benchmark_settings.with_source(study, name, verb.reads, compares)
     study = by_name.resolve(study, name, verb.reads, say)
-    if not (study.checkpoint and name in INFERRING):
+    if not compares:
         study = benchmark_settings.resolve(study)
     study, inferred = own_dtype.resolve(study)
     if shown := [line for line in inferred if line.partition(".")[0] in verb.reads]:

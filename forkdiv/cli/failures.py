@@ -3,8 +3,8 @@
 2: the input is wrong (UserError). 1: a result cannot be trusted (InvalidResult), the disk or the
 memory is full, or Ray lost a process or a machine. 3, 4: a condition of --fail-if holds, or cannot
 be decided (coverage.conditions). 130: interrupted. 141: the reader of the output has ended, as
-`head` does. 70: anything else is a bug of
-forkdiv; the traceback is in a file that the line names. 70 is EX_SOFTWARE of sysexits.h.
+`head` does. 70: anything else is a bug of forkdiv; the traceback is in a file that the line names.
+70 is EX_SOFTWARE of sysexits.h.
 """
 
 from __future__ import annotations

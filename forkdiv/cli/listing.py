@@ -6,7 +6,7 @@ import json
 import shutil
 import textwrap
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from forkdiv.core.config import reference, shipped
@@ -14,7 +14,7 @@ from forkdiv.core.config.reference import Section, Setting
 from forkdiv.core.errors import refuse
 
 if TYPE_CHECKING:
-    from forkdiv.benchmarks.base import Source
+    from forkdiv.core.hub_names import DatasetName
 
 
 def settings() -> list[Setting]:
@@ -49,7 +49,7 @@ def show_benchmarks() -> str:
     from forkdiv.benchmarks.registry import BENCHMARKS
 
     lines = []
-    for name in BENCHMARKS.names():
+    for name in sorted(BENCHMARKS.names()):
         benchmark = BENCHMARKS.get(name)
         rows = " or ".join(f"{count:,}" for count in benchmark.rows)
         shots = f"; shots from {_place(benchmark.shots)}" if benchmark.shots else ""
@@ -64,9 +64,8 @@ def show_benchmarks() -> str:
     return "\n".join([*lines, "", *_wrapped(f"Measure on a file in its form: {how}", "")])
 
 
-def _place(source: Source) -> str:
-    subset = f"/{source.subset}" if source.subset else ""
-    return f"{source.dataset}{subset}:{source.split}"
+def _place(name: DatasetName) -> str:
+    return str(replace(name, revision=None))
 
 
 def _width() -> int:

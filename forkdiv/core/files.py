@@ -1,7 +1,7 @@
 """Checks of files that a person names: regular files only, and small ones read at once.
 
 A FIFO would block for ever and a device such as /dev/zero never ends, so both are refused before
-they are opened.
+they are opened. Sizes of files in messages.
 """
 
 from __future__ import annotations
@@ -71,3 +71,11 @@ def require_regular(path: Path, wrong: str, remedy: str) -> None:
 def _too_large(wrong: str, path: Path, most_bytes: int, remedy: str) -> UserError:
     size = path.stat().st_size
     return refuse(wrong, f"{path} of {size:,} bytes", f"at most {most_bytes:,} bytes", remedy)
+
+
+def size_text(size: int) -> str:
+    """Returns a number of bytes as a person reads it, such as `2.9 MiB`."""
+    unit, name = next(
+        (unit for unit in ((2**30, "GiB"), (2**20, "MiB")) if size >= unit[0]), (2**10, "KiB")
+    )
+    return f"{round(size / unit, 1):g} {name}"

@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 from forkdiv.core.errors import InvalidResult, UserError, refuse, shortened
+from forkdiv.core.files import size_text
 from forkdiv.core.hub_names import DatasetName, ModelName
 
 if TYPE_CHECKING:
@@ -165,13 +166,6 @@ def cache_folder() -> Path:
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE).expanduser().absolute()
-
-
-def size_text(size: int) -> str:
-    """Returns a number of bytes as a person reads it."""
-    if size >= 2**30:
-        return f"{size / 2**30:.1f} GiB"
-    return f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size / 2**10:.1f} KiB"
 
 
 def listed(names: Iterable[str]) -> str:

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from forkdiv.core.chat_template import NAMED_TEMPLATES
 from forkdiv.core.errors import UserError, refuse
-from forkdiv.core.hub import Repository, listed, open_repository, size_text
+from forkdiv.core.files import size_text
+from forkdiv.core.hub import Repository, listed, open_repository
 from forkdiv.core.hub_names import ModelName
 from forkdiv.models.files import TOKEN_FILES
 from forkdiv.models.supported import ADAPTER, check_no_remote_code, check_supported
-from forkdiv.models.weights import INDEX, STRAY, WHOLE, named_in_index
+from forkdiv.models.weights import INDEX, model_files, named_in_index
 
 CONFIG = "config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -53,27 +54,21 @@ class HubModel:
         return self.repository.folder([*small, *wanted])
 
     def _weight_files(self) -> list[str]:
-        """Returns the safetensors files of the model, as `weights.weight_files` chooses them in a
-        folder, and those of an adapter."""
+        """Returns the safetensors files of the model, and those of an adapter."""
         files = self.repository.files
         adapter = [ADAPTER_WEIGHTS] if ADAPTER in files and ADAPTER_WEIGHTS in files else []
         if CONFIG not in files:
             return adapter
         at_top = [file for file in files if file.endswith(".safetensors") and "/" not in file]
-        if INDEX in files:
-            chosen = sorted(set(named_in_index(self.folder).values()))
-            if missing := sorted(set(chosen) - set(at_top)):
-                raise refuse(
-                    f"the model {self.repository.name} is incomplete on the hub",
-                    f"no {listed(missing)}",
-                    f"all files that {INDEX} names",
-                    "use another revision (org/name@revision)",
-                )
-        elif WHOLE in at_top:
-            chosen = [WHOLE]
-        else:
-            chosen = [file for file in at_top if not file.startswith(STRAY)]
-        return [*chosen, *adapter]
+        chosen = model_files(at_top, named_in_index(self.folder))
+        if missing := sorted(set(chosen) - set(at_top)):
+            raise refuse(
+                f"the model {self.repository.name} is incomplete on the hub",
+                f"no {listed(missing)}",
+                f"all files that {INDEX} names",
+                "use another revision (org/name@revision)",
+            )
+        return list(dict.fromkeys([*chosen, *adapter]))
 
 
 def open_model(name: ModelName, weights: bool = True) -> HubModel:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,7 @@ STRAY = ("adapter_", "consolidated")  # beginnings of files that are not part of
 
 
 def weight_files(path: Path) -> list[Path]:
-    """Returns the safetensors files of the model: those that the index names, as in vLLM, else
-    model.safetensors, else all but stray ones (an adapter, the same weights in another layout).
+    """Returns the safetensors files of the model, as `model_files` chooses them.
 
     Raises UserError if there are none, if one is missing, or if one is not a regular file.
     """
@@ -32,15 +31,22 @@ def weight_files(path: Path) -> list[Path]:
             "*.safetensors files",
             "export it with save_pretrained(safe_serialization=True)",
         )
-    if (path / INDEX).exists():
-        files = [path / name for name in sorted(set(index(path).values()))]
-    elif (path / WHOLE) in files:
-        files = [path / WHOLE]
-    else:
-        files = [file for file in files if not file.name.startswith(STRAY)] or files
-    for file in files:
+    names = model_files([file.name for file in files], index(path))
+    chosen = [path / name for name in names]
+    for file in chosen:
         check_regular(file)
-    return files
+    return chosen
+
+
+def model_files(names: Sequence[str], index: Mapping[str, str]) -> list[str]:
+    """Returns which safetensors files of a folder are the model: those that its index names, as in
+    vLLM, else model.safetensors, else all but stray ones (an adapter, the same weights in another
+    layout). `index` has the file of each tensor; it is empty for a folder without an index."""
+    if index:
+        return sorted(set(index.values()))
+    if WHOLE in names:
+        return [WHOLE]
+    return [name for name in names if not name.startswith(STRAY)] or list(names)
 
 
 def check_weights(path: Path) -> None:

@@ -48,9 +48,9 @@ def test_every_shipped_benchmark_registers_itself_and_states_what_it_is() -> Non
     for name in NAMES:
         benchmark = BENCHMARKS.get(name)
         assert benchmark.name == name and benchmark.source and benchmark.rows
-        for stated in (benchmark.about, benchmark.licence, benchmark.source.dataset):
+        for stated in (benchmark.about, benchmark.licence, benchmark.source.repo):
             assert " ".join(stated.split()) in " ".join(listed.split())
-        assert benchmark.link.endswith(benchmark.source.dataset)
+        assert benchmark.link.endswith(benchmark.source.repo)
         assert re.fullmatch(r"[0-9a-f]{40}", benchmark.source.revision or "")
 
 
@@ -85,6 +85,16 @@ def test_both_layouts_of_mbpp_are_read_and_task_id_decides_the_split(tmp_path: P
         assert ids == {"mbpp/11", "mbpp/12", "mbpp/510"}
         shown = [prompt for prompt, _ in task.shot_pool()]
         assert len(shown) == 2 and "add 2 to" in shown[0] and "add 3 to" in shown[1]
+
+
+def test_one_file_of_mbpp_may_be_learnt_from_and_measured_on(tmp_path: Path) -> None:
+    path = write(tmp_path, MBPP)
+    task = a_task("mbpp", path, f"task.train={path}")
+    assert {problem.facts["id"] for problem in task.heldout("test")} == (
+        {"mbpp/11", "mbpp/12", "mbpp/510"}
+    )
+    learnt = {row.id for row in task.files["train"].rows}
+    assert learnt == {"mbpp/2", "mbpp/3", "mbpp/511", "mbpp/600", "mbpp/974"}
 
 
 @pytest.mark.parametrize(

@@ -176,3 +176,17 @@ def test_an_adapter_is_downloaded_as_the_folder_that_peft_writes(hub: Hub) -> No
     folder = download(ModelName("org/adapter"))
     found = sorted(path.name for path in folder.iterdir())
     assert found == ["adapter_config.json", "adapter_model.safetensors"]
+
+
+def test_weights_of_another_layout_are_downloaded_where_there_are_no_others(hub: Hub) -> None:
+    files = {name: content for name, content in FILES.items() if name != WEIGHTS}
+    hub.repo("org/base").push(files | {"consolidated.safetensors": FILES[WEIGHTS]})
+    assert [path.name for path in download().glob("*.safetensors")] == ["consolidated.safetensors"]
+
+
+def test_templates_and_tokenizers_by_name_are_downloaded(hub: Hub) -> None:
+    more = {"chat_template.jinja", "additional_chat_templates/tool_use.jinja", "tokenizer.v3.json"}
+    hub.repo("org/base").push(FILES | dict.fromkeys(more, b"{}") | {"docs/a.jinja": b"x"})
+    folder = download()
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert found == {*FILES, *more}

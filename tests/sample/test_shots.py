@@ -68,6 +68,30 @@ def test_a_problem_is_never_its_own_shot(tmp_path: Path, count: int) -> None:
         assert len(set(asked)) == count
 
 
+def test_several_solutions_of_a_problem_are_one_shot_in_whatever_white_space(
+    tmp_path: Path,
+) -> None:
+    spellings = [("1 + 1?", "2"), ("1 + 1? ", "so 2"), ("1  + 1?\n", "it is 2")]
+    others = [(f"{n} + 1?", str(n + 1)) for n in (2, 3)]
+    path = tmp_path / "rows.jsonl"
+    rows = [{"question": asked, "solution": text} for asked, text in (*spellings, *others)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    test = a_file(tmp_path, 2, "test.jsonl", first=1)
+    study = a_study(f"task.test={test}", "prompt.shots=2", f"prompt.shots_data={path}")
+    evaluation = Evaluation.of(study)
+    assert set(evaluation.shots.ordered) == {spellings[0], *others}
+    with pytest.raises(UserError, match=r"prompt.shots=3 and 3 problems"):
+        Evaluation.of(a_study(f"task.test={test}", "prompt.shots=3", f"prompt.shots_data={path}"))
+    first = [problem.prompt for problem in evaluation.problems].index("1 + 1?")
+    assert sorted(shown(evaluation)[first]) == ["2 + 1?", "3 + 1?"]
+
+
+def test_rows_that_a_task_leaves_out_are_not_those_of_the_file_of_shots(tmp_path: Path) -> None:
+    train, shots = a_file(tmp_path, 40), a_file(tmp_path, 3, "shots.jsonl", first=100)
+    settings = [f"task.train={train}", "task.skip_train=[1]", f"prompt.shots_data={shots}"]
+    assert len(Evaluation.of(a_study(*settings, "prompt.shots=2")).shots.ordered) == 3
+
+
 def test_too_few_examples_and_none_at_all_are_refused(tmp_path: Path) -> None:
     path = a_file(tmp_path, 8)
     with pytest.raises(UserError, match=r"prompt.shots=8 and 8 problems.*at least 9"):

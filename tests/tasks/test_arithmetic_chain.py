@@ -1,112 +1,23 @@
-r"""Arithmetic chains: traces that hold line by line, exact shares, and a fork nothing gives away.
-
-What a shortcut could read (positions, names, numbers, the order of the listing) is read here
-from the prompt alone, as a model reads it.
-"""
+r"""Arithmetic chains: traces that hold line by line, exact verdicts, and one fork."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
-from forkdiv.core.config.study import DatasetConfig
-from forkdiv.core.errors import UserError
 from forkdiv.core.records import Example, Outcome, Problem
 from forkdiv.tasks import arithmetic_chain as module
 from forkdiv.tasks import equations
 from forkdiv.tasks.arithmetic_chain import ArithmeticChain, ArithmeticChainConfig
 from forkdiv.tasks.registry import build
+from tests.chain_prompts import SHAPES, SHORT, TASK, data, seen, shaped
 
-TASK = ArithmeticChain(ArithmeticChainConfig())
-SHORT = ArithmeticChain(ArithmeticChainConfig(length=3))
-SHAPES = [(2, 10, 26), (3, 4, 26), (4, 3, 13), (8, 12, 260)]
 PROBLEMS = [*TASK.heldout("test", 8), *SHORT.heldout("validation", 8)]
-
-
-def shaped(chains: int, length: int, names: int, **more: int) -> ArithmeticChain:
-    config = {"chains": chains, "length": length, "names": names, **more}
-    return ArithmeticChain(ArithmeticChainConfig.model_validate(config))
-
-
-def data(task: ArithmeticChain, **config: float) -> list[Example]:
-    return list(task.sft_examples(DatasetConfig.model_validate(config)))
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A prompt taken apart, knowing only how prompts are written."""
-
-    lines: tuple[tuple[str, str, int], ...]  # variable, parent, change, in the order listed
-    marked: tuple[int, ...]
-    root: str
-    value: int
-    goal: str
-
-    @cached_property
-    def at(self) -> dict[str, int]:
-        """Where each variable's equation is listed."""
-        return {variable: i for i, (variable, _, _) in enumerate(self.lines)}
-
-    @cached_property
-    def following(self) -> dict[str, str]:
-        return {parent: variable for variable, parent, _ in self.lines if parent != self.root}
-
-    @cached_property
-    def firsts(self) -> list[str]:
-        """The variables to choose from, in the order their equations are listed."""
-        return [variable for variable, parent, _ in self.lines if parent == self.root]
-
-    @cached_property
-    def values(self) -> dict[str, int]:
-        """What every variable is worth."""
-        values = {self.root: self.value}
-        while len(values) <= len(self.lines):
-            known = [one for one in self.lines if one[1] in values]
-            values |= {variable: values[parent] + change for variable, parent, change in known}
-        return values
-
-    @cached_property
-    def right(self) -> str:
-        """The first step to the goal, by walking back from it."""
-        name = self.goal
-        while name not in self.firsts:
-            name = self.lines[self.at[name]][1]
-        return name
-
-    def end(self, first: str) -> str:
-        while first in self.following:
-            first = self.following[first]
-        return first
-
-    def change(self, name: str) -> int:
-        return self.lines[self.at[name]][2]
-
-    @property
-    def links(self) -> frozenset[tuple[str, str]]:
-        return frozenset((parent, variable) for variable, parent, _ in self.lines)
-
-
-def seen(prompt: str) -> Seen:
-    _, listing, question = prompt.split("\n\n")
-    lines, marked = [], []
-    for i, line in enumerate(listing.split("\n")):
-        match = re.fullmatch(r"(\w+) = (\w+) ([+-]) (\d+)( \(\*\))?", line)
-        assert match
-        change = int(match[3] + match[4])
-        lines.append((match[1], match[2], change))
-        marked += [i] if match[5] else []
-    asked = re.match(r"The value of (\w+) is (-?\d+)\. What is the value of (\w+)\?\n", question)
-    assert asked and r"\boxed{}" in question
-    return Seen(tuple(lines), tuple(marked), asked[1], int(asked[2]), asked[3])
 
 
 # --- problems and their traces ------------------------------------------------------------------
@@ -387,147 +298,6 @@ def test_a_forward_trace_has_one_fork_at_its_first_variable_and_a_reverse_one_no
         assert taken == prompt.right
         assert task.forks(problem, reverse.text) == []
         assert task.forks(problem, rf"\boxed{{{problem.facts['answer']}}}") is None
-
-
-# --- splits -------------------------------------------------------------------------------------
-
-
-def links(rows: Iterable[Example | Problem]) -> set[frozenset[tuple[str, str]]]:
-    return {seen(row.prompt).links for row in rows}
-
-
-def test_no_problem_is_in_two_splits_whatever_the_seeds() -> None:
-    # of 20,160 ways to link the variables, so that splits drawn blindly would share hundreds
-    found: dict[str, set[frozenset[tuple[str, str]]]] = {}
-    for seed in range(3):
-        task = shaped(2, 3, 8, seed=seed)
-        rows = data(task, examples=1500, seed=seed, direction=seed / 2)
-        found["train"] = found.get("train", set()) | links(rows)
-        for split in ("validation", "test"):
-            found[split] = found.get(split, set()) | links(task.heldout(split, 600))
-    assert all(len(one) > 700 for one in found.values())
-    assert sum(map(len, found.values())) == len(set.union(*found.values()))
-
-
-def test_a_split_is_decided_by_the_links_and_by_nothing_else() -> None:
-    # other seeds give other numbers, listings, marks and targets to the same links
-    ways: dict[frozenset[tuple[str, str]], set[str]] = {}
-    goals: dict[frozenset[tuple[str, str]], set[str]] = {}
-    for seed in range(4):
-        for row in data(shaped(2, 3, 7), examples=600, seed=seed):
-            prompt = seen(row.prompt)
-            ways.setdefault(prompt.links, set()).add(row.prompt)
-            goals.setdefault(prompt.links, set()).add(prompt.goal)
-    assert sum(len(one) > 2 for one in ways.values()) > 100
-    assert sum(len(one) == 2 for one in goals.values()) > 100
-    task = shaped(2, 3, 7)
-    heldout = links(task.heldout("test", 200)) | links(task.heldout("validation", 100))
-    assert not heldout & set(ways)
-
-
-def test_a_set_of_examples_has_no_problem_twice() -> None:
-    examples = data(shaped(2, 3, 8), examples=3000)
-    problems = {(seen(row.prompt).links, seen(row.prompt).goal) for row in examples}
-    assert len(problems) == len({row.problem_id for row in examples}) == 3000
-
-
-def test_heldout_problems_are_half_signed_and_half_unsigned_in_the_asked_split() -> None:
-    for split in ("validation", "test"):
-        problems = SHORT.heldout(split, 50)
-        assert Counter(problem.subset for problem in problems) == {"signed": 25, "unsigned": 25}
-        assert {problem.split for problem in problems} == {split}
-        assert len({problem.id for problem in problems}) == 50
-    assert len(TASK.heldout("test")) == 1000
-
-
-def test_a_longer_list_of_heldout_problems_begins_with_the_shorter() -> None:
-    assert TASK.heldout("test", 60)[:30] == TASK.heldout("test", 30)
-
-
-def test_heldout_problems_are_the_same_whatever_was_made_before() -> None:
-    task = shaped(2, 10, 26)
-    before = task.heldout("test", 20)
-    data(task, examples=30, seed=9, fork_density=0.2)
-    assert task.heldout("test", 20) == before == TASK.heldout("test", 20)
-    assert links(shaped(2, 10, 26, seed=1).heldout("test", 20)).isdisjoint(links(before))
-
-
-def test_more_problems_than_there_are_are_refused() -> None:
-    task = shaped(2, 3, 7)
-    with pytest.raises(UserError, match="too few distinct problems for the test split"):
-        task.heldout("test", 4000)
-    with pytest.raises(UserError, match="too few distinct problems for the train split"):
-        data(task, examples=4000)
-    with pytest.raises(UserError, match="must be a multiple of the task"):
-        task.heldout("test", 3)
-    assert len(task.heldout("test", task.available("test") // 2 * 2)) > 400
-
-
-def test_names_that_do_not_suffice_are_refused() -> None:
-    with pytest.raises(ValidationError, match=r"allowed: at least 31; raise task\.names"):
-        ArithmeticChainConfig(chains=3, length=10)
-
-
-# --- the knobs of the data ----------------------------------------------------------------------
-
-
-@settings(deadline=None, max_examples=40)
-@given(st.integers(1, 40), st.floats(0, 1), st.floats(0, 1), st.integers(0, 5))
-def test_the_shares_of_the_knobs_are_exact(
-    count: int, density: float, direction: float, seed: int
-) -> None:
-    rows = data(SHORT, examples=count, fork_density=density, direction=direction, seed=seed)
-    forward = [row for row in rows if row.mode == "forward"]
-    assert len(rows) == count
-    assert len(forward) == round(direction * count)
-    assert sum(row.subset == "unsigned" for row in rows) == round(density * count)
-    met = sum(row.subset == "unsigned" for row in forward)
-    assert abs(met - density * len(forward)) <= count.bit_length() / 2 + 2
-    for row in rows:
-        assert len(seen(row.prompt).marked) == (row.subset == "signed")
-        assert row.forks == (row.mode == "forward")
-        assert row.unsigned_forks == (row.forks and row.subset == "unsigned")
-
-
-@settings(deadline=None, max_examples=40)
-@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.integers(0, 3))
-def test_densities_differ_in_nothing_but_the_mark(
-    first: float, second: float, direction: float, seed: int
-) -> None:
-    few, many = (
-        data(SHORT, examples=40, fork_density=density, direction=direction, seed=seed)
-        for density in sorted((first, second))
-    )
-    for less, more in zip(few, many, strict=True):
-        assert less.prompt.replace(" (*)", "") == more.prompt.replace(" (*)", "")
-        assert (less.response, less.mode, less.facts) == (more.response, more.mode, more.facts)
-        assert less.subset == more.subset or (less.subset, more.subset) == ("signed", "unsigned")
-
-
-@settings(deadline=None, max_examples=20)
-@given(st.floats(0, 1), st.floats(0, 1), st.integers(0, 3))
-def test_a_smaller_share_of_forward_traces_is_within_a_larger(
-    first: float, second: float, seed: int
-) -> None:
-    few, many = (
-        data(SHORT, examples=40, direction=direction, seed=seed)
-        for direction in sorted((first, second))
-    )
-    for less, more in zip(few, many, strict=True):
-        assert (less.prompt, less.facts) == (more.prompt, more.facts)
-        assert less.mode == more.mode or (less.mode, more.mode) == ("reverse", "forward")
-
-
-def test_a_dataset_seed_draws_other_problems_and_the_same_seed_the_same() -> None:
-    first, again, other = (data(SHORT, examples=50, seed=seed) for seed in (1, 1, 2))
-    assert first == again
-    assert links(first).isdisjoint(links(other))
-
-
-def test_a_knob_of_another_task_is_refused() -> None:
-    TASK.check_knobs(DatasetConfig(fork_density=0.1, direction=0.2))
-    with pytest.raises(UserError, match=r"dataset\.branch_coverage has no effect on this task"):
-        TASK.check_knobs(DatasetConfig(branch_coverage=2))
 
 
 def test_build_gives_the_task_of_its_config() -> None:

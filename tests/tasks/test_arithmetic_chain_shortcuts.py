@@ -12,7 +12,7 @@ import pytest
 from scipy.stats import binom, chisquare
 
 from forkdiv.tasks.arithmetic_chain import ArithmeticChain, ArithmeticChainConfig
-from tests.tasks.test_arithmetic_chain import TASK, Seen, data, seen, shaped
+from tests.chain_prompts import TASK, Seen, data, seen, shaped
 
 FITTED_ON, COUNT = 4000, 4200
 ALPHA = 0.01  # of all policies together: each gets its part (Bonferroni)

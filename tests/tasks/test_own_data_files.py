@@ -12,7 +12,7 @@ import pytest
 
 from forkdiv.core.errors import UserError
 from forkdiv.tasks.own_data.checked import digest, read_rows
-from tests.tasks.test_own_data_rows import (
+from tests.tasks.row_files import (
     ROWS,
     USUAL,
     WRITERS,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -18,82 +17,25 @@ from hypothesis import strategies as st
 
 from forkdiv.core.chat import MARK, unpack
 from forkdiv.core.errors import UserError
-from forkdiv.tasks.own_data.checked import RowsRead, mark_bad, read_rows, require_good
+from forkdiv.tasks.own_data.checked import mark_bad, read_rows, require_good
 from forkdiv.tasks.own_data.columns import prompt_id
 from forkdiv.tasks.own_data.config import ColumnsConfig
-
-Rows = Sequence[Mapping[str, Any]]
-USUAL = ColumnsConfig()
-ROWS = [
-    {"id": "a", "question": "2+2?", "solution": "It is 4", "answer": "4", "subset": "easy"},
-    {"id": "b", "question": "3·3, “quoted”?", "solution": "9,\n9", "answer": "9", "subset": "hard"},
-    {"id": "c", "question": "7-9?\r\n", "solution": '"-2"', "answer": "-2", "subset": "easy"},
-]
-
-
-def write_jsonl(folder: Path, rows: Rows) -> Path:
-    path = folder / "data.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-def write_json(folder: Path, rows: Rows) -> Path:
-    path = folder / "data.json"
-    path.write_text(json.dumps(rows, ensure_ascii=False, indent=1), encoding="utf-8")
-    return path
-
-
-def write_csv(folder: Path, rows: Rows) -> Path:
-    path = folder / "data.csv"
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
-
-
-def write_parquet(folder: Path, rows: Rows) -> Path:
-    path = folder / "data.parquet"
-    pq.write_table(pa.Table.from_pylist(list(rows)), path, row_group_size=2)
-    return path
-
-
-def write_saved(folder: Path, rows: Rows) -> Path:
-    import datasets
-
-    path = folder / "saved"
-    datasets.Dataset.from_list(list(rows)).save_to_disk(path)
-    return path
-
-
-WRITERS: dict[str, Callable[[Path, Rows], Path]] = {
-    "jsonl": write_jsonl,
-    "json": write_json,
-    "csv": write_csv,
-    "parquet": write_parquet,
-    "datasets": write_saved,
-}
-TYPED = ("jsonl", "json", "parquet", "datasets")  # formats that know more than text
-UNITS = {"jsonl": "line", "json": "item", "csv": "line", "parquet": "row", "datasets": "row"}
-
-
-def read(path: Path, **named: str) -> RowsRead:
-    return read_rows(path, "auto", ColumnsConfig(**named))
-
-
-def read_lines(tmp_path: Path, *parts: str | bytes) -> RowsRead:
-    """What becomes of a JSONL file of these lines."""
-    path = tmp_path / "data.jsonl"
-    encoded = [part.encode() if isinstance(part, str) else part for part in parts]
-    path.write_bytes(b"\n".join(encoded))
-    return read(path)
-
-
-def reasons(rows_read: RowsRead) -> dict[int, str]:
-    return {bad.line: bad.reason for bad in rows_read.problems}
-
-
-GOOD = '{"prompt": "2+2?", "completion": "4"}'
+from tests.tasks.row_files import (
+    GOOD,
+    ROWS,
+    TYPED,
+    UNITS,
+    USUAL,
+    WRITERS,
+    read,
+    read_lines,
+    reasons,
+    write_csv,
+    write_json,
+    write_jsonl,
+    write_parquet,
+    write_saved,
+)
 
 # --- rows that can be used ----------------------------------------------------------------------
 
@@ -437,93 +379,6 @@ def test_a_null_id_or_subset_counts_as_none(tmp_path: Path, format: str) -> None
     assert [(row.id, row.subset) for row in rows_read.rows] == [
         (prompt_id(f"{i}?"), "") for i in range(3)
     ]
-
-
-# --- columns ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("prompt", ["prompt", "Question", "PROBLEM", "instruction", " input"])
-@pytest.mark.parametrize("completion", ["completion", "Response", "solution", "OUTPUT"])
-@pytest.mark.parametrize("answer", ["answer", "Target", "label"])
-def test_columns_are_found_by_their_usual_names(
-    tmp_path: Path, prompt: str, completion: str, answer: str
-) -> None:
-    (row,) = read(write_jsonl(tmp_path, [{answer: "4", completion: "It is 4", prompt: "2?"}])).rows
-    assert (row.prompt, row.completion, row.answer) == ("2?", "It is 4", "4")
-
-
-def test_named_columns_are_read_and_no_others_take_their_place(tmp_path: Path) -> None:
-    path = write_jsonl(tmp_path, [{"question": "no", "q": "2?", "a": "2", "answer": "no"}])
-    (row,) = read(path, prompt="q", completion="a", answer="answer").rows
-    assert (row.prompt, row.completion, row.answer) == ("2?", "2", "no")
-
-
-def test_a_column_of_completions_may_be_named_for_the_answers_too(tmp_path: Path) -> None:
-    path = write_jsonl(tmp_path, [{"prompt": "2?", "how": "#### 2", "answer": "no"}])
-    (row,) = read(path, completion="how", answer="how").rows
-    assert (row.completion, row.answer) == ("#### 2", None)
-
-
-def test_a_column_that_is_named_for_one_thing_is_not_found_for_another(tmp_path: Path) -> None:
-    path = write_jsonl(tmp_path, [{"question": "2?", "answer": "2"}])
-    (row,) = read(path, completion="answer").rows
-    assert (row.completion, row.answer) == ("2", None)
-
-
-def test_messages_take_the_place_of_a_prompt_unless_one_is_named(tmp_path: Path) -> None:
-    turns = [{"role": "user", "content": "2?"}, {"role": "assistant", "content": "2"}]
-    path = write_jsonl(tmp_path, [{"prompt": "3?", "completion": "3", "messages": turns}])
-    assert [row.prompt for row in read(path).rows] == ["2?"]
-    assert [row.prompt for row in read(path, prompt="prompt").rows] == ["3?"]
-
-
-@pytest.mark.parametrize("format", WRITERS)
-def test_a_named_column_that_no_row_has_is_one_refusal(tmp_path: Path, format: str) -> None:
-    path = WRITERS[format](tmp_path, ROWS)
-    wrong = r"task.columns.prompt names a column that .*got 'questoin'; allowed: 'id', 'question', "
-    with pytest.raises(UserError, match=wrong):
-        read(path, prompt="questoin")
-
-
-def test_a_named_column_that_one_row_lacks_is_a_bad_row(tmp_path: Path) -> None:
-    path = write_jsonl(tmp_path, [{"q": "2?", "answer": 2}, {"answer": 3}])
-    assert reasons(read(path, prompt="q")) == {2: "has no column 'q'"}
-
-
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        (
-            {"text": "2?"},
-            r"identified as a prompt: got the columns 'text'; .* set task\.columns\.prompt",
-        ),
-        ({"text": "2?", "answer": "2"}, r"set task\.columns\.prompt or task\.columns\.messages"),
-        (
-            {"prompt": "2?", "gold": "2"},
-            r"identified as a completion or an answer: .* 'prompt', 'gold'",
-        ),
-        (
-            {"question": "add", "input": "2, 2", "output": "4"},
-            r"several columns .* the prompt: got 'question', 'input'; .* task\.columns\.prompt",
-        ),
-        (
-            {"prompt": "2?", "chosen": "2", "rejected": "3"},
-            r"pairs of preferred and rejected responses.* set task\.columns\.completion=chosen",
-        ),
-        ({"chosen": [], "rejected": []}, r"pairs of preferred .* task\.columns\.messages=chosen"),
-        ({"prompt": "2?", "answer": "2", "Answer": "3"}, r"got 'answer', 'Answer'"),
-    ],
-)
-def test_columns_that_cannot_be_identified_are_refused(
-    tmp_path: Path, row: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(UserError, match=message):
-        read(write_jsonl(tmp_path, [row]))
-
-
-def test_messages_and_a_prompt_cannot_both_be_named() -> None:
-    with pytest.raises(ValueError, match=r"remove one of them from task\.columns"):
-        ColumnsConfig(messages="messages", prompt="question")
 
 
 # --- what is done about bad rows ----------------------------------------------------------------

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from forkdiv.cli import app
 from forkdiv.core.config.load import load
 from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.errors import UserError
 from forkdiv.core.fingerprint import Identity
 from forkdiv.core.hub_names import Source
 from forkdiv.coverage import summary
@@ -119,6 +120,14 @@ def test_a_device_that_is_not_there_is_refused_before_anything_large_is_download
     )
     assert "place.device=gpu cannot be used on this machine" in text
     assert not any("safetensors" in line for line in hub.requests)
+
+
+def test_the_device_of_a_cluster_counts_but_for_an_audit_which_runs_here(hub: Hub) -> None:
+    settings = ["base=org/base", "place.device=gpu", "place.ray_address=127.0.0.1:9"]
+    study, _ = resolved("sample", *settings)
+    assert study.base and (study.base / "model.safetensors").is_file()
+    with pytest.raises(UserError, match=r"place.device=gpu cannot be used on this machine"):
+        resolved("audit", *settings)
 
 
 def test_a_dot_before_a_text_makes_it_a_path_in_options_and_settings(hub: Hub) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from forkdiv.core.config.base import DataPath, Frozen
+from forkdiv.core.config.base import DataPath, Frozen, without_defaults
 from forkdiv.core.config.tasks import TaskConfig
 
 
@@ -20,9 +20,7 @@ class ColumnsConfig(Frozen):
     def _without_unset_later(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leaves out columns that came later where they are not set: results from before stay
         valid."""
-        values: dict[str, Any] = dump(self)
-        later = ("input", "reasoning")
-        return {key: value for key, value in values.items() if key not in later or value}
+        return without_defaults(self, dump(self), ("input", "reasoning"))
 
     messages: str | None = Field(
         None,

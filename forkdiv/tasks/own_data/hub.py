@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from forkdiv.core.errors import UserError, refuse
+from forkdiv.core.files import size_text
 from forkdiv.core.fingerprint import Identity
-from forkdiv.core.hub import Repository, listed, open_repository, size_text
+from forkdiv.core.hub import Repository, listed, open_repository
 from forkdiv.core.hub_names import DatasetName
 from forkdiv.core.store import Store
 from forkdiv.tasks.own_data.hub_rows import Written, check_size, read_by_library, write_rows

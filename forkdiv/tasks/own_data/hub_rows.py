@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from forkdiv.core.errors import UserError, refuse, shortened
+from forkdiv.core.files import size_text
 from forkdiv.tasks.own_data.checked import COMPRESSED, READERS, SUFFIXES
 from forkdiv.tasks.own_data.file import Broken, RowFile
-from forkdiv.tasks.own_data.lines import LARGEST_FILE, open_bytes, size_text
+from forkdiv.tasks.own_data.lines import LARGEST_FILE, open_bytes
 
 ROWS_AT_ONCE = 1000
 TEXT_FORMATS = ("jsonl", "json", "csv", "tsv")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from forkdiv.core.errors import shortened
+from forkdiv.core.files import size_text
 from forkdiv.core.json_types import type_name
 from forkdiv.tasks.own_data import lines
 from forkdiv.tasks.own_data.file import (
@@ -27,7 +28,7 @@ from forkdiv.tasks.own_data.file import (
 from forkdiv.tasks.own_data.json_text import decode_json, reason, to_record
 from forkdiv.tasks.own_data.lines import TOO_LONG, byte_lines, refuse_utf16
 
-LONG_LINE = f"is longer than {lines.size_text(lines.LONGEST_LINE)}"
+LONG_LINE = f"is longer than {size_text(lines.LONGEST_LINE)}"
 CARRIAGE_RETURNS = (
     "has several rows separated by carriage returns only; convert the line ends to line feeds"
 )

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from forkdiv.core.files import size_text
 from forkdiv.tasks.own_data.file import one_line, unreadable
 
 BOM = b"\xef\xbb\xbf"
@@ -95,10 +96,6 @@ def refuse_utf16(path: Path, start: bytes) -> None:
         [True, False, True, False],
     ):
         raise unreadable(path, "it is UTF-16; convert it to UTF-8")
-
-
-def size_text(size: int) -> str:
-    return f"{size / 2**30:g} GiB" if size >= 2**30 else f"{size / 2**20:g} MiB"
 
 
 def require_size(path: Path, size: int, largest: int) -> None:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from forkdiv.core.config.study import DatasetConfig
 from forkdiv.core.errors import UserError, refuse
@@ -40,6 +40,9 @@ WHOLE = "problems"  # the subset of data without a subset column
 # The hash of its prompt puts a problem into one of ten parts. With a test file, part 9 is training
 # data; the validation part is the same in both cases.
 VALIDATION, TEST = 8, 9
+
+
+Role = Literal["train", "test"]
 
 
 @dataclass(frozen=True)
@@ -254,8 +257,8 @@ class OwnData(Task):
     @cached_property
     def _data(self) -> _Data:
         """Raises UserError for bad rows unless `FileConfig.on_bad_row` allows them."""
-        test = self._read(self.config.test, "completion") if self.config.test else None
-        train = self._read(self.config.train, "answer") if self.config.train else None
+        test = self._read(self.config.test, "test") if self.config.test else None
+        train = self._read(self.config.train, "train") if self.config.train else None
         if test and train:
             train = mark_bad(train, _in_both(train, test))
         require_good([read for read in (train, test) if read], self.config.on_bad_row)
@@ -293,12 +296,12 @@ class OwnData(Task):
             return ()
         return [row for rows in self._data.splits[split].values() for row in rows]
 
-    def _read(self, path: Path, optional: str) -> RowsRead:
+    def _read(self, path: Path, role: Role) -> RowsRead:
         """Returns the file's rows, checked. With two files, each may lack the columns that only
         the other needs."""
-        read = self._rows(path, optional)
+        read = self._rows(path, role)
         if self.graded:
-            return judge(read, self._grader, trains=path != self.config.test)
+            return judge(read, self._grader, trains=role == "train")
         answers_only = _answers_only(read)
         rows = (
             replace(row, completion=row.answer if answers_only else row.completion, answer="")
@@ -306,8 +309,9 @@ class OwnData(Task):
         )
         return replace(read, rows=tuple(rows))
 
-    def _rows(self, path: Path, optional: str) -> RowsRead:
+    def _rows(self, path: Path, role: Role) -> RowsRead:
         both = self.config.train and self.config.test
+        optional = "answer" if role == "train" else "completion"
         optional_columns = frozenset({optional, "subset"} if both else ())
         return read_rows(path, self.config.format, self.config.columns, optional_columns)
 
