@@ -114,8 +114,8 @@ def _lines(question: Question, needed: Sequence[int]) -> list[str]:
     totals = [2 * n * samples for n, samples in zip(needed, question.samples, strict=True)]
     cheapest = int(np.argmin(totals))
     return [
-        f"n=…: the power with so many samples of each problem; loss: the smallest loss that is "
-        f"shown with power {question.power:g}, about",
+        f"n=…: the power with so many samples of each problem; loss: the minimum "
+        f"detectable loss, which is shown with power {question.power:g}, about",
         f"problems needed for power {question.power:g}: about {', '.join(designs)}",
         f"fewest samples in all: {needed[cheapest]:,} problems with "
         f"{question.samples[cheapest]} samples, about {totals[cheapest]:,} samples of both models",

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from forkdiv.core.config.study import StudyConfig
@@ -114,12 +115,21 @@ class Series:
         )
 
     def summary(self, pair: Pair) -> Summary:
-        """Returns the summary of what is in the store, without drawing anything."""
+        """Returns the summary of what is measured so far, from the results of `measure` and
+        `restore`: the cells of a long run are not computed again with each checkpoint."""
+        *earlier, last = pair.tuned
+        dynamics = [
+            _without_listed(cell) for number in earlier for cell in self.results[number].cells
+        ]
+        trials = [self._of_base, replace(self.results[last], dynamics=dynamics)]
+        fingerprint = identity(self.study, pair).fingerprint
+        return assembled(self.study, pair, fingerprint, trials, self.pipeline.seconds)
+
+    @cached_property
+    def _of_base(self) -> TrialResult:
         pipeline = replace(self.pipeline, sampler=NoSampler(), seconds={}, drawn=0)
-        trials = list(compared(pipeline, pair.tuned))
-        return assembled(
-            self.study, pair, identity(self.study, pair).fingerprint, trials, pipeline.seconds
-        )
+        untrained = Point(self.study.decoder.temperature, self.study.sft.seed, tuned=False)
+        return pipeline.compared(self.study, untrained, {0: pipeline.base})
 
     def finished(
         self, pair: Pair, seconds: Mapping[str, float], show: Callable[[str], None]
@@ -152,6 +162,14 @@ def open_series(
 def all_problems(result: TrialResult) -> Cell:
     """Returns the cell of all problems."""
     return next(cell for cell in result.cells if cell.subset == ALL)
+
+
+def _without_listed(cell: Cell) -> Cell:
+    """Returns the cell without its lists of problems, which only the last checkpoint has."""
+    if cell.shrinkage is None:
+        return cell
+    shrinkage = cell.shrinkage.model_copy(update={"lost": (), "gained": ()})
+    return cell.model_copy(update={"shrinkage": shrinkage})
 
 
 class GrowingTable:

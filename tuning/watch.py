@@ -57,7 +57,7 @@ class Looker:
     show: Show
     items: queue.Queue[Item | Exception] = field(default_factory=queue.Queue)
     waiting: dict[str, str] = field(default_factory=dict)  # what folders lack, by name
-    last_new: float = field(default_factory=time.monotonic)
+    last_new: float = field(default_factory=time.monotonic)  # something was new or being written
     is_gone: bool = False
     had_ended: bool = False  # an earlier watch met the last checkpoint
     quiet_looks: int = 0  # looks in which nothing was new or being written, up to now
@@ -82,6 +82,8 @@ class Looker:
             del self.waiting[name]
             self.show(f"{name} was deleted before it was complete")
         self.quiet_looks = 0 if self._is_busy else self.quiet_looks + 1
+        if self._is_busy:
+            self.last_new = time.monotonic()
 
     def _look_at(self, number: float, folder: Path) -> None:
         before, looks = self._seen.get(folder.name, ((), 0))
@@ -102,12 +104,13 @@ class Looker:
             return
         self.waiting.pop(folder.name, None)
         self.known.add(folder.name)
-        self.last_new, self._is_busy = time.monotonic(), True
+        self._is_busy = True
         self.items.put(Item(number, folder, snapshot))
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Looks every `every_s` seconds during the block."""
+        """Looks every `every_s` seconds during the block, at whose start the idle time begins."""
+        self.last_new = time.monotonic()
         thread = threading.Thread(target=self._run, daemon=True, name="watch")
         thread.start()
         try:

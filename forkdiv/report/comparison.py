@@ -84,7 +84,7 @@ def cautions(studies: Sequence[Study]) -> list[str]:
         listed_ks = listed([str(k) for k in shared]) if shared else "none"
         sentences.append(
             f"They were measured at different k; k of all studies: {listed_ks}."
-            + ("" if shared else " The table shows the smallest and the largest k of each study.")
+            + ("" if shared else " The table shows the first and the last k of each study.")
         )
     temperatures = {study.temperature for study in studies}
     if len(temperatures) > 1:

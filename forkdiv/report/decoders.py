@@ -24,7 +24,7 @@ def content(summary: Summary, grid: Grid) -> Content | None:
 
 
 def by_decoder(summary: Summary) -> Table | None:
-    """Returns the rows of `numbers` for each decoder, at the smallest and the largest k that all
+    """Returns the rows of `numbers` for each decoder, at the first and the last k that all
     decoders have; None if the study has one decoder."""
     names = decoders_of(summary)
     if len(names) < 2:

@@ -76,7 +76,7 @@ def valid_solutions(grid: Grid, panel: Panel) -> float | None:
 
 
 def table(grid: Grid) -> Table:
-    """Returns every cell at the smallest and the largest k, with its change to the base."""
+    """Returns every cell at the first and the last k, with its change to the base."""
     cells = informative_cells(grid)
     ks = [set(cell.distinct_at) for cell in cells]
     shared = set.intersection(*ks) if ks else set()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from forkdiv.core.config.evaluation import EvalConfig
 from forkdiv.core.errors import UserError
-from forkdiv.core.results import Summary
+from forkdiv.core.results import Interval, Summary
 from forkdiv.coverage.conditions import Condition, Verdict, decide, model_names, parse, status
 from forkdiv.coverage.metric_names import Metrics
 from tests.summaries import a_cell, a_summary
@@ -160,6 +160,16 @@ def test_a_line_says_what_was_decided_and_why_with_numbers_that_do_not_contradic
     assert "−0.30000 to −0.01996, which include −0.02000" in near.line
     value = decide(read("base.pass@16 >= 0.5", metrics), result(-0.3, -0.1))
     assert re.search(r"pass@16 of base is 0\.\d{3}, 95% limits 0\.\d{3} to 0\.\d{3}$", value.line)
+
+
+def test_a_condition_on_the_base_is_about_the_base() -> None:
+    metrics = Metrics.to_measure(EvalConfig(samples=16), True, True)
+    done = result(-0.3, -0.1)
+    (base,) = done.base
+    better = base.model_copy(update={"pass_at": {16: Interval(value=0.9, low=0.8, high=1.0)}})
+    done = done.model_copy(update={"base": (better,)})
+    assert decide(read("base.pass@16 > 0.75", metrics), done).verdict is Verdict.HOLDS
+    assert "is 0.900" in decide(read("base.pass@16 > 0.75", metrics), done).line
 
 
 def test_checkpoints_of_a_run_are_named_by_epoch_or_step() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import norm, spearmanr
 
 from forkdiv.coverage import stats
 from forkdiv.coverage.stats.power import Design, Population, assumed, measured
@@ -75,7 +75,10 @@ def test_an_assumed_population_has_the_means_and_the_loss_it_was_asked_for(k: in
     for p, expected in ((population.base, pass_at_k), (population.tuned, pass_at_k - 0.1)):
         assert np.mean(1 - (1 - p) ** k) == pytest.approx(expected, abs=0.005)
     assert population.base.mean() == pytest.approx(0.3, abs=0.005)
-    assert np.corrcoef(population.base, population.tuned)[0, 1] > 0.4
+    ranks = spearmanr(population.base, population.tuned).statistic
+    assert ranks == pytest.approx(6 / np.pi * np.arcsin(0.6 / 2), abs=0.01), (
+        "a normal copula of 0.6"
+    )
 
 
 def test_a_loss_that_the_same_pass_at_1_cannot_have_lowers_pass_at_1() -> None:

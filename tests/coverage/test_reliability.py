@@ -34,6 +34,11 @@ def share(percent: int, k: int) -> int:
     return max(-(-percent * k // 100), 1)
 
 
+def test_a_share_is_the_decimal_number_that_is_written() -> None:
+    assert [required(tau, 100) for tau in (0.07, 0.55, 0.56)] == [7, 55, 56]
+    assert ceil(0.07 * 100) == 8, "in floating point"
+
+
 @settings(deadline=None, max_examples=80)
 @given(counts(9), st.integers(1, 100))
 def test_g_pass_is_the_share_of_all_choices_of_k_that_hold_enough_right_samples(

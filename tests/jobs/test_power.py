@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from forkdiv.core.config.evaluation import EvalConfig
+from forkdiv.core.config.load import load
 from forkdiv.core.results import CellName
 from forkdiv.coverage.cells import CellInputs, cells
 from forkdiv.coverage.stats.power import assumed
 from forkdiv.score.counts import ProblemCounts
 from tests.summaries import a_summary
+from tuning.power import Question
 
 ROOT = Path(__file__).parents[2]
 MAIN = "import sys; from forkdiv.cli import main; sys.exit(main())"
@@ -85,6 +87,21 @@ def test_problems_of_a_finished_comparison_are_an_example(comparison: Path, file
     (row,) = rows(done.stdout).values()
     assert len(row) == 6, "16, 32 and 64 samples"
     assert 0.5 < float(row[0]) <= 1
+
+
+def test_of_several_models_the_one_with_the_widest_limits_on_all_problems_is_taken(
+    comparison: Path, tmp_path: Path
+) -> None:
+    written = json.loads((comparison / "summary.json").read_text())
+    (cell,) = written["cells"]
+    wide = json.loads(json.dumps({**cell, "n_problems": 299}))
+    wide["delta_to_base"]["16"]["high"] += 0.5
+    subset = {**wide, "subset": "hard", "n_problems": 7}
+    subset["delta_to_base"] = {"16": {**wide["delta_to_base"]["16"], "high": 1.0}}
+    written["cells"] = [cell, subset, wide, cell]
+    (tmp_path / "summary.json").write_text(json.dumps(written))
+    question = Question.of(load(None, [f"power.result={tmp_path}", "power.loss=0.1"]))
+    assert ": 299 problems with 16 samples" in question.assumptions
 
 
 @pytest.mark.parametrize(

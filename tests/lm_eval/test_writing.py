@@ -26,7 +26,7 @@ from forkdiv.score import verdicts
 from forkdiv.tasks.own_data.config import FileConfig
 from forkdiv.tasks.registry import build
 from tests.fakes import TASK, UNREADABLE, broken, other_end, right
-from tests.lm_eval.test_lm_eval import samples_in
+from tests.lm_eval.samples_files import samples_in
 
 PROBLEMS = build(TASK).heldout("test", 6)
 CREATED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -140,7 +140,7 @@ def test_incomplete_samples_are_not_written(tmp_path: Path) -> None:
 
     with pytest.raises(InvalidResult, match=r"sample 2 of problem .* is missing \(1 of 4"):
         write(tmp_path, RUN, build(TASK), PROBLEMS, lacking)
-    grader = FileConfig(test=tmp_path / "x", grader="tests.lm_eval.test_lm_eval:cannot_judge_b")
+    grader = FileConfig(test=tmp_path / "x", grader="tests.lm_eval.test_judges:cannot_judge_b")
     problems = [Problem("p", "test", "s", "q", {"answer": "a"})]
     completions: Callable[[Sequence[Problem]], list[Completion]] = lambda some: [  # noqa: E731
         Completion("p", at, at, "b", (), "stop") for at in range(4)

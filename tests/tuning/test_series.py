@@ -21,6 +21,7 @@ from forkdiv.core.progress import Progress
 from forkdiv.core.store import Store
 from forkdiv.models import asked
 from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
+from forkdiv.tracking import Tracker
 from tests.adapters import saved_adapter
 from tests.checkpoints import with_norm
 from tests.checkpoints_tokens import edit
@@ -29,6 +30,7 @@ from tests.stack import BASE
 from tests.tuning.test_trial import faithful
 from tuning import resources, snapshots
 from tuning import series as series_module
+from tuning import watch as watch_module
 from tuning.comparison import Pair
 from tuning.open_study import OpenStudy
 from tuning.peak import search_peak
@@ -55,7 +57,7 @@ class Work(OpenStudy):
 
 
 @pytest.fixture
-def sampler(monkeypatch: pytest.MonkeyPatch) -> FakeSampler:
+def sampler_and_report(monkeypatch: pytest.MonkeyPatch) -> FakeSampler:
     fake = FakeSampler(chance=faithful)
 
     @contextmanager
@@ -71,7 +73,15 @@ def sampler(monkeypatch: pytest.MonkeyPatch) -> FakeSampler:
     monkeypatch.setattr(series_module, "open_study", opened)
     monkeypatch.setattr(series_module, "parent_run", lambda *_: "run")
     monkeypatch.setattr(series_module, "record", lambda *_: {})
+    monkeypatch.setattr(Tracker, "check", lambda self: None)
     return fake
+
+
+@pytest.fixture
+def sampler(sampler_and_report: FakeSampler, monkeypatch: pytest.MonkeyPatch) -> FakeSampler:
+    """Without the HTML report, whose figures take longer than everything else here."""
+    monkeypatch.setattr(watch_module.page, "write", lambda *_: None)
+    return sampler_and_report
 
 
 def study(root: Path, *settings: str) -> StudyConfig:
@@ -94,6 +104,10 @@ def run(tmp_path: Path) -> Path:
     return folder
 
 
+def without(summary: dict[str, Any], keys: set[str]) -> dict[str, Any]:
+    return {key: value for key, value in summary.items() if key not in keys}
+
+
 def watched(study: StudyConfig, run: Path) -> tuple[Pair, list[str]]:
     asked._LOADED.clear()  # as in a new process: what is left of checkpoints is read again
     asked._ASKED.clear()
@@ -103,20 +117,36 @@ def watched(study: StudyConfig, run: Path) -> tuple[Pair, list[str]]:
 
 
 def test_each_checkpoint_is_measured_until_the_training_ends(
-    run: Path, tmp_path: Path, sampler: FakeSampler
+    run: Path, tmp_path: Path, sampler_and_report: FakeSampler
 ) -> None:
     settings = study(tmp_path)
     pair, lines = watched(settings, run)
     assert list(pair.tuned) == [10, 20, 30] and pair.unit == "step"
     assert rows(lines) == ["10", "20", "30"], lines
     assert lines[-1] == "checkpoint-30 is the last checkpoint: the watch ends"
-    assert len(sampler.asked) == 4 * PROBLEMS, "the base's samples, and those of three checkpoints"
+    assert len(sampler_and_report.asked) == 4 * PROBLEMS, (
+        "the base's samples, and those of three checkpoints"
+    )
     done = json.loads((settings.folder / "summary.json").read_text())
     assert {cell["epoch"] for cell in done["cells"]} == {30}
     assert {cell["epoch"] for cell in done["dynamics"]} == {10, 20}
     assert done["checkpoints"]["tuned"]["30"] == str(run / "checkpoint-30")
     assert (settings.folder / "report.html").is_file()
     assert not list((settings.folder / "watched").rglob("*.safetensors")), "no weights are kept"
+
+
+def test_the_summary_on_the_way_is_that_of_the_finished_run(
+    run: Path, tmp_path: Path, sampler: FakeSampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[dict[str, Any]] = []
+    monkeypatch.setattr(watch_module.page, "write", lambda done, *_: written.append(done.as_json()))
+    settings = study(tmp_path)
+    watched(settings, run)
+    done = json.loads((settings.folder / "summary.json").read_text())
+    of_run = {"seconds", "created"}
+    epochs = [{cell["epoch"] for cell in each["dynamics"]} for each in written]
+    assert epochs == [set(), {10}, {10, 20}]
+    assert without(written[-1], of_run) == without(done, of_run)
 
 
 def test_started_again_it_measures_nothing_twice_even_if_the_trainer_deleted_all(

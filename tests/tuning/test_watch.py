@@ -62,6 +62,27 @@ def test_a_checkpoint_is_taken_once_when_nobody_writes_to_it_any_more(run: Path)
     assert taken(look) == [10] and not look.waiting
 
 
+def test_it_is_not_idle_while_a_checkpoint_is_being_written(run: Path) -> None:
+    look = looker(run)
+    folder = run / "checkpoint-10"
+    folder.mkdir()
+    for size in (1, 2):
+        (folder / "model.safetensors").write_bytes(bytes(size))
+        look.last_new = 0
+        look.look()
+        assert look.last_new > 0
+    look.last_new = 0
+    look.look()
+    assert look.last_new == 0, "it waits for the rest, and nobody writes"
+
+
+def test_idle_time_begins_when_it_begins_to_look(run: Path) -> None:
+    look = looker(run)
+    look.last_new = 0
+    with look.running():
+        assert look.last_new > 0
+
+
 def test_checkpoints_wait_in_snapshots_that_outlive_them(run: Path) -> None:
     lines: list[str] = []
     look = looker(run, lines)

@@ -23,7 +23,8 @@ def required(tau: float, k: int) -> int:
     """Returns the number of right samples among k that reaches the share tau: ceil(tau k), at
     least 1.
 
-    tau is taken as the decimal number that it is written as: in binary, 0.7 times 10 is above 7.
+    tau is taken as the decimal number that it is written as: in floating point, 0.07 times
+    100 is above 7.
     Raises ValueError for tau outside (0, 1].
     """
     if not 0 < tau <= 1:
