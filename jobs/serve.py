@@ -47,7 +47,7 @@ KEY = "FORKDIV_API_KEY"
 
 
 def run(study: StudyConfig, checkpoints: Sequence[Path] = ()) -> None:
-    served = named_checkpoints(checkpoints, say, lambda path: adapters.merged(study, path, say))
+    served = named_checkpoints(study, checkpoints, say)
     http = study.place.http
     key = api_key(http)
     preflight.check_device(study.place)
@@ -108,7 +108,7 @@ def application(arguments: dict[str, Any]) -> Application:
             f"set {KEY} in the environment of all Ray nodes",
         )
     named = (Path(str(checkpoint_path(path))) for path in arguments.get("checkpoints", ()))
-    served = named_checkpoints(tuple(named))
+    served = named_checkpoints(study, tuple(named), say)
     from forkdiv.sample.http import application as build
     from tuning import session
 
@@ -118,14 +118,11 @@ def application(arguments: dict[str, Any]) -> Application:
 
 
 def named_checkpoints(
-    paths: Sequence[Path],
-    show: Callable[[str], None] = lambda message: None,
-    merged: Callable[[Path], Path] = lambda path: path,
+    study: StudyConfig, paths: Sequence[Path], show: Callable[[str], None]
 ) -> dict[str, Checkpoint]:
     """Returns the checkpoints by their model names; one on the hub is downloaded, and `show` gets
-    its commit; `merged` returns the folder of the whole model for an adapter's folder. Raises
-    UserError if there are none, if two have the same name, and if one engine cannot serve them
-    together."""
+    its commit; an adapter is merged into its base in the store. Raises UserError if there are
+    none, if two have the same name, and if one engine cannot serve them together."""
     served: dict[str, Checkpoint] = {}
     downloads = by_name.checkpoints("--checkpoints", paths, show)
     for named in paths:
@@ -142,7 +139,7 @@ def named_checkpoints(
                     "different folder names",
                     "rename one of the folders, or serve them in two processes",
                 )
-            served[name] = open_checkpoint(merged(folder))
+            served[name] = open_checkpoint(adapters.merged(study, folder, show))
     if not served:
         raise refuse(
             "serve needs a checkpoint",

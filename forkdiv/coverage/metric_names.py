@@ -32,18 +32,14 @@ class Metrics:
     def to_measure(cls, config: EvalConfig, independent: bool, has_answers: bool) -> Metrics:
         """Returns the metrics of a comparison before it runs. `independent` says that the decoder
         draws independent samples; `has_answers` that verdicts contain answers."""
-        kinds = ["pass"]
-        reason = ""
         if not independent or config.enough:
             reason = (
                 "the decoder or eval.enough makes the samples of a problem depend on each other"
             )
             return cls(_at("pass", config.ks), reason=reason)
-        if has_answers:
-            kinds += ["majority", "above-guess"]
-        else:
-            reason = "the verdicts of this task have no answers"
-        kinds += ["distinct", *METRICS.names()]
+        of_answers = ["majority", "above-guess"] if has_answers else []
+        reason = "" if has_answers else "the verdicts of this task have no answers"
+        kinds = ["pass", *of_answers, "distinct", *METRICS.names()]
         by_k = [name for kind in kinds for name in _at(kind, config.ks)]
         return cls((*by_k, *reliability.names(config)), reason=reason)
 

@@ -148,6 +148,30 @@ def test_tampering_with_the_tests_does_not_pass(sandbox: Sandbox, text: str) -> 
     )
 
 
+JUMP = (
+    "import sys\ndef skip(frame, event, arg):\n"
+    "    if event == 'line' and frame.f_code.co_filename == '<tests>' and frame.f_lineno == 1:\n"
+    "        frame.f_lineno = 2\n    return skip\nsys.settrace(skip)\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "test"),
+    [
+        ("import math\nmath.isclose = lambda *a: True\n", "__import__('math').isclose(f(3), 6)"),
+        ("import builtins\nbuiltins.set = lambda x: 0\n", "set([f(2)]) == set([4])"),
+        ("set = lambda x: 0\n", "set([f(2)]) == set([4])"),
+        (JUMP, "f(2) == 4"),
+    ],
+)
+def test_what_a_response_replaces_is_not_what_the_tests_see(
+    sandbox: Sandbox, text: str, test: str
+) -> None:
+    unit = UnitTests(f"assert {test}\ndone = True\n", ["f"])
+    assert run_tests(sandbox, [f"{text}{RIGHT}"], unit) is ProgramEnd.PASSED
+    assert run_tests(sandbox, [f"{text}def f(x):\n    return 0\n"], unit) is ProgramEnd.FAILED
+
+
 def test_a_tested_function_may_have_the_name_of_a_built_in_one(grader: UnitTestGrader) -> None:
     reference = reference_text("assert sum(1, 2) == 3", "", ["sum"])
     assert grader.grade(reference, "def sum(a, b):\n    return a + b\n").outcome is Outcome.CORRECT

@@ -110,10 +110,7 @@ def test_adapters_have_the_names_of_their_folders_when_they_are_served(tmp_path:
     for step in (5, 10):
         saved_adapter(tmp_path / "run" / f"checkpoint-{step}", seed=step)
     asked = study(tmp_path)
-    served = named_checkpoints(
-        [BASE, tmp_path / "run"],
-        merged=lambda path: adapters.merged(asked, path, lambda line: None),
-    )
+    served = named_checkpoints(asked, [BASE, tmp_path / "run"], lambda line: None)
     assert list(served) == [BASE.name, "run/checkpoint-5", "run/checkpoint-10"]
     assert len({checkpoint.fingerprint for checkpoint in served.values()}) == 3
 

@@ -182,7 +182,9 @@ def test_a_dataset_of_the_hub_is_audited(hub: Hub, here: Path) -> None:
 
 def test_a_server_calls_a_checkpoint_as_it_was_named(hub: Hub) -> None:
     lines: list[str] = []
-    served = named_checkpoints([Path("org/base"), Path("org/base@main"), BASE], lines.append)
+    served = named_checkpoints(
+        load(None, []), [Path("org/base"), Path("org/base@main"), BASE], lines.append
+    )
     assert list(served) == ["org/base", "org/base@main", BASE.name]
     assert len({checkpoint.fingerprint for checkpoint in served.values()}) == 1
     assert lines[0].startswith("--checkpoints: org/base is commit")

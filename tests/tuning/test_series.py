@@ -21,6 +21,7 @@ from forkdiv.core.progress import Progress
 from forkdiv.core.store import Store
 from forkdiv.models import asked
 from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
+from forkdiv.report import page
 from forkdiv.tracking import Tracker
 from tests.adapters import saved_adapter
 from tests.checkpoints import with_norm
@@ -30,7 +31,6 @@ from tests.stack import BASE
 from tests.tuning.test_trial import faithful
 from tuning import resources, snapshots
 from tuning import series as series_module
-from tuning import watch as watch_module
 from tuning.comparison import Pair
 from tuning.open_study import OpenStudy
 from tuning.peak import search_peak
@@ -80,7 +80,7 @@ def sampler_and_report(monkeypatch: pytest.MonkeyPatch) -> FakeSampler:
 @pytest.fixture
 def sampler(sampler_and_report: FakeSampler, monkeypatch: pytest.MonkeyPatch) -> FakeSampler:
     """Without the HTML report, whose figures take longer than everything else here."""
-    monkeypatch.setattr(watch_module.page, "write", lambda *_: None)
+    monkeypatch.setattr(page, "write", lambda *_: None)
     return sampler_and_report
 
 
@@ -139,7 +139,7 @@ def test_the_summary_on_the_way_is_that_of_the_finished_run(
     run: Path, tmp_path: Path, sampler: FakeSampler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[dict[str, Any]] = []
-    monkeypatch.setattr(watch_module.page, "write", lambda done, *_: written.append(done.as_json()))
+    monkeypatch.setattr(page, "write", lambda done, *_: written.append(done.as_json()))
     settings = study(tmp_path)
     watched(settings, run)
     done = json.loads((settings.folder / "summary.json").read_text())
