@@ -139,6 +139,22 @@ VERBS: dict[str, Verb] = {
     "train": Verb(
         "Fine-tune the base on one dataset.", (*TRAINED, "name", "place"), "sft.epochs=8"
     ),
+    "rl": Verb(
+        "Train a checkpoint by reinforcement learning from verifiable rewards.",
+        (
+            "checkpoint",
+            "adapter_base",
+            "base",
+            "task",
+            "prompt",
+            "dataset",
+            "rl",
+            "decoder",
+            "name",
+            "place",
+        ),
+        "rl.iterations=200",
+    ),
     "serve": Verb(
         "Serve checkpoints to OpenAI clients from one vLLM engine.",
         ("adapter_base", "prompt", "decoder", "place"),

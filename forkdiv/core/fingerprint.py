@@ -21,6 +21,7 @@ STAGE_VERSIONS = {
     "start": 2,
     "base": 1,
     "train": 2,
+    "rl": 1,
     "interpolation": 1,
     "adapter": 1,
     "samples": 3,
@@ -31,7 +32,7 @@ STAGE_VERSIONS = {
     "source": 1,
 }
 # Stages whose results are identified by their content where they are used
-BY_CONTENT = ("source", "adapter")
+BY_CONTENT = ("source", "adapter", "rl")
 
 # Libraries whose release can change a stage's numbers.
 STAGE_LIBRARIES = {
@@ -39,6 +40,7 @@ STAGE_LIBRARIES = {
     "synthesis": ("pyarrow", "torch", "vllm"),
     "start": ("torch", "transformers"),
     "train": ("torch", "transformers", "deepspeed"),
+    "rl": ("torch", "transformers", "trl", "accelerate", "vllm", "tokenizers"),
     "samples": ("torch", "vllm", "transformers", "tokenizers"),
     "exact": ("torch", "transformers"),
     "forks": ("torch", "transformers"),

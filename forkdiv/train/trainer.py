@@ -1,8 +1,10 @@
-"""Starts the workers of a fine-tuning run with Ray Train."""
+"""Starts the workers of a training run with Ray Train."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
@@ -41,21 +43,34 @@ def fit(job: TrainingJob) -> None:
 
     Raises ray.train.TrainingFailedError if workers failed more often than `place.max_failures`.
     """
-    workspace, place = job.workspace, job.place
+    (job.workspace / "checkpoints").mkdir(parents=True, exist_ok=True)
+    storage = resume.layout(job.workspace, job.place)
+    run_workers(train_worker, {JOB: job.model_dump_json()}, job.place, storage)
+
+
+def run_workers(
+    loop: Callable[[dict[str, str]], None],
+    config: dict[str, str],
+    place: PlaceConfig,
+    storage: Path,
+) -> None:
+    """Runs `loop` with `config` on each worker of `place`; Ray Train keeps its files in `storage`.
+
+    Raises ray.train.TrainingFailedError if workers failed more often than `place.max_failures`.
+    """
     # Ray Train passes it on to its controller; a variable that the user set is not changed
     os.environ.setdefault(START_TIMEOUT, str(place.worker_start_timeout_s))
-    (workspace / "checkpoints").mkdir(parents=True, exist_ok=True)
     gpu = place.device == "gpu"
     Trainer(
-        train_worker,
-        train_loop_config={JOB: job.model_dump_json()},
+        loop,
+        train_loop_config=config,
         own_ray=place.ray_address is None,
         scaling_config=scaling(place),
         backend_config=ProcessGroup("nccl" if gpu else "gloo"),
         run_config=RunConfig(
             # no time stamp in name or folder: Ray Train resumes a run with the same two
             name=resume.RUN,
-            storage_path=str(resume.layout(workspace, place)),
+            storage_path=str(storage),
             failure_config=FailureConfig(
                 max_failures=place.max_failures, controller_failure_limit=place.max_failures
             ),

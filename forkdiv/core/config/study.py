@@ -20,6 +20,7 @@ from forkdiv.core.config.evaluation import EvalConfig
 from forkdiv.core.config.place import EngineConfig, HttpConfig, PlaceConfig, PlanConfig
 from forkdiv.core.config.power import PowerConfig
 from forkdiv.core.config.prompt import PromptConfig
+from forkdiv.core.config.rl import RlConfig
 from forkdiv.core.config.sft import LoraConfig, PretrainConfig, SftConfig
 from forkdiv.core.config.shipped import DEFAULT_BASE, CheckpointPath
 from forkdiv.core.config.sweep import AXES, TUNING_AXES, SweepConfig
@@ -46,6 +47,7 @@ __all__ = [
     "PowerConfig",
     "PretrainConfig",
     "PromptConfig",
+    "RlConfig",
     "SftConfig",
     "StudyConfig",
     "SweepConfig",
@@ -68,7 +70,9 @@ RESERVED_NAMES = (
 # Settings that name checkpoints, whose content is part of results in their place.
 WHICH_CHECKPOINTS = frozenset({"checkpoint", "checkpoint_pattern", "adapter_base", "watch"})
 # Settings that are not part of the identity of a study's results.
-NOT_IDENTITY = frozenset({"name", "place", "base", "pretrain", "audit", "data", "plan", "power"})
+NOT_IDENTITY = frozenset(
+    {"name", "place", "base", "pretrain", "audit", "data", "plan", "power", "rl"}
+)
 NOT_IDENTITY |= WHICH_CHECKPOINTS
 
 
@@ -128,6 +132,9 @@ class StudyConfig(Frozen):
         AuditConfig(), description="How the decision points of a dataset are found."
     )
     sft: SftConfig = Field(SftConfig(), description="Supervised fine-tuning.")
+    rl: RlConfig = Field(
+        RlConfig(), description="Reinforcement learning from verifiable rewards, `forkdiv rl`."
+    )
     interpolation: Share = Field(
         1.0,
         description="The measured model is an average of the weights of the base (0) and of the "
