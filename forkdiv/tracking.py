@@ -137,6 +137,24 @@ class Tracker:
             return str(run.info.run_id)
 
     @_taken()
+    def rows(self, run_id: str, rows: Sequence[Mapping[str, float]]) -> None:
+        """Writes metrics of steps to a run while it goes on: each row has its `step` and its `time`
+        in seconds since the epoch, so that a row that is written again changes nothing.
+
+        Raises TrackingFailed if MLflow does not take it."""
+        from mlflow.entities import Metric
+
+        metrics = [
+            Metric(valid_name(key), value, int(row["time"] * 1000), int(row["step"]))
+            for row in rows
+            for key, value in row.items()
+            if key not in ("step", "time")
+        ]
+        client = self._client()
+        for first in range(0, len(metrics), METRICS_PER_BATCH):
+            client.log_batch(run_id, metrics=metrics[first : first + METRICS_PER_BATCH])
+
+    @_taken()
     def trial(
         self,
         parent: str,

@@ -13,22 +13,24 @@ from __future__ import annotations
 from forkdiv import cli
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.terminal import say
-from tuning import preflight, prompt_notes
+from forkdiv.tracking import Tracker
+from tuning import preflight, prompt_notes, rl_checks
 from tuning.adapters import with_merged
 from tuning.resources import Work
 
 
 def run(study: StudyConfig) -> None:
     from forkdiv.rl import rl_run
-    from tuning import rl_checks, rl_record
+    from tuning import rl_record
     from tuning.open_study import open_study
 
-    study = with_merged(study, say)
+    study = rl_checks.on_one_worker(with_merged(study, say))
     base = preflight.check(study, takes_checkpoint=True, measures=False)
     given = preflight.check_study_checkpoint(study, base)
     start = given or base
     for note in prompt_notes.notes(study, [start.path]):
         say(f"note: {note}")
+    Tracker.of(study.place).check()
     inputs = rl_checks.inputs(study, start)
     with open_study(study, base, "rl", say, Work()) as work:
         rl_checks.check_beside(work.study.place)

@@ -14,8 +14,7 @@ from forkdiv.score.grader_process import Grader
 
 def inputs(study: StudyConfig, start: Checkpoint) -> Inputs:
     """Returns the inputs of the run. Raises UserError for settings with which no response can get
-    a reward, and for a place that cannot run it."""
-    _check_place(study)
+    a reward."""
     found = Inputs.of(study, start)
     task = found.evaluation.task
     longest = task.longest_response()
@@ -48,14 +47,16 @@ def _check_context(study: StudyConfig, found: Inputs) -> None:
         )
 
 
-def _check_place(study: StudyConfig) -> None:
+def on_one_worker(study: StudyConfig) -> StudyConfig:
+    """Returns the study with the place of one worker. Raises UserError for another number that was
+    set, and for a place.micro_batch that does not divide the episodes."""
     place, rl = study.place, study.rl
-    if place.workers != 1:
+    if "workers" in place.model_fields_set and place.workers != 1:
         raise refuse(
             "reinforcement learning runs on one worker",
             f"place.workers={place.workers}",
             "place.workers=1; the engine may have several replicas (place.engine.replicas)",
-            "set place.workers=1",
+            "remove place.workers, or set it to 1",
         )
     if place.micro_batch and rl.episodes % place.micro_batch:
         raise refuse(
@@ -64,6 +65,7 @@ def _check_place(study: StudyConfig) -> None:
             "a divisor of rl.episodes",
             "correct place.micro_batch",
         )
+    return study.model_copy(update={"place": place.model_copy(update={"workers": 1})})
 
 
 def check_beside(place: PlaceConfig) -> None:

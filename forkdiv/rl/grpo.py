@@ -211,7 +211,7 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
                 float((difference.expm1() - difference).sum()),
                 difference.numel(),
             )
-        if not math.isfinite(float(loss)):
+        if not math.isfinite(float(loss.detach())):
             raise RunStopped(
                 self.state.global_step + 1,
                 "the loss became NaN or infinite; lower rl.learning_rate, or start from another "

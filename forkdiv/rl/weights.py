@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
+from forkdiv.core.errors import InvalidResult
 from forkdiv.core.store import publish_folder
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.models.digests import DIGESTS, write_digests
@@ -46,7 +47,7 @@ class Weights:
         self._folder.mkdir(parents=True, exist_ok=True)
         for old in self._folder.iterdir():
             shutil.rmtree(old)
-        aside = self._folder / f".{iteration:06d}"
+        aside = self._folder / f".{iteration:06d}"  # never loaded before it has its name
         digest = self._write(aside)
         # another folder for other weights, also where an attempt repeats an iteration
         folder = self._folder / f"{iteration:06d}-{digest[:16]}"
@@ -63,14 +64,20 @@ class Weights:
         publish_folder(aside, folder)
 
     def _write(self, folder: Path) -> str:
-        """Writes the checkpoint; returns a digest of its weights."""
+        """Writes the checkpoint; returns a digest of its weights. Raises InvalidResult for weights
+        that are NaN or infinite."""
         folder.mkdir(parents=True)
         copy_small_files(self._start, folder)
         state = self._model.state_dict()
-        write_shards(
-            self._files,
-            lambda name: state[name].detach().to("cpu", self._dtypes[name]).contiguous(),
-            folder,
-        )
+
+        def tensor(name: str) -> torch.Tensor:
+            made: torch.Tensor = state[name].detach().to("cpu", self._dtypes[name]).contiguous()
+            if not bool(torch.isfinite(made).all()):
+                raise InvalidResult(
+                    f"the weights became NaN or infinite ({name}); lower rl.learning_rate"
+                )
+            return made
+
+        write_shards(self._files, tensor, folder)
         write_digests(folder)
         return "".join(read_json(folder / DIGESTS).values())

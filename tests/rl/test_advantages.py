@@ -47,8 +47,6 @@ def test_a_right_response_gets_less_the_more_of_the_others_are_right() -> None:
 
 
 @pytest.mark.parametrize(("rewards", "k"), [([1.0, 0.5], 1), ([1.0, 0.0], 3), ([1.0, np.nan], 1)])
-def test_other_rewards_and_a_k_outside_the_group_are_refused(
-    rewards: list[float], k: int
-) -> None:
-    with pytest.raises(ValueError, match="rewards must be 0 or 1|does not fit"):
+def test_other_rewards_and_a_k_outside_the_group_are_refused(rewards: list[float], k: int) -> None:
+    with pytest.raises(ValueError, match=r"rewards must be 0 or 1|does not fit"):
         pass_at_k(np.array(rewards), k)

@@ -1,4 +1,4 @@
-"""A grader's failure is not a reward of 0: it is retried, then its group is left out and counted."""
+"""A grader's failure is no reward of 0: it is retried, then its group is left out and counted."""
 
 from __future__ import annotations
 
