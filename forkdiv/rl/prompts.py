@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from forkdiv.core.config.rl import RlConfig
 from forkdiv.core.config.study import DatasetConfig
@@ -80,6 +81,14 @@ def _all_seen(seen: int) -> UserError:
     )
 
 
+@lru_cache(maxsize=2)
+def _order(size: int, seed: int, turn: int) -> list[int]:
+    """Returns the order of `size` problems when all are used for the turn-th time."""
+    order = list(range(size))
+    derive("rl-order", seed, turn).shuffle(order)
+    return order
+
+
 @dataclass(frozen=True)
 class Schedule:
     """The problems of each iteration, in groups. Every problem is used once before any is used
@@ -92,12 +101,12 @@ class Schedule:
         """Returns the problem of each group of an iteration, counted from 1."""
         first = (iteration - 1) * self.config.groups
         size = len(self.problems)
-        picked = []
-        for position in range(first, first + self.config.groups):
-            order = list(range(size))
-            derive("rl-order", self.config.seed, position // size).shuffle(order)
-            picked.append(self.problems[order[position % size]])
-        return picked
+        positions = range(first, first + self.config.groups)
+        orders = (_order(size, self.config.seed, position // size) for position in positions)
+        return [
+            self.problems[order[position % size]]
+            for order, position in zip(orders, positions, strict=True)
+        ]
 
     def seed(self, run: str, iteration: int, slot: int) -> int:
         """Returns the seed of the first response of a group of the run with this fingerprint;
