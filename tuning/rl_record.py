@@ -67,7 +67,9 @@ class _Sender:
         """Sends the last rows and ends the run; an invalid one is continued when it is repeated."""
         self.send()
         rows = self._rows()[-LAST:]
-        means = {f"last_{name}": sum(row[name] for row in rows) / len(rows) for name in HEADLINE if rows}
+        means = {
+            f"last_{name}": sum(row[name] for row in rows) / len(rows) for name in HEADLINE if rows
+        }
         if not self._failed:
             self._try(lambda run: self._tracker.finish(run, means, [], valid))
 

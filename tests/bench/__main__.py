@@ -19,6 +19,7 @@ from tests.bench import (
     real,
     real_sampling,
     real_training,
+    rl,
     sampling,
     swap,
     training,
@@ -39,6 +40,7 @@ MODULES = (
     real,
     real_sampling,
     real_training,
+    rl,
 )
 
 
