@@ -54,10 +54,8 @@ def run(work: OpenStudy, parent: str, fingerprint: str) -> list[TrialResult]:
         tune_config=tune.TuneConfig(
             max_concurrent_trials=study.place.max_concurrent_trials,
             reuse_actors=True,  # a trial's imports cost as much as its sampling
-            trial_name_creator=lambda t: _file_name(Point(**t.config["point"])),
-            trial_dirname_creator=lambda t: (
-                f"{_file_name(Point(**t.config['point']))}-{t.trial_id}"
-            ),
+            trial_name_creator=lambda t: Point(**t.config["point"]).file_name,
+            trial_dirname_creator=lambda t: f"{Point(**t.config['point']).file_name}-{t.trial_id}",
         ),
         run_config=tune.RunConfig(
             name=f"{study.name}-{fingerprint[:8]}",
@@ -73,7 +71,7 @@ def run(work: OpenStudy, parent: str, fingerprint: str) -> list[TrialResult]:
             f"{outcome.num_errors} of {len(grid)} trials failed: {failed}; the results of the "
             "other trials are kept: correct the cause and run the same command again"
         )
-    files = [results / f"{_file_name(point)}.json" for point in grid]
+    files = [results / f"{point.file_name}.json" for point in grid]
     missing = [file for file in files if not file.is_file()]
     if missing:  # Tune raises nothing when it is interrupted
         raise InvalidResult(
@@ -119,7 +117,7 @@ def trial(config: dict[str, Any], job: str) -> None:
     base = Checkpoint(sweep.base, sweep.base_fingerprint)
     result = Pipeline(study, base, store, client, progress).run(point)
     metrics = record(at(study, point), result, sweep.parent, point.name, started, progress)
-    path = sweep.results / f"{_file_name(point)}.json"
+    path = sweep.results / f"{point.file_name}.json"
     write_text(path, json.dumps(result.as_json()))
     progress(_sentence(metrics), finished=True)
     tune.report(_shown_by_tune(metrics))
@@ -143,10 +141,6 @@ def _sentence(metrics: dict[str, float]) -> str:
         return "finished, but invalid: samples or verdicts are missing"
     shown = ", ".join(f"pass@{k} {metrics[f'pass_at_{k}']:.3f}" for k in sorted({ks[0], ks[-1]}))
     return f"finished: {shown}"
-
-
-def _file_name(point: Point) -> str:
-    return point.name.replace(" ", "_").replace("=", "")
 
 
 def _last_line(error: Exception) -> str:
