@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 
 from forkdiv.core.progress import Event, duration
@@ -16,9 +16,15 @@ class LiveSweep:
     last line."""
 
     def __init__(
-        self, grid: Sequence[Point], at_once: int, clock: Callable[[], float] = time.time
+        self,
+        grid: Sequence[Point],
+        at_once: int,
+        clock: Callable[[], float] = time.time,
+        kept: Collection[str] = (),
     ) -> None:
+        """`kept` are the names of trials that an earlier run of the study has finished."""
         self._trains = _trials_that_train(grid)
+        self._kept = frozenset(kept)
         self._at_once, self._clock = at_once, clock
         self._began: dict[str, float] = {}  # trial -> time of its first event
         self._took: dict[str, float] = {}  # finished trial -> its seconds
@@ -42,7 +48,7 @@ class LiveSweep:
 
     def text(self) -> str:
         """`trial 4 of 12, about 6 min 20 s left · density=0.5 T=1: sampling: 512/2048, …`"""
-        done, total = len(self._took), len(self._trains)
+        done, total = len(self._took) + len(self._kept), len(self._trains)
         if not self._began:
             return f"{total} trials scheduled · {self._latest}"
         left = self.seconds_left()
@@ -59,7 +65,7 @@ class LiveSweep:
             means[trains] = sum(took) / len(took) if took else None
         left = 0.0
         for name, trains in self._trains.items():
-            if name in self._took:
+            if name in self._took or name in self._kept:
                 continue
             mean = means[trains]
             if mean is None:

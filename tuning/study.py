@@ -30,14 +30,19 @@ def _run(
     study: StudyConfig, base: Checkpoint, fingerprint: str, show: Callable[[str], None]
 ) -> Summary:
     # imported after the checks and the look-up in the store, because Ray's imports take seconds
-    from tuning import sweep
+    from tuning import sweep, where_to_look
     from tuning.best_decoder import best_decoders
     from tuning.live import LiveSweep
     from tuning.open_study import open_study
+    from tuning.trial_results import TrialResults
 
     started = time.perf_counter()
     Tracker.of(study.place).check()
-    live = LiveSweep(points(study), study.place.max_concurrent_trials)
+    grid, results = points(study), TrialResults.of(study, fingerprint)
+    kept = [point.name for point in grid if results.has_valid(point)]
+    for line in where_to_look.lines(study, fingerprint):
+        show(line)
+    live = LiveSweep(grid, study.place.max_concurrent_trials, kept=kept)
     with live, open_study(study, base, "study", show, watch=live.event) as work:
         work.progress("starting the sampler in the background and creating the MLflow run")
         seconds = dict(work.seconds)
