@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
 
 from forkdiv.core.progress import Event, duration
 from forkdiv.terminal import live_line
@@ -82,9 +81,6 @@ def _trials_that_train(grid: Sequence[Point]) -> dict[str, bool]:
     trained: set[tuple[object, ...]] = set()
     trains = {}
     for point in grid:
-        after_training = {"temperature", "decoder", "interpolation"}
-        values = asdict(point).items()
-        model = tuple(value for name, value in values if name not in after_training)
-        trains[point.name] = point.tuned and model not in trained
-        trained.add(model)
+        trains[point.name] = point.tuned and point.trained_as not in trained
+        trained.add(point.trained_as)
     return trains

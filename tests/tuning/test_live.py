@@ -16,7 +16,7 @@ from tuning.live import LiveSweep
 from tuning.space import Point
 
 BASE = [Point(t, 0, tuned=False) for t in (0.7, 1.0)]
-TUNED = [Point(t, 0, fork_density=d) for d in (0.0, 1.0) for t in (0.7, 1.0)]
+TUNED = [Point(t, 0, settings=(("fork_density", d),)) for d in (0.0, 1.0) for t in (0.7, 1.0)]
 
 
 class Clock:
