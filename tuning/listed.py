@@ -1,16 +1,38 @@
-"""The points of a study as Ray Tune takes them."""
+"""The points of a study as trials of Ray Tune, and back."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
+from forkdiv.core.config.study import StudyConfig
+from tuning import space
 from tuning.space import Point
-from tuning.trial_results import TrialResults, file_name
+from tuning.trial_results import TrialResults
+
+TRIAL = "trial"  # the key of a listed point's name in its trial's config
+
+
+@dataclass(frozen=True)
+class PointOf:
+    """Returns the point of a trial's config: one of those listed, or, for a searcher that chooses
+    values, the point of the study with these values by path."""
+
+    study: StudyConfig
+    listed: Mapping[str, Point]
+
+    def __call__(self, config: Mapping[str, Any]) -> Point:
+        name = config.get(TRIAL)
+        return space.point_of(self.study, config) if name is None else self.listed[name]
+
+    def file_name(self, trial: Trial) -> str:
+        """Returns the name of a trial, and of its folder, in Ray Tune."""
+        return self(trial.config).file_name
 
 
 class Listed(Searcher):  # type: ignore[misc]
@@ -28,7 +50,7 @@ class Listed(Searcher):  # type: ignore[misc]
     def suggest(self, trial_id: str) -> dict[str, Any]:
         point = self._points[self._next]
         self._next += 1
-        return point.config
+        return config_of(point)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -45,15 +67,21 @@ class Listed(Searcher):  # type: ignore[misc]
 class KeepsStopped(tune.Callback):  # type: ignore[misc]
     """Keeps what a trial has measured that a scheduler stops."""
 
-    def __init__(self, results: TrialResults) -> None:
-        self._results = results
+    def __init__(self, results: TrialResults, point_of: PointOf) -> None:
+        self._results, self._point_of = results, point_of
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        self._results.stop(Point.of_config(trial.config))
+        self._results.stop(self._point_of(trial.config))
 
 
-def trial_name(trial: Trial) -> str:
-    """Returns the name of a trial, and of its folder, in Ray Tune."""
-    return file_name(Point.of_config(trial.config))
+def config_of(point: Point) -> dict[str, Any]:
+    """Returns a trial's config: flat, without nulls."""
+    config: dict[str, Any] = {
+        TRIAL: point.name,
+        "model": "tuned" if point.tuned else "base",
+        "temperature": point.temperature,
+        "seed": point.seed,
+    }
+    return config | ({"decoder": point.decoder} if point.decoder else {}) | point.varied

@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -34,7 +36,7 @@ from forkdiv.tasks.base import too_few
 from forkdiv.tasks.registry import build
 from forkdiv.train import schedule
 
-FIELDS = ("temperature", "seed", "tuned", "decoder")  # of a point in Ray Tune's config
+MOST_IN_NAME = 96  # characters of a trial's name in the names of files and folders
 MOST_PER_PROBLEM = 100  # examples of one problem: above what any setting of the data allows
 
 
@@ -56,25 +58,6 @@ class Point:
     def __hash__(self) -> int:
         """Of the name: values may be lists and mappings, which have no hash."""
         return hash(self.name)
-
-    @property
-    def config(self) -> dict[str, float | int | str | bool]:
-        """The point as a flat mapping of plain values without nulls, as Ray Tune shows it: its
-        fields, and the values of its axes by key. Lists, mappings and null are JSON."""
-        own = {"temperature": self.temperature, "seed": self.seed, "tuned": self.tuned}
-        decoder = {"decoder": self.decoder} if self.decoder else {}
-        return own | decoder | {key: _plain(value) for key, value in self.settings}
-
-    @classmethod
-    def of_config(cls, config: Mapping[str, Any]) -> Point:
-        """Returns the point with this `config`."""
-        own = {key: config[key] for key in FIELDS if key in config}
-        settings = [
-            (key, _read(value) if isinstance(value, str) else value)
-            for key, value in config.items()
-            if key not in FIELDS
-        ]
-        return cls(**own, settings=tuple(settings))
 
     @property
     def varied(self) -> dict[str, float | int | str]:
@@ -137,21 +120,14 @@ class Point:
         measured = f" {self.measured_as}" if self.measured_as else ""
         return f"{model}{measured} T={_short(self.temperature)}{seed}"
 
-
-def _plain(value: Any) -> float | int | str:
-    """Returns a number or text that `_read` reads as the value."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return value
-    is_plain = isinstance(value, str) and not _is_json(value)
-    return value if is_plain else json.dumps(value)
-
-
-def _read(text: str) -> Any:
-    return json.loads(text) if _is_json(text) else text
-
-
-def _is_json(text: str) -> bool:
-    return text.startswith(("[", "{", '"')) or text in ("null", "true", "false")
+    @property
+    def file_name(self) -> str:
+        """The name for files and folders; different for different points."""
+        plain = self.name.replace(" ", "_").replace("=", "")
+        safe = re.sub(r"[^\w.+-]", "-", plain, flags=re.ASCII)
+        if safe == plain and len(safe) <= MOST_IN_NAME:
+            return safe
+        return f"{safe[:MOST_IN_NAME]}-{hashlib.sha256(self.name.encode()).hexdigest()[:8]}"
 
 
 def _texts(values: Mapping[str, Any]) -> list[str]:

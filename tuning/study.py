@@ -34,6 +34,7 @@ def _run(
     from tuning.best_decoder import best_decoders
     from tuning.live import LiveSweep
     from tuning.open_study import open_study
+    from tuning.schedulers import stopped_note
     from tuning.trial_results import TrialResults
 
     started = time.perf_counter()
@@ -52,16 +53,22 @@ def _run(
         begun = time.perf_counter()
         trials = sweep.run(work, parent, fingerprint)
         seconds["sweep"] = time.perf_counter() - begun
+    finished = [trial for trial in trials if not trial.is_stopped]
+    stopped = [trial for trial in trials if trial.is_stopped]
     for trial in trials:
         for stage, stage_seconds in trial.seconds.items():
             seconds[f"sweep.{stage}"] = seconds.get(f"sweep.{stage}", 0.0) + stage_seconds
     seconds["total"] = time.perf_counter() - started
-    return summary.assemble(
+    done = summary.assemble(
         work.study,
         fingerprint,
         axes(study),
-        [trial.cells for trial in trials],
+        [trial.cells for trial in finished],
         seconds,
-        dynamics=[cell for trial in trials for cell in trial.dynamics],
-        best_decoders=best_decoders(trials, study.eval),
+        dynamics=[
+            *(cell for trial in trials for cell in trial.dynamics),
+            *(cell for trial in stopped for cell in trial.cells),
+        ],
+        best_decoders=best_decoders(finished, study.eval),
     )
+    return done.with_notes([stopped_note(study, stopped, len(trials))] if stopped else [])

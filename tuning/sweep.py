@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from ray import tune
 
 from forkdiv.core.errors import InvalidResult
-from tuning.listed import KeepsStopped, Listed, trial_name
+from tuning.check_scheduler import check_scheduler
+from tuning.listed import KeepsStopped, Listed, PointOf
 from tuning.open_study import OpenStudy
 from tuning.resources import TRIAL_CPUS
 from tuning.run_trial import StudyTrial, SweepJob
+from tuning.schedulers import scheduler
 from tuning.space import Point, points
 from tuning.trial import Pipeline, TrialResult
 from tuning.trial_errors import explained
@@ -33,6 +35,7 @@ def run(
     if len(left) < len(grid):
         work.progress(f"{len(grid) - len(left)} of {len(grid)} trials had finished and are kept")
     if left:
+        check_scheduler(work.study, left)  # whether the engine takes turns is known only now
         outcome = _tuner(work, parent, fingerprint, left, results, pipeline).fit()
         if outcome.num_errors:
             raise InvalidResult(
@@ -70,22 +73,27 @@ def _tuner(
         progress=work.progress.path.resolve(),
     ).model_dump_json()
     folder = tune_folder(study, fingerprint)
+    point_of = PointOf(study, {point.name: point for point in left})
+    # the result of an invalid trial has no pass@k, on which a scheduler would insist
+    os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
     # Ray Tune's new output prints a box and three lines even with verbose=0
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     # the errors are in the trials' folders; `explained` shows the first one in a line
     os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
     return tune.Tuner(
         tune.with_resources(
-            tune.with_parameters(StudyTrial, job=job, pipeline=pipeline), {"CPU": TRIAL_CPUS}
+            tune.with_parameters(StudyTrial, job=job, point_of=point_of, pipeline=pipeline),
+            {"CPU": TRIAL_CPUS},
         ),
         tune_config=tune.TuneConfig(
             search_alg=Listed(left),
+            scheduler=scheduler(study, left),
             num_samples=len(left),
             max_concurrent_trials=study.place.max_concurrent_trials,
             reuse_actors=True,  # a trial's imports cost as much as its sampling
-            trial_name_creator=trial_name,
+            trial_name_creator=point_of.file_name,
             # no time or number: a trial that continues writes into the folder that it had
-            trial_dirname_creator=trial_name,
+            trial_dirname_creator=point_of.file_name,
         ),
         run_config=tune.RunConfig(
             name=folder.name,
@@ -94,6 +102,6 @@ def _tuner(
             # a trial continues from the store, not from a checkpoint of Ray Tune
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             verbose=0,  # tuning.live shows the trials
-            callbacks=[KeepsStopped(results)],
+            callbacks=[KeepsStopped(results, point_of)],
         ),
     )

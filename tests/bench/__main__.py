@@ -12,6 +12,7 @@ from types import ModuleType
 from forkdiv.core.store import commit, versions, write_text
 from forkdiv.terminal import say, show_table
 from tests.bench import (
+    decoding_trials,
     generate,
     packing,
     passk,
@@ -22,6 +23,7 @@ from tests.bench import (
     sampling,
     swap,
     training,
+    trials,
 )
 from tests.bench.row import Row
 
@@ -36,6 +38,8 @@ MODULES = (
     swap,
     sampling,
     generate,
+    trials,
+    decoding_trials,
     real,
     real_sampling,
     real_training,

@@ -22,7 +22,6 @@ from tuning.outcome import write_summary
 from tuning.record import params
 from tuning.row_lengths import fitting
 from tuning.space import Point, at, axes, check_data, points
-from tuning.trial_results import file_name
 
 MADE_UP = "sweep.axes.sft.weight_decay=[0, 0.1]"
 MEASURED = "sweep.axes.decoder.top_p=[0.9, 1]"
@@ -112,7 +111,7 @@ def test_the_seed_of_training_alone_is_a_repetition_on_the_same_data() -> None:
 
 def test_values_that_no_file_can_be_named_by_have_files_of_their_own() -> None:
     asked = study("sweep.axes.sft.lora.targets=[[q_proj],[q_proj, 'a/b']]", "sft.lora.rank=2")
-    names = [file_name(point) for point in points(asked)]
+    names = [point.file_name for point in points(asked)]
     assert len(set(names)) == len(names)
     assert all(re.fullmatch(r"[\w.,+-]{1,110}", name) for name in names)
 

@@ -8,7 +8,15 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from forkdiv.core.config.axis_range import AxisRange
-from forkdiv.core.config.base import Frozen, Name, Seed, Share, Temperature, without_defaults
+from forkdiv.core.config.base import (
+    Frozen,
+    Name,
+    Seed,
+    Share,
+    Temperature,
+    Unit,
+    without_defaults,
+)
 from forkdiv.core.config.data import DATA_AXES
 from forkdiv.core.config.sft import LossName
 
@@ -27,7 +35,15 @@ ALIASES = {axis: f"dataset.{axis}" for axis in DATA_AXES} | {
 
 # Settings that were added later: fingerprints omit them at their default, so that existing results
 # are still reused.
-LATER = ("axes", "search", "trials", "search_seed")
+LATER = (
+    "axes",
+    "search",
+    "trials",
+    "search_seed",
+    "scheduler",
+    "grace_epochs",
+    "reduction",
+)
 
 
 class SweepConfig(Frozen):
@@ -56,6 +72,27 @@ class SweepConfig(Frozen):
     )
     search_seed: Seed = Field(
         0, description="Seed of what search=random draws and search=optuna chooses."
+    )
+    scheduler: Literal["none", "asha"] = Field(
+        "none",
+        description="none: every trial runs to its end. asha: a trial is stopped if its pass@k at "
+        "the largest k, measured on the checkpoints that it saves, is not among the best "
+        "1/`reduction` of the trials that have trained for as long. Needs checkpoints before the "
+        "end (sft.save_epochs, sft.save_every) and place.overlap.",
+    )
+    grace_epochs: Annotated[float, Unit("epochs")] = Field(
+        1.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Epochs before which no trial is stopped; trials are compared after "
+        "grace_epochs, grace_epochs * reduction, grace_epochs * reduction^2, …",
+    )
+    reduction: float = Field(
+        2.0,
+        gt=1,
+        allow_inf_nan=False,
+        description="With scheduler=asha, about one in `reduction` trials trains on after each "
+        "comparison.",
     )
     fork_density: tuple[Share, ...] = Field((), description="Values of dataset.fork_density.")
     direction: tuple[Share, ...] = Field((), description="Values of dataset.direction.")
