@@ -108,7 +108,7 @@ class Search(Searcher):  # type: ignore[misc]
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        self._choices.write()
+        self._choices.note_time()
         values = self._given.pop(trial_id, None)
         if values is None:
             return
