@@ -14,6 +14,7 @@ from tuning import space
 from tuning.space import Point
 
 TRIAL = "trial"  # the key of a listed point's name in its trial's config
+MODEL = "model"  # the key that says whether a trial measures the base or a tuned model
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,11 @@ class PointOf:
     listed: Mapping[str, Point]
 
     def __call__(self, config: Mapping[str, Any]) -> Point:
-        name = config.get(TRIAL)
-        return space.point_of(self.study, config) if name is None else self.listed[name]
+        if (name := config.get(TRIAL)) is not None:
+            return self.listed[name]
+        values = {path: value for path, value in config.items() if path != MODEL}
+        point = space.point_of(self.study, values)
+        return space.base_points([point])[0] if config.get(MODEL) == "base" else point
 
     def file_name(self, trial: Trial) -> str:
         """Returns the name of a trial, and of its folder, in Ray Tune."""
@@ -66,7 +70,7 @@ def config_of(point: Point) -> dict[str, Any]:
     """Returns a trial's config: flat, without nulls."""
     config: dict[str, Any] = {
         TRIAL: point.name,
-        "model": "tuned" if point.tuned else "base",
+        MODEL: "tuned" if point.tuned else "base",
         "temperature": point.temperature,
         "seed": point.seed,
     }

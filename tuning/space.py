@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,12 +20,10 @@ from forkdiv.core.config.axes import (
     SEED,
     TEMPERATURE,
     TRAIN_SEED,
-    axis_fields,
     is_read_by_training,
     shown_value,
 )
 from forkdiv.core.config.axis_names import is_measured, key_of, label, path_of
-from forkdiv.core.config.axis_range import AxisRange
 from forkdiv.core.config.changed import changed
 from forkdiv.core.config.study import AXES, DATA_AXES, DatasetConfig, StudyConfig, SweepConfig
 from forkdiv.core.config.sweep import ALIASES
@@ -34,9 +33,10 @@ from forkdiv.forks import synthesis
 from forkdiv.tasks.base import too_few
 from forkdiv.tasks.registry import build
 from forkdiv.train import schedule
+from tuning.draws import domains, draws
 
-MOST_PER_PROBLEM = 100  # examples of one problem: above what any setting of the data allows
 MOST_IN_NAME = 96  # characters of a trial's name in the names of files and folders
+MOST_PER_PROBLEM = 100  # examples of one problem: above what any setting of the data allows
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def _short(value: Axis) -> str:
 def axes(study: StudyConfig) -> tuple[str, ...]:
     """Returns the keys of the axes that tell the study's tuned models apart; if it varies none, the
     first axis of the task's data."""
-    varied = tuple(key_of(path) for path in _values(study) if _tells_models_apart(path))
+    varied = tuple(key_of(path) for path in _paths(study) if _tells_models_apart(path))
     if varied:
         return varied
     return tuple(axis for axis in DATA_AXES if axis in build(study.task).knobs)[:1]
@@ -155,8 +155,13 @@ def axes(study: StudyConfig) -> tuple[str, ...]:
 def points(study: StudyConfig) -> list[Point]:
     """Returns the points of a search that is known before it starts: first the base, once for each
     way in which models are measured, then the tuned models. In a grid, the points of a model follow
-    each other; the first of them trains it."""
-    tuned = [point_of(study, values) for values in _grid(study)]
+    each other; the first of them trains it.
+
+    The points that search=optuna will choose are not known. Its place take points that are drawn
+    from the same axes: for checks and estimates before the search.
+    """
+    is_grid = study.sweep.search == "grid"
+    tuned = [point_of(study, values) for values in (_grid if is_grid else draws)(study)]
     return [*base_points(tuned), *tuned]
 
 
@@ -182,11 +187,11 @@ def point_of(study: StudyConfig, values: Mapping[str, Any]) -> Point:
     name = values.get(DECODER)
     decoder = study.decoders[name] if name else study.decoder
     settings = {
-        key_of(path): value
+        key_of(path): json.loads(json.dumps(value, default=str))  # as it is read back from a file
         for path, value in values.items()
         if path not in (SEED, TRAIN_SEED, DECODER, TEMPERATURE)
     }
-    if not any(_tells_models_apart(path) for path in values):
+    if not any(_tells_models_apart(path) for path in study.sweep.by_path):
         settings |= {axis: getattr(study.dataset, axis) for axis in axes(study)}
     return Point(
         temperature=values.get(TEMPERATURE, decoder.temperature),
@@ -201,17 +206,15 @@ def _tells_models_apart(path: str) -> bool:
     return path not in (SEED, TRAIN_SEED, DECODER) and not is_measured(key_of(path))
 
 
-def _values(study: StudyConfig) -> dict[str, tuple[Any, ...] | AxisRange]:
-    """Returns the values of the axes by path, in the order of the config."""
-    order = [SEED, DECODER, *axis_fields(StudyConfig, type(study.task))]
-    by_path = study.sweep.by_path
-    return {path: by_path[path] for path in sorted(by_path, key=order.index)}
+def _paths(study: StudyConfig) -> list[str]:
+    """Returns the paths of the axes, in the order of the config."""
+    return [domain.path for domain in domains(study)]
 
 
 def _grid(study: StudyConfig) -> Iterator[dict[str, Any]]:
     """Yields every combination of the values. The seeds change last, the axes that do not change
     the model first, so that the trials of a model follow each other."""
-    values = _values(study)
+    values = {domain.path: domain.values for domain in domains(study)}
     seeds = [path for path in values if path in (SEED, TRAIN_SEED)]
     models = [path for path in values if _tells_models_apart(path)]
     decoders = [path for path in values if path == DECODER]

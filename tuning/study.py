@@ -32,9 +32,10 @@ def _run(
     # imported after the checks and the look-up in the store, because Ray's imports take seconds
     from tuning import sweep, where_to_look
     from tuning.best_decoder import best_decoders
-    from tuning.live import LiveSweep
+    from tuning.live import STUDY, LiveSweep
     from tuning.open_study import open_study
     from tuning.schedulers import stopped_note
+    from tuning.search import early_end, is_open
     from tuning.trial_results import TrialResults
 
     started = time.perf_counter()
@@ -43,8 +44,8 @@ def _run(
     kept = [point.name for point in grid if results.has_valid(point)]
     for line in where_to_look.lines(study, fingerprint):
         show(line)
-    live = LiveSweep(grid, study.place.max_concurrent_trials, kept=kept)
-    with live, open_study(study, base, "study", show, watch=live.event) as work:
+    live = LiveSweep(grid, study.place.max_concurrent_trials, kept=kept, is_open=is_open(study))
+    with live, open_study(study, base, STUDY, show, watch=live.event) as work:
         work.progress("starting the sampler in the background and creating the MLflow run")
         seconds = dict(work.seconds)
         begun = time.perf_counter()
@@ -71,4 +72,5 @@ def _run(
         ],
         best_decoders=best_decoders(finished, study.eval),
     )
-    return done.with_notes([stopped_note(study, stopped, len(trials))] if stopped else [])
+    notes = [stopped_note(study, stopped, len(trials))] if stopped else []
+    return done.with_notes([*notes, *early_end(study, results)])

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 
 from ray import tune
+from ray.tune.search import Searcher
 
 from forkdiv.core.errors import InvalidResult
 from tuning.check_scheduler import check_scheduler
@@ -15,6 +16,7 @@ from tuning.open_study import OpenStudy
 from tuning.resources import TRIAL_CPUS
 from tuning.run_trial import StudyTrial, SweepJob
 from tuning.schedulers import scheduler
+from tuning.search import Search, early_end, is_open
 from tuning.space import Point, points
 from tuning.trial import Pipeline, TrialResult
 from tuning.trial_errors import explained
@@ -30,20 +32,52 @@ def run(
     Raises InvalidResult if trials failed, after the others have finished. The results of finished
     trials are kept, and the next run continues from them.
     """
-    grid = points(work.study)
     results = TrialResults.of(work.study, fingerprint)
+    if is_open(work.study):
+        return _run_open(work, parent, fingerprint, results, pipeline)
+    grid = points(work.study)
     left = [point for point in grid if not results.has_valid(point)]
     if len(left) < len(grid):
         work.progress(f"{len(grid) - len(left)} of {len(grid)} trials had finished and are kept")
     if left:
         check_scheduler(work.study, left)  # whether the engine takes turns is known only now
-        outcome = _tuner(work, parent, fingerprint, left, results, pipeline).fit()
-        if outcome.num_errors:
-            raise InvalidResult(
-                f"{outcome.num_errors} of {len(grid)} trials failed; {explained(outcome)}; the "
-                "results of the other trials are kept: correct the cause and run the same command "
-                "again"
-            )
+        tuner = _tuner(work, parent, fingerprint, left, results, pipeline, Listed(left), len(left))
+        _check(tuner.fit(), len(grid))
+    return _finished(grid, results)
+
+
+def _run_open(
+    work: OpenStudy,
+    parent: str,
+    fingerprint: str,
+    results: TrialResults,
+    pipeline: type[Pipeline],
+) -> list[TrialResult]:
+    """Runs the trials of a search that chooses them while it runs."""
+    search = Search(work.study, results)
+    if search.kept:
+        work.progress(f"{search.kept} trials of this search had finished and are kept")
+    if not search.is_finished:
+        check_scheduler(work.study, points(work.study))
+        # -1: as many trials as the search gives
+        tuner = _tuner(work, parent, fingerprint, [], results, pipeline, search, -1)
+        _check(tuner.fit(), len(search.points))
+    for note in early_end(work.study, results):
+        work.progress(note)
+    return _finished(search.points, results)
+
+
+def _check(outcome: tune.ResultGrid, trials: int) -> None:
+    """Raises InvalidResult if trials failed."""
+    if outcome.num_errors:
+        raise InvalidResult(
+            f"{outcome.num_errors} of {trials} trials failed; {explained(outcome)}; the results of "
+            "the other trials are kept: correct the cause and run the same command again"
+        )
+
+
+def _finished(grid: Sequence[Point], results: TrialResults) -> list[TrialResult]:
+    """Returns the results of all points; raises InvalidResult if one has none."""
     done = {point.name: results.find(point) for point in grid}
     missing = [name for name, result in done.items() if result is None]
     if missing:  # Tune raises nothing when it is interrupted
@@ -61,6 +95,8 @@ def _tuner(
     left: Sequence[Point],
     results: TrialResults,
     pipeline: type[Pipeline],
+    search: Searcher,
+    trials: int,
 ) -> tune.Tuner:
     study, base = work.study, work.base
     assert work.app is not None  # a sweep is opened with a sampler
@@ -87,9 +123,9 @@ def _tuner(
             {"CPU": TRIAL_CPUS},
         ),
         tune_config=tune.TuneConfig(
-            search_alg=Listed(left),
-            scheduler=scheduler(study, left),
-            num_samples=len(left),
+            search_alg=search,
+            scheduler=scheduler(study, left or points(study)),
+            num_samples=trials,
             max_concurrent_trials=study.place.max_concurrent_trials,
             reuse_actors=True,  # a trial's imports cost as much as its sampling
             trial_name_creator=point_of.file_name,

@@ -37,7 +37,14 @@ def by_decoder(summary: Summary) -> Table | None:
     ends = tuple(sorted({min(shared_ks), max(shared_ks)})) if shared_ks else ()
     tables_by_decoder = {name: numbers(grid, ends) for name, grid in grids.items()}
     rows = [[str(name), *row] for name, table in tables_by_decoder.items() for row in table.rows]
-    return Table(["measured with", *tables_by_decoder[names[0]].header], rows)
+    return Table([_first_column(summary), *tables_by_decoder[names[0]].header], rows)
+
+
+def _first_column(summary: Summary) -> str:
+    """Returns the name of the column of decoders, or of more than decoders if the study varies
+    other settings of measuring."""
+    axes = {axis for cell in summary.base for axis, value in cell.axes.items() if value is not None}
+    return "decoder" if all(axis.startswith("decoder.") for axis in axes) else "measured with"
 
 
 SECTION = Section("Results by way of measuring", content)

@@ -113,7 +113,7 @@ def test_values_that_no_file_can_be_named_by_have_files_of_their_own() -> None:
     asked = study("sweep.axes.sft.lora.targets=[[q_proj],[q_proj, 'a/b']]", "sft.lora.rank=2")
     names = [point.file_name for point in points(asked)]
     assert len(set(names)) == len(names)
-    assert all(re.fullmatch(r"[\w.+-]{1,110}", name) for name in names)
+    assert all(re.fullmatch(r"[\w.,+-]{1,110}", name) for name in names)
 
 
 def own_file(path: Path, count: int, prompt: str = "say {}") -> Path:

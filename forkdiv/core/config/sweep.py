@@ -39,6 +39,7 @@ LATER = (
     "axes",
     "search",
     "trials",
+    "hours",
     "search_seed",
     "scheduler",
     "grace_epochs",
@@ -69,6 +70,13 @@ class SweepConfig(Frozen):
         ge=1,
         le=100_000,
         description="Number of fine-tuned settings that search=random and search=optuna measure.",
+    )
+    hours: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="With search=random or optuna: no further trial is chosen after so many hours; "
+        "those that run are finished. null: until there are `trials`.",
     )
     search_seed: Seed = Field(
         0, description="Seed of what search=random draws and search=optuna chooses."
@@ -141,24 +149,49 @@ class SweepConfig(Frozen):
                     "allowed: a list, or a range with steps, for sweep.search=grid; add steps, or "
                     "set sweep.search=random and sweep.trials"
                 )
-            if self.trials is not None:
-                raise ValueError(
-                    f"sweep.trials={self.trials} has no effect with sweep.search=grid, which "
-                    "measures every combination; allowed: search random or optuna; set "
-                    "sweep.search, or remove sweep.trials"
-                )
+            for name in ("trials", "hours"):
+                if getattr(self, name) is not None:
+                    raise ValueError(
+                        f"sweep.{name}={getattr(self, name)} has no effect with sweep.search=grid, "
+                        "which measures every combination; allowed: search random or optuna; set "
+                        f"sweep.search, or remove sweep.{name}"
+                    )
             return self
         if self.trials is None:
             raise ValueError(
                 f"sweep.search={self.search} needs a number of trials: got none; allowed: 1 or "
                 "more; set sweep.trials"
             )
+        if self.search == "optuna":
+            self._check_optuna()
         if not self.by_path:
             raise ValueError(
                 f"sweep.search={self.search} has nothing to vary: got no axes; allowed: at least "
                 "one axis; set sweep.axes"
             )
         return self
+
+    def _check_optuna(self) -> None:
+        """Raises ValueError for axes that Optuna cannot compare, and for a scheduler."""
+        for path in self.by_path:
+            if path in ("seed", "sft.seed", "dataset.seed"):
+                raise ValueError(
+                    f"{path} cannot be an axis of sweep.search=optuna: got values of {path}; "
+                    "allowed: axes that are no repetitions, because a search would choose the "
+                    "luckiest seed; remove the axis, or set sweep.search=random"
+                )
+            if path.split(".")[0] in ("eval", "task") and path != "task.train":
+                raise ValueError(
+                    f"{path} cannot be an axis of sweep.search=optuna: got values of {path}; "
+                    "allowed: axes whose results on the same problems can be compared; remove the "
+                    "axis, or set sweep.search=random"
+                )
+        if self.scheduler != "none":
+            raise ValueError(
+                f"sweep.scheduler={self.scheduler} cannot be used with sweep.search=optuna: got "
+                "both; allowed: one of them, because Optuna's two objectives are those of "
+                "trials that run to their end; remove one"
+            )
 
     @model_serializer(mode="wrap")
     def _without_later_defaults(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
