@@ -12,6 +12,7 @@ from types import ModuleType
 from forkdiv.core.store import commit, versions, write_text
 from forkdiv.terminal import say, show_table
 from tests.bench import (
+    decoding_trials,
     generate,
     packing,
     passk,
@@ -20,8 +21,10 @@ from tests.bench import (
     real_sampling,
     real_training,
     sampling,
+    store,
     swap,
     training,
+    trials,
 )
 from tests.bench.row import Row
 
@@ -36,6 +39,9 @@ MODULES = (
     swap,
     sampling,
     generate,
+    store,
+    trials,
+    decoding_trials,
     real,
     real_sampling,
     real_training,
