@@ -1,4 +1,5 @@
-"""Checks of Ray before it is started or joined: an address that answers, and short socket paths."""
+"""Checks of Ray before it is started or joined: an address that answers, a token and versions that
+the cluster accepts, and short socket paths."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from forkdiv.core.config.study import PlaceConfig
 from forkdiv.core.errors import UserError, refuse
+from tuning.gcs import check_joinable
 
 SECONDS = 5.0  # until an address counts as silent
 MAX_SOCKET_PATH = 107  # bytes of the path of a Unix socket on Linux
@@ -26,8 +28,8 @@ def ray_address(place: PlaceConfig) -> str | None:
 
 
 def check_ray(place: PlaceConfig) -> None:
-    """Raises UserError if the Ray cluster to join does not answer, or if the temporary folder is
-    unusable for a Ray that is started here."""
+    """Raises UserError if the Ray cluster to join does not answer, requires another token or has
+    other versions, or if the temporary folder is unusable for a Ray that is started here."""
     address = ray_address(place)
     if address is None:
         _check_temporary_folder()
@@ -45,6 +47,8 @@ def check_ray(place: PlaceConfig) -> None:
         return  # an encrypted server does not answer in plain text
     if len(reply) < 4 or reply[3] != SETTINGS_FRAME:
         raise _refused(setting, address, "what answers is not Ray")
+    if not address.startswith("ray://"):  # Ray Client checks versions itself
+        check_joinable(f"{host}:{port}", f"{setting}={address}", SECONDS)
 
 
 def _refused(setting: str, address: str, reason: str) -> UserError:
