@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
-from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.config.study import PlaceConfig, StudyConfig
 from forkdiv.core.progress import Event, Progress, progress_shown
 from forkdiv.core.store import Store
 from forkdiv.models.checkpoint import Checkpoint
@@ -63,7 +63,7 @@ def open_study(
     started = time.perf_counter()
     with progress_shown(study, who, show, watch) as progress:
         progress("starting Ray")
-        with session.running(study.place, work, progress) as place:
+        with session.running(study.place, work, progress) as place, _watched(place, progress):
             study = study.model_copy(update={"place": place})
             if address := session.dashboard(study.place):
                 show(address)  # not into the progress file: it holds a token
@@ -76,3 +76,12 @@ def open_study(
                 return
             with session.sampler(study, base) as app:
                 yield OpenStudy(study, base, progress, store, app, seconds)
+
+
+def _watched(place: PlaceConfig, progress: Progress) -> AbstractContextManager[object]:
+    """Reports lost hosts of a joined cluster while its block runs."""
+    if place.ray_address is None:
+        return nullcontext()
+    from tuning.hosts import HostWatch  # for clusters only
+
+    return HostWatch(Progress(progress.path, "cluster"))

@@ -38,9 +38,12 @@ CHECKPOINT = "checkpoint"
 def running(
     place: PlaceConfig, work: Work = ALL, show: Callable[[str], None] = lambda line: None
 ) -> Iterator[PlaceConfig]:
-    """Connects to Ray for the block; yields the place with place.engine.while_training decided, and
-    shows a line if training and sampling take turns. A local Ray requires a token and ends with the
-    block."""
+    """Connects to Ray for the block; yields the place with place.engine.while_training decided and
+    the cluster's address, and shows a line if training and sampling take turns. A local Ray
+    requires a token and ends with the block.
+
+    Raises UserError if the cluster cannot run the command; if its autoscaler can add hosts, it
+    waits for them."""
     address = ray_address(place)
     if address:
         _join(address)
@@ -59,10 +62,14 @@ def running(
         )
     try:
         decided, line = placed(place, work, _most_gpus(place))
-        if not address:  # a cluster may add nodes; this machine cannot
-            check_resources(decided, work, ray.cluster_resources())
         if line:
             show(line)
+        if address:
+            _check_cluster(decided, work, show)
+            # set for the processes on other hosts, where RAY_ADDRESS is not
+            decided = decided.model_copy(update={"ray_address": address})
+        else:
+            check_resources(decided, work, [ray.cluster_resources()])
         yield decided
     finally:
         ray.shutdown()
@@ -79,6 +86,15 @@ def _join(address: str) -> None:
             "(RAY_AUTH_TOKEN)",
             "correct place.ray_address (or RAY_ADDRESS), the versions or the token",
         ) from error
+
+
+def _check_cluster(place: PlaceConfig, work: Work, show: Callable[[str], None]) -> None:
+    # for clusters only
+    from tuning.capacity import wait_for_room
+    from tuning.hosts import check_hosts
+
+    wait_for_room(place, work, show)
+    check_hosts(place)
 
 
 def _speed_up_ray_train(place: PlaceConfig) -> None:
