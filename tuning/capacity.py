@@ -50,7 +50,7 @@ def wait_for_room(place: PlaceConfig, work: Work, show: Callable[[str], None]) -
             time.sleep(POLL_S)
     finally:
         request_resources(bundles=[])
-    show(f"the autoscaler has added hosts: {_total(hosts())} after {duration(waited)}")
+    show(f"the autoscaler has added hosts: {total()} after {duration(waited)}")
 
 
 def hosts() -> list[Bundle]:
@@ -103,13 +103,14 @@ def _note() -> str:
     )
 
 
-def _total(listed: list[Bundle]) -> str:
-    return shown({kind: sum(host[kind] for host in listed) for kind in KINDS})
+def total() -> str:
+    """Returns the CPUs and GPUs of all hosts together, as text."""
+    there = hosts()
+    return shown({kind: sum(host[kind] for host in there) for kind in KINDS})
 
 
 def _asked(place: PlaceConfig, work: Work) -> str:
-    there = hosts()
-    return f"{shown(needs(place, work))} are needed, {len(there)} hosts have {_total(there)}"
+    return f"{shown(needs(place, work))} are needed, {len(hosts())} hosts have {total()}"
 
 
 def _never_came(place: PlaceConfig, work: Work, waited: float) -> str:

@@ -103,18 +103,18 @@ def answers(root: Path, nodes: list[dict[str, Any]]) -> dict[str, Answer | str]:
             for node in nodes
         }
         ray.wait(list(asked.values()), num_returns=len(asked), timeout=ANSWER_S)
-        return {name: _result(reference) for name, reference in asked.items()}
+        return {name: result(reference) for name, reference in asked.items()}
 
 
-def _result(reference: Any) -> Answer | str:
+def result(reference: Any) -> Any:
+    """Returns the result of a task or actor on a host, or as a text why there is none."""
     try:
-        result: Answer = ray.get(reference, timeout=0)
+        return ray.get(reference, timeout=0)
     except ray.exceptions.GetTimeoutError:
         return f"no answer within {ANSWER_S:g} s"
     except ray.exceptions.RayError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         return f"{type(error).__name__}: {lines[-1] if lines else 'no message'}"
-    return result
 
 
 def check_hosts(place: PlaceConfig) -> None:

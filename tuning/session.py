@@ -75,6 +75,18 @@ def running(
         ray.shutdown()
 
 
+@contextmanager
+def joined(place: PlaceConfig) -> Iterator[None]:
+    """Connects to the cluster of `place` for the block, without any check of its hosts."""
+    address = ray_address(place)
+    assert address
+    _join(address)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
 def _join(address: str) -> None:
     try:
         ray.init(address=address, log_to_driver=False, ignore_reinit_error=False)
