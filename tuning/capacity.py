@@ -37,20 +37,20 @@ def wait_for_room(place: PlaceConfig, work: Work, show: Callable[[str], None]) -
         check_resources(place, work, hosts(), "the cluster", _note())
         return
     request_resources(bundles=[dict(bundle) for bundle in bundles(place, work)])
-    started = time.monotonic()
-    line_at = started
+    started = line_at = time.monotonic()
     try:
         while unplaced(bundles(place, work), hosts()):
-            waited = time.monotonic() - started
-            if waited > place.worker_start_timeout_s:
-                raise InvalidResult(_never_came(place, work, waited))
-            if time.monotonic() >= line_at:
+            now = time.monotonic()
+            if now - started > place.worker_start_timeout_s:
+                raise InvalidResult(_never_came(place, work, now - started))
+            if now >= line_at:
                 show(f"waiting for the cluster's autoscaler: {_asked(place, work)}")
                 line_at += SHOW_S
             time.sleep(POLL_S)
     finally:
         request_resources(bundles=[])
-    show(f"the autoscaler has added hosts: {total()} after {duration(waited)}")
+    waited = duration(time.monotonic() - started)
+    show(f"the autoscaler has added hosts: {total()} after {waited}")
 
 
 def hosts() -> list[Bundle]:

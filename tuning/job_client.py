@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http.client import HTTPException
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -37,18 +41,9 @@ class Jobs:
         """
         url = _url(address)
         _check_answers(url)
-        from ray.exceptions import AuthenticationError
-        from ray.job_submission import JobSubmissionClient
-
         sent = token()
-        headers = {"Authorization": f"Bearer {sent}"} if sent else None
-        try:
-            client = JobSubmissionClient(url, headers=headers)
-        except AuthenticationError as error:
-            raise token_refused(url, sent is not None) from error
-        except (RuntimeError, ValueError, OSError) as error:  # not Ray's answers
-            raise _not_ray(url, error) from error
-        there, here = client.get_version(), metadata.version("ray")
+        headers = {"Authorization": f"Bearer {sent}"} if sent else {}
+        there, here = _version(url, headers), metadata.version("ray")
         if there != here:
             raise refuse(
                 f"the version of the Ray cluster at {url} differs from this command's",
@@ -56,6 +51,9 @@ class Jobs:
                 "the same version of Ray on all machines",
                 "run this command in the cluster's environment, or install the same version",
             )
+        from ray.job_submission import JobSubmissionClient  # takes seconds
+
+        client = JobSubmissionClient(url, headers=headers)
         return cls(url, client)
 
     def submit(self, command: str, folder: Path, variables: Mapping[str, str]) -> str:
@@ -197,6 +195,20 @@ def _check_answers(url: str) -> None:
             "start the cluster, open the tunnel to its head (`ray dashboard`, `kubectl "
             "port-forward`), or correct --address",
         ) from error
+
+
+def _version(url: str, headers: Mapping[str, str]) -> str:
+    """Returns the version of Ray that the dashboard at `url` names."""
+    request = urllib.request.Request(f"{url}/api/version", headers=dict(headers))
+    try:
+        with urllib.request.urlopen(request, timeout=CONNECT_S) as reply:
+            return str(json.load(reply)["ray_version"])
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403):
+            raise token_refused(url, bool(headers)) from error
+        raise _not_ray(url, error) from error
+    except (OSError, ValueError, KeyError, TypeError, HTTPException) as error:
+        raise _not_ray(url, error) from error
 
 
 def _not_ray(url: str, error: Exception) -> UserError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -147,11 +148,15 @@ def _most_gpus(place: PlaceConfig) -> float:
 
 
 def dashboard(place: PlaceConfig) -> str | None:
-    """Returns a line with the address and token of the local dashboard; None if there is none."""
+    """Returns a line with the address of the local dashboard; None if there is none. It has the
+    token only on a terminal: other outputs are kept, and passed on."""
     if ray_address(place) or not place.dashboard:
         return None
     token = os.environ.get("RAY_AUTH_TOKEN")
-    login = f" (token: {token})" if token else ""
+    login = ""
+    if token:
+        shown = token if sys.stdout.isatty() else "that of RAY_AUTH_TOKEN, if you set it"
+        login = f" (token: {shown})"
     return f"Ray dashboard: http://127.0.0.1:{place.dashboard_port}{login}"
 
 
