@@ -1,7 +1,7 @@
-"""Check a Ray cluster: versions, storage, token, clocks, GPUs, ports.
+"""Check the hosts of a Ray cluster: versions, storage, token, clocks, GPUs, ports.
 
-    forkdiv doctor --address http://127.0.0.1:8265 place.root=/shared/runs
-    forkdiv doctor place.ray_address=10.0.0.5:6379 place.root=/shared/runs
+    forkdiv doctor --address http://head:8265 place.root=/shared
+    forkdiv doctor place.ray_address=head:6379 place.root=/shared
 
 One line for each check, with what to do if something is wrong; the exit status is then 1. With
 --address the checks run as a job on the cluster, with place.ray_address in this process.

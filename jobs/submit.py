@@ -1,8 +1,8 @@
 """Run a study as a job on a Ray cluster, and follow it.
 
-    forkdiv submit quickstart --address http://127.0.0.1:8265 place.root=/shared/runs
-    forkdiv submit my.yaml --address http://127.0.0.1:8265 place.root=/shared/runs sft.epochs=8
-    forkdiv submit --address http://127.0.0.1:8265 --follow raysubmit_1a2b3c4d5e6f
+    forkdiv submit quickstart --address http://head:8265 place.root=/shared
+    forkdiv submit my.yaml --address http://head:8265 place.root=/shared
+    forkdiv submit --address http://head:8265 --follow raysubmit_1a2b3c4d
 
 The current folder is sent, without what .rayignore and .gitignore leave out. The token is that of
 RAY_AUTH_TOKEN or ~/.ray/auth_token. The command shows what the job prints, ends with its table, and

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import socket
 import time
 import urllib.error
@@ -22,6 +23,7 @@ from tuning.gcs import token, token_refused
 DEFAULT_PORT = 8265
 CONNECT_S = 10.0
 POLL_S = 1.0
+PATIENCE_S = 15.0  # until a line says that a job has not started
 SILENT_S = 120.0  # without an answer, until the head counts as lost
 DRIVER_CPUS = 0.1  # the driver of a job mostly waits: a whole CPU would be missing for training
 
@@ -53,6 +55,10 @@ class Jobs:
             )
         from ray.job_submission import JobSubmissionClient  # takes seconds
 
+        # it lists every file that it leaves out
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        for name in ("ray._private.runtime_env", "ray.dashboard.modules"):
+            logging.getLogger(name).setLevel(logging.ERROR)
         client = JobSubmissionClient(url, headers=headers)
         return cls(url, client)
 
@@ -91,9 +97,10 @@ class Jobs:
         ]
 
     def _wait_for_start(self, job: str, show: Callable[[str], None]) -> None:
-        shown = ""
+        shown, started = "", time.monotonic()
         while (info := self._info(job)).status == "PENDING":
-            if info.message and info.message != shown:
+            is_long = time.monotonic() - started > PATIENCE_S
+            if is_long and info.message and info.message != shown:
                 shown = info.message
                 show(f"the job waits: {' '.join(shown.split())}")
             time.sleep(POLL_S)

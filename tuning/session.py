@@ -90,7 +90,12 @@ def joined(place: PlaceConfig) -> Iterator[None]:
 
 def _join(address: str) -> None:
     try:
-        ray.init(address=address, log_to_driver=False, ignore_reinit_error=False)
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level="ERROR",
+            ignore_reinit_error=False,
+        )
     except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
         raise refuse(
             "the Ray cluster cannot be joined",

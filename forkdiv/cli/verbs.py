@@ -269,7 +269,7 @@ VERBS: dict[str, Verb] = {
         Words("ACTION", "ls, verify or gc.", parameter="actions"),
     ),
     "submit": Verb(
-        "Run a study as a job on a Ray cluster, and follow it.",
+        "Run a study as a job on a Ray cluster.",
         SWEPT,
         "place.root=/shared/runs",
         {
@@ -280,7 +280,7 @@ VERBS: dict[str, Verb] = {
         forwards=True,
     ),
     "doctor": Verb(
-        "Check a Ray cluster: versions, storage, token, clocks, GPUs, ports.",
+        "Check the hosts of a Ray cluster.",
         ("place",),
         "place.root=/shared/runs",
         {"address": ADDRESS},
