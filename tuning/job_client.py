@@ -23,6 +23,13 @@ from tuning.gcs import token, token_refused
 DEFAULT_PORT = 8265
 CONNECT_S = 10.0
 POLL_S = 1.0
+# loggers of Ray that list every file that is not sent, each with a level of its own
+TALKATIVE = (
+    "ray._private.runtime_env.packaging",
+    "ray._private.runtime_env.working_dir",
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+)
 PATIENCE_S = 15.0  # until a line says that a job has not started
 SILENT_S = 120.0  # without an answer, until the head counts as lost
 DRIVER_CPUS = 0.1  # the driver of a job mostly waits: a whole CPU would be missing for training
@@ -55,9 +62,7 @@ class Jobs:
             )
         from ray.job_submission import JobSubmissionClient  # takes seconds
 
-        # it lists every file that it leaves out
-        logging.getLogger("ray").setLevel(logging.ERROR)
-        for name in ("ray._private.runtime_env", "ray.dashboard.modules"):
+        for name in TALKATIVE:
             logging.getLogger(name).setLevel(logging.ERROR)
         client = JobSubmissionClient(url, headers=headers)
         return cls(url, client)

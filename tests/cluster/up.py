@@ -27,9 +27,16 @@ def started(folder: Path) -> Iterator[lab.Lab]:
     """The lab after `ray up`."""
     with lab.running(folder) as running:
         (running.shared / "up.yaml").write_text(with_addresses(CONFIG.read_text()))
-        up = running.client("ray get-auth-token --generate && ray up --yes /shared/up.yaml")
-        assert up.returncode == 0, up.stdout
+        made = running.client("ray get-auth-token --generate")
+        assert made.returncode == 0, made.stdout
+        start(running)
         yield running
+
+
+def start(hosts: lab.Lab) -> None:
+    """Starts the cluster, or starts it again."""
+    done = hosts.client("ray up --yes /shared/up.yaml")
+    assert done.returncode == 0, done.stdout
 
 
 def open_dashboard(hosts: lab.Lab) -> None:
