@@ -57,7 +57,7 @@ def with_addresses(text: str) -> str:
     return text
 
 
-def wait_for_workers(hosts: lab.Lab, seconds: float = 180) -> float:
+def wait_for_workers(hosts: lab.Lab, seconds: float = 400) -> float:
     """The seconds until all hosts have a raylet."""
     started = time.monotonic()
     while not all(raylets(hosts, name) for name in lab.ADDRESSES):
