@@ -72,7 +72,7 @@ def watched_processes() -> Iterator[list[str]]:
 
 
 def test_a_study_is_sent_followed_to_its_table_and_shows_no_secret(
-    head: str, tmp_path: Path
+    head: str, ray_folder: Path, tmp_path: Path
 ) -> None:
     wait_until_up(head)
     with watched_processes() as with_token:
@@ -86,7 +86,9 @@ def test_a_study_is_sent_followed_to_its_table_and_shows_no_secret(
     assert all(cell["valid"] for cell in summary["cells"])
     assert with_token == []
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert len(written) > 20
+    logs = [path for path in (ray_folder / "session_latest" / "logs").rglob("*") if path.is_file()]
+    assert len(written) > 20 and len(logs) > 20
+    written += logs
     assert [path for path in written if TOKEN.encode() in path.read_bytes()] == []
     assert TOKEN not in done.stdout
 
