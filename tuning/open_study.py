@@ -15,7 +15,7 @@ from forkdiv.core.store import Store
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample.deployment import ServeSampler
 from forkdiv.sample.sample_sets import SamplerClient
-from tuning import session
+from tuning import session, tune_log
 from tuning.resources import ALL, Work
 from tuning.trial import NoSampler, Pipeline
 
@@ -61,6 +61,7 @@ def open_study(
 ) -> Iterator[OpenStudy]:
     """Opens the study for the block; if `work` samples, a sampler starts in the background."""
     started = time.perf_counter()
+    tune_log.shorten()
     with progress_shown(study, who, show, watch) as progress:
         progress("starting Ray")
         with session.running(study.place, work, progress) as place, _watched(place, progress):
