@@ -1,4 +1,4 @@
-"""Ray Tune's log of a study: a trial that failed is one line; Tune keeps its traceback in a file."""
+"""Ray Tune's log of a study: a failed trial is one line; Tune keeps its traceback in a file."""
 
 from __future__ import annotations
 

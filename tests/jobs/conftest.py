@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,10 +70,14 @@ def head(tmp_path_factory: pytest.TempPathFactory, ray_folder: Path) -> Iterator
 
 
 def submit(
-    address: str, *command: str, token: str = TOKEN, timeout: float = 800
+    address: str,
+    *command: str,
+    token: str = TOKEN,
+    timeout: float = 800,
+    words: Sequence[str] = ("--",),
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [RAY, "job", "submit", "--address", address, "--working-dir", ".", "--", *command],
+        [RAY, "job", "submit", "--address", address, "--working-dir", ".", *words, *command],
         cwd=ROOT,
         env=clean_environment() | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token},
         capture_output=True,

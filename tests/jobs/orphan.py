@@ -12,6 +12,7 @@ from ray import serve
 
 from forkdiv.sample.deployment import PREFIX, delete_orphans
 from forkdiv.sample.drivers import end_with, this_driver
+from tuning import capacity, hosts
 
 
 @serve.deployment
@@ -36,6 +37,9 @@ def leave() -> None:
     start("waits", num_cpus=0.1, num_gpus=1)
     while serve.status().applications[f"{PREFIX}-{this_driver()}-runs"].status != "RUNNING":
         time.sleep(0.2)
+    while (waits := hosts.unplaced_demand()) is None:
+        time.sleep(0.2)
+    print(f"{waits}; autoscaler: {capacity.autoscales()}; hosts: {capacity.hosts()}")
     print("left:", sorted(serve.status().applications), flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 
