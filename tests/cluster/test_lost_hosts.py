@@ -108,6 +108,30 @@ def there(hosts: lab.Lab, root: str) -> list[dict[str, Any]]:
     return cells(hosts.shared / root / "long" / "summary.json")
 
 
+def forkdiv(hosts: lab.Lab, *words: str) -> subprocess.CompletedProcess[str]:
+    """A command of the client, whose token is in its home folder."""
+    return hosts.client(f"env -u RAY_AUTH_MODE forkdiv {' '.join(words)} --address {up.DASHBOARD}")
+
+
+def test_three_hosts_are_well_and_a_folder_that_they_do_not_share_is_named(
+    hosts: lab.Lab,
+) -> None:
+    well = forkdiv(hosts, "doctor", "place.root=/shared/doctor")
+    assert well.returncode == 0, well.stdout
+    assert "ok      hosts: 2 with CPUs or GPUs: " in well.stdout
+    assert "every host reaches every other" in well.stdout
+    wrong = forkdiv(hosts, "doctor", "place.root=/home/ubuntu/doctor")
+    assert wrong.returncode == 1, wrong.stdout
+    assert "WRONG   storage: h" in wrong.stdout
+
+
+def test_a_study_whose_hosts_share_no_folder_is_refused_before_work(hosts: lab.Lab) -> None:
+    refused = forkdiv(hosts, "submit", "quickstart", *LONG, "place.root=/home/ubuntu/alone")
+    assert refused.returncode == 2, refused.stdout
+    assert "of the cluster does not share place.root: got /home/ubuntu/alone" in refused.stdout
+    assert "sampling" not in refused.stdout
+
+
 def test_a_training_goes_on_after_each_of_its_hosts_is_lost(
     hosts: lab.Lab, alone: list[dict[str, Any]]
 ) -> None:
