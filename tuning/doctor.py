@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ LEAST_SHM_GIB = 1.0
 LEAST_FILES = 8192  # Ray warns below it
 MOST_FULL = 0.95  # of a disk, above which Ray stores nothing on it
 MOST_CLOCK_S = 2.0
+CONNECT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,9 @@ def examine(place: PlaceConfig, show: Callable[[Finding], None]) -> bool:
 
     nodes = hosts.working()
     note(_hosts(nodes))
-    note(_token())
-    note(_dashboard())
+    required = gcs.requires_token(ray.get_runtime_context().gcs_address, CONNECT_S)
+    note(_token(required))
+    note(_dashboard(required))
     if nodes:
         with _examiners(nodes) as there, hosts.marked(place.root) as mark:
             facts, silent = _facts(there, place.root, mark)
@@ -79,8 +80,8 @@ def _hosts(nodes: list[dict[str, Any]]) -> Finding:
     return Finding("hosts", f"{len(nodes)} with CPUs or GPUs: {names}")
 
 
-def _token() -> Finding:
-    if os.environ.get("RAY_AUTH_MODE", "").lower() == "token":
+def _token(required: bool) -> Finding:
+    if required:
         return Finding("token", "required of every process that joins")
     return Finding(
         "token",
@@ -89,14 +90,14 @@ def _token() -> Finding:
     )
 
 
-def _dashboard() -> Finding:
+def _dashboard(required: bool) -> Finding:
     url = str(ray._private.worker.global_worker.node.webui_url or "")
     host = url.rpartition("//")[2].rpartition(":")[0]
     if not url:
         return Finding("dashboard", "none")
     if host in ("127.0.0.1", "localhost", "[::1]"):
         return Finding("dashboard", f"{url}, on the head alone")
-    if os.environ.get("RAY_AUTH_MODE", "").lower() == "token":
+    if required:
         return Finding("dashboard", f"{url}, for everyone who reaches the head and has the token")
     return Finding(
         "dashboard",

@@ -94,6 +94,17 @@ def check_joinable(target: str, where: str, timeout_s: float) -> None:
         )
 
 
+def requires_token(target: str, timeout_s: float) -> bool:
+    """Returns whether the head on `target` (HOST:PORT) refuses a process without a token."""
+    try:
+        _versions(target, None, timeout_s)
+    except grpc.RpcError as error:
+        if error.code() == grpc.StatusCode.UNAUTHENTICATED:
+            return True
+        raise
+    return False
+
+
 def _versions(target: str, sent: str | None, timeout_s: float) -> Versions | None:
     """Returns the cluster's versions; None if its head has not noted them yet."""
     from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc  # takes a second

@@ -21,7 +21,7 @@ from forkdiv.core.config.place import PlaceConfig
 from forkdiv.core.errors import UserError
 from tuning import check_ray
 from tuning.check_ray import MAX_SOCKET_PATH, SOCKET
-from tuning.gcs import Versions
+from tuning.gcs import Versions, requires_token
 
 HTTP_2 = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # an empty frame of settings
 TOKEN = "0123456789abcdef" * 4
@@ -144,6 +144,13 @@ def test_the_token_is_read_where_ray_reads_it(
         monkeypatch.setenv(place, TOKEN if place == "RAY_AUTH_TOKEN" else str(file))
     with head(token=TOKEN) as address:
         check_ray.check_ray(PlaceConfig(ray_address=address))
+
+
+def test_a_head_is_asked_whether_it_requires_a_token() -> None:
+    with head(token=TOKEN) as address:
+        assert requires_token(address, 10)
+    with head() as address:
+        assert not requires_token(address, 10)
 
 
 def test_a_port_that_is_not_the_heads_is_refused() -> None:
