@@ -60,6 +60,7 @@ LIBRARIES = {
         "forkdiv/train/worker.py",
         "forkdiv/train/resume.py",
         "forkdiv/sample/deployment.py",
+        "forkdiv/sample/drivers.py",
         "forkdiv/sample/http.py",
         "forkdiv/sample/sample_sets.py",
         "forkdiv/sample/trainings.py",

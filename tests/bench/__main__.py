@@ -9,7 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 
-from forkdiv.core.store import commit, versions, write_text
+from forkdiv.core.code_version import commit
+from forkdiv.core.store import versions, write_text
 from forkdiv.terminal import say, show_table
 from tests.bench import (
     decoding_trials,
