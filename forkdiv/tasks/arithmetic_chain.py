@@ -106,7 +106,8 @@ class ArithmeticChain(Task):
     config_class = ArithmeticChainConfig
     config: ArithmeticChainConfig
 
-    knobs = frozenset({"fork_density", "direction"})
+    knobs = frozenset({"fork_density", "direction", "synthesis"})
+    one_right_branch = True
     subsets = (SIGNED, UNSIGNED)
     sizes: Mapping[str, int] = {"train": 6400, "validation": 1600, "test": 1000}
 
