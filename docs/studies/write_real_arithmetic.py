@@ -2,8 +2,9 @@
 
     python docs/studies/write_real_arithmetic.py RUNS BASE_ARITHMETIC BASE_MODES
 
-RUNS is the `place.root` of the commands on the page; the others are the two bases. It reads the store and
-computes nothing that a model is needed for. Models that have not been measured are left out.
+RUNS is the `place.root` of the commands on the page; the others are the two bases. It reads the
+store and runs no model. Models that have not been measured are left out. It prints the tables of
+the page.
 """
 
 from __future__ import annotations
@@ -124,8 +125,7 @@ def main(runs: Path, base_arithmetic: Path, base_modes: Path) -> None:
         written["differences"][group] = dict(_differences(found))
     NUMBERS.write_text(json.dumps(written, indent=1) + "\n")
     _figure(written["models"]).savefig(PICTURE, dpi=100)
-    for table in tables(written).values():
-        print(table, end="\n\n")
+    sys.stdout.write("\n\n".join(tables(written).values()) + "\n")
 
 
 def _measured(study: StudyConfig) -> Iterator[Measured]:
@@ -181,8 +181,8 @@ def _numbers(model: Measured) -> Numbers:
 
 
 def _at_forks(forks: ForkProbabilities) -> Numbers:
-    """Means over problems: the probability that a response begins forward, those of the surer and of
-    the right branch among these, and pass@32 if all other tokens were right."""
+    """Means over problems: the probability that a response begins forward, those of the surer and
+    of the right branch among these, and pass@32 if all other tokens were right."""
     begins = np.array([sum(node.chances) for node in forks.nodes])
     right = [
         sum(c for b, c in zip(node.branches, node.chances, strict=True) if b in node.valid)

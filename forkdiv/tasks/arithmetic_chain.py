@@ -164,7 +164,7 @@ class ArithmeticChain(Task):
             yield example(problem, trace, self.forks(problem, trace.text) or ())
 
     def solutions(self, problem: Problem) -> list[Trace]:
-        """The forward and the reverse trace; unless `strict`, other wordings can be correct, too."""
+        """The forward and the reverse trace; unless `strict`, others can be correct, too."""
         system = System(problem.facts)
         return [_trace(system, mode) for mode in (FORWARD, REVERSE)]
 

@@ -1,5 +1,5 @@
-"""The page of the studies on a real model: its tables are those of the numbers beside it, its figures
-occur in them, and its configs are the same studies in a size for a test."""
+"""The page of the studies on a real model: its tables are those of the numbers beside it, the
+shares in its text occur in them, and its configs are complete."""
 
 from __future__ import annotations
 
