@@ -70,6 +70,7 @@ LIBRARIES = {
     "vllm": ("forkdiv/sample/",),
     "torch": ("forkdiv/models/", "forkdiv/train/", "forkdiv/sample/logits_processors.py",
               "forkdiv/sample/weight_proof.py", "forkdiv/sample/vllm_worker.py",
+              "forkdiv/sample/token_draws.py",
               "forkdiv/coverage/exact.py",
               "forkdiv/forks/entropy.py"),
     "deepspeed": ("forkdiv/train/deepspeed_engine.py", "forkdiv/train/worker.py"),
