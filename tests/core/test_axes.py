@@ -231,3 +231,8 @@ def test_what_changes_the_measuring_is_measured_for_the_base_as_well() -> None:
         True,
     ]
     assert not any(map(is_measured, ("sft.epochs", "fork_density", "interpolation", "task.train")))
+
+
+def test_a_name_on_the_hub_is_no_value_of_an_axis() -> None:
+    message = refusal("task.kind=file", "sweep.axes.task.train=[org/data]")
+    assert "sweep.axes.task.train.0 is a name on the Hugging Face Hub: got org/data" in message

@@ -76,6 +76,21 @@ def test_the_remaining_time_uses_separate_means_for_trials_that_train() -> None:
     assert "trial 4 of 6, about 1 min 56 s left" in live.text()
 
 
+def test_trials_that_a_search_chooses_are_counted_as_they_start() -> None:
+    clock = Clock()
+    live = LiveSweep([*BASE, *TUNED], 1, clock, is_open=True)
+    live.event(Event(1000.0, "study", "starting Ray"))
+    assert live.text() == "6 trials scheduled · study: starting Ray"
+    run_trial(live, clock, "learning_rate=0.1 T=1", 100)
+    assert live.seconds_left() == pytest.approx(5 * 100)
+    live.event(Event(clock.now, "learning_rate=0.2 T=1", "starts"))
+    assert live.text().startswith("trial 2 of 6, about ")
+    for rate in (0.2, 0.3, 0.4):
+        run_trial(live, clock, f"learning_rate={rate} T=1", 100)
+    live.event(Event(clock.now, "base T=1", "starts"))
+    assert live.text().startswith("trial 5 of 6")
+
+
 def test_trials_at_once_share_the_time() -> None:
     clock = Clock()
     live = sweep(clock, at_once=2)

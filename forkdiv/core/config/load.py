@@ -10,7 +10,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from forkdiv.core.config import yaml_text
-from forkdiv.core.config.axes import set_axis
+from forkdiv.core.config.read_axes import set_axis
 from forkdiv.core.config.shipped import config_file
 from forkdiv.core.config.study import DecoderConfig, StudyConfig
 from forkdiv.core.config.tasks import UNKNOWN_KIND, config_class, kind_of

@@ -13,7 +13,6 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from forkdiv.core.config.axes import read_axes
 from forkdiv.core.config.base import AxisWords, DataPath, Frozen, Name, Share
 from forkdiv.core.config.data import DATA_AXES, AuditConfig, DatasetConfig, SynthesisConfig
 from forkdiv.core.config.decoder import DecoderConfig
@@ -21,6 +20,7 @@ from forkdiv.core.config.evaluation import EvalConfig
 from forkdiv.core.config.place import EngineConfig, HttpConfig, PlaceConfig, PlanConfig
 from forkdiv.core.config.power import PowerConfig
 from forkdiv.core.config.prompt import PromptConfig
+from forkdiv.core.config.read_axes import read_axes
 from forkdiv.core.config.sft import LoraConfig, PretrainConfig, SftConfig
 from forkdiv.core.config.shipped import DEFAULT_BASE, CheckpointPath
 from forkdiv.core.config.sweep import AXES, TUNING_AXES, SweepConfig
