@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from forkdiv.core.config.study import StudyConfig
 from tuning import space
 from tuning.space import Point
-from tuning.trial_results import TrialResults
 
 TRIAL = "trial"  # the key of a listed point's name in its trial's config
 MODEL = "model"  # the key that says whether a trial measures the base or a tuned model
@@ -66,18 +64,6 @@ class Listed(Searcher):  # type: ignore[misc]
 
     def restore(self, checkpoint_path: str) -> None:
         pass
-
-
-class KeepsStopped(tune.Callback):  # type: ignore[misc]
-    """Keeps what a trial has measured that a scheduler stops."""
-
-    def __init__(self, results: TrialResults, point_of: PointOf) -> None:
-        self._results, self._point_of = results, point_of
-
-    def on_trial_complete(
-        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
-    ) -> None:
-        self._results.stop(self._point_of(trial.config))
 
 
 def config_of(point: Point) -> dict[str, Any]:

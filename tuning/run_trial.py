@@ -120,7 +120,8 @@ class _Trial:
         try:
             self._reports.put(self._run())
         except TrialStopped:
-            self._progress("stopped by the scheduler; what is trained and measured is kept")
+            message = "stopped by the scheduler; what is trained and measured is kept"
+            self._progress(message, finished=True)
         except Exception as error:  # noqa: BLE001 - raised again by next_report
             self._reports.put(error)
 

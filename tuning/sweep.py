@@ -10,7 +10,8 @@ from ray.tune.search import Searcher
 
 from forkdiv.core.errors import InvalidResult
 from tuning.check_scheduler import check_scheduler
-from tuning.listed import KeepsStopped, Listed, PointOf
+from tuning.follow_trials import FollowsTrials
+from tuning.listed import Listed, PointOf
 from tuning.open_study import OpenStudy
 from tuning.resources import TRIAL_CPUS
 from tuning.run_trial import StudyTrial, SweepJob
@@ -138,6 +139,6 @@ def _tuner(
             # a trial continues from the store, not from a checkpoint of Ray Tune
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             verbose=0,  # tuning.live shows the trials
-            callbacks=[KeepsStopped(results, point_of)],
+            callbacks=[FollowsTrials(results, point_of, work.progress)],
         ),
     )

@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from forkdiv.core.code_version import commit
 from forkdiv.core.config.axis_names import is_measured
 from forkdiv.core.config.study import NOT_IDENTITY, WHICH_CHECKPOINTS, StudyConfig
 from forkdiv.core.errors import InvalidResult
 from forkdiv.core.fingerprint import Identity, stages
 from forkdiv.core.results import BestDecoder, Cell, CheckpointPaths, Summary
-from forkdiv.core.store import commit, versions
+from forkdiv.core.store import versions
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample.evaluation import Evaluation
 from forkdiv.tasks.own_data.checked import digest

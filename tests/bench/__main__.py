@@ -9,7 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 
-from forkdiv.core.store import commit, versions, write_text
+from forkdiv.core.code_version import commit
+from forkdiv.core.store import versions, write_text
 from forkdiv.terminal import say, show_table
 from tests.bench import (
     decoding_trials,
@@ -21,6 +22,7 @@ from tests.bench import (
     real_sampling,
     real_training,
     sampling,
+    store,
     swap,
     training,
     trials,
@@ -38,6 +40,7 @@ MODULES = (
     swap,
     sampling,
     generate,
+    store,
     trials,
     decoding_trials,
     real,

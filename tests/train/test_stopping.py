@@ -26,6 +26,7 @@ from tests.fakes import TASK
 from tests.stack import BASE
 
 T = TypeVar("T")
+SHORT = SftConfig(epochs=20, batch_size=16, seed=1)
 LONG = SftConfig(epochs=60, batch_size=16, save_epochs=(1,), seed=1)
 
 
@@ -91,6 +92,34 @@ def test_a_stopped_training_leaves_no_worker_and_continues(
     ready = [event["step"] for event in _events(run) if event["event"] == "ready"]
     assert ready[0] == 0 and 4 <= ready[-1] <= reached, "it continued from a state"
     assert _last_step(run) == 60 * 4
+
+
+@pytest.mark.stack
+def test_a_training_whose_process_was_killed_does_not_wait_for_its_own_cpus(
+    tmp_path: Path, shared_ray: None
+) -> None:
+    """Both CPUs are the workers'. Ray keeps the placement group of a killed trial."""
+    before = _reserved()
+    trial = ray.remote(num_cpus=0)(_train_short).options(max_retries=0)
+    running = trial.remote(tmp_path)
+    (workspace,) = _wait(lambda: list((tmp_path / "store").glob("work/train/*")))
+    _wait(lambda: _last_step(workspace) > 0)
+    ray.cancel(running, force=True)  # as kill -9
+    with pytest.raises(ray.exceptions.RayError):
+        ray.get(running, timeout=60)
+    _train_short(tmp_path)
+    (run,) = (tmp_path / "store").glob("train/*")
+    assert _last_step(run) == SHORT.epochs * 4
+    _wait(lambda: _reserved() == before)
+
+
+def _train_short(root: Path) -> None:
+    store = Store(root / "store")
+    data = dataset.obtain_sft(store, build(TASK), DatasetConfig(examples=64))
+    place = PlaceConfig(root=root, workers=2, cpus_per_worker=1, dashboard=False)
+    sft_run.obtain(
+        store, data, open_checkpoint(BASE), SHORT, place, Progress(root / "progress.jsonl")
+    )
 
 
 def _reserved() -> tuple[float, int]:

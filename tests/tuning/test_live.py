@@ -50,6 +50,17 @@ def test_it_names_the_trial_its_number_and_what_it_does() -> None:
     assert live.text() == "trial 2 of 6 · base T=1: sampling: 8/64, 4 per second"
 
 
+def test_trials_that_were_kept_count_as_done_and_take_no_time() -> None:
+    clock = Clock()
+    live = LiveSweep([*BASE, *TUNED], 1, clock, kept=[point.name for point in (*BASE, *TUNED[:2])])
+    live.event(Event(clock.now, TUNED[2].name, "fine-tuning: step 1/8"))
+    assert live.text() == f"trial 5 of 6 · {TUNED[2].name}: fine-tuning: step 1/8"
+    run_trial(live, clock, TUNED[2].name, 100)
+    assert live.seconds_left() is None, "no trial that only samples has finished"
+    run_trial(live, clock, TUNED[3].name, 10)
+    assert live.seconds_left() == 0
+
+
 def test_the_remaining_time_uses_separate_means_for_trials_that_train() -> None:
     clock = Clock()
     live = sweep(clock)
