@@ -17,8 +17,8 @@ from forkdiv.core.results import Cell
 from tests.summaries import a_cell
 from tuning.choices import FILE, Choices
 from tuning.listed import PointOf
-from tuning.search import Search, early_end, is_open
-from tuning.space import Point, check_data, points
+from tuning.search import Search, early_end
+from tuning.space import Point, check_data, is_open, points
 from tuning.trial import TrialResult
 from tuning.trial_results import TrialResults
 
