@@ -1,10 +1,10 @@
-"""Train a checkpoint by reinforcement learning from verifiable rewards (GRPO).
+"""Train a checkpoint by reinforcement learning (GRPO).
 
 forkdiv rl checkpoint=DIR rl.learning_rate=1e-6 rl.iterations=400
 forkdiv rl rl.learning_rate=3e-4 rl.save_every=50 dataset.examples=800
 
 It starts from `checkpoint`, otherwise from the base. Prompts are training problems that the data of
-`dataset` does not have; rewards come from the task's grader. The checkpoints are folders that
+`dataset` does not have; the task's grader gives the rewards. The checkpoints are folders that
 `compare`, `serve` and `evaluate` read.
 """
 

@@ -167,7 +167,7 @@ def _train(
         f"rl: {inputs.config.iterations} iterations of {inputs.config.episodes} episodes on "
         f"{len(inputs.problems)} prompts, starting a worker"
     )
-    run_workers(rl_worker, {JOB: job.model_dump_json()}, study.place, workspace / "ray")
+    run_workers(rl_worker, {JOB: job.model_dump_json()}, study.place, workspace, workspace / "ray")
 
 
 def _check_finished(workspace: Path, saved: Sequence[Path]) -> None:

@@ -21,7 +21,7 @@ from forkdiv.rl.prompts import Schedule, problems
 from forkdiv.rl.rewards import Rewards
 from forkdiv.rl.sampling import Sampling
 from forkdiv.rl.weights import Weights
-from forkdiv.sample.sample_sets import Request, Rollouts
+from forkdiv.sample.sample_sets import Request, Response, Rollouts
 from forkdiv.tasks.registry import build
 from tests.serving import STUDY, Engine
 from tests.stack import BASE
@@ -45,12 +45,9 @@ def test_rollouts_have_their_end_tokens_and_the_models_log_probabilities(
     for rollouts in found:
         assert isinstance(rollouts, Rollouts)
         (same,) = [one for one in plain if one.request == rollouts.request]
-        for sample, logprobs, (ids, text, finish) in zip(
-            rollouts.samples,
-            rollouts.logprobs,
-            same.samples,
-            strict=True,  # type: ignore[union-attr]
-        ):
+        assert isinstance(same, Response)
+        rows = zip(rollouts.samples, rollouts.logprobs, same.samples, strict=True)
+        for sample, logprobs, (ids, text, finish) in rows:
             finishes.add(finish)
             # the samples of `sample`, with the end token
             assert sample[1:] == (text, finish)

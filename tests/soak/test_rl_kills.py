@@ -52,8 +52,8 @@ def test_a_run_that_is_killed_twice_has_the_rewards_and_weights_of_one_that_is_n
     assert rewards[0] == rewards[1]
     saved = [saved_checkpoints(each)[1] for each in (first, second)]
     assert list(saved[0]) == list(saved[1]) == [12, 24]
-    for iteration in saved[0]:
-        a, b = (load_file(each[iteration] / "model.safetensors") for each in saved)
+    for number in saved[0]:
+        a, b = (load_file(each[number] / "model.safetensors") for each in saved)
         assert all(torch.equal(a[name], b[name]) for name in a)
     # nothing is left to do
     again = run("rl", whole, *SETTINGS)
