@@ -22,7 +22,7 @@ from tests.summaries import a_cell
 from tuning.choices import FILE, Choices
 from tuning.listed import PointOf
 from tuning.search import Search, early_end
-from tuning.space import Point, check_data, is_open, points
+from tuning.space import Point, at, check_data, is_open, points
 from tuning.trial import TrialResult
 from tuning.trial_results import TrialResults
 
@@ -125,6 +125,11 @@ def test_the_base_is_measured_once_for_each_drawn_way_of_measuring() -> None:
     base = [point for point in grid if not point.tuned]
     assert sorted(point.temperature for point in base) == [0.7, 1.0]
     assert grid[: len(base)] == base
+
+
+def test_seeds_are_drawn_as_integers() -> None:
+    asked = study("sweep.axes.seed={range: [0, 9]}", *RANDOM[1:])
+    assert len({at(asked, point).sft.seed for point in points(asked) if point.tuned}) == 8
 
 
 def test_more_trials_than_combinations_are_refused() -> None:
