@@ -193,7 +193,8 @@ class StudyConfig(Frozen):
         if not isinstance(sweep, Mapping):
             return data
         task = data.get("task")
-        kind = task.kind if isinstance(task, TaskConfig) else kind_of(task or {})
+        settings = task if isinstance(task, Mapping) else {}
+        kind = task.kind if isinstance(task, TaskConfig) else kind_of(settings)
         if kind not in KINDS.names() or not isinstance(sweep.get("axes") or {}, Mapping):
             return data  # refused with its own message
         return {**data, "sweep": read_axes(sweep, cls, config_class(kind))}
