@@ -39,9 +39,9 @@ def reason(error: Exception | str) -> str:
 
 def latest_reason(trial: Trial) -> str:
     """Returns why a trial has just failed, from the files in which Ray Tune notes it."""
-    pickled = Path(trial.pickled_error_file)
-    if trial.run_metadata.pickled_error_filename and pickled.is_file():
-        return reason(pickle.loads(pickled.read_bytes()))
+    pickled = trial.pickled_error_file  # None for errors of Ray itself, which it does not pickle
+    if pickled and Path(pickled).is_file():
+        return reason(pickle.loads(Path(pickled).read_bytes()))
     failures = Path(trial.error_file).read_text(encoding="utf-8").split("\nFailure # ")
     return reason(failures[-1])
 
