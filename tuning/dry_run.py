@@ -124,6 +124,11 @@ def show(plan: DryRun, say: Callable[[str], None]) -> None:
         say(f"  … and {len(plan.grid) - SHOWN_TRIALS} more")
     if plan.study.sweep.search == "optuna":
         say("  search=optuna will choose other values; these are drawn from the same axes")
+    if plan.study.sweep.search == "optuna":
+        say(
+            "Optuna chooses the trials from results; this plan has drawn ones in their place, from "
+            "the same axes"
+        )
     show_table(
         HEADER, list(_rows(plan)), title=f"{plan.study.name}: what is shared and what exists"
     )

@@ -11,7 +11,7 @@ from forkdiv.coverage import summary
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.tracking import Tracker
 from tuning.outcome import obtain_summary, parent_run
-from tuning.space import axes, points
+from tuning.space import axes, is_open, points
 
 
 def run_study(study: StudyConfig, base: Checkpoint, show: Callable[[str], None]) -> Summary:
@@ -35,7 +35,7 @@ def _run(
     from tuning.live import STUDY, LiveSweep
     from tuning.open_study import open_study
     from tuning.schedulers import stopped_note
-    from tuning.search import early_end, is_open
+    from tuning.search import early_end
     from tuning.trial_results import TrialResults
 
     started = time.perf_counter()

@@ -16,8 +16,8 @@ from tuning.open_study import OpenStudy
 from tuning.resources import TRIAL_CPUS
 from tuning.run_trial import StudyTrial, SweepJob
 from tuning.schedulers import scheduler
-from tuning.search import Search, early_end, is_open
-from tuning.space import Point, points
+from tuning.search import Search, early_end
+from tuning.space import Point, is_open, points
 from tuning.trial import Pipeline, TrialResult
 from tuning.trial_errors import explained
 from tuning.trial_results import TrialResults

@@ -19,7 +19,8 @@ from forkdiv.report.setting import Setting
 from forkdiv.report.svg import hover
 from forkdiv.report.tables import Table
 
-LEAST = 3  # fine-tuned settings: fewer are compared elsewhere
+# fewer fine-tuned models, or ways of measuring them, are compared by the other sections
+LEAST_MODELS, LEAST_WAYS = 3, 4
 FRONT, BASE, OTHER = "#0b5fa5", "#222222", "#9a9a9a"
 MOST_NUMBERED = 12
 ON_FRONT, CLEARLY_BELOW = "on the front", "clearly below"
@@ -49,7 +50,9 @@ def content(summary: Summary, grid: Grid) -> Content | None:
     if len(grid.ends) < 2:
         return None
     found = places(summary, grid)
-    if sum(place.setting is not None for place in found) < LEAST:
+    tuned = [place for place in found if place.setting]
+    ways = {(place.measured, place.temperature) for place in tuned}
+    if len({place.setting for place in tuned}) < LEAST_MODELS and len(ways) < LEAST_WAYS:
         return None
     table = front_table(found, grid)
     front = len(pareto_front(found))

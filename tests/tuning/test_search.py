@@ -12,12 +12,13 @@ from ray.tune.search import Searcher
 
 from forkdiv.core.config.load import load
 from forkdiv.core.config.study import StudyConfig
-from forkdiv.core.errors import UserError
+from forkdiv.core.errors import InvalidResult, UserError
 from forkdiv.core.results import Cell
 from tests.summaries import a_cell
+from tuning.choices import FILE, Choices
 from tuning.listed import PointOf
-from tuning.search import Search, early_end, is_open
-from tuning.space import Point, check_data, points
+from tuning.search import Search, early_end
+from tuning.space import Point, check_data, is_open, points
 from tuning.trial import TrialResult
 from tuning.trial_results import TrialResults
 
@@ -86,8 +87,7 @@ def result(point: Point) -> TrialResult:
 
 
 def record(folder: Path) -> list[dict[str, Any]]:
-    kept: list[dict[str, Any]] = json.loads((folder / "search/choices.json").read_text())["chosen"]
-    return kept
+    return Choices(folder).chosen
 
 
 # --- random -------------------------------------------------------------------------------------
@@ -138,8 +138,8 @@ def test_a_budget_of_hours_ends_a_random_search_early(tmp_path: Path) -> None:
     assert early_end(asked, some.results) != [] and not some.search.is_finished
     drawn = [point.name for point in points(asked) if point.tuned]
     assert some.names == drawn[:3]
-    kept = json.loads((tmp_path / "search/choices.json").read_text())
-    (tmp_path / "search/choices.json").write_text(json.dumps(kept | {"seconds": 3600}))
+    with (tmp_path / FILE).open("a") as file:
+        file.write('{"seconds": 3600}\n')
     rest = Runs(asked, tmp_path)
     assert all(name.startswith("base") for name in rest.run())
     assert rest.search.is_finished
@@ -200,6 +200,18 @@ def test_optuna_finds_the_good_region_more_often_than_chance(tmp_path: Path) -> 
     rates = [float(values["sft.learning_rate"]) for values in record(tmp_path)]
     near = [1e-4 < rate < 1e-2 for rate in rates]  # a third of the range
     assert sum(near[20:]) > 10
+
+
+def test_a_choice_that_was_half_written_when_the_search_was_killed_is_none(tmp_path: Path) -> None:
+    Runs(study(*OPTUNA), tmp_path).run(2)
+    whole = record(tmp_path)
+    with (tmp_path / FILE).open("a") as file:
+        file.write('{"chosen": {"sft.lea')
+    assert record(tmp_path) == whole
+    assert len(Runs(study(*OPTUNA), tmp_path).run()) == 8 - 2 + 2
+    (tmp_path / FILE).write_text("no record\n")
+    with pytest.raises(InvalidResult, match="choices"):
+        record(tmp_path)
 
 
 def test_a_failed_trial_is_chosen_again_by_the_next_run(tmp_path: Path) -> None:
