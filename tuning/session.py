@@ -7,6 +7,7 @@ import secrets
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,15 +53,7 @@ def running(
         _require_token()
         _speed_up_ray_train(place)
         _preload_forkdiv()
-        ray.init(
-            address="local",  # the default would join a Ray that `ray start` left on this machine
-            num_cpus=place.num_cpus,
-            include_dashboard=place.dashboard,
-            dashboard_host="127.0.0.1",
-            dashboard_port=place.dashboard_port,
-            log_to_driver=False,
-            logging_level="ERROR",
-        )
+        _start(place, show)
     try:
         decided, line = placed(place, work, _most_gpus(place))
         if line:
@@ -74,6 +67,44 @@ def running(
         yield decided
     finally:
         ray.shutdown()
+
+
+def _start(place: PlaceConfig, show: Callable[[str], None]) -> None:
+    """Starts a local Ray. On a loaded machine its processes may not answer in the time that Ray
+    gives them; then it is started again, until place.ray_start_timeout_s.
+
+    Raises UserError if it did not start.
+    """
+    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", str(round(place.ray_start_timeout_s)))
+    ends = time.monotonic() + place.ray_start_timeout_s
+    while True:
+        try:
+            ray.init(
+                address="local",  # the default would join a Ray that `ray start` left here
+                num_cpus=place.num_cpus,
+                include_dashboard=place.dashboard,
+                dashboard_host="127.0.0.1",
+                dashboard_port=place.dashboard_port,
+                log_to_driver=False,
+                logging_level="ERROR",
+            )
+            return
+        except Exception as error:  # Ray raises plain Exceptions here, too
+            ray.shutdown()
+            text = shortened(" ".join(str(error).split()), 300)
+            reason = f"{type(error).__name__}: {text}"
+            if time.monotonic() < ends and not isinstance(error, ValueError):
+                show(f"Ray did not start and is started again ({reason})")
+                continue
+            load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+            raise refuse(
+                "Ray did not start on this machine",
+                f"{reason}; load average {load} on {os.cpu_count()} CPUs",
+                "a machine whose CPUs and memory are not all in use",
+                "run the command again when the machine is less loaded, raise "
+                f"place.ray_start_timeout_s={place.ray_start_timeout_s:g}, or join a Ray that runs "
+                "(place.ray_address)",
+            ) from error
 
 
 @contextmanager

@@ -101,6 +101,13 @@ FAIL_IF = Option(
     text="CONDITION",
 )
 
+DRY_RUN = {
+    "dry_run": Option(
+        "Show the trials, which results exist already, and the estimated hours; start nothing.",
+        flag=True,
+    )
+}
+
 TRAINED = ("task", "prompt", "base", "pretrain", "dataset", "synthesis", "sft")
 TUNED = ("checkpoint", "adapter_base")
 WHICH = ("base", "checkpoint", "checkpoint_pattern", "adapter_base")
@@ -112,8 +119,10 @@ ADDRESS = Option(
 )
 
 VERBS: dict[str, Verb] = {
-    "study": Verb("Run a whole study: the sweep, its table, its report.", SWEPT, "sft.epochs=8"),
-    "sweep": Verb("Run every trial of the grid.", SWEPT, "sweep.seed=[0,1,2]"),
+    "study": Verb(
+        "Run a whole study: the sweep, its table, its report.", SWEPT, "sft.epochs=8", DRY_RUN
+    ),
+    "sweep": Verb("Run every trial of the grid.", SWEPT, "sweep.seed=[0,1,2]", DRY_RUN),
     "report": Verb(
         "Write the report of a finished study again.",
         ("name", "place"),
