@@ -9,6 +9,7 @@ from pathlib import Path
 from forkdiv.core.config.study import PlaceConfig, StudyConfig
 from forkdiv.core.results.tracked import PORT
 from forkdiv.tracking import Tracker
+from tuning.check_ray import ray_address
 
 
 def lines(study: StudyConfig, fingerprint: str) -> list[str]:
@@ -25,7 +26,8 @@ def mlflow(place: PlaceConfig) -> str:
     tracker = Tracker.of(place)
     if tracker.artifacts is None:
         return f"MLflow: {_without_password(tracker.uri)} (experiment forkdiv)"
-    program = Path(sys.executable).with_name("mlflow")
+    # a job of a cluster runs on any of its hosts, and its log is read elsewhere
+    program = "mlflow" if ray_address(place) else Path(sys.executable).with_name("mlflow")
     return f"MLflow: {program} ui --backend-store-uri {tracker.uri} --port {PORT}"
 
 

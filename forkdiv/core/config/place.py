@@ -214,8 +214,8 @@ class PlaceConfig(Frozen):
     worker_start_timeout_s: Seconds = Field(
         600,
         description="Time limit for the start of the training workers of a run; after it the run "
-        "is started again, up to `max_failures` times. A cluster that adds machines needs longer "
-        "than they take to start.",
+        "is started again, up to `max_failures` times. Also how long a command waits at its start "
+        "for the hosts that a cluster's autoscaler adds.",
     )
     max_concurrent_trials: int = Field(1, ge=1, description="Trials that run at the same time.")
     ray_address: str | None = Field(
