@@ -18,6 +18,7 @@ from forkdiv.core.progress import Progress
 from forkdiv.core.store import Store, write_text
 from forkdiv.core.store_record import reading
 from forkdiv.models.checkpoint import Checkpoint
+from tuning import stored_paths
 from tuning.open_study import OpenStudy
 from tuning.record import record
 from tuning.resources import TRIAL_CPUS
@@ -114,10 +115,12 @@ def trial(config: dict[str, Any], job: str) -> None:
     study, point = sweep.study, Point(**config["point"])
     progress = Progress(sweep.progress, point.name)
     started = time.time()
+    stored_paths.download(study, weights=False)  # this host may not have them
     store = Store.of(study.place)
     client = ServeSampler(sweep.sampler, study.place.engine)
     base = Checkpoint(sweep.base, sweep.base_fingerprint)
-    result = Pipeline(study, base, store, client, progress).run(point)
+    with store.released():
+        result = Pipeline(study, base, store, client, progress).run(point)
     metrics = record(at(study, point), result, sweep.parent, point.name, started, progress)
     path = sweep.results / f"{_file_name(point)}.json"
     write_text(path, json.dumps(result.as_json()))

@@ -71,6 +71,7 @@ def obtain(
     run_identity = identity(data.fingerprint, start.fingerprint, config, prompt, opening)
 
     def make(folder: Path) -> None:
+        store.whole(start.path)
         rows = tokenized.encode_examples(dataset.stream(data.path), start.path, prompt)
         retained_saves = retained(len(rows), config)
         workspace = store.workspace(run_identity)
@@ -129,6 +130,8 @@ def planned(
     """Returns the last checkpoint of a run that may not exist yet; `start` is the folder of the
     checkpoint that is fine-tuned."""
     name = epoch_name(config.epochs)
+    if start is None:
+        store.present(store.path(run))  # it has the only tokenizer, if it exists
     return Checkpoint(store.path(run) / name, _checkpoint_fingerprint(run, name), start)
 
 

@@ -20,6 +20,11 @@ from forkdiv.core.config.base import (
 )
 from forkdiv.core.config.shipped import ArchitecturePath
 
+# names of buckets as S3 has them; a user name or key before the bucket is not part of one
+StoreUrl = Annotated[
+    str, Field(pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_.=-]+)*/?$")
+]
+
 # Of a GPU that an engine and a training worker use in turns: the parts that Ray reserves for each.
 # They say nothing about memory. Two workers do not fit on one GPU.
 ENGINE_SHARE, WORKER_SHARE = 0.1, 0.9
@@ -147,6 +152,22 @@ class PlaceConfig(Frozen):
         validate_default=True,
         description="Output folder; a relative path starts at the current folder. On a cluster, "
         "every node must be able to read and write it.",
+    )
+    store: StoreUrl | None = Field(
+        None,
+        description="S3-compatible storage for the results, as s3://BUCKET/PREFIX; it needs the "
+        "extra forkdiv[s3], and credentials in the environment. What is not finished, progress, "
+        "reports and MLflow's file stay in `root`. null: the folder store in `root`.",
+    )
+    cache: AbsolutePath | None = Field(
+        None,
+        description="Folder on this machine for copies of results that are in `store`. null: the "
+        "folder cache in `root`.",
+    )
+    cache_gib: GiB = Field(
+        100,
+        description="Size of that folder: copies that were used least recently are removed, never "
+        "what is in use.",
     )
     device: Literal["cpu", "gpu"] = Field("cpu", description="Device for training and sampling.")
     workers: int = Field(2, ge=1, description="Training processes; with GPUs, one GPU for each.")
