@@ -23,9 +23,8 @@ from typing import Any
 
 from forkdiv.core import store_record
 from forkdiv.core.errors import InvalidResult
-from forkdiv.core.remote import lease
 from forkdiv.core.remote.cache import Cache
-from forkdiv.core.remote.lease import LeaseLost
+from forkdiv.core.remote.lease import POLL_S, TTL_S, Lease, LeaseLost, holding
 from forkdiv.core.remote.objects import Objects, StorageFailed
 from forkdiv.core.store_record import RECORD
 
@@ -44,6 +43,7 @@ class Remote:
     objects: Objects
     cache: Cache
     work: Path
+    ttl_s: float = TTL_S
 
     def pull(self, stage: str, fingerprint: str, inside: str | None = None) -> bool:
         """Copies a published result to the cache, weights only below the folder `inside` of it;
@@ -64,7 +64,7 @@ class Remote:
         with self.cache.filling(stage, fingerprint):
             if (folder / RECORD).is_file():
                 return True
-            record = _record(stored.data, f"{self.objects.url}/{stage}/{fingerprint}")
+            record = read_record(stored.data, f"{self.objects.url}/{stage}/{fingerprint}")
             names = [name for name in record["files"] if not name.endswith(WEIGHTS)]
             aside = _aside(folder)
             try:
@@ -174,7 +174,13 @@ class Remote:
         self.cache.release(stage, fingerprint)
         return self.cache.remove(self.cache.usage(stage, fingerprint))
 
-    def sweep(self, stage: str, fingerprint: str, older_than_s: float = ABANDONED_S) -> int:
+    def sweep(
+        self,
+        stage: str,
+        fingerprint: str,
+        older_than_s: float = ABANDONED_S,
+        remove: bool = True,
+    ) -> int:
         """Removes uploads of a result that no record names and that are old; returns their size."""
         listed = self.objects.listed(f"{stage}/{fingerprint}/")
         if not any(one.key.count("/") > 2 for one in listed):
@@ -191,7 +197,8 @@ class Remote:
             if max(file.modified for file in files) < old
             for one in files
         ]
-        self.objects.delete(one.key for one in gone)
+        if remove:
+            self.objects.delete(one.key for one in gone)
         return sum(one.size for one in gone)
 
     def _named(self, stage: str, fingerprint: str) -> set[str]:
@@ -199,10 +206,10 @@ class Remote:
         named: set[str] = set()
         prefix = f"{stage}/{fingerprint}"
         if stored := self.objects.read(f"{prefix}/{RECORD}"):
-            record = _record(stored.data, f"{self.objects.url}/{prefix}")
+            record = read_record(stored.data, f"{self.objects.url}/{prefix}")
             named |= {f"{prefix}/{record['upload']}/{name}" for name in record["files"]}
         if stored := self.objects.read(f"{prefix}/{PARTS}"):
-            parts = _parts(stored.data, f"{self.objects.url}/{prefix}")["parts"]
+            parts = read_parts(stored.data, f"{self.objects.url}/{prefix}")["parts"]
             named |= {f"{prefix}/{part['upload']}/{name}" for name, part in parts.items()}
         return named
 
@@ -220,7 +227,7 @@ class Remote:
         stored = self.objects.read(f"{stage}/{fingerprint}/{PARTS}")
         if stored is None:
             return folder, None, None
-        content = _parts(stored.data, f"{self.objects.url}/{stage}/{fingerprint}")
+        content = read_parts(stored.data, f"{self.objects.url}/{stage}/{fingerprint}")
         with self.cache.filling(stage, fingerprint):
             missing = {
                 name: part
@@ -303,17 +310,23 @@ class Remote:
     ) -> Iterator[Callable[[], None]]:
         """Holds the lease of a result in the block; yields a function that raises LeaseLost. The
         caller holds the kernel lock of this result in `work`."""
-        quick = Objects(self.objects.url, LEASE_PATIENCE_S)
-        held = lease.Lease(quick, f"{LEASES}/{stage}-{fingerprint}.json", self._root_id())
-        with lease.holding(held, on_wait) as check:
+        held = self.new_lease(stage, fingerprint)
+        poll_s = min(POLL_S, self.ttl_s / 10)
+        with holding(held, on_wait, self.ttl_s, poll_s) as check:
             yield check
+
+    def new_lease(self, stage: str, fingerprint: str) -> Lease:
+        """Returns the lease of a result, which is not held yet."""
+        quick = Objects(self.objects.url, min(LEASE_PATIENCE_S, self.ttl_s / 4))
+        key = lease_key(stage, fingerprint)
+        return Lease(quick, key, self._root_id(), self.ttl_s)
 
     def _root_id(self) -> str:
         """Returns a random id of the folder `work`, the same for all processes that use it."""
-        path = self.work / "id"
-        self.work.mkdir(parents=True, exist_ok=True)
+        path = self.work / LEASES / "id"
+        path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            aside = self.work / f".id.{uuid.uuid4().hex}"
+            aside = path.with_name(f".id.{uuid.uuid4().hex}")
             aside.write_text(uuid.uuid4().hex)
             try:
                 os.link(aside, path)  # fails if another process was first
@@ -324,6 +337,11 @@ class Remote:
         return path.read_text()
 
 
+def lease_key(stage: str, fingerprint: str) -> str:
+    """Returns the key of the lease of a result."""
+    return f"{LEASES}/{stage}-{fingerprint}.json"
+
+
 def _aside(folder: Path) -> Path:
     """Returns the path at which a copy is made, free of what a killed process left there; the
     caller holds the lock `filling`."""
@@ -332,7 +350,7 @@ def _aside(folder: Path) -> Path:
     return aside
 
 
-def _record(data: bytes, where: str) -> dict[str, Any]:
+def read_record(data: bytes, where: str) -> dict[str, Any]:
     """Returns a record. Raises StorageFailed if it is damaged."""
     try:
         record: dict[str, Any] = json.loads(data)
@@ -345,7 +363,7 @@ def _record(data: bytes, where: str) -> dict[str, Any]:
     return record
 
 
-def _parts(data: bytes, where: str) -> dict[str, Any]:
+def read_parts(data: bytes, where: str) -> dict[str, Any]:
     """Returns the list of files of a set. Raises StorageFailed if it is damaged."""
     try:
         content: dict[str, Any] = json.loads(data)

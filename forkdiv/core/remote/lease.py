@@ -25,7 +25,8 @@ from forkdiv.core.remote.objects import WORK_PATIENCE_S, StorageFailed, Stored
 
 TTL_S = 60.0  # a holder that has not renewed for so long has lost its lease
 RENEWALS = 4  # in that time
-MARGIN = 1.25  # a waiter waits longer by this factor: clocks do not run at exactly one rate
+RESERVE = 0.5  # a lease that ends within this share of it is left to expire, not deleted
+MARGIN = 1.25
 POLL_S = 2.0
 
 
@@ -67,6 +68,7 @@ class Lease:
         self._ttl_s, self._clock = ttl_s, clock
         self._holder, self._written = uuid.uuid4().hex, 0
         self._etag: str | None = None
+        self._renewing = threading.Lock()
         self._until = 0.0  # by our clock; the lease is held before it
         self._seen: tuple[str, float] | None = None
         self.other = ""  # the host of the process that we wait for
@@ -88,11 +90,13 @@ class Lease:
         return False
 
     def renew(self) -> bool:
-        """Renews the lease; returns whether it is still held. False is final."""
-        if self._etag is None:
-            return False
-        began = self._clock()
-        return self._has(self._objects.replace(self._key, self._body(), self._etag), began)
+        """Renews the lease; returns whether it is still held, also after the time in which it
+        could have been taken over. False is final."""
+        with self._renewing:
+            if self._etag is None:
+                return False
+            began = self._clock()
+            return self._has(self._objects.replace(self._key, self._body(), self._etag), began)
 
     @property
     def held(self) -> bool:
@@ -100,9 +104,14 @@ class Lease:
         return self._etag is not None and self._clock() < self._until
 
     def release(self) -> None:
-        """Gives the lease back, if it is held; otherwise it is left to whoever has it."""
-        held, self._etag = self.held, None
-        if held:  # nobody may take it over yet, so that this deletes no other's
+        """Gives the lease back. One that is lost, or about to be, is left alone."""
+        with self._renewing:
+            self._release()
+
+    def _release(self) -> None:
+        safe = self._etag is not None and self._clock() < self._until - self._ttl_s * RESERVE
+        self._etag = None
+        if safe:  # nobody takes it over while the request is on its way: it deletes no other's
             self._objects.delete([self._key])
 
     def _has(self, etag: str | None, began: float) -> bool:
@@ -137,11 +146,10 @@ def holding(
                 if not lease.renew():
                     return
             except StorageFailed:
-                if not lease.held:
-                    return
+                pass  # the next time; `check` asks whether it is still held
 
     def check() -> None:
-        if not lease.held:
+        if not lease.held and not lease.renew():
             raise LeaseLost(
                 "another process has taken over this result, because this one could not renew its "
                 f"lease for {ttl_s:g} s (it was stopped, or cut off from the storage); what it "
@@ -174,12 +182,6 @@ def _wait(lease: Lease, on_wait: Callable[[str], None], poll_s: float) -> None:
             on_wait(lease.other)
             shown = True
         time.sleep(poll_s)
-
-
-def is_abandoned(data: bytes, modified: float, now: float) -> bool:
-    """Whether a lease was not renewed for so long that its holder is dead; both times are of the
-    storage's clock."""
-    return now - modified > 10 * TTL_S and bool(_content(data))
 
 
 def _content(data: bytes) -> dict[str, Any]:

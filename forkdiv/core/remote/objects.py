@@ -9,6 +9,7 @@ never part of a setting, a record or a message.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import re
 import time
@@ -28,6 +29,7 @@ Result = TypeVar("Result")
 CONNECT_S, READ_S = 5, 60  # of one request
 WORK_PATIENCE_S, CHECK_PATIENCE_S = 180.0, 5.0  # how long an outage may last
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 5.0
+READ_BYTES = 2**20
 AT_ONCE = 32  # files that are transferred at the same time
 DELETED_AT_ONCE = 1000  # S3's limit
 CREDENTIALS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or the machine's role"
@@ -214,6 +216,24 @@ class Objects:
         if files:
             self._run(all_of, patient=False)
 
+    def digest(self, key: str) -> str | None:
+        """Returns the SHA-256 of an object's content, read without storing it; None if there is no
+        such object."""
+
+        async def read(fs: Any) -> str:
+            answer = await fs._call_s3("get_object", Bucket=self.bucket, Key=self.key(key))
+            digest = hashlib.sha256()
+            async with answer["Body"] as body:
+                while block := await body.read(READ_BYTES):
+                    digest.update(block)
+            return digest.hexdigest()
+
+        try:
+            result: str = self._run(read)
+            return result
+        except FileNotFoundError:
+            return None
+
     def unfinished_uploads(self) -> list[tuple[str, str, float]]:
         """Returns key, id and start of the uploads in parts that were never completed."""
 
@@ -375,7 +395,8 @@ def filesystem(process: int) -> Any:
             "place.store needs a package that is not installed",
             f"no {error.name}",
             "the packages of the extra s3",
-            "run `pip install 'forkdiv[s3]'`, or remove place.store",
+            'run `pip install --no-deps -r "$(python -m forkdiv.requirements s3)"`, or remove '
+            "place.store",
         ) from error
 
     class OneTry(s3fs.S3FileSystem):  # type: ignore[misc]
