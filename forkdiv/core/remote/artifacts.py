@@ -168,6 +168,21 @@ class Remote:
                     aside.rename(folder)
         shutil.rmtree(aside, ignore_errors=True)
 
+    def copy_records(self, folder: Path) -> None:
+        """Copies the records of all results and sets to a new folder, as a store on a disk has
+        them."""
+        records: dict[Path, str] = {}
+        for one in self.objects.listed():
+            if one.key.count("/") == 2 and one.key.endswith((f"/{RECORD}", f"/{PARTS}")):
+                records[folder / one.key] = one.key
+        for path in records:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        self.objects.download(records)
+        for path in folder.glob(f"*/*/{PARTS}"):
+            content = read_parts(path.read_bytes(), f"{self.objects.url}/{path.parent.name}")
+            if content["identity"] is not None:
+                path.with_name(IDENTITY).write_text(content["identity"], encoding="utf-8")
+
     def discard(self, stage: str, fingerprint: str) -> bool:
         """Removes a copy from the cache, unless another process uses it; returns whether it is
         removed."""
