@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from forkdiv.core.config.base import (
     AbsolutePath,
@@ -20,10 +21,21 @@ from forkdiv.core.config.base import (
 )
 from forkdiv.core.config.shipped import ArchitecturePath
 
-# names of buckets as S3 has them; a user name or key before the bucket is not part of one
-StoreUrl = Annotated[
-    str, Field(pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_.=-]+)*/?$")
-]
+_STORE_URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_.=-]+)*/?")
+
+
+def _is_bucket(url: str) -> str:
+    """Refuses what is no bucket, without repeating a password before an @."""
+    if not _STORE_URL.fullmatch(url):
+        shown = re.sub(r"//[^/]*@", "//…@", url)
+        raise ValueError(
+            f"got {shown}; allowed: s3://BUCKET/PREFIX with letters, digits and . _ - = in its "
+            "parts, and credentials in the environment only; correct place.store"
+        )
+    return url.rstrip("/")
+
+
+StoreUrl = Annotated[str, AfterValidator(_is_bucket)]
 
 # Of a GPU that an engine and a training worker use in turns: the parts that Ray reserves for each.
 # They say nothing about memory. Two workers do not fit on one GPU.

@@ -271,7 +271,7 @@ class Objects:
         except StorageFailed as error:
             raise refuse(
                 "the object storage of place.store cannot be used",
-                str(error),
+                str(error).partition("; ")[0],
                 "S3-compatible storage that answers from this machine",
                 "check the network and AWS_ENDPOINT_URL, or remove place.store",
             ) from error
