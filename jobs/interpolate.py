@@ -46,7 +46,7 @@ def run(study: StudyConfig) -> None:
     with progress_shown(study, "interpolate", say) as progress:
         checkpoints = [interpolate.obtain(store, early, late, alpha, progress) for alpha in alphas]
     for alpha, checkpoint in zip(alphas, checkpoints, strict=True):
-        say(f"alpha {alpha:g}: {checkpoint.path}")
+        say(f"alpha {alpha:g}: {store.whole(checkpoint.path)}")
 
 
 if __name__ == "__main__":

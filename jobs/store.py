@@ -4,7 +4,7 @@
     forkdiv store verify place.root=/shared/runs
     forkdiv store gc
     forkdiv store gc --remove
-    forkdiv store ls place.store=s3://BUCKET/PREFIX
+    forkdiv store ls place.store=s3://my-bucket/forkdiv
 
 `ls` shows what the store holds, by stage. `verify` reads every file and names what is damaged; its
 status is 1 if something is. `gc` shows what can be removed: damaged results and files of samples,

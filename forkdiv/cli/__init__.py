@@ -169,7 +169,7 @@ def _run(name: str, config: Path | None, arguments: list[str], options: Mapping[
     compares = name == "compare" or (name == "export" and study.checkpoint is not None)
     study = benchmark_settings.with_source(study, name, verb.reads, compares)
     study = by_name.resolve(study, name, verb.reads, say)
-    stored_paths.download(study)
+    stored_paths.download(study, others=own.values())
     if not compares:
         study = benchmark_settings.resolve(study)
     study, inferred = own_dtype.resolve(study)

@@ -191,6 +191,8 @@ class Objects:
             try:
                 await fs._get_file(f"{self.bucket}/{self.key(key)}", str(file))
             except FileNotFoundError as error:
+                if error.filename is not None:
+                    raise  # of the local folder
                 raise StorageFailed(
                     f"{self.url}/{key} is missing, although the result that it belongs to is "
                     "published; run `forkdiv store verify`"
