@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,6 @@ from forkdiv.core.remote import contents
 from forkdiv.core.remote.objects import Objects
 from forkdiv.core.store import Store, write_text
 from jobs import store as job
-from tests import s3_server
 
 ONE, TWO = (Identity("dataset", {"examples": n}) for n in (1, 2))
 SAMPLES = Identity("samples", {"n": 1})
@@ -46,16 +44,13 @@ class Filled:
 
 
 @pytest.fixture
-def filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Filled]:
-    with s3_server.running(tmp_path / "server") as server:
-        with s3_server.environment(monkeypatch, server.environment):
-            yield Filled(tmp_path / "runs", server.new_url())
+def filled(tmp_path: Path, url: str) -> Filled:
+    return Filled(tmp_path / "runs", url)
 
 
-def test_what_the_storage_holds_is_listed_checked_and_cleaned(
-    filled: Filled, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_what_the_storage_holds_is_listed_and_sound(
+    filled: Filled, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One test, because each needs a server of its own."""
     filled.run("ls")
     out = capsys.readouterr().out
     assert "dataset" in out and "samples" in out and "copies on this machine: 3" in out
@@ -64,6 +59,10 @@ def test_what_the_storage_holds_is_listed_checked_and_cleaned(
     filled.run("gc", remove=True)
     assert "nothing to remove from s3://" in capsys.readouterr().out
 
+
+def test_what_is_damaged_is_named_and_removed(
+    filled: Filled, capsys: pytest.CaptureFixture[str]
+) -> None:
     damaged = f"dataset/{ONE.fingerprint}"
     (data,) = [o.key for o in filled.objects.listed(damaged) if o.key.endswith("data.json")]
     filled.objects.put(data, b"[1, 3]")
@@ -83,9 +82,11 @@ def test_what_the_storage_holds_is_listed_checked_and_cleaned(
     elsewhere = load(None, [*filled.settings, f"place.root={filled.root}2"]).place
     assert [p.name for p in Store.of(elsewhere).grown(SAMPLES).glob("part-*")] == ["part-a.parquet"]
     assert Store.of(elsewhere).find(ONE) is None and Store.of(elsewhere).find(TWO)
-    capsys.readouterr()
 
-    # a killed process left half an upload and its lease, an hour ago and two days ago
+
+def test_what_killed_processes_left_is_removed_when_it_is_a_day_old(
+    filled: Filled, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     (filled.root / "half").write_text("half")
     half = f"train/{'0' * 32}/0123/half"
     filled.objects.upload({filled.root / "half": half})
