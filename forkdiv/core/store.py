@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from forkdiv.core import store_record
+from forkdiv.core.code_version import commit
 from forkdiv.core.config.study import PlaceConfig
 from forkdiv.core.errors import refuse
 from forkdiv.core.fingerprint import Identity, library_version
@@ -93,6 +93,12 @@ class Store:
     def work(self) -> Path:
         """The folder with what is not published yet, on this machine or shared by a cluster."""
         return self.remote.work if self.remote else self.root
+
+    def has(self, identity: Identity) -> bool:
+        """Whether the artifact is published, without reading or checking it."""
+        if (self.path(identity) / RECORD).is_file():
+            return True
+        return bool(self.remote and self.remote.has(identity.stage, identity.fingerprint))
 
     def find(self, identity: Identity) -> Artifact | None:
         """Returns the published artifact, or None. Weights on S3-compatible storage are downloaded
@@ -364,23 +370,6 @@ def check_writable(
             f"at least {min_free_mib} MiB (place.min_free_mib)",
             f"free some space, or set {setting} to a folder on another disk",
         )
-
-
-@cache
-def commit() -> str | None:
-    """Returns the git commit of this code, with `-dirty` if it was changed; None outside git."""
-    here = Path(__file__).parent
-    try:
-        process = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            timeout=20,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return process.stdout.strip() or None
 
 
 @cache

@@ -28,6 +28,7 @@ from forkdiv.train.eval_during import Evaluate, evaluating
 from forkdiv.train.job import DIVERGED, ROWS, Divergence, TrainingJob, checkpoint_folder
 from forkdiv.train.log import LOG
 from forkdiv.train.schedule import epoch_name, retained
+from forkdiv.train.stopping import Stopping
 
 RAW = PromptConfig()
 
@@ -59,13 +60,14 @@ def obtain(
     prompt: PromptConfig = RAW,
     evaluate: Evaluate | None = None,
     turn: Callable[[], AbstractContextManager[object]] = nullcontext,
+    stopping: Stopping | None = None,
 ) -> Artifact:
     """Returns the trained run; runs Ray Train if the store does not have it. `evaluate` is called
     with each checkpoint but the last while training continues, in a separate thread. Workers run
     only within the block of a `turn`, in which nothing can be evaluated.
 
-    Raises UserError for examples that cannot be trained on, and InvalidResult where the loss
-    became NaN or infinite.
+    Raises UserError for examples that cannot be trained on, InvalidResult where the loss became NaN
+    or infinite, and TrialStopped if `stopping` is requested; the next call continues such a run.
     """
     opening = opening_tag(start.token_files, prompt)
     run_identity = identity(data.fingerprint, start.fingerprint, config, prompt, opening)
@@ -101,7 +103,7 @@ def obtain(
                 from forkdiv.train.trainer import fit  # imports Ray, which takes seconds
 
                 with turn():
-                    fit(job)
+                    fit(job, stopping)
         _check_finished(workspace, start)
         for save in retained_saves:
             # hard links: the workspace stays complete if anything fails before publishing
@@ -129,7 +131,11 @@ def planned(
 ) -> Checkpoint:
     """Returns the last checkpoint of a run that may not exist yet; `start` is the folder of the
     checkpoint that is fine-tuned."""
-    name = epoch_name(config.epochs)
+    return planned_save(store, run, epoch_name(config.epochs), start)
+
+
+def planned_save(store: Store, run: Identity, name: str, start: Path | None = None) -> Checkpoint:
+    """Returns the checkpoint with this name of a run that may not exist yet; see `planned`."""
     if start is None:
         store.present(store.path(run))  # it has the only tokenizer, if it exists
     return Checkpoint(store.path(run) / name, _checkpoint_fingerprint(run, name), start)

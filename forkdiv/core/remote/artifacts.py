@@ -45,6 +45,10 @@ class Remote:
     work: Path
     ttl_s: float = TTL_S
 
+    def has(self, stage: str, fingerprint: str) -> bool:
+        """Whether a result is published."""
+        return self.objects.read(f"{stage}/{fingerprint}/{RECORD}") is not None
+
     def pull(self, stage: str, fingerprint: str, inside: str | None = None) -> bool:
         """Copies a published result to the cache, weights only below the folder `inside` of it;
         returns False if it is not published. What is copied already is not copied again."""
