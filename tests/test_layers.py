@@ -76,6 +76,9 @@ LIBRARIES = {
               "forkdiv/forks/entropy.py"),
     "deepspeed": ("forkdiv/train/deepspeed_engine.py", "forkdiv/train/worker.py"),
     "huggingface_hub": ("forkdiv/core/hub.py",),
+    "s3fs": ("forkdiv/core/remote/objects.py",),
+    "fsspec": ("forkdiv/core/remote/objects.py",),
+    "botocore": ("forkdiv/core/remote/objects.py",),
     "peft": ("forkdiv/models/lora.py",),
 }  # fmt: skip
 

@@ -6,10 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from forkdiv.core.config.study import StudyConfig
-from forkdiv.core.fingerprint import Identity
 from forkdiv.core.progress import duration
 from forkdiv.core.store import Store
-from forkdiv.core.store_record import RECORD
 from forkdiv.coverage import summary
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample import sample_sets
@@ -96,9 +94,9 @@ def dry_run(study: StudyConfig, base: Checkpoint) -> DryRun:
         own = at(study, point)
         if point.tuned:
             made = data_identity(own, base)
-            data.add(made.fingerprint, 0 if _exists(store, made) else 1)
+            data.add(made.fingerprint, 0 if store.has(made) else 1)
             run = training_identity(own, base)
-            training.add(run.fingerprint, 0 if _exists(store, run) else _examples(own))
+            training.add(run.fingerprint, 0 if store.has(run) else _examples(own))
         for checkpoint in _measured(own, point, base, store):
             wanted = Evaluation.of(own)
             samples = sample_sets.planned(store, wanted, checkpoint)
@@ -211,7 +209,3 @@ def _examples(study: StudyConfig) -> float:
     """Returns the examples that a training reads, each once per epoch, in whole batches."""
     steps = schedule.steps_per_epoch(_problems(study), study.sft)
     return float(steps * study.sft.epochs * study.sft.batch_size)
-
-
-def _exists(store: Store, identity: Identity) -> bool:
-    return (store.path(identity) / RECORD).is_file()

@@ -73,6 +73,7 @@ def obtain(
     run_identity = identity(data.fingerprint, start.fingerprint, config, prompt, opening)
 
     def make(folder: Path) -> None:
+        store.whole(start.path)
         rows = tokenized.encode_examples(dataset.stream(data.path), start.path, prompt)
         retained_saves = retained(len(rows), config)
         workspace = store.workspace(run_identity)
@@ -135,6 +136,8 @@ def planned(
 
 def planned_save(store: Store, run: Identity, name: str, start: Path | None = None) -> Checkpoint:
     """Returns the checkpoint with this name of a run that may not exist yet; see `planned`."""
+    if start is None:
+        store.present(store.path(run))  # it has the only tokenizer, if it exists
     return Checkpoint(store.path(run) / name, _checkpoint_fingerprint(run, name), start)
 
 

@@ -64,6 +64,7 @@ __all__ = [
 # What forkdiv, Ray Tune and MLflow keep under place.root. SQLite adds files beside its database.
 RESERVED_NAMES = (
     "store",
+    "cache",
     "tune",
     "mlartifacts",
     "mlflow.db",
