@@ -6,6 +6,7 @@ forkdiv report --config quickstart --beside runs/one --beside runs/two
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,11 +25,12 @@ from forkdiv.report.grid import Grid
 from forkdiv.report.headline import warning
 from forkdiv.report.page import Link
 from forkdiv.terminal import say, show_table
-from forkdiv.tracking import Tracker, TrackingFailed
+from forkdiv.tracking.address import DATABASE, Address
 from jobs.export import models_of
 from tuning.models import Model, reported
-from tuning.outcome import SUMMARY, parent_run
+from tuning.outcome import SUMMARY
 from tuning.shown_samples import shown_samples
+from tuning.study_record import StudyRecord
 
 
 def run(study: StudyConfig, beside: Sequence[Path] = ()) -> None:
@@ -56,32 +58,37 @@ def write_results(study: StudyConfig, done: Summary, models: Sequence[Model] = (
 
     Raises InvalidResult, after everything is written, if a cell is invalid.
     """
-    tracker = Tracker.of(study.place)
-    try:
-        run = _tracked_run(study, done, tracker)
-        written = write_report(study, done, run, models)
-        tracker.finish(
-            run.run, summary.metrics(done), _logged_files(written), summary.is_valid(done)
-        )
-    except TrackingFailed as error:  # the results do not depend on MLflow
-        say(f"the study's run in MLflow is incomplete: {error}")
-        run, written = None, write_report(study, done, models=models)
+    record = StudyRecord(study, done.fingerprint)
+    record.ensure_started(say)
+    with record.sending(say):
+        pass  # until MLflow has the run, to which the report has a link
+    run = record.sent_run()
+    written = write_report(study, done, run, models)
+    with record.sending(say):
+        record.finish(done, _logged_files(written), say)
     show_summary(study, done)
     say(f"report: {written}")
     if run:
-        mlflow = Path(sys.executable).with_name("mlflow")
-        start = f"{mlflow} ui --backend-store-uri {tracker.uri} --port {PORT}"
-        say(f"compare the trials in MLflow: {start}")
-        say(f"  then open http://127.0.0.1:{PORT}/#/experiments/{run.experiment}/runs")
+        _show_mlflow(run)
     summary.check(done)
 
 
-def _tracked_run(study: StudyConfig, done: Summary, tracker: Tracker) -> TrackedRun:
-    """Returns the study's run in MLflow, after recording it next to the summary."""
-    parent = parent_run(study, done.fingerprint)
-    run = TrackedRun.of(tracker.uri, tracker.experiment_id(), parent)
-    run.keep_in(study.folder)
-    return run
+def _show_mlflow(run: TrackedRun) -> None:
+    if run.is_server:
+        say(f"compare the trials in MLflow: {run.trials_url}")
+        return
+    say(f"compare the trials in MLflow: {mlflow_ui(run, Path(sys.executable).with_name('mlflow'))}")
+    say(f"  then open {run.trials_url}")
+
+
+def mlflow_ui(run: TrackedRun, program: Path = Path("mlflow")) -> str:
+    """Returns the command that shows a database of this machine. Without options, MLflow looks for
+    its database and its files in the current folder, so that the command also holds after they were
+    moved together."""
+    file = Address(run.uri, None).file
+    if file and file.name == DATABASE:
+        return f"cd {shlex.quote(str(file.parent))} && {program} ui --port {PORT}"
+    return f"{program} ui --backend-store-uri {run.uri} --port {PORT}"
 
 
 def _logged_files(report: Path) -> list[Path]:
@@ -141,9 +148,8 @@ def _mlflow_links(run: TrackedRun | None) -> list[Link]:
         return []
     if run.is_server:
         return [Link("", "The study's run in MLflow", run.url, after=". ")]
-    start = f"mlflow ui --backend-store-uri {run.uri} --port {PORT}"
     return [
-        Link("The study's run in MLflow: start ", start, after=", then open "),
+        Link("The study's run in MLflow: start ", mlflow_ui(run), after=", then open "),
         Link("", run.url, run.url, after=". "),
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from ray import tune
 
@@ -20,9 +21,11 @@ from tuning.where_to_look import tune_folder
 
 
 def run(
-    work: OpenStudy, parent: str, fingerprint: str, pipeline: type[Pipeline] = Pipeline
+    work: OpenStudy, record: Path, fingerprint: str, pipeline: type[Pipeline] = Pipeline
 ) -> list[TrialResult]:
     """Runs a trial for every point of the study's grid; returns the results in the grid's order.
+
+    `record` is the folder of the events for MLflow.
 
     Raises InvalidResult if trials failed, after the others have finished. The results of finished
     trials are kept, and the next run continues from them.
@@ -33,7 +36,7 @@ def run(
     if len(left) < len(grid):
         work.progress(f"{len(grid) - len(left)} of {len(grid)} trials had finished and are kept")
     if left:
-        outcome = _tuner(work, parent, fingerprint, left, results, pipeline).fit()
+        outcome = _tuner(work, record, fingerprint, left, results, pipeline).fit()
         if outcome.num_errors:
             raise InvalidResult(
                 f"{outcome.num_errors} of {len(grid)} trials failed; {explained(outcome)}; the "
@@ -52,7 +55,7 @@ def run(
 
 def _tuner(
     work: OpenStudy,
-    parent: str,
+    record: Path,
     fingerprint: str,
     left: Sequence[Point],
     results: TrialResults,
@@ -65,7 +68,7 @@ def _tuner(
         base=base.path,
         base_fingerprint=base.fingerprint,
         sampler=work.app,
-        parent=parent,
+        record=record,
         results=results.folder,
         progress=work.progress.path.resolve(),
     ).model_dump_json()

@@ -19,16 +19,19 @@ PORT = 5000  # of `mlflow ui` on this machine
 
 
 class TrackedRun(Result):
-    """`uri` is the tracking store: a server's address, or a database of this machine."""
+    """`uri` is the tracking store: a server's address, or a database of this machine. `view` is the
+    name of the study's view in MLflow's page."""
 
     uri: str
     experiment: str
     run: str
+    view: str | None = None
 
     @classmethod
-    def of(cls, uri: str, experiment: str, run: str) -> TrackedRun:
+    def of(cls, uri: str, experiment: str, run: str, view: str | None = None) -> TrackedRun:
         """Without the name and password that an address may hold: reports are passed on."""
-        return cls(uri=re.sub(r"//[^/@]*@", "//", uri), experiment=experiment, run=run)
+        uri = re.sub(r"//[^/@]*@", "//", uri)
+        return cls(uri=uri, experiment=experiment, run=run, view=view)
 
     @property
     def is_server(self) -> bool:
@@ -37,8 +40,23 @@ class TrackedRun(Result):
     @property
     def url(self) -> str:
         """Of the run's page; of a local store, as `mlflow ui` will serve it."""
+        return f"{self._page}/{self.run}"
+
+    @property
+    def trials_url(self) -> str:
+        """Of the study's trials side by side, with charts. Without `workflowType`, MLflow opens an
+        overview of language model applications."""
+        if self.view is None:
+            return f"{self._page}?workflowType=machine_learning"
+        return (
+            f"{self._page}?viewStateShareKey={self.view}&workflowType=machine_learning"
+            "&compareRunsMode=CHART"
+        )
+
+    @property
+    def _page(self) -> str:
         server = self.uri.rstrip("/") if self.is_server else f"http://127.0.0.1:{PORT}"
-        return f"{server}/#/experiments/{self.experiment}/runs/{self.run}"
+        return f"{server}/#/experiments/{self.experiment}/runs"
 
     def keep_in(self, folder: Path) -> None:
         """Beside the summary, so that a report that is written again needs no MLflow."""
