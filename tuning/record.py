@@ -47,7 +47,7 @@ from tuning.tracked_metrics import (
     checkpoint_curves,
     curves,
     effort,
-    headline_metrics,
+    pass_at_metrics,
     tracked_metrics,
 )
 from tuning.trial import TrialResult
@@ -162,15 +162,16 @@ class TrialRecord:
         now = milliseconds(time.time())
         is_valid = all(cell.valid for cell in result.cells)
         rows = self._training_log(result)
-        values = list(values_now(tracked_metrics(result.cells) | effort(result)))
-        values += [Value(f"seconds/{name}", value, now) for name, value in result.seconds.items()]
+        numbers = tracked_metrics(result.cells) | effort(result)
+        numbers |= {f"seconds/{name}": value for name, value in result.seconds.items()}
+        values = [Value(name, float(value), now) for name, value in numbers.items()]
         values += curves(result.cells, now) + self._dynamics(result, rows, now)
         data = [self._training_data(result), self._evaluation_data()]
         self._add(
+            Metrics(values=tuple(values)),
             Metrics(values=tuple(self._new_steps(rows))),
             *(event for event in data if event),
             self._model(result, rows, now),
-            Metrics(values=tuple(values)),
             Tags(tags={"forkdiv.counts": result.fingerprint}),
             self._end("FINISHED" if is_valid else "FAILED"),
         )
@@ -202,7 +203,6 @@ class TrialRecord:
         return RunEnd(status=status, ended_ms=milliseconds(time.time()))
 
     def _model(self, result: TrialResult, rows: list[dict[str, Any]], now: int) -> Model:
-        values = values_now(headline_metrics(result.cells))
         epochs = [cell.epoch for cell in result.cells if cell.epoch is not None]
         varied = " ".join(f"{key}={value}" for key, value in self.point.varied.items()) or "tuned"
         name = f"{varied} epoch {epochs[0]:g}" if epochs else varied
@@ -212,7 +212,8 @@ class TrialRecord:
             step=_step_of(rows).get(float(epochs[0]), 0) if epochs else 0,
             params={key: str(value) for key, value in self.point.varied.items()},
             tags={"forkdiv.checkpoint": result.checkpoint},
-            values=tuple(value._replace(ms=now) for value in values),
+            # the same rows as the run's, which MLflow keeps once
+            values=tuple(Value(k, v, now) for k, v in pass_at_metrics(result.cells).items()),
         )
 
     def _dynamics(self, result: TrialResult, rows: list[dict[str, Any]], now: int) -> list[Value]:
@@ -321,9 +322,11 @@ class TrialRecord:
 
 
 def params(study: StudyConfig, point: Point) -> dict[str, float | int | str]:
-    """Returns the settings that vary, with the text `base` for those that the base does not have
-    (MLflow would draw a missing number beside the largest one), and for fine-tuned models those
-    settings of training that the study sets. Other constants are left out: they are the study's."""
+    """Returns the settings that vary, and those settings of training that the study sets. Other
+    constants are the study's parameters.
+
+    For what varies, the base has the text `base`: MLflow would draw a missing number beside the
+    largest one. It has the constants, so that they do not appear as a difference."""
     missing = dict.fromkeys(axes(study), BASE) if not point.tuned else {}
     varied: dict[str, float | int | str] = {**missing, **point.varied}
     varied["temperature"] = point.temperature
@@ -331,8 +334,6 @@ def params(study: StudyConfig, point: Point) -> dict[str, float | int | str]:
         varied["decoder"] = point.decoder
     if len(study.sweep.seed) > 1:
         varied["seed"] = point.seed if point.tuned else BASE
-    if not point.tuned:
-        return varied
     return varied | {
         name: value
         for name, value in training_settings(study).items()

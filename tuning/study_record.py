@@ -15,6 +15,7 @@ from typing import Any
 from forkdiv.core.config.study import NOT_IDENTITY, StudyConfig
 from forkdiv.core.fingerprint import canonical
 from forkdiv.core.results import Summary, TrackedRun
+from forkdiv.core.results.tracked import MODEL_TRAINING
 from forkdiv.core.store import commit
 from forkdiv.coverage import summary
 from forkdiv.tracking.address import Address, experiment_name
@@ -151,10 +152,11 @@ class StudyRecord:
 
     def _description(self) -> str:
         page = f"#/experiments/{EXPERIMENT}/runs"
-        view = f"{page}?viewStateShareKey={view_key(self.fingerprint)}&compareRunsMode=CHART"
+        view = f"viewStateShareKey={view_key(self.fingerprint)}&compareRunsMode=CHART"
+        report = f"{page}/{RUN}/artifacts/report.html?{MODEL_TRAINING}"
         return (
             f"The study {self.study.name}: its trials are child runs. "
-            f"[Compare them]({view}) · [Report]({page}/{RUN}/artifacts/report.html)"
+            f"[Compare them]({page}?{view}&{MODEL_TRAINING}) · [Report]({report})"
         )
 
     def _view(self) -> dict[str, str]:

@@ -4,12 +4,15 @@ them: a few headline metrics without a prefix, the others in groups, whose prefi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from forkdiv.core.results import AtForks, Cell, Interval
 from forkdiv.coverage.cells import ALL
 from forkdiv.tracking.events import Value
 from tuning.trial import TrialResult
+
+_PASS_AT = re.compile(r"((?!guess/|reliability/).*/)?(delta_)?pass_at_\d+")
 
 
 def tracked_metrics(cells: Sequence[Cell]) -> dict[str, float]:
@@ -36,6 +39,12 @@ def headline_metrics(cells: Sequence[Cell]) -> dict[str, float]:
             metrics |= {f"{prefix}{name}_{k}": value for k, value in by_k.items()}
         metrics[f"{prefix}valid"] = float(cell.valid)
     return metrics
+
+
+def pass_at_metrics(cells: Sequence[Cell]) -> dict[str, float]:
+    """Returns those of `tracked_metrics` that are pass@k of a checkpoint, or its change."""
+    metrics = tracked_metrics(cells)
+    return {name: value for name, value in metrics.items() if _PASS_AT.fullmatch(name)}
 
 
 def _ends_of(cell: Cell) -> dict[str, float]:

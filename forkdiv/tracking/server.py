@@ -241,11 +241,19 @@ class Server:
                 )
             if str(model.status) != "READY":
                 self._client.finalize_logged_model(model.model_id, "READY")
-            if model.source_run_id == run:
+            if model.model_id in self._models_of(run):  # a database refuses it twice
+                pass
+            elif model.source_run_id == run:
                 self._client.log_outputs(run, [LoggedModelOutput(model.model_id, event.step)])
             else:
                 self._client.log_inputs(run, models=[LoggedModelInput(model.model_id)])
         self.metrics(run, event.values, False, model.model_id, event.dataset)
+
+    def _models_of(self, run: str) -> set[str]:
+        known = self._client.get_run(run)
+        outputs = known.outputs.model_outputs if known.outputs else []
+        inputs = known.inputs.model_inputs if known.inputs else []
+        return {entry.model_id for entry in [*outputs, *inputs]}
 
     def file(self, run: str, event: File, path: Path) -> None:
         if not path.is_file():

@@ -16,6 +16,8 @@ from forkdiv.core.store import write_text
 FILE = "mlflow.json"
 MAX_BYTES = 2**16
 PORT = 5000  # of `mlflow ui` on this machine
+# without it, MLflow shows the pages of language model applications
+MODEL_TRAINING = "workflowType=machine_learning"
 
 
 class TrackedRun(Result):
@@ -40,18 +42,13 @@ class TrackedRun(Result):
     @property
     def url(self) -> str:
         """Of the run's page; of a local store, as `mlflow ui` will serve it."""
-        return f"{self._page}/{self.run}"
+        return f"{self._page}/{self.run}?{MODEL_TRAINING}"
 
     @property
     def trials_url(self) -> str:
-        """Of the study's trials side by side, with charts. Without `workflowType`, MLflow opens an
-        overview of language model applications."""
-        if self.view is None:
-            return f"{self._page}?workflowType=machine_learning"
-        return (
-            f"{self._page}?viewStateShareKey={self.view}&workflowType=machine_learning"
-            "&compareRunsMode=CHART"
-        )
+        """Of the study's trials side by side, with charts."""
+        view = f"viewStateShareKey={self.view}&compareRunsMode=CHART&" if self.view else ""
+        return f"{self._page}?{view}{MODEL_TRAINING}"
 
     @property
     def _page(self) -> str:
