@@ -27,6 +27,7 @@ from forkdiv.report.page import Link
 from forkdiv.terminal import say, show_table
 from forkdiv.tracking.address import DATABASE, Address
 from jobs.export import models_of
+from tuning.check_ray import ray_address
 from tuning.models import Model, reported
 from tuning.outcome import SUMMARY
 from tuning.shown_samples import shown_samples
@@ -67,18 +68,28 @@ def write_results(study: StudyConfig, done: Summary, models: Sequence[Model] = (
     with record.sending(say):
         record.finish(done, _logged_files(written), say)
     show_summary(study, done)
-    say(f"report: {written}")
-    if run:
-        _show_mlflow(run)
+    for line in where_to_look(study, written, run):
+        say(line)
     summary.check(done)
 
 
-def _show_mlflow(run: TrackedRun) -> None:
+def where_to_look(study: StudyConfig, report: Path, run: TrackedRun | None) -> list[str]:
+    """Returns lines that name the report and say how to open the study's runs in MLflow. A job of a
+    cluster runs on any of its hosts: what only that host knows means nothing to the reader."""
+    on_cluster = ray_address(study.place) is not None
+    there = f" (on every host that mounts {study.place.root})" if on_cluster else ""
+    lines = [f"report: {report}{there}"]
+    if run is None:
+        return lines
     if run.is_server:
-        say(f"compare the trials in MLflow: {run.trials_url}")
-        return
-    say(f"compare the trials in MLflow: {mlflow_ui(run, Path(sys.executable).with_name('mlflow'))}")
-    say(f"  then open {run.trials_url}")
+        return [*lines, f"compare the trials in MLflow: {run.trials_url}"]
+    program = Path("mlflow") if on_cluster else Path(sys.executable).with_name("mlflow")
+    start = mlflow_ui(run, program)
+    return [
+        *lines,
+        f"compare the trials in MLflow: {start}{there}",
+        f"  then open {run.trials_url}",
+    ]
 
 
 def mlflow_ui(run: TrackedRun, program: Path = Path("mlflow")) -> str:

@@ -122,6 +122,13 @@ def show(plan: DryRun, say: Callable[[str], None]) -> None:
         say(f"  {point.name}")
     if len(plan.grid) > SHOWN_TRIALS:
         say(f"  … and {len(plan.grid) - SHOWN_TRIALS} more")
+    if plan.study.sweep.search == "optuna":
+        say("  search=optuna will choose other values; these are drawn from the same axes")
+    if plan.study.sweep.search == "optuna":
+        say(
+            "Optuna chooses the trials from results; this plan has drawn ones in their place, from "
+            "the same axes"
+        )
     show_table(
         HEADER, list(_rows(plan)), title=f"{plan.study.name}: what is shared and what exists"
     )
@@ -158,7 +165,7 @@ def _basis(plan: DryRun) -> Iterator[str]:
     total = f"about {duration(plan.hours * 3600)}" if plan.hours is not None else "unknown"
     yield (
         f"estimated time: {total}, without starting Ray and the engine, scoring and the report "
-        f"({plan.study.place.max_concurrent_trials} trials at once)"
+        f"(place.max_concurrent_trials={plan.study.place.max_concurrent_trials})"
     )
     for stage, rate in ((plan.training, plan.rates.training), (plan.sampling, plan.rates.sampling)):
         if rate:

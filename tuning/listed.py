@@ -1,17 +1,40 @@
-"""The points of a study as Ray Tune takes them."""
+"""The points of a study as trials of Ray Tune, and back."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
 from typing import Any
 
-from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
+from forkdiv.core.config.study import StudyConfig
+from tuning import space
 from tuning.space import Point
-from tuning.trial_results import TrialResults, file_name
+
+TRIAL = "trial"  # the key of a listed point's name in its trial's config
+MODEL = "model"  # the key that says whether a trial measures the base or a tuned model
+
+
+@dataclass(frozen=True)
+class PointOf:
+    """Returns the point of a trial's config: one of those listed, or, for a searcher that chooses
+    values, the point of the study with these values by path."""
+
+    study: StudyConfig
+    listed: Mapping[str, Point]
+
+    def __call__(self, config: Mapping[str, Any]) -> Point:
+        if (name := config.get(TRIAL)) is not None:
+            return self.listed[name]
+        values = {path: value for path, value in config.items() if path != MODEL}
+        point = space.point_of(self.study, values)
+        return space.base_points([point])[0] if config.get(MODEL) == "base" else point
+
+    def file_name(self, trial: Trial) -> str:
+        """Returns the name of a trial, and of its folder, in Ray Tune."""
+        return self(trial.config).file_name
 
 
 class Listed(Searcher):  # type: ignore[misc]
@@ -43,28 +66,12 @@ class Listed(Searcher):  # type: ignore[misc]
         pass
 
 
-class KeepsStopped(tune.Callback):  # type: ignore[misc]
-    """Keeps what a trial has measured that a scheduler stops."""
-
-    def __init__(self, results: TrialResults) -> None:
-        self._results = results
-
-    def on_trial_complete(
-        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
-    ) -> None:
-        self._results.stop(point_of(trial.config))
-
-
 def config_of(point: Point) -> dict[str, Any]:
     """Returns a trial's config: flat, without nulls."""
-    return {name: value for name, value in asdict(point).items() if value is not None}
-
-
-def point_of(config: Mapping[str, Any]) -> Point:
-    """Returns the point of a trial's config."""
-    return Point(**config)
-
-
-def trial_name(trial: Trial) -> str:
-    """Returns the name of a trial, and of its folder, in Ray Tune."""
-    return file_name(point_of(trial.config))
+    config: dict[str, Any] = {
+        TRIAL: point.name,
+        MODEL: "tuned" if point.tuned else "base",
+        "temperature": point.temperature,
+        "seed": point.seed,
+    }
+    return config | ({"decoder": point.decoder} if point.decoder else {}) | point.varied

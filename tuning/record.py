@@ -19,11 +19,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from forkdiv.core.code_version import commit
+from forkdiv.core.config.axis_names import path_of
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.errors import shortened
 from forkdiv.core.fingerprint import canonical
 from forkdiv.core.results import Cell
-from forkdiv.core.store import Store, commit
+from forkdiv.core.store import Store
 from forkdiv.core.system_metrics import system_metrics
 from forkdiv.data import dataset
 from forkdiv.tracking.address import experiment_name
@@ -84,7 +86,8 @@ class TrialRecord:
     _is_open: bool = False
     _steps: set[int] = field(default_factory=set)  # of training, that are recorded
     _step_of: dict[float, int] = field(default_factory=dict)  # by epoch
-    _checkpoints: dict[float, Sequence[Cell]] = field(default_factory=dict)  # that are recorded
+    _checkpoints: set[float] = field(default_factory=set)  # epochs that are recorded
+    _measured: Sequence[Cell] = ()  # of the last measured checkpoint
     _over: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -120,9 +123,8 @@ class TrialRecord:
     ) -> None:
         self._over.set()
         if isinstance(error, TrialStopped):  # what it has measured is its result
-            *_, last = [(), *self._checkpoints.values()]
             self._add(
-                Metrics(values=tuple(values_now(tracked_metrics(last)))),
+                Metrics(values=tuple(values_now(tracked_metrics(self._measured)))),
                 Tags(tags={"forkdiv.stopped": "by the scheduler, at its last measured checkpoint"}),
                 self._end("FINISHED"),
             )
@@ -150,10 +152,11 @@ class TrialRecord:
 
     def checkpoint(self, epoch: float, cells: Sequence[Cell]) -> None:
         """Records a checkpoint that was measured while training continues."""
+        self._measured = cells
         step = self._step_of.get(epoch)
         if step is None or epoch in self._checkpoints:  # `finished` knows the step
             return
-        self._checkpoints[epoch] = cells
+        self._checkpoints.add(epoch)
         now = milliseconds(time.time())
         self._add(Metrics(values=tuple(checkpoint_curves(cells, step, now))))
 
@@ -204,13 +207,14 @@ class TrialRecord:
 
     def _model(self, result: TrialResult, rows: list[dict[str, Any]], now: int) -> Model:
         epochs = [cell.epoch for cell in result.cells if cell.epoch is not None]
-        varied = " ".join(f"{key}={value}" for key, value in self.point.varied.items()) or "tuned"
+        shown, own = self.point.varied, self.point.tuned_settings
+        varied = " ".join(f"{key}={shown[key]}" for key in own) or "tuned"
         name = f"{varied} epoch {epochs[0]:g}" if epochs else varied
         return Model(
             key=result.checkpoint,
             name=name if self.point.tuned else BASE,
             step=_step_of(rows).get(float(epochs[0]), 0) if epochs else 0,
-            params={key: str(value) for key, value in self.point.varied.items()},
+            params={key: str(shown[key]) for key in own},
             tags={"forkdiv.checkpoint": result.checkpoint},
             # the same rows as the run's, which MLflow keeps once
             values=tuple(Value(k, v, now) for k, v in pass_at_metrics(result.cells).items()),
@@ -327,7 +331,8 @@ def params(study: StudyConfig, point: Point) -> dict[str, float | int | str]:
 
     For what varies, the base has the text `base`: MLflow would draw a missing number beside the
     largest one. It has the constants, so that they do not appear as a difference."""
-    missing = dict.fromkeys(axes(study), BASE) if not point.tuned else {}
+    own = [axis for axis in axes(study) if path_of(axis) in study.sweep.by_path]
+    missing = dict.fromkeys(own, BASE) if not point.tuned else {}
     varied: dict[str, float | int | str] = {**missing, **point.varied}
     varied["temperature"] = point.temperature
     if point.decoder:

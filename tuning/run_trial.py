@@ -23,9 +23,9 @@ from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample.deployment import ServeSampler
 from forkdiv.sample.sample_sets import FailedRequest, Request, Response, SamplerClient
 from forkdiv.train.stopping import Stopping, TrialStopped
-from tuning.listed import point_of
+from tuning.listed import PointOf
 from tuning.record import TrialRecord
-from tuning.space import at
+from tuning.space import Point, at
 from tuning.tracked_metrics import headline_metrics
 from tuning.trial import Pipeline, TrialResult
 from tuning.trial_results import TrialResults
@@ -55,15 +55,17 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
     trial that a scheduler has stopped. An actor runs several trials, because its imports cost as
     much as the sampling of a trial."""
 
-    def setup(self, config: dict[str, Any], job: str, pipeline: type[Pipeline]) -> None:
+    def setup(
+        self, config: dict[str, Any], job: str, point_of: PointOf, pipeline: type[Pipeline]
+    ) -> None:
         """`job` is a SweepJob as JSON."""
-        sweep = SweepJob.model_validate_json(job)
-        self._sweep, self._pipeline = sweep, pipeline
-        self._trial = _Trial(sweep, pipeline, config)
+        self._sweep = SweepJob.model_validate_json(job)
+        self._point_of, self._pipeline = point_of, pipeline
+        self._trial = _Trial(self._sweep, point_of(config), pipeline)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._trial.stop()
-        self._trial = _Trial(self._sweep, self._pipeline, new_config)
+        self._trial = _Trial(self._sweep, self._point_of(new_config), self._pipeline)
         return True
 
     def step(self) -> dict[str, Any]:
@@ -76,10 +78,8 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
 class _Trial:
     """A trial in a thread of its own, so that it can be stopped while it trains."""
 
-    def __init__(
-        self, sweep: SweepJob, pipeline: type[Pipeline], config: Mapping[str, Any]
-    ) -> None:
-        self._sweep, self._point = sweep, point_of(config)
+    def __init__(self, sweep: SweepJob, point: Point, pipeline: type[Pipeline]) -> None:
+        self._sweep, self._point = sweep, point
         self._stopping = Stopping()
         self._results = TrialResults(sweep.results)
         progress = Progress(sweep.progress, self._point.name)
@@ -127,7 +127,8 @@ class _Trial:
                 report = self._run()
             self._reports.put(report)
         except TrialStopped:
-            self._progress("stopped by the scheduler; what is trained and measured is kept")
+            message = "stopped by the scheduler; what is trained and measured is kept"
+            self._progress(message, finished=True)
         except Exception as error:  # noqa: BLE001 - raised again by next_report
             self._reports.put(error)
 

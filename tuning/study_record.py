@@ -12,11 +12,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from forkdiv.core.code_version import commit
 from forkdiv.core.config.study import NOT_IDENTITY, StudyConfig
 from forkdiv.core.fingerprint import canonical
 from forkdiv.core.results import Summary, TrackedRun
 from forkdiv.core.results.tracked import MODEL_TRAINING
-from forkdiv.core.store import commit
 from forkdiv.coverage import summary
 from forkdiv.tracking.address import Address, experiment_name
 from forkdiv.tracking.events import (

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 from ray import tune
 from ray.exceptions import RayTaskError
+from ray.tune.experiment import Trial
 
 from forkdiv.core.errors import shortened
 
@@ -23,16 +25,29 @@ def explained(outcome: tune.ResultGrid) -> str:
     failed = [result for result in outcome if result.error]
     first = min(failed, key=lambda result: _error_file(result).stat().st_mtime)
     name = Path(first.path).name
-    return f"the first error, of trial {name}: {_reason(first.error)} (log: {_error_file(first)})"
+    return f"the first error, of trial {name}: {reason(first.error)} (log: {_error_file(first)})"
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception | str) -> str:
+    """Returns why a trial failed, in a line. Ray Tune has a text, the end of the error file,
+    for errors of Ray itself."""
     if any(sign in str(error) or sign in type(error).__name__ for sign in OUT_OF_MEMORY):
         return MEMORY
     cause = error.cause if isinstance(error, RayTaskError) else error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    kind = type(cause).__name__
-    return f"{kind}: {shortened(lines[-1], 500)}" if lines else kind
+    last = shortened(lines[-1], 500) if lines else ""
+    if isinstance(cause, str):
+        return last or "without a message"
+    return f"{type(cause).__name__}: {last}" if last else type(cause).__name__
+
+
+def latest_reason(trial: Trial) -> str:
+    """Returns why a trial has just failed, from the files in which Ray Tune notes it."""
+    pickled = Path(trial.pickled_error_file)
+    if trial.run_metadata.pickled_error_filename and pickled.is_file():
+        return reason(pickle.loads(pickled.read_bytes()))
+    failures = Path(trial.error_file).read_text(encoding="utf-8").split("\nFailure # ")
+    return reason(failures[-1])
 
 
 def _error_file(result: tune.Result) -> Path:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,8 +11,6 @@ from forkdiv.core.store import write_text
 from forkdiv.core.store_record import reading
 from tuning.space import Point
 from tuning.trial import TrialResult
-
-MAX_NAME = 100  # characters of a file's name, without its suffix
 
 
 @dataclass(frozen=True)
@@ -34,7 +30,7 @@ class TrialResults:
 
     def file(self, point: Point) -> Path:
         """Returns the file of the point's result."""
-        return self.folder / f"{file_name(point)}.json"
+        return self.folder / f"{point.file_name}.json"
 
     def find(self, point: Point) -> TrialResult | None:
         """Returns the result of a trial that has finished or that a scheduler has stopped, or None.
@@ -72,20 +68,9 @@ class TrialResults:
         return result
 
     def _measured(self, point: Point) -> Path:
-        return self.folder / f"{file_name(point)}.measured.json"
+        return self.folder / f"{point.file_name}.measured.json"
 
 
 def _read(file: Path) -> TrialResult:
     with reading(file, file):
         return TrialResult.of_json(json.loads(file.read_text(encoding="utf-8")))
-
-
-def file_name(point: Point) -> str:
-    """Returns a name for files and folders of a trial: its name without spaces. A name that has to
-    be changed otherwise ends with a hash, so that two trials stay two."""
-    plain = point.name.replace(" ", "_").replace("=", "")
-    safe = re.sub(r"[^\w.,+-]", "-", plain, flags=re.ASCII)
-    if safe == plain and len(plain) <= MAX_NAME and not plain.startswith("."):
-        return plain
-    digest = hashlib.sha256(point.name.encode()).hexdigest()[:8]
-    return f"{safe[: MAX_NAME - 9].lstrip('.')}-{digest}"

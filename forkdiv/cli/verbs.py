@@ -40,13 +40,15 @@ class Words:
 @dataclass(frozen=True)
 class Verb:
     """`reads` are sections of the settings, as `forkdiv settings SECTION` lists them; `example` is
-    one setting of them with a value, for the help."""
+    one setting of them with a value, for the help. A verb that `forwards` passes its arguments to a
+    job on a cluster: it gets them as they were written, and nothing is looked up here."""
 
     about: str
     reads: tuple[str, ...]
     example: str
     options: Mapping[str, Option] = field(default_factory=dict)
     words: Words | None = None
+    forwards: bool = False
 
 
 def _checkpoint(text: str) -> Path:
@@ -111,6 +113,10 @@ TUNED = ("checkpoint", "adapter_base")
 WHICH = ("base", "checkpoint", "checkpoint_pattern", "adapter_base")
 SAMPLED = ("task", "prompt", "base", "checkpoint", "adapter_base", "decoder", "eval")
 SWEPT = (*TRAINED, "interpolation", "decoder", "decoders", "eval", "sweep", "name", "place")
+
+ADDRESS = Option(
+    "The address of the cluster's dashboard, such as http://127.0.0.1:8265.", text="URL"
+)
 
 VERBS: dict[str, Verb] = {
     "study": Verb(
@@ -277,6 +283,24 @@ VERBS: dict[str, Verb] = {
         "place.root=/shared/runs",
         {"remove": Option("With gc: remove what it lists.", flag=True)},
         Words("ACTION", "ls, verify or gc.", parameter="actions"),
+    ),
+    "submit": Verb(
+        "Run a study as a job on a Ray cluster.",
+        SWEPT,
+        "place.root=/shared/runs",
+        {
+            "address": ADDRESS,
+            "follow": Option("Follow a job that was submitted before.", text="JOB"),
+        },
+        Words("STUDY", "The config of the study, as --config.", parameter="studies"),
+        forwards=True,
+    ),
+    "doctor": Verb(
+        "Check the hosts of a Ray cluster.",
+        ("place",),
+        "place.root=/shared/runs",
+        {"address": ADDRESS},
+        forwards=True,
     ),
 }
 

@@ -20,17 +20,30 @@ from tests.train.logits import loss_of_logits
 
 
 class BareLoop:
-    """PyTorch alone, with the optimizer that Hugging Face's trainer takes."""
+    """PyTorch alone, with the optimizer that Hugging Face's trainer takes.
 
-    def __init__(self, base: Path, rows: Sequence[Row], config: SftConfig, threads: int) -> None:
+    With `master` the optimizer steps on a float32 copy of bfloat16 weights, as DeepSpeed's does:
+    in bfloat16 alone, updates below 1/256 of a weight are lost.
+    """
+
+    def __init__(
+        self,
+        base: Path,
+        rows: Sequence[Row],
+        config: SftConfig,
+        threads: int,
+        master: bool = False,
+    ) -> None:
         torch.set_num_threads(threads)
         self._rows, self._config = rows, config
         model: Any = load_model(base, getattr(torch, config.dtype))
         self._model = add_adapters(model, config.lora) if config.lora.rank else model
         self._model.train()
         trained = [weight for weight in self._model.parameters() if weight.requires_grad]
+        self._trained = trained
+        self._stepped = [weight.detach().float() for weight in trained] if master else trained
         self._optimizer = torch.optim.AdamW(
-            trained, config.learning_rate, weight_decay=0.0, fused=True
+            self._stepped, config.learning_rate, weight_decay=0.0, fused=True
         )
         plan = list(schedule.batches(len(rows), config))
         whole = [batch for batch in plan if len(batch.rows) == config.batch_size]
@@ -54,7 +67,19 @@ class BareLoop:
         count = sum(len(response) for _, response in mine)
         total = loss_of_logits(logits, read.targets, read.first, self._config)
         (total / count).backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._config.grad_clip)
+        self._update()
+        return count
+
+    def _update(self) -> None:
+        has_copy = self._stepped is not self._trained
+        if has_copy:
+            for copy, weight in zip(self._stepped, self._trained, strict=True):
+                copy.grad = None if weight.grad is None else weight.grad.float()
+                weight.grad = None
+        torch.nn.utils.clip_grad_norm_(self._stepped, self._config.grad_clip)
         self._optimizer.step()
         self._optimizer.zero_grad()
-        return count
+        if has_copy:
+            with torch.no_grad():
+                for copy, weight in zip(self._stepped, self._trained, strict=True):
+                    weight.copy_(copy)

@@ -38,12 +38,13 @@ class Rhythm:
     steps: int
 
 
-def by_turns(name: str, trial: Trial, rhythm: Rhythm, threads: int) -> Row:
-    """The median over the turns of the worker's rate by the bare loop's before and after it."""
+def by_turns(name: str, trial: Trial, rhythm: Rhythm, threads: int, master: bool = False) -> Row:
+    """The median over the turns of the worker's rate by the bare loop's before and after it.
+    `master`: the bare loop keeps a float32 copy of the weights, as DeepSpeed does."""
     examples = tokenized.encode_examples(
         dataset.stream(trial.data.path), trial.base, PromptConfig()
     )
-    bare = BareLoop(trial.base, examples, trial.config, threads)
+    bare = BareLoop(trial.base, examples, trial.config, threads, master)
     turns: list[Turn] = []
     with ThreadPoolExecutor(1) as apart:
         training = apart.submit(trial.train)
@@ -67,10 +68,11 @@ def by_turns(name: str, trial: Trial, rhythm: Rhythm, threads: int) -> Row:
             rates.append((before.rate + after.rate) / 2)
             ratios.append(median(whole) / rates[-1])
     low, _, high = quantiles(ratios, n=4)
+    kept = ", float32 copy of the weights" if master else ""
     against = (
-        f"a bare loop, {threads} thread{'s' * (threads > 1)}, {median(rates):.0f} tokens/s; ZeRO "
-        f"stage {trial.where['zero_stage']}; {len(ratios)} turns, half of them from {low:.2f} to "
-        f"{high:.2f}"
+        f"a bare loop{kept}, {threads} thread{'s' * (threads > 1)}, {median(rates):.0f} tokens/s; "
+        f"ZeRO stage {trial.where['zero_stage']}; {len(ratios)} turns, half of them from "
+        f"{low:.2f} to {high:.2f}"
     )
     return Row(name, median(ratios), "times", against)
 

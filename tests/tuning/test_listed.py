@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from ray.tune.search import Searcher
 
-from tuning.listed import Listed, config_of, point_of
+from forkdiv.core.config.study import StudyConfig
+from tuning.listed import Listed, PointOf, config_of
 from tuning.space import Point
 
 BASE = Point(1.0, 0, tuned=False)
-TUNED = Point(1.0, 0, fork_density=0.5, loss="dco")
+TUNED = Point(1.0, 0, settings=(("fork_density", 0.5), ("sft.lora.targets", ["q_proj"])))
 
 
 def test_a_config_is_flat_and_has_no_nulls() -> None:
@@ -20,7 +21,14 @@ def test_a_config_is_flat_and_has_no_nulls() -> None:
 
 
 def test_a_config_leads_back_to_its_point() -> None:
+    point_of = PointOf(StudyConfig(), {point.name: point for point in (BASE, TUNED)})
     assert [point_of(config_of(point)) for point in (BASE, TUNED)] == [BASE, TUNED]
+
+
+def test_a_searchers_values_lead_to_the_point_that_has_them() -> None:
+    point = PointOf(StudyConfig(), {})({"sft.learning_rate": 1e-4, "decoder.temperature": 0.7})
+    assert point.temperature == 0.7
+    assert point.varied["sft.learning_rate"] == 1e-4
 
 
 def test_points_are_given_in_their_order() -> None:

@@ -13,7 +13,7 @@ from ray.exceptions import OutOfMemoryError, RayTaskError
 from tuning.trial_errors import ERROR_FILE, explained
 
 
-def failed(folder: Path, error: Exception, at: float) -> Any:
+def failed(folder: Path, error: Exception | str, at: float) -> Any:
     folder.mkdir()
     file = folder / ERROR_FILE
     file.write_text("a traceback of many lines")
@@ -42,13 +42,14 @@ def test_an_error_in_a_process_of_ray_is_shown_as_what_it_is(tmp_path: Path) -> 
     "error",
     [
         OutOfMemoryError("Task was killed due to the node running low on memory.\n" * 80),
+        "Failure # 1\nTask was killed due to the node running low on memory.\n" * 80,
         RayTaskError(
             "train", "ray.exceptions.OutOfMemoryError: Task was killed", OutOfMemoryError("killed")
         ),
     ],
 )
 def test_what_the_memory_monitor_ended_is_a_line_with_what_to_do(
-    tmp_path: Path, error: Exception
+    tmp_path: Path, error: Exception | str
 ) -> None:
     line = explained(cast(Any, [failed(tmp_path / "a", error, at=0)]))
     assert "memory of the machine was nearly full" in line

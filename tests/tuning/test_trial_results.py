@@ -14,7 +14,7 @@ from tuning.space import Point
 from tuning.trial import TrialResult
 from tuning.trial_results import TrialResults
 
-POINT = Point(1.0, 0, fork_density=0.5)
+POINT = Point(1.0, 0, settings=(("fork_density", 0.5),))
 
 
 def a_cell(point: Point, epoch: float = 2, valid: bool = True) -> Cell:
