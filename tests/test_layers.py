@@ -67,7 +67,7 @@ LIBRARIES = {
         "tuning/",
         "jobs/",
     ),
-    "mlflow": ("forkdiv/tracking.py",),
+    "mlflow": ("forkdiv/tracking/server.py",),
     "vllm": ("forkdiv/sample/",),
     "torch": ("forkdiv/models/", "forkdiv/train/", "forkdiv/sample/logits_processors.py",
               "forkdiv/sample/weight_proof.py", "forkdiv/sample/vllm_worker.py",

@@ -61,10 +61,12 @@ def obtain(
     evaluate: Evaluate | None = None,
     turn: Callable[[], AbstractContextManager[object]] = nullcontext,
     stopping: Stopping | None = None,
+    following: Callable[[Path], AbstractContextManager[object]] = nullcontext,
 ) -> Artifact:
     """Returns the trained run; runs Ray Train if the store does not have it. `evaluate` is called
     with each checkpoint but the last while training continues, in a separate thread. Workers run
-    only within the block of a `turn`, in which nothing can be evaluated.
+    only within the block of a `turn`, in which nothing can be evaluated; the log at a path grows
+    within the block of `following`.
 
     Raises UserError for examples that cannot be trained on, InvalidResult where the loss became NaN
     or infinite, and TrialStopped if `stopping` is requested; the next call continues such a run.
@@ -102,7 +104,7 @@ def obtain(
             if not all(checkpoint_folder(workspace, save).exists() for save in retained_saves):
                 from forkdiv.train.trainer import fit  # imports Ray, which takes seconds
 
-                with turn():
+                with turn(), following(workspace / LOG):
                     fit(job, stopping)
         _check_finished(workspace, start)
         for save in retained_saves:
