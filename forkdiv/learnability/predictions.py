@@ -1,0 +1,157 @@
+"""Next-token predictions of a checkpoint along the responses of rows of token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forkdiv.core.errors import InvalidResult
+from forkdiv.data.token_table import BaseDistribution
+from forkdiv.data.tokenized import Row
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+Floats = NDArray[np.float64]
+
+# Limits of one batch, exceeded only by a single long row: tokens limit the activations, logits
+# (256 MiB) the memory that a large vocabulary needs.
+MAX_BATCH_TOKENS, MAX_BATCH_LOGITS, MAX_CHUNK_DOUBLES = 2**13, 2**26, 2**23
+# The likely tokens that are kept of a distribution: the fewest that have this probability together.
+KEPT_PROBABILITY, MOST_KEPT = 0.9999, 64
+
+
+@dataclass(frozen=True)
+class RowPrediction:
+    """Predictions along one response: the probability of its own token and the entropy in nats,
+    float64 (tokens,), and the likely tokens."""
+
+    label: Floats
+    entropy: Floats
+    likely: BaseDistribution
+
+
+def predict(path: Path, rows: Sequence[Row], device: str) -> list[RowPrediction]:
+    """Returns the predictions along each row, teacher-forced in float32 with float64 sums.
+
+    `device` is place.device. Raises InvalidResult if the model's logits are NaN or infinite.
+    """
+    from forkdiv.models.loading import load_model
+
+    model = load_model(path).to("cuda" if device == "gpu" else "cpu").eval()
+    out: dict[int, RowPrediction] = {}
+    for part in _batches(rows, model.config.get_text_config().vocab_size):
+        for index, prediction in zip(part, _predict(model, [rows[i] for i in part]), strict=True):
+            if not np.isfinite(prediction.entropy).all():
+                raise InvalidResult(
+                    f"the logits of {path} are NaN or infinite along a response; lower "
+                    "sft.learning_rate, or check the checkpoint"
+                )
+            out[index] = prediction
+    return [out[index] for index in range(len(rows))]
+
+
+def _predict(model: PreTrainedModel, rows: Sequence[Row]) -> Iterator[RowPrediction]:
+    import torch
+
+    width = max(len(prompt) + len(response) for prompt, response in rows)
+    # right padding: a causal model's predictions do not depend on later tokens
+    ids = torch.zeros((len(rows), width), dtype=torch.long)
+    at = torch.zeros((len(rows), width), dtype=torch.bool)
+    for i, (prompt, response) in enumerate(rows):
+        ids[i, : len(prompt) + len(response)] = torch.tensor([*prompt, *response])
+        at[i, len(prompt) - 1 : len(prompt) + len(response) - 1] = True
+    labels = torch.tensor([token for _, response in rows for token in response])
+    with torch.inference_mode():
+        logits = model(ids.to(model.device)).logits[at.to(model.device)]
+        size = max(MAX_CHUNK_DOUBLES // logits.shape[-1], 1)
+        parts = [
+            _of_logits(z, y.to(model.device))
+            for z, y in zip(logits.split(size), labels.split(size), strict=True)
+        ]
+    label, entropy = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+    likely = BaseDistribution.joined([part[2] for part in parts])
+    first = 0
+    for _, response in rows:
+        last = first + len(response)
+        yield RowPrediction(label[first:last], entropy[first:last], likely.part(first, last))
+        first = last
+
+
+def _of_logits(z: torch.Tensor, labels: torch.Tensor) -> tuple[Floats, Floats, BaseDistribution]:
+    import torch
+
+    p = torch.softmax(z.double(), dim=-1)
+    values, ids = p.topk(min(MOST_KEPT, p.shape[-1]), dim=-1)
+    before = values.cumsum(-1) - values
+    kept = before < KEPT_PROBABILITY
+    starts = np.concatenate([[0], kept.sum(-1).cpu().numpy().cumsum()]).astype(np.int64)
+    likely = BaseDistribution(
+        starts,
+        ids[kept].cpu().numpy().astype(np.int32),
+        values[kept].cpu().numpy().astype(np.float32),
+    )
+    label = p.gather(-1, labels[:, None])[:, 0]
+    return label.cpu().numpy(), torch.special.entr(p).sum(-1).cpu().numpy(), likely
+
+
+def draw(
+    path: Path,
+    prompts: Sequence[Sequence[int]],
+    longest: int,
+    ends: Sequence[int],
+    seed: int,
+    device: str,
+) -> list[Row]:
+    """Returns each prompt with a response that the checkpoint draws at temperature 1, of at most
+    `longest` tokens including its end token."""
+    import torch
+    from transformers import GenerationConfig
+
+    from forkdiv.models.loading import load_model
+
+    model = load_model(path).to("cuda" if device == "gpu" else "cpu").eval()
+    config = GenerationConfig(
+        do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=longest,
+        eos_token_id=list(ends), pad_token_id=ends[0],
+    )  # fmt: skip
+    by_length: dict[int, list[int]] = {}
+    for i, prompt in enumerate(prompts):  # equal lengths need no padding
+        by_length.setdefault(len(prompt), []).append(i)
+    out: dict[int, Row] = {}
+    with torch.random.fork_rng(), torch.inference_mode():
+        torch.manual_seed(seed)
+        for length, members in sorted(by_length.items()):
+            size = max(MAX_BATCH_TOKENS // (length + longest), 1)
+            for first in range(0, len(members), size):
+                part = members[first : first + size]
+                ids = torch.tensor([list(prompts[i]) for i in part], device=model.device)
+                drawn = model.generate(ids, generation_config=config)[:, length:].tolist()
+                for i, tokens in zip(part, drawn, strict=True):
+                    out[i] = (list(prompts[i]), _until_end(tokens, ends))
+    return [out[i] for i in range(len(prompts))]
+
+
+def _until_end(tokens: Sequence[int], ends: Sequence[int]) -> list[int]:
+    last = next((at for at, token in enumerate(tokens) if token in ends), len(tokens) - 1)
+    return list(tokens[: last + 1])
+
+
+def _batches(rows: Sequence[Row], vocabulary: int) -> Iterator[list[int]]:
+    """Yields the indices of rows in batches within the limits, shortest rows first."""
+    lengths = [len(prompt) + len(response) for prompt, response in rows]
+    most = min(MAX_BATCH_TOKENS, MAX_BATCH_LOGITS // vocabulary)
+    batch: list[int] = []
+    for row in sorted(range(len(rows)), key=lengths.__getitem__):
+        if batch and (len(batch) + 1) * lengths[row] > most:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
