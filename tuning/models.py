@@ -9,6 +9,7 @@ from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.store import Store
 from forkdiv.data import dataset
 from forkdiv.forks import synthesis
+from forkdiv.learnability import stage
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.models.thinking import opening_tag
 from forkdiv.sample import sample_sets
@@ -70,5 +71,6 @@ def tuned_checkpoint(study: StudyConfig, base: Checkpoint, store: Store) -> Chec
         ).fingerprint
     opening = opening_tag(base.token_files, study.prompt)
     prompt = study.prompt.without_shots
-    run = sft_run.identity(data, base.fingerprint, study.sft, prompt, opening)
+    table = stage.identity(study, data, base).fingerprint if study.reads_table else None
+    run = sft_run.identity(data, base.fingerprint, study.sft, prompt, opening, table)
     return sft_run.planned(store, run, study.sft, base.token_files)

@@ -2,11 +2,13 @@
 reads of a learnability table.
 
 The files are `classes.npz` and, with unlabelled prompts, `unlabelled.npz` (as `tokenized.write`
-writes rows). The rows are those of the dataset, in its order, then the unlabelled ones.
+writes rows). The rows are those of the dataset, in its order, then the unlabelled ones. For people
+and for an audit there are `tokens.parquet` and `card.json`.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -17,9 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forkdiv.core.errors import refuse
+from forkdiv.core.records import Example
 from forkdiv.data.tokenized import Row
 
 CLASSES, UNLABELLED = "classes.npz", "unlabelled.npz"
+TOKENS, CARD = "tokens.parquet", "card.json"
 Floats = NDArray[np.float32]
 
 
@@ -38,6 +42,10 @@ class TokenClass(IntEnum):
     FREE = 4
 
 
+# the classes whose tokens are not trained on their label alone
+LEFT_TO_THE_BASE = (TokenClass.INDECIPHERABLE, TokenClass.ARBITRARY)
+
+
 @dataclass(frozen=True)
 class BaseDistribution:
     """The likely tokens of the base at each position: those of position t are `ids` and `p` from
@@ -54,9 +62,8 @@ class BaseDistribution:
     def part(self, first: int, last: int) -> BaseDistribution:
         """Returns the positions from `first` to `last`, without `last`."""
         starts = self.starts[first : last + 1]
-        return BaseDistribution(
-            starts - starts[0], *(x[starts[0] : starts[-1]] for x in (self.ids, self.p))
-        )
+        inside = slice(int(starts[0]), int(starts[-1]))
+        return BaseDistribution(starts - starts[0], self.ids[inside], self.p[inside])
 
     @classmethod
     def joined(cls, parts: Sequence[BaseDistribution]) -> BaseDistribution:
@@ -84,6 +91,14 @@ class TokenTable:
         """The index of the first token of each row, and the number of all tokens; (rows + 1,)."""
         return np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int64)
 
+    def rows(self, chosen: NDArray[np.int64]) -> TokenTable:
+        """Returns the table of some of its rows, in the given order."""
+        starts = self.row_starts
+        tokens = np.concatenate([np.arange(starts[row], starts[row + 1]) for row in chosen])
+        parts = [self.base.part(int(starts[row]), int(starts[row + 1])) for row in chosen]
+        base = BaseDistribution.joined(parts)
+        return TokenTable(self.lengths[chosen], self.labels[tokens], self.classes[tokens], base)
+
     def check_rows(self, rows: Sequence[Row], where: Path) -> None:
         """Raises UserError unless the table was computed for these rows."""
         lengths = np.array([len(response) for _, response in rows], dtype=np.int64)
@@ -98,6 +113,15 @@ class TokenTable:
                 "a table of these rows under this tokenizer",
                 "run `forkdiv learnability` with the settings of this data",
             )
+
+
+def digest(examples: Sequence[Example]) -> str:
+    """Returns a digest of prompts and responses, by which an audit recognises a table's data."""
+    found = hashlib.sha256()
+    for example in examples:
+        for text in (example.prompt, example.response):
+            found.update(f"{len(text)}:{text}".encode())
+    return found.hexdigest()
 
 
 def write(folder: Path, table: TokenTable) -> None:

@@ -1,82 +1,60 @@
-"""Planted coin flips and planted rules: copies of the user's own rows with one more choice, whose
-nature is known. They calibrate the criterion and show its power on this data.
+"""Planted responses of which it is known whether they can be learned: on the prompts of the data,
+drawn by the base. They calibrate the criterion and show its power on this data.
 
-A planted row's prompt begins with three words of the data's responses, and its response with one
-of them. In a coin flip it is drawn at random; in a rule the prompt repeats the right word.
+A *coin flip* is a token as the base draws it: nothing that other rows show tells which it is. A
+*rule* takes, at every token, the one with the smallest id among those that the base finds
+plausible: other rows show it.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from random import Random
+from dataclasses import replace
 
-from forkdiv.core.chat import USER, pack, split_shots, unpack, with_shots
+import numpy as np
+from numpy.typing import NDArray
+
+from forkdiv.core.errors import refuse
 from forkdiv.core.records import Example
+from forkdiv.data import tokenized
+from forkdiv.learnability.predictions import draw
+from forkdiv.learnability.short_runs import Runs
+from forkdiv.models.asked import own_tokenizer
 
-OPTIONS = 3
-FREQUENT_WORDS = 200
-
-
-@dataclass(frozen=True)
-class PlantedRow:
-    """A planted example: the row that it copies, whether its choice follows a rule, and its
-    options, of which `options[chosen]` begins the response."""
-
-    example: Example
-    copied: int
-    is_rule: bool
-    options: tuple[str, ...]
-    chosen: int
-
-    @property
-    def offset(self) -> int:
-        """The number of characters of the response that were added."""
-        return len(self.options[self.chosen]) + 1
+COINS, RULES = "coin-flips", "rules"
+LEAST_PLAUSIBLE = 0.05
 
 
-def plant(examples: Sequence[Example], share: float, seed: int) -> list[PlantedRow]:
-    """Returns planted copies: as many coin flips and as many rules as `share` of the rows, at
-    least one of each; none if `share` is 0, or if the responses have fewer than three words."""
-    words = _frequent_words(examples)
-    if not share or len(words) < OPTIONS:
-        return []
-    random = Random(f"learnability/planted/{seed}")
-    count = max(round(share * len(examples)), 1)
-    chosen = random.sample(range(len(examples)), min(2 * count, len(examples)))
-    return [
-        _planted(examples[row], row, number % 2 == 1, words, random)
-        for number, row in enumerate(chosen)
-    ]
+def drawn(
+    runs: Runs, examples: Sequence[Example], kind: str
+) -> tuple[NDArray[np.int64], list[Example]]:
+    """Returns copies of the examples with planted responses, and the row that each copies. A
+    response that is empty or that did not end within the longest response of the data is left out.
 
-
-def _planted(
-    example: Example, row: int, is_rule: bool, words: Sequence[str], random: Random
-) -> PlantedRow:
-    options = tuple(random.sample(list(words), OPTIONS))
-    chosen = random.randrange(OPTIONS)
-    listed = [*options, options[chosen]] if is_rule else options
-    planted = replace(
-        example,
-        prompt=_with_beginning(example.prompt, " ".join(listed)),
-        response=f"{options[chosen]} {example.response}",
-        facts="{}",
-    )
-    return PlantedRow(planted, row, is_rule, options, chosen)
-
-
-def _with_beginning(prompt: str, text: str) -> str:
-    """Returns the prompt whose last message of the user begins with `text`."""
-    shots, own = split_shots(prompt)
-    turns = unpack(own)
-    last = max(at for at, turn in enumerate(turns) if turn["role"] == USER)
-    turns[last] = turns[last] | {"content": f"{text} {turns[last]['content']}"}
-    return with_shots(pack(turns), shots)
-
-
-def _frequent_words(examples: Sequence[Example]) -> list[str]:
-    counts = Counter(
-        word for example in examples for word in example.response.split() if word.isalnum()
-    )
-    return [word for word, _ in counts.most_common(FREQUENT_WORDS)]
+    Raises UserError if the base ends no response.
+    """
+    runs.progress(f"learnability: the base draws responses ({kind})")
+    prompt, base = runs.study.prompt.without_shots, runs.base
+    rows = tokenized.encode_examples(examples, base.path, prompt)
+    own = own_tokenizer(base.path)
+    longest = max(len(response) for _, response in rows)
+    least = LEAST_PLAUSIBLE if kind == RULES else None
+    prompts = [ids for ids, _ in rows]
+    seed = runs.config.seed
+    device = runs.study.place.device
+    responses = draw(base.path, prompts, longest, own.ends, seed, device, least)
+    chosen, copies = [], []
+    for row, (_, response) in enumerate(responses):
+        text = str(own.tokenizer.decode(response[:-1], skip_special_tokens=True)).strip()
+        if response[-1] in own.ends and text:
+            chosen.append(row)
+            copy = replace(examples[row], response=text, forks=0, unsigned_forks=0)
+            copies.append(copy)
+    if not copies:
+        raise refuse(
+            "the base ends none of the responses that it draws, so no coin flips can be planted",
+            f"{len(responses):,} responses of at most {longest} tokens without an end",
+            "a base that can answer these prompts",
+            "set learnability.planted=[]",
+        )
+    return np.array(chosen, dtype=np.int64), copies

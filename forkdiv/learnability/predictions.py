@@ -73,7 +73,7 @@ def _predict(model: PreTrainedModel, rows: Sequence[Row]) -> Iterator[RowPredict
         size = max(MAX_CHUNK_DOUBLES // logits.shape[-1], 1)
         parts = [
             _of_logits(z, y.to(model.device))
-            for z, y in zip(logits.split(size), labels.split(size), strict=True)
+            for z, y in zip(torch.split(logits, size), torch.split(labels, size), strict=True)
         ]
     label, entropy = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
     likely = BaseDistribution.joined([part[2] for part in parts])
@@ -108,19 +108,25 @@ def draw(
     ends: Sequence[int],
     seed: int,
     device: str,
+    plausible: float | None = None,
 ) -> list[Row]:
     """Returns each prompt with a response that the checkpoint draws at temperature 1, of at most
-    `longest` tokens including its end token."""
+    `longest` tokens including its end token. With `plausible`, every token is instead the one with
+    the smallest id among those of at least this probability."""
     import torch
-    from transformers import GenerationConfig
+    from transformers import GenerationConfig, LogitsProcessorList
 
     from forkdiv.models.loading import load_model
 
     model = load_model(path).to("cuda" if device == "gpu" else "cpu").eval()
     config = GenerationConfig(
-        do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=longest,
-        eos_token_id=list(ends), pad_token_id=ends[0],
-    )  # fmt: skip
+        do_sample=plausible is None,
+        max_new_tokens=longest,
+        eos_token_id=list(ends),
+        pad_token_id=ends[0],
+        **({"temperature": 1.0, "top_k": 0, "top_p": 1.0} if plausible is None else {}),
+    )
+    rule = [_SmallestPlausible(plausible)] if plausible is not None else []
     by_length: dict[int, list[int]] = {}
     for i, prompt in enumerate(prompts):  # equal lengths need no padding
         by_length.setdefault(len(prompt), []).append(i)
@@ -132,10 +138,31 @@ def draw(
             for first in range(0, len(members), size):
                 part = members[first : first + size]
                 ids = torch.tensor([list(prompts[i]) for i in part], device=model.device)
-                drawn = model.generate(ids, generation_config=config)[:, length:].tolist()
-                for i, tokens in zip(part, drawn, strict=True):
+                drawn = model.generate(
+                    ids,
+                    attention_mask=torch.ones_like(ids),
+                    generation_config=config,
+                    logits_processor=LogitsProcessorList(rule),
+                )
+                for i, tokens in zip(part, drawn[:, length:].tolist(), strict=True):
                     out[i] = (list(prompts[i]), _until_end(tokens, ends))
     return [out[i] for i in range(len(prompts))]
+
+
+class _SmallestPlausible:
+    """A logits processor that leaves only the smallest id of at least this probability."""
+
+    def __init__(self, least: float) -> None:
+        self._least = least
+
+    def __call__(self, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        p = torch.softmax(scores.double(), dim=-1)
+        # of a distribution without such a token, the most likely one
+        chosen = (p >= torch.minimum(p.amax(-1, keepdim=True), p.new_tensor(self._least))).int()
+        out = torch.full_like(scores, -torch.inf)
+        return out.scatter(-1, chosen.argmax(-1, keepdim=True), 0.0)
 
 
 def _until_end(tokens: Sequence[int], ends: Sequence[int]) -> list[int]:

@@ -58,8 +58,11 @@ class ForwardInputs:
     @property
     def base(self) -> BaseTargets | None:
         """The targets of the response tokens for losses that read a learnability table."""
-        parts = (self.label_weight, self.base_weight, self.base_ids, self.base_p)
-        return None if None in parts else BaseTargets(*parts)
+        if self.label_weight is None:
+            return None
+        assert self.base_weight is not None
+        assert self.base_ids is not None and self.base_p is not None
+        return BaseTargets(self.label_weight, self.base_weight, self.base_ids, self.base_p)
 
     @property
     def inputs(self) -> dict[str, Any]:

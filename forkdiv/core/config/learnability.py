@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from forkdiv.core.config.base import DataPath, Epochs, Examples, Frozen, Probability, Seed, Share
-
-MASKS = ("held-out", "in-sample", "base-entropy", "random", "exact", "none")
+from forkdiv.core.config.base import (
+    DataPath,
+    Epochs,
+    Examples,
+    Frozen,
+    Nats,
+    Probability,
+    Seed,
+    Share,
+)
+from forkdiv.core.errors import refuse
 
 
 def _pairs(runs: int) -> int:
@@ -31,7 +41,15 @@ class LearnabilityConfig(Frozen):
         "halves, so that half of the runs have not seen a given row.",
     )
     epochs: Epochs = Field(
-        2, description="Epochs of a short run. Its other settings are those of `sft`."
+        4, description="Epochs of a short run. Its other settings are those of `sft`."
+    )
+    rounds: int = Field(
+        1,
+        ge=1,
+        le=4,
+        description="Rounds of short runs. From the second on, they are trained on the classes of "
+        "the round before, so that they do not memorise coin flips; each round costs as much as "
+        "the first.",
     )
     mask: Literal["held-out", "in-sample", "base-entropy", "random", "exact", "none"] = Field(
         "held-out",
@@ -67,11 +85,19 @@ class LearnabilityConfig(Frozen):
         lt=1,
         description="Largest share of coin flips that may be called learnable.",
     )
-    planted: Share = Field(
-        0.05,
-        lt=0.5,
-        description="Share of the rows of which copies with a planted coin flip, and copies with a "
-        "planted rule, are added to the data of the short runs, to calibrate the criterion.",
+    gain: Nats = Field(
+        0.1,
+        ge=0,
+        description="Smallest gain over the base of a learnable token, whatever the coin flips "
+        "show; without planted coin flips it is the only condition.",
+    )
+    planted: tuple[Literal["coin-flips", "rules"], ...] = Field(
+        ("coin-flips",),
+        description="What is planted to calibrate and check the criterion; each takes as many "
+        "further runs. coin-flips: the prompts of the data with responses that the base draws, of "
+        "which at most error_rate may be called learnable. rules: responses that take the token "
+        "with the smallest id among those that the base finds plausible; the share that is called "
+        "learnable is reported.",
     )
     near: Share = Field(
         0.8,
@@ -89,3 +115,28 @@ class LearnabilityConfig(Frozen):
         None, description="Largest number of these prompts that are used. null: all."
     )
     seed: Seed = Field(0, description="Seed of the halves, the planted rows and the controls.")
+
+    @property
+    def deciding(self) -> dict[str, Any]:
+        """What decides a table: the content of `prompts` in place of their path."""
+        values = self.model_dump(exclude={"prompts", "prompt_limit"})
+        if self.prompts is None:
+            return values
+        return values | {"prompts": _content(self.prompts), "prompt_limit": self.prompt_limit}
+
+
+def _content(path: Path) -> str:
+    """Returns a digest of a data file, or of the Parquet files of a dataset folder."""
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    try:
+        for file in files:
+            digest.update(file.read_bytes())
+    except OSError as error:
+        raise refuse(
+            "the prompts of learnability.prompts cannot be read",
+            f"{path} ({error.strerror})",
+            "a data file, or a dataset folder that forkdiv wrote",
+            "correct learnability.prompts",
+        ) from error
+    return digest.hexdigest()

@@ -17,10 +17,11 @@ from forkdiv.core.config.base import DataPath, Frozen, Name, Share
 from forkdiv.core.config.data import DATA_AXES, AuditConfig, DatasetConfig, SynthesisConfig
 from forkdiv.core.config.decoder import DecoderConfig
 from forkdiv.core.config.evaluation import EvalConfig
+from forkdiv.core.config.learnability import LearnabilityConfig
 from forkdiv.core.config.place import EngineConfig, HttpConfig, PlaceConfig, PlanConfig
 from forkdiv.core.config.power import PowerConfig
 from forkdiv.core.config.prompt import PromptConfig
-from forkdiv.core.config.sft import LoraConfig, PretrainConfig, SftConfig
+from forkdiv.core.config.sft import FORK_AWARE, LoraConfig, PretrainConfig, SftConfig
 from forkdiv.core.config.shipped import DEFAULT_BASE, CheckpointPath
 from forkdiv.core.config.sweep import AXES, TUNING_AXES, SweepConfig
 from forkdiv.core.config.tasks import AnyTask, default_task
@@ -40,6 +41,7 @@ __all__ = [
     "EngineConfig",
     "EvalConfig",
     "HttpConfig",
+    "LearnabilityConfig",
     "LoraConfig",
     "PlaceConfig",
     "PlanConfig",
@@ -128,6 +130,11 @@ class StudyConfig(Frozen):
         AuditConfig(), description="How the decision points of a dataset are found."
     )
     sft: SftConfig = Field(SftConfig(), description="Supervised fine-tuning.")
+    learnability: LearnabilityConfig = Field(
+        LearnabilityConfig(),
+        description="Which tokens of the data can be learned as a rule; used by "
+        "`forkdiv learnability` and by sft.loss=fork-aware.",
+    )
     interpolation: Share = Field(
         1.0,
         description="The measured model is an average of the weights of the base (0) and of the "
@@ -166,6 +173,11 @@ class StudyConfig(Frozen):
         study = self.model_copy(update=update)
         study._sources = (*self._sources, *sources)
         return study
+
+    @property
+    def reads_table(self) -> bool:
+        """Whether a model of the study is trained with a learnability table."""
+        return FORK_AWARE in (self.sft.loss, *self.sweep.loss)
 
     @property
     def folder(self) -> Path:
