@@ -75,7 +75,7 @@ def test_equal_gains_of_all_coin_flips_are_not_learnable() -> None:
 
 
 def test_tokens_have_the_class_that_base_and_runs_say() -> None:
-    units = evidence([0.95, 0.3, 0.3, 0.001, 0.001], [[0.99], [0.9], [0.35], [0.9], [0.002]])
+    units = evidence([0.95, 0.3, 0.3, 0.001, 0.001], [[0.99], [0.9], [0.32], [0.9], [0.002]])
     found = criterion.classes(units, units.base, criterion.fixed(CONFIG), CONFIG)
     assert found.tolist() == [KNOWN, LEARNABLE, INDECIPHERABLE, LEARNABLE, ARBITRARY]
 

@@ -1,4 +1,4 @@
-"""The stage with runs that are not trained: its table, masks, planted rows and unlabelled prompts."""
+"""The stage with runs that are not trained: table, masks, planted rows, unlabelled prompts."""
 
 from __future__ import annotations
 
