@@ -25,6 +25,7 @@ from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
 from forkdiv.tasks.registry import build
 from forkdiv.train import sft_run
 from tests.stack import BASE
+from tuning.models import tuned_checkpoint
 
 SETTINGS = ("dataset.examples=60", "learnability.runs=4", "learnability.near=1")
 
@@ -213,6 +214,21 @@ def test_an_audit_compares_the_table_with_the_exact_forks(
     assert against["signed_left"]["hits"] == 0 and against["signed_left"]["of"] == 30
     with pytest.raises(UserError, match="of other data"):
         audit(task, examples[1:], config, study.prompt, BASE)
+
+
+def test_the_planned_checkpoint_of_a_study_is_that_of_its_table(
+    make: Callable[..., Made], trained: list[Any], oracle: None, tmp_path: Path
+) -> None:
+    found, data, study = make("learnability.planted=[]", "sft.loss=fork-aware")
+    base, store = open_checkpoint(BASE), Store(tmp_path / "store")
+    run = sft_run.identity(
+        data.fingerprint, base.fingerprint, study.sft, study.prompt, table=found.fingerprint
+    )
+    planned = tuned_checkpoint(study, base, store)
+    assert planned.path.parent == store.path(run)
+    plain = load(None, ("dataset.examples=60", f"base={BASE}"))
+    fewer = load(None, ("dataset.examples=60", f"base={BASE}", "learnability.runs=2"))
+    assert tuned_checkpoint(plain, base, store) == tuned_checkpoint(fewer, base, store)
 
 
 def test_only_an_even_number_of_runs_is_allowed() -> None:
