@@ -30,24 +30,33 @@ KEPT_PROBABILITY, MOST_KEPT = 0.9999, 64
 @dataclass(frozen=True)
 class RowPrediction:
     """Predictions along one response: the probability of its own token and the entropy in nats,
-    float64 (tokens,), and the likely tokens."""
+    float64 (tokens,), the likely tokens, and the probabilities of tokens that were asked for."""
 
     label: Floats
     entropy: Floats
     likely: BaseDistribution
+    asked: Floats
 
 
-def predict(path: Path, rows: Sequence[Row], device: str) -> list[RowPrediction]:
+def predict(
+    path: Path,
+    rows: Sequence[Row],
+    device: str,
+    asked: Sequence[BaseDistribution] | None = None,
+) -> list[RowPrediction]:
     """Returns the predictions along each row, teacher-forced in float32 with float64 sums.
 
-    `device` is place.device. Raises InvalidResult if the model's logits are NaN or infinite.
+    `device` is place.device; `asked` are tokens at each position of each response whose
+    probabilities are wanted. Raises InvalidResult if the model's logits are NaN or infinite.
     """
     from forkdiv.models.loading import load_model
 
     model = load_model(path).to("cuda" if device == "gpu" else "cpu").eval()
     out: dict[int, RowPrediction] = {}
     for part in _batches(rows, model.config.get_text_config().vocab_size):
-        for index, prediction in zip(part, _predict(model, [rows[i] for i in part]), strict=True):
+        chosen = [rows[i] for i in part]
+        wanted = BaseDistribution.joined([asked[i] for i in part]) if asked else None
+        for index, prediction in zip(part, _predict(model, chosen, wanted), strict=True):
             if not np.isfinite(prediction.entropy).all():
                 raise InvalidResult(
                     f"the logits of {path} are NaN or infinite along a response; lower "
@@ -57,7 +66,9 @@ def predict(path: Path, rows: Sequence[Row], device: str) -> list[RowPrediction]
     return [out[index] for index in range(len(rows))]
 
 
-def _predict(model: PreTrainedModel, rows: Sequence[Row]) -> Iterator[RowPrediction]:
+def _predict(
+    model: PreTrainedModel, rows: Sequence[Row], asked: BaseDistribution | None
+) -> Iterator[RowPrediction]:
     import torch
 
     width = max(len(prompt) + len(response) for prompt, response in rows)
@@ -67,24 +78,38 @@ def _predict(model: PreTrainedModel, rows: Sequence[Row]) -> Iterator[RowPredict
     for i, (prompt, response) in enumerate(rows):
         ids[i, : len(prompt) + len(response)] = torch.tensor([*prompt, *response])
         at[i, len(prompt) - 1 : len(prompt) + len(response) - 1] = True
-    labels = torch.tensor([token for _, response in rows for token in response])
+    labels = np.array([token for _, response in rows for token in response])
+    if asked is None:
+        asked = _none(len(labels))
+    parts = []
     with torch.inference_mode():
         logits = model(ids.to(model.device)).logits[at.to(model.device)]
         size = max(MAX_CHUNK_DOUBLES // logits.shape[-1], 1)
-        parts = [
-            _of_logits(z, y.to(model.device))
-            for z, y in zip(torch.split(logits, size), torch.split(labels, size), strict=True)
-        ]
-    label, entropy = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+        for first in range(0, len(labels), size):
+            last = min(first + size, len(labels))
+            chunk = asked.part(first, last)
+            parts.append(_of_logits(logits[first:last], labels[first:last], chunk))
+    label, entropy, asked_p = (np.concatenate([part[i] for part in parts]) for i in (0, 1, 3))
     likely = BaseDistribution.joined([part[2] for part in parts])
     first = 0
     for _, response in rows:
         last = first + len(response)
-        yield RowPrediction(label[first:last], entropy[first:last], likely.part(first, last))
+        own = slice(int(asked.starts[first]), int(asked.starts[last]))
+        yield RowPrediction(
+            label[first:last], entropy[first:last], likely.part(first, last), asked_p[own]
+        )
         first = last
 
 
-def _of_logits(z: torch.Tensor, labels: torch.Tensor) -> tuple[Floats, Floats, BaseDistribution]:
+def _none(positions: int) -> BaseDistribution:
+    starts = np.zeros(positions + 1, dtype=np.int64)
+    return BaseDistribution(starts, np.zeros(0, np.int32), np.zeros(0, np.float32))
+
+
+def _of_logits(
+    z: torch.Tensor, labels: NDArray[np.int64], asked: BaseDistribution
+) -> tuple[Floats, Floats, BaseDistribution, Floats]:
+    """Returns the fields of a `RowPrediction` for logits (tokens, vocabulary)."""
     import torch
 
     p = torch.softmax(z.double(), dim=-1)
@@ -97,8 +122,12 @@ def _of_logits(z: torch.Tensor, labels: torch.Tensor) -> tuple[Floats, Floats, B
         ids[kept].cpu().numpy().astype(np.int32),
         values[kept].cpu().numpy().astype(np.float32),
     )
-    label = p.gather(-1, labels[:, None])[:, 0]
-    return label.cpu().numpy(), torch.special.entr(p).sum(-1).cpu().numpy(), likely
+    label = p.gather(-1, torch.from_numpy(labels).to(p.device)[:, None])[:, 0]
+    position = np.repeat(np.arange(len(labels)), np.diff(asked.starts))
+    at = (torch.from_numpy(x).to(p.device) for x in (position, asked.ids.astype(np.int64)))
+    asked_p = p[tuple(at)].cpu().numpy()
+    entropy = torch.special.entr(p).sum(-1).cpu().numpy()
+    return label.cpu().numpy(), entropy, likely, asked_p
 
 
 def draw(

@@ -61,13 +61,6 @@ class Part:
         return UnitEvidence.of(self.unit_of, self.evidence.base, self.evidence.heldout)
 
     @property
-    def unit_rows(self) -> NDArray[np.int64]:
-        """The row of each unit."""
-        row_of = np.repeat(np.arange(len(self.rows)), self.evidence.lengths)
-        found: NDArray[np.int64] = row_of[np.flatnonzero(np.diff(self.unit_of, prepend=-1))]
-        return found
-
-    @property
     def table(self) -> TokenTable | None:
         """The classes of the last round, for training; None before the first round."""
         if self.classes is None:
@@ -86,17 +79,19 @@ def judged(
     for what in config.planted:
         chosen, copies = planted.drawn(runs, examples, what)
         parts[what] = Part.of(runs, what, copies, group_of[chosen])
-    found = criterion.fixed(config)
     for number in range(1, config.rounds + 1):
         for kind, part in parts.items():
             parts[kind] = _with_runs(runs, data, part, number)
-        if planted.COINS in parts:
-            coins = parts[planted.COINS].units
-            found = criterion.calibrated(coins.base, coins.gains(config.floor), config)
+        found = criterion.calibrated(parts[DATA].evidence.choices(), config)
         for kind, part in parts.items():
             kinds = criterion.classes(part.units, part.evidence.base, found, config)
             parts[kind] = replace(part, classes=kinds)
-    return parts[DATA], found, _checked(runs, parts, found)
+    checks = {
+        kind: _called_learnable(part, found, config.known)
+        for kind, part in parts.items()
+        if kind != DATA
+    }
+    return parts[DATA], found, checks
 
 
 def _with_runs(runs: Runs, data: Artifact, part: Part, number: int) -> Part:
@@ -108,19 +103,13 @@ def _with_runs(runs: Runs, data: Artifact, part: Part, number: int) -> Part:
     return replace(part, evidence=of_runs(part.rows, part.evidence, pairs, device))
 
 
-def _checked(runs: Runs, parts: dict[str, Part], found: Criterion) -> dict[str, Any]:
-    """Returns the shares of planted coin flips and of planted rules that are called learnable."""
-    config, out = runs.config, {}
-    if coins := parts.get(planted.COINS):
-        gains = coins.units.gains(config.floor)
-        wrong = criterion.measured_error(coins.unit_rows, coins.units.base, gains, config)
-        out["coin_flips_called_learnable"] = rate(*wrong)
-    if rules := parts.get(planted.RULES):
-        units = rules.units
-        tested = units.base < config.known
-        hits = found.learnable(units.base, units.gains(config.floor)) & tested
-        out["rules_called_learnable"] = rate(int(hits.sum()), int(tested.sum()))
-    return out
+def _called_learnable(part: Part, found: Criterion, known: float) -> dict[str, Any]:
+    """Returns the share of planted units, of those that the base does not know, that are called
+    learnable."""
+    units = part.units
+    tested = units.base < known
+    hits = found.learnable(units.base, units.heldout) & tested
+    return rate(int(hits.sum()), int(tested.sum()))
 
 
 def _unit_numbers(

@@ -24,7 +24,7 @@ from forkdiv.core.store import Artifact, Store
 from forkdiv.data import dataset, token_table, tokenized
 from forkdiv.data.token_table import LEFT_TO_THE_BASE, BaseDistribution, TokenClass, TokenTable
 from forkdiv.learnability import controls, criterion, table, unlabelled
-from forkdiv.learnability.criterion import Criterion, UnitEvidence
+from forkdiv.learnability.criterion import UnitEvidence
 from forkdiv.learnability.evidence import Evidence, of_base
 from forkdiv.learnability.groups import groups
 from forkdiv.learnability.rounds import Part, judged
@@ -83,11 +83,11 @@ def _write(runs: Runs, data: Artifact, folder: Path) -> dict[str, Any]:
         trained = 0
     else:
         group_of = groups(examples, config.near)
-        part, found, checks = judged(runs, data, examples, group_of)
-        kinds = _of_mask(runs, part, found)
+        part, found, planted = judged(runs, data, examples, group_of)
+        kinds = _of_mask(runs, part)
         trained = config.runs * config.rounds * (1 + len(config.planted))
         card["groups"] = int(group_of.max()) + 1
-        card["criterion"] = criterion.as_json(found) | checks
+        card |= {"criterion": found.as_json(), "planted_called_learnable": planted}
     spans = token_spans(examples, runs.base.path, runs.study.prompt.without_shots)
     table.write_tokens(folder, spans, part.evidence, kinds, config.floor)
     whole = _with_unlabelled(runs, folder, part.evidence, kinds)
@@ -105,12 +105,13 @@ def _without_runs(runs: Runs, part: Part, examples: list[Example]) -> NDArray[np
     return _classes_of(runs, part, masked)
 
 
-def _of_mask(runs: Runs, part: Part, found: Criterion) -> NDArray[np.uint8]:
+def _of_mask(runs: Runs, part: Part) -> NDArray[np.uint8]:
     """Returns the classes by `mask`: those of the held-out predictions, or a control."""
     config, evidence = runs.config, part.evidence
     assert part.classes is not None
     if config.mask == "in-sample":
         seen = UnitEvidence.of(part.unit_of, evidence.base, evidence.seen)
+        found = criterion.calibrated(evidence.choices(seen=True), config)
         return criterion.classes(seen, evidence.base, found, config)
     count = int(np.isin(part.classes, LEFT_TO_THE_BASE).sum())
     known = evidence.base >= config.known
@@ -124,8 +125,7 @@ def _of_mask(runs: Runs, part: Part, found: Criterion) -> NDArray[np.uint8]:
 def _classes_of(runs: Runs, part: Part, masked: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Returns the classes if exactly the tokens `masked` are left to the base."""
     base = part.evidence.base
-    tokens = UnitEvidence(np.arange(len(base)), base, part.evidence.heldout)
-    return criterion.with_masked(tokens, base, masked, runs.config)
+    return criterion.with_masked(np.arange(len(base)), base, masked, runs.config)
 
 
 def _with_unlabelled(

@@ -19,10 +19,6 @@ from forkdiv.learnability.evidence import Evidence
 from forkdiv.learnability.spans import Spans
 
 CONFIDENCE = 0.95
-PLANTED = {
-    "coin_flips_called_learnable": "coin flips",
-    "rules_called_learnable": "rules",
-}
 
 
 def write_tokens(
@@ -96,13 +92,22 @@ def read_card(folder: Path) -> dict[str, Any]:
 def sentences(card: Mapping[str, Any]) -> list[str]:
     """Returns what the card says about the criterion and the cost."""
     out = []
-    found = card.get("criterion", {})
-    for name, what in PLANTED.items():
-        if (planted := found.get(name)) and planted["of"]:
+    if found := card.get("criterion"):
+        text = f"Of {found['open_tokens']:,} tokens that the base does not know, "
+        if found["called_learnable"]:
+            false, share = found["coin_flips_among_them"], found["coin_flips_share"]
+            text += f"{found['called_learnable']:,} are called learnable; as the runs' confident "
+            text += f"misses show, {false:.0f} of these ({share:.1%}) are coin flips."
+        else:
+            text += "none can be called learnable with this error rate."
+        out.append(text)
+    for kind, planted in card.get("planted_called_learnable", {}).items():
+        if planted["of"]:
             share, low, high = (f"{planted[x]:.1%}" for x in ("share", "low", "high"))
             out.append(
-                f"Of the planted {what}, {share} were called learnable ({low} to {high}; "
-                f"{planted['hits']:,} of {planted['of']:,} tokens that the base does not know)."
+                f"Of the planted {kind.replace('-', ' ')}, {share} are called learnable ({low} to "
+                f"{high}; {planted['hits']:,} of {planted['of']:,} tokens that the base does not "
+                "know)."
             )
     cost = card["cost"]
     if cost["runs"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,12 @@ def oracle(monkeypatch: pytest.MonkeyPatch) -> None:
         fork = np.repeat(signed, evidence.lengths) & (evidence.base < 0.9)
         sure = np.where(fork, 0.99, evidence.base)
         runs = np.stack([sure] * len(pairs), axis=1)
-        return Evidence(
-            evidence.lengths, evidence.labels, evidence.base, evidence.entropy,
-            evidence.distribution, runs, runs,
-        )  # fmt: skip
+        # at a fork, the runs give the label nearly all, and the other tokens nothing
+        position = np.repeat(np.arange(len(fork)), np.diff(evidence.distribution.starts))
+        is_label = evidence.distribution.ids == evidence.labels[position]
+        p = evidence.distribution.p.astype(float)
+        likely = np.where(fork[position], np.where(is_label, 0.99, 0.0), p)
+        return replace(evidence, heldout=runs, seen=runs, likely_heldout=likely, likely_seen=likely)
 
     monkeypatch.setattr(rounds, "of_runs", of_runs)
 
@@ -134,20 +137,21 @@ def test_a_second_round_trains_on_the_classes_of_the_first(
         assert (classes.classes == TokenClass.INDECIPHERABLE).any()
 
 
-def test_planted_coin_flips_are_answers_of_the_base_and_calibrate(
+def test_planted_coin_flips_are_answers_of_the_base_and_are_not_learnable(
     make: Callable[..., Made], trained: list[Any]
 ) -> None:
-    found, data, _ = make("learnability.runs=2")
+    found, data, _ = make("learnability.runs=2", "learnability.planted=[coin-flips]")
     parts = [dataset.read(part.path) for part, _, _ in trained]
     originals = {row.prompt: row.response for row in dataset.read(data.path)}
     planted = [row for part in parts[2:] for row in part]
     same = [row.response == originals[row.prompt] for row in planted]
     assert 50 < len(planted) <= 60 and 0.1 < np.mean(same) < 0.6  # three branches
-    card = table.read_card(found.path)["criterion"]
-    assert card["planted_coin_flips"] > 40
-    # runs that learned nothing gain nothing, so that no coin flip is called learnable
-    assert card["coin_flips_called_learnable"]["share"] == 0
-    assert any("coin flips, 0.0%" in line for line in table.sentences(table.read_card(found.path)))
+    card = table.read_card(found.path)
+    # runs that learned nothing gain nothing
+    assert card["criterion"]["threshold"] is None
+    coins = card["planted_called_learnable"]["coin-flips"]
+    assert coins["hits"] == 0 and coins["of"] > 40
+    assert any("planted coin flips, 0.0%" in line for line in table.sentences(card))
 
 
 def test_planted_rules_are_the_same_whatever_the_seed(

@@ -83,21 +83,16 @@ class LearnabilityConfig(Frozen):
         0.05,
         gt=0,
         lt=1,
-        description="Largest share of coin flips that may be called learnable.",
+        description="Largest share of coin flips among the tokens that are called learnable, as "
+        "estimated from confident misses of the runs.",
     )
-    gain: Nats = Field(
-        0.1,
-        ge=0,
-        description="Smallest gain over the base of a learnable token, whatever the coin flips "
-        "show; without planted coin flips it is the only condition.",
-    )
+    gain: Nats = Field(0.05, ge=0, description="Smallest gain over the base of a learnable token.")
     planted: tuple[Literal["coin-flips", "rules"], ...] = Field(
-        ("coin-flips",),
-        description="What is planted to calibrate and check the criterion; each takes as many "
-        "further runs. coin-flips: the prompts of the data with responses that the base draws, of "
-        "which at most error_rate may be called learnable. rules: responses that take the token "
-        "with the smallest id among those that the base finds plausible; the share that is called "
-        "learnable is reported.",
+        (),
+        description="What is planted to check the criterion; each takes as many further runs, and "
+        "the share that is called learnable is reported. coin-flips: the prompts of the data with "
+        "responses that the base draws. rules: with the token of the smallest id among those that "
+        "the base finds plausible, at every position.",
     )
     near: Share = Field(
         0.8,

@@ -137,9 +137,10 @@ def _sentence(way: str, numbers: Mapping[str, Any], summary: Mapping[str, Any]) 
         missing = "; the data alone does not show which branches are missing"
         return f"{text}{'' if 'exact' in summary['ways'] else missing}."
     if way == "learnability":
+        tokens = _count(numbers["sites"], "token")
         return (
-            f"In the {responses}, runs that have not seen a row cannot predict {forks}{density} "
-            "better than the base: these tokens are left to the base."
+            f"In the {responses}, {tokens} cannot be learned as a rule{density}: runs that have "
+            "not seen the row do not predict them better than the base does."
         )
     text = f"According to the entropy of the model {summary['model']['name']}, the {responses} "
     text += f"{_verb(numbers['examples'], 'contain')} {forks}{density}"
