@@ -78,7 +78,8 @@ def of_runs(
     half of the rows."""
     starts = evidence.row_starts.tolist()
     asked = [evidence.distribution.part(a, b) for a, b in pairwise(starts)]
-    heldout, seen = [], []
+    heldout: list[Floats] = []
+    seen: list[Floats] = []
     entries = len(evidence.distribution.ids)
     likely_heldout, likely_seen = np.zeros(entries), np.zeros(entries)
     for first, run_first, run_second in pairs:

@@ -27,8 +27,8 @@ def drawn(
     is_rule = np.arange(coins + rules) >= coins
     for rule in is_rule:
         b = random.dirichlet(np.full(random.integers(2, 5), 8.0))
-        label = random.choice(len(b), p=b)
-        preferred = random.integers(len(b))
+        label = int(random.choice(len(b), p=b))
+        preferred = int(random.integers(len(b)))
         if rule and random.random() >= wrong:
             preferred = label
         sure = random.beta(12, 2) if rule else random.beta(1.5, 4)
@@ -111,7 +111,9 @@ def test_where_all_are_coin_flips_nothing_can_be_called_learnable() -> None:
 
 def test_positions_at_which_the_base_is_sure_of_a_token_are_not_counted() -> None:
     likely = BaseDistribution(
-        np.array([0, 2, 3, 3]), np.arange(3, dtype=np.int32), np.float32([0.95, 0.05, 0.6])
+        np.array([0, 2, 3, 3]),
+        np.arange(3, dtype=np.int32),
+        np.array([0.95, 0.05, 0.6], dtype=np.float32),
     )
     choices = Choices(np.array([0.05, 0.6, 1e-9]), np.zeros(3), likely, np.zeros(3))
     assert choices.open_positions(0.9).tolist() == [False, True, True]
