@@ -26,6 +26,7 @@ from forkdiv.report.page import Link
 from forkdiv.terminal import say, show_table
 from forkdiv.tracking import Tracker, TrackingFailed
 from jobs.export import models_of
+from tuning.check_ray import ray_address
 from tuning.models import Model, reported
 from tuning.outcome import SUMMARY, parent_run
 from tuning.shown_samples import shown_samples
@@ -67,13 +68,29 @@ def write_results(study: StudyConfig, done: Summary, models: Sequence[Model] = (
         say(f"the study's run in MLflow is incomplete: {error}")
         run, written = None, write_report(study, done, models=models)
     show_summary(study, done)
-    say(f"report: {written}")
-    if run:
-        mlflow = Path(sys.executable).with_name("mlflow")
-        start = f"{mlflow} ui --backend-store-uri {tracker.uri} --port {PORT}"
-        say(f"compare the trials in MLflow: {start}")
-        say(f"  then open http://127.0.0.1:{PORT}/#/experiments/{run.experiment}/runs")
+    for line in where_to_look(study, written, run):
+        say(line)
     summary.check(done)
+
+
+def where_to_look(study: StudyConfig, report: Path, run: TrackedRun | None) -> list[str]:
+    """Returns lines that name the report and say how to open the study's runs in MLflow. A job of a
+    cluster runs on any of its hosts: what only that host knows means nothing to the reader."""
+    on_cluster = ray_address(study.place) is not None
+    there = f" (on every host that mounts {study.place.root})" if on_cluster else ""
+    lines = [f"report: {report}{there}"]
+    if run is None:
+        return lines
+    if run.is_server:
+        page = f"{run.uri.rstrip('/')}/#/experiments/{run.experiment}/runs"
+        return [*lines, f"compare the trials in MLflow: {page}"]
+    mlflow = "mlflow" if on_cluster else Path(sys.executable).with_name("mlflow")
+    start = f"{mlflow} ui --backend-store-uri {run.uri} --port {PORT}"
+    return [
+        *lines,
+        f"compare the trials in MLflow: {start}{there}",
+        f"  then open http://127.0.0.1:{PORT}/#/experiments/{run.experiment}/runs",
+    ]
 
 
 def _tracked_run(study: StudyConfig, done: Summary, tracker: Tracker) -> TrackedRun:

@@ -40,13 +40,15 @@ class Words:
 @dataclass(frozen=True)
 class Verb:
     """`reads` are sections of the settings, as `forkdiv settings SECTION` lists them; `example` is
-    one setting of them with a value, for the help."""
+    one setting of them with a value, for the help. A verb that `forwards` passes its arguments to a
+    job on a cluster: it gets them as they were written, and nothing is looked up here."""
 
     about: str
     reads: tuple[str, ...]
     example: str
     options: Mapping[str, Option] = field(default_factory=dict)
     words: Words | None = None
+    forwards: bool = False
 
 
 def _checkpoint(text: str) -> Path:
@@ -99,6 +101,13 @@ FAIL_IF = Option(
     text="CONDITION",
 )
 
+DRY_RUN = {
+    "dry_run": Option(
+        "Show the trials, which results exist already, and the estimated hours; start nothing.",
+        flag=True,
+    )
+}
+
 TRAINED = ("task", "prompt", "base", "pretrain", "dataset", "synthesis", "sft")
 TUNED = ("checkpoint", "adapter_base")
 WHICH = ("base", "checkpoint", "checkpoint_pattern", "adapter_base")
@@ -115,9 +124,15 @@ SWEPT = (
     "place",
 )
 
+ADDRESS = Option(
+    "The address of the cluster's dashboard, such as http://127.0.0.1:8265.", text="URL"
+)
+
 VERBS: dict[str, Verb] = {
-    "study": Verb("Run a whole study: the sweep, its table, its report.", SWEPT, "sft.epochs=8"),
-    "sweep": Verb("Run every trial of the grid.", SWEPT, "sweep.seed=[0,1,2]"),
+    "study": Verb(
+        "Run a whole study: the sweep, its table, its report.", SWEPT, "sft.epochs=8", DRY_RUN
+    ),
+    "sweep": Verb("Run every trial of the grid.", SWEPT, "sweep.seed=[0,1,2]", DRY_RUN),
     "report": Verb(
         "Write the report of a finished study again.",
         ("name", "place"),
@@ -278,6 +293,24 @@ VERBS: dict[str, Verb] = {
         "place.root=/shared/runs",
         {"remove": Option("With gc: remove what it lists.", flag=True)},
         Words("ACTION", "ls, verify or gc.", parameter="actions"),
+    ),
+    "submit": Verb(
+        "Run a study as a job on a Ray cluster.",
+        SWEPT,
+        "place.root=/shared/runs",
+        {
+            "address": ADDRESS,
+            "follow": Option("Follow a job that was submitted before.", text="JOB"),
+        },
+        Words("STUDY", "The config of the study, as --config.", parameter="studies"),
+        forwards=True,
+    ),
+    "doctor": Verb(
+        "Check the hosts of a Ray cluster.",
+        ("place",),
+        "place.root=/shared/runs",
+        {"address": ADDRESS},
+        forwards=True,
     ),
 }
 

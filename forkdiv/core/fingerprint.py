@@ -17,13 +17,13 @@ from pydantic import BaseModel
 # Increased by hand when a stage is corrected and its old results are no longer valid.
 STAGE_VERSIONS = {
     "dataset": 2,
-    "synthesis": 1,
+    "synthesis": 2,
     "start": 2,
     "base": 1,
     "train": 2,
     "interpolation": 1,
     "adapter": 1,
-    "samples": 3,
+    "samples": 4,
     "verdicts": 4,
     "exact": 2,
     "forks": 1,

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from forkdiv.core import store_record
+from forkdiv.core.code_version import commit
 from forkdiv.core.config.study import PlaceConfig
 from forkdiv.core.errors import refuse
 from forkdiv.core.fingerprint import Identity, library_version
@@ -220,23 +220,6 @@ def check_writable(root: Path, min_free_mib: int) -> None:
             f"at least {min_free_mib} MiB (place.min_free_mib)",
             "free some space, or set place.root to a folder on another disk",
         )
-
-
-@cache
-def commit() -> str | None:
-    """Returns the git commit of this code, with `-dirty` if it was changed; None outside git."""
-    here = Path(__file__).parent
-    try:
-        process = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            timeout=20,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return process.stdout.strip() or None
 
 
 @cache

@@ -1,8 +1,8 @@
 """Coverage gaps of a dataset: forks of its problems with branches that no response takes.
 
-If the task knows its forks, a fork is a branch node of the problem, and a gap is a valid branch
-that is not shown. Otherwise a fork is a position with high model entropy, and a gap is a missing
-second branch.
+If the task knows forks with several right branches, a fork is a branch node of the problem, and a
+gap is a valid branch that is not shown. Otherwise a fork is a position with high model entropy, and
+a gap is a missing second branch.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def from_model(rows: Sequence[Example], sites: Sequence[Site], max_forks: int) -
 def branches_taken(task: Task, problem_data: ProblemData, text: str) -> Mapping[Hashable, str]:
     """Returns the branch that a response takes at each fork it reaches, by the key of the fork."""
     forks = task.forks(problem_data.problem, text)
-    if forks is not None:
+    if forks is not None and not task.one_right_branch:
         return {fork.branches: branch_taken(fork, text) for fork in forks}
     return {
         gap.key: _word(text[len(gap.prefix) :])

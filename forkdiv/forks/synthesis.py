@@ -112,7 +112,8 @@ def repair(
             "use another file, or set task.columns.completion to its column",
         )
     model_forks = None
-    if task.forks(gaps.problem_of(rows[0]), rows[0].response) is None:
+    known = task.forks(gaps.problem_of(rows[0]), rows[0].response) is not None
+    if task.one_right_branch or not known:
         progress("synthesis: finding forks with the next-token entropy of the base")
         model_forks = ModelForks(
             base.path,

@@ -85,7 +85,7 @@ def _write(runs: Runs, data: Artifact, folder: Path) -> dict[str, Any]:
         group_of = groups(examples, config.near)
         part, found, planted = judged(runs, data, examples, group_of)
         kinds = _of_mask(runs, part)
-        trained = config.runs * config.rounds * (1 + len(config.planted))
+        trained = table.number_of_runs(config)
         card["groups"] = int(group_of.max()) + 1
         card |= {"criterion": found.as_json(), "planted_called_learnable": planted}
     spans = token_spans(examples, runs.base.path, runs.study.prompt.without_shots)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.config.study import LearnabilityConfig, StudyConfig
 from forkdiv.coverage.stats import wilson
 from forkdiv.data.token_table import CARD, TOKENS, TokenClass
 from forkdiv.learnability.evidence import Evidence
@@ -61,6 +61,18 @@ def shares(kinds: NDArray[np.uint8]) -> dict[str, Any]:
         share = round(count / labelled, 6) if labelled and kind != TokenClass.FREE else None
         out[kind.name.lower()] = {"tokens": count, "share": share}
     return out
+
+
+def epochs(config: LearnabilityConfig) -> float:
+    """Returns the epochs over the whole data that the short runs take together."""
+    if config.mask in ("none", "exact"):
+        return 0.0
+    return number_of_runs(config) * config.epochs / 2
+
+
+def number_of_runs(config: LearnabilityConfig) -> int:
+    """Returns the number of short runs, all rounds and planted rows together."""
+    return config.runs * config.rounds * (1 + len(config.planted))
 
 
 def cost(study: StudyConfig, runs: int) -> dict[str, Any]:

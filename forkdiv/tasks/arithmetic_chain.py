@@ -25,6 +25,9 @@ Its forward trace, which chooses between k and s, and its reverse trace:
 In an unsigned problem no equation has a mark, and only following the chains to their ends shows
 which first step leads to the target. Reverse traces have no choice to make.
 
+A response is right if its answer is. With `strict`, each of its lines must also be one of these two
+traces': then every correct response is listed, and pass@k is known exactly.
+
 Equations are listed in random order. The published generator lists the target chain's first
 equation first; `position_leak` does the same, to show that this gives the right branch away.
 """
@@ -34,10 +37,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from random import Random
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from forkdiv.core.config.base import without_defaults
 from forkdiv.core.config.study import DatasetConfig
 from forkdiv.core.config.tasks import TaskConfig
 from forkdiv.core.records import Example, Fork, Outcome, Problem, Trace, Verdict
@@ -56,6 +60,7 @@ OTHER_END = "the value of another chain's end"
 OTHER_VALUE = "another value"
 NO_BOX = "no boxed answer"
 NO_INTEGER = "the boxed answer is no integer"
+WRONG_STEP = "the right answer by other or wrong steps"
 
 LEAK_NOTE = (
     "position_leak: the target chain's first equation is always listed first, "
@@ -80,6 +85,16 @@ class ArithmeticChainConfig(TaskConfig):
         description="List the first equation of the target chain first, as the published generator "
         "does. This shows a model the right chain: set it only to demonstrate that leak.",
     )
+
+    strict: bool = Field(
+        False,
+        description="Count a response as right only if each line is written and calculated as in "
+        "one of the task's two traces. Then pass@k is also computed exactly, from probabilities.",
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_defaults(self, plain(self), ("strict",))
 
     @model_validator(mode="after")
     def _names_suffice(self) -> Self:
@@ -106,13 +121,15 @@ class ArithmeticChain(Task):
     config_class = ArithmeticChainConfig
     config: ArithmeticChainConfig
 
-    knobs = frozenset({"fork_density", "direction"})
+    knobs = frozenset({"fork_density", "direction", "synthesis"})
+    one_right_branch = True
     subsets = (SIGNED, UNSIGNED)
     sizes: Mapping[str, int] = {"train": 6400, "validation": 1600, "test": 1000}
 
     def __init__(self, config: ArithmeticChainConfig) -> None:
         super().__init__(config)
         self.notes = (LEAK_NOTE,) if config.position_leak else ()
+        self.exhaustive = config.strict
         self._space = GraphSpace(config.chains, config.length, 1, 1, config.names)
         # all names have the same length: `b` would be a prefix of `b1`
         self._suffix = "0" if config.names > 26 else ""
@@ -147,7 +164,7 @@ class ArithmeticChain(Task):
             yield example(problem, trace, self.forks(problem, trace.text) or ())
 
     def solutions(self, problem: Problem) -> list[Trace]:
-        """The forward and the reverse trace; other wordings can be correct, too."""
+        """The forward and the reverse trace; unless `strict`, others can be correct, too."""
         system = System(problem.facts)
         return [_trace(system, mode) for mode in (FORWARD, REVERSE)]
 
@@ -168,7 +185,7 @@ class ArithmeticChain(Task):
 
     def verify(self, problem: Problem, text: str) -> Verdict:
         r"""Reads the last `\boxed{}`: an integer, optionally with spaces, dollar signs or leading
-        zeros. The steps are not checked here; `check_trace` does that."""
+        zeros. The steps are checked only with `strict`; `check_trace` checks them always."""
         system = System(problem.facts)
         mode = _mode(system, system.first_step(text))
         box = last_box_or_none(text)
@@ -181,6 +198,8 @@ class ArithmeticChain(Task):
         sign = "-" if integer[1] == "-" and integer[2] != "0" else ""
         answer = sign + integer[2]
         if answer == str(problem.facts["answer"]):
+            if self.config.strict and system.check(text) is not None:
+                return Verdict(Outcome.WRONG, answer, WRONG_STEP, mode)
             return Verdict(Outcome.CORRECT, answer, "", mode)
         ends = map(str, system.ends().values())
         return Verdict(Outcome.WRONG, answer, OTHER_END if answer in ends else OTHER_VALUE, mode)
@@ -200,7 +219,7 @@ class ArithmeticChain(Task):
                 (
                     problem,
                     rf"First \boxed{{{answer + 1}}}, or \boxed{{ {answer} }}",
-                    Outcome.CORRECT,
+                    Outcome.WRONG if self.config.strict else Outcome.CORRECT,
                 ),
                 (problem, rf"\boxed{{{answer}}}, no: \boxed{{{answer + 1}}}", Outcome.WRONG),
                 (problem, f"The answer is {answer}.", Outcome.UNPARSABLE),

@@ -45,6 +45,9 @@ class Task(ABC):
     votes: bool = True
     # whether `solutions` covers every valid branch of every fork
     enumerates: ClassVar[bool] = False
+    # whether each fork that the task knows has one right branch: there is nothing to add at these,
+    # so that synthesis finds decision points with a model
+    one_right_branch: ClassVar[bool] = False
     # the tags around the thinking in the task's own responses, None without thinking
     thinking_tags: tuple[str, str] | None = None
     # the subsets of the held-out problems with results of their own, of equal size

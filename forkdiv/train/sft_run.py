@@ -36,6 +36,7 @@ from forkdiv.train.job import (
 )
 from forkdiv.train.log import LOG
 from forkdiv.train.schedule import epoch_name, retained
+from forkdiv.train.stopping import Stopping
 
 RAW = PromptConfig()
 
@@ -73,6 +74,7 @@ def obtain(
     prompt: PromptConfig = RAW,
     evaluate: Evaluate | None = None,
     turn: Callable[[], AbstractContextManager[object]] = nullcontext,
+    stopping: Stopping | None = None,
     table: Artifact | None = None,
 ) -> Artifact:
     """Returns the trained run; runs Ray Train if the store does not have it. `evaluate` is called
@@ -80,8 +82,8 @@ def obtain(
     only within the block of a `turn`, in which nothing can be evaluated. `table` is the
     learnability table of `data`, for a loss that reads one.
 
-    Raises UserError for examples that cannot be trained on, and InvalidResult where the loss
-    became NaN or infinite.
+    Raises UserError for examples that cannot be trained on, InvalidResult where the loss became NaN
+    or infinite, and TrialStopped if `stopping` is requested; the next call continues such a run.
     """
     opening = opening_tag(start.token_files, prompt)
     reads_table = config.loss == FORK_AWARE
@@ -132,7 +134,7 @@ def obtain(
                 from forkdiv.train.trainer import fit  # imports Ray, which takes seconds
 
                 with turn():
-                    fit(job)
+                    fit(job, stopping)
         _check_finished(workspace, start)
         for save in retained_saves:
             # hard links: the workspace stays complete if anything fails before publishing
@@ -160,7 +162,11 @@ def planned(
 ) -> Checkpoint:
     """Returns the last checkpoint of a run that may not exist yet; `start` is the folder of the
     checkpoint that is fine-tuned."""
-    name = epoch_name(config.epochs)
+    return planned_save(store, run, epoch_name(config.epochs), start)
+
+
+def planned_save(store: Store, run: Identity, name: str, start: Path | None = None) -> Checkpoint:
+    """Returns the checkpoint with this name of a run that may not exist yet; see `planned`."""
     return Checkpoint(store.path(run) / name, _checkpoint_fingerprint(run, name), start)
 
 

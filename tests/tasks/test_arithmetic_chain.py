@@ -267,6 +267,26 @@ def test_the_mode_is_read_off_the_first_step() -> None:
             assert TASK.verify(problem, text).mode == mode, text
 
 
+def test_strict_accepts_the_listed_traces_only_and_so_has_exact_probabilities() -> None:
+    strict = ArithmeticChain(ArithmeticChainConfig(length=3, high=3, strict=True))
+    assert strict.exhaustive and not SHORT.exhaustive
+    for problem in strict.heldout("test", 8):
+        for trace in strict.solutions(problem):
+            assert strict.verify(problem, trace.text).outcome is Outcome.CORRECT
+            longer = trace.text.replace("The answer", "So the answer")
+            verdict = strict.verify(problem, longer)
+            assert (verdict.outcome, verdict.detail) == (Outcome.WRONG, module.WRONG_STEP)
+            assert SHORT.verify(problem, longer).outcome is Outcome.CORRECT
+    for problem, text, outcome in strict.canaries():
+        assert strict.verify(problem, text).outcome is outcome
+
+
+def test_problems_and_fingerprints_are_the_same_with_strict_left_out() -> None:
+    assert "strict" not in ArithmeticChainConfig().model_dump()
+    strict = ArithmeticChain(TASK.config.model_copy(update={"strict": True}))
+    assert strict.heldout("test", 4) == TASK.heldout("test", 4)
+
+
 def test_every_canary_gets_the_verdict_it_is_known_to_deserve() -> None:
     for task in (TASK, SHORT, shaped(8, 12, 260)):
         canaries = task.canaries()

@@ -35,7 +35,7 @@ from tuning.trial import Pipeline, TrialResult
 
 BASE = Path(__file__).parents[2] / "forkdiv/models/base/graph-d3-l3"
 BASE_POINT = Point(0.7, 0, tuned=False)
-TUNED_POINT = Point(0.7, 0, fork_density=0.5)
+TUNED_POINT = Point(0.7, 0, settings=(("fork_density", 0.5),))
 SETTINGS = ["eval.problems=10", "eval.samples=8", "eval.bootstrap=100", f"base={BASE}"]
 
 
@@ -101,9 +101,11 @@ def test_the_base_is_sampled_once_for_its_own_trial_and_every_tuned_one(
     line = a_line(tmp_path, sampler)
     line.run(Point(1.0, 0, tuned=False))
     assert asked(sampler) == 1
-    compared(line, Point(1.0, 0, fork_density=0.5), tuned)
+    compared(line, Point(1.0, 0, settings=(("fork_density", 0.5),)), tuned)
     assert asked(sampler) == 2
-    compared(line, Point(1.0, 0, fork_density=0.0), Checkpoint(tuned.path, "another"))
+    compared(
+        line, Point(1.0, 0, settings=(("fork_density", 0.0),)), Checkpoint(tuned.path, "another")
+    )
     assert asked(sampler) == 3
     compared(line, TUNED_POINT, tuned)
     assert asked(sampler) == 5  # another temperature is another set on both sides
@@ -135,7 +137,7 @@ def test_samples_of_the_models_own_chances_agree_with_exact_values(
 ) -> None:
     settings = ["eval.samples=64", "eval.problems=20"]
     line = a_line(tmp_path, FakeSampler(chance=faithful), *settings)
-    points = [Point(1.0, 0, tuned=False), Point(1.0, 0, fork_density=0.5)]
+    points = [Point(1.0, 0, tuned=False), Point(1.0, 0, settings=(("fork_density", 0.5),))]
     results = [line.run(points[0]), compared(line, points[1], tuned)]
     for result, path in zip(results, (BASE, tuned.path), strict=True):
         cell = result.cells[-1]
@@ -162,7 +164,7 @@ def test_what_happens_at_the_forks_is_known_of_whole_distributions_only(
     tmp_path: Path, tuned: Checkpoint
 ) -> None:
     line = a_line(tmp_path, FakeSampler(), "decoder.top_p=0.95")
-    cell = compared(line, Point(1.0, 0, fork_density=0.5), tuned).cells[-1]
+    cell = compared(line, Point(1.0, 0, settings=(("fork_density", 0.5),)), tuned).cells[-1]
     assert (cell.agreement is None, cell.forks) == (False, None)
     assert set(cell.exact_pass_at) == set(cell.pass_at)
 
@@ -170,7 +172,7 @@ def test_what_happens_at_the_forks_is_known_of_whole_distributions_only(
 def test_first_tokens_have_exact_values_and_trees_have_none(
     tmp_path: Path, tuned: Checkpoint
 ) -> None:
-    point = Point(1.0, 0, fork_density=0.5, decoder="one")
+    point = Point(1.0, 0, decoder="one", settings=(("fork_density", 0.5),))
     for knob, known in (("first_tokens: 2", True), ("tree_samples: 4", False)):
         line = a_line(tmp_path, FakeSampler(), f"decoders={{one: {{{knob}}}}}")
         cell = compared(line, point, tuned).cells[-1]
@@ -186,7 +188,9 @@ def test_failed_samples_make_the_cell_invalid_until_the_next_trial_draws_them(
 ) -> None:
     problem = build(load(None, SETTINGS).task).heldout("test", 2)[1]
     unlucky = FakeSampler(fails=lambda request: request.problem == problem)
-    result = compared(a_line(tmp_path, unlucky), Point(1.0, 0, fork_density=0.5), tuned)
+    result = compared(
+        a_line(tmp_path, unlucky), Point(1.0, 0, settings=(("fork_density", 0.5),)), tuned
+    )
     assert {c.subset: c.errors for c in result.cells} == {
         "signed": 0,
         "unsigned": 16,
@@ -196,7 +200,9 @@ def test_failed_samples_make_the_cell_invalid_until_the_next_trial_draws_them(
     metrics = headline_metrics(result.cells)
     assert metrics["valid"] == 0 and "pass_at_1" not in metrics and "signed_pass_at_1" in metrics
     lucky = FakeSampler()
-    result = compared(a_line(tmp_path, lucky), Point(1.0, 0, fork_density=0.5), tuned)
+    result = compared(
+        a_line(tmp_path, lucky), Point(1.0, 0, settings=(("fork_density", 0.5),)), tuned
+    )
     assert lucky.drawn == 16 and all(c.valid for c in result.cells)
 
 
@@ -234,14 +240,24 @@ def test_a_trial_is_sampled_at_its_points_temperature(
 
 
 def test_params_are_the_axes_as_numbers_and_the_base_has_no_density() -> None:
-    tuned, plain = params(Point(0.7, 1, fork_density=0.5)), params(Point(0.7, 1, tuned=False))
+    tuned, plain = (
+        params(Point(0.7, 1, settings=(("fork_density", 0.5),))),
+        params(Point(0.7, 1, tuned=False)),
+    )
     assert tuned == {"temperature": 0.7, "seed": 1, "tuned": 1, "fork_density": 0.5}
     assert plain == {"temperature": 0.7, "seed": 1, "tuned": 0}
     assert all(isinstance(value, int | float) for value in [*tuned.values(), *plain.values()])
 
 
 def test_params_name_the_data_axes_that_vary_and_no_others() -> None:
-    point = Point(0.7, 0, branch_coverage=2, synthesis="enumerator")
+    point = Point(
+        0.7,
+        0,
+        settings=(
+            ("branch_coverage", 2),
+            ("synthesis", "enumerator"),
+        ),
+    )
     assert params(point).keys() == {"temperature", "seed", "tuned", "branch_coverage", "synthesis"}
     assert params(point)["synthesis"] == "enumerator"
 
@@ -250,7 +266,7 @@ def test_tags_hold_the_effective_decoder() -> None:
     study = load(
         None, [*SETTINGS, "decoder.top_p=0.9", "decoder.temperature=0.5", "sweep.seed=[1]"]
     )
-    held = tags(at(study, Point(0.7, 1, fork_density=0.25)))
+    held = tags(at(study, Point(0.7, 1, settings=(("fork_density", 0.25),))))
     assert (held["decoder.top_p"], held["decoder.temperature"]) == ("0.9", "0.7")
     assert (held["dataset.fork_density"], held["sft.seed"]) == ("0.25", "1")
     assert (held["task.kind"], held["prompt.template"]) == ("graph_branching", "raw")
@@ -292,7 +308,8 @@ def test_cells_carry_every_axis_and_whether_the_model_was_tuned(results: list[Tr
 def test_data_is_repaired_where_the_point_says_so_and_left_alone_elsewhere(tmp_path: Path) -> None:
     line = a_line(tmp_path, FakeSampler(), "task.valid=2", "dataset.examples=40")
     plain, repaired = (
-        line.data(at(line.study, Point(1.0, 0, synthesis=way))) for way in ("none", "enumerator")
+        line.data(at(line.study, Point(1.0, 0, settings=(("synthesis", way),))))
+        for way in ("none", "enumerator")
     )
     assert plain == dataset.obtain_sft(line.store, build(line.study.task), line.study.dataset)
     assert repaired.fingerprint != plain.fingerprint
@@ -329,7 +346,7 @@ def test_a_checkpoint_evaluated_while_training_goes_on_is_not_sampled_again(
 ) -> None:
     sampler = FakeSampler()
     line = a_line(tmp_path, sampler)
-    point = Point(1.0, 0, fork_density=0.5)
+    point = Point(1.0, 0, settings=(("fork_density", 0.5),))
     study, early = at(line.study, point), Checkpoint(tuned.path, "early")
     evaluate = line.evaluate_during_training(study, point)
     assert evaluate
@@ -342,12 +359,15 @@ def test_a_checkpoint_evaluated_while_training_goes_on_is_not_sampled_again(
 
 def test_nothing_is_evaluated_ahead_where_a_checkpoint_between_is_measured(tmp_path: Path) -> None:
     line = a_line(tmp_path, FakeSampler(), "interpolation=0.5")
-    assert line.evaluate_during_training(line.study, Point(1.0, 0, fork_density=0.5)) is None
+    assert (
+        line.evaluate_during_training(line.study, Point(1.0, 0, settings=(("fork_density", 0.5),)))
+        is None
+    )
 
 
 def test_earlier_checkpoints_of_a_run_are_its_dynamics(tmp_path: Path, tuned: Checkpoint) -> None:
     line = a_line(tmp_path, FakeSampler())
-    point = Point(1.0, 0, fork_density=0.5)
+    point = Point(1.0, 0, settings=(("fork_density", 0.5),))
     saved: dict[float, Checkpoint] = {
         1: Checkpoint(tuned.path, "early"),
         2: Checkpoint(tuned.path, "later"),
@@ -368,7 +388,7 @@ def test_validation_problems_are_sampled_for_choosing_and_only_where_asked(
 ) -> None:
     sampler = FakeSampler()
     line = a_line(tmp_path, sampler, "eval.validation_problems=4")
-    result = compared(line, Point(1.0, 0, fork_density=0.5), tuned)
+    result = compared(line, Point(1.0, 0, settings=(("fork_density", 0.5),)), tuned)
     assert sampler.drawn == 2 * 10 * 8 + 4 * 8
     assert set(result.choice) == {"signed", "unsigned", "all"}
     assert {request.problem.split for request in sampler.asked} == {"test", "validation"}

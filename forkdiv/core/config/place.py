@@ -223,6 +223,11 @@ class PlaceConfig(Frozen):
         description="Address of the Ray cluster to use. null: the address in the environment "
         "variable RAY_ADDRESS, or else a Ray that is started for this command.",
     )
+    ray_start_timeout_s: Seconds = Field(
+        120,
+        description="Time limit for the start of a Ray that is started for this command. On a "
+        "loaded machine a start may fail; until then it is tried again.",
+    )
     num_cpus: int | None = Field(
         None,
         ge=1,

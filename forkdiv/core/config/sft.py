@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from forkdiv.core.config.base import Epochs, Examples, Frozen, Seed, Share, Steps
+from forkdiv.core.config.base import AxisWords, Epochs, Examples, Frozen, Seed, Share, Steps
 from forkdiv.core.config.open_list import OpenList
 from forkdiv.core.config.shipped import CheckpointPath
 
@@ -28,8 +28,10 @@ class LoraConfig(Frozen):
     """Low-rank adapters that are trained instead of the weights, and merged into every
     checkpoint."""
 
-    rank: int = Field(0, ge=0, description="Rank of the adapters. 0: all weights are trained.")
-    alpha: float = Field(
+    rank: Annotated[int, AxisWords(title="LoRA rank")] = Field(
+        0, ge=0, description="Rank of the adapters. 0: all weights are trained."
+    )
+    alpha: Annotated[float, AxisWords(title="LoRA alpha")] = Field(
         16.0, gt=0, allow_inf_nan=False, description="The adapters are scaled by alpha / rank."
     )
     targets: tuple[str, ...] = Field(
@@ -108,7 +110,10 @@ class SftConfig(Frozen):
         "float32. If it is not set, a study with a base has that of the base's config.json "
         "(bfloat16 for float16).",
     )
-    loss: LossName = Field(
+    loss: Annotated[
+        LossName,
+        AxisWords(meaning="is the loss on the response tokens in fine-tuning", phrase="{} loss"),
+    ] = Field(
         "cross-entropy",
         description="Training loss. gem: arXiv 2408.16673. dco: direct coverage optimization, "
         "arXiv 2502.07154. fork-aware: cross-entropy at tokens that can be learned, and "
