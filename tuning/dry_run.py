@@ -11,7 +11,7 @@ from forkdiv.core.progress import duration
 from forkdiv.core.store import Store
 from forkdiv.core.store_record import RECORD
 from forkdiv.coverage import summary
-from forkdiv.learnability import stage
+from forkdiv.learnability.stage import identity as table_identity
 from forkdiv.learnability.table import epochs as table_epochs
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample import sample_sets
@@ -102,7 +102,7 @@ def dry_run(study: StudyConfig, base: Checkpoint) -> DryRun:
             run = training_identity(own, base)
             training.add(run.fingerprint, 0 if _exists(store, run) else _examples(own))
             if own.reads_table:  # its short runs are trainings too
-                table = stage.identity(own, made.fingerprint, base)
+                table = table_identity(own, made.fingerprint, base)
                 short = table_epochs(own.learnability) * _problems(own)
                 training.add(table.fingerprint, 0 if _exists(store, table) else short)
         for checkpoint in _measured(own, point, base, store):
