@@ -13,7 +13,7 @@ from __future__ import annotations
 from forkdiv import cli
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.terminal import say
-from forkdiv.tracking import Tracker
+from forkdiv.tracking.address import Address
 from tuning import preflight, prompt_notes, rl_checks
 from tuning.adapters import with_merged
 from tuning.resources import Work
@@ -30,7 +30,7 @@ def run(study: StudyConfig) -> None:
     start = given or base
     for note in prompt_notes.notes(study, [start.path]):
         say(f"note: {note}")
-    Tracker.of(study.place).check()
+    Address.of(study.place)  # raises UserError for an address that MLflow cannot use
     inputs = rl_checks.inputs(study, start)
     with open_study(study, base, "rl", say, Work()) as work:
         rl_checks.check_beside(work.study.place)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from statistics import mean
 
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.fingerprint import Identity
@@ -12,7 +15,12 @@ from forkdiv.core.store import Store
 from forkdiv.rl.job import LOG
 from forkdiv.rl.meter import read_log
 from forkdiv.rl.rl_run import Inputs
-from forkdiv.tracking import Tracker, TrackingFailed
+from forkdiv.tracking.address import Address, experiment_name
+from forkdiv.tracking.events import Metrics, RunEnd, RunStart, Value, milliseconds, values_now
+from forkdiv.tracking.outbox import Outbox, study_folder
+from forkdiv.tracking.sender import STUDY
+from forkdiv.tracking.sending import Sending
+from tuning.record import user
 
 EVERY_S = 2.0
 LAST = 20  # iterations, over which the metrics of the whole run are averaged
@@ -23,81 +31,91 @@ HEADLINE = ("reward", "kl", "entropy", "length", "divergence", "no_signal", "tok
 def recording(
     study: StudyConfig, inputs: Inputs, store: Store, show: Callable[[str], None]
 ) -> Iterator[None]:
-    """Sends the rows of the run's log to MLflow during the block, and its end. If MLflow does not
-    take them, `show` gets a line, and the run goes on."""
+    """Records the rows of the run's log for MLflow during the block, and its end; they are sent
+    meanwhile. MLflow's failure costs a line, and the run goes on."""
     identity = inputs.identity
-    sender = _Sender(study, identity, store, show)
+    folder = study_folder(study.folder, identity.fingerprint).resolve()
+    record = _Record(study, identity, store, Outbox(folder / STUDY))
+    if record.outbox.is_finished:
+        yield
+        return
+    record.start()
     ended = threading.Event()
 
     def follow() -> None:
         while not ended.wait(EVERY_S):
-            sender.send()
+            record.add()
 
-    thread = threading.Thread(target=follow, daemon=True, name="rl-mlflow")
-    thread.start()
-    valid = False
-    try:
-        yield
-        valid = True
-    finally:
-        ended.set()
-        thread.join()
-        sender.finish(valid)
+    thread = threading.Thread(target=follow, daemon=True, name="rl-record")
+    with Sending(folder, Address.of(study.place), study.name, show):
+        thread.start()
+        valid = False
+        try:
+            yield
+            valid = True
+        finally:
+            ended.set()
+            thread.join()
+            record.finish(valid)
 
 
-class _Sender:
-    def __init__(
-        self, study: StudyConfig, identity: Identity, store: Store, show: Callable[[str], None]
-    ) -> None:
-        self._tracker, self._show = Tracker.of(study.place), show
-        self._name, self._identity, self._store = study.name, identity, store
-        self._params = params(study)
-        self._run: str | None = None
-        self._sent = 0  # the last iteration that was sent
-        self._failed = False
+@dataclass
+class _Record:
+    study: StudyConfig
+    identity: Identity
+    store: Store
+    outbox: Outbox
+    last: int = 0  # the last iteration that is recorded
+    rows: Sequence[Mapping[str, float]] = field(default_factory=list)
 
-    def send(self) -> None:
-        """Sends the rows that are new; after a failure, nothing more."""
-        rows = [row for row in self._rows() if row["iteration"] > self._sent]
-        if rows and not self._failed:
-            self._try(lambda run: self._tracker.rows(run, [as_step(row) for row in rows]))
-            self._sent = int(rows[-1]["iteration"])
+    def start(self) -> None:
+        study = self.study
+        self.outbox.add(
+            RunStart(
+                key=self.identity.fingerprint,
+                experiment=experiment_name(study.place, study.name),
+                name=study.name,
+                started_ms=milliseconds(time.time()),
+                params=params(study),
+                tags={"mlflow.user": user(), "mlflow.source.name": "forkdiv"},
+            )
+        )
+
+    def add(self) -> None:
+        """Records the iterations that are new. An iteration that is recorded again, after a kill,
+        has the time of its first row, and stays one in MLflow."""
+        self.rows = self._read()
+        new = [row for row in self.rows if row["iteration"] > self.last]
+        if new:
+            self.outbox.add(Metrics(values=tuple(value for row in new for value in values(row))))
+            self.last = int(new[-1]["iteration"])
 
     def finish(self, valid: bool) -> None:
-        """Sends the last rows and ends the run; an invalid one is continued when it is repeated."""
-        self.send()
-        rows = self._rows()[-LAST:]
-        means = {
-            f"last_{name}": sum(row[name] for row in rows) / len(rows) for name in HEADLINE if rows
-        }
-        if not self._failed:
-            self._try(lambda run: self._tracker.finish(run, means, [], valid))
+        """Records the last rows and the end; a failed run goes on when it is repeated."""
+        self.add()
+        last = self.rows[-LAST:]
+        means = {f"last_{name}": mean(row[name] for row in last) for name in HEADLINE if last}
+        self.outbox.add(
+            Metrics(values=tuple(values_now(means))),
+            RunEnd(status="FINISHED" if valid else "FAILED", ended_ms=milliseconds(time.time())),
+        )
 
-    def _rows(self) -> list[dict[str, float]]:
-        """The rows of the published run, or of its workspace."""
-        published = self._store.path(self._identity)
-        folder = published if published.exists() else self._store.workspace(self._identity)
+    def _read(self) -> list[dict[str, float]]:
+        """Returns the rows of the published run, or of its workspace."""
+        published = self.store.path(self.identity)
+        folder = published if published.exists() else self.store.workspace(self.identity)
         return read_log(folder) if (folder / LOG).exists() else []
 
-    def _try(self, write: Callable[[str], None]) -> None:
-        try:
-            if self._run is None:
-                fingerprint = self._identity.fingerprint
-                self._run = self._tracker.study(fingerprint, self._name, self._params)
-            write(self._run)
-        except TrackingFailed as error:
-            self._failed = True
-            self._show(f"the run in MLflow is incomplete, its results are complete: {error}")
 
-
-def params(study: StudyConfig) -> dict[str, float | str]:
-    """Returns the settings of the run, as numbers if possible."""
+def params(study: StudyConfig) -> dict[str, str]:
+    """Returns the settings of the run by their dotted names."""
     start = study.checkpoint or study.base
-    values = {f"rl.{key}": value for key, value in study.rl.model_dump().items()}
-    simple = {k: v if isinstance(v, int | float) else str(v) for k, v in values.items()}
-    return {"start": str(start), "task": study.task.kind, **simple}
+    settings = {f"rl.{key}": str(value) for key, value in study.rl.model_dump().items()}
+    return {"start": str(start), "task": study.task.kind, **settings}
 
 
-def as_step(row: Mapping[str, float]) -> dict[str, float]:
-    """Returns a row of the log with its iteration as MLflow's step."""
-    return {"step": row["iteration"]} | {k: v for k, v in row.items() if k != "iteration"}
+def values(row: Mapping[str, float]) -> Iterator[Value]:
+    """Yields the metrics of a row of the log, with its time and its iteration as step."""
+    for name, value in row.items():
+        if name not in ("iteration", "time"):
+            yield Value(name, float(value), milliseconds(row["time"]), int(row["iteration"]))
