@@ -1,7 +1,7 @@
 """Train a checkpoint by reinforcement learning (GRPO).
 
 forkdiv rl checkpoint=DIR rl.learning_rate=1e-6 rl.iterations=400
-forkdiv rl rl.learning_rate=3e-4 rl.save_every=50 dataset.examples=800
+forkdiv rl rl.learning_rate=1e-4 rl.save_every=50 dataset.examples=800
 
 It starts from `checkpoint`, otherwise from the base. Prompts are training problems that the data of
 `dataset` does not have; the task's grader gives the rewards. The checkpoints are folders that
