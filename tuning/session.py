@@ -242,7 +242,8 @@ def share(place: PlaceConfig, checkpoint: Checkpoint) -> Checkpoint:
     if not ray_address(place):
         return checkpoint
     copy_identity = Identity("base", {}, {"content": checkpoint.fingerprint})
-    copy = Store.of(place).obtain(copy_identity, lambda folder: _copy(checkpoint.path, folder))
+    store = Store.of(place)
+    copy = store.obtain(copy_identity, lambda folder: _copy(store.whole(checkpoint.path), folder))
     return Checkpoint(copy.path / CHECKPOINT, checkpoint.fingerprint)
 
 
@@ -276,6 +277,7 @@ def engine_spec(study: StudyConfig, base: Checkpoint) -> EngineSpec:
         config=study.place.engine,
         proof_prompts=tuple(tuple(ids) for ids in _token_ids(base.path, prompts)),
         prompt=study.prompt.without_shots,
+        store=Store.remote_of(study.place),
     )
 
 
@@ -294,6 +296,7 @@ def serving_spec(study: StudyConfig, first: Checkpoint) -> EngineSpec:
         config=study.place.engine,
         proof_prompts=tuple(prompts),
         prompt=study.prompt.without_shots,
+        store=Store.remote_of(study.place),
     )
 
 
