@@ -16,7 +16,7 @@ from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.errors import InvalidResult, UserError, refuse
 from forkdiv.core.results import Summary, TrackedRun
 from forkdiv.core.results.tracked import PORT
-from forkdiv.core.store import Store, check_writable
+from forkdiv.core.store import Store, check_place
 from forkdiv.coverage import summary
 from forkdiv.report import comparison, glance, guess, page, reliability, samples, studies
 from forkdiv.report.answer import QUESTION, answer
@@ -45,7 +45,7 @@ def run(study: StudyConfig, beside: Sequence[Path] = ()) -> None:
             "the name of a study whose sweep has finished",
             "run `forkdiv study` or `forkdiv sweep` first, or correct name and place.root",
         )
-    check_writable(study.place.root, study.place.min_free_mib)
+    check_place(study.place)
     done = studies.read(study.folder)
     others = studies.load_studies([study.folder, *beside]) if beside else []
     say(f"report: {write_report(study, done)}")

@@ -23,6 +23,7 @@ from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample.deployment import ServeSampler
 from forkdiv.sample.sample_sets import FailedRequest, Request, Response, SamplerClient
 from forkdiv.train.stopping import Stopping, TrialStopped
+from tuning import stored_paths
 from tuning.listed import PointOf
 from tuning.record import TrialRecord
 from tuning.space import Point, at
@@ -133,7 +134,9 @@ class _Trial:
             self._reports.put(error)
 
     def _run(self) -> dict[str, Any]:
-        result = self._pipeline.run(self._point)
+        stored_paths.download(self._sweep.study, weights=False)  # this host may not have them
+        with self._pipeline.store.released():
+            result = self._pipeline.run(self._point)
         began = time.perf_counter()
         self._record.finished(result)
         metrics = headline_metrics(result.cells)

@@ -29,6 +29,7 @@ from forkdiv.coverage.fork_summary import ForkProbabilities
 from forkdiv.coverage.stats import Floats
 from forkdiv.data import dataset
 from forkdiv.forks import synthesis
+from forkdiv.learnability import stage
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample import sample_sets
 from forkdiv.sample.evaluation import Evaluation
@@ -212,6 +213,7 @@ class Pipeline:
         """Returns the run with the study's settings; `evaluate` is called with each checkpoint
         while training continues."""
         data = self.data(study)
+        table = self.learnability(study, data) if study.reads_table else None
         with self._timed("train"):
             return sft_run.obtain(
                 self.store,
@@ -225,7 +227,14 @@ class Pipeline:
                 self._turn if study.place.engine.takes_turns else nullcontext,
                 self.stopping,
                 self.following,
+                table,
             )
+
+    def learnability(self, study: StudyConfig, data: Artifact) -> Artifact:
+        """Returns the learnability table of the dataset `data`, with the study's settings."""
+        turn = self._turn if study.place.engine.takes_turns else nullcontext
+        with self._timed("learnability"):
+            return stage.obtain(self.store, study, data, self.base, self.progress, turn)
 
     @contextmanager
     def _turn(self) -> Iterator[None]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from forkdiv.core.config.study import PlaceConfig, StudyConfig
 from forkdiv.core.results.tracked import PORT
 from forkdiv.tracking.address import Address, experiment_name
+from tuning.check_ray import ray_address
 
 
 def lines(study: StudyConfig, fingerprint: str) -> list[str]:
@@ -24,7 +25,8 @@ def mlflow(place: PlaceConfig, study: str) -> str:
     address = Address.of(place)
     if address.file is None:
         return f"MLflow: {address.shown} (experiment {experiment_name(place, study)})"
-    program = Path(sys.executable).with_name("mlflow")
+    # a job of a cluster runs on any of its hosts, and its log is read elsewhere
+    program = "mlflow" if ray_address(place) else Path(sys.executable).with_name("mlflow")
     return f"MLflow: cd {address.file.parent} && {program} ui --port {PORT}"
 
 

@@ -132,6 +132,7 @@ OTHER_PLACES: dict[str, Any] = {
     "workers": 1,
     "cpus_per_worker": 1.0,
     "threads_per_worker": 2,
+    "ray_start_timeout_s": 77.0,
     "zero_stage": 3,
     "micro_batch": 4,
     "pack_tokens": 512,

@@ -50,6 +50,7 @@ class MadeUp(Pipeline):
 
 def main(root: Path, settings: list[str]) -> None:
     place = [f"base={BASE}", f"place.root={root}", "place.dashboard=false", "eval.samples=8"]
+    place += ["place.ray_start_timeout_s=600"]
     study = load(None, [*place, *settings])
     with session.running(study.place, Work(trains=False, samples=False)) as running:
         study = study.model_copy(update={"place": running})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -16,8 +17,10 @@ import pytest
 from forkdiv.core.config.load import load
 from forkdiv.core.config.study import AXES, DecoderConfig, StudyConfig
 from forkdiv.core.errors import InvalidResult
+from forkdiv.core.fingerprint import Identity
 from forkdiv.core.progress import Progress
 from forkdiv.core.records import Problem
+from forkdiv.core.remote.objects import Objects
 from forkdiv.core.store import Store
 from forkdiv.coverage import exact, summary
 from forkdiv.data import dataset
@@ -118,6 +121,37 @@ def test_a_repeated_trial_draws_nothing_and_gives_the_same_result(
     again = compared(a_line(finished, sampler), TUNED_POINT, tuned)
     assert sampler.asked == []
     assert (again.cells, again.fingerprint) == (results[1].cells, results[1].fingerprint)
+
+
+def test_a_trial_on_another_host_finds_everything_on_the_storage_and_downloads_no_weights(
+    tmp_path: Path, url: str, tuned: Checkpoint, results: list[TrialResult]
+) -> None:
+    """The tuned checkpoint is one of the store, as that of a training run is."""
+    trained = Identity("train", {"examples": 1})
+
+    def copied(folder: Path) -> None:
+        shutil.copytree(tuned.path, folder / "epoch-0004")
+
+    def on_host(name: str, sampler: FakeSampler) -> tuple[Pipeline, Checkpoint]:
+        line = a_line(tmp_path / name, sampler, f"place.store={url}")
+        line.store = Store.of(line.study.place)
+        run = line.store.obtain(trained, copied)
+        return line, Checkpoint(run.path / "epoch-0004", tuned.fingerprint)
+
+    line, checkpoint = on_host("a", FakeSampler())
+    first = compared(line, TUNED_POINT, checkpoint)
+    assert (first.cells, first.fingerprint) == (results[1].cells, results[1].fingerprint)
+    before = {one.key: one.modified for one in Objects(url).listed()}
+    sampler = FakeSampler()
+    line, checkpoint = on_host("b", sampler)
+    again = compared(line, TUNED_POINT, checkpoint)
+    assert sampler.asked == [] and again.cells == first.cells
+    assert {one.key: one.modified for one in Objects(url).listed()} == before, "nothing is written"
+    assert not list((tmp_path / "b").rglob("*.safetensors"))
+    # what reads weights brings them: the probabilities at another temperature
+    other = Evaluation.of(at(line.study, Point(1.3, 0, tuned=False)))
+    assert line.exact(other, checkpoint) is not None
+    assert len(list((tmp_path / "b").rglob("*.safetensors"))) == 1
 
 
 def test_more_samples_or_problems_draw_what_is_missing_only(
