@@ -21,7 +21,8 @@ from forkdiv.core.config.study import PlaceConfig
 from forkdiv.core.errors import UserError
 from forkdiv.core.fingerprint import Identity
 from forkdiv.core.remote import objects
-from forkdiv.core.remote.objects import Objects, StorageFailed
+from forkdiv.core.remote.objects import Objects
+from forkdiv.core.remote.storage_errors import StorageFailed
 from forkdiv.core.store import Store, check_place
 from tests import s3_server
 from tests.s3_server import KEY, SECRET, S3Server
