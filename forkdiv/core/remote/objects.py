@@ -25,7 +25,8 @@ from forkdiv.core.errors import refuse
 from forkdiv.core.remote.storage_errors import Outage, StorageFailed, explained
 
 Result = TypeVar("Result")
-CONNECT_S, READ_S = 5, 60  # of one request
+CONNECT_S, READ_S = 5, 60  # until an answer begins and goes on
+REQUEST_S, TRANSFER_S = 90.0, 6 * 3600.0  # of a request, and of a whole file
 WORK_PATIENCE_S, CHECK_PATIENCE_S = 180.0, 5.0  # how long an outage may last
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 5.0
 READ_BYTES = 2**20
@@ -148,7 +149,7 @@ class Objects:
                     return listed
                 more = {"ContinuationToken": page["NextContinuationToken"]}
 
-        result: list[Listed] = self._run(pages)
+        result: list[Listed] = self._run(pages, most_s=TRANSFER_S)
         return result
 
     def now(self) -> float:
@@ -193,7 +194,7 @@ class Objects:
 
             async def guarded(file: Path, key: str) -> None:
                 async with gate:
-                    await self._patiently(lambda: one(fs, file, key))
+                    await self._patiently(lambda: one(fs, file, key), TRANSFER_S)
 
             tasks = [asyncio.ensure_future(guarded(file, key)) for file, key in files.items()]
             try:
@@ -218,7 +219,7 @@ class Objects:
             return digest.hexdigest()
 
         try:
-            result: str = self._run(read)
+            result: str = self._run(read, most_s=TRANSFER_S)
             return result
         except FileNotFoundError:
             return None
@@ -288,23 +289,26 @@ class Objects:
                 "use a newer version of the storage, or remove place.store",
             )
 
-    def _run(self, call: Callable[[Any], Any], patient: bool = True) -> Any:
+    def _run(
+        self, call: Callable[[Any], Any], patient: bool = True, most_s: float = REQUEST_S
+    ) -> Any:
         from fsspec.asyn import sync
 
         fs = filesystem(os.getpid())
 
         async def whole() -> Any:
-            return await (self._patiently(lambda: call(fs)) if patient else call(fs))
+            return await (self._patiently(lambda: call(fs), most_s) if patient else call(fs))
 
         return sync(fs.loop, whole)
 
-    async def _patiently(self, call: Callable[[], Any]) -> Any:
-        """Awaits the call, again and again while the storage does not answer."""
+    async def _patiently(self, call: Callable[[], Any], most_s: float = REQUEST_S) -> Any:
+        """Awaits the call, for up to `most_s`, again and again while the storage does not answer.
+        aiohttp itself waits without end for a server's `100 Continue`."""
         deadline, wait = time.monotonic() + self.patience_s, FIRST_WAIT_S
         while True:
             try:
                 with explained(self.url):
-                    return await call()
+                    return await asyncio.wait_for(call(), most_s)
             except Outage as error:
                 if time.monotonic() + wait > deadline:
                     raise StorageFailed(

@@ -121,6 +121,7 @@ def test_a_password_in_the_address_of_the_storage_is_not_shown(
 class OldServer(BaseHTTPRequestHandler):
     """S3 as it was before conditional writes: it ignores the headers that it does not know."""
 
+    protocol_version = "HTTP/1.1"  # answers `Expect: 100-continue`
     kept: ClassVar[dict[str, bytes]] = {}
     ignored: ClassVar[set[str]] = set()
 
