@@ -9,6 +9,8 @@ from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.progress import duration
 from forkdiv.core.store import Store
 from forkdiv.coverage import summary
+from forkdiv.learnability.stage import identity as table_identity
+from forkdiv.learnability.table import epochs as table_epochs
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample import sample_sets
 from forkdiv.sample.evaluation import Evaluation
@@ -97,6 +99,10 @@ def dry_run(study: StudyConfig, base: Checkpoint) -> DryRun:
             data.add(made.fingerprint, 0 if store.has(made) else 1)
             run = training_identity(own, base)
             training.add(run.fingerprint, 0 if store.has(run) else _examples(own))
+            if own.reads_table:  # its short runs are trainings too
+                table = table_identity(own, made.fingerprint, base)
+                short = table_epochs(own.learnability) * _problems(own)
+                training.add(table.fingerprint, 0 if store.has(table) else short)
         for checkpoint in _measured(own, point, base, store):
             wanted = Evaluation.of(own)
             samples = sample_sets.planned(store, wanted, checkpoint)
@@ -122,6 +128,11 @@ def show(plan: DryRun, say: Callable[[str], None]) -> None:
         say(f"  … and {len(plan.grid) - SHOWN_TRIALS} more")
     if plan.study.sweep.search == "optuna":
         say("  search=optuna will choose other values; these are drawn from the same axes")
+    if plan.study.sweep.search == "optuna":
+        say(
+            "Optuna chooses the trials from results; this plan has drawn ones in their place, from "
+            "the same axes"
+        )
     show_table(
         HEADER, list(_rows(plan)), title=f"{plan.study.name}: what is shared and what exists"
     )

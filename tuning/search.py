@@ -19,7 +19,7 @@ from forkdiv.coverage.cells import ALL
 from tuning.choices import Choices
 from tuning.draws import draws
 from tuning.listed import MODEL
-from tuning.space import Point, base_points, point_of
+from tuning.space import Point, base_points, is_open, point_of
 from tuning.trial_results import TrialResults
 
 Values = dict[str, Any]  # by path
@@ -36,11 +36,6 @@ class Chooser(Protocol):
     def learn(self, trial: str, values: Values, metrics: Mapping[str, float] | None) -> None:
         """Takes the metrics of a trial that has ended; None if it failed."""
         ...
-
-
-def is_open(study: StudyConfig) -> bool:
-    """Whether the trials of the study are not known before it starts."""
-    return study.sweep.search == "optuna" or study.sweep.hours is not None
 
 
 def objectives(study: StudyConfig) -> list[str]:
@@ -108,7 +103,7 @@ class Search(Searcher):  # type: ignore[misc]
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        self._choices.write()
+        self._choices.note_time()
         values = self._given.pop(trial_id, None)
         if values is None:
             return

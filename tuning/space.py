@@ -165,6 +165,11 @@ def points(study: StudyConfig) -> list[Point]:
     return [*base_points(tuned), *tuned]
 
 
+def is_open(study: StudyConfig) -> bool:
+    """Whether the trials of the study are not known before it starts."""
+    return study.sweep.search == "optuna" or study.sweep.hours is not None
+
+
 def base_points(tuned: Iterable[Point]) -> list[Point]:
     """Returns the points of the base that measure it as the tuned points measure their models."""
     tuned = list(tuned)

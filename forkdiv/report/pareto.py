@@ -17,9 +17,10 @@ from forkdiv.report.plot import Plot
 from forkdiv.report.section import Content, Plots, Section, TableView, note, paragraph
 from forkdiv.report.setting import Setting
 from forkdiv.report.svg import hover
-from forkdiv.report.tables import Table
+from forkdiv.report.tables import FirstRows, Table
 
-LEAST = 3  # fine-tuned settings: fewer are compared elsewhere
+# fewer fine-tuned models, or ways of measuring them, are compared by the other sections
+LEAST_MODELS, LEAST_WAYS = 3, 4
 FRONT, BASE, OTHER = "#0b5fa5", "#222222", "#9a9a9a"
 MOST_NUMBERED = 12
 ON_FRONT, CLEARLY_BELOW = "on the front", "clearly below"
@@ -49,7 +50,9 @@ def content(summary: Summary, grid: Grid) -> Content | None:
     if len(grid.ends) < 2:
         return None
     found = places(summary, grid)
-    if sum(place.setting is not None for place in found) < LEAST:
+    tuned = [place for place in found if place.setting]
+    ways = {(place.measured, place.temperature) for place in tuned}
+    if len({place.setting for place in tuned}) < LEAST_MODELS and len(ways) < LEAST_WAYS:
         return None
     table = front_table(found, grid)
     front = len(pareto_front(found))
@@ -62,7 +65,7 @@ def content(summary: Summary, grid: Grid) -> Content | None:
             f"pass@{first} and a higher pass@{last}, on {subset_title(grid.subsets[0])}. "
             f"{below} {'is' if below == 1 else 'are'} clearly below another one in both."
         ),
-        *Plots.of("pareto", [("", [plot(found, grid)])]),
+        *Plots.of("pareto", [("", [plot(found, grid)])], layout="wide"),
         TableView(table, f"pass@{first} and pass@{last} of every setting", "pareto"),
         note(
             f"In brackets and as lines: {grid.percent} limits of each value. The front is that of "
@@ -108,7 +111,8 @@ def front_table(found: Sequence[Place], grid: Grid) -> Table:
         values = [_with_limits(value) for value in (place.few, place.many)]
         standing = _standing(place, found)
         rows.append([str(at), *texts, *way, f"{place.temperature:g}", *values, standing])
-    return Table(header, rows)
+    on_front = [row for row in rows if row[-1] == ON_FRONT]
+    return Table(header, rows, first=FirstRows(header, on_front, ": the Pareto front"))
 
 
 def plot(found: Sequence[Place], grid: Grid) -> Plot:

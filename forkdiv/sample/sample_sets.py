@@ -257,9 +257,11 @@ def _draw(
                 rows, waiting = [], 0
                 pulse.reported()
                 progress(f"sampling: {pace.report(done)}")
+                progress.measured({"sample/samples_per_s": pace.rate(done)})
     finally:  # also the samples that arrived before the sampler failed
         done += _write_part(samples, rows)
     progress(f"sampling: {pace.report(done)}")
+    progress.measured({"sample/samples_per_s": pace.rate(done)})
     return done, tuple(failed)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from forkdiv.core.results import Summary
-from forkdiv.report import page
+from forkdiv.report import page, panels
 from forkdiv.report.grid import Grid
 from forkdiv.report.pareto import content, front_table, pareto_front, places
 from tests.summaries import a_cell, a_summary, made_invalid
@@ -92,3 +92,13 @@ def test_one_k_alone_has_no_front() -> None:
     cells = [a_cell({RATE: rate}, changes={1: (0, 0, 0)}) for rate in (0.1, 0.2, 0.3)]
     summary = a_summary(cells).model_copy(update={"axes": (RATE,)})
     assert content(summary, Grid.of(summary)) is None
+
+
+def test_a_search_with_a_temperature_of_its_own_for_each_trial_has_few_panels() -> None:
+    temperatures = [round(0.5 + 0.05 * at, 2) for at in range(16)]
+    cells = [a_model(1e-5 * (at + 1), 0.3, 0.8, temperature=t) for at, t in enumerate(temperatures)]
+    summary = a_summary(cells).model_copy(update={"axes": (RATE,)})
+    (row,) = panels.layout(Grid.of(summary))
+    assert len(row) == panels.MAX_TEMPERATURES
+    assert 1.0 in [panel.temperature for panel in row]
+    assert "6 of 16 temperatures" in panels.curves_omitted(Grid.of(summary))

@@ -125,7 +125,7 @@ def walk(root: Path, problems: int, samples: int) -> dict[str, Any]:
     class OfSamples(Pipeline):
         """The checkpoints are names without weights: nothing is known but samples."""
 
-        def known(self, *_: Any) -> None:
+        def exact(self, *_: Any) -> None:
             return None
 
         def at_forks(self, *_: Any) -> None:

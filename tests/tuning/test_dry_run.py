@@ -57,6 +57,17 @@ def test_trials_share_datasets_trainings_and_samples(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*")), "it computes and writes nothing"
 
 
+def test_a_search_by_optuna_is_planned_from_drawn_trials(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = ("sweep.search=optuna", "sweep.trials=3", "sweep.axes.sft.weight_decay={range: [0,1]}")
+    study = a_study(tmp_path, *search)
+    assert len(dry_run(study, open_checkpoint(BASE)).training.left) == 3
+    assert "Optuna chooses the trials from results; this plan has drawn ones" in printed(
+        study, capsys
+    )
+
+
 def test_it_says_unknown_where_nothing_was_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

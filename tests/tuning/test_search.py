@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ray.tune.search import Searcher
+from ray import tune
+from ray.tune.experiment import Experiment
+from ray.tune.search import ConcurrencyLimiter, Searcher
+from ray.tune.search.search_generator import SearchGenerator
 
 from forkdiv.core.config.load import load
 from forkdiv.core.config.study import StudyConfig
-from forkdiv.core.errors import UserError
+from forkdiv.core.errors import InvalidResult, UserError
 from forkdiv.core.results import Cell
 from tests.summaries import a_cell
+from tuning.choices import FILE, Choices
 from tuning.listed import PointOf
-from tuning.search import Search, early_end, is_open
-from tuning.space import Point, check_data, points
+from tuning.search import Search, early_end
+from tuning.space import Point, at, check_data, is_open, points
 from tuning.trial import TrialResult
 from tuning.trial_results import TrialResults
 
@@ -86,8 +91,7 @@ def result(point: Point) -> TrialResult:
 
 
 def record(folder: Path) -> list[dict[str, Any]]:
-    kept: list[dict[str, Any]] = json.loads((folder / "search/choices.json").read_text())["chosen"]
-    return kept
+    return Choices(folder).chosen
 
 
 # --- random -------------------------------------------------------------------------------------
@@ -123,6 +127,11 @@ def test_the_base_is_measured_once_for_each_drawn_way_of_measuring() -> None:
     assert grid[: len(base)] == base
 
 
+def test_seeds_are_drawn_as_integers() -> None:
+    asked = study("sweep.axes.seed={range: [0, 9]}", *RANDOM[1:])
+    assert len({at(asked, point).sft.seed for point in points(asked) if point.tuned}) == 8
+
+
 def test_more_trials_than_combinations_are_refused() -> None:
     axes = "sweep.axes={sft.epochs: {range: [1, 3]}, temperature: [0.7, 1]}"
     assert len([p for p in points(study(axes, *RANDOM[1:], "sweep.trials=6")) if p.tuned]) == 6
@@ -138,8 +147,8 @@ def test_a_budget_of_hours_ends_a_random_search_early(tmp_path: Path) -> None:
     assert early_end(asked, some.results) != [] and not some.search.is_finished
     drawn = [point.name for point in points(asked) if point.tuned]
     assert some.names == drawn[:3]
-    kept = json.loads((tmp_path / "search/choices.json").read_text())
-    (tmp_path / "search/choices.json").write_text(json.dumps(kept | {"seconds": 3600}))
+    with (tmp_path / FILE).open("a") as file:
+        file.write('{"seconds": 3600}\n')
     rest = Runs(asked, tmp_path)
     assert all(name.startswith("base") for name in rest.run())
     assert rest.search.is_finished
@@ -164,6 +173,30 @@ def test_optuna_chooses_different_trials_and_measures_the_base_in_the_end(tmp_pa
     assert whole.search.is_finished and len(record(tmp_path)) == 8
     again = Runs(study(*OPTUNA), tmp_path)
     assert again.search.is_finished and again.run() == []
+
+
+class Nothing(tune.Trainable):  # type: ignore[misc]
+    """A trainable that never runs."""
+
+
+def test_ray_tune_takes_its_trials_from_the_search_until_there_are_no_more(tmp_path: Path) -> None:
+    results = TrialResults(tmp_path)
+    asked = study(*OPTUNA)
+    search = Search(asked, results)
+    generator = SearchGenerator(ConcurrencyLimiter(search, max_concurrent=1))
+    experiment = Experiment(
+        "search", run=Nothing, config={}, num_samples=sys.maxsize, storage_path=str(tmp_path)
+    )
+    generator.add_configurations(experiment)
+    names = []
+    while (trial := generator.next_trial()) is not None:
+        assert generator.next_trial() is None, "one trial at a time"
+        point = PointOf(asked, {})(trial.config)
+        names.append(point.name)
+        results.write(result(point))
+        generator.on_trial_complete(trial.trial_id, metrics(point))
+    assert generator.is_finished() and search.is_finished
+    assert len(set(names)) == len(names) == 8 + sum(name.startswith("base") for name in names)
 
 
 def test_a_killed_search_goes_on_with_the_trials_it_had_chosen(tmp_path: Path) -> None:
@@ -200,6 +233,18 @@ def test_optuna_finds_the_good_region_more_often_than_chance(tmp_path: Path) -> 
     rates = [float(values["sft.learning_rate"]) for values in record(tmp_path)]
     near = [1e-4 < rate < 1e-2 for rate in rates]  # a third of the range
     assert sum(near[20:]) > 10
+
+
+def test_a_choice_that_was_half_written_when_the_search_was_killed_is_none(tmp_path: Path) -> None:
+    Runs(study(*OPTUNA), tmp_path).run(2)
+    whole = record(tmp_path)
+    with (tmp_path / FILE).open("a") as file:
+        file.write('{"chosen": {"sft.lea')
+    assert record(tmp_path) == whole
+    assert len(Runs(study(*OPTUNA), tmp_path).run()) == 8 - 2 + 2
+    (tmp_path / FILE).write_text("no record\n")
+    with pytest.raises(InvalidResult, match="choices"):
+        record(tmp_path)
 
 
 def test_a_failed_trial_is_chosen_again_by_the_next_run(tmp_path: Path) -> None:

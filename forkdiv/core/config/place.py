@@ -247,8 +247,8 @@ class PlaceConfig(Frozen):
     worker_start_timeout_s: Seconds = Field(
         600,
         description="Time limit for the start of the training workers of a run; after it the run "
-        "is started again, up to `max_failures` times. A cluster that adds machines needs longer "
-        "than they take to start.",
+        "is started again, up to `max_failures` times. Also how long a command waits at its start "
+        "for the hosts that a cluster's autoscaler adds.",
     )
     max_concurrent_trials: int = Field(1, ge=1, description="Trials that run at the same time.")
     ray_address: str | None = Field(
@@ -271,7 +271,13 @@ class PlaceConfig(Frozen):
     )
     dashboard_port: Port = Field(8265, description="Port of the dashboard.")
     mlflow_uri: str | None = Field(
-        None, description="MLflow tracking server. null: an SQLite file in `root`."
+        None,
+        description="MLflow tracking server. null: the address in the environment variable "
+        "MLFLOW_TRACKING_URI, or else an SQLite file in `root`. The name and password of a server "
+        "belong in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.",
+    )
+    mlflow_experiment: str | None = Field(
+        None, description="MLflow experiment of the runs. null: forkdiv/ and the study's name."
     )
     min_free_mib: Annotated[int, Unit("MiB")] = Field(
         512, ge=0, description="Free disk space that `root` must have at the start."
