@@ -70,7 +70,7 @@ LIBRARIES = {
         "tuning/",
         "jobs/",
     ),
-    "mlflow": ("forkdiv/tracking.py",),
+    "mlflow": ("forkdiv/tracking/server.py",),
     "vllm": ("forkdiv/sample/",),
     "torch": ("forkdiv/models/", "forkdiv/train/", "forkdiv/sample/logits_processors.py",
               "forkdiv/sample/weight_proof.py", "forkdiv/sample/vllm_worker.py",
@@ -79,6 +79,9 @@ LIBRARIES = {
               "forkdiv/forks/entropy.py", "forkdiv/learnability/predictions.py"),
     "deepspeed": ("forkdiv/train/deepspeed_engine.py", "forkdiv/train/worker.py"),
     "huggingface_hub": ("forkdiv/core/hub.py",),
+    "s3fs": ("forkdiv/core/remote/objects.py",),
+    "fsspec": ("forkdiv/core/remote/objects.py",),
+    "botocore": ("forkdiv/core/remote/objects.py",),
     "peft": ("forkdiv/models/lora.py",),
 }  # fmt: skip
 

@@ -11,7 +11,7 @@ from itertools import count
 from random import Random
 from typing import Any
 
-from forkdiv.core.config.axes import axis_fields
+from forkdiv.core.config.axes import SEED, axis_fields
 from forkdiv.core.config.axis_range import AxisRange, rounded
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.errors import refuse
@@ -61,7 +61,8 @@ def domains(study: StudyConfig) -> list[Domain]:
     by_path = study.sweep.by_path
     order = [path for path in by_path if path not in fields] + [p for p in fields if p in by_path]
     return [
-        Domain(path, by_path[path], path in fields and fields[path].is_integer) for path in order
+        Domain(path, by_path[path], path == SEED or (path in fields and fields[path].is_integer))
+        for path in order
     ]
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -110,6 +111,7 @@ class Pipeline:
 
     `on_measured` is called with each measured checkpoint of a trained model but the last, by epoch,
     possibly more than once and from another thread; it may raise TrialStopped, as may `stopping`.
+    `following` is a block in which a training writes the log at a path.
     """
 
     study: StudyConfig
@@ -121,6 +123,7 @@ class Pipeline:
     drawn: int = 0  # number of samples drawn
     stopping: Stopping = field(default_factory=Stopping)
     on_measured: Callable[[float, TrialResult], None] = lambda epoch, measured: None
+    following: Callable[[Path], AbstractContextManager[object]] = nullcontext
 
     def run(self, point: Point) -> TrialResult:
         """Runs all stages for `point`. Raises InvalidResult and the errors of Ray Train."""
@@ -223,6 +226,7 @@ class Pipeline:
                 evaluate,
                 self._turn if study.place.engine.takes_turns else nullcontext,
                 self.stopping,
+                self.following,
                 table,
             )
 

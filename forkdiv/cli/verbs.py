@@ -287,6 +287,13 @@ VERBS: dict[str, Verb] = {
             parameter="results",
         ),
     ),
+    "track": Verb(
+        "Show what MLflow has of a study, or send it the rest.",
+        ("place",),
+        "place.root=/shared/runs",
+        {"send": Option("Send what MLflow does not have yet.", flag=True)},
+        Words("STUDY", "Names of studies; all of place.root by default.", parameter="studies"),
+    ),
     "store": Verb(
         "List, check and clean the store of results.",
         ("place",),

@@ -101,7 +101,7 @@ def metrics(summary: Summary) -> dict[str, float]:
         if cell.subset == "all" and cell.delta_to_base
     ]
     worst = {"largest_loss_at_max_k": min(changes)} if changes else {}
-    return worst | {f"seconds_{stage}": value for stage, value in summary.seconds.items()}
+    return worst | {f"seconds/{stage}": value for stage, value in summary.seconds.items()}
 
 
 def check(summary: Summary) -> None:

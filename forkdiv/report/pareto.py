@@ -17,7 +17,7 @@ from forkdiv.report.plot import Plot
 from forkdiv.report.section import Content, Plots, Section, TableView, note, paragraph
 from forkdiv.report.setting import Setting
 from forkdiv.report.svg import hover
-from forkdiv.report.tables import Table
+from forkdiv.report.tables import FirstRows, Table
 
 # fewer fine-tuned models, or ways of measuring them, are compared by the other sections
 LEAST_MODELS, LEAST_WAYS = 3, 4
@@ -65,7 +65,7 @@ def content(summary: Summary, grid: Grid) -> Content | None:
             f"pass@{first} and a higher pass@{last}, on {subset_title(grid.subsets[0])}. "
             f"{below} {'is' if below == 1 else 'are'} clearly below another one in both."
         ),
-        *Plots.of("pareto", [("", [plot(found, grid)])]),
+        *Plots.of("pareto", [("", [plot(found, grid)])], layout="wide"),
         TableView(table, f"pass@{first} and pass@{last} of every setting", "pareto"),
         note(
             f"In brackets and as lines: {grid.percent} limits of each value. The front is that of "
@@ -111,7 +111,8 @@ def front_table(found: Sequence[Place], grid: Grid) -> Table:
         values = [_with_limits(value) for value in (place.few, place.many)]
         standing = _standing(place, found)
         rows.append([str(at), *texts, *way, f"{place.temperature:g}", *values, standing])
-    return Table(header, rows)
+    on_front = [row for row in rows if row[-1] == ON_FRONT]
+    return Table(header, rows, first=FirstRows(header, on_front, ": the Pareto front"))
 
 
 def plot(found: Sequence[Place], grid: Grid) -> Plot:

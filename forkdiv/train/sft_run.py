@@ -75,12 +75,14 @@ def obtain(
     evaluate: Evaluate | None = None,
     turn: Callable[[], AbstractContextManager[object]] = nullcontext,
     stopping: Stopping | None = None,
+    following: Callable[[Path], AbstractContextManager[object]] = nullcontext,
     table: Artifact | None = None,
 ) -> Artifact:
     """Returns the trained run; runs Ray Train if the store does not have it. `evaluate` is called
     with each checkpoint but the last while training continues, in a separate thread. Workers run
-    only within the block of a `turn`, in which nothing can be evaluated. `table` is the
-    learnability table of `data`, for a loss that reads one.
+    only within the block of a `turn`, in which nothing can be evaluated; the log at a path grows
+    within the block of `following`. `table` is the learnability table of `data`, for a loss that
+    reads one.
 
     Raises UserError for examples that cannot be trained on, InvalidResult where the loss became NaN
     or infinite, and TrialStopped if `stopping` is requested; the next call continues such a run.
@@ -100,6 +102,7 @@ def obtain(
     )
 
     def make(folder: Path) -> None:
+        store.whole(start.path)
         rows = tokenized.encode_examples(dataset.stream(data.path), start.path, prompt)
         token_targets = None
         if table and reads_table:
@@ -133,7 +136,7 @@ def obtain(
             if not all(checkpoint_folder(workspace, save).exists() for save in retained_saves):
                 from forkdiv.train.trainer import fit  # imports Ray, which takes seconds
 
-                with turn():
+                with turn(), following(workspace / LOG):
                     fit(job, stopping)
         _check_finished(workspace, start)
         for save in retained_saves:
@@ -167,6 +170,8 @@ def planned(
 
 def planned_save(store: Store, run: Identity, name: str, start: Path | None = None) -> Checkpoint:
     """Returns the checkpoint with this name of a run that may not exist yet; see `planned`."""
+    if start is None:
+        store.present(store.path(run))  # it has the only tokenizer, if it exists
     return Checkpoint(store.path(run) / name, _checkpoint_fingerprint(run, name), start)
 
 

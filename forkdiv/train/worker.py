@@ -16,7 +16,7 @@ from forkdiv.core.config.sft import FORK_AWARE
 from forkdiv.core.config.study import PlaceConfig, SftConfig
 from forkdiv.core.gc_pause import gc_paused
 from forkdiv.core.progress import Progress
-from forkdiv.core.store import publish_folder, write_text
+from forkdiv.core.store import Store, publish_folder, write_text
 from forkdiv.data import tokenized
 from forkdiv.models import lora
 from forkdiv.models.cpu import WAITING, threads
@@ -122,6 +122,7 @@ def train_worker(config: dict[str, str]) -> None:
     """
     job = TrainingJob.model_validate_json(config[JOB])
     place, workspace = job.place, job.workspace
+    Store.of(place).whole(job.start)
     # DeepSpeed reads them at import. Not set through Ray: a runtime environment would start
     # separate worker processes.
     os.environ |= {"DS_ACCELERATOR": "cuda" if place.device == "gpu" else "cpu"}

@@ -173,6 +173,11 @@ def test_paths_may_be_nested_or_dotted_and_the_command_line_wins(tmp_path: Path)
     assert back.sweep.fork_density == (0.0, 1.0)
 
 
+@pytest.mark.parametrize("task", ["5", "[a]", "{kind: [a]}", "{kind: nothing}"])
+def test_a_task_that_is_wrong_is_refused_before_its_axes(task: str) -> None:
+    assert refusal(f"task={task}", "sweep.axes.task.degree=[2]").startswith("task")
+
+
 def test_an_axis_that_is_set_twice_is_refused(tmp_path: Path) -> None:
     config = tmp_path / "a.yaml"
     config.write_text("sweep: {fork_density: [0.0], axes: {dataset.fork_density: [1.0]}}\n")

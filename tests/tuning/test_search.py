@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ray.tune.search import Searcher
+from ray import tune
+from ray.tune.experiment import Experiment
+from ray.tune.search import ConcurrencyLimiter, Searcher
+from ray.tune.search.search_generator import SearchGenerator
 
 from forkdiv.core.config.load import load
 from forkdiv.core.config.study import StudyConfig
@@ -18,7 +22,7 @@ from tests.summaries import a_cell
 from tuning.choices import FILE, Choices
 from tuning.listed import PointOf
 from tuning.search import Search, early_end
-from tuning.space import Point, check_data, is_open, points
+from tuning.space import Point, at, check_data, is_open, points
 from tuning.trial import TrialResult
 from tuning.trial_results import TrialResults
 
@@ -123,6 +127,11 @@ def test_the_base_is_measured_once_for_each_drawn_way_of_measuring() -> None:
     assert grid[: len(base)] == base
 
 
+def test_seeds_are_drawn_as_integers() -> None:
+    asked = study("sweep.axes.seed={range: [0, 9]}", *RANDOM[1:])
+    assert len({at(asked, point).sft.seed for point in points(asked) if point.tuned}) == 8
+
+
 def test_more_trials_than_combinations_are_refused() -> None:
     axes = "sweep.axes={sft.epochs: {range: [1, 3]}, temperature: [0.7, 1]}"
     assert len([p for p in points(study(axes, *RANDOM[1:], "sweep.trials=6")) if p.tuned]) == 6
@@ -164,6 +173,30 @@ def test_optuna_chooses_different_trials_and_measures_the_base_in_the_end(tmp_pa
     assert whole.search.is_finished and len(record(tmp_path)) == 8
     again = Runs(study(*OPTUNA), tmp_path)
     assert again.search.is_finished and again.run() == []
+
+
+class Nothing(tune.Trainable):  # type: ignore[misc]
+    """A trainable that never runs."""
+
+
+def test_ray_tune_takes_its_trials_from_the_search_until_there_are_no_more(tmp_path: Path) -> None:
+    results = TrialResults(tmp_path)
+    asked = study(*OPTUNA)
+    search = Search(asked, results)
+    generator = SearchGenerator(ConcurrencyLimiter(search, max_concurrent=1))
+    experiment = Experiment(
+        "search", run=Nothing, config={}, num_samples=sys.maxsize, storage_path=str(tmp_path)
+    )
+    generator.add_configurations(experiment)
+    names = []
+    while (trial := generator.next_trial()) is not None:
+        assert generator.next_trial() is None, "one trial at a time"
+        point = PointOf(asked, {})(trial.config)
+        names.append(point.name)
+        results.write(result(point))
+        generator.on_trial_complete(trial.trial_id, metrics(point))
+    assert generator.is_finished() and search.is_finished
+    assert len(set(names)) == len(names) == 8 + sum(name.startswith("base") for name in names)
 
 
 def test_a_killed_search_goes_on_with_the_trials_it_had_chosen(tmp_path: Path) -> None:

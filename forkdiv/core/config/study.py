@@ -66,6 +66,7 @@ __all__ = [
 # What forkdiv, Ray Tune and MLflow keep under place.root. SQLite adds files beside its database.
 RESERVED_NAMES = (
     "store",
+    "cache",
     "tune",
     "mlartifacts",
     "mlflow.db",
@@ -206,7 +207,8 @@ class StudyConfig(Frozen):
         if not isinstance(sweep, Mapping):
             return data
         task = data.get("task")
-        kind = task.kind if isinstance(task, TaskConfig) else kind_of(task or {})
+        settings = task if isinstance(task, Mapping) else {}
+        kind = task.kind if isinstance(task, TaskConfig) else kind_of(settings)
         if kind not in KINDS.names() or not isinstance(sweep.get("axes") or {}, Mapping):
             return data  # refused with its own message
         return {**data, "sweep": read_axes(sweep, cls, config_class(kind))}

@@ -93,7 +93,7 @@ class SweepConfig(Frozen):
         gt=0,
         allow_inf_nan=False,
         description="Epochs before which no trial is stopped; trials are compared after "
-        "grace_epochs, grace_epochs * reduction, grace_epochs * reduction^2, …",
+        "grace_epochs, grace_epochs * reduction, grace_epochs * reduction^2 and so on.",
     )
     reduction: float = Field(
         2.0,
