@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "train": ("core", "tasks", "models", "data"),
     "sample": ("core", "tasks", "models"),
     "score": ("core", "tasks", "models", "sample"),
+    "rl": ("core", "tasks", "models", "data", "train", "sample", "score"),
     "coverage": ("core", "tasks", "models", "sample", "score"),
     "forks": ("core", "tasks", "models", "data", "sample", "score", "coverage"),
     "learnability": (
@@ -49,7 +50,7 @@ MAY_IMPORT = {
     ),
     "tuning": (
         "core", "tasks", "benchmarks", "models", "data", "train", "sample", "score", "coverage",
-        "forks", "learnability", "report", "tracking", "lm_eval", "terminal",
+        "rl", "forks", "learnability", "report", "tracking", "lm_eval", "terminal",
     ),
 }  # fmt: skip
 EVERYONE = ("jobs", "cli")  # the command line and what it starts see all rooms
@@ -72,7 +73,9 @@ LIBRARIES = {
     ),
     "mlflow": ("forkdiv/tracking/server.py",),
     "vllm": ("forkdiv/sample/",),
-    "torch": ("forkdiv/models/", "forkdiv/train/", "forkdiv/sample/logits_processors.py",
+    "trl": ("forkdiv/rl/grpo.py",),
+    "torch": ("forkdiv/models/", "forkdiv/train/", "forkdiv/rl/",
+              "forkdiv/sample/logits_processors.py",
               "forkdiv/sample/weight_proof.py", "forkdiv/sample/vllm_worker.py",
               "forkdiv/sample/token_draws.py",
               "forkdiv/coverage/exact.py",

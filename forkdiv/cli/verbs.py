@@ -171,6 +171,22 @@ VERBS: dict[str, Verb] = {
         (*TRAINED, "learnability", "name", "place"),
         "sft.epochs=8",
     ),
+    "rl": Verb(
+        "Train a checkpoint by reinforcement learning (GRPO).",
+        (
+            "checkpoint",
+            "adapter_base",
+            "base",
+            "task",
+            "prompt",
+            "dataset",
+            "rl",
+            "decoder",
+            "name",
+            "place",
+        ),
+        "rl.iterations=200",
+    ),
     "serve": Verb(
         "Serve checkpoints to OpenAI clients from one vLLM engine.",
         ("adapter_base", "prompt", "decoder", "place"),

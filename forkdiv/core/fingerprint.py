@@ -21,6 +21,7 @@ STAGE_VERSIONS = {
     "start": 2,
     "base": 1,
     "train": 2,
+    "rl": 1,
     "interpolation": 1,
     "adapter": 1,
     "samples": 4,
@@ -33,7 +34,7 @@ STAGE_VERSIONS = {
     "learnability": 1,
 }
 # Stages whose results are identified by their content where they are used
-BY_CONTENT = ("source", "adapter")
+BY_CONTENT = ("source", "adapter", "rl")
 # Stages that only some studies have: their versions are part of those studies' results alone
 OPTIONAL = ("part", "learnability")
 
@@ -43,6 +44,7 @@ STAGE_LIBRARIES = {
     "synthesis": ("pyarrow", "torch", "vllm"),
     "start": ("torch", "transformers"),
     "train": ("torch", "transformers", "deepspeed"),
+    "rl": ("torch", "transformers", "trl", "accelerate", "vllm", "tokenizers"),
     "part": ("pyarrow",),
     "learnability": ("torch", "transformers", "numpy"),
     "samples": ("torch", "vllm", "transformers", "tokenizers"),

@@ -30,10 +30,10 @@ from forkdiv.sample.client import (
 )
 from forkdiv.sample.completions import Completions
 from forkdiv.sample.drivers import end_with, running_drivers, this_driver
-from forkdiv.sample.engine import WarmEngine
+from forkdiv.sample.engine import EngineRollouts, WarmEngine
 from forkdiv.sample.engine_settings import REPLICA_CPUS, EngineSpec, environment
 from forkdiv.sample.replies import Reply
-from forkdiv.sample.sample_sets import FailedRequest, Request, Response
+from forkdiv.sample.sample_sets import FailedRequest, Request, Response, Rollouts
 from forkdiv.sample.swap_queue import EngineAsleep
 from forkdiv.sample.token_ids import UnanswerableRequest
 from forkdiv.sample.vllm_engine import EngineDead
@@ -84,6 +84,15 @@ class Sampler:
             # It exits, Serve replaces it, and requests wait for the new replica.
             os._exit(1)
         return [(sample.token_ids, sample.text, sample.finish) for sample in samples]
+
+    async def rollouts(
+        self, checkpoint: Checkpoint, prompt: str, n: int, seed: int, decoder: DecoderConfig
+    ) -> EngineRollouts:
+        """Returns `n` samples with their log-probabilities; see `WarmEngine.rollouts`."""
+        try:
+            return await self._engine.rollouts(checkpoint, prompt, n, seed, decoder)
+        except EngineDead:
+            os._exit(1)  # as above
 
     async def complete(self, body: dict[str, Any], chat: bool = False) -> AsyncIterator[Reply]:
         """Yields the replies to an HTTP request; see `Completions.replies`."""
@@ -243,6 +252,19 @@ class ServeSampler:
         channel = _ServeChannel(self.app, self.config, checkpoint, decoder)
         yield from RequestSender(channel, at_once, self.config.max_failures).results(requests)
 
+    def rollouts(
+        self, checkpoint: Checkpoint, decoder: DecoderConfig, requests: Iterable[Request]
+    ) -> Iterator[Rollouts | FailedRequest]:
+        """As `sample`, with the log-probabilities of the samples. Requests have no prefix."""
+        at_once = self.config.requests_in_flight * max(
+            self.config.replicas, self.config.max_replicas or 0
+        )
+        channel = _RolloutChannel(self.app, self.config, checkpoint, decoder)
+        sender = RequestSender(channel, at_once, self.config.max_failures)
+        for result in sender.results(requests):
+            assert isinstance(result, Rollouts | FailedRequest)
+            yield result
+
     @contextmanager
     def giving_way(self, name: str) -> Iterator[str]:
         """Frees the memory of an engine that takes turns with training, for the training run `name`
@@ -296,7 +318,10 @@ class _ServeChannel:
     def send(self, request: Request) -> tuple[Request, DeploymentResponse]:
         if self._handle is None:
             self._handle = wait_until_ready(self._app, self._config.start_timeout_s)
-        response = self._handle.sample.remote(
+        return request, self._sent(self._handle, request)
+
+    def _sent(self, handle: DeploymentHandle, request: Request) -> DeploymentResponse:
+        return handle.sample.remote(
             self._checkpoint,
             request.problem.prompt,
             request.n,
@@ -305,7 +330,9 @@ class _ServeChannel:
             request.prefix,
             request.first_index,
         )
-        return request, response
+
+    def _response(self, request: Request, answer: Any) -> Response:
+        return Response(request, answer)
 
     def receive(self, ticket: tuple[Request, DeploymentResponse]) -> Response:
         while True:
@@ -320,7 +347,8 @@ class _ServeChannel:
     def _received(self, ticket: tuple[Request, DeploymentResponse]) -> Response:
         request, response = ticket
         try:
-            return Response(request, response.result(timeout_s=self._config.request_timeout_s))
+            answer = response.result(timeout_s=self._config.request_timeout_s)
+            return self._response(request, answer)
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, UnanswerableRequest):
                 raise RequestRejected(_cause(error)) from error
@@ -336,6 +364,20 @@ class _ServeChannel:
             raise RetryableFailure(
                 f"no response within {self._config.request_timeout_s:g} s"
             ) from error
+
+
+class _RolloutChannel(_ServeChannel):
+    """The same for rollouts."""
+
+    def _sent(self, handle: DeploymentHandle, request: Request) -> DeploymentResponse:
+        return handle.rollouts.remote(
+            self._checkpoint, request.problem.prompt, request.n, request.seed, self._decoder
+        )
+
+    def _response(self, request: Request, answer: EngineRollouts) -> Rollouts:
+        return Rollouts(
+            request, answer.samples, answer.prompt_ids, answer.logprobs, answer.waited_s
+        )
 
 
 def _this_actor() -> Any:

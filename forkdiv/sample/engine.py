@@ -6,6 +6,7 @@ Which weights the engine has, and how a swap is proved, is in `proved_weights`.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -39,6 +40,16 @@ class EngineSample:
     token_ids: tuple[int, ...]
     text: str
     finish: str
+
+
+@dataclass(frozen=True)
+class EngineRollouts:
+    """The fields of `sample_sets.Rollouts` besides its request."""
+
+    prompt_ids: tuple[int, ...]
+    samples: list[tuple[tuple[int, ...], str, str]]
+    logprobs: list[tuple[float, ...]]
+    waited_s: float
 
 
 RawSample = tuple[tuple[int, ...], str]  # token ids including the end token, finish reason
@@ -126,6 +137,35 @@ class WarmEngine:
         prefix_ids = tuple(response_ids(own.tokenizer, prefix) if prefix else ())
         samples = [self._sample_of(checkpoint, ids, finish, prefix_ids) for ids, finish in drawn]
         return [replace(sample, text=decoder.before_stop(sample.text)) for sample in samples]
+
+    async def rollouts(
+        self, checkpoint: Checkpoint, prompt: str, n: int, seed: int, decoder: DecoderConfig
+    ) -> EngineRollouts:
+        """Draws `n` samples as `sample` does, of a decoder with independent samples, and returns
+        them with their end tokens and log-probabilities."""
+        asked = time.perf_counter()
+        async with self.holding(checkpoint):
+            waited = time.perf_counter() - asked
+            own = self.own_tokenizer(checkpoint)
+            if decoder.stop:
+                self.use_tokenizer_of(checkpoint)
+            # not kept: each iteration of a training has another checkpoint
+            ids = prompt_ids(own.tokenizer, prompt, self.spec.prompt)
+            params = sampling_params(decoder, n, seed, 0, own.ends)
+            params.logprobs = 0  # only of the sampled token
+            final = await self._generate(ids, params)
+        outputs = sorted(final.outputs, key=lambda output: output.index)
+        if len(outputs) != n:
+            raise RuntimeError(f"requested {n} samples, the engine returned {len(outputs)}")
+        samples, logprobs = [], []
+        for output in outputs:
+            token_ids = _ids(output)
+            text_ids = token_ids[:-1] if token_ids and token_ids[-1] in own.ends else token_ids
+            text = own.tokenizer.decode(list(text_ids), skip_special_tokens=False)
+            samples.append((token_ids, decoder.before_stop(text), output.finish_reason))
+            entries = zip(token_ids, output.logprobs, strict=True)
+            logprobs.append(tuple(entry[token].logprob for token, entry in entries))
+        return EngineRollouts(tuple(ids), samples, logprobs, waited)
 
     async def _trees(
         self, prompt: list[int], n: int, seed: int, decoder: DecoderConfig, ends: Sequence[int]

@@ -57,6 +57,17 @@ class Response:
 
 
 @dataclass(frozen=True)
+class Rollouts(Response):
+    """Samples with what reinforcement learning needs of them: their token ids include the end
+    token, `logprobs` has the engine's log-probability of each (before temperature and truncation),
+    and `waited_s` are the seconds until the checkpoint was loaded."""
+
+    prompt_ids: Sequence[int]
+    logprobs: Sequence[Sequence[float]]
+    waited_s: float
+
+
+@dataclass(frozen=True)
 class FailedRequest:
     """A request that failed after all retries; its samples do not exist."""
 

@@ -148,6 +148,10 @@ class ArithmeticChain(Task):
             for i, graph in graphs
         ]
 
+    def content_of(self, problem_id: str) -> str:
+        """The graph and its target, without the signs."""
+        return problem_id.rpartition("-")[0]
+
     def sft_examples(self, config: DatasetConfig) -> Iterator[Example]:
         """One example per problem. Directions do not depend on the fork density, nor marks on the
         direction. Both shares are exact over all problems; with mixed directions, the density

@@ -89,6 +89,10 @@ class Task(ABC):
         Raises UserError if the split has fewer problems.
         """
 
+    def content_of(self, problem_id: str) -> str:
+        """Returns what problems that differ only in their form (signs, listing) have in common."""
+        return problem_id
+
     def sft_examples(self, config: DatasetConfig) -> Iterator[Example]:
         """Yields fine-tuning examples; those of one problem are consecutive.
 

@@ -118,6 +118,10 @@ class GraphBranching(Task):
             problems.append(_problem(graph, split, signs, derive("listing", split, graph.key)))
         return problems
 
+    def content_of(self, problem_id: str) -> str:
+        """The graph and its target, without the signs."""
+        return problem_id.rpartition("-")[0]
+
     def sft_examples(self, config: DatasetConfig) -> Iterator[Example]:
         """Graphs and listings depend on neither knob, directions not on the density, and marks
         not on the direction.

@@ -1,9 +1,10 @@
-"""Starts the workers of a fine-tuning run with Ray Train."""
+"""Starts the workers of a training run with Ray Train."""
 
 from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -98,16 +99,30 @@ def fit(job: TrainingJob, stopping: Stopping | None = None) -> None:
     Raises ray.train.TrainingFailedError if workers failed more often than `place.max_failures`, and
     TrialStopped, without workers left, if `stopping` is requested.
     """
-    workspace, place = job.workspace, job.place
+    (job.workspace / "checkpoints").mkdir(parents=True, exist_ok=True)
+    storage = resume.layout(job.workspace, job.place)
+    config = {JOB: job.model_dump_json()}
+    run_workers(train_worker, config, job.place, job.workspace, storage, stopping)
+
+
+def run_workers(
+    loop: Callable[[dict[str, str]], None],
+    config: dict[str, str],
+    place: PlaceConfig,
+    workspace: Path,
+    storage: Path,
+    stopping: Stopping | None = None,
+) -> None:
+    """Runs `loop` with `config` on each worker of `place`, for a run with this workspace; Ray Train
+    keeps its files in `storage`. Raises the errors of `fit`."""
     # Ray Train passes it on to its controller; a variable that the user set is not changed
     os.environ.setdefault(START_TIMEOUT, str(place.worker_start_timeout_s))
-    (workspace / "checkpoints").mkdir(parents=True, exist_ok=True)
     placement_group = workspace / PLACEMENT_GROUP
     remove_left_placement_group(placement_group)
     gpu = place.device == "gpu"
     Trainer(
-        train_worker,
-        train_loop_config={JOB: job.model_dump_json()},
+        loop,
+        train_loop_config=config,
         own_ray=place.ray_address is None,
         stopping=stopping,
         scaling_config=scaling(place),
@@ -115,7 +130,7 @@ def fit(job: TrainingJob, stopping: Stopping | None = None) -> None:
         run_config=RunConfig(
             # no time stamp in name or folder: Ray Train resumes a run with the same two
             name=resume.RUN,
-            storage_path=str(resume.layout(workspace, place)),
+            storage_path=str(storage),
             failure_config=FailureConfig(
                 max_failures=place.max_failures, controller_failure_limit=place.max_failures
             ),

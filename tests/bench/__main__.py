@@ -21,6 +21,7 @@ from tests.bench import (
     real,
     real_sampling,
     real_training,
+    rl,
     sampling,
     store,
     swap,
@@ -46,6 +47,7 @@ MODULES = (
     real,
     real_sampling,
     real_training,
+    rl,
 )
 
 

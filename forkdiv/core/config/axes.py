@@ -34,6 +34,7 @@ NEVER = {
     "checkpoint": "is not read by a study, which trains its checkpoints",
     "checkpoint_pattern": "is not read by a study, which trains its checkpoints",
     "adapter_base": "is not read by a study, which trains its checkpoints",
+    "rl": "is read by `forkdiv rl` only",
     "sweep": "describes the search itself",
     "decoders": "holds the decoders that sweep.decoder varies by their names",
 }

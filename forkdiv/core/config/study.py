@@ -22,6 +22,7 @@ from forkdiv.core.config.place import EngineConfig, HttpConfig, PlaceConfig, Pla
 from forkdiv.core.config.power import PowerConfig
 from forkdiv.core.config.prompt import PromptConfig
 from forkdiv.core.config.read_axes import read_axes
+from forkdiv.core.config.rl import RlConfig
 from forkdiv.core.config.sft import FORK_AWARE, LoraConfig, PretrainConfig, SftConfig
 from forkdiv.core.config.shipped import DEFAULT_BASE, CheckpointPath
 from forkdiv.core.config.sweep import AXES, TUNING_AXES, SweepConfig
@@ -56,6 +57,7 @@ __all__ = [
     "PowerConfig",
     "PretrainConfig",
     "PromptConfig",
+    "RlConfig",
     "SftConfig",
     "StudyConfig",
     "SweepConfig",
@@ -79,7 +81,9 @@ RESERVED_NAMES = (
 # Settings that name checkpoints, whose content is part of results in their place.
 WHICH_CHECKPOINTS = frozenset({"checkpoint", "checkpoint_pattern", "adapter_base", "watch"})
 # Settings that are not part of the identity of a study's results.
-NOT_IDENTITY = frozenset({"name", "place", "base", "pretrain", "audit", "data", "plan", "power"})
+NOT_IDENTITY = frozenset(
+    {"name", "place", "base", "pretrain", "audit", "data", "plan", "power", "rl"}
+)
 NOT_IDENTITY |= WHICH_CHECKPOINTS
 
 
@@ -143,6 +147,9 @@ class StudyConfig(Frozen):
         LearnabilityConfig(),
         description="Which tokens of the data can be learned as a rule; used by "
         "`forkdiv learnability` and by sft.loss=fork-aware.",
+    )
+    rl: RlConfig = Field(
+        RlConfig(), description="Reinforcement learning from verifiable rewards, `forkdiv rl`."
     )
     interpolation: Annotated[
         Share,

@@ -1,0 +1,1 @@
+"""Reinforcement learning from verifiable rewards: GRPO with TRL on the warm sampler."""
