@@ -47,7 +47,8 @@ def in_background(block: Block, folder: Path) -> Iterator[None]:
             stderr=subprocess.STDOUT,
         )
     try:
-        deadline = time.monotonic() + 900  # guards against a hang: a loaded machine may take minutes
+        # guards against a hang: a loaded machine may take minutes
+        deadline = time.monotonic() + 900
         while "at http://" not in output.read_text():
             assert server.poll() is None, output.read_text()
             assert time.monotonic() < deadline, output.read_text()
