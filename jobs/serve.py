@@ -64,7 +64,7 @@ def run(study: StudyConfig, checkpoints: Sequence[Path] = ()) -> None:
     from tuning import session
 
     first = next(iter(served.values()))
-    with session.running(study.place, Work(trains=False)) as place:
+    with session.running(study.place, Work(trains=False), say) as place:
         study = study.model_copy(update={"place": place})
         spec = session.serving_spec(study, first)
         shared = {

@@ -8,7 +8,6 @@ held-out problems. Every model chooses from the same decoders, with equal number
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 
 import numpy as np
 
@@ -29,7 +28,7 @@ def best_decoders(trials: Sequence[TrialResult], config: EvalConfig) -> list[Bes
     models: dict[Point, list[TrialResult]] = {}
     for trial in usable:
         if trial.point.tuned:
-            models.setdefault(_without_decoder(trial.point), []).append(trial)
+            models.setdefault(trial.point.without_decoder, []).append(trial)
     if not base or len(usable) == len(base) + len(models):
         return []  # only one decoder per model, so there is no choice
     return [
@@ -37,7 +36,7 @@ def best_decoders(trials: Sequence[TrialResult], config: EvalConfig) -> list[Bes
         for point, tuned in models.items()
         for subset in tuned[0].choice
         for k in sorted({config.ks[0], config.ks[-1]})
-        for row in _row(point, subset, k, base, tuned, config)
+        for row in _row(point, subset, k, _measured_alike(base, point), tuned, config)
     ]
 
 
@@ -70,8 +69,8 @@ def _row(
             k=k,
             base_temperature=best_base.point.temperature,
             tuned_temperature=best_tuned.point.temperature,
-            base_decoder=best_base.point.decoder,
-            tuned_decoder=best_tuned.point.decoder,
+            base_decoder=best_base.point.measured_as,
+            tuned_decoder=best_tuned.point.measured_as,
             delta=Interval(value=interval.value, low=interval.low, high=interval.high),
         )
     ]
@@ -89,5 +88,7 @@ def _best(trials: Iterable[TrialResult], subset: str, k: int) -> TrialResult | N
     )
 
 
-def _without_decoder(point: Point) -> Point:
-    return Point(**{**asdict(point), "temperature": 0.0, "decoder": None})
+def _measured_alike(base: Iterable[TrialResult], model: Point) -> list[TrialResult]:
+    """Returns the trials of the base that differ from the model's in the decoder only."""
+    measured = model.measured_settings
+    return [t for t in base if t.point.without_decoder.measured_settings == measured]

@@ -1,4 +1,5 @@
-"""Checks of Ray before it is started or joined: an address that answers, and short socket paths."""
+"""Checks of Ray before it is started or joined: an address that answers, a token and versions that
+the cluster accepts, and short socket paths."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ SOCKET = "ray/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store"
 # HTTP/2 begins with this text and a frame of settings; a gRPC server answers with its settings
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 SETTINGS_FRAME = 4
+WORKING_DIRS = "working_dir_files"  # the folder of the working directories of jobs
 LATEST = Path("ray/ray_current_cluster")  # written by `ray start`
 
 
@@ -26,12 +28,13 @@ def ray_address(place: PlaceConfig) -> str | None:
 
 
 def check_ray(place: PlaceConfig) -> None:
-    """Raises UserError if the Ray cluster to join does not answer, or if the temporary folder is
-    unusable for a Ray that is started here."""
+    """Raises UserError if the Ray cluster to join does not answer, requires another token or has
+    other versions, or if the temporary folder is unusable for a Ray that is started here."""
     address = ray_address(place)
     if address is None:
         _check_temporary_folder()
         return
+    _check_root(place)
     setting = "place.ray_address" if place.ray_address else "RAY_ADDRESS"
     target = _latest(setting, address) if address == "auto" else address
     host, port = _host_and_port(setting, target)
@@ -45,6 +48,23 @@ def check_ray(place: PlaceConfig) -> None:
         return  # an encrypted server does not answer in plain text
     if len(reply) < 4 or reply[3] != SETTINGS_FRAME:
         raise _refused(setting, address, "what answers is not Ray")
+    if not address.startswith("ray://"):  # Ray Client checks versions itself
+        from tuning.gcs import check_joinable  # gRPC: a third of a second
+
+        check_joinable(f"{host}:{port}", f"{setting}={address}", SECONDS)
+
+
+def _check_root(place: PlaceConfig) -> None:
+    """Raises UserError if place.root is in the working directory of a submitted job, a copy that
+    Ray removes after the job."""
+    folder = Path.cwd()
+    if WORKING_DIRS in folder.parts and place.root.is_relative_to(folder):
+        raise refuse(
+            "place.root is in the working directory of the job, which Ray removes",
+            place.root,
+            "a folder that all hosts of the cluster share, by its absolute path",
+            "set place.root, such as place.root=/shared/runs",
+        )
 
 
 def _refused(setting: str, address: str, reason: str) -> UserError:

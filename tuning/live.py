@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
 
 from forkdiv.core.progress import Event, duration
 from forkdiv.terminal import live_line
 from tuning.space import Point
+
+STUDY = "study"  # who reports the work before and after the trials
 
 
 class LiveSweep:
@@ -17,9 +18,18 @@ class LiveSweep:
     last line."""
 
     def __init__(
-        self, grid: Sequence[Point], at_once: int, clock: Callable[[], float] = time.time
+        self,
+        grid: Sequence[Point],
+        at_once: int,
+        clock: Callable[[], float] = time.time,
+        kept: Collection[str] = (),
+        is_open: bool = False,
     ) -> None:
-        self._trains = _trials_that_train(grid)
+        """`kept` are the names of trials that an earlier run of the study has finished. If the
+        study `is_open`, its trials are not known before they start, and `grid` has as many."""
+        self._trains = {} if is_open else _trials_that_train(grid)
+        self._total, self._is_open = len(grid), is_open
+        self._kept = frozenset(kept)
         self._at_once, self._clock = at_once, clock
         self._began: dict[str, float] = {}  # trial -> time of its first event
         self._took: dict[str, float] = {}  # finished trial -> its seconds
@@ -35,6 +45,8 @@ class LiveSweep:
 
     def event(self, event: Event) -> None:
         """Records an event. Events without a trial describe the work before the trials."""
+        if self._is_open and event.who != STUDY:
+            self._trains.setdefault(event.who, not event.who.startswith("base"))
         if event.who in self._trains:
             self._began.setdefault(event.who, event.time)
             if event.finished:
@@ -43,7 +55,7 @@ class LiveSweep:
 
     def text(self) -> str:
         """`trial 4 of 12, about 6 min 20 s left · density=0.5 T=1: sampling: 512/2048, …`"""
-        done, total = len(self._took), len(self._trains)
+        done, total = len(self._took) + len(self._kept), self._total
         if not self._began:
             return f"{total} trials scheduled · {self._latest}"
         left = self.seconds_left()
@@ -60,13 +72,18 @@ class LiveSweep:
             means[trains] = sum(took) / len(took) if took else None
         left = 0.0
         for name, trains in self._trains.items():
-            if name in self._took:
+            if name in self._took or name in self._kept:
                 continue
             mean = means[trains]
             if mean is None:
                 return None
             elapsed = self._clock() - self._began[name] if name in self._began else 0.0
             left += max(mean - elapsed, 0.0)
+        if (unknown := self._total - len(self._trains)) > 0:  # trials of an open search
+            mean = means[True]
+            if mean is None:
+                return None
+            left += unknown * mean
         return left / self._at_once
 
 
@@ -76,9 +93,6 @@ def _trials_that_train(grid: Sequence[Point]) -> dict[str, bool]:
     trained: set[tuple[object, ...]] = set()
     trains = {}
     for point in grid:
-        after_training = {"temperature", "decoder", "interpolation"}
-        values = asdict(point).items()
-        model = tuple(value for name, value in values if name not in after_training)
-        trains[point.name] = point.tuned and model not in trained
-        trained.add(model)
+        trains[point.name] = point.tuned and point.trained_as not in trained
+        trained.add(point.trained_as)
     return trains

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.fingerprint import Identity
 from forkdiv.core.store import Store
 from forkdiv.data import dataset
 from forkdiv.forks import synthesis
+from forkdiv.learnability import stage
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.models.thinking import opening_tag
 from forkdiv.sample import sample_sets
@@ -63,12 +65,24 @@ def reported(models: Iterable[Model]) -> list[Model]:
 def tuned_checkpoint(study: StudyConfig, base: Checkpoint, store: Store) -> Checkpoint:
     """Returns the last checkpoint of fine-tuning the base with the study's settings; it may not
     exist yet."""
-    data = dataset.sft_identity(build(study.task), study.dataset).fingerprint
-    if study.dataset.synthesis != "none":
-        data = synthesis.identity(
-            study, data, base.fingerprint, Evaluation.of(study).thinking(base)
-        ).fingerprint
+    run = training_identity(study, base)
+    return sft_run.planned(store, run, study.sft, base.token_files)
+
+
+def training_identity(study: StudyConfig, base: Checkpoint) -> Identity:
+    """Returns the identity of fine-tuning the base with the study's settings."""
+    data = data_identity(study, base).fingerprint
     opening = opening_tag(base.token_files, study.prompt)
     prompt = study.prompt.without_shots
-    run = sft_run.identity(data, base.fingerprint, study.sft, prompt, opening)
-    return sft_run.planned(store, run, study.sft, base.token_files)
+    table = stage.identity(study, data, base).fingerprint if study.reads_table else None
+    return sft_run.identity(data, base.fingerprint, study.sft, prompt, opening, table)
+
+
+def data_identity(study: StudyConfig, base: Checkpoint) -> Identity:
+    """Returns the identity of the study's fine-tuning data, with synthesized solutions if
+    dataset.synthesis is set."""
+    plain = dataset.sft_identity(build(study.task), study.dataset)
+    if study.dataset.synthesis == "none":
+        return plain
+    thinking = Evaluation.of(study).thinking(base)
+    return synthesis.identity(study, plain.fingerprint, base.fingerprint, thinking)

@@ -6,16 +6,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
-from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.config.study import PlaceConfig, StudyConfig
 from forkdiv.core.progress import Event, Progress, progress_shown
 from forkdiv.core.store import Store
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample.deployment import ServeSampler
 from forkdiv.sample.sample_sets import SamplerClient
-from tuning import session
+from tuning import session, tune_log
 from tuning.resources import ALL, Work
 from tuning.trial import NoSampler, Pipeline
 
@@ -61,9 +61,10 @@ def open_study(
 ) -> Iterator[OpenStudy]:
     """Opens the study for the block; if `work` samples, a sampler starts in the background."""
     started = time.perf_counter()
+    tune_log.shorten()
     with progress_shown(study, who, show, watch) as progress:
         progress("starting Ray")
-        with session.running(study.place, work, progress) as place:
+        with session.running(study.place, work, progress) as place, _watched(place, progress):
             study = study.model_copy(update={"place": place})
             if address := session.dashboard(study.place):
                 show(address)  # not into the progress file: it holds a token
@@ -76,3 +77,12 @@ def open_study(
                 return
             with session.sampler(study, base) as app:
                 yield OpenStudy(study, base, progress, store, app, seconds)
+
+
+def _watched(place: PlaceConfig, progress: Progress) -> AbstractContextManager[object]:
+    """Reports lost hosts of a joined cluster while its block runs."""
+    if place.ray_address is None:
+        return nullcontext()
+    from tuning.hosts import HostWatch  # for clusters only
+
+    return HostWatch(Progress(progress.path, "cluster"))

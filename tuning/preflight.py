@@ -10,7 +10,7 @@ from forkdiv.core.chat import unpack
 from forkdiv.core.config.shipped import bases
 from forkdiv.core.config.study import PlaceConfig, StudyConfig
 from forkdiv.core.errors import refuse
-from forkdiv.core.store import Store, check_writable
+from forkdiv.core.store import Store, check_place
 from forkdiv.models.asked import own_tokenizer
 from forkdiv.models.checkpoint import (
     Checkpoint,
@@ -27,6 +27,7 @@ from forkdiv.tasks.base import Task, too_few
 from forkdiv.tasks.registry import build
 from forkdiv.train.pretrain import CONTEXT, planned_base
 from tuning.check_ray import check_ray, ray_address
+from tuning.space import ways_of_measuring
 
 
 def check(study: StudyConfig, takes_checkpoint: bool = False, measures: bool = True) -> Checkpoint:
@@ -45,10 +46,11 @@ def check(study: StudyConfig, takes_checkpoint: bool = False, measures: bool = T
     check_device(study.place)
     task = build(study.task)
     base = check_base(study, task)
-    if measures:
-        check_lengths(study, base.path, task)
-        task.heldout(study.eval.split, study.eval.problems)  # raises UserError for too few problems
-    check_writable(study.place.root, study.place.min_free_mib)
+    for way in ways_of_measuring(study) if measures else ():
+        task = build(way.task)
+        check_lengths(way, base.path, task)
+        task.heldout(way.eval.split, way.eval.problems)  # raises UserError for too few problems
+    check_place(study.place)
     check_ports(study.place)
     check_ray(study.place)
     return base

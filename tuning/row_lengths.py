@@ -11,6 +11,7 @@ from pathlib import Path
 
 from forkdiv.core.chat import MARK, with_shots
 from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.config.tasks import TaskConfig
 from forkdiv.core.errors import refuse
 from forkdiv.models.asked import own_tokenizer
 from forkdiv.models.checkpoint import read_config
@@ -22,6 +23,7 @@ from forkdiv.tasks.own_data.columns import Row
 from forkdiv.tasks.own_data.config import FileConfig
 from forkdiv.tasks.own_data.task import OwnData
 from forkdiv.tasks.registry import build
+from tuning.space import at, points
 
 SHOWN = 5
 # tokens that a tokenizer may add to a text besides those of a template
@@ -43,6 +45,8 @@ def fitting(
     task = build(study.task)
     if not isinstance(task, OwnData):
         return study
+    if any(path.startswith("task.") for path in study.sweep.by_path):
+        return _fitting_each(study, checkpoints, trains)
     assert isinstance(study.task, FileConfig)
     left_out: dict[str, tuple[int, ...]] = {}
     for role, read in task.files.items():
@@ -70,6 +74,27 @@ def fitting(
     study = study.model_copy(update={"task": study.task.model_copy(update=left_out)})
     if build(study.task).available(study.eval.split) < task.available(study.eval.split):
         build(study.task).heldout(study.eval.split, study.eval.problems)  # raises for too few
+    return study
+
+
+def _fitting_each(study: StudyConfig, checkpoints: Sequence[Path], trains: bool) -> StudyConfig:
+    """Returns the study, whose sweep varies its data, if the rows of all data fit. Rows cannot be
+    left out, because their lines are those of one file."""
+    tasks: list[TaskConfig] = []
+    for point in points(study):
+        there = at(study, point)
+        if there.task in tasks:
+            continue
+        tasks.append(there.task)
+        lines: list[str] = []
+        if fitting(there, checkpoints, trains, lines.append).task != there.task:
+            raise refuse(
+                "a study that varies its data cannot leave out rows that do not fit the model's "
+                f"context ({point.name})",
+                "; ".join(lines),
+                "files whose rows all fit",
+                "remove these rows from the file",
+            )
     return study
 
 

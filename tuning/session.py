@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
 
+import psutil
 import ray
 from ray import serve as ray_serve
 from tokenizers import Tokenizer
@@ -38,9 +41,12 @@ CHECKPOINT = "checkpoint"
 def running(
     place: PlaceConfig, work: Work = ALL, show: Callable[[str], None] = lambda line: None
 ) -> Iterator[PlaceConfig]:
-    """Connects to Ray for the block; yields the place with place.engine.while_training decided, and
-    shows a line if training and sampling take turns. A local Ray requires a token and ends with the
-    block."""
+    """Connects to Ray for the block; yields the place with place.engine.while_training decided and
+    the cluster's address, and shows a line if training and sampling take turns. A local Ray
+    requires a token and ends with the block.
+
+    Raises UserError if the cluster cannot run the command; if its autoscaler can add hosts, it
+    waits for them."""
     address = ray_address(place)
     if address:
         _join(address)
@@ -48,29 +54,92 @@ def running(
         _require_token()
         _speed_up_ray_train(place)
         _preload_forkdiv()
-        ray.init(
-            address="local",  # the default would join a Ray that `ray start` left on this machine
-            num_cpus=place.num_cpus,
-            include_dashboard=place.dashboard,
-            dashboard_host="127.0.0.1",
-            dashboard_port=place.dashboard_port,
-            log_to_driver=False,
-            logging_level="ERROR",
-        )
+        _start(place, show)
     try:
         decided, line = placed(place, work, _most_gpus(place))
-        if not address:  # a cluster may add nodes; this machine cannot
-            check_resources(decided, work, ray.cluster_resources())
         if line:
             show(line)
+        if address:
+            _check_cluster(decided, work, show)
+            # set for the processes on other hosts, where RAY_ADDRESS is not
+            decided = decided.model_copy(update={"ray_address": address})
+        else:
+            check_resources(decided, work, [ray.cluster_resources()])
         yield decided
+    finally:
+        ray.shutdown()
+
+
+def _start(place: PlaceConfig, show: Callable[[str], None]) -> None:
+    """Starts a local Ray. On a loaded machine its processes may not answer in the time that Ray
+    gives them; then it is started again, until place.ray_start_timeout_s.
+
+    Raises UserError if it did not start.
+    """
+    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", str(round(place.ray_start_timeout_s)))
+    ends = time.monotonic() + place.ray_start_timeout_s
+    others = {process.pid for process in psutil.Process().children()}
+    while True:
+        try:
+            ray.init(
+                address="local",  # the default would join a Ray that `ray start` left here
+                num_cpus=place.num_cpus,
+                include_dashboard=place.dashboard,
+                dashboard_host="127.0.0.1",
+                dashboard_port=place.dashboard_port,
+                log_to_driver=False,
+                logging_level="ERROR",
+            )
+            return
+        except Exception as error:  # Ray raises plain Exceptions here, too
+            ray.shutdown()
+            _end_children(others)
+            text = shortened(" ".join(str(error).split()), 300)
+            reason = f"{type(error).__name__}: {text}"
+            if time.monotonic() < ends and not isinstance(error, ValueError):
+                show(f"Ray did not start and is started again ({reason})")
+                continue
+            load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+            raise refuse(
+                "Ray did not start on this machine",
+                f"{reason}; load average {load} on {os.cpu_count()} CPUs",
+                "a machine whose CPUs and memory are not all in use",
+                "run the command again when the machine is less loaded, raise "
+                f"place.ray_start_timeout_s={place.ray_start_timeout_s:g}, or join a Ray that runs "
+                "(place.ray_address)",
+            ) from error
+
+
+def _end_children(others: Collection[int]) -> None:
+    """Ends the children of this process but `others`: those of a Ray that did not start, which Ray
+    would leave until this process ends, where they slow down the next start."""
+    for process in psutil.Process().children():
+        if process.pid not in others:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+                process.wait(10)
+
+
+@contextmanager
+def joined(place: PlaceConfig) -> Iterator[None]:
+    """Connects to the cluster of `place` for the block, without any check of its hosts."""
+    address = ray_address(place)
+    assert address
+    _join(address)
+    try:
+        yield
     finally:
         ray.shutdown()
 
 
 def _join(address: str) -> None:
     try:
-        ray.init(address=address, log_to_driver=False, ignore_reinit_error=False)
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level="ERROR",
+            ignore_reinit_error=False,
+        )
     except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
         raise refuse(
             "the Ray cluster cannot be joined",
@@ -79,6 +148,15 @@ def _join(address: str) -> None:
             "(RAY_AUTH_TOKEN)",
             "correct place.ray_address (or RAY_ADDRESS), the versions or the token",
         ) from error
+
+
+def _check_cluster(place: PlaceConfig, work: Work, show: Callable[[str], None]) -> None:
+    # for clusters only
+    from tuning.capacity import wait_for_room
+    from tuning.hosts import check_hosts
+
+    wait_for_room(place, work, show)
+    check_hosts(place)
 
 
 def _speed_up_ray_train(place: PlaceConfig) -> None:
@@ -119,11 +197,15 @@ def _most_gpus(place: PlaceConfig) -> float:
 
 
 def dashboard(place: PlaceConfig) -> str | None:
-    """Returns a line with the address and token of the local dashboard; None if there is none."""
+    """Returns a line with the address of the local dashboard; None if there is none. It has the
+    token only on a terminal: other outputs are kept, and passed on."""
     if ray_address(place) or not place.dashboard:
         return None
     token = os.environ.get("RAY_AUTH_TOKEN")
-    login = f" (token: {token})" if token else ""
+    login = ""
+    if token:
+        shown = token if sys.stdout.isatty() else "that of RAY_AUTH_TOKEN, if you set it"
+        login = f" (token: {shown})"
     return f"Ray dashboard: http://127.0.0.1:{place.dashboard_port}{login}"
 
 
@@ -160,7 +242,8 @@ def share(place: PlaceConfig, checkpoint: Checkpoint) -> Checkpoint:
     if not ray_address(place):
         return checkpoint
     copy_identity = Identity("base", {}, {"content": checkpoint.fingerprint})
-    copy = Store.of(place).obtain(copy_identity, lambda folder: _copy(checkpoint.path, folder))
+    store = Store.of(place)
+    copy = store.obtain(copy_identity, lambda folder: _copy(store.whole(checkpoint.path), folder))
     return Checkpoint(copy.path / CHECKPOINT, checkpoint.fingerprint)
 
 
@@ -194,6 +277,7 @@ def engine_spec(study: StudyConfig, base: Checkpoint) -> EngineSpec:
         config=study.place.engine,
         proof_prompts=tuple(tuple(ids) for ids in _token_ids(base.path, prompts)),
         prompt=study.prompt.without_shots,
+        store=Store.remote_of(study.place),
     )
 
 
@@ -212,6 +296,7 @@ def serving_spec(study: StudyConfig, first: Checkpoint) -> EngineSpec:
         config=study.place.engine,
         proof_prompts=tuple(prompts),
         prompt=study.prompt.without_shots,
+        store=Store.remote_of(study.place),
     )
 
 

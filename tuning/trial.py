@@ -7,9 +7,11 @@ earlier trial only in the temperature starts with sampling.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -27,6 +29,7 @@ from forkdiv.coverage.fork_summary import ForkProbabilities
 from forkdiv.coverage.stats import Floats
 from forkdiv.data import dataset
 from forkdiv.forks import synthesis
+from forkdiv.learnability import stage
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample import sample_sets
 from forkdiv.sample.evaluation import Evaluation
@@ -36,6 +39,7 @@ from forkdiv.score.counts import ProblemCounts
 from forkdiv.tasks.registry import build
 from forkdiv.train import log, sft_run
 from forkdiv.train.eval_during import Evaluate
+from forkdiv.train.stopping import Stopping
 from tuning.space import Point, at
 
 
@@ -44,7 +48,9 @@ class TrialResult:
     """The cells of a grid point and their origin, as plain values that can be sent to another
     process.
 
-    `dynamics` are the cells of the checkpoints that were saved before the last one. `passed` is
+    `dynamics` are the cells of the checkpoints that were saved before the last one. `is_stopped`
+    means that a scheduler ended the trial: its cells are those of the last checkpoint that was
+    measured, not of the end of training. `passed` is
     pass@k of each held-out problem by k (the smallest and the largest). `choice` is pass@k on the
     validation problems by subset and k, for choosing a decoder; both are empty if
     eval.validation_problems is not set.
@@ -62,18 +68,22 @@ class TrialResult:
     history: list[dict[str, float]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     drawn: int = 0
+    is_stopped: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Returns the result as JSON values."""
-        values: dict[str, Any] = TypeAdapter(TrialResult).dump_python(
-            self, mode="json", exclude_unset=True
-        )
+        values: dict[str, Any] = _json_values().dump_python(self, mode="json", exclude_unset=True)
         return values
 
     @classmethod
     def of_json(cls, values: Mapping[str, Any]) -> TrialResult:
         """Returns the result from its JSON values."""
-        return TypeAdapter(TrialResult).validate_python(values)
+        return _json_values().validate_python(values)
+
+
+@cache
+def _json_values() -> TypeAdapter[TrialResult]:
+    return TypeAdapter(TrialResult)  # building it takes longer than using it
 
 
 class NoSampler:
@@ -97,7 +107,12 @@ class NoSampler:
 @dataclass
 class Pipeline:
     """The stages of a study, with its base, store and sampler. `seconds` (by stage) and `drawn` are
-    those of the current trial."""
+    those of the current trial.
+
+    `on_measured` is called with each measured checkpoint of a trained model but the last, by epoch,
+    possibly more than once and from another thread; it may raise TrialStopped, as may `stopping`.
+    `following` is a block in which a training writes the log at a path.
+    """
 
     study: StudyConfig
     base: Checkpoint
@@ -106,6 +121,9 @@ class Pipeline:
     progress: Progress
     seconds: dict[str, float] = field(default_factory=dict)
     drawn: int = 0  # number of samples drawn
+    stopping: Stopping = field(default_factory=Stopping)
+    on_measured: Callable[[float, TrialResult], None] = lambda epoch, measured: None
+    following: Callable[[Path], AbstractContextManager[object]] = nullcontext
 
     def run(self, point: Point) -> TrialResult:
         """Runs all stages for `point`. Raises InvalidResult and the errors of Ray Train."""
@@ -128,7 +146,7 @@ class Pipeline:
         dynamics = [
             cell
             for epoch in earlier
-            for cell in self._cells(evaluation, point, checkpoints[epoch], epoch, False)[0]
+            for cell in self._measured(evaluation, point, checkpoints[epoch], epoch).cells
         ]
         cells, counts, fingerprint = self._cells(evaluation, point, checkpoints[last], last)
         return TrialResult(
@@ -143,6 +161,15 @@ class Pipeline:
             seconds=self.seconds,
             drawn=self.drawn,
         )
+
+    def _measured(
+        self, evaluation: Evaluation, point: Point, checkpoint: Checkpoint, epoch: float
+    ) -> TrialResult:
+        """Returns what the trial has if it ends with this checkpoint, and passes it on."""
+        cells, _, fingerprint = self._cells(evaluation, point, checkpoint, epoch, False)
+        measured = TrialResult(point, fingerprint, cells, checkpoint.fingerprint)
+        self.on_measured(epoch, measured)
+        return measured
 
     def _cells(
         self,
@@ -186,6 +213,7 @@ class Pipeline:
         """Returns the run with the study's settings; `evaluate` is called with each checkpoint
         while training continues."""
         data = self.data(study)
+        table = self.learnability(study, data) if study.reads_table else None
         with self._timed("train"):
             return sft_run.obtain(
                 self.store,
@@ -197,7 +225,16 @@ class Pipeline:
                 study.prompt.without_shots,
                 evaluate,
                 self._turn if study.place.engine.takes_turns else nullcontext,
+                self.stopping,
+                self.following,
+                table,
             )
+
+    def learnability(self, study: StudyConfig, data: Artifact) -> Artifact:
+        """Returns the learnability table of the dataset `data`, with the study's settings."""
+        turn = self._turn if study.place.engine.takes_turns else nullcontext
+        with self._timed("learnability"):
+            return stage.obtain(self.store, study, data, self.base, self.progress, turn)
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -218,7 +255,7 @@ class Pipeline:
         def evaluate(epoch: float, checkpoint: Checkpoint) -> None:
             self.progress(f"evaluation: epoch {epoch:g}, while training continues")
             try:
-                pipeline._cells(evaluation, point, checkpoint, epoch, False)
+                pipeline._measured(evaluation, point, checkpoint, epoch)
             except InvalidResult as error:  # `compared` tries again and reports it in the cell
                 self.progress(
                     f"evaluation: epoch {epoch:g} failed and is retried after training: {error}"

@@ -10,7 +10,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +19,10 @@ from forkdiv.cli.failures import one_line
 from forkdiv.cli.text_encoding import use_utf8
 from forkdiv.cli.verbs import VERBS, Option, Verb, sorted_out
 from forkdiv.core.errors import refuse
+
+if TYPE_CHECKING:
+    from forkdiv.core.config.study import StudyConfig
+    from forkdiv.core.config.written import Written
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
@@ -159,23 +163,49 @@ def _run(name: str, config: Path | None, arguments: list[str], options: Mapping[
     """Runs the job; returns the exit status that it asks for."""
     from forkdiv.core.config.load import load
     from forkdiv.terminal import quiet_libraries, say
-    from tuning import benchmark_settings, by_name, own_dtype
+    from tuning import benchmark_settings, by_name, own_dtype, stored_paths
 
     quiet_libraries()
     verb = VERBS[name]
     overrides, own = sorted_out(verb, arguments, options)
+    if verb.forwards:
+        return int(_job(name).run(*_written(config, overrides, own), **own) or 0)
     study = load(config, overrides)
     # these infer the prompt template of two checkpoints, and later what follows from it
     compares = name == "compare" or (name == "export" and study.checkpoint is not None)
     study = benchmark_settings.with_source(study, name, verb.reads, compares)
     study = by_name.resolve(study, name, verb.reads, say)
+    stored_paths.download(study, others=own.values())
     if not compares:
         study = benchmark_settings.resolve(study)
     study, inferred = own_dtype.resolve(study)
     if shown := [line for line in inferred if line.partition(".")[0] in verb.reads]:
         say(f"{', '.join(shown)} (the number format of the base){own_dtype.hint(study)}")
-    job: Any = importlib.import_module(f"jobs.{name}")
-    return int(job.run(study, **own) or 0)
+    return int(_job(name).run(study, **own) or 0)
+
+
+def _job(name: str) -> Any:
+    return importlib.import_module(f"jobs.{name}")
+
+
+def _written(
+    config: Path | None, overrides: list[str], own: dict[str, Any]
+) -> tuple[StudyConfig, Written]:
+    """Returns the settings, and what was written of them, for a verb that forwards them; takes the
+    config from the arguments of `own`."""
+    from forkdiv.core.config.load import load
+    from forkdiv.core.config.written import Written
+
+    studies = own.pop("studies", [])
+    if len(studies) + (config is not None) > 1:
+        raise refuse(
+            "one job runs one study",
+            ", ".join(map(str, [*([config] if config else []), *studies])),
+            "one STUDY, or --config",
+            "submit the others with a command each",
+        )
+    config = config or (studies[0] if studies else None)
+    return load(config, overrides), Written(config, tuple(overrides))
 
 
 def _show_version(wanted: bool) -> None:

@@ -40,13 +40,15 @@ class Words:
 @dataclass(frozen=True)
 class Verb:
     """`reads` are sections of the settings, as `forkdiv settings SECTION` lists them; `example` is
-    one setting of them with a value, for the help."""
+    one setting of them with a value, for the help. A verb that `forwards` passes its arguments to a
+    job on a cluster: it gets them as they were written, and nothing is looked up here."""
 
     about: str
     reads: tuple[str, ...]
     example: str
     options: Mapping[str, Option] = field(default_factory=dict)
     words: Words | None = None
+    forwards: bool = False
 
 
 def _checkpoint(text: str) -> Path:
@@ -99,15 +101,38 @@ FAIL_IF = Option(
     text="CONDITION",
 )
 
+DRY_RUN = {
+    "dry_run": Option(
+        "Show the trials, which results exist already, and the estimated hours; start nothing.",
+        flag=True,
+    )
+}
+
 TRAINED = ("task", "prompt", "base", "pretrain", "dataset", "synthesis", "sft")
 TUNED = ("checkpoint", "adapter_base")
 WHICH = ("base", "checkpoint", "checkpoint_pattern", "adapter_base")
 SAMPLED = ("task", "prompt", "base", "checkpoint", "adapter_base", "decoder", "eval")
-SWEPT = (*TRAINED, "interpolation", "decoder", "decoders", "eval", "sweep", "name", "place")
+SWEPT = (
+    *TRAINED,
+    "learnability",
+    "interpolation",
+    "decoder",
+    "decoders",
+    "eval",
+    "sweep",
+    "name",
+    "place",
+)
+
+ADDRESS = Option(
+    "The address of the cluster's dashboard, such as http://127.0.0.1:8265.", text="URL"
+)
 
 VERBS: dict[str, Verb] = {
-    "study": Verb("Run a whole study: the sweep, its table, its report.", SWEPT, "sft.epochs=8"),
-    "sweep": Verb("Run every trial of the grid.", SWEPT, "sweep.seed=[0,1,2]"),
+    "study": Verb(
+        "Run a whole study: the sweep, its table, its report.", SWEPT, "sft.epochs=8", DRY_RUN
+    ),
+    "sweep": Verb("Run every trial of the grid.", SWEPT, "sweep.seed=[0,1,2]", DRY_RUN),
     "report": Verb(
         "Write the report of a finished study again.",
         ("name", "place"),
@@ -136,8 +161,15 @@ VERBS: dict[str, Verb] = {
         "synthesis.budget=2000",
         {"data": DATA},
     ),
+    "learnability": Verb(
+        "Find out which tokens of a dataset can be learned as a rule.",
+        (*TRAINED, "learnability", "audit", "name", "place"),
+        "learnability.runs=4",
+    ),
     "train": Verb(
-        "Fine-tune the base on one dataset.", (*TRAINED, "name", "place"), "sft.epochs=8"
+        "Fine-tune the base on one dataset.",
+        (*TRAINED, "learnability", "name", "place"),
+        "sft.epochs=8",
     ),
     "serve": Verb(
         "Serve checkpoints to OpenAI clients from one vLLM engine.",
@@ -170,7 +202,7 @@ VERBS: dict[str, Verb] = {
     ),
     "evaluate": Verb(
         "Sample and score one checkpoint against the base.",
-        (*TRAINED, *TUNED, "interpolation", "decoder", "eval", "name", "place"),
+        (*TRAINED, "learnability", *TUNED, "interpolation", "decoder", "eval", "name", "place"),
         "decoder.temperature=0.7",
     ),
     "compare": Verb(
@@ -255,12 +287,37 @@ VERBS: dict[str, Verb] = {
             parameter="results",
         ),
     ),
+    "track": Verb(
+        "Show what MLflow has of a study, or send it the rest.",
+        ("place",),
+        "place.root=/shared/runs",
+        {"send": Option("Send what MLflow does not have yet.", flag=True)},
+        Words("STUDY", "Names of studies; all of place.root by default.", parameter="studies"),
+    ),
     "store": Verb(
         "List, check and clean the store of results.",
         ("place",),
         "place.root=/shared/runs",
         {"remove": Option("With gc: remove what it lists.", flag=True)},
         Words("ACTION", "ls, verify or gc.", parameter="actions"),
+    ),
+    "submit": Verb(
+        "Run a study as a job on a Ray cluster.",
+        SWEPT,
+        "place.root=/shared/runs",
+        {
+            "address": ADDRESS,
+            "follow": Option("Follow a job that was submitted before.", text="JOB"),
+        },
+        Words("STUDY", "The config of the study, as --config.", parameter="studies"),
+        forwards=True,
+    ),
+    "doctor": Verb(
+        "Check the hosts of a Ray cluster.",
+        ("place",),
+        "place.root=/shared/runs",
+        {"address": ADDRESS},
+        forwards=True,
     ),
 }
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from forkdiv.core.code_version import commit
+from forkdiv.core.config.axis_names import is_measured
 from forkdiv.core.config.study import NOT_IDENTITY, WHICH_CHECKPOINTS, StudyConfig
 from forkdiv.core.errors import InvalidResult
 from forkdiv.core.fingerprint import Identity, stages
 from forkdiv.core.results import BestDecoder, Cell, CheckpointPaths, Summary
-from forkdiv.core.store import commit, versions
+from forkdiv.core.store import versions
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample.evaluation import Evaluation
+from forkdiv.tasks.own_data.checked import digest
 from forkdiv.tasks.registry import build
 
 # settings that a summary leaves out
@@ -22,17 +26,29 @@ NOT_REPORTED = {"place", "pretrain", "power", *WHICH_CHECKPOINTS}
 def identity(study: StudyConfig, base: Checkpoint) -> Identity:
     """Returns the identity of a study. Name and place are excluded, so that it does not depend on
     where the study runs."""
-    config = study.model_dump(exclude={"task", "prompt", *NOT_IDENTITY})
+    config = study.model_dump(exclude={"task", "prompt", "learnability", *NOT_IDENTITY})
+    if study.reads_table:
+        config["learnability"] = study.learnability.deciding
     evaluation = Evaluation.of(study)
     task = evaluation.task
     config |= {"prompt": evaluation.prompt, **evaluation.shots.identity()}
     of_base = evaluation.grading(base)
     grading = {"grading": of_base} if of_base else {}
+    files = {"files": files} if (files := _varied_files(study)) else {}
     return Identity(
         "study",
-        config | {"task": task.identity(), "stages": stages()} | grading,
+        config | {"task": task.identity(), "stages": stages(study.reads_table)} | grading | files,
         {"base": base.fingerprint},
     )
+
+
+def _varied_files(study: StudyConfig) -> dict[str, list[str]]:
+    """Returns the digests of the files that axes of the study name, by path of the setting."""
+    return {
+        path: [digest(value) if isinstance(value, Path) else "" for value in values]
+        for path, values in study.sweep.by_path.items()
+        if isinstance(values, tuple) and any(isinstance(value, Path) for value in values)
+    }
 
 
 def assemble(
@@ -85,7 +101,7 @@ def metrics(summary: Summary) -> dict[str, float]:
         if cell.subset == "all" and cell.delta_to_base
     ]
     worst = {"largest_loss_at_max_k": min(changes)} if changes else {}
-    return worst | {f"seconds_{stage}": value for stage, value in summary.seconds.items()}
+    return worst | {f"seconds/{stage}": value for stage, value in summary.seconds.items()}
 
 
 def check(summary: Summary) -> None:
@@ -106,7 +122,11 @@ def check_cells(cells: Sequence[Cell], untuned: str = "base ") -> None:
     """Checks cells like `check`; `untuned` is the prefix for cells of the base in messages."""
     problems = []
     for cell in cells:
-        axes = [f"{axis} {value}" for axis, value in cell.axes.items() if value is not None]
+        axes = [
+            f"{axis} {value}"
+            for axis, value in cell.axes.items()
+            if value is not None and not is_measured(axis)
+        ]
         model = " ".join([*(axes or ["tuned"]), ""]) if cell.tuned else untuned
         decoder = f"{cell.decoder} " if cell.decoder else ""
         name = f"{model}{decoder}T={cell.temperature:g}"

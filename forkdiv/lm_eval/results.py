@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import forkdiv
-from forkdiv.core.store import commit
+from forkdiv.core.code_version import commit
 from forkdiv.coverage import stats
 from forkdiv.lm_eval.run import Run
 

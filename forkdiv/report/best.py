@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from forkdiv.core.config.axis_names import title
 from forkdiv.core.results import Summary
 from forkdiv.report.grid import Grid, as_estimate
 from forkdiv.report.section import Content, Section, TableView, paragraph
-from forkdiv.report.setting import Setting, title
+from forkdiv.report.setting import Setting
 from forkdiv.report.tables import Table
 
 
@@ -34,7 +35,7 @@ def best(summary: Summary, grid: Grid) -> Table | None:
     ]
     rows = []
     for row in summary.best_decoders:
-        setting = Setting(grid.axes, tuple(row.axes[axis] for axis in grid.axes))
+        setting = Setting(grid.axes, tuple(row.axes.get(axis) for axis in grid.axes))
         change = as_estimate(row.delta)
         base_decoder = _decoder(row.base_decoder, row.base_temperature)
         tuned_decoder = _decoder(row.tuned_decoder, row.tuned_temperature)

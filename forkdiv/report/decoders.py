@@ -1,4 +1,5 @@
-"""Section "Results by decoder": pass@k of every model with every decoder of the study."""
+"""Section "Results by way of measuring": pass@k of every model with every decoder of the study, or
+under other settings of measuring that it varies."""
 
 from __future__ import annotations
 
@@ -15,11 +16,12 @@ def content(summary: Summary, grid: Grid) -> Content | None:
         return None
     return [
         paragraph(
-            "The same number of samples for every model and decoder. The change is relative to the "
-            "base with the same decoder. If a decoder forces first tokens or draws samples in "
-            "trees, pass@k is that of k samples in sampling order."
+            "Every model is measured in the same ways, by default with the same number of samples. "
+            "The change is relative to the base that is measured in the same way. If a decoder "
+            "forces first tokens or draws samples in trees, pass@k is that of k samples in "
+            "sampling order."
         ),
-        TableView(table, "Every decoder", "decoders", is_folded=True),
+        TableView(table, "Every way of measuring", "decoders", is_folded=True),
     ]
 
 
@@ -35,7 +37,14 @@ def by_decoder(summary: Summary) -> Table | None:
     ends = tuple(sorted({min(shared_ks), max(shared_ks)})) if shared_ks else ()
     tables_by_decoder = {name: numbers(grid, ends) for name, grid in grids.items()}
     rows = [[str(name), *row] for name, table in tables_by_decoder.items() for row in table.rows]
-    return Table(["decoder", *tables_by_decoder[names[0]].header], rows)
+    return Table([_first_column(summary), *tables_by_decoder[names[0]].header], rows)
 
 
-SECTION = Section("Results by decoder", content)
+def _first_column(summary: Summary) -> str:
+    """Returns the name of the column of decoders, or of more than decoders if the study varies
+    other settings of measuring."""
+    axes = {axis for cell in summary.base for axis, value in cell.axes.items() if value is not None}
+    return "decoder" if all(axis.startswith("decoder.") for axis in axes) else "measured with"
+
+
+SECTION = Section("Results by way of measuring", content)

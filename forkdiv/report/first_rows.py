@@ -15,7 +15,9 @@ CONSTANT_COLUMNS = ("temperature", "seed", "subset", "fork")  # hidden if consta
 def read_first(grid: Grid, table: Table) -> Table:
     """Returns the table with its first rows: those at the temperature nearest 1 and, if there are
     many, on all problems. Columns with a single value are hidden, so that narrow screens can show
-    the others; the caption states their value."""
+    the others; the caption states their value. A table that has its own first rows keeps them."""
+    if table.first:
+        return table
     rows, conditions = table.rows, []
     temperature = f"{nearest_1(grid.temperatures):g}" if grid.temperatures else ""
     subset = grid.subsets[0] if grid.subsets else ""

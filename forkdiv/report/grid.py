@@ -15,8 +15,9 @@ from typing import TypeVar
 import numpy as np
 from scipy.special import ndtri, stdtrit
 
+from forkdiv.core.config.axis_names import is_category, title
 from forkdiv.core.results import Cell, Interval, Summary
-from forkdiv.report.setting import CATEGORIES, Setting, title
+from forkdiv.report.setting import Setting
 
 Curve = Mapping[int, Interval | None]  # the values of one cell by k
 Place = tuple[Setting | None, float, str]  # None: the base; temperature; subset
@@ -126,7 +127,7 @@ class Grid:
     @property
     def is_scale(self) -> bool:
         """Returns whether the settings are on a single numeric axis, which has two ends."""
-        return len(self.axes) == 1 and self.axes[0] not in CATEGORIES
+        return len(self.axes) == 1 and not is_category(self.axes[0])
 
     @property
     def columns(self) -> list[str]:

@@ -16,11 +16,12 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from forkdiv.core.config.axis_names import title
 from forkdiv.core.results import Summary
 from forkdiv.report.grid import Grid, estimate, shortened, signed, subset_title
 from forkdiv.report.panels import drawn_subsets, heat_omitted
 from forkdiv.report.section import Content, Html, Plots, Section, note
-from forkdiv.report.setting import Setting, title
+from forkdiv.report.setting import Setting
 from forkdiv.report.svg import STYLE, Panels, hover, merged, svg
 
 DIVERGING = matplotlib.colormaps["RdBu"]  # distinguishable with colour blindness

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from forkdiv.core.config.axis_names import terms
 from forkdiv.core.results import Summary
 from forkdiv.core.store import write_text
 from forkdiv.report import seeds
@@ -88,6 +89,7 @@ def _page(summary: Summary, grid: Grid, sections: Sequence[Shown], links: Sequen
             grid=grid,
             seeds=seeds.seed_note(grid),
             decoders=decoders_of(summary),
+            terms=terms(grid.axes),
             sections=sections,
             read_first=partial(read_first, grid),
         )

@@ -21,6 +21,7 @@ Look = dict[str, Any]  # colour, marker and label, as matplotlib takes them
 
 MAX_LINES = 6
 MAX_SUBSETS = 8
+MAX_TEMPERATURES = 6
 MARKERS = "os^DvPX*<>hp"
 BASE_LOOK: Look = {"color": "#222222", "linestyle": "--", "marker": "x", "label": "base"}
 
@@ -68,6 +69,8 @@ def curves_omitted(grid: Grid) -> str:
     if _is_spread(grid) and len(grid.temperatures) > 1:
         temperature = nearest_1(grid.temperatures)
         parts.append(f"temperature {temperature:g}, of {len(grid.temperatures)} temperatures")
+    elif len(grid.temperatures) > MAX_TEMPERATURES:
+        parts.append(f"{MAX_TEMPERATURES} of {len(grid.temperatures)} temperatures")
     return _omitted_sentence([*parts, *_subsets_omitted(grid)])
 
 
@@ -102,8 +105,16 @@ def _plain_row(grid: Grid, subset: str) -> list[Panel]:
     lines = [(None, BASE_LOOK), *zip(settings, _line_looks(settings), strict=True)]
     return [
         Panel(f"temperature {temperature:g}", subset, temperature, lines)
-        for temperature in grid.temperatures
+        for temperature in _drawn_temperatures(grid)
     ]
+
+
+def _drawn_temperatures(grid: Grid) -> list[float]:
+    """Returns at most MAX_TEMPERATURES: a search may draw one for each trial. The temperature
+    nearest 1, which other sections show, is among them."""
+    nearest = nearest_1(grid.temperatures)
+    others = [temperature for temperature in grid.temperatures if temperature != nearest]
+    return sorted([nearest, *thinned(others, MAX_TEMPERATURES - 1)])
 
 
 def _spread_row(grid: Grid, subset: str) -> list[Panel]:

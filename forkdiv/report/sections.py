@@ -28,6 +28,7 @@ FINDINGS = {
     "problems": "forkdiv.report.problems:SECTION",
     "decoders": "forkdiv.report.decoders:SECTION",
     "best": "forkdiv.report.best:SECTION",
+    "pareto": "forkdiv.report.pareto:SECTION",
     "majority": "forkdiv.report.majority:SECTION",
     "reliability": "forkdiv.report.reliability:SECTION",
     "guess": "forkdiv.report.guess:SECTION",

@@ -6,37 +6,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import total_ordering
-from typing import Literal, get_args, get_origin
 
-from forkdiv.core.config.open_list import OpenList
-from forkdiv.core.config.study import AXES, DATA_AXES, DatasetConfig, SftConfig, StudyConfig
+from forkdiv.core.config.axis_names import (
+    is_category,
+    known_texts,
+    phrase,
+    stands_alone,
+    title,
+)
 from forkdiv.core.results import Axis, CellName
-
-
-def _stage(axis: str) -> type[DatasetConfig | SftConfig | StudyConfig]:
-    """Returns the config class that contains the setting of an axis."""
-    if axis in DATA_AXES:
-        return DatasetConfig
-    return SftConfig if axis in SftConfig.model_fields else StudyConfig
-
-
-def _known_texts(axis: str) -> tuple[str, ...]:
-    """The texts that an axis may have, in their order; empty for an axis of numbers."""
-    field = _stage(axis).model_fields[axis]
-    if get_origin(field.annotation) is Literal:
-        return get_args(field.annotation)
-    names = next((item for item in field.metadata if isinstance(item, OpenList)), None)
-    return names.names() if names else ()
-
-
-CATEGORIES: dict[str, tuple[str, ...]] = {
-    axis: texts for axis in AXES if (texts := _known_texts(axis))
-}
-_SYNTHESIS = {
-    "none": "no synthesis",
-    "enumerator": "synthesis from the enumerator",
-    "samples": "synthesis from samples",
-}
 
 
 @total_ordering
@@ -51,7 +29,7 @@ class Setting:
     @classmethod
     def of(cls, cell: CellName, axes: Sequence[str]) -> Setting | None:
         """Returns the setting of a cell; None for the base."""
-        return cls(tuple(axes), tuple(cell.axes[axis] for axis in axes)) if cell.tuned else None
+        return cls(tuple(axes), tuple(cell.axes.get(axis) for axis in axes)) if cell.tuned else None
 
     def __lt__(self, other: Setting) -> bool:
         return self._rank < other._rank
@@ -66,9 +44,7 @@ class Setting:
         """Returns a label such as `fork density 0.5, direction 0` or `problem-level`; `tuned`
         without an axis."""
         parts = [
-            text
-            if axis == "structure"
-            else f"{title(axis)}{': ' * (axis in CATEGORIES) or ' '}{text}"
+            text if stands_alone(axis) else f"{title(axis)}{': ' * is_category(axis) or ' '}{text}"
             for axis, text in zip(self.axes, self.texts, strict=True)
         ]
         return ", ".join(parts) or "tuned"
@@ -78,8 +54,8 @@ class Setting:
         """Returns a phrase that follows `fine-tuning`: `at fork density 0.5 and direction 0 with
         problem-level diversity`; empty without an axis."""
         pairs = list(zip(self.axes, self.texts, strict=True))
-        at = [f"{title(axis)} {text}" for axis, text in pairs if axis not in CATEGORIES]
-        kinds = [_in_words(axis, text) for axis, text in pairs if axis in CATEGORIES]
+        at = [f"{title(axis)} {text}" for axis, text in pairs if not is_category(axis)]
+        kinds = [phrase(axis, text) for axis, text in pairs if is_category(axis)]
         parts = [
             f"{word} {listed(texts)}" for word, texts in (("at", at), ("with", kinds)) if texts
         ]
@@ -102,13 +78,8 @@ def _rank_of(axis: str, value: Axis) -> tuple[float, str]:
         return -math.inf, ""
     if not isinstance(value, str):
         return float(value), ""
-    known = CATEGORIES.get(axis, ())
+    known = known_texts(axis)
     return (float(known.index(value)), "") if value in known else (math.inf, value)
-
-
-def title(axis: str) -> str:
-    """Returns the name of an axis in words."""
-    return axis.replace("_", " ")
 
 
 def _short(value: Axis) -> str:
@@ -120,12 +91,6 @@ def _short(value: Axis) -> str:
     value = value or 0  # -0.0 equals 0
     short = f"{value:g}"
     return short if float(short) == value else repr(value)
-
-
-def _in_words(axis: str, text: str) -> str:
-    if axis in ("structure", "loss"):
-        return f"{text} {'diversity' if axis == 'structure' else 'loss'}"
-    return _SYNTHESIS.get(text, f"{axis} {text}")
 
 
 def listed(texts: Sequence[str]) -> str:

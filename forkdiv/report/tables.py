@@ -9,20 +9,9 @@ from forkdiv.report.grid import estimate, share_text
 
 Row = list[str]
 
-# aligned left
-TEXT_COLUMNS = (
-    *(
-        "model",
-        "decoder",
-        "structure",
-        "synthesis",
-        "loss",
-        "subset",
-        "mode",
-        "metric",
-        "kind",
-        "study",
-    ),
+# aligned left, as the columns of axes whose values are texts
+TEXT_COLUMNS = frozenset(
+    {"model", "decoder", "measured with", "subset", "mode", "metric", "kind", "study"}
 )
 MAX_OPEN_ROWS = 12  # longer tables are collapsed on the page
 WILSON = "†"  # marks conservative limits

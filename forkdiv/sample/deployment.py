@@ -29,6 +29,7 @@ from forkdiv.sample.client import (
     RetryableFailure,
 )
 from forkdiv.sample.completions import Completions
+from forkdiv.sample.drivers import end_with, running_drivers, this_driver
 from forkdiv.sample.engine import WarmEngine
 from forkdiv.sample.engine_settings import REPLICA_CPUS, EngineSpec, environment
 from forkdiv.sample.replies import Reply
@@ -41,6 +42,7 @@ POLL_S = 0.5
 SPARE_REQUESTS = 4
 COUNT_TIMEOUT_S = 5.0
 SAMPLER = "Sampler"  # name of the Serve deployment with the engines
+PREFIX = "forkdiv-sampler"  # of the names of applications, before the driver's job
 
 
 class Sampler:
@@ -52,8 +54,13 @@ class Sampler:
         spec: EngineSpec,
         served: Mapping[str, Checkpoint] | None = None,
         trainings: Any = None,
+        driver: str | None = None,
     ) -> None:
-        """`trainings` is the actor `Trainings` of an engine that takes turns with training."""
+        """`trainings` is the actor `Trainings` of an engine that takes turns with training. With
+        `driver`, the id of a job, the application is deleted when that job has ended, however it
+        ended: the driver of a killed process or a lost host cannot delete it itself."""
+        if driver is not None:
+            end_with(driver, serve.get_replica_context().app_name)
         self._engine = WarmEngine(spec, trainings.running.remote if trainings else None)
         self._completions = Completions(self._engine, served or {})
 
@@ -127,8 +134,7 @@ def app_name(spec: EngineSpec) -> str:
     delete the sampler of the others, and a sampler with older code could still serve requests.
     """
     text = json.dumps(asdict(spec), sort_keys=True, default=str)
-    job = ray.get_runtime_context().get_job_id()
-    return f"forkdiv-sampler-{job}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return f"{PREFIX}-{this_driver()}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def deploy(spec: EngineSpec, trainings: Any = None) -> str:
@@ -138,12 +144,29 @@ def deploy(spec: EngineSpec, trainings: Any = None) -> str:
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     # no HTTP proxy: the study uses handles, and this avoids binding an extra port
     serve.start(proxy_location="Disabled", logging_config={"log_level": "WARNING"})
+    delete_orphans()
     name = app_name(spec)
     target = serve.RunTarget(
-        target=sampler_deployment(spec).bind(spec, None, trainings), name=name, route_prefix=None
+        target=sampler_deployment(spec).bind(spec, None, trainings, this_driver()),
+        name=name,
+        route_prefix=None,
     )
     serve.run_many([target], wait_for_applications_running=False)
     return name
+
+
+def delete_orphans() -> list[str]:
+    """Deletes the samplers of drivers that have ended; returns their names. A sampler deletes
+    itself, but not while no replica of it can start."""
+    running = running_drivers()
+    names = [
+        name
+        for name in serve.status().applications
+        if name.startswith(f"{PREFIX}-") and name.split("-")[2] not in running
+    ]
+    for name in names:
+        serve.delete(name)
+    return names
 
 
 def sampler_deployment(spec: EngineSpec) -> serve.Deployment:

@@ -26,6 +26,7 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample.deployment import sampler_deployment
+from forkdiv.sample.drivers import this_driver
 from forkdiv.sample.engine_settings import EngineSpec
 from forkdiv.sample.replies import Reply, RequestRefused, models, problem
 
@@ -147,18 +148,22 @@ def deploy(
         http_options={"host": host, "port": port, "request_timeout_s": None},
         logging_config={"log_level": "WARNING", "enable_access_log": False},
     )
-    bound = application(spec, served, key)
+    bound = application(spec, served, key, this_driver())
     target = serve.RunTarget(target=bound, name=APP, route_prefix="/")
     serve.run_many([target], wait_for_applications_running=False)
     return APP
 
 
 def application(
-    spec: EngineSpec, served: Mapping[str, Checkpoint], key: str | None
+    spec: EngineSpec,
+    served: Mapping[str, Checkpoint],
+    key: str | None,
+    driver: str | None = None,
 ) -> serve.Application:
-    """Returns the route and its engine as an application of Ray Serve, not started."""
+    """Returns the route and its engine as an application of Ray Serve, not started. It ends with
+    the job `driver`, if that is given."""
     paths = {name: checkpoint.path for name, checkpoint in served.items()}
     bound: serve.Application = Route.bind(  # type: ignore[attr-defined]
-        sampler_deployment(spec).bind(spec, dict(served)), paths, key
+        sampler_deployment(spec).bind(spec, dict(served), None, driver), paths, key
     )
     return bound

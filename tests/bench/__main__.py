@@ -9,9 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 
-from forkdiv.core.store import commit, versions, write_text
+from forkdiv.core.code_version import commit
+from forkdiv.core.store import versions, write_text
 from forkdiv.terminal import say, show_table
 from tests.bench import (
+    decoding_trials,
     generate,
     packing,
     passk,
@@ -20,8 +22,10 @@ from tests.bench import (
     real_sampling,
     real_training,
     sampling,
+    store,
     swap,
     training,
+    trials,
 )
 from tests.bench.row import Row
 
@@ -36,6 +40,9 @@ MODULES = (
     swap,
     sampling,
     generate,
+    store,
+    trials,
+    decoding_trials,
     real,
     real_sampling,
     real_training,

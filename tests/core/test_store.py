@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 
 import forkdiv
+from forkdiv.core.code_version import commit
 from forkdiv.core.errors import InvalidResult, UserError
 from forkdiv.core.fingerprint import Identity
-from forkdiv.core.store import Store, check_writable, commit, publish_folder, write_text
+from forkdiv.core.store import Store, check_writable, publish_folder, write_text
 
 IDENTITY = Identity("dataset", {"examples": 3})
 PATIENCE = 30.0

@@ -47,8 +47,7 @@ def in_background(block: Block, folder: Path) -> Iterator[None]:
             stderr=subprocess.STDOUT,
         )
     try:
-        # guards against a hang: a loaded machine may take minutes
-        deadline = time.monotonic() + 900
+        deadline = time.monotonic() + 900  # against a hang: minutes on a loaded machine
         while "at http://" not in output.read_text():
             assert server.poll() is None, output.read_text()
             assert time.monotonic() < deadline, output.read_text()

@@ -16,10 +16,11 @@ from forkdiv.core.errors import UserError
 from forkdiv.core.progress import Progress
 from forkdiv.core.records import Example, Finish
 from forkdiv.forks import synthesis
-from forkdiv.forks.gaps import by_problem
+from forkdiv.forks.gaps import by_problem, problem_of
 from forkdiv.forks.sites import Site
 from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
 from forkdiv.sample.sample_sets import Request, Response
+from forkdiv.tasks.arithmetic_chain import ArithmeticChain
 from forkdiv.tasks.equations import System
 from forkdiv.tasks.registry import build
 from tests.stack import BASE
@@ -82,11 +83,12 @@ def test_reverse_traces_replace_forward_ones_within_the_same_number_of_examples(
     kept, report = synthesis.repair(STUDY, TASK, before, base, BothDirections(), progress)
     assert len(kept) == len(before)
     groups = by_problem(kept)
+    assert isinstance(TASK, ArithmeticChain)
     assert len(groups) == len(before) // 2
     for rows in groups.values():
         assert [row.mode for row in rows] == ["forward", "reverse"]
         assert [row.forks for row in rows] == [1, 0]
-        assert TASK.check_trace(synthesis.gaps.problem_of(rows[1]), rows[1].response) is None
+        assert TASK.check_trace(problem_of(rows[1]), rows[1].response) is None
     assert (report.covered_before, report.covered_after) == (0, len(groups))
 
 

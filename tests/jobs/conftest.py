@@ -7,8 +7,9 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,14 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def ray_folder() -> Iterator[Path]:
+    """The folder of the head's temporary files, with a path short enough for its sockets."""
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as path:
+        yield Path(path)
+
+
+@pytest.fixture(scope="session")
+def head(tmp_path_factory: pytest.TempPathFactory, ray_folder: Path) -> Iterator[str]:
     """A head of two CPUs with token authentication; yields its job address."""
     dashboard, gcs, agent = free_port(), free_port(), free_port()
     environment = clean_environment() | {
@@ -42,7 +50,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         [
             *(RAY, "start", "--head", "--block", "--num-cpus=2", "--node-ip-address=127.0.0.1"),
             *(f"--port={gcs}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1"),
-            *("--include-dashboard=true", "--disable-usage-stats"),
+            *("--include-dashboard=true", "--disable-usage-stats", f"--temp-dir={ray_folder}"),
             # by default one port for every Ray of a machine: the second one takes no jobs
             f"--dashboard-agent-listen-port={agent}",
         ],
@@ -62,10 +70,14 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def submit(
-    address: str, *command: str, token: str = TOKEN, timeout: float = 800
+    address: str,
+    *command: str,
+    token: str = TOKEN,
+    timeout: float = 800,
+    words: Sequence[str] = ("--",),
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [RAY, "job", "submit", "--address", address, "--working-dir", ".", "--", *command],
+        [RAY, "job", "submit", "--address", address, "--working-dir", ".", *words, *command],
         cwd=ROOT,
         env=clean_environment() | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token},
         capture_output=True,

@@ -147,7 +147,7 @@ def test_every_table_can_be_downloaded_from_the_page_as_it_is(whole_page: str) -
             r'download="s-([\w-]+)\.csv" href="data:text/csv;charset=utf-8;base64,([^"]+)"', text
         )
     )
-    sections = {"shrinkage", "dynamics", "forks", "distinct", "best", "majority", "law"}
+    sections = {"shrinkage", "dynamics", "forks", "distinct", "best", "pareto", "majority", "law"}
     assert files.keys() == {*sections, "numbers", "every-number", "losses", "exact"}
     read = base64.b64decode(files["numbers"]).decode("utf-8-sig")
     made = numbers.numbers(Grid.of(summary))

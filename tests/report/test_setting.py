@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forkdiv.core.config.axis_names import is_category, known_texts, title
 from forkdiv.core.config.study import AXES
-from forkdiv.report.setting import CATEGORIES, Setting, title
+from forkdiv.report.setting import Setting
 from tests.summaries import a_cell, read_cell
 
 
@@ -80,7 +81,7 @@ def test_two_values_that_are_close_keep_two_names() -> None:
 
 numbers = st.floats(0, 1) | st.none()
 settings = st.fixed_dictionaries(
-    {axis: st.sampled_from(CATEGORIES[axis]) if axis in CATEGORIES else numbers for axis in AXES}
+    {axis: st.sampled_from(known_texts(axis)) if is_category(axis) else numbers for axis in AXES}
 )
 
 
@@ -97,7 +98,7 @@ def test_a_setting_told_by_some_axes_keeps_their_values() -> None:
 
 
 def test_every_axis_of_the_config_is_known_and_has_words() -> None:
-    assert set(CATEGORIES) == {"structure", "synthesis", "loss"}
+    assert {axis for axis in AXES if is_category(axis)} == {"structure", "synthesis", "loss"}
     assert [title(axis) for axis in AXES][:3] == [
         "fork density",
         "direction",

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.stack import kill_when, run, said
+from tests.stack import kill_when, read_progress, run, said
 
 GRID = ("sweep.fork_density=[0.0,1.0]", "sweep.temperature=[0.7,1.0]")
 
@@ -28,6 +28,11 @@ class Study:
     @property
     def folder(self) -> Path:
         return self.root / "micro"
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """The progress of all its runs."""
+        return read_progress(self.folder / "progress.jsonl")
 
     @property
     def summary(self) -> dict[str, Any]:

@@ -21,7 +21,9 @@ def trial(
 ) -> TrialResult:
     known = {} if choice is None else {"all": {"1": choice, "8": choice}}
     return TrialResult(
-        point=Point(temperature, 0, tuned=tuned, fork_density=0.5 if tuned else None),
+        point=Point(
+            temperature, 0, tuned=tuned, settings=(("fork_density", 0.5),) if tuned else ()
+        ),
         fingerprint="f",
         cells=[read_cell(a_cell(0.5))],
         checkpoint="c",

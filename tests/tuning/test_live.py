@@ -16,7 +16,7 @@ from tuning.live import LiveSweep
 from tuning.space import Point
 
 BASE = [Point(t, 0, tuned=False) for t in (0.7, 1.0)]
-TUNED = [Point(t, 0, fork_density=d) for d in (0.0, 1.0) for t in (0.7, 1.0)]
+TUNED = [Point(t, 0, settings=(("fork_density", d),)) for d in (0.0, 1.0) for t in (0.7, 1.0)]
 
 
 class Clock:
@@ -50,6 +50,17 @@ def test_it_names_the_trial_its_number_and_what_it_does() -> None:
     assert live.text() == "trial 2 of 6 · base T=1: sampling: 8/64, 4 per second"
 
 
+def test_trials_that_were_kept_count_as_done_and_take_no_time() -> None:
+    clock = Clock()
+    live = LiveSweep([*BASE, *TUNED], 1, clock, kept=[point.name for point in (*BASE, *TUNED[:2])])
+    live.event(Event(clock.now, TUNED[2].name, "fine-tuning: step 1/8"))
+    assert live.text() == f"trial 5 of 6 · {TUNED[2].name}: fine-tuning: step 1/8"
+    run_trial(live, clock, TUNED[2].name, 100)
+    assert live.seconds_left() is None, "no trial that only samples has finished"
+    run_trial(live, clock, TUNED[3].name, 10)
+    assert live.seconds_left() == 0
+
+
 def test_the_remaining_time_uses_separate_means_for_trials_that_train() -> None:
     clock = Clock()
     live = sweep(clock)
@@ -63,6 +74,21 @@ def test_the_remaining_time_uses_separate_means_for_trials_that_train() -> None:
     clock.now += 4
     assert live.seconds_left() == pytest.approx(6 + 100 + 10)
     assert "trial 4 of 6, about 1 min 56 s left" in live.text()
+
+
+def test_trials_that_a_search_chooses_are_counted_as_they_start() -> None:
+    clock = Clock()
+    live = LiveSweep([*BASE, *TUNED], 1, clock, is_open=True)
+    live.event(Event(1000.0, "study", "starting Ray"))
+    assert live.text() == "6 trials scheduled · study: starting Ray"
+    run_trial(live, clock, "learning_rate=0.1 T=1", 100)
+    assert live.seconds_left() == pytest.approx(5 * 100)
+    live.event(Event(clock.now, "learning_rate=0.2 T=1", "starts"))
+    assert live.text().startswith("trial 2 of 6, about ")
+    for rate in (0.2, 0.3, 0.4):
+        run_trial(live, clock, f"learning_rate={rate} T=1", 100)
+    live.event(Event(clock.now, "base T=1", "starts"))
+    assert live.text().startswith("trial 5 of 6")
 
 
 def test_trials_at_once_share_the_time() -> None:

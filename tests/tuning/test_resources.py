@@ -68,7 +68,7 @@ def test_one_gpu_is_enough_for_a_study_a_training_and_a_comparison() -> None:
     for work in (BOTH, TRAINS, SAMPLES):
         decided, _ = placed(place(), work, has["GPU"])
         assert needs(decided, work)["GPU"] == 1
-        check_resources(decided, work, has)
+        check_resources(decided, work, [has])
 
 
 @pytest.mark.parametrize(("gpus", "engine", "worker"), [(1, 0.1, 0.9), (2, 1, 1)])
@@ -85,11 +85,11 @@ def test_ray_reserves_one_gpu_for_an_engine_and_a_worker_that_share_it(
 def test_only_what_a_command_starts_is_counted() -> None:
     small = {"CPU": 0.2, "GPU": 0.0}
     on_cpu = PlaceConfig()
-    check_resources(on_cpu, SAMPLES, small)
+    check_resources(on_cpu, SAMPLES, [small])
     with pytest.raises(UserError, match=r"more CPUs than this machine has.*1\.01"):
-        check_resources(on_cpu, TRAINS, small)
+        check_resources(on_cpu, TRAINS, [small])
     with pytest.raises(UserError, match=r"more GPUs .*2 GPUs.*tensor_parallel"):
-        check_resources(place(engine={"tensor_parallel": 2}), SAMPLES, {"CPU": 4.0, "GPU": 1.0})
+        check_resources(place(engine={"tensor_parallel": 2}), SAMPLES, [{"CPU": 4.0, "GPU": 1.0}])
 
 
 def test_an_engine_of_several_gpus_cannot_take_turns() -> None:

@@ -41,7 +41,7 @@ def base_point(temperature: float, seed: int) -> Point:
 
 
 def dense(density: float, temperature: float, seed: int) -> Point:
-    return Point(temperature, seed, fork_density=density)
+    return Point(temperature, seed, settings=(("fork_density", density),))
 
 
 def train_fingerprint(study: StudyConfig) -> str:
@@ -60,7 +60,7 @@ def refusal(*overrides: str) -> str:
 def test_the_base_comes_first_once_per_temperature() -> None:
     grid = points(load(None, GRID))
     assert grid[:2] == [base_point(0.7, 3), base_point(1.3, 3)]
-    assert all(point.tuned and point.fork_density is not None for point in grid[2:])
+    assert all(point.tuned and "fork_density" in point.varied for point in grid[2:])
 
 
 def test_the_tuned_points_are_the_whole_grid_one_training_after_the_other() -> None:
@@ -74,14 +74,14 @@ def test_several_axes_make_every_combination_once() -> None:
     assert axes(study) == ("fork_density", "direction", "branch_coverage", "synthesis")
     assert len(tuned) == len(set(tuned)) == 2**4
     for axis in axes(study):
-        assert {getattr(point, axis) for point in tuned} == set(getattr(study.sweep, axis))
-    assert {point.structure for point in tuned} == {None}
+        assert {point.varied[axis] for point in tuned} == set(getattr(study.sweep, axis))
+    assert {point.axes["structure"] for point in tuned} == {None}
 
 
 def test_an_axis_that_is_not_varied_is_in_no_point() -> None:
     study = load(None, ["sweep.direction=[0.0,1.0]", "dataset.fork_density=0.2"])
     assert axes(study) == ("direction",)
-    assert [point.data for point in points(study)[1:]] == [{"direction": 0.0}, {"direction": 1.0}]
+    assert [point.varied for point in points(study)[1:]] == [{"direction": 0.0}, {"direction": 1.0}]
     assert all(at(study, point).dataset.fork_density == 0.2 for point in points(study))
 
 
@@ -126,8 +126,8 @@ def test_a_point_sets_every_data_axis_it_names() -> None:
     study = load(None, EVERY_AXIS)
     for point in points(study)[1:]:
         there = at(study, point).dataset
-        assert {axis: getattr(there, axis) for axis in point.data} == point.data
-        assert set(point.data) == set(axes(study)) < set(DATA_AXES)
+        assert {axis: getattr(there, axis) for axis in point.varied} == point.varied
+        assert set(point.varied) == set(axes(study)) < set(DATA_AXES)
 
 
 def test_a_point_leaves_held_out_problems_evaluation_and_place_alone() -> None:
@@ -165,7 +165,7 @@ def test_every_value_of_a_data_axis_is_a_training_of_its_own(axis: str) -> None:
 def test_every_loss_is_a_training_of_its_own_on_the_same_data() -> None:
     study = load(None, ["sweep.loss=[cross-entropy,gem,dco]", "dataset.fork_density=0.2"])
     base, *tuned = points(study)
-    assert axes(study) == ("loss",) and base.loss is None
+    assert axes(study) == ("loss",) and base.axes["loss"] is None
     assert [point.name for point in tuned] == [f"loss={one} T=1" for one in study.sweep.loss]
     assert len({train_fingerprint(at(study, point)) for point in tuned}) == 3
     assert {at(study, point).dataset for point in tuned} == {study.dataset}

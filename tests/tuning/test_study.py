@@ -19,6 +19,10 @@ pytestmark = pytest.mark.stack
 
 def test_a_killed_study_continues(study: Study) -> None:
     assert said(study.before_kill, "finished: pass@1") >= 2  # the base at both temperatures
+    assert "2 of 6 trials had finished and are kept" in study.output
+    finished = Counter(event["who"] for event in study.events if event["finished"])
+    assert set(finished.values()) == {1}, "no finished trial ran again"
+    assert len(finished) == 6
     fingerprints = [path.name for path in (study.root / "store" / "train").iterdir()]
     assert len(fingerprints) == 2
     samples = list((study.root / "store" / "samples").iterdir())
@@ -33,11 +37,27 @@ def test_a_killed_study_continues(study: Study) -> None:
         assert len(keys) == 20 * 8
 
 
+def test_tunes_files_have_a_plain_value_for_each_axis(study: Study) -> None:
+    folders = [file.parent for file in study.root.glob("tune/*/*/params.json")]
+    assert len(folders) == 6, "a trial that continues has the folder that it had"
+    for folder in folders:
+        last = json.loads((folder / "result.json").read_text().splitlines()[-1])
+        config = json.loads((folder / "params.json").read_text())
+        assert last["config"] == config
+        assert {"temperature", "seed"} <= config.keys()
+        assert ("fork_density" in config) == (not folder.name.startswith("base"))
+        for value in config.values():
+            assert isinstance(value, int | float | str)
+        assert last["pass_at_8"] > 0
+
+
+def test_it_says_where_to_look_while_it_runs(study: Study) -> None:
+    for text in (f"results: {study.folder}", "MLflow: ", f"Ray Tune's files: {study.root}/tune/"):
+        assert text in study.output
+
+
 def test_each_density_is_trained_once_whatever_the_temperatures(study: Study) -> None:
-    started = said(
-        [json.loads(x) for x in (study.folder / "progress.jsonl").read_text().splitlines()],
-        "fine-tuning: starting",
-    )
+    started = said(study.events, "fine-tuning: starting")
     assert started == 3  # two densities, and one of them once more after the kill
 
 

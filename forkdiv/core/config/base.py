@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -18,6 +18,29 @@ class Unit:
     """The unit of a number: part of a field's type, shown by `forkdiv settings`."""
 
     name: str
+
+
+@dataclass(frozen=True, eq=False)
+class AxisWords:
+    """How results name a setting that a study varies: part of a field's type. Without it, a setting
+    has its own name, and its description says what it is.
+
+    `short` is its name in the names of trials, `title` its name in reports. `meaning` continues a
+    sentence that begins with the title. `phrase` is a value in a sentence, such as `{} loss`, and
+    `phrases` has the values for which it reads differently. With `stands_alone`, a value needs no
+    name. With `of_data`, a setting of a task changes the fine-tuning data only, so that the base is
+    not measured for each value. `forks` and `signs` say which terms a report has to explain.
+    """
+
+    short: str = ""
+    title: str = ""
+    meaning: str = ""
+    phrase: str = ""
+    phrases: Mapping[str, str] = field(default_factory=dict)
+    stands_alone: bool = False
+    of_data: bool = False
+    forks: bool = False
+    signs: bool = False
 
 
 def _supported_by_vllm(temperature: float) -> float:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from forkdiv.core.config.base import (
+    AbsolutePath,
+    AxisWords,
     Examples,
     Frozen,
     Nats,
@@ -31,22 +33,53 @@ class DatasetConfig(Frozen):
         le=10_000_000,  # all examples are tokenized in memory before training starts
         description="Number of training examples. null: the task's own number.",
     )
-    fork_density: Share = Field(
+    fork_density: Annotated[
+        Share,
+        AxisWords(
+            short="density",
+            meaning="is the share of the forks in the fine-tuning data that are unsigned",
+            forks=True,
+            signs=True,
+        ),
+    ] = Field(
         0.5,
         description="Share of unsigned forks among the decision points (forks) that responses "
         "pass. Unsigned: nothing in the prompt shows which branch is correct.",
     )
-    direction: Share = Field(
+    direction: Annotated[
+        Share,
+        AxisWords(
+            meaning="is the share of forward traces in the fine-tuning data; forward traces "
+            "contain the forks, reverse traces (from the target back to the start) contain none",
+            forks=True,
+        ),
+    ] = Field(
         1.0,
         description="Share of the responses that go forward and so choose a branch at each fork; "
         "the others go backward from the target and contain no fork.",
     )
-    branch_coverage: int | None = Field(
+    branch_coverage: Annotated[
+        int | None,
+        AxisWords(
+            short="coverage",
+            meaning="is the number of valid branches of a fork that the fine-tuning data shows "
+            "for one problem",
+            forks=True,
+        ),
+    ] = Field(
         None,
         ge=1,
         description="Number of valid branches that the data shows for each problem. null: one.",
     )
-    structure: Literal["data-level", "problem-level"] = Field(
+    structure: Annotated[
+        Literal["data-level", "problem-level"],
+        AxisWords(
+            meaning="is the distribution of solution modes in the fine-tuning data: data-level has "
+            "one mode for each problem, problem-level has every mode for each problem",
+            phrase="{} diversity",
+            stands_alone=True,
+        ),
+    ] = Field(
         "problem-level",
         description="How reasoning modes are spread over the data. data-level: each problem is "
         "shown in one mode. problem-level: each problem is shown in every mode.",
@@ -60,7 +93,19 @@ class DatasetConfig(Frozen):
     mode_share: Share = Field(
         0.5, description="Share of the examples in the first of the task's two modes."
     )
-    synthesis: Literal["none", "enumerator", "samples"] = Field(
+    synthesis: Annotated[
+        Literal["none", "enumerator", "samples"],
+        AxisWords(
+            meaning="is the source of the fine-tuning examples that are added at under-covered "
+            "forks: the enumerator of the task, or verified samples of the base",
+            phrases={
+                "none": "no synthesis",
+                "enumerator": "synthesis from the enumerator",
+                "samples": "synthesis from samples",
+            },
+            forks=True,
+        ),
+    ] = Field(
         "none",
         description="Whether solutions are added to the data where branches are missing, before "
         "training. enumerator: the task lists them. samples: they are samples of the base model "
@@ -102,11 +147,17 @@ class SynthesisConfig(Frozen):
 class AuditConfig(Frozen):
     """How the decision points (forks) of a dataset are found."""
 
-    ways: tuple[Literal["exact", "tree", "model"], ...] = Field(
+    ways: tuple[Literal["exact", "tree", "model", "learnability"], ...] = Field(
         (),
         description="How forks are found. exact: the task knows them. tree: several solutions of "
         "one prompt diverge there. model: `audit.model` has a high next-token entropy there. "
+        "learnability: runs that have not seen the row cannot predict the token (`audit.table`). "
         "Empty: every way that the data allows.",
+    )
+    table: AbsolutePath | None = Field(
+        None,
+        description="The learnability table of the data, for the way `learnability`: the folder "
+        "that `forkdiv learnability` names.",
     )
     model: CheckpointPath | None = Field(
         None,

@@ -10,6 +10,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from forkdiv.core.config import yaml_text
+from forkdiv.core.config.read_axes import set_axis
 from forkdiv.core.config.shipped import config_file
 from forkdiv.core.config.study import DecoderConfig, StudyConfig
 from forkdiv.core.config.tasks import UNKNOWN_KIND, config_class, kind_of
@@ -89,6 +90,8 @@ def _apply(data: dict[str, Any], override: str) -> tuple[str, ...]:
     if document.is_empty or document.empty:
         inner = next(iter(document.empty), ())
         raise _no_value(".".join([dotted, *inner]), repr(shortened(override)))
+    if at := set_axis(data, dotted, document.value):
+        return at
     node = data
     *parents, leaf = dotted.split(".")
     for parent in parents:

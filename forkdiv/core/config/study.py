@@ -9,21 +9,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from forkdiv.core.config.base import DataPath, Frozen, Name, Share
+from forkdiv.core.config.base import AxisWords, DataPath, Frozen, Name, Share
 from forkdiv.core.config.data import DATA_AXES, AuditConfig, DatasetConfig, SynthesisConfig
 from forkdiv.core.config.decoder import DecoderConfig
 from forkdiv.core.config.evaluation import EvalConfig
+from forkdiv.core.config.learnability import LearnabilityConfig
 from forkdiv.core.config.place import EngineConfig, HttpConfig, PlaceConfig, PlanConfig
 from forkdiv.core.config.power import PowerConfig
 from forkdiv.core.config.prompt import PromptConfig
-from forkdiv.core.config.sft import LoraConfig, PretrainConfig, SftConfig
+from forkdiv.core.config.read_axes import read_axes
+from forkdiv.core.config.sft import FORK_AWARE, LoraConfig, PretrainConfig, SftConfig
 from forkdiv.core.config.shipped import DEFAULT_BASE, CheckpointPath
 from forkdiv.core.config.sweep import AXES, TUNING_AXES, SweepConfig
-from forkdiv.core.config.tasks import AnyTask, default_task
+from forkdiv.core.config.tasks import (
+    KINDS,
+    AnyTask,
+    TaskConfig,
+    config_class,
+    default_task,
+    kind_of,
+)
 from forkdiv.core.config.watch import WatchConfig
 from forkdiv.core.hub_names import Source
 
@@ -40,6 +49,7 @@ __all__ = [
     "EngineConfig",
     "EvalConfig",
     "HttpConfig",
+    "LearnabilityConfig",
     "LoraConfig",
     "PlaceConfig",
     "PlanConfig",
@@ -56,6 +66,7 @@ __all__ = [
 # What forkdiv, Ray Tune and MLflow keep under place.root. SQLite adds files beside its database.
 RESERVED_NAMES = (
     "store",
+    "cache",
     "tune",
     "mlartifacts",
     "mlflow.db",
@@ -128,7 +139,18 @@ class StudyConfig(Frozen):
         AuditConfig(), description="How the decision points of a dataset are found."
     )
     sft: SftConfig = Field(SftConfig(), description="Supervised fine-tuning.")
-    interpolation: Share = Field(
+    learnability: LearnabilityConfig = Field(
+        LearnabilityConfig(),
+        description="Which tokens of the data can be learned as a rule; used by "
+        "`forkdiv learnability` and by sft.loss=fork-aware.",
+    )
+    interpolation: Annotated[
+        Share,
+        AxisWords(
+            short="alpha",
+            meaning="is the position of the weights between the base (0) and the tuned model (1)",
+        ),
+    ] = Field(
         1.0,
         description="The measured model is an average of the weights of the base (0) and of the "
         "fine-tuned model (1), WiSE-FT; this is the share of the fine-tuned model.",
@@ -168,9 +190,28 @@ class StudyConfig(Frozen):
         return study
 
     @property
+    def reads_table(self) -> bool:
+        """Whether a model of the study is trained with a learnability table."""
+        varied = self.sweep.by_path.get("sft.loss", ())
+        return FORK_AWARE in (self.sft.loss, *(varied if isinstance(varied, tuple) else ()))
+
+    @property
     def folder(self) -> Path:
         """The folder of the study's results for users: a view of what is in the store."""
         return self.place.root / self.name
+
+    @model_validator(mode="before")
+    @classmethod
+    def _axes_fit_their_settings(cls, data: Any) -> Any:
+        sweep = data.get("sweep") if isinstance(data, Mapping) else None
+        if not isinstance(sweep, Mapping):
+            return data
+        task = data.get("task")
+        settings = task if isinstance(task, Mapping) else {}
+        kind = task.kind if isinstance(task, TaskConfig) else kind_of(settings)
+        if kind not in KINDS.names() or not isinstance(sweep.get("axes") or {}, Mapping):
+            return data  # refused with its own message
+        return {**data, "sweep": read_axes(sweep, cls, config_class(kind))}
 
     @model_validator(mode="after")
     def _name_is_free(self) -> Self:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from forkdiv.core.config.base import DataPath, Frozen, without_defaults
+from forkdiv.core.config.base import AxisWords, DataPath, Frozen, without_defaults
 from forkdiv.core.config.tasks import TaskConfig
 
 
@@ -74,7 +74,7 @@ class FileConfig(TaskConfig):
     """
 
     kind: Literal["file"] = "file"
-    train: DataPath | None = Field(
+    train: Annotated[DataPath | None, AxisWords(title="training file", of_data=True)] = Field(
         None,
         description="File to fine-tune on, or the name of a dataset on the Hugging Face Hub: "
         "org/dataset, org/dataset:split or org/dataset/subset:split, each with @revision. Without "
