@@ -65,7 +65,8 @@ RUN --mount=type=cache,target=/var/cache/uv \
             --override requirements/overrides.txt --compile-bytecode; \
     else \
         uv pip install -r requirements/gpu.txt --compile-bytecode; \
-    fi
+    fi \
+    && uv pip install --no-deps -r requirements/s3.txt --compile-bytecode
 # The MLflow server's driver for its database; the library itself never needs it.
 ARG PSYCOPG2_VERSION=2.9.13
 RUN --mount=type=cache,target=/var/cache/uv \

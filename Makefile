@@ -81,8 +81,8 @@ setup-dev: .venv/.dev-ready
 	$(UV) --no-deps --no-build-isolation -e .
 	touch $@
 
-.venv/.dev-ready: .venv/.$(DEVICE)-ready forkdiv/requirements/dev.txt
-	$(UV) --compile-bytecode --no-deps -r forkdiv/requirements/dev.txt
+.venv/.dev-ready: .venv/.$(DEVICE)-ready forkdiv/requirements/dev.txt forkdiv/requirements/s3.txt
+	$(UV) --compile-bytecode --no-deps -r forkdiv/requirements/dev.txt -r forkdiv/requirements/s3.txt
 	touch $@
 
 .venv/.docs-ready: .venv/.dev-ready forkdiv/requirements/docs.txt

@@ -10,7 +10,7 @@ import json
 
 from forkdiv import cli
 from forkdiv.core.config.study import StudyConfig
-from forkdiv.core.store import Store, check_writable
+from forkdiv.core.store import Store, check_place
 from forkdiv.data import dataset
 from forkdiv.tasks.registry import build
 from forkdiv.terminal import say
@@ -19,7 +19,7 @@ from tuning.space import check_data
 
 def run(study: StudyConfig) -> None:
     check_data(study)
-    check_writable(study.place.root, study.place.min_free_mib)
+    check_place(study.place)
     store = Store.of(study.place)
     artifact = dataset.obtain_sft(store, build(study.task), study.dataset, say)
     say(json.dumps(dataset.read_card(artifact.path), indent=1))

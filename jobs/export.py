@@ -19,7 +19,7 @@ from forkdiv import cli
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.errors import refuse
 from forkdiv.core.records import Problem
-from forkdiv.core.store import Store, check_writable
+from forkdiv.core.store import Store, check_place
 from forkdiv.models.saved import saved_checkpoints
 from forkdiv.sample.evaluation import Evaluation
 from forkdiv.sample.sample_sets import SampleSet
@@ -39,7 +39,7 @@ def run(study: StudyConfig) -> None:
     evaluation = Evaluation.of(models[0].study)
     eval, task, problems = evaluation.config, evaluation.task, evaluation.problems
     exports = [(model, _samples_of(model, store, problems)) for model in models]
-    check_writable(study.place.root, study.place.min_free_mib)
+    check_place(study.place)
     for model, samples in exports:
         run_info = Run(
             task=task.config.kind,

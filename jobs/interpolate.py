@@ -15,7 +15,7 @@ from forkdiv import cli
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.errors import refuse
 from forkdiv.core.progress import progress_shown
-from forkdiv.core.store import Store, check_writable
+from forkdiv.core.store import Store, check_place
 from forkdiv.models.checkpoint import open_checkpoint
 from forkdiv.terminal import say
 from tuning.adapters import with_merged
@@ -38,7 +38,7 @@ def run(study: StudyConfig) -> None:
         open_checkpoint(path, stray_adapter=True) for path in (whole.base, whole.checkpoint)
     )
     pair = check_pair(early.path, late.path)
-    check_writable(study.place.root, study.place.min_free_mib)
+    check_place(study.place)
     for note in pair.notes:
         say(note)
     store = Store.of(study.place)
@@ -46,7 +46,7 @@ def run(study: StudyConfig) -> None:
     with progress_shown(study, "interpolate", say) as progress:
         checkpoints = [interpolate.obtain(store, early, late, alpha, progress) for alpha in alphas]
     for alpha, checkpoint in zip(alphas, checkpoints, strict=True):
-        say(f"alpha {alpha:g}: {checkpoint.path}")
+        say(f"alpha {alpha:g}: {store.whole(checkpoint.path)}")
 
 
 if __name__ == "__main__":

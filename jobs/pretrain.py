@@ -13,7 +13,7 @@ import shutil
 from forkdiv import cli
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.errors import refuse
-from forkdiv.core.store import check_writable, publish_folder
+from forkdiv.core.store import Store, check_place, publish_folder
 from forkdiv.models.checkpoint import open_checkpoint
 from forkdiv.tasks.registry import build
 from forkdiv.terminal import say
@@ -33,7 +33,7 @@ def run(study: StudyConfig) -> None:
             "a new folder",
             "remove the folder, or set name to another name",
         )
-    check_writable(study.place.root, study.place.min_free_mib)
+    check_place(study.place)
     preflight.check_device(study.place)
     preflight.check_ports(study.place)
     check_ray(study.place)
@@ -43,7 +43,7 @@ def run(study: StudyConfig) -> None:
         pretrained = work.base
     aside = target.with_name(".base")
     shutil.rmtree(aside, ignore_errors=True)
-    shutil.copytree(pretrained.path, aside)
+    shutil.copytree(Store.of(study.place).whole(pretrained.path), aside)
     publish_folder(aside, target)
     say(f"base model: {target} ({open_checkpoint(target).fingerprint})")
     say(f"measure it with: forkdiv evaluate base={target} checkpoint={target}")

@@ -6,6 +6,7 @@ forkdiv report --config quickstart --beside runs/one --beside runs/two
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.errors import InvalidResult, UserError, refuse
 from forkdiv.core.results import Summary, TrackedRun
 from forkdiv.core.results.tracked import PORT
-from forkdiv.core.store import Store, check_writable
+from forkdiv.core.store import Store, check_place
 from forkdiv.coverage import summary
 from forkdiv.report import comparison, glance, guess, page, reliability, samples, studies
 from forkdiv.report.answer import QUESTION, answer
@@ -24,12 +25,13 @@ from forkdiv.report.grid import Grid
 from forkdiv.report.headline import warning
 from forkdiv.report.page import Link
 from forkdiv.terminal import say, show_table
-from forkdiv.tracking import Tracker, TrackingFailed
+from forkdiv.tracking.address import DATABASE, Address
 from jobs.export import models_of
 from tuning.check_ray import ray_address
 from tuning.models import Model, reported
-from tuning.outcome import SUMMARY, parent_run
+from tuning.outcome import SUMMARY
 from tuning.shown_samples import shown_samples
+from tuning.study_record import StudyRecord
 
 
 def run(study: StudyConfig, beside: Sequence[Path] = ()) -> None:
@@ -43,7 +45,7 @@ def run(study: StudyConfig, beside: Sequence[Path] = ()) -> None:
             "the name of a study whose sweep has finished",
             "run `forkdiv study` or `forkdiv sweep` first, or correct name and place.root",
         )
-    check_writable(study.place.root, study.place.min_free_mib)
+    check_place(study.place)
     done = studies.read(study.folder)
     others = studies.load_studies([study.folder, *beside]) if beside else []
     say(f"report: {write_report(study, done)}")
@@ -57,16 +59,14 @@ def write_results(study: StudyConfig, done: Summary, models: Sequence[Model] = (
 
     Raises InvalidResult, after everything is written, if a cell is invalid.
     """
-    tracker = Tracker.of(study.place)
-    try:
-        run = _tracked_run(study, done, tracker)
-        written = write_report(study, done, run, models)
-        tracker.finish(
-            run.run, summary.metrics(done), _logged_files(written), summary.is_valid(done)
-        )
-    except TrackingFailed as error:  # the results do not depend on MLflow
-        say(f"the study's run in MLflow is incomplete: {error}")
-        run, written = None, write_report(study, done, models=models)
+    record = StudyRecord(study, done.fingerprint)
+    record.ensure_started(say)
+    with record.sending(say):
+        pass  # until MLflow has the run, to which the report has a link
+    run = record.sent_run()
+    written = write_report(study, done, run, models)
+    with record.sending(say):
+        record.finish(done, _logged_files(written), say)
     show_summary(study, done)
     for line in where_to_look(study, written, run):
         say(line)
@@ -82,23 +82,24 @@ def where_to_look(study: StudyConfig, report: Path, run: TrackedRun | None) -> l
     if run is None:
         return lines
     if run.is_server:
-        page = f"{run.uri.rstrip('/')}/#/experiments/{run.experiment}/runs"
-        return [*lines, f"compare the trials in MLflow: {page}"]
-    mlflow = "mlflow" if on_cluster else Path(sys.executable).with_name("mlflow")
-    start = f"{mlflow} ui --backend-store-uri {run.uri} --port {PORT}"
+        return [*lines, f"compare the trials in MLflow: {run.trials_url}"]
+    program = Path("mlflow") if on_cluster else Path(sys.executable).with_name("mlflow")
+    start = mlflow_ui(run, program)
     return [
         *lines,
         f"compare the trials in MLflow: {start}{there}",
-        f"  then open http://127.0.0.1:{PORT}/#/experiments/{run.experiment}/runs",
+        f"  then open {run.trials_url}",
     ]
 
 
-def _tracked_run(study: StudyConfig, done: Summary, tracker: Tracker) -> TrackedRun:
-    """Returns the study's run in MLflow, after recording it next to the summary."""
-    parent = parent_run(study, done.fingerprint)
-    run = TrackedRun.of(tracker.uri, tracker.experiment_id(), parent)
-    run.keep_in(study.folder)
-    return run
+def mlflow_ui(run: TrackedRun, program: Path = Path("mlflow")) -> str:
+    """Returns the command that shows a database of this machine. Without options, MLflow looks for
+    its database and its files in the current folder, so that the command also holds after they were
+    moved together."""
+    file = Address(run.uri, None).file
+    if file and file.name == DATABASE:
+        return f"cd {shlex.quote(str(file.parent))} && {program} ui --port {PORT}"
+    return f"{program} ui --backend-store-uri {run.uri} --port {PORT}"
 
 
 def _logged_files(report: Path) -> list[Path]:
@@ -158,9 +159,8 @@ def _mlflow_links(run: TrackedRun | None) -> list[Link]:
         return []
     if run.is_server:
         return [Link("", "The study's run in MLflow", run.url, after=". ")]
-    start = f"mlflow ui --backend-store-uri {run.uri} --port {PORT}"
     return [
-        Link("The study's run in MLflow: start ", start, after=", then open "),
+        Link("The study's run in MLflow: start ", mlflow_ui(run), after=", then open "),
         Link("", run.url, run.url, after=". "),
     ]
 

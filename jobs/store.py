@@ -4,6 +4,7 @@
     forkdiv store verify place.root=/shared/runs
     forkdiv store gc
     forkdiv store gc --remove
+    forkdiv store ls place.store=s3://my-bucket/forkdiv
 
 `ls` shows what the store holds, by stage. `verify` reads every file and names what is damaged; its
 status is 1 if something is. `gc` shows what can be removed: damaged results and files of samples,
@@ -23,17 +24,20 @@ from forkdiv.core import store_contents
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.errors import InvalidResult, UserError, refuse
 from forkdiv.core.progress import duration
+from forkdiv.core.remote.artifacts import Remote
 from forkdiv.core.store import Store
 from forkdiv.core.store_contents import Contents, Damage, Entry, Kind
 from forkdiv.models.digests import DIGESTS, check_digests
 from forkdiv.sample import parts
 from forkdiv.terminal import say, show_table
+from tuning import remote_contents
 
 ACTIONS = ("ls", "verify", "gc")
 
 
 def run(study: StudyConfig, actions: Sequence[Path] = (), remove: bool = False) -> None:
-    root = Store.of(study.place).root
+    store = Store.of(study.place)
+    root = store.root
     names = [str(action) for action in actions]
     if len(names) != 1 or names[0] not in ACTIONS:
         raise refuse(
@@ -49,6 +53,9 @@ def run(study: StudyConfig, actions: Sequence[Path] = (), remove: bool = False) 
             "--remove with gc",
             "leave it out, or run `forkdiv store gc --remove`",
         )
+    if store.remote:
+        _run_remote(names[0], store.remote, remove)
+        return
     if not root.is_dir():
         raise refuse(
             "there is no store",
@@ -63,6 +70,22 @@ def run(study: StudyConfig, actions: Sequence[Path] = (), remove: bool = False) 
         verify(contents)
     else:
         collect(contents, remove)
+
+
+def _run_remote(action: str, remote: Remote, remove: bool) -> None:
+    """As on a disk, on the storage of place.store; `gc` also for unfinished work and leftovers on
+    this machine."""
+    if action == "ls":
+        remote_contents.list_stages(remote)
+    elif action == "verify":
+        remote_contents.verify(remote)
+    else:
+        remote_contents.collect(remote, remove)
+        for folder in dict.fromkeys((remote.work, remote.cache.folder)):
+            local = store_contents.read(folder)
+            kinds = (Kind.WORK, Kind.LEFTOVER)
+            local.entries = [entry for entry in local.entries if entry.kind in kinds]
+            collect(local, remove)
 
 
 def list_stages(contents: Contents) -> None:

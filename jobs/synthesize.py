@@ -14,7 +14,7 @@ from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.fingerprint import Identity
 from forkdiv.core.progress import progress_shown
 from forkdiv.core.records import Example
-from forkdiv.core.store import check_writable, write_text
+from forkdiv.core.store import check_place, write_text
 from forkdiv.data import dataset, inputs
 from forkdiv.forks import synthesis
 from forkdiv.models.checkpoint import Checkpoint
@@ -33,7 +33,7 @@ def run(study: StudyConfig) -> None:
     synthesis.check(task, study.dataset.synthesis)
     preflight.check_device(study.place)
     base = preflight.check_base(study, task)
-    check_writable(study.place.root, study.place.min_free_mib)
+    check_place(study.place)
     rows, report = _sampled(study, base) if _samples(study) else _listed(study, base)
     out = _write(study, rows, report)
     say(report.sentence())

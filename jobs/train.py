@@ -30,6 +30,7 @@ def run(study: StudyConfig) -> None:
     with open_study(study, base, "train", say, Work(samples=samples)) as work:
         trained = work.pipeline.trained(work.study)
     for epoch, checkpoint in sft_run.checkpoints(trained).items():
+        work.store.whole(checkpoint.path)  # with place.store, it may have no weights here yet
         say(f"epoch {epoch:g}: {checkpoint.path}")
 
 

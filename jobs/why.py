@@ -14,16 +14,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from forkdiv import cli
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.errors import refuse
 from forkdiv.core.explain import Results
+from forkdiv.core.store import Store
 from forkdiv.terminal import say
 
 
 def run(study: StudyConfig, results: Sequence[Path] = ()) -> None:
-    known = Results(study.place.root)
+    store = Store.of(study.place)
+    if store.remote is None:
+        _explain(Results(study.place.root, store.root), results)
+        return
+    with TemporaryDirectory(prefix="forkdiv-") as folder:
+        store.remote.copy_records(Path(folder))
+        _explain(Results(study.place.root, Path(folder)), results, store.remote.objects.url)
+
+
+def _explain(known: Results, results: Sequence[Path], url: str = "") -> None:
+    """`url` is where the records were copied from."""
     if not 1 <= len(results) <= 2:
         raise refuse(
             "why compares one or two results",
@@ -40,8 +52,14 @@ def run(study: StudyConfig, results: Sequence[Path] = ()) -> None:
             "a second result",
             "pass the second result too",
         )
-    say(f"first:  {first.name}, {first.path}")
-    say(f"second: {second.name}, {second.path}{'' if others else ' (the most similar)'}")
+    paths = [
+        f"{url}/{one.path.relative_to(known.store)}"
+        if url and one.path.is_relative_to(known.store)
+        else f"{one.path}"
+        for one in (first, second)
+    ]
+    say(f"first:  {first.name}, {paths[0]}")
+    say(f"second: {second.name}, {paths[1]}{'' if others else ' (the most similar)'}")
     for line in known.explain(first, second):
         say(f"  {line}")
 

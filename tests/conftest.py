@@ -12,6 +12,7 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.hub_server import Hub
+    from tests.s3_server import S3Server
     from tests.serving import Engine, Shared
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -92,3 +93,21 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         yield hub
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server, which all tests of this process use."""
+    from tests import s3_server
+
+    with s3_server.running(tmp_path_factory.mktemp("s3") / "server") as server:
+        yield server
+
+
+@pytest.fixture
+def url(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of an empty store on that server, with credentials in the environment."""
+    from tests import s3_server
+
+    with s3_server.environment(monkeypatch, s3.environment):
+        yield s3.new_url()

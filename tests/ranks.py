@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from forkdiv.core.config.study import DatasetConfig, PlaceConfig, SftConfig
+from forkdiv.data.token_table import BaseDistribution
+from forkdiv.data.tokenized import Row
+from forkdiv.train.targets import TokenTargets
 from tests.stack import BASE
 
 STEPS = 3
@@ -43,11 +47,36 @@ PLAIN = {
     "offload": Way({"zero_stage": 2, "offload": "optimizer"}),
     "offload-parameters": Way({"zero_stage": 3, "offload": "parameters"}),
 }
+WEIGHTED = {"loss": "fork-aware"}
+FORK_AWARE = {
+    "fork-aware": Way({}, WEIGHTED),
+    "fork-aware-stage-2-packed": Way(
+        {"zero_stage": 2, "pack_tokens": 96, "micro_batch": 1}, WEIGHTED
+    ),
+    "fork-aware-stage-3-in-parts": Way(
+        {"zero_stage": 3, "logits_gib": 1e-6, "micro_batch": 3}, WEIGHTED
+    ),
+}
 LORA = {
     "lora": Way({}, ADAPTERS),
     "lora-logits-in-parts": Way({"logits_gib": 1e-6}, ADAPTERS),
     "lora-stage-3": Way({"zero_stage": 3, "activation_checkpointing": True}, ADAPTERS),
 }
+
+
+def drawn_targets(rows: Sequence[Row]) -> TokenTargets:
+    """Targets that differ from token to token: 0 to 4 likely tokens of the base, any weights."""
+    import numpy as np
+
+    lengths = np.array([len(response) for _, response in rows])
+    random = np.random.default_rng(0)
+    counts = random.integers(0, 5, lengths.sum())
+    starts = np.concatenate([[0], counts.cumsum()])
+    ids = np.concatenate([random.permutation(20)[:count] for count in counts]).astype(np.int32)
+    base = BaseDistribution(starts, ids, random.uniform(0, 0.25, len(ids)).astype(np.float32))
+    label, weight = random.uniform(0, 1, (2, lengths.sum())).astype(np.float32)
+    row_starts = np.concatenate([[0], lengths.cumsum()])
+    return TokenTargets(row_starts, label, np.where(counts > 0, weight, 0), base)
 
 
 def main(out: Path, names: list[str]) -> None:
@@ -68,12 +97,15 @@ def main(out: Path, names: list[str]) -> None:
     rows = [
         (p[i % 5 :], r[: 2 + i % 4]) for i, (p, r) in enumerate(encode_examples(data, BASE, RAW))
     ]
+    targets = drawn_targets(rows)
     for name in names:
-        way = (PLAIN | LORA)[name]
+        way = (PLAIN | FORK_AWARE | LORA)[name]
         place = PlaceConfig.model_validate(way.place)
         sft = SftConfig.model_validate({"batch_size": BATCH, **way.sft})
         engine = new_engine(BASE, sft, place, world)
-        worker = Worker(engine, rows, torch.tensor([], dtype=torch.long), sft, place, rank, world)
+        own = targets if sft.loss == "fork-aware" else None
+        no_ends = torch.tensor([], dtype=torch.long)
+        worker = Worker(engine, rows, no_ends, sft, place, rank, world, targets=own)
         engine.train()
         for step in range(STEPS):
             worker.step(range(step * BATCH, (step + 1) * BATCH))

@@ -221,6 +221,11 @@ def test_a_bug_is_not_hidden_where_no_file_can_be_written(tmp_path: Path) -> Non
             1,
             "a process of Ray failed (RayActor",
         ),
+        (
+            "import ray; raise ray.exceptions.OutOfMemoryError('running low on memory\\n' * 320)",
+            1,
+            "Ray's memory monitor ended it because the memory of the machine was nearly full",
+        ),
     ],
 )
 def test_other_ends_keep_their_status_and_are_not_called_a_bug(

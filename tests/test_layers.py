@@ -36,6 +36,9 @@ MAY_IMPORT = {
     "score": ("core", "tasks", "models", "sample"),
     "coverage": ("core", "tasks", "models", "sample", "score"),
     "forks": ("core", "tasks", "models", "data", "sample", "score", "coverage"),
+    "learnability": (
+        "core", "tasks", "models", "data", "train", "sample", "score", "coverage", "forks",
+    ),
     "report": ("core",),
     "tracking": ("core",),
     "terminal": ("core",),
@@ -46,7 +49,7 @@ MAY_IMPORT = {
     ),
     "tuning": (
         "core", "tasks", "benchmarks", "models", "data", "train", "sample", "score", "coverage",
-        "forks", "report", "tracking", "lm_eval", "terminal",
+        "forks", "learnability", "report", "tracking", "lm_eval", "terminal",
     ),
 }  # fmt: skip
 EVERYONE = ("jobs", "cli")  # the command line and what it starts see all rooms
@@ -67,15 +70,18 @@ LIBRARIES = {
         "tuning/",
         "jobs/",
     ),
-    "mlflow": ("forkdiv/tracking.py",),
+    "mlflow": ("forkdiv/tracking/server.py",),
     "vllm": ("forkdiv/sample/",),
     "torch": ("forkdiv/models/", "forkdiv/train/", "forkdiv/sample/logits_processors.py",
               "forkdiv/sample/weight_proof.py", "forkdiv/sample/vllm_worker.py",
               "forkdiv/sample/token_draws.py",
               "forkdiv/coverage/exact.py",
-              "forkdiv/forks/entropy.py"),
+              "forkdiv/forks/entropy.py", "forkdiv/learnability/predictions.py"),
     "deepspeed": ("forkdiv/train/deepspeed_engine.py", "forkdiv/train/worker.py"),
     "huggingface_hub": ("forkdiv/core/hub.py",),
+    "s3fs": ("forkdiv/core/remote/objects.py",),
+    "fsspec": ("forkdiv/core/remote/objects.py",),
+    "botocore": ("forkdiv/core/remote/objects.py",),
     "peft": ("forkdiv/models/lora.py",),
 }  # fmt: skip
 

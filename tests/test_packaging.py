@@ -52,6 +52,15 @@ def test_the_pins_are_found_before_anything_else_is_installed(device: str) -> No
     assert len(lines) > 100 and all("==" in line for line in lines)
 
 
+def test_the_packages_of_the_extra_s3_are_pinned_to_one_another() -> None:
+    lines = Path(pins("s3").stdout.strip()).read_text().splitlines()
+    (s3fs,) = [line for line in lines if line.startswith("s3fs==")]
+    assert PROJECT["project"]["optional-dependencies"]["s3"] == [s3fs]
+    # s3fs asks for exactly the release of fsspec that has its number
+    for device in ("cpu", "gpu"):
+        assert s3fs.replace("s3fs", "fsspec") in Path(pins(device).stdout.strip()).read_text()
+
+
 def test_pins_of_another_device_are_refused() -> None:
     done = pins("tpu")
-    assert done.returncode == 1 and "got tpu; allowed: cpu or gpu" in done.stderr
+    assert done.returncode == 1 and "got tpu; allowed: cpu or gpu or s3" in done.stderr

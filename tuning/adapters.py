@@ -12,7 +12,7 @@ from typing import Any
 
 from forkdiv.core.config.shipped import bases
 from forkdiv.core.config.study import StudyConfig
-from forkdiv.core.store import Store, check_writable
+from forkdiv.core.store import Store, check_place
 from forkdiv.models.adapter import base as adapter_base
 from forkdiv.models.adapter.config import Adapter, has_adapter, has_weights, read
 from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
@@ -54,7 +54,7 @@ def merged(study: StudyConfig, folder: Path, show: Show) -> Path:
     adapter, base = opened(study, folder, show)
     merge.planned(adapter, base.path)
     size = sum(file.stat().st_size for file in weight_files(base.path)) // 2**20
-    check_writable(study.place.root, study.place.min_free_mib + size)
+    check_place(study.place, size)
     if has_weights(folder) and base.path != folder.resolve():
         beside.check_same_model(adapter, base.path)
         show(f"{folder} has weights beside its adapter: both are the base with this adapter")

@@ -31,7 +31,7 @@ from forkdiv.core.hub_names import (
     model_name,
     shadowed,
 )
-from forkdiv.core.store import Store, check_writable
+from forkdiv.core.store import Store, check_place
 from forkdiv.models.hub import HubModel, open_model
 from forkdiv.tasks.own_data.hub import fetch_dataset
 
@@ -88,7 +88,7 @@ def resolve(
             show(str(sources[-1]))
     for setting, named in _datasets(study, reads):
         split = "train" if setting == "data" and verb in AUDITED else DATA[setting]
-        check_writable(study.place.root, study.place.min_free_mib)
+        check_place(study.place)
         data = fetch_dataset(named, Store.of(study.place), show, split)
         sources.append(Source(setting, str(named), data.commit, str(data)))
         show(str(sources[-1]))
@@ -115,7 +115,7 @@ def resolve(
 
 def _record(study: StudyConfig, verb: str, sources: list[Source]) -> None:
     """Adds what the names stood for to a file in the folder of the study's results."""
-    check_writable(study.place.root, study.place.min_free_mib)
+    check_place(study.place)
     study.folder.mkdir(parents=True, exist_ok=True)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     lines = [json.dumps({"time": now, "command": verb, **asdict(source)}) for source in sources]

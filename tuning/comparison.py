@@ -22,8 +22,7 @@ from forkdiv.models import asked
 from forkdiv.models.checkpoint import Checkpoint, share_engine
 from forkdiv.sample.evaluation import Evaluation
 from forkdiv.tasks.registry import build
-from forkdiv.tracking import Tracker
-from tuning.outcome import obtain_summary, parent_run
+from tuning.outcome import obtain_summary
 from tuning.resources import Work
 from tuning.space import Point
 
@@ -118,16 +117,16 @@ def run_comparison(study: StudyConfig, pair: Pair, show: Callable[[str], None]) 
 def _run(study: StudyConfig, pair: Pair, fingerprint: str, show: Callable[[str], None]) -> Summary:
     # imported after the checks and the look-up in the store, because Ray's imports take seconds
     from tuning import session
-    from tuning.record import record
+    from tuning.study_record import StudyRecord
     from tuning.trial import NoSampler, Pipeline
 
     started = time.perf_counter()
-    Tracker.of(study.place).check()
-    parent = parent_run(study, fingerprint)
+    record = StudyRecord(study, fingerprint)
     store = Store.of(study.place)
     work = Work(trains=False)
     with (
         progress_shown(study, "compare", show) as progress,
+        record.running(progress),
         session.running(study.place, work) as place,
     ):
         study = study.model_copy(update={"place": place})
@@ -141,12 +140,8 @@ def _run(study: StudyConfig, pair: Pair, fingerprint: str, show: Callable[[str],
     base = shared[pair.base.fingerprint]
     tuned = {number: shared[tuned.fingerprint] for number, tuned in pair.tuned.items()}
     pipeline = Pipeline(study, base, store, NoSampler(), progress)
-    trials = []
-    begun = time.time()
-    for trial in compared(pipeline, tuned):
-        trials.append(trial)
-        record(study, trial, parent, "tuned" if trial.point.tuned else "base", begun, show)
-        begun = time.time()
+    trials = list(compared(pipeline, tuned))
+    record.compared(trials, show)
     seconds = {**pipeline.seconds, "total": time.perf_counter() - started}
     return assembled(study, pair, fingerprint, trials, seconds)
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from forkdiv.core.config.study import StudyConfig
-from forkdiv.core.fingerprint import Identity
 from forkdiv.core.progress import duration
 from forkdiv.core.store import Store
-from forkdiv.core.store_record import RECORD
 from forkdiv.coverage import summary
+from forkdiv.learnability.stage import identity as table_identity
+from forkdiv.learnability.table import epochs as table_epochs
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample import sample_sets
 from forkdiv.sample.evaluation import Evaluation
@@ -96,9 +96,13 @@ def dry_run(study: StudyConfig, base: Checkpoint) -> DryRun:
         own = at(study, point)
         if point.tuned:
             made = data_identity(own, base)
-            data.add(made.fingerprint, 0 if _exists(store, made) else 1)
+            data.add(made.fingerprint, 0 if store.has(made) else 1)
             run = training_identity(own, base)
-            training.add(run.fingerprint, 0 if _exists(store, run) else _examples(own))
+            training.add(run.fingerprint, 0 if store.has(run) else _examples(own))
+            if own.reads_table:  # its short runs are trainings too
+                table = table_identity(own, made.fingerprint, base)
+                short = table_epochs(own.learnability) * _problems(own)
+                training.add(table.fingerprint, 0 if store.has(table) else short)
         for checkpoint in _measured(own, point, base, store):
             wanted = Evaluation.of(own)
             samples = sample_sets.planned(store, wanted, checkpoint)
@@ -211,7 +215,3 @@ def _examples(study: StudyConfig) -> float:
     """Returns the examples that a training reads, each once per epoch, in whole batches."""
     steps = schedule.steps_per_epoch(_problems(study), study.sft)
     return float(steps * study.sft.epochs * study.sft.batch_size)
-
-
-def _exists(store: Store, identity: Identity) -> bool:
-    return (store.path(identity) / RECORD).is_file()

@@ -115,9 +115,10 @@ class Jobs:
         the log from its beginning."""
         from aiohttp import ClientError
 
-        seen, rest = 0, ""
-        while True:
+        seen, rest, is_whole = 0, "", False
+        while not is_whole:
             position = 0
+            is_over = self._info(job).status.is_terminal()
             try:
                 async for text in self.client.tail_job_logs(job):
                     new = text[max(seen - position, 0) :]
@@ -126,11 +127,11 @@ class Jobs:
                     *lines, rest = (rest + new).split("\n")
                     for line in lines:
                         show(line)
+                is_whole = is_over or self._info(job).status.is_terminal()
             except (RuntimeError, OSError, ClientError):
-                pass  # whether the head is lost is found out below
-            if self._info(job).status.is_terminal():
-                break
-            await asyncio.sleep(POLL_S)
+                is_whole = is_over  # the log is lost with the host of the job
+            if not is_whole:
+                await asyncio.sleep(POLL_S)
         if rest:
             show(rest)
 

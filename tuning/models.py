@@ -10,6 +10,7 @@ from forkdiv.core.fingerprint import Identity
 from forkdiv.core.store import Store
 from forkdiv.data import dataset
 from forkdiv.forks import synthesis
+from forkdiv.learnability import stage
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.models.thinking import opening_tag
 from forkdiv.sample import sample_sets
@@ -73,7 +74,8 @@ def training_identity(study: StudyConfig, base: Checkpoint) -> Identity:
     data = data_identity(study, base).fingerprint
     opening = opening_tag(base.token_files, study.prompt)
     prompt = study.prompt.without_shots
-    return sft_run.identity(data, base.fingerprint, study.sft, prompt, opening)
+    table = stage.identity(study, data, base).fingerprint if study.reads_table else None
+    return sft_run.identity(data, base.fingerprint, study.sft, prompt, opening, table)
 
 
 def data_identity(study: StudyConfig, base: Checkpoint) -> Identity:

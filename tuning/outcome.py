@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from forkdiv.core.config.study import NOT_IDENTITY, StudyConfig
-from forkdiv.core.fingerprint import Identity, canonical
+from forkdiv.core.config.study import StudyConfig
+from forkdiv.core.fingerprint import Identity
 from forkdiv.core.results import Summary
 from forkdiv.core.store import Store, write_text
 from forkdiv.coverage import summary
-from forkdiv.tracking import Tracker
 
 SUMMARY = "summary.json"
 
@@ -48,25 +46,3 @@ def write_summary(done: Summary, folder: Path) -> None:
     """Writes the summary to `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / SUMMARY, json.dumps(done.as_json(), indent=1))
-
-
-def parent_run(study: StudyConfig, fingerprint: str) -> str:
-    """Returns the id of the study's MLflow run; creates the run if it does not exist."""
-    return Tracker.of(study.place).study(fingerprint, study.name, _flat(study))
-
-
-def _flat(study: StudyConfig) -> dict[str, str]:
-    """Returns the study's settings as MLflow params with dotted names."""
-    flat: dict[str, str] = {}
-
-    def walk(prefix: str, node: Any) -> None:
-        if isinstance(node, dict):
-            for key, value in node.items():
-                walk(f"{prefix}.{key}" if prefix else key, value)
-        else:
-            flat[prefix] = json.dumps(node) if isinstance(node, list) else str(node)
-
-    for source in study.sources:
-        flat[f"source.{source.setting}"] = f"{source.name} at {source.commit}"
-    walk("", canonical(study.model_dump(mode="json", exclude=set(NOT_IDENTITY - {"name"}))))
-    return flat

@@ -10,7 +10,7 @@ from forkdiv.core.chat import unpack
 from forkdiv.core.config.shipped import bases
 from forkdiv.core.config.study import PlaceConfig, StudyConfig
 from forkdiv.core.errors import refuse
-from forkdiv.core.store import Store, check_writable
+from forkdiv.core.store import Store, check_place
 from forkdiv.models.asked import own_tokenizer
 from forkdiv.models.checkpoint import (
     Checkpoint,
@@ -50,7 +50,7 @@ def check(study: StudyConfig, takes_checkpoint: bool = False, measures: bool = T
         task = build(way.task)
         check_lengths(way, base.path, task)
         task.heldout(way.eval.split, way.eval.problems)  # raises UserError for too few problems
-    check_writable(study.place.root, study.place.min_free_mib)
+    check_place(study.place)
     check_ports(study.place)
     check_ray(study.place)
     return base

@@ -23,9 +23,11 @@ from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample.deployment import ServeSampler
 from forkdiv.sample.sample_sets import FailedRequest, Request, Response, SamplerClient
 from forkdiv.train.stopping import Stopping, TrialStopped
+from tuning import stored_paths
 from tuning.listed import PointOf
-from tuning.record import headline_metrics, record
+from tuning.record import TrialRecord
 from tuning.space import Point, at
+from tuning.tracked_metrics import headline_metrics
 from tuning.trial import Pipeline, TrialResult
 from tuning.trial_results import TrialResults
 
@@ -36,7 +38,7 @@ class SweepJob(Frozen):
     """The arguments of the trials of a sweep. Paths are absolute, because Ray changes the trials'
     directory.
 
-    `sampler` is the name of the Serve application, `parent` the id of the study's MLflow run,
+    `sampler` is the name of the Serve application, `record` the folder of the events for MLflow,
     `results` the folder for the trials' result files, and `progress` the progress file.
     """
 
@@ -44,7 +46,7 @@ class SweepJob(Frozen):
     base: Path
     base_fingerprint: str
     sampler: str
-    parent: str
+    record: Path
     results: Path
     progress: Path
 
@@ -81,8 +83,11 @@ class _Trial:
         self._sweep, self._point = sweep, point
         self._stopping = Stopping()
         self._results = TrialResults(sweep.results)
-        self._progress = Progress(sweep.progress, self._point.name)
-        self._started = time.time()
+        progress = Progress(sweep.progress, self._point.name)
+        name = self._point.name
+        of_point = at(sweep.study, self._point)
+        self._record = TrialRecord(sweep.record, of_point, sweep.study, self._point, name, progress)
+        self._progress = progress.measuring(self._record.measured)
         self._reports: SimpleQueue[dict[str, Any] | Exception] = SimpleQueue()
         self._measured: dict[float, list[Cell]] = {}  # by epoch
         study = sweep.study
@@ -94,6 +99,7 @@ class _Trial:
             self._progress,
             stopping=self._stopping,
             on_measured=self._note_checkpoint,
+            following=self._record.following,
         )
         self._thread = threading.Thread(target=self._work, daemon=True, name="trial")
         self._thread.start()
@@ -118,7 +124,9 @@ class _Trial:
 
     def _work(self) -> None:
         try:
-            self._reports.put(self._run())
+            with self._record:
+                report = self._run()
+            self._reports.put(report)
         except TrialStopped:
             message = "stopped by the scheduler; what is trained and measured is kept"
             self._progress(message, finished=True)
@@ -126,16 +134,12 @@ class _Trial:
             self._reports.put(error)
 
     def _run(self) -> dict[str, Any]:
-        result = self._pipeline.run(self._point)
+        stored_paths.download(self._sweep.study, weights=False)  # this host may not have them
+        with self._pipeline.store.released():
+            result = self._pipeline.run(self._point)
         began = time.perf_counter()
-        metrics = record(
-            at(self._sweep.study, self._point),
-            result,
-            self._sweep.parent,
-            self._point.name,
-            self._started,
-            self._progress,
-        )
+        self._record.finished(result)
+        metrics = headline_metrics(result.cells)
         result.seconds["tracking"] = time.perf_counter() - began
         self._results.write(result)
         self._progress(_sentence(metrics), finished=True)
@@ -149,6 +153,7 @@ class _Trial:
             return
         earlier = [cell for cells in self._measured.values() for cell in cells]
         self._measured[epoch] = measured.cells
+        self._record.checkpoint(epoch, measured.cells)
         self._results.write_measured(replace(measured, dynamics=earlier))
         metrics = headline_metrics(measured.cells)
         self._reports.put(_shown_by_tune(metrics) | _epoch(measured.cells))

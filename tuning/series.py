@@ -6,7 +6,6 @@ not be needed (`peak`).
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -19,13 +18,12 @@ from forkdiv.core.results import Cell, Interval, Summary
 from forkdiv.coverage.cells import ALL
 from forkdiv.models.checkpoint import Checkpoint, check_tensors, share_engine
 from forkdiv.sample.evaluation import Evaluation
-from forkdiv.tracking import Tracker
 from tuning.comparison import Pair, assembled, compared, identity
 from tuning.open_study import open_study
-from tuning.outcome import obtain_summary, parent_run
-from tuning.record import record
+from tuning.outcome import obtain_summary
 from tuning.resources import Work
 from tuning.space import Point
+from tuning.study_record import StudyRecord
 from tuning.trial import NoSampler, Pipeline, TrialResult
 
 
@@ -135,15 +133,14 @@ class Series:
         self, pair: Pair, seconds: Mapping[str, float], show: Callable[[str], None]
     ) -> Summary:
         """Returns the final summary; stores it, and writes it to MLflow and the study's folder."""
-        summary_identity, started = identity(self.study, pair), time.time()
+        summary_identity = identity(self.study, pair)
 
         def make() -> Summary:
-            Tracker.of(self.study.place).check()
-            parent = parent_run(self.study, summary_identity.fingerprint)
+            record = StudyRecord(self.study, summary_identity.fingerprint)
+            record.start(show)
             pipeline = replace(self.pipeline, sampler=NoSampler(), seconds={}, drawn=0)
             trials = list(compared(pipeline, pair.tuned))
-            for trial, name in zip(trials, ("base", "tuned"), strict=True):
-                record(self.study, trial, parent, name, started, show)
+            record.compared(trials, show)
             return assembled(self.study, pair, summary_identity.fingerprint, trials, dict(seconds))
 
         return obtain_summary(self.study, summary_identity, make, show)

@@ -8,11 +8,12 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
 
+import psutil
 import ray
 from ray import serve as ray_serve
 from tokenizers import Tokenizer
@@ -77,6 +78,7 @@ def _start(place: PlaceConfig, show: Callable[[str], None]) -> None:
     """
     os.environ.setdefault("RAY_gcs_server_port_wait_time_s", str(round(place.ray_start_timeout_s)))
     ends = time.monotonic() + place.ray_start_timeout_s
+    others = {process.pid for process in psutil.Process().children()}
     while True:
         try:
             ray.init(
@@ -91,6 +93,7 @@ def _start(place: PlaceConfig, show: Callable[[str], None]) -> None:
             return
         except Exception as error:  # Ray raises plain Exceptions here, too
             ray.shutdown()
+            _end_children(others)
             text = shortened(" ".join(str(error).split()), 300)
             reason = f"{type(error).__name__}: {text}"
             if time.monotonic() < ends and not isinstance(error, ValueError):
@@ -105,6 +108,16 @@ def _start(place: PlaceConfig, show: Callable[[str], None]) -> None:
                 f"place.ray_start_timeout_s={place.ray_start_timeout_s:g}, or join a Ray that runs "
                 "(place.ray_address)",
             ) from error
+
+
+def _end_children(others: Collection[int]) -> None:
+    """Ends the children of this process but `others`: those of a Ray that did not start, which Ray
+    would leave until this process ends, where they slow down the next start."""
+    for process in psutil.Process().children():
+        if process.pid not in others:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+                process.wait(10)
 
 
 @contextmanager
@@ -229,7 +242,8 @@ def share(place: PlaceConfig, checkpoint: Checkpoint) -> Checkpoint:
     if not ray_address(place):
         return checkpoint
     copy_identity = Identity("base", {}, {"content": checkpoint.fingerprint})
-    copy = Store.of(place).obtain(copy_identity, lambda folder: _copy(checkpoint.path, folder))
+    store = Store.of(place)
+    copy = store.obtain(copy_identity, lambda folder: _copy(store.whole(checkpoint.path), folder))
     return Checkpoint(copy.path / CHECKPOINT, checkpoint.fingerprint)
 
 
@@ -263,6 +277,7 @@ def engine_spec(study: StudyConfig, base: Checkpoint) -> EngineSpec:
         config=study.place.engine,
         proof_prompts=tuple(tuple(ids) for ids in _token_ids(base.path, prompts)),
         prompt=study.prompt.without_shots,
+        store=Store.remote_of(study.place),
     )
 
 
@@ -281,6 +296,7 @@ def serving_spec(study: StudyConfig, first: Checkpoint) -> EngineSpec:
         config=study.place.engine,
         proof_prompts=tuple(prompts),
         prompt=study.prompt.without_shots,
+        store=Store.remote_of(study.place),
     )
 
 

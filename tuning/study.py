@@ -9,9 +9,9 @@ from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.results import Summary
 from forkdiv.coverage import summary
 from forkdiv.models.checkpoint import Checkpoint
-from forkdiv.tracking import Tracker
-from tuning.outcome import obtain_summary, parent_run
+from tuning.outcome import obtain_summary
 from tuning.space import axes, is_open, points
+from tuning.study_record import StudyRecord
 
 
 def run_study(study: StudyConfig, base: Checkpoint, show: Callable[[str], None]) -> Summary:
@@ -39,21 +39,19 @@ def _run(
     from tuning.trial_results import TrialResults
 
     started = time.perf_counter()
-    Tracker.of(study.place).check()
     grid, results = points(study), TrialResults.of(study, fingerprint)
     kept = [point.name for point in grid if results.has_valid(point)]
     for line in where_to_look.lines(study, fingerprint):
         show(line)
     live = LiveSweep(grid, study.place.max_concurrent_trials, kept=kept, is_open=is_open(study))
     with live, open_study(study, base, STUDY, show, watch=live.event) as work:
-        work.progress("starting the sampler in the background and creating the MLflow run")
+        work.progress("starting the sampler in the background")
         seconds = dict(work.seconds)
-        begun = time.perf_counter()
-        parent = parent_run(work.study, fingerprint)
-        seconds["mlflow"] = time.perf_counter() - begun
-        begun = time.perf_counter()
-        trials = sweep.run(work, parent, fingerprint)
-        seconds["sweep"] = time.perf_counter() - begun
+        record = StudyRecord(work.study, fingerprint)
+        with record.running(work.progress):
+            begun = time.perf_counter()
+            trials = sweep.run(work, record.folder, fingerprint)
+            seconds["sweep"] = time.perf_counter() - begun
     finished = [trial for trial in trials if not trial.is_stopped]
     stopped = [trial for trial in trials if trial.is_stopped]
     for trial in trials:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from ray import tune
 from ray.tune.search import Searcher
@@ -25,30 +26,32 @@ from tuning.where_to_look import tune_folder
 
 
 def run(
-    work: OpenStudy, parent: str, fingerprint: str, pipeline: type[Pipeline] = Pipeline
+    work: OpenStudy, record: Path, fingerprint: str, pipeline: type[Pipeline] = Pipeline
 ) -> list[TrialResult]:
     """Runs a trial for every point of the study's grid; returns the results in the grid's order.
+
+    `record` is the folder of the events for MLflow.
 
     Raises InvalidResult if trials failed, after the others have finished. The results of finished
     trials are kept, and the next run continues from them.
     """
     results = TrialResults.of(work.study, fingerprint)
     if is_open(work.study):
-        return _run_open(work, parent, fingerprint, results, pipeline)
+        return _run_open(work, record, fingerprint, results, pipeline)
     grid = points(work.study)
     left = [point for point in grid if not results.has_valid(point)]
     if len(left) < len(grid):
         work.progress(f"{len(grid) - len(left)} of {len(grid)} trials had finished and are kept")
     if left:
         check_scheduler(work.study, left)  # whether the engine takes turns is known only now
-        tuner = _tuner(work, parent, fingerprint, left, results, pipeline, Listed(left), len(left))
+        tuner = _tuner(work, record, fingerprint, left, results, pipeline, Listed(left), len(left))
         _check(tuner.fit(), len(grid))
     return _finished(grid, results)
 
 
 def _run_open(
     work: OpenStudy,
-    parent: str,
+    record: Path,
     fingerprint: str,
     results: TrialResults,
     pipeline: type[Pipeline],
@@ -60,7 +63,7 @@ def _run_open(
     if not search.is_finished:
         check_scheduler(work.study, points(work.study))
         # -1: as many trials as the search gives
-        tuner = _tuner(work, parent, fingerprint, [], results, pipeline, search, -1)
+        tuner = _tuner(work, record, fingerprint, [], results, pipeline, search, -1)
         _check(tuner.fit(), len(search.points))
     for note in early_end(work.study, results):
         work.progress(note)
@@ -90,7 +93,7 @@ def _finished(grid: Sequence[Point], results: TrialResults) -> list[TrialResult]
 
 def _tuner(
     work: OpenStudy,
-    parent: str,
+    record: Path,
     fingerprint: str,
     left: Sequence[Point],
     results: TrialResults,
@@ -105,7 +108,7 @@ def _tuner(
         base=base.path,
         base_fingerprint=base.fingerprint,
         sampler=work.app,
-        parent=parent,
+        record=record,
         results=results.folder,
         progress=work.progress.path.resolve(),
     ).model_dump_json()

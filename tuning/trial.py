@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -28,6 +29,7 @@ from forkdiv.coverage.fork_summary import ForkProbabilities
 from forkdiv.coverage.stats import Floats
 from forkdiv.data import dataset
 from forkdiv.forks import synthesis
+from forkdiv.learnability import stage
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample import sample_sets
 from forkdiv.sample.evaluation import Evaluation
@@ -109,6 +111,7 @@ class Pipeline:
 
     `on_measured` is called with each measured checkpoint of a trained model but the last, by epoch,
     possibly more than once and from another thread; it may raise TrialStopped, as may `stopping`.
+    `following` is a block in which a training writes the log at a path.
     """
 
     study: StudyConfig
@@ -120,6 +123,7 @@ class Pipeline:
     drawn: int = 0  # number of samples drawn
     stopping: Stopping = field(default_factory=Stopping)
     on_measured: Callable[[float, TrialResult], None] = lambda epoch, measured: None
+    following: Callable[[Path], AbstractContextManager[object]] = nullcontext
 
     def run(self, point: Point) -> TrialResult:
         """Runs all stages for `point`. Raises InvalidResult and the errors of Ray Train."""
@@ -209,6 +213,7 @@ class Pipeline:
         """Returns the run with the study's settings; `evaluate` is called with each checkpoint
         while training continues."""
         data = self.data(study)
+        table = self.learnability(study, data) if study.reads_table else None
         with self._timed("train"):
             return sft_run.obtain(
                 self.store,
@@ -221,7 +226,15 @@ class Pipeline:
                 evaluate,
                 self._turn if study.place.engine.takes_turns else nullcontext,
                 self.stopping,
+                self.following,
+                table,
             )
+
+    def learnability(self, study: StudyConfig, data: Artifact) -> Artifact:
+        """Returns the learnability table of the dataset `data`, with the study's settings."""
+        turn = self._turn if study.place.engine.takes_turns else nullcontext
+        with self._timed("learnability"):
+            return stage.obtain(self.store, study, data, self.base, self.progress, turn)
 
     @contextmanager
     def _turn(self) -> Iterator[None]:

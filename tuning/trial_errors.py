@@ -9,15 +9,11 @@ from ray import tune
 from ray.exceptions import RayTaskError
 from ray.tune.experiment import Trial
 
+from forkdiv.core import out_of_memory
 from forkdiv.core.errors import shortened
+from forkdiv.core.out_of_memory import is_out_of_memory
 
 ERROR_FILE = "error.txt"  # which Ray Tune writes into a trial's folder
-OUT_OF_MEMORY = ("OutOfMemoryError", "low on memory", "memory monitor", "OOM")
-MEMORY = (
-    "Ray's memory monitor ended it because the memory of the machine was nearly full; lower "
-    "place.max_concurrent_trials, place.workers or place.micro_batch, or use a machine with more "
-    "memory"
-)
 
 
 def explained(outcome: tune.ResultGrid) -> str:
@@ -31,8 +27,8 @@ def explained(outcome: tune.ResultGrid) -> str:
 def reason(error: Exception | str) -> str:
     """Returns why a trial failed, in a line. Ray Tune has a text, the end of the error file,
     for errors of Ray itself."""
-    if any(sign in str(error) or sign in type(error).__name__ for sign in OUT_OF_MEMORY):
-        return MEMORY
+    if is_out_of_memory(error):
+        return out_of_memory.LINE
     cause = error.cause if isinstance(error, RayTaskError) else error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     last = shortened(lines[-1], 500) if lines else ""
@@ -43,9 +39,9 @@ def reason(error: Exception | str) -> str:
 
 def latest_reason(trial: Trial) -> str:
     """Returns why a trial has just failed, from the files in which Ray Tune notes it."""
-    pickled = Path(trial.pickled_error_file)
-    if trial.run_metadata.pickled_error_filename and pickled.is_file():
-        return reason(pickle.loads(pickled.read_bytes()))
+    pickled = trial.pickled_error_file  # None for errors of Ray itself, which it does not pickle
+    if pickled and Path(pickled).is_file():
+        return reason(pickle.loads(Path(pickled).read_bytes()))
     failures = Path(trial.error_file).read_text(encoding="utf-8").split("\nFailure # ")
     return reason(failures[-1])
 

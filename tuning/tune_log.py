@@ -1,30 +1,24 @@
-"""Ray Tune's log of a study: a failed trial is one line; Tune keeps its traceback in a file."""
+"""Ray Tune's log of a study, without the tracebacks of trials that failed."""
 
 from __future__ import annotations
 
 import logging
 
-from forkdiv.core.errors import shortened
-
 CONTROLLER = "ray.tune.execution.tune_controller"
+FAILED = "Trial task failed for trial"  # how the controller's line begins
 
 
-class OneLine(logging.Filter):
-    """Replaces the traceback of a record by the last line of its error."""
+class WithoutFailedTrials(logging.Filter):
+    """Leaves out the line and the traceback of a trial that failed: the study reports it in one
+    line (tuning.follow_trials), and Ray Tune keeps the traceback in a file."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if record.exc_info else None
-        if error is not None:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            reason = shortened(lines[-1], 300) if lines else "no message"
-            record.msg = f"{record.getMessage()}: {type(error).__name__}: {reason}"
-            record.args, record.exc_info, record.exc_text = (), None, None
-        return True
+        return not record.getMessage().startswith(FAILED)
 
 
 def shorten() -> None:
-    """Makes every error of a trial one line from now on. The whole traceback is in `error.txt` in
+    """Leaves the tracebacks of failed trials out of the log from now on. They are in `error.txt` in
     the trial's folder below place.root/tune."""
     logger = logging.getLogger(CONTROLLER)
-    if not any(isinstance(one, OneLine) for one in logger.filters):
-        logger.addFilter(OneLine())
+    if not any(isinstance(one, WithoutFailedTrials) for one in logger.filters):
+        logger.addFilter(WithoutFailedTrials())

@@ -163,7 +163,7 @@ def _run(name: str, config: Path | None, arguments: list[str], options: Mapping[
     """Runs the job; returns the exit status that it asks for."""
     from forkdiv.core.config.load import load
     from forkdiv.terminal import quiet_libraries, say
-    from tuning import benchmark_settings, by_name, own_dtype
+    from tuning import benchmark_settings, by_name, own_dtype, stored_paths
 
     quiet_libraries()
     verb = VERBS[name]
@@ -175,6 +175,7 @@ def _run(name: str, config: Path | None, arguments: list[str], options: Mapping[
     compares = name == "compare" or (name == "export" and study.checkpoint is not None)
     study = benchmark_settings.with_source(study, name, verb.reads, compares)
     study = by_name.resolve(study, name, verb.reads, say)
+    stored_paths.download(study, others=own.values())
     if not compares:
         study = benchmark_settings.resolve(study)
     study, inferred = own_dtype.resolve(study)

@@ -25,7 +25,9 @@ from pathlib import Path
 import typer
 
 import forkdiv
+from forkdiv.core import out_of_memory
 from forkdiv.core.errors import InvalidResult, UserError, shortened
+from forkdiv.core.out_of_memory import is_out_of_memory
 
 INVALID, WRONG_INPUT, BUG = 1, 2, 70
 NO_READER = 128 + signal.SIGPIPE
@@ -91,13 +93,15 @@ def _is_of_ray(error: Exception) -> bool:
 
 def _ray_failed(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    what = shortened(lines[-1], 300) if lines else "no message"
+    what = f"{type(error).__name__}: {shortened(lines[-1], 300) if lines else 'no message'}"
+    if is_out_of_memory(error):
+        what = out_of_memory.LINE
     try:
         where = f"the whole message is in {_write_traceback(error)}"
     except OSError:
         where = "--traceback shows the whole message"
     return (
-        f"a process of Ray failed ({type(error).__name__}: {what}); {where}; correct the cause and "
+        f"a process of Ray failed ({what}); {where}; correct the cause and "
         "run the same command again: finished work is kept"
     )
 

@@ -112,7 +112,17 @@ TRAINED = ("task", "prompt", "base", "pretrain", "dataset", "synthesis", "sft")
 TUNED = ("checkpoint", "adapter_base")
 WHICH = ("base", "checkpoint", "checkpoint_pattern", "adapter_base")
 SAMPLED = ("task", "prompt", "base", "checkpoint", "adapter_base", "decoder", "eval")
-SWEPT = (*TRAINED, "interpolation", "decoder", "decoders", "eval", "sweep", "name", "place")
+SWEPT = (
+    *TRAINED,
+    "learnability",
+    "interpolation",
+    "decoder",
+    "decoders",
+    "eval",
+    "sweep",
+    "name",
+    "place",
+)
 
 ADDRESS = Option(
     "The address of the cluster's dashboard, such as http://127.0.0.1:8265.", text="URL"
@@ -151,8 +161,15 @@ VERBS: dict[str, Verb] = {
         "synthesis.budget=2000",
         {"data": DATA},
     ),
+    "learnability": Verb(
+        "Find out which tokens of a dataset can be learned as a rule.",
+        (*TRAINED, "learnability", "audit", "name", "place"),
+        "learnability.runs=4",
+    ),
     "train": Verb(
-        "Fine-tune the base on one dataset.", (*TRAINED, "name", "place"), "sft.epochs=8"
+        "Fine-tune the base on one dataset.",
+        (*TRAINED, "learnability", "name", "place"),
+        "sft.epochs=8",
     ),
     "serve": Verb(
         "Serve checkpoints to OpenAI clients from one vLLM engine.",
@@ -185,7 +202,7 @@ VERBS: dict[str, Verb] = {
     ),
     "evaluate": Verb(
         "Sample and score one checkpoint against the base.",
-        (*TRAINED, *TUNED, "interpolation", "decoder", "eval", "name", "place"),
+        (*TRAINED, "learnability", *TUNED, "interpolation", "decoder", "eval", "name", "place"),
         "decoder.temperature=0.7",
     ),
     "compare": Verb(
@@ -269,6 +286,13 @@ VERBS: dict[str, Verb] = {
             "One or two results, each as a fingerprint, its first characters, or a folder.",
             parameter="results",
         ),
+    ),
+    "track": Verb(
+        "Show what MLflow has of a study, or send it the rest.",
+        ("place",),
+        "place.root=/shared/runs",
+        {"send": Option("Send what MLflow does not have yet.", flag=True)},
+        Words("STUDY", "Names of studies; all of place.root by default.", parameter="studies"),
     ),
     "store": Verb(
         "List, check and clean the store of results.",

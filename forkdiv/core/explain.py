@@ -54,20 +54,28 @@ class Difference:
 
 @dataclass(frozen=True)
 class Results:
-    """The results under an output folder: its store, and the studies beside it."""
+    """The results under an output folder: its store, and the studies beside it. `records` is a
+    folder with the records of a store that is elsewhere."""
 
     root: Path
+    records: Path | None = None
+
+    @property
+    def store(self) -> Path:
+        return self.records or self.root / "store"
 
     def folders(self) -> Iterator[Path]:
         """Yields every folder that has a record, artifacts first."""
-        for pattern in (f"store/*/*/{RECORD}", f"store/*/*/{SAMPLES_RECORD}", f"*/{SUMMARY}"):
-            for record in sorted(self.root.glob(pattern)):
-                if record.relative_to(self.root).parts[1:2] != ("work",):
+        for name in (RECORD, SAMPLES_RECORD):
+            for record in sorted(self.store.glob(f"*/*/{name}")):
+                if record.relative_to(self.store).parts[0] != "work":
                     yield record.parent
+        for record in sorted(self.root.glob(f"*/{SUMMARY}")):
+            yield record.parent
 
     def find(self, fingerprint: str) -> Path | None:
         """Returns the folder of an artifact or a sample set with this full fingerprint, or None."""
-        return next(iter(self.root.glob(f"store/[!w]*/{fingerprint}")), None)
+        return next(iter(self.store.glob(f"[!w]*/{fingerprint}")), None)
 
     def resolve(self, reference: str) -> Record:
         """Returns the result that `reference` names: a folder, a fingerprint or a prefix of one.
@@ -90,8 +98,8 @@ class Results:
                 f"no result under {self.root} has a fingerprint that starts with this",
                 reference,
                 "a fingerprint, a prefix of a fingerprint, or a result's folder",
-                f"list the results with `ls {self.root}/store/*`, or set place.root to another "
-                "output folder",
+                "list the results with `forkdiv store ls`, or set place.root (and place.store) to "
+                "those of the results",
             )
         names = [f"{path.parent.name} {key[:12]}" for key, path in matches.items()]
         raise refuse(

@@ -29,9 +29,13 @@ STAGE_VERSIONS = {
     "forks": 1,
     "study": 3,
     "source": 1,
+    "part": 1,
+    "learnability": 1,
 }
 # Stages whose results are identified by their content where they are used
 BY_CONTENT = ("source", "adapter")
+# Stages that only some studies have: their versions are part of those studies' results alone
+OPTIONAL = ("part", "learnability")
 
 # Libraries whose release can change a stage's numbers.
 STAGE_LIBRARIES = {
@@ -39,6 +43,8 @@ STAGE_LIBRARIES = {
     "synthesis": ("pyarrow", "torch", "vllm"),
     "start": ("torch", "transformers"),
     "train": ("torch", "transformers", "deepspeed"),
+    "part": ("pyarrow",),
+    "learnability": ("torch", "transformers", "numpy"),
     "samples": ("torch", "vllm", "transformers", "tokenizers"),
     "exact": ("torch", "transformers"),
     "forks": ("torch", "transformers"),
@@ -77,16 +83,18 @@ def fingerprint_of(description: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def stages() -> dict[str, Any]:
-    """Returns version and libraries of every stage, for a result that depends on all of them. Those
-    of BY_CONTENT are left out: what they made is in the result's other inputs."""
+def stages(optional: bool = False) -> dict[str, Any]:
+    """Returns version and libraries of every stage, for a result that depends on all of them; those
+    of OPTIONAL only if asked for. Those of BY_CONTENT are left out: what they made is in the
+    result's other inputs."""
+    without = BY_CONTENT if optional else (*BY_CONTENT, *OPTIONAL)
     return {
         stage: {
             "version": version,
             "libraries": {n: library_version(n) for n in STAGE_LIBRARIES.get(stage, ())},
         }
         for stage, version in STAGE_VERSIONS.items()
-        if stage not in BY_CONTENT
+        if stage not in without
     }
 
 

@@ -10,9 +10,9 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from forkdiv.core.config.study import StudyConfig
@@ -31,16 +31,22 @@ class Event:
 
 @dataclass(frozen=True)
 class Progress:
-    """Appends events to `path`; `who` names the trial or stage that reports them."""
+    """Appends events to `path`; `who` names the trial or stage that reports them. `measured` takes
+    numbers that describe the work at this moment, by name."""
 
     path: Path
     who: str = "study"
+    measured: Callable[[Mapping[str, float]], None] = lambda numbers: None
 
     def __call__(self, message: str, finished: bool = False) -> None:
         line = json.dumps(asdict(Event(round(time.time(), 2), self.who, message, finished)))
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab", buffering=0) as file:
             file.write(line.encode() + b"\n")
+
+    def measuring(self, measured: Callable[[Mapping[str, float]], None]) -> Progress:
+        """Returns the same progress with another receiver of numbers."""
+        return replace(self, measured=measured)
 
 
 class Pace:
@@ -54,6 +60,10 @@ class Pace:
     def seconds_since_report(self) -> float:
         """Seconds since the last call of `report`."""
         return self._clock() - self._last_report
+
+    def rate(self, completed: int) -> float:
+        """Returns items per second."""
+        return completed / max(self._clock() - self._started, 1e-9)
 
     def report(self, completed: int) -> str:
         """Returns a text such as `512/2048, 430 per second, 4 s left`."""

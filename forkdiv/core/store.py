@@ -1,15 +1,16 @@
 """The artifact store: results are looked up by fingerprint, built under a lock and published
-atomically."""
+atomically, on a disk or on S3-compatible storage (`forkdiv.core.remote`)."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,9 +23,13 @@ from forkdiv.core.code_version import commit
 from forkdiv.core.config.study import PlaceConfig
 from forkdiv.core.errors import refuse
 from forkdiv.core.fingerprint import Identity, library_version
-from forkdiv.core.store_record import RECORD
+from forkdiv.core.remote.artifacts import WEIGHTS, Remote
+from forkdiv.core.remote.cache import Cache
+from forkdiv.core.remote.objects import Objects
+from forkdiv.core.store_record import DIGEST_BYTES, RECORD, DamagedResult
 
 SPECIAL = ("%", "?", "#")
+_ASIDE = re.compile(r"\.[0-9a-f]{32}\.[0-9a-f]{8}")  # of a build
 
 
 @dataclass(frozen=True)
@@ -52,29 +57,114 @@ class Artifact:
 
 
 @dataclass(frozen=True)
+class Growing:
+    """The folder of a set of results to which this process adds files. A file that was written to
+    `path` is visible to others when `added` was called with it."""
+
+    path: Path
+    added: Callable[[Path], None] = lambda file: None
+
+
+@dataclass(frozen=True)
 class Store:
-    """A folder of artifacts, shared by all studies, trials and processes that use it."""
+    """Artifacts below `root`, shared by all studies, trials and processes that use it. With
+    `remote` they are on S3-compatible storage, and `root` has copies of them."""
 
     root: Path
+    remote: Remote | None = None
 
     @classmethod
     def of(cls, place: PlaceConfig) -> Store:
-        """Returns the store in `place.root`."""
-        return cls(place.root / "store")
+        """Returns the store of `place.store`, otherwise that in `place.root`."""
+        if place.store is None:
+            return cls(place.root / "store")
+        name = place.store.removeprefix("s3://").strip("/").replace("/", "+")
+        work = place.root / "cache" / name
+        root = place.cache / name if place.cache else work
+        cache = Cache(root, int(place.cache_gib * 2**30), place.min_free_mib * 2**20)
+        return cls(root, Remote(Objects(place.store), cache, work))
+
+    @classmethod
+    def remote_of(cls, place: PlaceConfig) -> Store | None:
+        """Returns the store of `place.store`, None if it is not set."""
+        return cls.of(place) if place.store else None
+
+    @property
+    def work(self) -> Path:
+        """The folder with what is not published yet, on this machine or shared by a cluster."""
+        return self.remote.work if self.remote else self.root
+
+    def has(self, identity: Identity) -> bool:
+        """Whether the artifact is published, without reading or checking it."""
+        if (self.path(identity) / RECORD).is_file():
+            return True
+        return bool(self.remote and self.remote.has(identity.stage, identity.fingerprint))
 
     def find(self, identity: Identity) -> Artifact | None:
-        """Returns the published artifact, or None.
+        """Returns the published artifact, or None. Weights on S3-compatible storage are downloaded
+        by `whole`, everything else now.
 
         Raises DamagedResult if its record is damaged, or a file is missing or has changed. Of large
         files only the size is compared: reading every checkpoint at each look-up would cost more
         than it is worth. `forkdiv store verify` reads everything.
         """
+        if self.remote is None:
+            return self._found(identity)
+        stage, fingerprint = identity.stage, identity.fingerprint
+        if not self.remote.pull(stage, fingerprint):
+            return None
+        try:
+            return self._found(identity)
+        except DamagedResult:
+            if not self.remote.discard(stage, fingerprint):
+                raise
+            self.remote.pull(stage, fingerprint)
+            return self._found(identity)
+
+    def _found(self, identity: Identity) -> Artifact | None:
         path = self.path(identity)
         if not (path / RECORD).is_file():
             return None
         record = store_record.read(path)
-        store_record.check_files(path, record)
+        store_record.check_files(path, record, may_miss=WEIGHTS if self.remote else None)
         return Artifact(path, record)
+
+    def whole(self, path: Path) -> Path:
+        """Returns a folder or file of an artifact with its weights, or a path that is not in the
+        store. Call it before weights are read: they may be on other storage only."""
+        parts = self._parts_of(path)
+        if self.remote and len(parts) >= 2:
+            self.remote.pull(parts[0], parts[1], "/".join(parts[2:]))
+        return path
+
+    def present(self, path: Path) -> Path:
+        """Returns a path of an artifact, on any machine, without its weights; see `whole`."""
+        parts = self._parts_of(path)
+        if self.remote and len(parts) >= 2:
+            self.remote.pull(parts[0], parts[1])
+        return path
+
+    def _parts_of(self, path: Path) -> tuple[str, ...]:
+        """Returns the parts of a path below the copies: stage, fingerprint and what is inside."""
+        if self.remote is None:
+            return ()
+        for root, inside in ((self.root, path), (self.root.resolve(), path.resolve())):
+            if inside.is_relative_to(root):
+                parts = inside.relative_to(root).parts
+                return () if parts[:1] in (("work",), ("leases",)) else parts
+        return ()
+
+    def unused(self, path: Path) -> None:
+        """Says that this process reads no file of the artifact that has `path` any more."""
+        parts = self._parts_of(path)
+        if self.remote and len(parts) >= 2:
+            self.remote.cache.release(parts[0], parts[1])
+
+    @contextmanager
+    def released(self) -> Iterator[None]:
+        """At the end of the block, the copies that it needed may be removed from the cache."""
+        with self.remote.cache.released() if self.remote else nullcontext():
+            yield
 
     def obtain(
         self,
@@ -93,63 +183,102 @@ class Store:
             return self.find(identity) or self._build(identity, build)
 
     @contextmanager
-    def growing(self, identity: Identity, on_wait: Callable[[str], None]) -> Iterator[Path]:
-        """Yields a folder to which one process at a time adds parts atomically."""
-        path = self.path(identity)
-        with self._lease(identity, on_wait):
-            path.mkdir(parents=True, exist_ok=True)
-            yield path
+    def growing(self, identity: Identity, on_wait: Callable[[str], None]) -> Iterator[Growing]:
+        """Yields a folder to which one process at a time adds files atomically."""
+        with self._lease(identity, on_wait) as check:
+            if self.remote is None:
+                self.path(identity).mkdir(parents=True, exist_ok=True)
+                yield Growing(self.path(identity))
+                return
+            stage, fingerprint = identity.stage, identity.fingerprint
+            with self.remote.growing(stage, fingerprint, check) as (path, added):
+                path.mkdir(parents=True, exist_ok=True)
+                yield Growing(path, added)
+
+    def grown(self, identity: Identity) -> Path:
+        """Returns the folder of a set that grows, with the files it has now; it may not exist."""
+        if self.remote is None:
+            return self.path(identity)
+        return self.remote.pull_parts(identity.stage, identity.fingerprint)
 
     def workspace(self, identity: Identity) -> Path:
-        """Returns a folder that survives a killed process, for state that a build resumes from."""
-        path = self.root / "work" / identity.stage / identity.fingerprint
+        """Returns a folder that survives a killed process, for state that a build resumes from. It
+        is never on S3-compatible storage."""
+        path = self._workspace(identity)
         path.mkdir(parents=True, exist_ok=True)
         return path
 
+    def _workspace(self, identity: Identity) -> Path:
+        return self.work / "work" / identity.stage / identity.fingerprint
+
     def _build(self, identity: Identity, build: Callable[[Path], None]) -> Artifact:
-        path = self.path(identity)
+        path = self.work / identity.stage / identity.fingerprint
         path.parent.mkdir(parents=True, exist_ok=True)
         for stale in path.parent.glob(f".{path.name}.*"):  # no other process holds the lock
-            shutil.rmtree(stale)
-        if path.exists():  # without a record it is incomplete, and would block the rename
-            shutil.rmtree(path)
+            if _ASIDE.fullmatch(stale.name):
+                shutil.rmtree(stale)
         aside = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}"
         aside.mkdir()
         started = time.time()
         try:
             build(aside)
-            record = store_record.make(identity, aside, started)
+            most = DIGEST_BYTES if self.remote is None else None
+            record = store_record.make(identity, aside, started, most)
             record |= {"commit": commit(), "versions": versions()}
-            write_text(aside / RECORD, json.dumps(record, indent=1, sort_keys=True))
-            publish_folder(aside, path)
+            if self.remote is None:
+                self._publish(aside, path, record)
+            else:
+                self.remote.publish(identity.stage, identity.fingerprint, aside, record)
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
-        shutil.rmtree(
-            self.root / "work" / identity.stage / identity.fingerprint, ignore_errors=True
-        )
-        return Artifact(path, record)
+        shutil.rmtree(self._workspace(identity), ignore_errors=True)
+        if self.remote is None:
+            return Artifact(path, record)
+        published = self.find(identity)
+        assert published is not None
+        return published
+
+    def _publish(self, aside: Path, path: Path, record: dict[str, Any]) -> None:
+        write_text(aside / RECORD, json.dumps(record, indent=1, sort_keys=True))
+        if path.exists():  # without a record it is incomplete, and would block the rename
+            shutil.rmtree(path)
+        publish_folder(aside, path)
 
     def path(self, identity: Identity) -> Path:
         """Returns the folder of the artifact once it is published."""
         return self.root / identity.stage / identity.fingerprint
 
     @contextmanager
-    def _lease(self, identity: Identity, on_wait: Callable[[str], None]) -> Iterator[None]:
-        leases = self.root / "leases"
+    def _lease(
+        self, identity: Identity, on_wait: Callable[[str], None]
+    ) -> Iterator[Callable[[], None]]:
+        stage, fingerprint = identity.stage, identity.fingerprint
+        leases = self.work / "leases"
         leases.mkdir(parents=True, exist_ok=True)
         # a kernel lock: it is released when its holder dies, however suddenly
-        lock = FileLock(lease_file(self.root, identity.stage, identity.fingerprint))
+        lock = FileLock(lease_file(self.work, stage, fingerprint))
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            artifact = f"{identity.stage} {identity.fingerprint[:8]}"
-            on_wait(f"waiting for {artifact}, which another process is computing")
+            on_wait(_waiting(stage, fingerprint))
             lock.acquire()
         try:
-            yield
+            if self.remote is None:
+                yield lambda: None
+                return
+
+            def on_wait_for(host: str) -> None:
+                on_wait(_waiting(stage, fingerprint, f" on {host}" if host else ""))
+
+            with self.remote.lease(stage, fingerprint, on_wait_for) as check:
+                yield check
         finally:
             lock.release()
+
+
+def _waiting(stage: str, fingerprint: str, where: str = "") -> str:
+    return f"waiting for {stage} {fingerprint[:8]}, which another process{where} is computing"
 
 
 def lease_file(root: Path, stage: str, fingerprint: str) -> Path:
@@ -188,15 +317,36 @@ def publish_folder(aside: Path, path: Path) -> None:
     _sync_folder(path.parent)
 
 
-def check_writable(root: Path, min_free_mib: int) -> None:
+def check_place(place: PlaceConfig, more_mib: int = 0) -> None:
+    """Checks, before work, the folders and the storage that a command writes to; `more_mib` is
+    needed beside place.min_free_mib.
+
+    Raises UserError as `check_writable` does, and for object storage that cannot be used: no
+    network, no bucket, wrong credentials, no conditional writes.
+    """
+    check_writable(place.root, place.min_free_mib + more_mib)
+    store = Store.of(place)
+    if store.remote:
+        if place.cache:
+            check_writable(place.cache, place.min_free_mib, "the cache folder", "place.cache")
+        store.remote.objects.check()
+
+
+def check_writable(
+    root: Path,
+    min_free_mib: int,
+    what: str = "the output folder",
+    setting: str = "place.root",
+) -> None:
     """Raises UserError for an output folder that cannot be written or is nearly full, or whose name
-    cannot be part of a URI: MLflow and Ray would use another folder."""
+    cannot be part of a URI: MLflow and Ray would use another folder. `what` and `setting` name it
+    in messages."""
     if special := [character for character in SPECIAL if character in str(root)]:
         raise refuse(
-            f"the path of the output folder has the character {special[0]!r}",
+            f"the path of {what} has the character {special[0]!r}",
             root,
             f"a path without {' '.join(SPECIAL)}, which have a meaning in the URIs of MLflow",
-            "set place.root to another folder",
+            f"set {setting} to another folder",
         )
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -208,17 +358,17 @@ def check_writable(root: Path, min_free_mib: int) -> None:
         free = shutil.disk_usage(root).free // 2**20
     except OSError as error:
         raise refuse(
-            "the output folder cannot be written",
+            f"{what} cannot be written",
             f"{root} ({error.strerror})",
             "a folder you have write permission for",
-            "set place.root to another folder",
+            f"set {setting} to another folder",
         ) from error
     if free < min_free_mib:
         raise refuse(
-            "the output folder is nearly full",
+            f"{what} is nearly full",
             f"{free} MiB free at {root}",
             f"at least {min_free_mib} MiB (place.min_free_mib)",
-            "free some space, or set place.root to a folder on another disk",
+            f"free some space, or set {setting} to a folder on another disk",
         )
 
 

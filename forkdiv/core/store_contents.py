@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -26,7 +26,7 @@ from forkdiv.core.store_record import RECORD, DamagedResult
 WORK, LEASES = "work", "leases"
 SAMPLES_RECORD = "identity.json"
 _FINGERPRINT = re.compile(r"[0-9a-f]{32}")
-_ASIDE = re.compile(r"\.([0-9a-f]{32})\.[0-9a-f]{8}")
+_ASIDE = re.compile(r"\.([0-9a-f]{32})\.(?:[0-9a-f]{8}|download)")
 CheckPart = Callable[[Path], int]  # number of samples; raises InvalidResult for a damaged file
 
 
@@ -88,16 +88,16 @@ class Contents:
             return
         lease = lease_file(self.root, entry.stage, entry.fingerprint)
         lease.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(lease)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            yield False
-            return
-        try:
+        # a copy from S3-compatible storage is made under a lock of its own
+        fill = lease.with_suffix(".fill")
+        with ExitStack() as locks:
+            try:
+                for file in [lease, fill] if fill.exists() else [lease]:
+                    locks.enter_context(FileLock(file, timeout=0))
+            except Timeout:
+                yield False
+                return
             yield not _is_open(entry.path)
-        finally:
-            lock.release()
 
 
 def read(root: Path) -> Contents:

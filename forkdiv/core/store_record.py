@@ -49,8 +49,11 @@ class DamagedResult(InvalidResult):
         return DamagedResult, (self.path, self.folder, self.problem)  # it crosses Ray's processes
 
 
-def make(identity: Identity, folder: Path, started: float) -> dict[str, Any]:
-    """Returns the record of a folder that is complete. `started` is in seconds since the epoch."""
+def make(
+    identity: Identity, folder: Path, started: float, most_bytes: int | None = DIGEST_BYTES
+) -> dict[str, Any]:
+    """Returns the record of a folder that is complete. `started` is in seconds since the epoch;
+    files of more than `most_bytes` get no digest (None: all files get one)."""
     files = [f for f in sorted(folder.rglob("*")) if f.is_file() and f != folder / RECORD]
     sizes = {str(file.relative_to(folder)): file.stat().st_size for file in files}
     return {
@@ -58,7 +61,11 @@ def make(identity: Identity, folder: Path, started: float) -> dict[str, Any]:
         "identity": identity.describe(),
         "parents": dict(identity.parents),
         "files": sizes,
-        "digests": {n: digest(folder / n) for n, size in sizes.items() if size <= DIGEST_BYTES},
+        "digests": {
+            name: digest(folder / name)
+            for name, size in sizes.items()
+            if most_bytes is None or size <= most_bytes
+        },
         "started": started,
         "seconds": round(time.time() - started, 3),
     }
@@ -96,12 +103,20 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def check_files(folder: Path, record: Mapping[str, Any], most_bytes: int = QUICK_BYTES) -> None:
+def check_files(
+    folder: Path,
+    record: Mapping[str, Any],
+    most_bytes: int = QUICK_BYTES,
+    may_miss: str | None = None,
+) -> None:
     """Raises DamagedResult if a file is missing, or has another size or content than recorded.
-    The content is compared for files of up to `most_bytes`."""
+    The content is compared for files of up to `most_bytes`. Files whose name ends with `may_miss`
+    may be missing."""
     digests = record.get("digests", {})  # records of older versions have none
     for name, size in record["files"].items():
         file = folder / name
+        if may_miss and name.endswith(may_miss) and not file.exists():
+            continue
         with reading(folder / RECORD, folder):  # a name may be longer than names can be
             problem = f"has {file.stat().st_size} bytes" if file.is_file() else "is missing"
         if problem != f"has {size} bytes":

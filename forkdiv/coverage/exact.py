@@ -63,6 +63,7 @@ def obtain(store: Store, evaluation: Evaluation, checkpoint: Checkpoint) -> Arti
     """
 
     def make(folder: Path) -> None:
+        store.whole(checkpoint.path)
         values = probabilities(evaluation, checkpoint)
         (folder / PROBABILITIES).write_text(json.dumps(values.tolist()))
 

@@ -64,6 +64,7 @@ def obtain(store: Store, evaluation: Evaluation, checkpoint: Checkpoint) -> Arti
     exact.require_plain_decoder(evaluation.decoder)
 
     def make(folder: Path) -> None:
+        store.whole(checkpoint.path)
         result = probabilities(evaluation, checkpoint)
         nodes = [asdict(node) for node in result.nodes]
         text = json.dumps({"p": result.p.tolist(), "q": result.q.tolist(), "nodes": nodes})

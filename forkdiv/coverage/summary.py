@@ -26,7 +26,9 @@ NOT_REPORTED = {"place", "pretrain", "power", *WHICH_CHECKPOINTS}
 def identity(study: StudyConfig, base: Checkpoint) -> Identity:
     """Returns the identity of a study. Name and place are excluded, so that it does not depend on
     where the study runs."""
-    config = study.model_dump(exclude={"task", "prompt", *NOT_IDENTITY})
+    config = study.model_dump(exclude={"task", "prompt", "learnability", *NOT_IDENTITY})
+    if study.reads_table:
+        config["learnability"] = study.learnability.deciding
     evaluation = Evaluation.of(study)
     task = evaluation.task
     config |= {"prompt": evaluation.prompt, **evaluation.shots.identity()}
@@ -35,7 +37,7 @@ def identity(study: StudyConfig, base: Checkpoint) -> Identity:
     files = {"files": files} if (files := _varied_files(study)) else {}
     return Identity(
         "study",
-        config | {"task": task.identity(), "stages": stages()} | grading | files,
+        config | {"task": task.identity(), "stages": stages(study.reads_table)} | grading | files,
         {"base": base.fingerprint},
     )
 
@@ -99,7 +101,7 @@ def metrics(summary: Summary) -> dict[str, float]:
         if cell.subset == "all" and cell.delta_to_base
     ]
     worst = {"largest_loss_at_max_k": min(changes)} if changes else {}
-    return worst | {f"seconds_{stage}": value for stage, value in summary.seconds.items()}
+    return worst | {f"seconds/{stage}": value for stage, value in summary.seconds.items()}
 
 
 def check(summary: Summary) -> None:

@@ -36,6 +36,8 @@ def obtain(
     store: Store, early: Checkpoint, late: Checkpoint, alpha: float, progress: Progress
 ) -> Checkpoint:
     """Returns the checkpoint at `alpha`; writes it if it does not exist (errors: see `write`)."""
+    for checkpoint in (early, late):
+        store.whole(checkpoint.path)
     target = identity(early, late, alpha)
 
     def make(folder: Path) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from forkdiv.core.config.decoder import KNOBS, DecoderConfig
 from forkdiv.core.config.study import EngineConfig, PromptConfig
+from forkdiv.core.store import Store
 from forkdiv.models.checkpoint import read_config
 from forkdiv.models.cpu import WAITING, threads
 from forkdiv.models.shape import context_length
@@ -36,6 +37,7 @@ class EngineSpec:
     proof_prompts: tuple[tuple[int, ...], ...]
     prompt: PromptConfig = field(default_factory=PromptConfig)
     worker_extension: str = "forkdiv.sample.vllm_worker.SwapExtension"  # another one in tests
+    store: Store | None = None  # on S3-compatible storage: weights are copied when they are loaded
 
 
 def environment(spec: EngineSpec) -> dict[str, str]:

@@ -41,6 +41,7 @@ class ProvedWeights:
         self._files: dict[Checkpoint, tuple[tuple[str, int, int], ...]] = {}
         # of the check: its sequences, and their log-probabilities with the first checkpoint
         self._checked: tuple[list[list[int]], Floats] | None = None
+        self._brought: Path | None = None  # the checkpoint that was copied last
         self.checks = False  # whether a check of outputs is running
 
     async def swap(self, checkpoint: Checkpoint) -> None:
@@ -49,8 +50,9 @@ class ProvedWeights:
         Raises UserError for a checkpoint that cannot be loaded, InvalidResult if the proof fails
         in a new engine too or the engine does not compute with its weights, and EngineDead.
         """
-        self._check_suitable(checkpoint)
         loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, self._bring, checkpoint)
+        self._check_suitable(checkpoint)
         await loop.run_in_executor(None, check_digests, checkpoint.path)
         if self.outputs is None:
             with self._checking():
@@ -70,6 +72,17 @@ class ProvedWeights:
                 f"got {_first_few(self.swaps[-1]['problems'])}; allowed: the bits of the files, "
                 f"cast to {self._engine.spec.dtype}; check that vLLM supports this architecture"
             )
+
+    def _bring(self, checkpoint: Checkpoint) -> None:
+        """Copies weights that are on S3-compatible storage to this machine; those of the checkpoint
+        before may be removed again."""
+        if (store := self._engine.spec.store) is None:
+            return
+        if self._brought not in (None, self._shape_of):
+            store.unused(self._brought)
+        # again that of the engine: it may be of the same run, and is needed when vLLM starts again
+        store.whole(self._shape_of)
+        self._brought = store.whole(checkpoint.path)
 
     async def check_again(self) -> None:
         """Checks that an engine that was asleep, or is new, computes as the engine did before; if

@@ -69,6 +69,7 @@ class SamplingPulse:
             self._last = now
             if drawn > before:
                 self._progress(self._text(drawn - before, now - since))
+                self._progress.measured({"sample/tokens_per_s": (drawn - before) / (now - since)})
 
     def _text(self, tokens: int, seconds: float) -> str:
         rate = tokens / seconds

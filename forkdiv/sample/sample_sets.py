@@ -21,7 +21,7 @@ from forkdiv.core.errors import InvalidResult
 from forkdiv.core.fingerprint import Identity
 from forkdiv.core.progress import Pace, Progress
 from forkdiv.core.records import Completion, Problem
-from forkdiv.core.store import Store, write_text
+from forkdiv.core.store import Growing, Store, write_text
 from forkdiv.models.asked import asked
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample import parts
@@ -185,7 +185,7 @@ def identity(evaluation: Evaluation, checkpoint: Checkpoint) -> Identity:
 def planned(store: Store, evaluation: Evaluation, checkpoint: Checkpoint) -> SampleSet:
     """Returns the sample set, which may be empty or not exist yet."""
     set_identity = identity(evaluation, checkpoint)
-    return SampleSet(set_identity, store.path(set_identity))
+    return SampleSet(set_identity, store.grown(set_identity))
 
 
 def obtain(
@@ -211,7 +211,8 @@ def obtain(
                 f"a multiple of decoder.tree_samples={decoder.unit}; change eval.samples"
             )
     set_identity = identity(evaluation, checkpoint)
-    with store.growing(set_identity, progress) as path:
+    with store.growing(set_identity, progress) as growing:
+        path = growing.path
         samples = SampleSet(set_identity, path)
         for stale in path.glob(".part-*"):
             stale.unlink()
@@ -219,13 +220,13 @@ def obtain(
         if not (path / "identity.json").exists():
             write_text(path / "identity.json", json.dumps(set_identity.describe(), indent=1))
         if requests:
-            drawn, failed = _draw(samples, requests, checkpoint, decoder, sampler, progress)
+            drawn, failed = _draw(growing, requests, checkpoint, decoder, sampler, progress)
             samples = replace(samples, failed=failed, drawn=drawn)
     return samples
 
 
 def _draw(
-    samples: SampleSet,
+    samples: Growing,
     requests: list[Request],
     checkpoint: Checkpoint,
     decoder: DecoderConfig,
@@ -252,13 +253,15 @@ def _draw(
             pulse.finished(len(result.samples))
             waiting += 1
             if waiting == REQUESTS_PER_PART or pace.seconds_since_report > PART_S:
-                done += _write_part(samples.path, rows)
+                done += _write_part(samples, rows)
                 rows, waiting = [], 0
                 pulse.reported()
                 progress(f"sampling: {pace.report(done)}")
+                progress.measured({"sample/samples_per_s": pace.rate(done)})
     finally:  # also the samples that arrived before the sampler failed
-        done += _write_part(samples.path, rows)
+        done += _write_part(samples, rows)
     progress(f"sampling: {pace.report(done)}")
+    progress.measured({"sample/samples_per_s": pace.rate(done)})
     return done, tuple(failed)
 
 
@@ -347,7 +350,7 @@ def _rows(response: Response, decoder: DecoderConfig) -> Iterator[dict[str, obje
         }
 
 
-def _write_part(path: Path, rows: list[dict[str, object]]) -> int:
+def _write_part(samples: Growing, rows: list[dict[str, object]]) -> int:
     if rows:
-        parts.write(path, rows)
+        samples.added(parts.write(samples.path, rows))
     return len(rows)

@@ -57,6 +57,8 @@ class VllmEngine:
         self._restarting = False
         self._slept_bytes = 0  # the memory that the engine freed on each GPU when it went to sleep
         self.seconds = {"imports": _timed(_import), "start": 0.0}
+        if spec.store:
+            spec.store.whole(spec.shape_of)
         self.vocabulary = vocabulary_size(read_config(spec.shape_of)) or 0
         if not spec.config.takes_turns:
             self._started(spec)

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from forkdiv.data.tokenized import Row
+from forkdiv.train.losses.base import BaseTargets
 from forkdiv.train.losses.response import IGNORED
 from forkdiv.train.packing import PackedRow
+from forkdiv.train.targets import RowTargets, padded
 
 PADDING = -1
 
@@ -28,6 +30,9 @@ class ForwardInputs:
     to another, are None where every row has one example: attention is causal, so padding on the
     right needs neither. In place of a mask, `boundaries` (examples + 1), int32, has the first
     position of each example and the end of the last; there is then one row, and no padding.
+
+    `label_weight`, `base_weight`, `base_ids` and `base_p` are those of `BaseTargets` for the
+    response tokens, row by row; None without a learnability table.
     """
 
     ids: Tensor
@@ -37,6 +42,10 @@ class ForwardInputs:
     mask: Tensor | None = None
     boundaries: Tensor | None = None
     longest: int = 0  # tokens of the longest example; read with `boundaries`
+    label_weight: Tensor | None = None
+    base_weight: Tensor | None = None
+    base_ids: Tensor | None = None
+    base_p: Tensor | None = None
 
     def to(self, device: Any) -> ForwardInputs:
         moved: dict[str, Any] = {
@@ -45,6 +54,15 @@ class ForwardInputs:
             if isinstance(value := getattr(self, field.name), Tensor)
         }
         return replace(self, **moved)
+
+    @property
+    def base(self) -> BaseTargets | None:
+        """The targets of the response tokens for losses that read a learnability table."""
+        if self.label_weight is None:
+            return None
+        assert self.base_weight is not None
+        assert self.base_ids is not None and self.base_p is not None
+        return BaseTargets(self.label_weight, self.base_weight, self.base_ids, self.base_p)
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -59,11 +77,14 @@ class ForwardInputs:
 
 
 def collate(
-    rows: Sequence[Row], packed: Sequence[PackedRow], boundaries: bool = False
+    rows: Sequence[Row],
+    packed: Sequence[PackedRow],
+    boundaries: bool = False,
+    row_targets: Sequence[RowTargets] | None = None,
 ) -> ForwardInputs:
     """Returns the packed rows as tensors; with `boundaries`, all of them as one row with the
     boundaries of its examples in place of a mask. Without packed rows it returns one row with no
-    targets, so that every worker runs a forward pass."""
+    targets, so that every worker runs a forward pass. `row_targets` are those of `rows`."""
     if boundaries and packed:
         packed = [tuple(i for row in packed for i in row)]
     filled = packed or [(0,)]
@@ -85,6 +106,11 @@ def collate(
                 targets[r, predicts_first : end - 1] = torch.tensor(response)
                 first[r, predicts_first] = True
     inputs = ForwardInputs(ids, targets, first)
+    if row_targets is not None:
+        # a response's tokens keep their order in a row, and so does `padded`
+        of_rows = padded([row_targets[i] for row in packed for i in row])
+        label, base, likely, p = map(torch.from_numpy, of_rows)
+        inputs = replace(inputs, label_weight=label, base_weight=base, base_ids=likely, base_p=p)
     if boundaries:
         ends = torch.tensor([0, *(end for _, _, end in spans[0])], dtype=torch.int32)
         longest = int(ends.diff().max())

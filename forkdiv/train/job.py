@@ -8,7 +8,7 @@ from forkdiv.core.config.base import Frozen
 from forkdiv.core.config.study import PlaceConfig, SftConfig
 from forkdiv.train.schedule import Save
 
-ROWS, DIVERGED = "rows.npz", "diverged.json"
+ROWS, TARGETS, DIVERGED = "rows.npz", "targets.npz", "diverged.json"
 
 
 class TrainingJob(Frozen):

@@ -14,8 +14,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+from forkdiv.core.config.sft import FORK_AWARE
 from forkdiv.core.config.study import PlaceConfig, PromptConfig, SftConfig
-from forkdiv.core.errors import InvalidResult
+from forkdiv.core.errors import InvalidResult, refuse
 from forkdiv.core.fingerprint import Identity
 from forkdiv.core.progress import Progress
 from forkdiv.core.store import Artifact, Store
@@ -23,9 +24,16 @@ from forkdiv.data import dataset, tokenized
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.models.saved import SAVES, saved_checkpoints
 from forkdiv.models.thinking import opening_tag
-from forkdiv.train import resume
+from forkdiv.train import resume, targets
 from forkdiv.train.eval_during import Evaluate, evaluating
-from forkdiv.train.job import DIVERGED, ROWS, Divergence, TrainingJob, checkpoint_folder
+from forkdiv.train.job import (
+    DIVERGED,
+    ROWS,
+    TARGETS,
+    Divergence,
+    TrainingJob,
+    checkpoint_folder,
+)
 from forkdiv.train.log import LOG
 from forkdiv.train.schedule import epoch_name, retained
 from forkdiv.train.stopping import Stopping
@@ -34,11 +42,17 @@ RAW = PromptConfig()
 
 
 def identity(
-    data: str, start: str, config: SftConfig, prompt: PromptConfig = RAW, opening: str = ""
+    data: str,
+    start: str,
+    config: SftConfig,
+    prompt: PromptConfig = RAW,
+    opening: str = "",
+    table: str | None = None,
 ) -> Identity:
     """Returns the identity of the run that fine-tunes checkpoint `start` on dataset `data`, both
     given by fingerprint. `opening` is the tag of thinking with which the chat template ends its
-    prompts, and which responses then leave out (`prompting.encode`).
+    prompts, and which responses then leave out (`prompting.encode`). `table` is the fingerprint of
+    the learnability table that the loss reads.
 
     Workers, ZeRO stage and device are not part of it, because they do not decide the result.
     """
@@ -46,7 +60,7 @@ def identity(
     return Identity(
         "train",
         {"sft": config.deciding, "prompt": prompt, **opened},
-        {"dataset": data, "start": start},
+        {"dataset": data, "start": start} | ({"learnability": table} if table else {}),
     )
 
 
@@ -61,23 +75,44 @@ def obtain(
     evaluate: Evaluate | None = None,
     turn: Callable[[], AbstractContextManager[object]] = nullcontext,
     stopping: Stopping | None = None,
+    following: Callable[[Path], AbstractContextManager[object]] = nullcontext,
+    table: Artifact | None = None,
 ) -> Artifact:
     """Returns the trained run; runs Ray Train if the store does not have it. `evaluate` is called
     with each checkpoint but the last while training continues, in a separate thread. Workers run
-    only within the block of a `turn`, in which nothing can be evaluated.
+    only within the block of a `turn`, in which nothing can be evaluated; the log at a path grows
+    within the block of `following`. `table` is the learnability table of `data`, for a loss that
+    reads one.
 
     Raises UserError for examples that cannot be trained on, InvalidResult where the loss became NaN
     or infinite, and TrialStopped if `stopping` is requested; the next call continues such a run.
     """
     opening = opening_tag(start.token_files, prompt)
-    run_identity = identity(data.fingerprint, start.fingerprint, config, prompt, opening)
+    reads_table = config.loss == FORK_AWARE
+    if reads_table and table is None:
+        raise refuse(
+            "sft.loss=fork-aware needs a learnability table, which this run does not have",
+            f"sft.loss={config.loss}",
+            "this loss for the fine-tuning of a study, not for a base (pretrain.sft)",
+            "choose another loss",
+        )
+    table_name = table.fingerprint if table and reads_table else None
+    run_identity = identity(
+        data.fingerprint, start.fingerprint, config, prompt, opening, table_name
+    )
 
     def make(folder: Path) -> None:
+        store.whole(start.path)
         rows = tokenized.encode_examples(dataset.stream(data.path), start.path, prompt)
+        token_targets = None
+        if table and reads_table:
+            rows, token_targets = targets.with_targets(rows, table.path, config.fork_aware)
         retained_saves = retained(len(rows), config)
         workspace = store.workspace(run_identity)
         (workspace / DIVERGED).unlink(missing_ok=True)
         tokenized.write(workspace / ROWS, rows)
+        if token_targets:
+            targets.write(workspace / TARGETS, token_targets)
         resume_from = resume.state_of_other_layout(workspace, place, progress)
         progress(f"fine-tuning: starting {place.workers} worker{'s' * (place.workers > 1)}")
         job = TrainingJob(
@@ -101,7 +136,7 @@ def obtain(
             if not all(checkpoint_folder(workspace, save).exists() for save in retained_saves):
                 from forkdiv.train.trainer import fit  # imports Ray, which takes seconds
 
-                with turn():
+                with turn(), following(workspace / LOG):
                     fit(job, stopping)
         _check_finished(workspace, start)
         for save in retained_saves:
@@ -135,6 +170,8 @@ def planned(
 
 def planned_save(store: Store, run: Identity, name: str, start: Path | None = None) -> Checkpoint:
     """Returns the checkpoint with this name of a run that may not exist yet; see `planned`."""
+    if start is None:
+        store.present(store.path(run))  # it has the only tokenizer, if it exists
     return Checkpoint(store.path(run) / name, _checkpoint_fingerprint(run, name), start)
 
 

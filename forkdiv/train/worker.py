@@ -12,17 +12,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from forkdiv.core.config.sft import FORK_AWARE
 from forkdiv.core.config.study import PlaceConfig, SftConfig
 from forkdiv.core.gc_pause import gc_paused
 from forkdiv.core.progress import Progress
-from forkdiv.core.store import publish_folder, write_text
+from forkdiv.core.store import Store, publish_folder, write_text
 from forkdiv.data import tokenized
 from forkdiv.models import lora
 from forkdiv.models.cpu import WAITING, threads
 from forkdiv.models.digests import write_digests
 from forkdiv.models.weights import parameter_count
+from forkdiv.train import targets as token_targets
 from forkdiv.train.deepspeed_engine import new_engine
-from forkdiv.train.job import DIVERGED, ROWS, Divergence, TrainingJob, checkpoint_folder
+from forkdiv.train.job import (
+    DIVERGED,
+    ROWS,
+    TARGETS,
+    Divergence,
+    TrainingJob,
+    checkpoint_folder,
+)
 from forkdiv.train.log import LOG, Meter, TrainLog
 from forkdiv.train.malloc import keep_freed_memory
 from forkdiv.train.packing import PackedRow, forward_passes
@@ -44,6 +53,7 @@ class Worker:
     rank: int
     world: int
     boundaries: bool = False  # packed examples are separated by boundaries, not by a mask
+    targets: token_targets.TokenTargets | None = None  # for losses that read a learnability table
 
     def step(self, batch: Sequence[int]) -> tuple[Any, int]:
         """Runs one optimizer step; returns this rank's part of the loss and the number of response
@@ -54,6 +64,7 @@ class Worker:
         each rank divides its sum by the token count of the whole batch and multiplies by `world`.
         """
         rows = [self.rows[i] for i in batch]
+        targets = [self.targets.row(i) for i in batch] if self.targets else None
         total = sum(len(response) for _, response in rows)
         lengths = [len(prompt) + len(response) for prompt, response in rows]
         passes = forward_passes(lengths, self.world, self.place.micro_batch, self.place.pack_tokens)
@@ -61,26 +72,36 @@ class Worker:
         for i, parts in enumerate(passes):
             # gradients accumulate over the passes and are reduced in the last pass
             self.engine.set_gradient_accumulation_boundary(i + 1 == len(passes))
-            loss = self._loss_sum(rows, parts) * (self.world / total)
+            loss = self._loss_sum(rows, parts, targets) * (self.world / total)
             self.engine.backward(loss, scale_wrt_gas=False)
             summed = summed + loss.detach()
         self.engine.step()
         return summed, total
 
     def _loss_sum(
-        self, rows: Sequence[tokenized.Row], packed: Sequence[Sequence[PackedRow]]
+        self,
+        rows: Sequence[tokenized.Row],
+        packed: Sequence[Sequence[PackedRow]],
+        targets: Sequence[token_targets.RowTargets] | None,
     ) -> Any:
         """Returns the loss summed over this rank's response tokens of one forward pass; `packed`
-        has the packed rows of every rank."""
+        has the packed rows of every rank, `targets` those of `rows`."""
         from forkdiv.train.collate import collate
         from forkdiv.train.losses.response import response_loss
 
-        batch = collate(rows, packed[self.rank], self.boundaries).to(self.engine.device)
+        batch = collate(rows, packed[self.rank], self.boundaries, targets).to(self.engine.device)
         parts = self._parts(rows, packed)
 
         def loss(hidden: Any, head: Any) -> Any:
             return response_loss(
-                hidden, head, batch.targets, batch.first, self.config, self.step_ends, parts
+                hidden,
+                head,
+                batch.targets,
+                batch.first,
+                self.config,
+                self.step_ends,
+                parts,
+                batch.base,
             )
 
         return self.engine(**batch.inputs, loss=loss)
@@ -101,6 +122,7 @@ def train_worker(config: dict[str, str]) -> None:
     """
     job = TrainingJob.model_validate_json(config[JOB])
     place, workspace = job.place, job.workspace
+    Store.of(place).whole(job.start)
     # DeepSpeed reads them at import. Not set through Ray: a runtime environment would start
     # separate worker processes.
     os.environ |= {"DS_ACCELERATOR": "cuda" if place.device == "gpu" else "cpu"}
@@ -134,7 +156,9 @@ def train_worker(config: dict[str, str]) -> None:
     if line and rank == 0:
         progress(f"fine-tuning: {line}")
     boundaries = engine.module.config._attn_implementation == varlen_attention.NAME
-    worker = Worker(engine, rows, step_ends, job.sft, place, rank, world, boundaries)
+    path = workspace / TARGETS
+    targets = token_targets.read(path) if job.sft.loss == FORK_AWARE else None
+    worker = Worker(engine, rows, step_ends, job.sft, place, rank, world, boundaries, targets)
     first = _resume(engine, job.resume_from)
 
     plan = list(batches(len(rows), job.sft))

@@ -24,9 +24,9 @@ from tests.bench.row import Row
 from tests.stack import BASE
 from tuning import session, sweep
 from tuning.open_study import OpenStudy
-from tuning.outcome import parent_run
 from tuning.resources import TRIAL_CPUS, Work
 from tuning.space import Point
+from tuning.study_record import StudyRecord
 from tuning.trial import Pipeline, TrialResult
 
 SIZES = (250, 1000)
@@ -118,10 +118,11 @@ def _measured(study: StudyConfig, trials: int) -> Measured:
     progress = Progress(grid.folder / "progress.jsonl", "study")
     work = OpenStudy(grid, open_checkpoint(BASE), progress, Store.of(grid.place), "no-sampler", {})
     fingerprint = f"{trials:032x}"
-    parent = parent_run(grid, fingerprint)
-    began = time.perf_counter()
-    results = sweep.run(work, parent, fingerprint, EmptyPipeline)
-    seconds = time.perf_counter() - began
+    record = StudyRecord(grid, fingerprint)
+    with record.running(progress):
+        began = time.perf_counter()
+        results = sweep.run(work, record.folder, fingerprint, EmptyPipeline)
+        seconds = time.perf_counter() - began
     assert len(results) == trials
     tracking = sum(result.seconds["tracking"] for result in results)
     return Measured(trials, alone, seconds / trials, tracking / trials)

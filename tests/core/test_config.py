@@ -60,7 +60,11 @@ REFUSED = {
     "synthesis.budget=0": ("synthesis.budget", "got 0", "greater than or equal to 1"),
     "synthesis.temperature=0.001": ("synthesis.temperature", "0.001", "0.01 and more"),
     "audit.quantile=1": ("audit.quantile", "got 1", "less than 1"),
-    "audit.ways=[magic]": ("audit.ways.0", "got 'magic'", "'exact', 'tree' or 'model'"),
+    "audit.ways=[magic]": (
+        "audit.ways.0",
+        "got 'magic'",
+        "'exact', 'tree', 'model' or 'learnability'",
+    ),
     "sweep.branch_coverage=[1, 0]": ("sweep.branch_coverage.1", "got 0"),
     "sweep.structure=[data-level, data-level]": ("sweep", "structure has a value twice"),
     "task.seed=-1": ("task.seed", "got -1", "greater than or equal to 0"),
@@ -391,7 +395,7 @@ def test_every_stage_of_a_study_is_frozen() -> None:
     study = StudyConfig()
     stages = [getattr(study, name) for name in StudyConfig.model_fields]
     frozen = [study, *(stage for stage in stages if isinstance(stage, Frozen))]
-    assert len(frozen) == 15
+    assert len(frozen) == 16
     for config in frozen:
         field = next(iter(type(config).model_fields))
         with pytest.raises(ValidationError, match="frozen"):

@@ -151,6 +151,7 @@ OTHER_PLACES: dict[str, Any] = {
     "dashboard": False,
     "dashboard_port": 1234,
     "mlflow_uri": "http://mlflow:5000",
+    "mlflow_experiment": "coverage",
     "min_free_mib": 1,
     "engine": EngineConfig(replicas=4),
     "http": HttpConfig(port=8001),

@@ -13,7 +13,7 @@ from forkdiv.coverage import reliability
 from forkdiv.coverage.cells import CellInputs, cells
 from forkdiv.coverage.stats import g_pass_at_k, majority_at_k, mg_pass_at_k
 from forkdiv.score.counts import ProblemCounts
-from tuning.record import headline_metrics
+from tuning.tracked_metrics import tracked_metrics
 
 N = 16
 CONFIG = EvalConfig(samples=N, k=(1, 4, 16), tau=(0.5, 0.25, 1.0), bootstrap=200)
@@ -109,7 +109,7 @@ def test_samples_that_depend_on_each_other_have_none_of_these() -> None:
 
 
 def test_mlflow_has_them_in_groups_of_their_own() -> None:
-    metrics = headline_metrics([a_cell(counts(TUNED), counts(BASE))])
+    metrics = tracked_metrics([a_cell(counts(TUNED), counts(BASE))])
     assert metrics["reliability/cover_at_0.5"] == pytest.approx(3 / 6)
     assert {"reliability/delta_g_pass_at_16_0.5", "reliability/mg_pass_at_4"} <= metrics.keys()
     outside = [name for name in metrics if "cover" in name and not name.startswith("reliability/")]

@@ -15,7 +15,7 @@ from forkdiv.coverage.metric_names import Metrics
 from forkdiv.coverage.metrics import METRICS, Metric
 from forkdiv.coverage.stats import Floats
 from forkdiv.score.counts import ProblemCounts
-from tuning.record import headline_metrics
+from tuning.tracked_metrics import tracked_metrics
 
 NAME = CellName(axes={}, tuned=False, temperature=1.0, seed=0)
 CONFIG = EvalConfig(samples=4, k=(1, 2), bootstrap=200)
@@ -56,7 +56,7 @@ def test_a_registered_metric_is_measured_with_limits_and_recorded() -> None:
     assert bands[1].value == pytest.approx((1 + 0.5 + 0) / 3)
     assert bands[2].value == pytest.approx((1 + 0.25 + 0) / 3)
     assert all(band.low <= band.value <= band.high for band in bands.values())
-    assert headline_metrics([cell])["all_correct_at_2"] == pytest.approx(1.25 / 3)
+    assert tracked_metrics([cell])["all/all_correct_at_2"] == pytest.approx(1.25 / 3)
     assert Cell.model_validate(cell.as_json()) == cell
 
 

@@ -131,11 +131,11 @@ def test_the_headline_metric_is_the_worst_change_at_the_largest_k() -> None:
         cell(0.0, "signed", delta_to_base={"64": change(-0.8)}),
         cell(1.0, delta_to_base={}, valid=False),
     )
-    assert summary.metrics(done) == {"largest_loss_at_max_k": -0.3, "seconds_sweep": 1.2}
+    assert summary.metrics(done) == {"largest_loss_at_max_k": -0.3, "seconds/sweep": 1.2}
 
 
 def test_a_study_of_the_base_alone_has_no_headline_change() -> None:
-    assert summary.metrics(assembled(cell(None))) == {"seconds_sweep": 1.2}
+    assert summary.metrics(assembled(cell(None))) == {"seconds/sweep": 1.2}
 
 
 def test_a_study_with_valid_cells_passes_the_check() -> None:

@@ -32,6 +32,7 @@ TO_RUN = [block for block in BLOCKS if block.how == "run"]
 # Programs that are not forkdiv's: their arguments are not checked here.
 OTHERS = {
     "[",
+    "cd",
     "curl",
     "docker",
     "export",

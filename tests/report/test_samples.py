@@ -79,6 +79,6 @@ def test_a_tracked_run_is_kept_beside_the_summary_without_secrets(tmp_path: Path
     run = TrackedRun.of("https://me:secret@host:5000/", "3", "abc")
     run.keep_in(tmp_path)
     assert TrackedRun.kept_in(tmp_path) == run
-    assert run.url == "https://host:5000/#/experiments/3/runs/abc"
+    assert run.url == "https://host:5000/#/experiments/3/runs/abc?workflowType=machine_learning"
     local = TrackedRun.of("sqlite:////runs/mlflow.db", "3", "abc")
     assert not local.is_server and local.url.startswith("http://127.0.0.1:5000/#/experiments/3/")

@@ -25,6 +25,7 @@ from forkdiv.core.errors import InvalidResult
 from forkdiv.core.fingerprint import Identity
 from forkdiv.core.progress import Progress
 from forkdiv.core.records import Problem
+from forkdiv.core.remote.objects import Objects
 from forkdiv.core.store import Store
 from forkdiv.models.checkpoint import Checkpoint
 from forkdiv.sample import sample_sets
@@ -37,6 +38,7 @@ from forkdiv.sample.sample_sets import (
     seed_of,
 )
 from forkdiv.tasks.registry import build
+from tests.core.remote.test_remote_store import on_host
 from tests.fakes import TASK, FakeSampler, an_eval
 
 CHECKPOINT = Checkpoint(Path("nowhere"), "c" * 32)
@@ -134,6 +136,31 @@ def test_more_problems_extend_the_set_and_leave_the_first_ones_samples(store: St
     assert [request.problem for request in more.asked] == PROBLEMS[4:]
     whole = obtained(Store(store.root / "other"), FakeSampler(), PROBLEMS)
     assert sorted(map(str, rows(samples))) == sorted(map(str, rows(whole)))
+
+
+def test_sampling_that_is_killed_goes_on_on_a_host_that_shares_only_the_storage(
+    tmp_path: Path, url: str
+) -> None:
+    on_host_a = f"on_host(Path(sys.argv[1]), {url!r})"
+    script = SLOW.replace("Store(Path(sys.argv[1]))", on_host_a)
+    script = f"from tests.core.remote.test_remote_store import on_host\n{script}"
+    storage, env = Objects(url), os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "a")], env=env) as process:
+        deadline = time.monotonic() + 60
+        while not any(one.key.endswith("parts.json") for one in storage.listed("samples/")):
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+    stored = on_host(tmp_path / "b", url)
+    before = SampleSet(WHAT, stored.grown(WHAT)).stored_indices()
+    assert 0 < len(before) < len(MANY)
+    sampler = FakeSampler()
+    samples = obtained(stored, sampler, MANY, 3)
+    assert keys(samples) == all_keys(MANY, 3)
+    assert len(sampler.asked) == len(MANY) - len(before), "nothing is drawn twice"
+    again = FakeSampler()
+    third = obtained(on_host(tmp_path / "c", url), again, MANY, 3)
+    assert again.asked == [] and sorted(map(str, rows(third))) == sorted(map(str, rows(samples)))
 
 
 def test_fewer_samples_read_the_first_ones(store: Store) -> None:

@@ -60,14 +60,14 @@ def make(root: Path, problems: int, samples: int) -> dict[str, Any]:
         what = identity(config, checkpoint)
         random = np.random.default_rng(len(what.fingerprint) + int(high * 10))
         chances = random.beta(low, high, problems)
-        with Store(root / "store").growing(what, lambda message: None) as path:
+        with Store(root / "store").growing(what, lambda message: None) as growing:
             for first in range(0, problems, REQUESTS_PER_PART):
                 tables = [
                     _responses(what, at, heldout[at], chances[at], samples, random)
                     for at in range(first, min(first + REQUESTS_PER_PART, problems))
                 ]
                 name = f"part-{uuid.UUID(int=Random(first).getrandbits(128)).hex}.parquet"
-                pq.write_table(pa.concat_tables(tables), path / name, compression="zstd")
+                pq.write_table(pa.concat_tables(tables), growing.path / name, compression="zstd")
     return {}
 
 
@@ -125,7 +125,7 @@ def walk(root: Path, problems: int, samples: int) -> dict[str, Any]:
     class OfSamples(Pipeline):
         """The checkpoints are names without weights: nothing is known but samples."""
 
-        def known(self, *_: Any) -> None:
+        def exact(self, *_: Any) -> None:
             return None
 
         def at_forks(self, *_: Any) -> None:

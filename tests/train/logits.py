@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from forkdiv.core.config.sft import SftConfig
+from forkdiv.train.losses.registry import LOSSES
 from forkdiv.train.losses.response import response_loss
 
+WITHOUT_TABLE = [name for name in LOSSES if name != "fork-aware"]
 NO_ENDS = torch.tensor([], dtype=torch.long)
 
 

@@ -11,9 +11,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from forkdiv.core.config.study import LoraConfig, SftConfig
 from forkdiv.models.lora import add_adapters
 from forkdiv.train.loss_forward import end_in_loss
-from forkdiv.train.losses.registry import LOSSES
+from forkdiv.train.losses.base import BaseTargets
 from forkdiv.train.losses.response import IGNORED, response_loss
-from tests.train.logits import NO_ENDS, loss_of_logits
+from tests.train.logits import NO_ENDS, WITHOUT_TABLE, loss_of_logits
 
 SMALL = {"vocab_size": 37, "hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 24}
 SMALL |= {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
@@ -90,13 +90,32 @@ def test_loss_and_gradient_are_those_of_the_models_own_logits(name: str, parts: 
     assert_same(in_parts(model, SftConfig(), parts), wanted)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", WITHOUT_TABLE)
 def test_every_loss_can_be_computed_in_parts(loss: str) -> None:
     model = model_of("llama-tied")
     config = SftConfig.model_validate({"loss": loss, "dco_n": 4})
     wanted = whole(model, config)
     end_in_loss(model)
     assert_same(in_parts(model, config, 4), wanted)
+
+
+def test_so_can_the_loss_that_reads_targets_of_each_token() -> None:
+    model = model_of("llama-tied")
+    ids, targets, first = batch()
+    random = torch.Generator().manual_seed(2)
+    label, weight = torch.rand((2, 15), generator=random)
+    likely = torch.rand((15, 4), generator=random).topk(4).indices
+    base = BaseTargets(label, weight, likely, torch.full((15, 4), 0.2))
+    config = SftConfig(loss="fork-aware")
+    logits = model(input_ids=ids, use_cache=False).logits
+    whole_loss = response_loss(logits, lambda x: x, targets, first, config, NO_ENDS, base=base)
+    wanted = with_gradients(model, whole_loss)
+    end_in_loss(model)
+
+    def loss(hidden: Any, head: Any) -> Any:
+        return response_loss(hidden, head, targets, first, config, NO_ENDS, 4, base)
+
+    assert_same(with_gradients(model, model(input_ids=ids, loss=loss)), wanted)
 
 
 def test_with_adapters_and_checkpointed_activations_too() -> None:

@@ -14,10 +14,10 @@ from safetensors.torch import load_file
 from forkdiv.core.config.study import LoraConfig
 from forkdiv.models.loading import load_model
 from forkdiv.models.lora import merge_adapters
-from tests.ranks import LORA, PLAIN
+from tests.ranks import FORK_AWARE, LORA, PLAIN
 from tests.stack import BASE, ROOT, clean_environment
 
-NAMES = [*PLAIN, *LORA]
+NAMES = [*PLAIN, *FORK_AWARE, *LORA]
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +61,16 @@ def test_stage_passes_packing_checkpointing_and_offload_change_no_weight(
     start, plain = weights(BASE), weights(exported / "stage-1")
     assert apart(start, plain) > 1e-3
     # Adam's first steps have the size of the learning rate, 1e-3, whatever the gradient's
+    assert apart(weights(exported / name), plain) < 1e-4
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("name", [name for name in FORK_AWARE if name != "fork-aware"])
+def test_a_loss_with_targets_of_each_token_trains_the_same_weights_at_every_stage_and_packed(
+    exported: Path, name: str
+) -> None:
+    plain = weights(exported / "fork-aware")
+    assert apart(weights(exported / "stage-1"), plain) > 1e-3  # not those of cross-entropy
     assert apart(weights(exported / name), plain) < 1e-4
 
 

@@ -17,9 +17,9 @@ from forkdiv.models.checkpoint import open_checkpoint
 from tests.stack import BASE
 from tuning import session, sweep
 from tuning.open_study import OpenStudy
-from tuning.outcome import parent_run
 from tuning.resources import Work
 from tuning.space import Point
+from tuning.study_record import StudyRecord
 from tuning.trial import Pipeline, TrialResult
 
 FINGERPRINT = "5" * 32
@@ -57,7 +57,8 @@ def main(root: Path, settings: list[str]) -> None:
         progress = Progress(study.folder / "progress.jsonl", "study")
         store = Store.of(study.place)
         work = OpenStudy(study, open_checkpoint(BASE), progress, store, "no-sampler", {})
-        for result in sweep.run(work, parent_run(study, FINGERPRINT), FINGERPRINT, MadeUp):
+        record = StudyRecord(study, FINGERPRINT)
+        for result in sweep.run(work, record.folder, FINGERPRINT, MadeUp):
             sys.stdout.write(f"measured {result.point.name}\n")
 
 

@@ -21,9 +21,9 @@ from tests.summaries import a_cell, a_summary, read_cell
 from tuning import sweep
 from tuning.check_scheduler import check_scheduler
 from tuning.open_study import OpenStudy
-from tuning.outcome import parent_run
 from tuning.schedulers import scheduler, stopped_note
 from tuning.space import Point, points
+from tuning.study_record import StudyRecord
 from tuning.trial import Pipeline, TrialResult
 
 ASHA = (
@@ -89,8 +89,8 @@ def test_trials_behind_are_stopped_and_keep_what_they_have(
     progress = Progress(study.folder / "progress.jsonl")
     store = Store.of(study.place)
     work = OpenStudy(study, open_checkpoint(BASE), progress, store, "no-sampler", {})
-    parent = parent_run(study, "f" * 32)
-    results = sweep.run(work, parent, "f" * 32, Climbing)
+    record = StudyRecord(study, "f" * 32)
+    results = sweep.run(work, record.folder, "f" * 32, Climbing)
     reached = {trial.point.name: trial.cells[0].epoch for trial in results}
     assert reached == {
         "base T=1": None,
@@ -103,7 +103,7 @@ def test_trials_behind_are_stopped_and_keep_what_they_have(
     events = read_progress(progress.path)
     assert said(events, "stopped by the scheduler") == 2
 
-    again = sweep.run(work, parent, "f" * 32, Climbing)
+    again = sweep.run(work, record.folder, "f" * 32, Climbing)
     assert again == results, "a stopped trial stays stopped"
     assert "4 of 4 trials had finished and are kept" in read_progress(progress.path)[-1]["message"]
 

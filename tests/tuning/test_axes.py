@@ -50,7 +50,7 @@ def test_a_made_up_axis_is_in_trials_cells_summary_report_and_tracking(tmp_path:
     names = [point.name for point in points(asked)]
     assert names[:3] == ["base T=0.7", "base T=1", "weight_decay=0 T=0.7"]
     assert at(asked, points(asked)[-1]).sft.weight_decay == 0.1
-    assert params(points(asked)[-1])["sft.weight_decay"] == 0.1
+    assert params(asked, points(asked)[-1])["sft.weight_decay"] == 0.1
     made = done(asked)
     assert made.axes == ("sft.weight_decay",)
     assert {cell.axes["sft.weight_decay"] for cell in made.cells} == {0.0, 0.1}

@@ -20,7 +20,8 @@ from jobs.serve import named_checkpoints
 from tests.hub_server import Hub, folder_files
 from tests.stack import BASE
 from tuning import by_name
-from tuning.outcome import _flat, obtain_summary
+from tuning.outcome import obtain_summary
+from tuning.study_record import _flat
 
 FILES = folder_files(BASE)
 ROWS = "".join(

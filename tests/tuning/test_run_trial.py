@@ -19,7 +19,6 @@ from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
 from forkdiv.sample.sample_sets import FailedRequest, Request, Response
 from forkdiv.train.stopping import Stopping, TrialStopped
 from tests.stack import BASE, read_progress
-from tuning import run_trial
 from tuning.listed import PointOf, config_of
 from tuning.run_trial import StoppableSampler, StudyTrial, SweepJob
 from tuning.space import Point, points
@@ -66,11 +65,7 @@ def measured(point: Point, epoch: float) -> TrialResult:
 
 
 @pytest.fixture
-def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyConfig:
-    def record(*arguments: Any) -> dict[str, float]:
-        return {"pass_at_1": 0.5, "pass_at_8": 0.5, "valid": 1.0}
-
-    monkeypatch.setattr(run_trial, "record", record)  # no MLflow
+def study(tmp_path: Path) -> StudyConfig:
     return load(None, [f"base={BASE}", f"place.root={tmp_path}", "sweep.fork_density=[0.5,1.0]"])
 
 
@@ -81,7 +76,7 @@ def start(study: StudyConfig, pipeline: type[Pipeline]) -> StudyTrial:
         base=base.path,
         base_fingerprint=base.fingerprint,
         sampler="no-sampler",
-        parent="run",
+        record=study.folder / "tracking" / "f",
         results=study.folder / "trials",
         progress=study.folder / "progress.jsonl",
     ).model_dump_json()

@@ -22,7 +22,7 @@ from forkdiv.core.store import Store
 from forkdiv.models import asked
 from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
 from forkdiv.report import page
-from forkdiv.tracking import Tracker
+from forkdiv.tracking.sending import Sending
 from tests.adapters import saved_adapter
 from tests.checkpoints import with_norm
 from tests.checkpoints_tokens import edit
@@ -71,9 +71,8 @@ def sampler_and_report(monkeypatch: pytest.MonkeyPatch) -> FakeSampler:
         yield work
 
     monkeypatch.setattr(series_module, "open_study", opened)
-    monkeypatch.setattr(series_module, "parent_run", lambda *_: "run")
-    monkeypatch.setattr(series_module, "record", lambda *_: {})
-    monkeypatch.setattr(Tracker, "check", lambda self: None)
+    # what is recorded is not sent: MLflow's imports and its new database take seconds
+    monkeypatch.setattr(Sending, "_run", lambda self: None)
     return fake
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -38,10 +39,13 @@ class StartsAfter:
 
     def __init__(self, failures: int) -> None:
         self.failures, self.tries, self.shut_down = failures, 0, 0
+        self.left: list[subprocess.Popen[bytes]] = []
 
     def init(self, **settings: object) -> None:
         self.tries += 1
+        assert all(process.poll() is not None for process in self.left)
         if self.tries <= self.failures:
+            self.left.append(subprocess.Popen(["sleep", "600"]))  # as its raylet
             raise Exception("The current node timed out during startup. …")  # what Ray raises
 
     def shutdown(self) -> None:
@@ -64,6 +68,7 @@ def test_a_ray_that_does_not_start_in_time_is_started_again(
     (line,) = start(ray, monkeypatch, seconds=120)
     assert "Ray did not start and is started again" in line
     assert (ray.tries, ray.shut_down) == (2, 1)
+    assert ray.left[0].poll() is not None, "what it left would slow down the next start"
 
 
 def test_a_ray_that_does_not_start_is_refused_with_a_remedy(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -16,8 +17,10 @@ import pytest
 from forkdiv.core.config.load import load
 from forkdiv.core.config.study import AXES, DecoderConfig, StudyConfig
 from forkdiv.core.errors import InvalidResult
+from forkdiv.core.fingerprint import Identity
 from forkdiv.core.progress import Progress
 from forkdiv.core.records import Problem
+from forkdiv.core.remote.objects import Objects
 from forkdiv.core.store import Store
 from forkdiv.coverage import exact, summary
 from forkdiv.data import dataset
@@ -29,8 +32,8 @@ from forkdiv.tasks.registry import build
 from forkdiv.train import sft_run
 from tests.checkpoints import with_norm
 from tests.fakes import FakeSampler, an_eval
-from tuning.record import dynamics, headline_metrics, params, tags
 from tuning.space import Point, at, axes
+from tuning.tracked_metrics import headline_metrics, tracked_metrics
 from tuning.trial import Pipeline, TrialResult
 
 BASE = Path(__file__).parents[2] / "forkdiv/models/base/graph-d3-l3"
@@ -118,6 +121,37 @@ def test_a_repeated_trial_draws_nothing_and_gives_the_same_result(
     again = compared(a_line(finished, sampler), TUNED_POINT, tuned)
     assert sampler.asked == []
     assert (again.cells, again.fingerprint) == (results[1].cells, results[1].fingerprint)
+
+
+def test_a_trial_on_another_host_finds_everything_on_the_storage_and_downloads_no_weights(
+    tmp_path: Path, url: str, tuned: Checkpoint, results: list[TrialResult]
+) -> None:
+    """The tuned checkpoint is one of the store, as that of a training run is."""
+    trained = Identity("train", {"examples": 1})
+
+    def copied(folder: Path) -> None:
+        shutil.copytree(tuned.path, folder / "epoch-0004")
+
+    def on_host(name: str, sampler: FakeSampler) -> tuple[Pipeline, Checkpoint]:
+        line = a_line(tmp_path / name, sampler, f"place.store={url}")
+        line.store = Store.of(line.study.place)
+        run = line.store.obtain(trained, copied)
+        return line, Checkpoint(run.path / "epoch-0004", tuned.fingerprint)
+
+    line, checkpoint = on_host("a", FakeSampler())
+    first = compared(line, TUNED_POINT, checkpoint)
+    assert (first.cells, first.fingerprint) == (results[1].cells, results[1].fingerprint)
+    before = {one.key: one.modified for one in Objects(url).listed()}
+    sampler = FakeSampler()
+    line, checkpoint = on_host("b", sampler)
+    again = compared(line, TUNED_POINT, checkpoint)
+    assert sampler.asked == [] and again.cells == first.cells
+    assert {one.key: one.modified for one in Objects(url).listed()} == before, "nothing is written"
+    assert not list((tmp_path / "b").rglob("*.safetensors"))
+    # what reads weights brings them: the probabilities at another temperature
+    other = Evaluation.of(at(line.study, Point(1.3, 0, tuned=False)))
+    assert line.exact(other, checkpoint) is not None
+    assert len(list((tmp_path / "b").rglob("*.safetensors"))) == 1
 
 
 def test_more_samples_or_problems_draw_what_is_missing_only(
@@ -216,14 +250,20 @@ def test_a_result_crosses_processes_as_json(results: list[TrialResult]) -> None:
 
 
 def test_metrics_are_flat_numbers_whose_names_mlflow_takes(results: list[TrialResult]) -> None:
-    of_base, of_tuned = (headline_metrics(result.cells) for result in results)
+    of_base, of_tuned = (tracked_metrics(result.cells) for result in results)
+    groups = "reliability|guess|forks|all|signed|unsigned"
     for metrics in (of_base, of_tuned):
         assert all(isinstance(value, int | float) for value in metrics.values())
-        assert all(re.fullmatch(r"((reliability|guess)/)?[a-z0-9_.]+", name) for name in metrics)
+        assert all(re.fullmatch(rf"(({groups})/)?[a-z0-9_.]+", name) for name in metrics)
     only_tuned = of_tuned.keys() - of_base.keys()
-    assert {"delta_pass_at_8", "signed_delta_pass_at_1"} <= only_tuned
+    assert {"delta_pass_at_8", "signed/delta_pass_at_1"} <= only_tuned
     assert all("delta" in name for name in only_tuned)
-    assert {"pass_at_8", "unsigned_pass_at_1", "signed_exact_pass_at_1"} <= of_base.keys()
+    assert {"all/pass_at_4", "unsigned/pass_at_1", "signed/exact_pass_at_1"} <= of_base.keys()
+
+
+def test_few_metrics_are_without_a_group(results: list[TrialResult]) -> None:
+    names = [name for name in tracked_metrics(results[1].cells) if "/" not in name]
+    assert sorted(names) == ["delta_pass_at_1", "delta_pass_at_8", "pass_at_1", "pass_at_8"]
 
 
 def test_a_trial_is_sampled_at_its_points_temperature(
@@ -237,39 +277,6 @@ def test_a_trial_is_sampled_at_its_points_temperature(
         )
         assert result.fingerprint == verdicts.identity(what, 10, 8).fingerprint
         assert {cell.temperature for cell in result.cells} == {0.7}
-
-
-def test_params_are_the_axes_as_numbers_and_the_base_has_no_density() -> None:
-    tuned, plain = (
-        params(Point(0.7, 1, settings=(("fork_density", 0.5),))),
-        params(Point(0.7, 1, tuned=False)),
-    )
-    assert tuned == {"temperature": 0.7, "seed": 1, "tuned": 1, "fork_density": 0.5}
-    assert plain == {"temperature": 0.7, "seed": 1, "tuned": 0}
-    assert all(isinstance(value, int | float) for value in [*tuned.values(), *plain.values()])
-
-
-def test_params_name_the_data_axes_that_vary_and_no_others() -> None:
-    point = Point(
-        0.7,
-        0,
-        settings=(
-            ("branch_coverage", 2),
-            ("synthesis", "enumerator"),
-        ),
-    )
-    assert params(point).keys() == {"temperature", "seed", "tuned", "branch_coverage", "synthesis"}
-    assert params(point)["synthesis"] == "enumerator"
-
-
-def test_tags_hold_the_effective_decoder() -> None:
-    study = load(
-        None, [*SETTINGS, "decoder.top_p=0.9", "decoder.temperature=0.5", "sweep.seed=[1]"]
-    )
-    held = tags(at(study, Point(0.7, 1, settings=(("fork_density", 0.25),))))
-    assert (held["decoder.top_p"], held["decoder.temperature"]) == ("0.9", "0.7")
-    assert (held["dataset.fork_density"], held["sft.seed"]) == ("0.25", "1")
-    assert (held["task.kind"], held["prompt.template"]) == ("graph_branching", "raw")
 
 
 def test_cells_have_counts_by_mode(results: list[TrialResult]) -> None:
@@ -293,8 +300,9 @@ def test_cells_at_forks_agree_with_exact_values(
             assert all(forks.fork_pass_at[k] >= v for k, v in forks.pass_at.items())
             kinds = {"signed": [True], "unsigned": [False], "all": [True, False]}
             assert [one.signed for one in forks.depths] == kinds[cell.subset]
-        metrics = headline_metrics(result.cells)
-        assert 0 < metrics["unsigned_fork_accuracy"] < 1 and metrics["signed_fork_entropy"] > 0
+        metrics = tracked_metrics(result.cells)
+        assert 0 < metrics["forks/unsigned_fork_accuracy"] < 1
+        assert metrics["forks/signed_fork_entropy"] > 0
 
 
 def test_cells_carry_every_axis_and_whether_the_model_was_tuned(results: list[TrialResult]) -> None:
@@ -376,11 +384,8 @@ def test_earlier_checkpoints_of_a_run_are_its_dynamics(tmp_path: Path, tuned: Ch
     result = line.compared(at(line.study, point), point, saved)
     assert [cell.epoch for cell in result.dynamics] == [1, 1, 1, 2, 2, 2]
     assert {cell.epoch for cell in result.cells} == {4}
-    assert [row["step"] for row in dynamics(result)] == [1, 2, 4]
-    for row in dynamics(result):
-        assert {"epoch_pass_at_8", "epoch_unsigned_delta_pass_at_1"} <= row.keys()
     alone = compared(line, point, tuned)
-    assert alone.cells == result.cells and dynamics(alone) == []
+    assert alone.cells == result.cells and alone.dynamics == []
 
 
 def test_validation_problems_are_sampled_for_choosing_and_only_where_asked(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -10,7 +11,7 @@ from typing import Any, cast
 import pytest
 from ray.exceptions import OutOfMemoryError, RayTaskError
 
-from tuning.trial_errors import ERROR_FILE, explained
+from tuning.trial_errors import ERROR_FILE, explained, latest_reason
 
 
 def failed(folder: Path, error: Exception | str, at: float) -> Any:
@@ -55,3 +56,14 @@ def test_what_the_memory_monitor_ended_is_a_line_with_what_to_do(
     assert "memory of the machine was nearly full" in line
     assert "place.max_concurrent_trials" in line
     assert len(line) < 600
+
+
+def test_the_latest_error_of_a_trial_is_read_from_tunes_files(tmp_path: Path) -> None:
+    text = tmp_path / "error.txt"
+    text.write_text("Failure # 1 (…)\nthe first\nFailure # 2 (…)\na line\nthe last\n")
+    trial = SimpleNamespace(error_file=str(text), pickled_error_file=None)
+    assert latest_reason(cast(Any, trial)) == "the last"
+    pickled = tmp_path / "error.pkl"
+    pickled.write_bytes(pickle.dumps(ValueError("as it was raised")))
+    trial.pickled_error_file = str(pickled)
+    assert latest_reason(cast(Any, trial)) == "ValueError: as it was raised"

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from forkdiv.core.config.base import (
+    AbsolutePath,
     AxisWords,
     Examples,
     Frozen,
@@ -146,11 +147,17 @@ class SynthesisConfig(Frozen):
 class AuditConfig(Frozen):
     """How the decision points (forks) of a dataset are found."""
 
-    ways: tuple[Literal["exact", "tree", "model"], ...] = Field(
+    ways: tuple[Literal["exact", "tree", "model", "learnability"], ...] = Field(
         (),
         description="How forks are found. exact: the task knows them. tree: several solutions of "
         "one prompt diverge there. model: `audit.model` has a high next-token entropy there. "
+        "learnability: runs that have not seen the row cannot predict the token (`audit.table`). "
         "Empty: every way that the data allows.",
+    )
+    table: AbsolutePath | None = Field(
+        None,
+        description="The learnability table of the data, for the way `learnability`: the folder "
+        "that `forkdiv learnability` names.",
     )
     model: CheckpointPath | None = Field(
         None,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from forkdiv.core.config.base import (
     AbsolutePath,
@@ -19,6 +20,22 @@ from forkdiv.core.config.base import (
     Unit,
 )
 from forkdiv.core.config.shipped import ArchitecturePath
+
+_STORE_URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_.=-]+)*/?")
+
+
+def _is_bucket(url: str) -> str:
+    """Refuses what is no bucket, without repeating a password before an @."""
+    if not _STORE_URL.fullmatch(url):
+        shown = re.sub(r"//[^/]*@", "//…@", url)
+        raise ValueError(
+            f"got {shown}; allowed: s3://BUCKET/PREFIX with letters, digits and . _ - = in its "
+            "parts, and credentials in the environment only; correct place.store"
+        )
+    return url.rstrip("/")
+
+
+StoreUrl = Annotated[str, AfterValidator(_is_bucket)]
 
 # Of a GPU that an engine and a training worker use in turns: the parts that Ray reserves for each.
 # They say nothing about memory. Two workers do not fit on one GPU.
@@ -148,6 +165,22 @@ class PlaceConfig(Frozen):
         description="Output folder; a relative path starts at the current folder. On a cluster, "
         "every node must be able to read and write it.",
     )
+    store: StoreUrl | None = Field(
+        None,
+        description="S3-compatible storage for the results, as s3://BUCKET/PREFIX; it needs the "
+        "extra forkdiv[s3], and credentials in the environment. What is not finished, progress, "
+        "reports and MLflow's file stay in `root`. null: the folder store in `root`.",
+    )
+    cache: AbsolutePath | None = Field(
+        None,
+        description="Folder on this machine for copies of results that are in `store`. null: the "
+        "folder cache in `root`.",
+    )
+    cache_gib: GiB = Field(
+        100,
+        description="Size of that folder: copies that were used least recently are removed, never "
+        "what is in use.",
+    )
     device: Literal["cpu", "gpu"] = Field("cpu", description="Device for training and sampling.")
     workers: int = Field(2, ge=1, description="Training processes; with GPUs, one GPU for each.")
     cpus_per_worker: float = Field(
@@ -214,8 +247,8 @@ class PlaceConfig(Frozen):
     worker_start_timeout_s: Seconds = Field(
         600,
         description="Time limit for the start of the training workers of a run; after it the run "
-        "is started again, up to `max_failures` times. A cluster that adds machines needs longer "
-        "than they take to start.",
+        "is started again, up to `max_failures` times. Also how long a command waits at its start "
+        "for the hosts that a cluster's autoscaler adds.",
     )
     max_concurrent_trials: int = Field(1, ge=1, description="Trials that run at the same time.")
     ray_address: str | None = Field(
@@ -238,7 +271,13 @@ class PlaceConfig(Frozen):
     )
     dashboard_port: Port = Field(8265, description="Port of the dashboard.")
     mlflow_uri: str | None = Field(
-        None, description="MLflow tracking server. null: an SQLite file in `root`."
+        None,
+        description="MLflow tracking server. null: the address in the environment variable "
+        "MLFLOW_TRACKING_URI, or else an SQLite file in `root`. The name and password of a server "
+        "belong in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.",
+    )
+    mlflow_experiment: str | None = Field(
+        None, description="MLflow experiment of the runs. null: forkdiv/ and the study's name."
     )
     min_free_mib: Annotated[int, Unit("MiB")] = Field(
         512, ge=0, description="Free disk space that `root` must have at the start."

@@ -17,6 +17,8 @@ from forkdiv.core.config.base import AxisWords, Epochs, Examples, Frozen, Seed, 
 from forkdiv.core.config.open_list import OpenList
 from forkdiv.core.config.shipped import CheckpointPath
 
+FORK_AWARE = "fork-aware"  # the loss that reads a learnability table
+
 # name: the class of the loss
 LOSSES: OpenList[Any] = OpenList("loss", "forkdiv.train.losses.registry", "forkdiv.losses")
 LossName = Annotated[str, LOSSES, AfterValidator(LOSSES.check)]
@@ -36,6 +38,36 @@ class LoraConfig(Frozen):
         (),
         description="Names of the layers that get adapters, such as [q_proj, v_proj]. Empty: all "
         "linear layers except the output layer.",
+    )
+
+
+class ForkAwareConfig(Frozen):
+    """For loss=fork-aware: what is trained at each class of tokens that the stage `learnability`
+    found."""
+
+    kl: float = Field(
+        1.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Weight of KL(base ‖ model) at tokens that are left to the base.",
+    )
+    label_share: Share = Field(
+        0.5,
+        description="At tokens that cannot be learned and to which the base gives nearly nothing: "
+        "the share of the label in the target; the rest is the base's distribution.",
+    )
+    kl_learnable: float = Field(
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Weight of KL(base ‖ model) that is added at tokens trained on their label. "
+        "With learnability.mask=none this is KL to the base everywhere.",
+    )
+    kl_unlabelled: float = Field(
+        1.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Weight of KL(base ‖ model) at the tokens of learnability.prompts.",
     )
 
 
@@ -84,7 +116,8 @@ class SftConfig(Frozen):
     ] = Field(
         "cross-entropy",
         description="Training loss. gem: arXiv 2408.16673. dco: direct coverage optimization, "
-        "arXiv 2502.07154.",
+        "arXiv 2502.07154. fork-aware: cross-entropy at tokens that can be learned, and "
+        "KL(base ‖ model) at the others (see `learnability`).",
     )
     loss_options: dict[str, Any] = Field(
         {},
@@ -115,6 +148,9 @@ class SftConfig(Frozen):
         description="For loss=dco: the unit that must succeed in one of the attempts: a whole "
         "response, a step (one line of the response) or a token.",
     )
+    fork_aware: ForkAwareConfig = Field(
+        ForkAwareConfig(), description="For loss=fork-aware: its weights."
+    )
     lora: LoraConfig = Field(LoraConfig(), description="Low-rank adapters.")
     seed: Seed = Field(
         0, description="Seed of the order of examples and of all that is random in training."
@@ -126,16 +162,19 @@ class SftConfig(Frozen):
         adapters where there are none. Runs keep the names they had before these settings."""
         later = {name for name in ("save_steps", "save_every", "keep") if not getattr(self, name)}
         own = {"label-smoothing": {"smoothing"}, "gem": {"gem_beta"}, "dco": {"dco_n", "dco_per"}}
+        own |= {"fork-aware": {"fork_aware"}}
         unused = set().union(*own.values()) - own.get(self.loss, set())
         plain = {"loss"} if self.loss == "cross-entropy" else set()
         adapters = set() if self.lora.rank else {"lora"}
         return self.model_dump(exclude=unused | plain | later | adapters)
 
     @model_serializer(mode="wrap")
-    def _without_empty_options(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Omits empty options, so that runs from before this setting are still reused."""
+    def _without_later_defaults(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Omits later settings at their defaults, so that runs from before them are reused."""
         values: dict[str, Any] = plain(self)
-        return {k: v for k, v in values.items() if k != "loss_options" or v}
+        unset = {"loss_options"} if not self.loss_options else set()
+        unset |= {"fork_aware"} if self.fork_aware == ForkAwareConfig() else set()
+        return {k: v for k, v in values.items() if k not in unset}
 
     def __hash__(self) -> int:
         """Of the values as text: the options of a loss are a dict, which has no hash."""

@@ -17,11 +17,12 @@ from forkdiv.core.config.base import AxisWords, DataPath, Frozen, Name, Share
 from forkdiv.core.config.data import DATA_AXES, AuditConfig, DatasetConfig, SynthesisConfig
 from forkdiv.core.config.decoder import DecoderConfig
 from forkdiv.core.config.evaluation import EvalConfig
+from forkdiv.core.config.learnability import LearnabilityConfig
 from forkdiv.core.config.place import EngineConfig, HttpConfig, PlaceConfig, PlanConfig
 from forkdiv.core.config.power import PowerConfig
 from forkdiv.core.config.prompt import PromptConfig
 from forkdiv.core.config.read_axes import read_axes
-from forkdiv.core.config.sft import LoraConfig, PretrainConfig, SftConfig
+from forkdiv.core.config.sft import FORK_AWARE, LoraConfig, PretrainConfig, SftConfig
 from forkdiv.core.config.shipped import DEFAULT_BASE, CheckpointPath
 from forkdiv.core.config.sweep import AXES, TUNING_AXES, SweepConfig
 from forkdiv.core.config.tasks import (
@@ -48,6 +49,7 @@ __all__ = [
     "EngineConfig",
     "EvalConfig",
     "HttpConfig",
+    "LearnabilityConfig",
     "LoraConfig",
     "PlaceConfig",
     "PlanConfig",
@@ -64,6 +66,7 @@ __all__ = [
 # What forkdiv, Ray Tune and MLflow keep under place.root. SQLite adds files beside its database.
 RESERVED_NAMES = (
     "store",
+    "cache",
     "tune",
     "mlartifacts",
     "mlflow.db",
@@ -136,6 +139,11 @@ class StudyConfig(Frozen):
         AuditConfig(), description="How the decision points of a dataset are found."
     )
     sft: SftConfig = Field(SftConfig(), description="Supervised fine-tuning.")
+    learnability: LearnabilityConfig = Field(
+        LearnabilityConfig(),
+        description="Which tokens of the data can be learned as a rule; used by "
+        "`forkdiv learnability` and by sft.loss=fork-aware.",
+    )
     interpolation: Annotated[
         Share,
         AxisWords(
@@ -180,6 +188,12 @@ class StudyConfig(Frozen):
         study = self.model_copy(update=update)
         study._sources = (*self._sources, *sources)
         return study
+
+    @property
+    def reads_table(self) -> bool:
+        """Whether a model of the study is trained with a learnability table."""
+        varied = self.sweep.by_path.get("sft.loss", ())
+        return FORK_AWARE in (self.sft.loss, *(varied if isinstance(varied, tuple) else ()))
 
     @property
     def folder(self) -> Path:

@@ -16,19 +16,24 @@ from forkdiv.core.store import write_text
 FILE = "mlflow.json"
 MAX_BYTES = 2**16
 PORT = 5000  # of `mlflow ui` on this machine
+# without it, MLflow shows the pages of language model applications
+MODEL_TRAINING = "workflowType=machine_learning"
 
 
 class TrackedRun(Result):
-    """`uri` is the tracking store: a server's address, or a database of this machine."""
+    """`uri` is the tracking store: a server's address, or a database of this machine. `view` is the
+    name of the study's view in MLflow's page."""
 
     uri: str
     experiment: str
     run: str
+    view: str | None = None
 
     @classmethod
-    def of(cls, uri: str, experiment: str, run: str) -> TrackedRun:
+    def of(cls, uri: str, experiment: str, run: str, view: str | None = None) -> TrackedRun:
         """Without the name and password that an address may hold: reports are passed on."""
-        return cls(uri=re.sub(r"//[^/@]*@", "//", uri), experiment=experiment, run=run)
+        uri = re.sub(r"//[^/@]*@", "//", uri)
+        return cls(uri=uri, experiment=experiment, run=run, view=view)
 
     @property
     def is_server(self) -> bool:
@@ -37,8 +42,18 @@ class TrackedRun(Result):
     @property
     def url(self) -> str:
         """Of the run's page; of a local store, as `mlflow ui` will serve it."""
+        return f"{self._page}/{self.run}?{MODEL_TRAINING}"
+
+    @property
+    def trials_url(self) -> str:
+        """Of the study's trials side by side, with charts."""
+        view = f"viewStateShareKey={self.view}&compareRunsMode=CHART&" if self.view else ""
+        return f"{self._page}?{view}{MODEL_TRAINING}"
+
+    @property
+    def _page(self) -> str:
         server = self.uri.rstrip("/") if self.is_server else f"http://127.0.0.1:{PORT}"
-        return f"{server}/#/experiments/{self.experiment}/runs/{self.run}"
+        return f"{server}/#/experiments/{self.experiment}/runs"
 
     def keep_in(self, folder: Path) -> None:
         """Beside the summary, so that a report that is written again needs no MLflow."""

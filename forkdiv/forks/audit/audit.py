@@ -13,13 +13,19 @@ import numpy as np
 from forkdiv.core.config.study import AuditConfig, PromptConfig
 from forkdiv.core.errors import UserError, refuse
 from forkdiv.core.records import Example
-from forkdiv.forks.audit.fork_match import lookalikes, model_agreement, tree_agreement
+from forkdiv.forks.audit.fork_match import (
+    lookalikes,
+    model_agreement,
+    table_agreement,
+    tree_agreement,
+)
 from forkdiv.forks.audit.fork_stats import way_statistics
 from forkdiv.forks.find import exact_sites, model_sites, tree_sites
 from forkdiv.forks.sites import ModelSiteSet, SiteSet, problem_groups
+from forkdiv.forks.table_sites import TableSiteSet, table_sites
 from forkdiv.tasks.base import Task
 
-WAYS = ("exact", "tree", "model")
+WAYS = ("exact", "tree", "model", "learnability")
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,16 @@ def audit(
         model, why_not = _model(rows, config, prompt, base, device)
         site_sets |= {"model": model} if model else {}
         notes += [why_not] if why_not else []
+    if "learnability" in (config.ways or WAYS):
+        if config.table is not None:
+            site_sets["learnability"] = table_sites(config.table, rows)
+        elif "learnability" in config.ways:
+            raise refuse(
+                "audit.ways=learnability needs a learnability table",
+                "no audit.table",
+                "the folder that `forkdiv learnability` names",
+                "set audit.table, or remove learnability from audit.ways",
+            )
     if not any(site_set.rows_read for site_set in site_sets.values()):
         raise refuse(
             "none of the ways to find forks works with this data",
@@ -133,7 +149,7 @@ def _summary(
         len({tuple(examples[row].response.split()) for row in rows}) > 1 for rows in groups
     )
     tokens = _token_counts(site_sets)
-    exact, tree, model_sites_found = (site_sets.get(way) for way in WAYS)
+    exact, tree, model_sites_found, table = (site_sets.get(way) for way in WAYS)
     comparison: dict[str, Any] = {}
     if exact and tree:
         comparison["tree"] = tree_agreement(exact, tree, examples)
@@ -141,6 +157,8 @@ def _summary(
         notes = [*notes, *_reading_notes(model_sites_found)]
         if exact:
             comparison["model"] = model_agreement(exact, model_sites_found)
+    if exact and isinstance(table, TableSiteSet):
+        comparison["learnability"] = table_agreement(exact, table)
     return {
         "examples": len(examples),
         "problems": len(groups),

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from forkdiv.core.records import Example
 from forkdiv.coverage.stats import wilson
 from forkdiv.forks.sites import ModelSiteSet, Site, SiteSet
+from forkdiv.forks.table_sites import TableSiteSet
 
 CONFIDENCE = 0.95
 MAX_GROUPS = 8  # the largest groups of one kind that are listed
@@ -100,7 +101,23 @@ def model_agreement(exact: SiteSet, model: ModelSiteSet) -> dict[str, Any]:
     }
 
 
-def position_kinds(exact: SiteSet, model: ModelSiteSet) -> NDArray[np.int8]:
+def table_agreement(exact: SiteSet, table: TableSiteSet) -> dict[str, Any]:
+    """Returns precision and recall of the tokens that a learnability table leaves to the base: a
+    token is right if it decides an unsigned fork. Signed forks, which can be learned, count as
+    wrong, and their share that is left to the base is reported."""
+    known = np.isin(table.positions.row, list(exact.rows_read))
+    right = known & (position_kinds(exact, table) == UNSIGNED)
+    forks = [site for site in exact.sites if site.row in table.rows_read]
+    left = np.array([bool(table.left[_deciding_positions(table, site)].any()) for site in forks])
+    signed = np.array([site.signed for site in forks], dtype=bool)
+    return {
+        "precision": rate(int((table.left & right).sum()), int((table.left & known).sum())),
+        "recall": rate(int(left[~signed].sum()), int((~signed).sum())),
+        "signed_left": rate(int(left[signed].sum()), int(signed.sum())),
+    }
+
+
+def position_kinds(exact: SiteSet, model: ModelSiteSet | TableSiteSet) -> NDArray[np.int8]:
     """Returns the kind of each position: UNSIGNED if it decides an unsigned fork, else SIGNED if it
     decides a signed fork, else NO_FORK."""
     kinds = np.zeros(len(model.positions.row), dtype=np.int8)
@@ -196,7 +213,7 @@ def _contains(site: Site, fork: Site) -> bool:
     return any(site.at <= at < site.at + max(len(site.taken), 1) for at in fork.deciding_offsets)
 
 
-def _deciding_positions(model: ModelSiteSet, fork: Site) -> NDArray[np.intp]:
+def _deciding_positions(model: ModelSiteSet | TableSiteSet, fork: Site) -> NDArray[np.intp]:
     """Returns the positions of the tokens that decide a fork. An end token counts as the character
     after the last."""
     row_slice = model.positions.slice_of(fork.row)

@@ -69,6 +69,11 @@ RATES = {
         "recall_unsigned": "recall, unsigned forks",
         "recall_signed": "recall, signed forks",
     },
+    "learnability": {
+        "precision": "precision",
+        "recall": "recall, unsigned forks",
+        "signed_left": "signed forks left to the base",
+    },
 }
 NUMBERS = (
     ("responses read", ("examples",)),

@@ -16,13 +16,14 @@ MAX_PROMPT_CHARS = 1500  # characters of a prompt, half from each end
 MAX_RESPONSE_CHARS = 6000  # characters of a response, from its beginning
 MAX_LISTED = 12  # forks of one text whose branches are listed; forks.parquet has all
 
-UNSIGNED, SIGNED, PARTS, FLAGGED = "unsigned", "signed", "parts", "flagged"
-SYMBOLS = {UNSIGNED: "●", SIGNED: "○", PARTS: "◆", FLAGGED: "△"}
+UNSIGNED, SIGNED, PARTS, FLAGGED, LEFT = "unsigned", "signed", "parts", "flagged", "left"
+SYMBOLS = {UNSIGNED: "●", SIGNED: "○", PARTS: "◆", FLAGGED: "△", LEFT: "◇"}
 MEANINGS = {
     UNSIGNED: "unsigned fork of the task",
     SIGNED: "signed fork of the task",
     PARTS: "responses to the same prompt diverge here",
     FLAGGED: "high model entropy",
+    LEFT: "cannot be learned as a rule, left to the base",
 }
 RIGHT, WRONG, UNKNOWN = "right", "wrong", "unknown"
 
@@ -207,7 +208,9 @@ def _probability_of(site: Site, text: str) -> float | None:
 def _kind(site: Site) -> str:
     if site.signed is not None:
         return SIGNED if site.signed else UNSIGNED
-    return FLAGGED if site.chances is not None else PARTS
+    if site.chances is not None:
+        return FLAGGED
+    return LEFT if site.entropy is not None else PARTS
 
 
 def _clip(text: str) -> str:

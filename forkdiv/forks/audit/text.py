@@ -11,6 +11,7 @@ WAY_TITLES = {
     "exact": "exact, by the task",
     "tree": "from several solutions",
     "model": "from the model's entropy",
+    "learnability": "not learnable by held-out runs",
 }
 # A group of positions is reported as a lookalike if at least this share of it is flagged ...
 MIN_FLAGGED_SHARE = 0.5
@@ -47,6 +48,9 @@ def agreement(summary: Mapping[str, Any]) -> list[str]:
         text = f"Compared with the exact forks, {WAY_TITLES[way]}: "
         text += f"precision {limits(comparison['precision'])}"
         text += f", recall {limits(comparison['recall'])}"
+        if way == "learnability":
+            text += " of unsigned forks"
+            text += f"; signed forks left to the base {limits(comparison['signed_left'])}"
         if way == "tree":
             several = limits(comparison["recall_several_solutions"])
             text += f", in problems with several solutions {several}"
@@ -77,7 +81,7 @@ def most_under_covered(summary: Mapping[str, Any]) -> tuple[str, list[str]]:
     """Returns the way that ranks the forks (exact if available, else the model), and the most
     under-covered forks in words."""
     ways = summary["ways"]
-    way = "exact" if "exact" in ways else "model" if "model" in ways else "tree"
+    way = next(way for way in ("exact", "model", "tree", "learnability") if way in ways)
     return way, [in_words(fork) for fork in ways[way]["most_under_covered"]]
 
 
@@ -132,6 +136,12 @@ def _sentence(way: str, numbers: Mapping[str, Any], summary: Mapping[str, Any]) 
         text += f" {forks}{density}"
         missing = "; the data alone does not show which branches are missing"
         return f"{text}{'' if 'exact' in summary['ways'] else missing}."
+    if way == "learnability":
+        tokens = _count(numbers["sites"], "token")
+        return (
+            f"In the {responses}, {tokens} cannot be learned as a rule{density}: runs that have "
+            "not seen the row do not predict them better than the base does."
+        )
     text = f"According to the entropy of the model {summary['model']['name']}, the {responses} "
     text += f"{_verb(numbers['examples'], 'contain')} {forks}{density}"
     # if the task knows the right branches, the coverage of likely branches adds nothing

@@ -15,13 +15,25 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class BaseTargets:
+    """For losses that read a learnability table: the weights of −log p(label) and of
+    KL(base ‖ model), each (tokens,), and the base's likely tokens and their probabilities, each
+    (tokens, most entries); a missing entry repeats the first token with probability 0."""
+
+    label: Tensor
+    base: Tensor
+    ids: Tensor
+    p: Tensor
+
+
+@dataclass(frozen=True)
 class ResponseTokens:
     """The response tokens of one forward pass.
 
     `hidden` (tokens, width): the model's last hidden states; `head` computes the logits (tokens,
     vocabulary) from them. `targets` (tokens,): the token ids to predict; `first` (tokens,): True
     at the first token of a response; `step_ends` (any length): the ids of tokens that end a line.
-    `parts`: in how many parts the logits are computed.
+    `parts`: in how many parts the logits are computed. `base` is None without a learnability table.
     """
 
     hidden: Tensor
@@ -30,6 +42,7 @@ class ResponseTokens:
     first: Tensor
     step_ends: Tensor
     parts: int = 1
+    base: BaseTargets | None = None
 
     @property
     def logits(self) -> Tensor:
@@ -37,24 +50,24 @@ class ResponseTokens:
         `per_token`: with a vocabulary of 150,000, the logits of a batch take gigabytes."""
         return self.head(self.hidden).float()
 
-    def per_token(self, values: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """Returns `values(logits, targets)`, float32 (tokens,), where each value depends on the
-        logits of its own token only. With several parts, each part's logits are discarded and
-        computed again in the backward pass."""
+    def per_token(self, values: Callable[..., Tensor], *more: Tensor) -> Tensor:
+        """Returns `values(logits, targets, *more)`, float32 (tokens,), where each value depends on
+        its own token's row of these only; `more` are tensors of shape (tokens, ...). With several
+        parts, each part's logits are discarded and computed again in the backward pass."""
         from torch import cat
         from torch.utils.checkpoint import checkpoint
 
         if self.parts == 1:
-            return values(self.logits, self.targets)
+            return values(self.logits, self.targets, *more)
 
-        def of(hidden: Tensor, targets: Tensor) -> Tensor:
-            return values(self.head(hidden).float(), targets)
+        def of(hidden: Tensor, *given: Tensor) -> Tensor:
+            return values(self.head(hidden).float(), *given)
 
-        hidden, targets = (x.tensor_split(self.parts) for x in (self.hidden, self.targets))
+        split = [x.tensor_split(self.parts) for x in (self.hidden, self.targets, *more)]
         return cat(
             [
-                checkpoint(of, h, y, use_reentrant=False, preserve_rng_state=False)
-                for h, y in zip(hidden, targets, strict=True)
+                checkpoint(of, *part, use_reentrant=False, preserve_rng_state=False)
+                for part in zip(*split, strict=True)
             ]
         )
 

@@ -12,6 +12,7 @@ LOSSES = {
     "label-smoothing": "forkdiv.train.losses.cross_entropy:LabelSmoothing",
     "gem": "forkdiv.train.losses.gem:Gem",
     "dco": "forkdiv.train.losses.dco:Dco",
+    "fork-aware": "forkdiv.train.losses.fork_aware:ForkAware",
 }
 
 for _name, _place in LOSSES.items():
