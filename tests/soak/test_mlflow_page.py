@@ -71,7 +71,7 @@ def result(point: Point) -> TrialResult:
     """pass@64 is largest at density 0.5 and temperature 1."""
     density = float(point.varied.get("fork_density", 0.25))
     value = 0.9 - abs(density - 0.5) + 0.1 * (point.temperature - 1)
-    cells = []
+    cells: list[Cell] = []
     for cell in grid_summary().cells:
         if cell.subset == "all" and len(cells) < 1:
             ks = (1, 4, 16, 64)
