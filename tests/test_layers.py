@@ -84,7 +84,7 @@ LIBRARIES = {
     "huggingface_hub": ("forkdiv/core/hub.py",),
     "s3fs": ("forkdiv/core/remote/objects.py",),
     "fsspec": ("forkdiv/core/remote/objects.py",),
-    "botocore": ("forkdiv/core/remote/objects.py",),
+    "botocore": ("forkdiv/core/remote/storage_errors.py",),
     "peft": ("forkdiv/models/lora.py",),
 }  # fmt: skip
 

@@ -13,7 +13,6 @@ import ray
 
 from forkdiv.core.config.study import PlaceConfig
 from forkdiv.core.errors import UserError
-from forkdiv.core.store import versions
 from tuning import capacity, gcs, hosts
 from tuning.examiner import Examiner, Facts
 from tuning.resources import ALL, check_resources, needs, placed, shown
@@ -23,6 +22,7 @@ LEAST_FILES = 8192  # Ray warns below it
 MOST_FULL = 0.95  # of a disk, above which Ray stores nothing on it
 MOST_CLOCK_S = 2.0
 CONNECT_S = 10.0
+SHOWN = ("forkdiv", "python", "ray", "torch", "vllm")  # versions in the line of hosts that agree
 
 
 @dataclass(frozen=True)
@@ -134,14 +134,16 @@ def _facts(
 
 
 def _versions(facts: Mapping[str, Facts], *_: Any) -> Iterator[Finding]:
-    here = {"python": gcs.Versions.here().python, **versions()}
+    here = {"python": gcs.Versions.here().python, **hosts.own_versions()}
     differing = [
         f"{name} has {library} {there.versions.get(library)}"
         for name, there in facts.items()
         for library, version in here.items()
         if there.versions.get(library) != version
     ]
-    main = ", ".join(f"{name} {here[name]}" for name in ("python", "ray", "torch", "vllm"))
+    main = ", ".join(
+        f"{name} {here[name]}" for name in ("forkdiv", "python", "ray", "torch", "vllm")
+    )
     if differing:
         remedy = "install forkdiv's pinned packages on these hosts"
         yield Finding("versions", f"{'; '.join(differing)}; the driver has {main}", remedy)

@@ -16,6 +16,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from forkdiv.core.code_version import sources_digest
 from forkdiv.core.config.study import PlaceConfig
 from forkdiv.core.errors import refuse
 from forkdiv.core.progress import Progress
@@ -66,7 +67,13 @@ def answer(root: Path, token: str) -> Answer:
     driver wrote to `root`."""
     storage = _storage_problem(root, token)
     free = 0.0 if storage else shutil.disk_usage(root).free / MIB
-    return Answer(storage, free, versions(), time.time())
+    return Answer(storage, free, own_versions(), time.time())
+
+
+def own_versions() -> dict[str, str]:
+    """Returns the versions on this host of the libraries that decide results, and a digest of
+    forkdiv's own code."""
+    return {"forkdiv": sources_digest(), **versions()}
 
 
 def _storage_problem(root: Path, token: str) -> str | None:
@@ -137,12 +144,13 @@ def check_hosts(place: PlaceConfig) -> None:
                 "one folder that all hosts mount at the same path and may write to",
                 "set place.root to a shared folder, or mount it on that host",
             )
-        if differing := _differing(got.versions, versions()):
+        if differing := _differing(got.versions, own_versions()):
             raise refuse(
                 f"the host {name} of the cluster has other versions than this command",
                 differing,
                 "the same versions on all hosts",
-                "install forkdiv's pinned packages on that host",
+                "install the same forkdiv and its pinned packages on that host, or send the code "
+                "with `forkdiv submit`",
             )
 
 

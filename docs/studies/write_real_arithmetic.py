@@ -36,6 +36,7 @@ HERE = Path(__file__).parent
 NUMBERS, PICTURE = HERE / "real-arithmetic.json", HERE / "real-arithmetic.png"
 EXACT_KS, SAMPLED_KS = (1, 8, 32, 128), (1, 4, 8, 16)
 CONFIDENCE = 0.95
+INTERVAL = ("value", "low", "high")
 # the settings of each study on the page, besides the base and the root
 STUDIES = {
     "real-arithmetic": ["real-arithmetic"],
@@ -55,6 +56,7 @@ DECIDING = (
     ("reverse", "forward", "32"),
     ("forward", "base", "1"),
     ("reverse", "base", "1"),
+    ("reverse", "forward", "1"),
     ("forward, repaired", "forward", "32"),
     ("forward, repaired", "forward", "1"),
     ("forward, trees", "forward", "8"),
@@ -107,7 +109,8 @@ class Measured:
 
 
 def main(runs: Path, base_arithmetic: Path, base_modes: Path) -> None:
-    written: Numbers = {"models": {}, "differences": {}, "seconds": {}}
+    written: Numbers = {"validation": _validation(runs), "models": {}, "differences": {}}
+    written["seconds"] = {}
     arithmetic: dict[str, Measured] = {}
     modes: dict[str, Measured] = {}
     for study_name, (config, *settings) in STUDIES.items():
@@ -126,6 +129,23 @@ def main(runs: Path, base_arithmetic: Path, base_modes: Path) -> None:
     NUMBERS.write_text(json.dumps(written, indent=1) + "\n")
     _figure(written["models"]).savefig(PICTURE, dpi=100)
     sys.stdout.write("\n\n".join(tables(written).values()) + "\n")
+
+
+def _validation(runs: Path) -> Numbers:
+    """Returns pass@k of the published model and of the format SFT on validation problems."""
+    path = runs / "validate-arithmetic" / "evaluation.json"
+    if not path.is_file():
+        return {}
+    (cell,) = (cell for cell in json.loads(path.read_text())["cells"] if cell["subset"] == "all")
+    tuned, change = cell["pass_at"], cell["delta_to_base"]
+    return {
+        "problems": cell["n_problems"],
+        "samples": cell["n_samples"],
+        "published": {k: round(tuned[k]["value"] - change[k]["value"], 3) for k in tuned},
+        "format": {k: {name: round(tuned[k][name], 3) for name in INTERVAL} for k in tuned},
+        "readable": round(cell["readable"], 3),
+        "reverse_share": round(cell["modes"]["reverse"]["share"], 3),
+    }
 
 
 def _measured(study: StudyConfig) -> Iterator[Measured]:
@@ -228,18 +248,28 @@ def _differences(models: dict[str, Measured]) -> Iterator[tuple[str, Numbers]]:
 
 
 def _rounded(interval: stats.Interval) -> dict[str, float]:
-    return {name: round(getattr(interval, name), 3) for name in ("value", "low", "high")}
+    return {name: round(getattr(interval, name), 3) for name in INTERVAL}
 
 
 def tables(written: Numbers) -> dict[str, str]:
     """Returns the Markdown tables of the page, by name."""
     return {
+        "validation": _validation_table(written["validation"]),
         "arithmetic": _exact_table(written["models"]["arithmetic"]),
         "sampled": _sampled_table(written["models"]["arithmetic"]),
         "modes": _sampled_table(written["models"]["modes"]),
         "differences": _differences_table(written["differences"]),
         "seconds": _seconds_table(written["seconds"]),
     }
+
+
+def _validation_table(of: Numbers) -> str:
+    ks = list(of.get("format", {}))
+    rows = [
+        ["published model", *(_two(of["published"][k]) for k in ks), ""],
+        ["after the format SFT", *(_interval(of["format"][k]) for k in ks), _two(of["readable"])],
+    ]
+    return _table(["model", *(f"pass@{k}" for k in ks), "readable"], rows if ks else [])
 
 
 def _exact_table(models: Numbers) -> str:
@@ -306,9 +336,11 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
 
 def _figure(groups: Numbers) -> Figure:
     """pass@k of every model: exact where it is known, else sampled."""
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    plots = figure.subplots(1, 2, sharey=True)
-    for axes, (group, models) in zip(plots, groups.items(), strict=True):
+    groups = {group: models for group, models in groups.items() if models}
+    count = max(len(groups), 1)
+    figure = Figure(figsize=(4.5 * count, 3.6), layout="constrained")
+    plots = figure.subplots(1, count, sharey=True, squeeze=False)[0]
+    for axes, (group, models) in zip(plots, groups.items(), strict=False):
         for model, numbers in models.items():
             points = numbers.get("exact") or numbers["sampled"]
             values = list(points.values())

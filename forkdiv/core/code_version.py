@@ -47,6 +47,19 @@ def folder_ids() -> str:
     )
 
 
+@cache
+def sources_digest() -> str:
+    """Returns 12 digits that are equal where the Python files of this code are equal, whether they
+    come from git, from a job's working directory or from a wheel."""
+    digest = hashlib.sha256()
+    for name in FOLDERS:
+        folder = PACKAGE.parent / name
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(path.relative_to(PACKAGE.parent).as_posix().encode() + b"\0")
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:12]
+
+
 def tree_id(folder: Path) -> bytes:
     """Returns the id of a folder as git computes it, for plain files that are not executable."""
     entries = []

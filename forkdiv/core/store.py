@@ -191,7 +191,8 @@ class Store:
                 yield Growing(self.path(identity))
                 return
             stage, fingerprint = identity.stage, identity.fingerprint
-            with self.remote.growing(stage, fingerprint, check) as (path, added):
+            self.remote.sweep(stage, fingerprint)
+            with self.remote.sets.growing(stage, fingerprint, check) as (path, added):
                 path.mkdir(parents=True, exist_ok=True)
                 yield Growing(path, added)
 
@@ -199,7 +200,7 @@ class Store:
         """Returns the folder of a set that grows, with the files it has now; it may not exist."""
         if self.remote is None:
             return self.path(identity)
-        return self.remote.pull_parts(identity.stage, identity.fingerprint)
+        return self.remote.sets.pull(identity.stage, identity.fingerprint)
 
     def workspace(self, identity: Identity) -> Path:
         """Returns a folder that survives a killed process, for state that a build resumes from. It

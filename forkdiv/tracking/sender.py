@@ -66,7 +66,7 @@ class Sender:
                 mark = self._marks.setdefault(file.name, _Mark())
                 if verify or file.stat().st_size > mark.position:
                     self._verify()
-                    self._send_file(file, self._marks.setdefault(file.name, mark))
+                    self._send_file(file, self._marks.setdefault(file.name, _Mark()))
             return self.sent - before
 
     def waiting(self) -> int:

@@ -294,7 +294,8 @@ class Server:
 
     @cached_property
     def _client(self) -> MlflowClient:
-        os.environ |= {"MLFLOW_ENABLE_ASYNC_LOGGING": "false"}
+        # its lines with addresses of runs would appear between the progress lines
+        os.environ |= {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
         for variable, value in PATIENCE.items():
             os.environ.setdefault(variable, value)
         from mlflow import MlflowClient

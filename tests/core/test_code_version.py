@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from forkdiv.core import code_version
-from forkdiv.core.code_version import PACKAGE, commit, described, folder_ids, tree_id
+from forkdiv.core.code_version import (
+    PACKAGE,
+    commit,
+    described,
+    folder_ids,
+    sources_digest,
+    tree_id,
+)
 
 ROOT = PACKAGE.parent
 
@@ -43,6 +50,22 @@ def test_a_folder_has_the_id_that_git_gives_it(repository: Path) -> None:
     assert tree_id(repository).hex() == wanted
     (repository / "a.py").write_text("changed")
     assert tree_id(repository).hex() != wanted
+
+
+def test_the_sources_of_a_copy_have_the_same_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = sources_digest()
+    for name in code_version.FOLDERS:
+        shutil.copytree(ROOT / name, tmp_path / name)
+    (tmp_path / "forkdiv" / "notes.txt").touch()
+    monkeypatch.setattr(code_version, "PACKAGE", tmp_path / "forkdiv")
+    sources_digest.cache_clear()
+    assert sources_digest() == here
+    (tmp_path / "tuning" / "trial.py").write_text("")
+    sources_digest.cache_clear()
+    assert sources_digest() != here
+    sources_digest.cache_clear()
 
 
 def test_without_a_repository_the_code_is_named_by_its_folders(

@@ -26,14 +26,14 @@ def _no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_here_the_lines_can_be_copied_as_they_are() -> None:
     text = lines(LOCAL)
     assert f"report: {REPORT}\n" in text
-    assert "/bin/mlflow ui --backend-store-uri sqlite:////shared/runs/mlflow.db" in text
+    assert "cd /shared/runs && " in text and "/bin/mlflow ui --port" in text
     assert "#/experiments/7/runs" in text
 
 
 def test_on_a_cluster_they_name_the_shared_folder_and_no_program_of_a_host() -> None:
     text = lines(LOCAL, "place.ray_address=10.0.0.5:6379")
     assert text.count("on every host that mounts /shared/runs") == 2
-    assert ": mlflow ui --backend" in text and "/bin/mlflow" not in text
+    assert "cd /shared/runs && mlflow ui --port" in text and "/bin/mlflow" not in text
 
 
 def test_a_server_of_mlflow_is_opened_not_started() -> None:

@@ -36,8 +36,9 @@ class Postgres:
         file.unlink()
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
-        with self._connected() as connection:
-            connection.cursor().execute("CREATE DATABASE mlflow")
+        connection = self._connected()
+        connection.cursor().execute("CREATE DATABASE mlflow")
+        connection.close()
 
     @property
     def uri(self) -> str:

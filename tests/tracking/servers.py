@@ -14,7 +14,7 @@ from urllib.error import HTTPError
 
 from tests.stack import clean_environment
 
-START_S = 120.0
+START_S = 300.0
 
 
 class TrackingServer:

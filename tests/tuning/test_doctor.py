@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from forkdiv.core.config.study import PlaceConfig
-from forkdiv.core.store import versions
 from tuning import doctor
 from tuning.doctor import Finding
 from tuning.examiner import Facts
 from tuning.gcs import Versions
+from tuning.hosts import own_versions
 
 NODES: list[dict[str, Any]] = [
     {
@@ -24,7 +24,7 @@ NODES: list[dict[str, Any]] = [
     for i in (1, 2)
 ]
 WELL = Facts(
-    versions={"python": Versions.here().python, **versions()},
+    versions={"python": Versions.here().python, **own_versions()},
     clock=0.0,
     gpus=1,
     driver="580.10",
@@ -62,6 +62,7 @@ def test_hosts_that_are_well_have_one_line_without_a_remedy(name: str) -> None:
     ("name", "change", "shown"),
     [
         ("versions", {"versions": {**WELL.versions, "torch": "1.0"}}, "has torch 1.0"),
+        ("versions", {"versions": {**WELL.versions, "forkdiv": "old"}}, "has forkdiv old"),
         ("versions", {"versions": {**WELL.versions, "python": "3.10.1"}}, "has python 3.10.1"),
         ("storage", {"storage": "/runs does not exist on this host"}, "/runs does not exist"),
         ("storage", {"storage_free": 100.0}, "100 MiB left"),

@@ -11,9 +11,8 @@ import ray
 from forkdiv.core.config.study import PlaceConfig
 from forkdiv.core.errors import UserError
 from forkdiv.core.progress import Progress
-from forkdiv.core.store import versions
 from tuning import hosts
-from tuning.hosts import Answer, HostWatch
+from tuning.hosts import Answer, HostWatch, own_versions
 
 
 def node(number: int, alive: bool = True, reason: str = "") -> dict[str, Any]:
@@ -51,19 +50,23 @@ def checked(given: dict[str, Answer | str], monkeypatch: pytest.MonkeyPatch) -> 
     [
         ("no answer within 120 s", "cannot run a process: got no answer within 120 s"),
         (
-            Answer("/shared does not exist on this host", 0, versions(), 0),
+            Answer("/shared does not exist on this host", 0, own_versions(), 0),
             "does not share place.root",
         ),
         (
-            Answer(None, 9e9, versions() | {"torch": "1.0"}, 0),
-            f"got torch 1.0 there and {versions()['torch']} here",
+            Answer(None, 9e9, own_versions() | {"torch": "1.0"}, 0),
+            f"got torch 1.0 there and {own_versions()['torch']} here",
+        ),
+        (
+            Answer(None, 9e9, own_versions() | {"forkdiv": "0123456789ab"}, 0),
+            "got forkdiv 0123456789ab there",
         ),
     ],
 )
 def test_a_host_that_cannot_take_part_is_refused_by_its_name(
     wrong: Answer | str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    well = Answer(None, 9e9, versions(), 0)
+    well = Answer(None, 9e9, own_versions(), 0)
     checked({"h1": well}, monkeypatch)
     with pytest.raises(UserError, match="the host h2 ") as caught:
         checked({"h1": well, "h2": wrong}, monkeypatch)

@@ -127,7 +127,7 @@ def test_mlflow_holds_one_parent_and_a_child_for_each_trial(study: Study) -> Non
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{study.root / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("forkdiv")
+    experiment = client.get_experiment_by_name("forkdiv/micro")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
     parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
@@ -138,15 +138,21 @@ def test_mlflow_holds_one_parent_and_a_child_for_each_trial(study: Study) -> Non
     metrics = {
         frozenset(m for m in run.data.metrics if m.startswith("pass_at")) for run in children
     }
-    assert metrics == {frozenset({"pass_at_1", "pass_at_2", "pass_at_4", "pass_at_8"})}
+    assert metrics == {frozenset({"pass_at_1", "pass_at_8", "pass_at_k"})}
     for run_ in children:
         assert float(run_.data.params["temperature"]) in (0.7, 1.0)
-        assert [f.path for f in client.list_artifacts(run_.info.run_id)] == ["pass_at_k.png"]
-    stored = {f.path for f in client.list_artifacts(parents[0].info.run_id)}
+        curve = client.get_metric_history(run_.info.run_id, "pass_at_k")
+        assert [row.step for row in curve] == [1, 2, 4, 8]
+        assert {entry.dataset.digest for entry in run_.inputs.dataset_inputs}
+    location = parents[0].info.artifact_uri.removeprefix("mlflow-artifacts:/")
+    stored = {file.name for file in (study.root / "mlartifacts" / location).iterdir()}
     assert {"report.html", "summary.json", "figures"} <= stored
-    tuned = [run_ for run_ in children if run_.data.params["tuned"] == "1"]
+    tuned = [run_ for run_ in children if run_.data.tags["forkdiv.model"] == "tuned"]
     assert len(tuned) == 4
-    loss = client.get_metric_history(tuned[0].info.run_id, "train_loss")
+    # the base and the last checkpoints of two trainings, measured at two temperatures
+    assert len(client.search_logged_models([experiment.experiment_id])) == 3
+    loss = client.get_metric_history(tuned[0].info.run_id, "train/loss")
+    assert tuned[0].info.start_time < tuned[0].info.end_time
     steps = [one.step for one in loss]
     assert steps[0] == 1 and {2, 4} <= set(steps)  # the others only where a step takes seconds
 

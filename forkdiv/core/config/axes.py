@@ -51,9 +51,9 @@ ONE_FOR_EACH = {
     },
 }
 # The sections whose settings decide what is trained, and no more than that.
-OF_TUNED = ("dataset", "synthesis", "sft", "interpolation")
+OF_TUNED = ("dataset", "synthesis", "learnability", "sft", "interpolation")
 # The sections that training reads.
-OF_TRAINING = ("task", "dataset", "synthesis", "sft")
+OF_TRAINING = ("task", "dataset", "synthesis", "learnability", "sft")
 SEED, TRAIN_SEED, DECODER, TEMPERATURE = "seed", "sft.seed", "decoder", "decoder.temperature"
 
 

@@ -21,14 +21,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from forkdiv.core import store_record
-from forkdiv.core.errors import InvalidResult
 from forkdiv.core.remote.cache import Cache
-from forkdiv.core.remote.lease import POLL_S, TTL_S, Lease, LeaseLost, holding
-from forkdiv.core.remote.objects import Objects, StorageFailed
+from forkdiv.core.remote.documents import PARTS, read_parts, read_record
+from forkdiv.core.remote.downloads import Wanted, disk_errors, download
+from forkdiv.core.remote.lease import POLL_S, TTL_S, Lease, holding
+from forkdiv.core.remote.objects import Objects
+from forkdiv.core.remote.sets import IDENTITY, Sets
+from forkdiv.core.remote.storage_errors import StorageFailed
 from forkdiv.core.store_record import RECORD
 
-PARTS, IDENTITY, LEASES = "parts.json", "identity.json", "leases"
+LEASES = "leases"
 DOWNLOAD = "download"  # the end of the name of a copy that is being made
 WEIGHTS = ".safetensors"  # files that are downloaded when a process reads them, not before
 ABANDONED_S = 24 * 3600.0  # by the storage's clock
@@ -44,6 +46,11 @@ class Remote:
     cache: Cache
     work: Path
     ttl_s: float = TTL_S
+
+    @property
+    def sets(self) -> Sets:
+        """The sets that grow."""
+        return Sets(self.objects, self.cache)
 
     def has(self, stage: str, fingerprint: str) -> bool:
         """Whether a result is published."""
@@ -103,32 +110,22 @@ class Remote:
                 shutil.rmtree(aside, ignore_errors=True)
 
     def _download(
-        self,
-        stage: str,
-        fingerprint: str,
-        record: Mapping[str, Any],
-        names: list[str],
-        aside: Path,
+        self, stage: str, fingerprint: str, record: Mapping[str, Any], names: list[str], aside: Path
     ) -> None:
-        """Downloads files of a result to a new folder, and compares them with their digests."""
+        """Downloads files of a result to a new folder."""
         prefix = f"{stage}/{fingerprint}/{record['upload']}"
-        self.cache.make_room(sum(int(record["files"][name]) for name in names))
-        for name in [RECORD, *names]:
-            (aside / name).parent.mkdir(parents=True, exist_ok=True)
-        with _room(aside):
-            self.objects.download({aside / name: f"{prefix}/{name}" for name in names})
-        for name in names:
-            self._verified(aside / name, f"{prefix}/{name}", record["digests"][name])
-            # the same time on every machine: a changed time is taken for changed weights
-            os.utime(aside / name, (record["started"], record["started"]))
-
-    def _verified(self, file: Path, key: str, digest: str) -> None:
-        if (actual := store_record.digest(file)) != digest:
-            raise StorageFailed(
-                f"{self.objects.url}/{key} is damaged: got SHA-256 {actual[:16]}; allowed: "
-                f"{digest[:16]}, as published; run `forkdiv store gc --remove`, so that the "
-                "result is made again"
+        wanted = [
+            Wanted(
+                aside / name,
+                f"{prefix}/{name}",
+                int(record["files"][name]),
+                record["digests"][name],
+                record["started"],
             )
+            for name in names
+        ]
+        aside.mkdir(parents=True)
+        download(self.objects, self.cache, wanted)
 
     def publish(self, stage: str, fingerprint: str, aside: Path, record: dict[str, Any]) -> None:
         """Uploads a finished folder and makes it visible; its copy is then in the cache. If another
@@ -165,7 +162,7 @@ class Remote:
             if not folder.exists():
                 if aside.stat().st_dev != folder.parent.stat().st_dev:
                     here = _aside(folder)
-                    with _room(here):
+                    with disk_errors(self.cache.folder):
                         shutil.copytree(aside, here)
                     here.rename(folder)
                 else:
@@ -232,97 +229,6 @@ class Remote:
             named |= {f"{prefix}/{part['upload']}/{name}" for name, part in parts.items()}
         return named
 
-    def pull_parts(self, stage: str, fingerprint: str) -> Path:
-        """Copies those files of a set that grows to the cache that are not there; returns the
-        folder, which may be empty or not exist."""
-        folder, _, _ = self._pulled_parts(stage, fingerprint)
-        return folder
-
-    def _pulled_parts(
-        self, stage: str, fingerprint: str
-    ) -> tuple[Path, dict[str, Any] | None, str | None]:
-        self.cache.use(stage, fingerprint)
-        folder = self.cache.path(stage, fingerprint)
-        stored = self.objects.read(f"{stage}/{fingerprint}/{PARTS}")
-        if stored is None:
-            return folder, None, None
-        content = read_parts(stored.data, f"{self.objects.url}/{stage}/{fingerprint}")
-        with self.cache.filling(stage, fingerprint):
-            missing = {
-                name: part
-                for name, part in content["parts"].items()
-                if not (folder / name).exists()
-            }
-            self._download_parts(stage, fingerprint, folder, missing)
-            if content["identity"] is not None and not (folder / IDENTITY).exists():
-                _write(folder / IDENTITY, content["identity"].encode())
-        return folder, content, stored.etag
-
-    def _download_parts(
-        self, stage: str, fingerprint: str, folder: Path, parts: Mapping[str, Any]
-    ) -> None:
-        if not parts:
-            return
-        folder.mkdir(parents=True, exist_ok=True)
-        self.cache.make_room(sum(int(part["size"]) for part in parts.values()))
-        asides = {name: folder / f".{uuid.uuid4().hex[:8]}.{name}" for name in parts}
-        keys = {name: f"{stage}/{fingerprint}/{parts[name]['upload']}/{name}" for name in parts}
-        try:
-            with _room(folder):
-                self.objects.download({asides[name]: keys[name] for name in parts})
-            for name, part in parts.items():
-                self._verified(asides[name], keys[name], part["sha256"])
-                os.utime(asides[name], (part["written"], part["written"]))
-                asides[name].rename(folder / name)
-        finally:
-            for aside in asides.values():
-                aside.unlink(missing_ok=True)
-
-    @contextmanager
-    def growing(
-        self, stage: str, fingerprint: str, check: Callable[[], None]
-    ) -> Iterator[tuple[Path, Callable[[Path], None]]]:
-        """Yields the folder of a set with all its files, and a function that publishes a file that
-        was added to it. `check` raises LeaseLost; the caller holds the lease.
-
-        Files that are not published are of a process that was killed meanwhile; they are removed.
-        """
-        self.sweep(stage, fingerprint)
-        folder, content, etag = self._pulled_parts(stage, fingerprint)
-        state = content or {"identity": None, "parts": {}}
-        for file in folder.glob("part-*") if folder.exists() else ():
-            if file.name not in state["parts"]:
-                file.unlink()
-        upload = uuid.uuid4().hex
-        key = f"{stage}/{fingerprint}/{PARTS}"
-
-        def publish(file: Path) -> None:
-            nonlocal etag
-            check()
-            if (folder / IDENTITY).is_file():
-                state["identity"] = (folder / IDENTITY).read_text(encoding="utf-8")
-            self.objects.upload({file: f"{stage}/{fingerprint}/{upload}/{file.name}"})
-            of_file = file.stat()
-            state["parts"][file.name] = {
-                "upload": upload,
-                "size": of_file.st_size,
-                "sha256": store_record.digest(file),
-                "written": of_file.st_mtime,
-            }
-            self.cache.make_room(of_file.st_size)
-            data = json.dumps({**state, "writer": upload}, sort_keys=True).encode()
-            if etag is None:
-                etag = self.objects.create(key, data)
-            else:
-                etag = self.objects.replace(key, data, etag)
-            if etag is None:
-                raise LeaseLost(
-                    f"another process has added to {stage} {fingerprint[:8]} since this one "
-                    "began; what was added is kept: run the same command again"
-                )
-
-        yield folder, publish
-
     @contextmanager
     def lease(
         self, stage: str, fingerprint: str, on_wait: Callable[[str], None]
@@ -367,62 +273,3 @@ def _aside(folder: Path) -> Path:
     aside = folder.with_name(f".{folder.name}.{DOWNLOAD}")
     shutil.rmtree(aside, ignore_errors=True)
     return aside
-
-
-def read_record(data: bytes, where: str) -> dict[str, Any]:
-    """Returns a record. Raises StorageFailed if it is damaged."""
-    try:
-        record: dict[str, Any] = json.loads(data)
-        str(record["upload"]), float(record["started"]), dict(record["digests"])
-        for name, size in record["files"].items():
-            int(size), str(record["digests"][name])
-            _check_inside(name)
-    except store_record.PARSE_ERRORS as error:
-        raise _damaged(f"{where}/{RECORD}", error) from error
-    return record
-
-
-def read_parts(data: bytes, where: str) -> dict[str, Any]:
-    """Returns the list of files of a set. Raises StorageFailed if it is damaged."""
-    try:
-        content: dict[str, Any] = json.loads(data)
-        if content["identity"] is not None:
-            str(content["identity"])
-        for name, part in content["parts"].items():
-            int(part["size"]), float(part["written"]), str(part["sha256"]), str(part["upload"])
-            _check_inside(name)
-    except store_record.PARSE_ERRORS as error:
-        raise _damaged(f"{where}/{PARTS}", error) from error
-    return content
-
-
-def _check_inside(name: str) -> None:
-    if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise ValueError(f"{name[:80]} is outside the folder")
-
-
-def _damaged(where: str, error: Exception) -> StorageFailed:
-    text = " ".join(str(error).split())[:160]
-    return StorageFailed(
-        f"{where} is damaged ({type(error).__name__}: {text}); run `forkdiv store gc --remove`, so "
-        "that the result is made again"
-    )
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    aside.write_bytes(data)
-    aside.rename(path)
-
-
-@contextmanager
-def _room(folder: Path) -> Iterator[None]:
-    """Turns a full disk into an InvalidResult that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        raise InvalidResult(
-            f"files cannot be written to the cache {folder.parent}: {error.strerror or error}; "
-            "make room on its disk, lower place.cache_gib, or set place.cache to another disk"
-        ) from error

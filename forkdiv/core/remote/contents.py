@@ -17,13 +17,12 @@ from forkdiv.core.fingerprint import fingerprint_of
 from forkdiv.core.remote.artifacts import (
     ABANDONED_S,
     LEASES,
-    PARTS,
     Remote,
     lease_key,
-    read_parts,
-    read_record,
 )
-from forkdiv.core.remote.objects import Listed, Objects, StorageFailed
+from forkdiv.core.remote.documents import PARTS, read_parts, read_record
+from forkdiv.core.remote.objects import Listed, Objects
+from forkdiv.core.remote.storage_errors import StorageFailed
 from forkdiv.core.store_contents import Kind
 from forkdiv.core.store_record import RECORD
 

@@ -21,7 +21,8 @@ from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 from forkdiv.core.errors import InvalidResult
-from forkdiv.core.remote.objects import WORK_PATIENCE_S, StorageFailed, Stored
+from forkdiv.core.remote.objects import WORK_PATIENCE_S, Stored
+from forkdiv.core.remote.storage_errors import StorageFailed
 
 TTL_S = 60.0  # a holder that has not renewed for so long has lost its lease
 RENEWALS = 4  # in that time

@@ -11,11 +11,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import re
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -23,27 +21,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from forkdiv.core.errors import InvalidResult, UserError, refuse, shortened
+from forkdiv.core.errors import refuse
+from forkdiv.core.remote.storage_errors import Outage, StorageFailed, explained
 
 Result = TypeVar("Result")
-CONNECT_S, READ_S = 5, 60  # of one request
+CONNECT_S, READ_S = 5, 60  # until an answer begins and goes on
+REQUEST_S, TRANSFER_S = 90.0, 6 * 3600.0  # of a request, and of a whole file
 WORK_PATIENCE_S, CHECK_PATIENCE_S = 180.0, 5.0  # how long an outage may last
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 5.0
 READ_BYTES = 2**20
 AT_ONCE = 32  # files that are transferred at the same time
 DELETED_AT_ONCE = 1000  # S3's limit
-CREDENTIALS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or the machine's role"
-DENIED = (401, 403)  # the text of these answers may repeat a key: only the code is shown
-TRANSIENT = ("SlowDown", "RequestTimeout", "InternalError")
-_USER_INFO = re.compile(r"//[^/@\s]*@")  # of an endpoint: it could have a password
-
-
-class StorageFailed(InvalidResult):
-    """The storage did not answer, or failed, while work was running; what is published is kept."""
-
-
-class _Outage(Exception):
-    """The storage did not answer, or answered with an error of its own; it may do so later."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +149,7 @@ class Objects:
                     return listed
                 more = {"ContinuationToken": page["NextContinuationToken"]}
 
-        result: list[Listed] = self._run(pages)
+        result: list[Listed] = self._run(pages, most_s=TRANSFER_S)
         return result
 
     def now(self) -> float:
@@ -206,7 +194,7 @@ class Objects:
 
             async def guarded(file: Path, key: str) -> None:
                 async with gate:
-                    await self._patiently(lambda: one(fs, file, key))
+                    await self._patiently(lambda: one(fs, file, key), TRANSFER_S)
 
             tasks = [asyncio.ensure_future(guarded(file, key)) for file, key in files.items()]
             try:
@@ -231,7 +219,7 @@ class Objects:
             return digest.hexdigest()
 
         try:
-            result: str = self._run(read)
+            result: str = self._run(read, most_s=TRANSFER_S)
             return result
         except FileNotFoundError:
             return None
@@ -301,24 +289,27 @@ class Objects:
                 "use a newer version of the storage, or remove place.store",
             )
 
-    def _run(self, call: Callable[[Any], Any], patient: bool = True) -> Any:
+    def _run(
+        self, call: Callable[[Any], Any], patient: bool = True, most_s: float = REQUEST_S
+    ) -> Any:
         from fsspec.asyn import sync
 
         fs = filesystem(os.getpid())
 
         async def whole() -> Any:
-            return await (self._patiently(lambda: call(fs)) if patient else call(fs))
+            return await (self._patiently(lambda: call(fs), most_s) if patient else call(fs))
 
         return sync(fs.loop, whole)
 
-    async def _patiently(self, call: Callable[[], Any]) -> Any:
-        """Awaits the call, again and again while the storage does not answer."""
+    async def _patiently(self, call: Callable[[], Any], most_s: float = REQUEST_S) -> Any:
+        """Awaits the call, for up to `most_s`, again and again while the storage does not answer.
+        aiohttp itself waits without end for a server's `100 Continue`."""
         deadline, wait = time.monotonic() + self.patience_s, FIRST_WAIT_S
         while True:
             try:
-                with self._explained():
-                    return await call()
-            except _Outage as error:
+                with explained(self.url):
+                    return await asyncio.wait_for(call(), most_s)
+            except Outage as error:
                 if time.monotonic() + wait > deadline:
                     raise StorageFailed(
                         f"{self.url} does not answer ({error}); results that are published are "
@@ -326,65 +317,6 @@ class Objects:
                     ) from error.__cause__
             await asyncio.sleep(wait)
             wait = min(2 * wait, LONGEST_WAIT_S)
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turns the errors of s3fs and botocore into FileNotFoundError (no such object),
-        FileExistsError (a condition did not hold), UserError, StorageFailed and _Outage."""
-        from botocore import exceptions as boto
-
-        try:
-            yield
-        except (UserError, InvalidResult, asyncio.CancelledError):
-            raise
-        except Exception as error:
-            answer = getattr(error.__cause__ or error, "response", None)
-            if isinstance(answer, dict):
-                raise self._of_answer(answer, error) from error
-            if isinstance(
-                error, boto.NoCredentialsError | boto.PartialCredentialsError | boto.ProfileNotFound
-            ):
-                raise self._without_credentials(type(error).__name__) from error
-            if isinstance(error, boto.ParamValidationError | boto.NoRegionError):
-                raise self._wrong(str(error)) from error
-            if isinstance(error, OSError) and error.filename is not None:
-                raise  # of a local file
-            if isinstance(error, OSError) and error.errno == 28:
-                raise  # the local disk is full
-            text = " ".join(f"{type(error).__name__}: {error}".split())
-            raise _Outage(shortened(_USER_INFO.sub("//", text), 200)) from error
-
-    def _of_answer(self, answer: dict[str, Any], error: Exception) -> Exception:
-        code = str(answer.get("Error", {}).get("Code", ""))
-        status = int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-        if code == "NoSuchBucket" or (code == "404" and "HeadBucket" in str(error.__cause__)):
-            return self._wrong("there is no such bucket")
-        if status == 412 or code in ("PreconditionFailed", "ConditionalRequestConflict"):
-            return FileExistsError(code)
-        if status == 404:
-            return FileNotFoundError(code)
-        if status in DENIED:
-            return self._without_credentials(code)
-        if status >= 500 or status == 429 or code in TRANSIENT:
-            return _Outage(f"{status} {code}")
-        text = shortened(" ".join(str(error).split()), 200)
-        return self._wrong(f"{status} {code}: {text}")
-
-    def _wrong(self, problem: str) -> UserError:
-        return refuse(
-            "the object storage of place.store cannot be used",
-            f"{self.url} ({problem})",
-            "s3://BUCKET/PREFIX with a bucket that exists",
-            "create the bucket, or correct place.store, AWS_REGION or AWS_ENDPOINT_URL",
-        )
-
-    def _without_credentials(self, problem: str) -> UserError:
-        return refuse(
-            "the object storage of place.store refuses access",
-            f"{self.url} ({problem})",
-            f"credentials that may read, write, list and delete there: {CREDENTIALS}",
-            "correct the environment of this process (on a cluster, that of every node)",
-        )
 
 
 @lru_cache(maxsize=1)

@@ -21,7 +21,8 @@ from forkdiv.core.config.study import PlaceConfig
 from forkdiv.core.errors import UserError
 from forkdiv.core.fingerprint import Identity
 from forkdiv.core.remote import objects
-from forkdiv.core.remote.objects import Objects, StorageFailed
+from forkdiv.core.remote.objects import Objects
+from forkdiv.core.remote.storage_errors import StorageFailed
 from forkdiv.core.store import Store, check_place
 from tests import s3_server
 from tests.s3_server import KEY, SECRET, S3Server
@@ -120,6 +121,7 @@ def test_a_password_in_the_address_of_the_storage_is_not_shown(
 class OldServer(BaseHTTPRequestHandler):
     """S3 as it was before conditional writes: it ignores the headers that it does not know."""
 
+    protocol_version = "HTTP/1.1"  # answers `Expect: 100-continue`
     kept: ClassVar[dict[str, bytes]] = {}
     ignored: ClassVar[set[str]] = set()
 

@@ -21,7 +21,8 @@ from forkdiv.core.fingerprint import Identity
 from forkdiv.core.remote.artifacts import Remote
 from forkdiv.core.remote.cache import Cache
 from forkdiv.core.remote.lease import LeaseLost
-from forkdiv.core.remote.objects import Objects, StorageFailed
+from forkdiv.core.remote.objects import Objects
+from forkdiv.core.remote.storage_errors import StorageFailed
 from forkdiv.core.store import Store
 from tests.s3_server import S3Server
 
@@ -297,7 +298,10 @@ def test_a_process_that_lost_its_lease_adds_nothing_to_a_set(tmp_path: Path, url
         growing.added(part(growing.path, "1"))
         # as if this process had been stopped, and the other had taken over meanwhile
         assert second.remote
-        with second.remote.growing("samples", SAMPLES.fingerprint, lambda: None) as (path, added):
+        with second.remote.sets.growing("samples", SAMPLES.fingerprint, lambda: None) as (
+            path,
+            added,
+        ):
             added(part(path, "2"))
         with pytest.raises(LeaseLost, match="run the same command again"):
             growing.added(part(growing.path, "3"))
