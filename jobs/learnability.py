@@ -1,7 +1,7 @@
 """Find out which tokens of the data can be learned as a rule, and which are coin flips.
 
     forkdiv learnability --config quickstart dataset.fork_density=0.5
-    forkdiv learnability --config own-data task.train=FILE base=DIR learnability.runs=4
+    forkdiv learnability --config own-data task.train=FILE base=DIR
 
 Short fine-tuning runs on halves of the data predict the tokens of the halves that they have not
 seen. The table of tokens is what sft.loss=fork-aware reads, and the page shows the tokens that are

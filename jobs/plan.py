@@ -1,4 +1,4 @@
-"""Estimate parameters, steps and GPU memory of a fine-tuning run.
+"""Estimate parameters, steps and GPU memory of fine-tuning.
 
     forkdiv plan --config arithmetic-chain
     forkdiv plan --config arithmetic-chain-7b place.zero_stage=2

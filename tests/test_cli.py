@@ -300,7 +300,7 @@ def test_the_version_is_that_of_the_package() -> None:
 def test_help_shows_examples_whole_and_the_settings_that_are_read(verb: str) -> None:
     text = shown(verb, "--help")
     examples = help_texts.examples(verb)
-    assert 1 < len(examples) < 5
+    assert 1 < len(examples) < 6
     assert [one for one in examples if f" {one} " not in text] == []
     assert VERBS[verb].about in text
     assert max(map(len, text.splitlines())) <= 80

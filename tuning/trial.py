@@ -224,10 +224,10 @@ class Pipeline:
                 self.progress,
                 study.prompt.without_shots,
                 evaluate,
-                self._turn if study.place.engine.takes_turns else nullcontext,
-                self.stopping,
-                self.following,
-                table,
+                turn=self._turn if study.place.engine.takes_turns else nullcontext,
+                stopping=self.stopping,
+                following=self.following,
+                table=table,
             )
 
     def learnability(self, study: StudyConfig, data: Artifact) -> Artifact:

@@ -207,7 +207,7 @@ VERBS: dict[str, Verb] = {
         ),
     ),
     "plan": Verb(
-        "Estimate parameters, steps and GPU memory of a fine-tuning run.",
+        "Estimate parameters, steps and GPU memory of fine-tuning.",
         ("task", "base", "dataset", "sft", "plan", "place"),
         "place.zero_stage=2",
     ),

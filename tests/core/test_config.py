@@ -395,7 +395,7 @@ def test_every_stage_of_a_study_is_frozen() -> None:
     study = StudyConfig()
     stages = [getattr(study, name) for name in StudyConfig.model_fields]
     frozen = [study, *(stage for stage in stages if isinstance(stage, Frozen))]
-    assert len(frozen) == 16
+    assert len(frozen) == 17
     for config in frozen:
         field = next(iter(type(config).model_fields))
         with pytest.raises(ValidationError, match="frozen"):

@@ -133,6 +133,9 @@ OTHER_PLACES: dict[str, Any] = {
     "cpus_per_worker": 1.0,
     "threads_per_worker": 2,
     "ray_start_timeout_s": 77.0,
+    "store": "s3://bucket/results",
+    "cache": Path("/elsewhere/cache"),
+    "cache_gib": 7.0,
     "zero_stage": 3,
     "micro_batch": 4,
     "pack_tokens": 512,
@@ -210,8 +213,10 @@ def identities(study: StudyConfig) -> dict[str, str]:
 def test_the_tables_of_other_values_name_every_field() -> None:
     for kind, values in OTHER_VALUES.items():
         # the options of a loss of somebody's own: tests/train/test_own_loss.py; of a file with
-        # shots the content counts: tests/sample/test_shots.py
-        assert set(values) | {"kind", "loss_options", "shots_data"} >= set(kind.model_fields), kind
+        # shots the content counts: tests/sample/test_shots.py; settings of a loss count where it is
+        # used: tests/train/test_schedule.py
+        elsewhere = {"kind", "loss_options", "shots_data", "fork_aware"}
+        assert set(values) | elsewhere >= set(kind.model_fields), kind
     assert set(OTHER_PLACES) >= set(PlaceConfig.model_fields)
 
 

@@ -62,7 +62,7 @@ def test_a_setting_says_its_type_limits_default_unit_and_meaning() -> None:
     [
         ("name", "text", ""),
         ("place.overlap", "true or false", ""),
-        ("sft.loss", "one of cross-entropy, label-smoothing, gem, dco", ""),
+        ("sft.loss", "one of cross-entropy, label-smoothing, gem, dco, fork-aware", ""),
         ("sft.smoothing", "number, more than 0, below 1", "share"),
         ("sft.save_epochs", "list of: integer, at least 1", "epochs"),
         ("decoder.gate_entropy", "number, at least 0, or null", "nats"),

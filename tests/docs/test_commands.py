@@ -130,9 +130,13 @@ def check_make(arguments: list[str]) -> None:
 
 
 def check_module(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """`python -m jobs.VERB …` is `forkdiv VERB …`; any other module must be there."""
-    option, module, *rest = arguments
+    """`python -m jobs.VERB …` is `forkdiv VERB …`; any other module or script must be there."""
+    option, *rest = arguments
+    if option.endswith(".py"):
+        assert (ROOT / option).is_file(), option
+        return
     assert option == "-m"
+    module, *rest = rest
     package, _, verb = module.partition(".")
     if package == "jobs":
         monkeypatch.chdir(ROOT)  # jobs are submitted from a checkout

@@ -41,7 +41,7 @@ def test_training_starts_only_if_a_checkpoint_is_missing(
 
     jobs: list[TrainingJob] = []
 
-    def fit(job: TrainingJob) -> None:
+    def fit(job: TrainingJob, stopping: object) -> None:
         jobs.append(job)
         write((1, 2))
 

@@ -34,7 +34,7 @@ def test_workers_run_in_one_turn_in_which_nothing_is_evaluated(
     happened: list[str] = []
     seen: list[float] = []
 
-    def fit(job: TrainingJob) -> None:
+    def fit(job: TrainingJob, stopping: object) -> None:
         happened.append("fit")
         for epoch in (1, 2):
             folder = checkpoint_folder(job.workspace, Save(epoch * 2, epoch))

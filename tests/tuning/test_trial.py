@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -480,8 +480,7 @@ def test_a_run_is_trained_while_the_engine_that_shares_its_memory_has_freed_it(
 ) -> None:
     happened: list[str] = []
 
-    def obtain(*arguments: Any) -> None:
-        turn = arguments[-1]
+    def obtain(*_: Any, turn: Callable[[], AbstractContextManager[object]], **__: Any) -> None:
         with turn():
             happened.append("trained")
 
