@@ -30,12 +30,12 @@ pytestmark = pytest.mark.stack
 TASK = build(STUDY.task)
 
 
-@pytest.mark.parametrize("temperature", [1.0, 0.5])
+@pytest.mark.parametrize(("temperature", "most", "end"), [(1.0, 8, "stop"), (0.5, 3, "length")])
 def test_rollouts_have_their_end_tokens_and_the_models_log_probabilities(
-    engine: Engine, temperature: float
+    engine: Engine, temperature: float, most: int, end: str
 ) -> None:
     asked = [Request(problem, 0, 8, 100 * i) for i, problem in enumerate(TASK.heldout("test", 4))]
-    decoder = DecoderConfig(temperature=temperature, max_new_tokens=5)
+    decoder = DecoderConfig(temperature=temperature, max_new_tokens=most)
     base = engine.served["base"]
     found = list(engine.sampler.rollouts(base, decoder, asked))
     plain = list(engine.sampler.sample(base, decoder, asked))
@@ -52,11 +52,13 @@ def test_rollouts_have_their_end_tokens_and_the_models_log_probabilities(
             # the samples of `sample`, with the end token
             assert sample[1:] == (text, finish)
             assert tuple(sample[0])[: len(ids)] == tuple(ids)
-            assert (tuple(sample[0])[len(ids) :] in {(end,) for end in ends}) == (finish == "stop")
+            assert (tuple(sample[0])[len(ids) :] in {(token,) for token in ends}) == (
+                finish == "stop"
+            )
             whole = [*rollouts.prompt_ids, *sample[0]]
             wanted = sequence_logprobs(BASE, [whole], "float32")[-len(sample[0]) :]
             assert list(logprobs) == pytest.approx(list(wanted), abs=1e-5)
-    assert finishes == {"stop", "length"}
+    assert finishes == {end}
 
 
 def test_the_trainer_and_the_engine_agree_in_every_iteration(

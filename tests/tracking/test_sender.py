@@ -233,6 +233,7 @@ def test_a_store_that_moves_to_another_address_gets_nothing_twice(
         other.kill()
 
 
+@pytest.mark.soak
 def test_a_server_that_is_killed_again_and_again_gets_everything_once(tmp_path: Path) -> None:
     server = TrackingServer(tmp_path, free_port())
     server.start()
