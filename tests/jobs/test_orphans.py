@@ -6,7 +6,7 @@ import pytest
 
 from tests.jobs.conftest import submit, wait_until_up
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.soak]  # timing of Serve on a loaded machine
 
 
 def test_nothing_of_a_killed_driver_is_left(head: str) -> None:

@@ -138,6 +138,7 @@ def test_ctrl_c_ends_the_command_and_not_the_job(head: str, tmp_path: Path) -> N
     assert f"the job {job} was stopped" in followed.stdout
 
 
+@pytest.mark.soak  # asks limits and room of the machine
 def test_a_cluster_that_is_well_is_found_well(head: str, tmp_path: Path) -> None:
     wait_until_up(head)
     done = run("doctor", head, f"place.root={tmp_path}")
