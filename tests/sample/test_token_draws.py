@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import chisquare
 
-from forkdiv.sample.token_draws import BLOCK, draw, quantile
+from forkdiv.sample.token_draws import BLOCK, draw, install, quantile
 
 # sums of these are exact in any order, so that a token's limits are known to the bit
 EIGHTHS = st.integers(0, 8).map(lambda number: number / 8)
@@ -31,9 +34,9 @@ def test_the_token_is_the_first_at_which_the_sum_exceeds_the_share(
 ) -> None:
     if not weights.any():
         return
-    token = int(quantile(torch.tensor(weights)[None], torch.tensor([[share]]).double()))
+    token = int(quantile(torch.tensor(weights)[None], torch.tensor([[share]], dtype=torch.float64)))
     sums = weights.astype(np.float64).cumsum()
-    exceeds = sums > torch.tensor(share).double().item() * sums[-1]
+    exceeds = sums > share * sums[-1]
     assert token == int(exceeds.argmax())
     assert weights[token] > 0
 
@@ -48,6 +51,13 @@ def test_the_last_share_below_1_gives_a_token_of_the_vocabulary_with_some_probab
         shares = torch.full((4, 1), share, dtype=torch.float64)
         tokens = quantile(probabilities, shares)
         assert bool((probabilities.gather(1, tokens[:, None]) > 0).all())
+
+
+def test_the_last_share_below_1_gives_the_last_token_that_is_possible() -> None:
+    weights = torch.zeros(1, 4 * BLOCK)
+    weights[0, [5, BLOCK + 7]] = torch.tensor([1.0, 2.0])  # the last blocks have none
+    almost = torch.full((1, 1), 1 - 2**-53, dtype=torch.float64)
+    assert int(quantile(weights, almost)) == BLOCK + 7
 
 
 def test_tokens_are_drawn_with_their_probabilities() -> None:
@@ -95,3 +105,15 @@ def test_probabilities_that_are_not_numbers_give_a_token_of_the_vocabulary() -> 
     """The check of the log-probabilities reports them; the engine must not end before."""
     tokens = draw(torch.full((2, 300), torch.nan), generators(1, 2))
     assert bool(((tokens >= 0) & (tokens < 300)).all())
+
+
+@pytest.mark.parametrize("is_cpu", [True, False])
+def test_vllms_sampler_is_replaced_on_a_cpu_only(
+    is_cpu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform = SimpleNamespace(is_cpu=lambda: is_cpu)
+    platforms = SimpleNamespace(current_platform=platform)
+    monkeypatch.setitem(sys.modules, "vllm.platforms", platforms)
+    replaced = SimpleNamespace(forward="vLLM's own")
+    install(SimpleNamespace(topk_topp_sampler=replaced))
+    assert (replaced.forward == "vLLM's own") == (not is_cpu)
