@@ -35,12 +35,7 @@ def run(study: StudyConfig, written: Written, address: str | None = None) -> int
     jobs = submission.connect(address, os.environ.get(submission.ADDRESS))
     say(f"ok      address: Ray's dashboard at {jobs.address} answers and takes the token")
     job = submission.start(jobs, "doctor", study, written)
-    try:
-        return jobs.follow(job, say)
-    except KeyboardInterrupt:
-        for line in jobs.hints(job):
-            say(line)
-        raise
+    return jobs.follow(job, say)
 
 
 def _examined(study: StudyConfig) -> int:

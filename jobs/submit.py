@@ -36,12 +36,7 @@ def run(
     jobs = submission.connect(address, os.environ.get(submission.ADDRESS))
     job = follow or submission.start(jobs, "study", study, written)
     say(f"job {job} on {jobs.address}")
-    try:
-        return jobs.follow(job, say)
-    except KeyboardInterrupt:
-        for line in jobs.hints(job):
-            say(line)
-        raise
+    return jobs.follow(job, say)
 
 
 if __name__ == "__main__":

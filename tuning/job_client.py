@@ -85,13 +85,19 @@ class Jobs:
         return job
 
     def follow(self, job: str, show: Callable[[str], None]) -> int:
-        """Shows what the job prints until it ends; returns its exit status.
+        """Shows what the job prints until it ends; returns its exit status. After Ctrl-C it says
+        how to go on with the job.
 
         Raises InvalidResult if the cluster is lost meanwhile.
         """
-        self._wait_for_start(job, show)
-        asyncio.run(self._tail(job, show))
-        return self._status(job, show)
+        try:
+            self._wait_for_start(job, show)
+            asyncio.run(self._tail(job, show))
+            return self._status(job, show)
+        except KeyboardInterrupt:
+            for line in self.hints(job):
+                show(line)
+            raise
 
     def hints(self, job: str) -> list[str]:
         """Returns lines that say how to go on with a job that is not followed any more."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from forkdiv.core.chat import unpack
 from forkdiv.core.config.shipped import bases
-from forkdiv.core.config.study import PlaceConfig, StudyConfig
+from forkdiv.core.config.study import DecoderConfig, PlaceConfig, StudyConfig
 from forkdiv.core.errors import refuse
 from forkdiv.core.store import Store, check_place
 from forkdiv.models.asked import own_tokenizer
@@ -132,17 +132,22 @@ def check_same_engine(path: Path, base: Checkpoint, task: Task) -> Checkpoint:
     return checkpoint
 
 
-def check_lengths(study: StudyConfig, base: Path, task: Task) -> None:
-    """Raises UserError if a correct response does not fit decoder.max_new_tokens, or a prompt and a
-    response do not fit the context."""
+def check_response_length(decoder: DecoderConfig, task: Task) -> None:
+    """Raises UserError if a correct response does not fit decoder.max_new_tokens."""
     longest = task.longest_response()
-    if longest and study.decoder.max_new_tokens < longest:
+    if longest and decoder.max_new_tokens < longest:
         raise refuse(
             "decoder.max_new_tokens is too small for a correct response",
-            study.decoder.max_new_tokens,
+            decoder.max_new_tokens,
             f"at least {longest} for this task",
             "raise decoder.max_new_tokens",
         )
+
+
+def check_lengths(study: StudyConfig, base: Path, task: Task) -> None:
+    """Raises UserError if a correct response does not fit decoder.max_new_tokens, or a prompt and a
+    response do not fit the context."""
+    check_response_length(study.decoder, task)
     shape = base if study.base else study.pretrain.start  # the base may not exist yet
     context = context_length(read_config(shape)) if shape else CONTEXT
     prompt = Evaluation.of(study).asked_problems[0].prompt

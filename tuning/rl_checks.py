@@ -10,6 +10,7 @@ from forkdiv.models.shape import context_length
 from forkdiv.rl.rewards import check_solutions
 from forkdiv.rl.rl_run import Inputs
 from forkdiv.score.grader_process import Grader
+from tuning.preflight import check_response_length
 
 
 def inputs(study: StudyConfig, start: Checkpoint) -> Inputs:
@@ -17,14 +18,7 @@ def inputs(study: StudyConfig, start: Checkpoint) -> Inputs:
     a reward."""
     found = Inputs.of(study, start)
     task = found.evaluation.task
-    longest = task.longest_response()
-    if longest and study.decoder.max_new_tokens < longest:
-        raise refuse(
-            "decoder.max_new_tokens is too small for a correct response",
-            study.decoder.max_new_tokens,
-            f"at least {longest} for this task",
-            "raise decoder.max_new_tokens",
-        )
+    check_response_length(study.decoder, task)
     _check_context(study, found)
     thinking = found.evaluation.thinking(start)
     with Grader(task, thinking=thinking) as grader:

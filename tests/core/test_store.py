@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from forkdiv.core.code_version import commit
 from forkdiv.core.errors import InvalidResult, UserError
 from forkdiv.core.fingerprint import Identity
 from forkdiv.core.store import Store, check_writable, publish_folder, write_text
+from tests.small_disk import small_disk
 
 IDENTITY = Identity("dataset", {"examples": 3})
 PATIENCE = 30.0
@@ -397,20 +398,6 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
 def test_too_little_room_is_refused_with_the_knob_that_says_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nearly full.*MiB free.*place\.min_free_mib"):
         check_writable(tmp_path, min_free_mib=2**40)
-
-
-@contextmanager
-def small_disk(folder: Path) -> Iterator[Path]:
-    """A disk of 64 KiB that really fills up, which only a mount gives. Skipped where mounting is
-    not permitted: a pretended full disk would prove nothing about the kernel's own."""
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
-    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("mounting is not permitted here")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 def fill(disk: Path) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from forkdiv.core.config.load import load
 from forkdiv.core.progress import Progress
-from forkdiv.core.results import Cell, Interval
 from forkdiv.core.store import Store
 from forkdiv.models.checkpoint import open_checkpoint
 from tests.stack import BASE
+from tests.tuning import made_up
 from tuning import session, sweep
 from tuning.open_study import OpenStudy
 from tuning.resources import Work
@@ -32,20 +32,7 @@ class MadeUp(Pipeline):
     def run(self, point: Point) -> TrialResult:
         time.sleep(SECONDS)
         value = min(float(point.varied.get("sft.learning_rate", 0.5)), 1.0)
-        interval = Interval(value=value, low=value, high=value)
-        cell = Cell(
-            **point.cell_name(1.0 if point.tuned else None).as_json(),
-            subset="all",
-            n_problems=10,
-            n_samples=8,
-            truncated=0,
-            unparsable=0,
-            errors=0,
-            valid=True,
-            lost={},
-            pass_at={1: interval, 8: interval},
-        )
-        return TrialResult(point, point.name.encode().hex()[:32], [cell], "checkpoint")
+        return made_up.result(point, value, 1.0 if point.tuned else None)
 
 
 def main(root: Path, settings: list[str]) -> None:

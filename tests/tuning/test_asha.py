@@ -12,12 +12,12 @@ from forkdiv.core.config.load import load
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.core.errors import UserError
 from forkdiv.core.progress import Progress
-from forkdiv.core.results import Cell, Interval
 from forkdiv.core.store import Store
 from forkdiv.models.checkpoint import open_checkpoint
 from forkdiv.report import page
 from tests.stack import BASE, read_progress, said
 from tests.summaries import a_cell, a_summary, read_cell
+from tests.tuning import made_up
 from tuning import sweep
 from tuning.check_scheduler import check_scheduler
 from tuning.open_study import OpenStudy
@@ -65,20 +65,7 @@ def is_behind(point: Point, epoch: float) -> bool:
 
 def result(point: Point, epoch: float | None) -> TrialResult:
     value = float(point.varied.get("fork_density", 0.2))
-    interval = Interval(value=value, low=value, high=value)
-    cell = Cell(
-        **point.cell_name(epoch).as_json(),
-        subset="all",
-        n_problems=10,
-        n_samples=8,
-        truncated=0,
-        unparsable=0,
-        errors=0,
-        valid=True,
-        lost={},
-        pass_at={1: interval, 8: interval},
-    )
-    return TrialResult(point, f"{point.name} {epoch}".encode().hex()[:32], [cell], "checkpoint")
+    return made_up.result(point, value, epoch)
 
 
 @pytest.mark.stack

@@ -14,11 +14,11 @@ import pytest
 from forkdiv.core.config.decoder import DecoderConfig
 from forkdiv.core.config.load import load
 from forkdiv.core.config.study import StudyConfig
-from forkdiv.core.results import Cell, Interval
 from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
 from forkdiv.sample.sample_sets import FailedRequest, Request, Response
 from forkdiv.train.stopping import Stopping, TrialStopped
 from tests.stack import BASE, read_progress
+from tests.tuning import made_up
 from tuning.listed import PointOf, config_of
 from tuning.run_trial import StoppableSampler, StudyTrial, SweepJob
 from tuning.space import Point, points
@@ -48,20 +48,7 @@ class Fails(Pipeline):
 
 
 def measured(point: Point, epoch: float) -> TrialResult:
-    value = Interval(value=epoch / 8, low=0, high=1)
-    cell = Cell(
-        **point.cell_name(epoch).as_json(),
-        subset="all",
-        n_problems=10,
-        n_samples=8,
-        truncated=0,
-        unparsable=0,
-        errors=0,
-        valid=True,
-        lost={},
-        pass_at={1: value, 8: value},
-    )
-    return TrialResult(point, f"{epoch:032g}", [cell], "checkpoint")
+    return made_up.result(point, epoch / 8, epoch)
 
 
 @pytest.fixture

@@ -86,12 +86,14 @@ class LearnabilityConfig(Frozen):
         description="Largest share of coin flips among the tokens that are called learnable, as "
         "estimated from confident misses of the runs.",
     )
-    gain: Nats = Field(0.05, ge=0, description="Smallest gain over the base of a learnable token.")
+    gain: Nats = Field(
+        0.05, ge=0, description="A learnable token gains at least this over the base."
+    )
     planted: tuple[Literal["coin-flips", "rules"], ...] = Field(
         (),
-        description="What is planted to check the criterion; each takes as many further runs, and "
-        "the share that is called learnable is reported. coin-flips: the prompts of the data with "
-        "responses that the base draws. rules: with the token of the smallest id among those that "
+        description="Data of a known kind on which the criterion is checked. Each kind takes as "
+        "many further runs, and the share that is called learnable is reported. coin-flips: the "
+        "prompts of the data with responses that the base draws. rules: with the token of the smallest id among those that "
         "the base finds plausible, at every position.",
     )
     near: Share = Field(

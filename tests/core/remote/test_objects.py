@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
-import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -26,6 +22,7 @@ from forkdiv.core.remote.storage_errors import StorageFailed
 from forkdiv.core.store import Store, check_place
 from tests import s3_server
 from tests.s3_server import KEY, SECRET, S3Server
+from tests.small_disk import small_disk
 
 
 def place(tmp_path: Path, url: str, *more: str) -> PlaceConfig:
@@ -190,18 +187,6 @@ def test_without_the_packages_of_the_extra_they_are_named(
 
 def one_mib(folder: Path) -> None:
     (folder / "data").write_bytes(os.urandom(2**20))
-
-
-@contextmanager
-def small_disk(folder: Path, kib: int) -> Iterator[Path]:
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", str(folder)]
-    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("mounting is not permitted here")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def test_a_cache_on_a_full_disk_is_refused(tmp_path: Path, url: str) -> None:

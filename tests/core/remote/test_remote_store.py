@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from forkdiv.core.remote.objects import Objects
 from forkdiv.core.remote.storage_errors import StorageFailed
 from forkdiv.core.store import Store
 from tests.s3_server import S3Server
+from tests.small_disk import small_disk
 
 IDENTITY = Identity("train", {"examples": 3})
 SAMPLES = Identity("samples", {"n": 1})
@@ -382,10 +382,7 @@ def test_a_copy_that_another_process_uses_stays(tmp_path: Path, url: str) -> Non
 def test_a_cache_on_another_disk_gets_what_is_built_in_the_folder_of_the_study(
     tmp_path: Path, url: str
 ) -> None:
-    disk = Path("/dev/shm") / f"forkdiv-{os.getpid()}"
-    if not disk.parent.is_dir() or disk.parent.stat().st_dev == tmp_path.stat().st_dev:
-        pytest.skip("there is no second disk")
-    try:
+    with small_disk(tmp_path / "disk", kib=16 * 1024) as disk:
         remote = Remote(Objects(url), Cache(disk, 2**30), tmp_path, TTL)
         store, seen = Store(disk, remote), []
 
@@ -401,8 +398,6 @@ def test_a_cache_on_another_disk_gets_what_is_built_in_the_folder_of_the_study(
         assert (
             not seen[0].exists() and not (tmp_path / "work/train" / IDENTITY.fingerprint).exists()
         )
-    finally:
-        shutil.rmtree(disk, ignore_errors=True)
 
 
 def test_the_record_on_the_storage_is_that_of_the_copy(tmp_path: Path, url: str) -> None:
