@@ -93,8 +93,8 @@ class LearnabilityConfig(Frozen):
         (),
         description="Data of a known kind on which the criterion is checked. Each kind takes as "
         "many further runs, and the share that is called learnable is reported. coin-flips: the "
-        "prompts of the data with responses that the base draws. rules: with the token of the smallest id among those that "
-        "the base finds plausible, at every position.",
+        "prompts of the data with responses that the base draws. rules: with the token of the "
+        "smallest id among those that the base finds plausible, at every position.",
     )
     near: Share = Field(
         0.8,
