@@ -20,7 +20,7 @@ from forkdiv.tracking.events import Metrics, RunEnd, RunStart, Value, millisecon
 from forkdiv.tracking.outbox import Outbox, study_folder
 from forkdiv.tracking.sender import STUDY
 from forkdiv.tracking.sending import Sending
-from tuning.record import user
+from tuning.run_params import user
 
 EVERY_S = 2.0
 LAST = 20  # iterations, over which the metrics of the whole run are averaged

@@ -35,7 +35,8 @@ from forkdiv.tracking.sender import STUDY, Sender
 from forkdiv.tracking.sending import Sending
 from forkdiv.tracking.server import Server
 from forkdiv.tracking.view import view_key, view_tags
-from tuning.record import BASE, TrialRecord, params, user
+from tuning.record import TrialRecord
+from tuning.run_params import BASE, params, user
 from tuning.space import Point, points
 from tuning.trial import TrialResult
 

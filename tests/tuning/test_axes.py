@@ -19,8 +19,8 @@ from tests.stack import ROOT
 from tests.summaries import a_cell
 from tuning.live import LiveSweep
 from tuning.outcome import write_summary
-from tuning.record import params
 from tuning.row_lengths import fitting
+from tuning.run_params import params
 from tuning.space import Point, at, axes, check_data, points
 
 MADE_UP = "sweep.axes.sft.weight_decay=[0, 0.1]"

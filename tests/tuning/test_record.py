@@ -18,7 +18,8 @@ from forkdiv.train.log import LOG
 from forkdiv.train.stopping import TrialStopped
 from tests.summaries import grid_summary
 from tuning import record as record_module
-from tuning.record import LOSS, TrialRecord, params, settings_tags
+from tuning.record import LOSS, TrialRecord
+from tuning.run_params import params, settings_tags
 from tuning.space import Point, at, points
 from tuning.study_record import StudyRecord
 from tuning.trial import TrialResult

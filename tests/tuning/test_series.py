@@ -28,7 +28,7 @@ from tests.checkpoints import with_norm
 from tests.checkpoints_tokens import edit
 from tests.fakes import FakeSampler
 from tests.stack import BASE
-from tests.tuning.test_trial import faithful
+from tests.tuning.pipelines import faithful
 from tuning import resources, snapshots
 from tuning import series as series_module
 from tuning.comparison import Pair

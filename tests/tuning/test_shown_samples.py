@@ -8,7 +8,7 @@ import pytest
 
 from forkdiv.core.errors import InvalidResult
 from tests.fakes import FakeSampler
-from tests.tuning.test_trial import a_line, base
+from tests.tuning.pipelines import a_line, base
 from tuning import shown_samples
 from tuning.models import Model, reported
 from tuning.space import Point

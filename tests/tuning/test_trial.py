@@ -7,7 +7,6 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,9 @@ from forkdiv.core.config.load import load
 from forkdiv.core.config.study import AXES, DecoderConfig, StudyConfig
 from forkdiv.core.errors import InvalidResult
 from forkdiv.core.fingerprint import Identity
-from forkdiv.core.progress import Progress
-from forkdiv.core.records import Problem
 from forkdiv.core.remote.objects import Objects
 from forkdiv.core.store import Store
-from forkdiv.coverage import exact, summary
+from forkdiv.coverage import summary
 from forkdiv.data import dataset
 from forkdiv.models.checkpoint import Checkpoint, open_checkpoint
 from forkdiv.sample import sample_sets
@@ -32,14 +29,13 @@ from forkdiv.tasks.registry import build
 from forkdiv.train import sft_run
 from tests.checkpoints import with_norm
 from tests.fakes import FakeSampler, an_eval
+from tests.tuning.pipelines import BASE, SETTINGS, a_line, base, faithful, true_chances
 from tuning.space import Point, at, axes
 from tuning.tracked_metrics import headline_metrics, tracked_metrics
 from tuning.trial import Pipeline, TrialResult
 
-BASE = Path(__file__).parents[2] / "forkdiv/models/base/graph-d3-l3"
 BASE_POINT = Point(0.7, 0, tuned=False)
 TUNED_POINT = Point(0.7, 0, settings=(("fork_density", 0.5),))
-SETTINGS = ["eval.problems=10", "eval.samples=8", "eval.bootstrap=100", f"base={BASE}"]
 
 
 @pytest.fixture(scope="module")
@@ -58,31 +54,6 @@ def results(finished: Path, tuned: Checkpoint) -> list[TrialResult]:
     """The base's trial and a tuned one's, at temperature 0.7."""
     line = a_line(finished, FakeSampler())
     return [line.run(BASE_POINT), compared(line, TUNED_POINT, tuned)]
-
-
-@cache
-def base() -> Checkpoint:
-    return open_checkpoint(BASE)
-
-
-@cache
-def true_chances(path: Path, temperature: float) -> dict[str, float]:
-    study = load(None, SETTINGS)
-    problems = build(study.task).heldout("test", 20)
-    decoder = DecoderConfig(temperature=temperature)
-    values = exact.probabilities(an_eval(study.task, problems, decoder), open_checkpoint(path))
-    return {problem.id: float(p) for problem, p in zip(problems, values, strict=True)}
-
-
-def faithful(checkpoint: Checkpoint, problem: Problem) -> float:
-    """The model's own chance of a correct answer at temperature 1."""
-    return true_chances(checkpoint.path, 1.0)[problem.id]
-
-
-def a_line(root: Path, sampler: FakeSampler, *settings: str) -> Pipeline:
-    study = load(None, [*SETTINGS, f"place.root={root}", *settings])
-    progress = Progress(root / "progress.jsonl")
-    return Pipeline(study, base(), Store(root / "store"), sampler, progress)
 
 
 def compared(line: Pipeline, point: Point, checkpoint: Checkpoint) -> TrialResult:
@@ -397,64 +368,6 @@ def test_validation_problems_are_sampled_for_choosing_and_only_where_asked(
     assert sampler.drawn == 2 * 10 * 8 + 4 * 8
     assert set(result.choice) == {"signed", "unsigned", "all"}
     assert {request.problem.split for request in sampler.asked} == {"test", "validation"}
-
-
-ADAPTIVE = ("eval.enough=2", "eval.first=4", "eval.samples=32", "eval.problems=20")
-
-
-def half_easy(checkpoint: Checkpoint, problem: Problem) -> float:
-    return 0.8 if problem.subset == "signed" else 0.0
-
-
-def test_settled_problems_get_no_more_samples(tmp_path: Path) -> None:
-    sampler = FakeSampler(chance=half_easy)
-    line = a_line(tmp_path, sampler, *ADAPTIVE)
-    result = line.run(Point(1.0, 0, tuned=False))
-    signed, unsigned, whole = result.cells
-    assert unsigned.n_drawn == 10 * 32, "nothing there is ever right"
-    assert signed.n_drawn and 10 * 4 <= signed.n_drawn < 10 * 16
-    assert sampler.drawn == whole.n_drawn == signed.n_drawn + unsigned.n_drawn
-    assert result.drawn == sampler.drawn
-    assert unsigned.as_json()["pass_at"]["32"]["value"] == 0
-    assert signed.as_json()["pass_at"]["32"]["value"] == 1
-
-
-def test_adaptive_effort_says_nothing_that_needs_equally_many_samples(tmp_path: Path) -> None:
-    line = a_line(tmp_path, FakeSampler(chance=half_easy), *ADAPTIVE)
-    (cell, *_) = line.run(Point(1.0, 0, tuned=False)).cells
-    assert (cell.law, cell.majority_at, cell.distinct_at, cell.best_case_pass_at) == (
-        None,
-        {},
-        {},
-        {},
-    )
-    json.dumps(cell.as_json(), allow_nan=False)
-
-
-def test_adaptive_effort_draws_the_first_samples_of_the_whole_study(tmp_path: Path) -> None:
-    """Where the whole is there already nothing is drawn, and the rule looks at its first ones."""
-    point = Point(1.0, 0, tuned=False)
-    fresh = a_line(tmp_path / "fresh", FakeSampler(chance=half_easy), *ADAPTIVE).run(point)
-    a_line(tmp_path / "whole", FakeSampler(chance=half_easy), *ADAPTIVE, "eval.enough=null").run(
-        point
-    )
-    again = FakeSampler(chance=half_easy)
-    found = a_line(tmp_path / "whole", again, *ADAPTIVE).run(point)
-    assert again.drawn == 0
-    assert [cell.pass_at for cell in found.cells] == [cell.pass_at for cell in fresh.cells]
-
-
-def test_adaptive_samples_of_the_models_own_chances_agree_with_exact_values(
-    tmp_path: Path,
-) -> None:
-    line = a_line(tmp_path, FakeSampler(chance=faithful), *ADAPTIVE)
-    result = line.run(Point(1.0, 0, tuned=False))
-    assert all(cell.agreement and cell.agreement.agrees for cell in result.cells)
-    liar = a_line(tmp_path / "liar", FakeSampler(chance=lambda *_: 0.9), *ADAPTIVE)
-    assert not all(
-        cell.agreement and cell.agreement.agrees
-        for cell in liar.run(Point(1.0, 0, tuned=False)).cells
-    )
 
 
 class GivingWay(FakeSampler):
