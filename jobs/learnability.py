@@ -13,26 +13,23 @@ from __future__ import annotations
 from forkdiv import cli
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.terminal import say, show_table
-from tuning import preflight, prompt_notes, row_lengths
+from tuning import before_training
 from tuning.resources import Work
-from tuning.space import check_data
 
 
 def run(study: StudyConfig) -> None:
     from forkdiv.data import dataset
+    from forkdiv.forks import synthesis
     from forkdiv.forks.audit import page, text
     from forkdiv.forks.audit.audit import audit
     from forkdiv.learnability import table
     from forkdiv.tasks.registry import build
     from tuning.open_study import open_study
 
-    base = preflight.check(study, measures=False)
-    study = study.model_copy(update={"sweep": type(study.sweep)()})
-    for note in prompt_notes.notes(study, [base.path], trains=True):
-        say(f"note: {note}")
-    study = row_lengths.fitting(study, [base.path], trains=True, show=say)
-    check_data(study)
-    with open_study(study, base, "learnability", say, Work(samples=False)) as work:
+    study, base = before_training.checked_without_sweep(study, say)
+    # only synthesis from samples needs the sampler
+    samples = study.dataset.synthesis == synthesis.SAMPLES
+    with open_study(study, base, "learnability", say, Work(samples=samples)) as work:
         pipeline = work.pipeline
         data = pipeline.data(work.study)
         found = pipeline.learnability(work.study, data)

@@ -13,20 +13,16 @@ from forkdiv import cli
 from forkdiv.core.config.study import StudyConfig
 from forkdiv.terminal import say
 from jobs.report import write_results
-from tuning import preflight, prompt_notes, row_lengths
+from tuning import before_training
 from tuning.check_scheduler import check_scheduler
 from tuning.dry_run import dry_run as plan_of
 from tuning.dry_run import show
-from tuning.space import check_data, points
+from tuning.space import points
 from tuning.study import run_study
 
 
 def run(study: StudyConfig, dry_run: bool = False) -> None:
-    base = preflight.check(study)
-    for note in prompt_notes.notes(study, [base.path], trains=True):
-        say(f"note: {note}")
-    study = row_lengths.fitting(study, [base.path], trains=True, show=say)
-    check_data(study)
+    study, base = before_training.checked(study, say)
     check_scheduler(study, points(study))
     if dry_run:
         show(plan_of(study, base), say)

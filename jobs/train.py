@@ -11,20 +11,14 @@ from forkdiv.core.config.study import StudyConfig
 from forkdiv.forks import synthesis
 from forkdiv.terminal import say
 from forkdiv.train import sft_run
-from tuning import preflight, prompt_notes, row_lengths
+from tuning import before_training
 from tuning.resources import Work
-from tuning.space import check_data
 
 
 def run(study: StudyConfig) -> None:
     from tuning.open_study import open_study
 
-    base = preflight.check(study, measures=False)
-    study = study.model_copy(update={"sweep": type(study.sweep)()})
-    for note in prompt_notes.notes(study, [base.path], trains=True):
-        say(f"note: {note}")
-    study = row_lengths.fitting(study, [base.path], trains=True, show=say)
-    check_data(study)
+    study, base = before_training.checked_without_sweep(study, say)
     # only synthesis from samples needs the sampler
     samples = study.dataset.synthesis == synthesis.SAMPLES
     with open_study(study, base, "train", say, Work(samples=samples)) as work:
